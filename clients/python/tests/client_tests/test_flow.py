@@ -1,4 +1,4 @@
-"""What requests mean and what responses say, decided without any I/O; and the text of cookies."""
+"""What requests mean and what responses say, decided without any I/O."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import grpc
 import pytest
 
+from client_tests.vectors import Case, cases_of, headers_of
 from session_authority_client import (
     ClientInfo,
     Device,
@@ -21,7 +21,7 @@ from session_authority_client import (
     SessionStatus,
     Unavailable,
 )
-from session_authority_client.cookies import Cookies, SameSite
+from session_authority_client.cookies import Cookies
 from session_authority_client.flow import CONDUCT, Conduct, Flow, InsecureHost, Presented
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,177 +49,13 @@ def presented(
     return (flow or Flow()).presented(method, given, peer)
 
 
-# --- cookies --------------------------------------------------------------------------------------
-
-
-def test_cookies_are_written_in_the_strictest_mode():
-    assert Cookies().hand_out("a.b-c_d", DEVICE, NOW + timedelta(days=7), NOW) == [
-        f"__Host-session=a.b-c_d; Path=/; Max-Age=604800; {STRICT}",
-        f"__Host-device={DEVICE}; Path=/; Max-Age=34560000; {STRICT}",
-    ]
-
-
-def test_cookies_are_lax_if_the_app_asks_and_insecure_only_by_name():
-    lax, _ = Cookies(same_site=SameSite.LAX).hand_out("t", DEVICE, NOW, NOW)
-    assert lax == "__Host-session=t; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
-    insecure, _ = Cookies(insecure=True).hand_out("t", DEVICE, NOW, NOW)
-    assert insecure == "session=t; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
-
-
-def test_same_site_may_be_text_and_nothing_else_that_only_a_sign_in_would_find():
-    lax, _ = Cookies(same_site="Lax").hand_out("t", DEVICE, NOW, NOW)  # type: ignore[arg-type]
-    assert lax.endswith("; SameSite=Lax")
-    for wrong in ("none", "", None, False):
-        with pytest.raises(ValueError, match="same_site"):
-            Cookies(same_site=wrong)  # type: ignore[arg-type]
-
-
-def test_the_device_may_have_a_rule_of_its_own():
-    own = Cookies(device_same_site=SameSite.LAX)
-    token, device = own.hand_out("t", DEVICE, NOW, NOW)
-    assert (token.endswith("; SameSite=Strict"), device.endswith("; SameSite=Lax")) == (True, True)
-    assert [line.rpartition("=")[2] for line in own.take_back(device=True)] == ["Strict", "Lax"]
-    both = Cookies(same_site=SameSite.LAX).hand_out("t", DEVICE, NOW, NOW)
-    assert all(line.endswith("; SameSite=Lax") for line in both)
-    for wrong in ("none", "", False):
-        with pytest.raises(ValueError, match="device_same_site"):
-            Cookies(device_same_site=wrong)  # type: ignore[arg-type]
-
-
-def test_no_cookie_outlives_what_browsers_keep():
-    token, _ = Cookies().hand_out("t", DEVICE, NOW + timedelta(days=4000), NOW)
-    assert "Max-Age=34560000;" in token
-
-
-def test_cookies_are_taken_back_with_the_attributes_that_they_were_set_with():
-    assert Cookies().take_back(device=False) == [f"__Host-session=; Path=/; Max-Age=0; {STRICT}"]
-    assert Cookies().take_back(device=True)[1] == f"__Host-device=; Path=/; Max-Age=0; {STRICT}"
-
-
-@pytest.mark.parametrize(
-    "evil", ["a\r\nSet-Cookie: b=c", "a; Domain=evil.example", "a\0", "", "ä", "a b", 'a"']
-)
-def test_nothing_can_be_put_into_a_header(evil: str):
-    for token, device in ((evil, DEVICE), ("t", evil)):
-        with pytest.raises(ValueError, match="can't be the value"):
-            Cookies().hand_out(token, device, NOW, NOW)
-
-
-def test_a_cookie_that_browsers_would_drop_is_refused():
-    with pytest.raises(ValueError, match="longer than browsers keep"):
-        Cookies().hand_out("t" * 4090, DEVICE, NOW, NOW)
-
-
-@pytest.mark.parametrize("name", ["", "a b", "a=b", "a;b", "ä", "__Host-a", "__SECURE-a"])
-def test_names_of_cookies_are_checked(name: str):
-    with pytest.raises(ValueError, match="token: must be a cookie"):
-        Cookies(token=name)
-
-
-def test_the_name_of_a_cookie_leaves_room_for_the_largest_token():
-    longest = Cookies(token="n" * 89, device="d")
-    [line, _] = longest.hand_out("t" * 4000, DEVICE, NOW, NOW)
-    assert len(line.partition(";")[0]) == 4096 + len("=")
-    with pytest.raises(ValueError, match="token: must have at most 89 characters"):
-        Cookies(token="n" * 90)
-
-
-def test_the_two_cookies_have_two_names():
-    with pytest.raises(ValueError, match="two cookies"):
-        Cookies(token="a", device="a")
-
-
-@pytest.mark.parametrize(
-    ("headers", "token", "device"),
-    [
-        ([f"__Host-session=t; __Host-device={DEVICE}"], "t", DEVICE),
-        ([f"__Host-session=t;__Host-device={DEVICE};"], "t", DEVICE),
-        (["__Host-session=t", f"__Host-device={DEVICE}"], "t", DEVICE),  # HTTP/2 splits
-        (["a=b; c; ; =; =__Host-session=evil; __Host-session=t"], "t", ""),
-        (["__Host-session=t; __Host-session=t"], "t", ""),
-        (["__Host-session=t; __Host-session=planted"], "", ""),
-        (["__Host-session=planted; __Host-session="], "", ""),
-        (
-            [
-                (
-                    "\u2000__Host-session=planted; \x0b__Host-session=planted;"
-                    " \xa0__Host-session=planted"
-                )
-            ],
-            "",
-            "",
-        ),
-        (["__host-session=t; session=t; xx__Host-session=t"], "", ""),
-        (["__Host-session"], "", ""),
-        (["__Host-session=a=b"], "a=b", ""),
-        ([";" * 100_000], "", ""),
-        ([], "", ""),
-    ],
-)
-def test_cookies_are_read(headers: list[str], token: str, device: str):
-    assert Cookies().read(headers) == (token, device)
-
-
 # --- what was presented ---------------------------------------------------------------------------
 
 
-def test_a_browser_brings_cookies():
-    found = presented(cookie=f"__Host-session=abc; __Host-device={DEVICE}", user_agent="Firefox")
-    assert found == Presented(
-        None, "abc", DEVICE, False, ClientInfo("192.0.2.1", "Firefox"), page=True
-    )
+def test_what_a_request_brought_shows_no_token():
+    found = presented(cookie=f"__Host-session=abc; __Host-device={DEVICE}")
+    assert (found.token, found.device_id) == ("abc", DEVICE)
     assert "abc" not in repr(found)
-
-
-def test_an_app_brings_a_bearer_token_and_its_cookies_are_not_looked_at():
-    cookie = f"__Host-session=cookie; __Host-device={DEVICE}"
-    found = presented(authorization="bearer abc", x_device_id=DEVICE, cookie=cookie)
-    assert (found.token, found.device_id, found.app, found.page) == ("abc", DEVICE, True, False)
-    assert presented(authorization="Bearer abc", cookie=cookie).device_id == ""
-
-
-def test_an_app_that_is_not_signed_in_shows_itself_by_the_header():
-    found = presented(x_device_id="", cookie="__Host-session=cookie")
-    assert (found.app, found.token, found.status) == (True, "", SessionStatus.TOKEN_MISSING)
-
-
-@pytest.mark.parametrize(
-    "authorization", ["Basic abc", "Bearer", "Bearer a b", ["Bearer a", "Bearer b"], ""]
-)
-def test_other_authorization_is_the_apps_own_business(authorization: str | list[str]):
-    assert presented(authorization=authorization, cookie="__Host-session=abc").token == "abc"
-
-
-@pytest.mark.parametrize("more", [{}, {"x_device_id": ""}, {"x_device_id": DEVICE}])
-def test_without_bearer_tokens_a_browser_stays_one_whatever_is_added_to_its_requests(
-    more: dict[str, str],
-):
-    cookie = f"__Host-session=abc; __Host-device={DEVICE}"
-    found = presented(
-        Flow(bearer=False), authorization="Bearer of.the.gateway", cookie=cookie, **more
-    )
-    assert (found.token, found.device_id, found.app, found.page) == ("abc", DEVICE, False, True)
-
-
-@pytest.mark.parametrize("token", ["a" * 4097, "a=b", '"abc"', "ä", "a,b"])
-def test_what_can_not_be_a_token_is_not_asked_about(token: str):
-    found = presented(cookie=f"__Host-session={token}")
-    assert (found.status, found.token) == (SessionStatus.TOKEN_INVALID, "")
-
-
-@pytest.mark.parametrize(
-    "spelled", [DEVICE.upper(), f" {DEVICE}\t", UUID(DEVICE).hex, UUID(DEVICE).urn, f"{{{DEVICE}}}"]
-)
-def test_a_device_id_is_read_in_each_spelling(spelled: str):
-    assert presented(authorization="Bearer abc", x_device_id=spelled).device_id == DEVICE
-
-
-@pytest.mark.parametrize(
-    "device", ["", "nonsense", DEVICE[:-1], DEVICE + "0", DEVICE[:-5] + DEVICE[-4:], "0" * 32]
-)
-def test_a_malformed_device_id_is_none(device: str):
-    found = presented(cookie=f"__Host-session=abc; __Host-device={device}")
-    assert (found.token, found.device_id) == ("abc", "")
 
 
 @pytest.mark.parametrize(
@@ -255,17 +91,6 @@ def test_a_long_way_is_not_followed_to_its_end():
     assert found.client.ip_address == "10.0.0.2"
 
 
-def test_a_long_user_agent_is_cut():
-    assert len(presented(user_agent="x" * 9000).client.user_agent) == 512
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost", "localhost:8000", "127.0.0.1:80", "[::1]:80", "app.localhost"]
-)
-def test_insecure_cookies_are_for_this_machine(host: str):
-    assert presented(Flow(Cookies(insecure=True)), host=host, cookie="session=abc").token == "abc"
-
-
 @pytest.mark.parametrize(
     "host", ["example.org", "localhost.example.org", "127.0.0.1.example.org", "localhost:x", ""]
 )
@@ -279,15 +104,6 @@ def test_insecure_cookies_are_refused_elsewhere(host: str):
     with pytest.raises(InsecureHost) as refused:
         presented(flow, host=host, sec_fetch_mode="navigate")
     assert b'<a href="http://localhost/">http://localhost</a>' in refused.value.answer.body
-
-
-def test_a_cookie_of_another_path_hides_no_insecure_cookie():
-    """Browsers send the longer path first; only its own app can remove it."""
-    stale = "session=stale; device=old; session=abc; device=new"
-    assert Cookies(insecure=True).read([stale]) == ("abc", "new")
-    assert Cookies(insecure=True).read(stale.split("; ")) == ("abc", "new")
-    planted = "__Host-session=stale; __Host-session=abc"
-    assert Cookies().read([planted]) == ("", "")
 
 
 # --- what becomes of it ---------------------------------------------------------------------------
@@ -489,49 +305,17 @@ def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(
     assert refused.answer.status == status
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"accept": "*/*"},  # fetch, curl, jQuery, requests
-        {"accept": []},  # Go, Python's urllib
-        {"accept": ""},
-        {"accept": "application/json, text/plain, */*"},  # axios
-        {"accept": "application/json, text/javascript, */*; q=0.01"},  # jQuery.getJSON
-        {"accept": "text/html, */*; q=0.01", "x_requested_with": "XMLHttpRequest"},  # jQuery.load
-        {"accept": "text/html, */*", "hx_request": "true"},
-        {"accept": "text/html, application/xhtml+xml", "x_turbo_request_id": "1"},
-        {"accept": "text/*"},
-        {"accept": "text/htmlx"},
-        {"accept": "text/html;q=0, */*"},
-        {"accept": "text/html;level=1;Q=0.000"},
-        {"accept": "application/json, text/html;q=0.9"},
-        {"accept": "application/problem+json, text/html"},
-        {"accept": BROWSERS_ACCEPT, "sec_fetch_mode": "cors"},
-        {"accept": BROWSERS_ACCEPT, "sec_fetch_mode": "no-cors"},
-    ],
-)
+SCRIPTS = [case for case in cases_of("presented") if case.id.startswith("no-page-")]
+
+
+@pytest.mark.parametrize("case", SCRIPTS, ids=lambda case: case.id)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_scripts_get_no_pages(method: str, headers: dict[str, Any]):
-    script = presented(
-        sign_in := Flow(sign_in_url="/sign-in"),
-        method=method, host="a", origin="http://a", **headers,
-    )  # fmt: skip
+def test_scripts_get_no_pages(method: str, case: Case):
+    sign_in = Flow(sign_in_url="/sign-in")
+    headers = headers_of(case.given["request"]["headers"])
+    script = sign_in.presented(method, {**headers, "host": ["a"], "origin": ["http://a"]}, "")
     answer = sign_in.sign_in_required(script, SessionStatus.NO_SESSION).answer
     assert (answer.status, answer.body) == (401, b'{"error": "sign_in_required"}')
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"accept": BROWSERS_ACCEPT},
-        {"accept": ["application/xml", "Text/HTML ; level=1"]},
-        {"accept": "text/html;q=0.5, application/json;q=0.4"},
-        {"accept": "*/*", "sec_fetch_mode": "navigate"},
-        {"accept": [], "sec_fetch_mode": "navigate"},
-    ],
-)
-def test_browsers_get_pages(headers: dict[str, Any]):
-    assert presented(**headers).page
 
 
 @pytest.mark.parametrize(

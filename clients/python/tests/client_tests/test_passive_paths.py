@@ -23,7 +23,6 @@ from client_tests.middleware_harness import (
     served_by,
     set_cookies,
 )
-from client_tests.test_flow import DEVICE
 from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority
 from session_authority_client._async.visits import AsyncVisits
 from session_authority_client._sync.visits import Visits
@@ -272,29 +271,6 @@ def test_the_real_service_does_the_same(tmp_path: Path):
 
 
 # --- which paths ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("named", "target", "passive"),
-    [
-        (PATH, PATH, True),
-        (PATH, f"{PATH}?tab=2", True),
-        (PATH, "/session/time%2Dleft", True),
-        (PATH, f"{PATH}/", False),
-        (PATH, f"{PATH}/more", False),
-        (PATH, "/other?next=/session/time-left", False),
-        (PATH, "", False),
-        ("/session/*", PATH, True),
-        ("/session/*", "/session", False),
-        ("/*", "/", True),
-    ],
-)
-def test_paths_are_spelled_like_return_paths(named: str, target: str, passive: bool):
-    flow = Flow(passive_paths=(named,))
-    for method in ("GET", "POST"):
-        found = flow.presented(method, {"x-device-id": [DEVICE]}, "192.0.2.1", target)
-        assert found.passive is passive
-    assert not Flow().presented("GET", {}, "192.0.2.1", target).passive
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""The text of cookies, by the cases that the clients of all languages share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from client_tests.vectors import Case, cookies_of, each
+from session_authority_client.cookies import Cookies, SameSite
+
+
+def at(seconds: float) -> datetime:
+    """A moment that the vectors name."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@each("cookies", "read")
+def test_cookies_are_read(case: Case) -> None:
+    cookies, headers = cookies_of(case.settings), case.given["cookie_headers"]
+    token, device_id = cookies.read(headers)
+    brief = cookies.read_brief(headers)
+    found = {"token": token, "device_id": device_id, "brief_session_id": brief}
+    assert found == case.expected
+
+
+_ERRORS = {"bad_value": "can't be the value", "too_long": "longer than browsers keep", None: ""}
+
+
+def handed_out(case: Case) -> list[str]:
+    """The lines of `Set-Cookie` that a case asks for. Raises ValueError."""
+    given = case.given
+    return cookies_of(case.settings).hand_out(
+        given["token"],
+        given["device_id"],
+        at(given["end"]),
+        at(given["now"]),
+        brief=given["brief_session_id"],
+    )
+
+
+@each("cookies", "hand_out")
+def test_cookies_are_handed_out(case: Case) -> None:
+    if case.expected["error"] is None:
+        assert handed_out(case) == case.expected["set_cookie"]
+    else:
+        with pytest.raises(ValueError, match=_ERRORS[case.expected["error"]]):
+            handed_out(case)
+
+
+@each("cookies", "take_back")
+def test_cookies_are_taken_back(case: Case) -> None:
+    cookies, given = cookies_of(case.settings), case.given
+    lines = cookies.take_back(device=given["device"], brief=given["brief"])
+    assert lines == case.expected["set_cookie"]
+
+
+@each("cookies", "owns")
+def test_lines_of_the_app_about_ours_are_known(case: Case) -> None:
+    owns = cookies_of(case.settings).is_set_by(case.given["set_cookie"])
+    assert owns is case.expected["owns"]
+
+
+# The names of the settings here.
+_REFUSED = {
+    "token_cookie": "^token: must",
+    "device_cookie": "^device: must|^token and device: are two",
+    "same_site": "^same_site: must",
+    "device_same_site": "^device_same_site: must",
+}
+
+
+@each("cookies", "configure")
+def test_settings_are_checked(case: Case) -> None:
+    if case.expected["error"] is None:
+        cookies_of(case.settings)
+    else:
+        with pytest.raises(ValueError, match=_REFUSED[case.expected["error"]]):
+            cookies_of(case.settings)
+
+
+def test_same_site_may_be_the_text_that_frameworks_have() -> None:
+    assert Cookies(same_site="Lax").same_site is SameSite.LAX  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [None, False])
+def test_same_site_is_no_other_type(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="same_site"):
+        Cookies(same_site=wrong)
+    with pytest.raises(ValueError, match="device_same_site"):
+        Cookies(device_same_site=False)  # type: ignore[arg-type]
+
+
+def test_a_header_of_100_000_semicolons_is_read() -> None:
+    assert Cookies().read([";" * 100_000]) == ("", "")

@@ -1,0 +1,96 @@
+"""Reads the cases of clients/vectors, which the clients of all languages share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_authority_client.cookies import Cookies, SameSite
+from session_authority_client.flow import Flow
+
+FOLDER = Path(__file__).parents[3] / "vectors"
+SKIPS = Path(__file__).parents[2] / "vectors.skip.json"
+
+# The names that the vectors have for settings of `Cookies`; those of `Flow` are the same.
+_OF_COOKIES = {
+    "token_cookie": "token",
+    "device_cookie": "device",
+    "same_site": "same_site",
+    "device_same_site": "device_same_site",
+    "insecure_cookies": "insecure",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a file. `settings` are complete: those of the file, with the case's own."""
+
+    id: str
+    given: Mapping[str, Any]
+    expected: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+@cache
+def cases_of(name: str) -> Sequence[Case]:
+    """The cases of a file."""
+    read = json.loads((FOLDER / f"{name}.json").read_text())
+    defaults = read.get("settings", {})
+    return [
+        Case(
+            case["id"],
+            case["given"],
+            case["expected"],
+            {**defaults, **case["given"].get("settings", {})},
+        )
+        for case in read["cases"]
+    ]
+
+
+def skips() -> Mapping[str, str]:
+    """The reasons for which this client skips cases, by "file/id"."""
+    found: Mapping[str, str] = json.loads(SKIPS.read_text())
+    return found
+
+
+def each(name: str, operation: str | None = None) -> Callable[[Any], Any]:
+    """Runs a test with each case of a file, or of one operation of it."""
+    skipped = skips()
+    rows = []
+    for case in cases_of(name):
+        if operation in (None, case.given.get("operation")):
+            reason = skipped.get(f"{name}/{case.id}")
+            marks = () if reason is None else (pytest.mark.skip(reason=reason),)
+            rows.append(pytest.param(case, id=case.id, marks=marks))
+    return pytest.mark.parametrize("case", rows)
+
+
+def cookies_of(settings: Mapping[str, Any]) -> Cookies:
+    """The cookies of an app with these settings. Raises ValueError."""
+    named = {mine: settings[name] for name, mine in _OF_COOKIES.items()}
+    for rule in ("same_site", "device_same_site"):
+        named[rule] = _RULES.get(named[rule], named[rule])
+    return Cookies(**named)
+
+
+_RULES = {"strict": SameSite.STRICT, "lax": SameSite.LAX}
+
+
+def flow_of(settings: Mapping[str, Any]) -> Flow:
+    """An app with these settings. Raises ValueError."""
+    others = {name: value for name, value in settings.items() if name not in _OF_COOKIES}
+    return Flow(cookies_of(settings), **others)
+
+
+def headers_of(pairs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """A request's headers, by their names."""
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name.lower(), []).append(value)
+    return found
