@@ -103,7 +103,7 @@ class SessionAuthorityMiddleware:
         try:
             visit = await self._visits.open(method, asked, peer, target)
         except Refused as refused:
-            await _refuse(scope, refused, send)
+            await _refuse(scope, refused, send, [_VARY])
             return
         # In the scope itself: what the app notes there, such as the route, is for the middleware
         # around this one, too.
@@ -273,19 +273,24 @@ def _can_answer(scope: _Scope) -> bool:
     return "websocket.http.response" in (scope.get("extensions") or {})
 
 
-async def _refuse(scope: _Scope, refused: Refused, send: _Send) -> None:
-    """Answers instead of the app."""
+async def _refuse(
+    scope: _Scope, refused: Refused, send: _Send, more: Sequence[_Header] = ()
+) -> None:
+    """Answers instead of the app, with `more` headers."""
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)
     else:
-        await _answer(scope, refused.answer, send)
+        await _answer(scope, refused.answer, send, more)
 
 
-async def _answer(scope: _Scope, answer: Response, send: _Send) -> None:
+async def _answer(
+    scope: _Scope, answer: Response, send: _Send, more: Sequence[_Header] = ()
+) -> None:
     kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
     ]
+    headers += more
     body = b"" if scope.get("method") == "HEAD" else answer.body
     await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body})

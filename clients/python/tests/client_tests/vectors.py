@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from session_authority_client import SessionAuthorityError, errors
 from session_authority_client.cookies import Cookies, SameSite
 from session_authority_client.flow import Flow
 
@@ -94,3 +97,28 @@ def headers_of(pairs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
     for name, value in pairs:
         found.setdefault(name.lower(), []).append(value)
     return found
+
+
+KINDS: Mapping[str, type[SessionAuthorityError]] = {
+    "invalid_request": errors.InvalidRequest,
+    "request_id_reused": errors.RequestIdReused,
+    "request_id_spent": errors.RequestIdSpent,
+    "device_limit_reached": errors.DeviceLimitReached,
+    "device_not_found": errors.DeviceNotFound,
+    "session_not_found": errors.SessionNotFound,
+    "conflict": errors.Conflict,
+    "cursor_expired": errors.CursorExpired,
+    "caller_unknown": errors.CallerUnknown,
+    "caller_not_allowed": errors.CallerNotAllowed,
+    "overloaded": errors.Overloaded,
+    "unavailable": errors.Unavailable,
+    "not_replicated": errors.NotReplicated,
+    "internal_error": errors.InternalError,
+    "other": SessionAuthorityError,
+}
+
+
+def error_of_kind(kind: str, retry_after_seconds: float | None) -> SessionAuthorityError:
+    """The error that a service of a case answers with."""
+    wait = None if retry_after_seconds is None else timedelta(seconds=retry_after_seconds)
+    return KINDS[kind]("secret", grpc.StatusCode.UNAVAILABLE, retry_after=wait)
