@@ -1,0 +1,258 @@
+/**
+ * Adaptive batching. A validation is sent at once if none is under way. Validations that come
+ * meanwhile go together after it.
+ *
+ * No caller waits for a batch to fill: at low load every validation is a call of its own, as it
+ * would be without batching. Each caller's deadline, signal and errors stay its own.
+ */
+
+import { create, toBinary } from "@bufbuild/protobuf";
+
+import type { CallLimits, Calls } from "./calls.js";
+import type { SessionAuthorityError } from "./errors.js";
+import { clientClosed, copyOf, internalError, tooLate } from "./failures.js";
+import * as pb from "./gen/session_authority/v1/session_authority_pb.js";
+import { validationMessage } from "./items.js";
+
+const { method: rpc } = pb.SessionAuthorityService;
+
+// The service accepts 500 requests, in a message of 4 MiB.
+const MAX_BATCH_ITEMS = 500;
+const MAX_BATCH_BYTES = 3 * 1024 * 1024;
+// No request that the service accepts is larger. A larger one goes alone: it is refused, and must
+// not fail the others.
+const MAX_ITEM_BYTES = 8 * 1024;
+// A caller that has waited for so long, or for this share of its time, does not wait any longer for
+// the call that is under way: a batch goes out beside that call.
+const MAX_WAIT_MS = 50;
+const MAX_WAIT_SHARE = 0.25;
+// When so many callers are queued, a second batch is sent: it can be read while the first one is
+// answered.
+const SECOND_BATCH_WAITERS = 32;
+
+type Request = pb.ValidateSessionRequest;
+type Response = pb.ValidateSessionResponse;
+
+/** A caller in the queue. */
+class Waiter {
+  readonly promise: Promise<Response>;
+  done = false;
+  #resolve!: (response: Response) => void;
+  #reject!: (error: unknown) => void;
+  #settled: () => void;
+
+  constructor(
+    readonly request: Request,
+    readonly bytes: number,
+    { timeoutMs, signal }: CallLimits,
+    readonly deadline: number,
+    expire: (waiter: Waiter) => void,
+  ) {
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    const expiry = setTimeout(expire, timeoutMs, this);
+    const abort = () => {
+      this.fail(signal?.reason);
+    };
+    signal?.addEventListener("abort", abort);
+    this.#settled = () => {
+      this.done = true;
+      clearTimeout(expiry);
+      signal?.removeEventListener("abort", abort);
+    };
+  }
+
+  settle(response: Response): void {
+    if (this.done) return;
+    this.#settled();
+    this.#resolve(response);
+  }
+
+  fail(error: unknown): void {
+    if (this.done) return;
+    this.#settled();
+    this.#reject(error);
+  }
+}
+
+/** Validates for all callers of one client. */
+export class BatchQueue {
+  readonly #calls: Calls;
+  readonly #batching: boolean;
+  #queue: Waiter[] = [];
+  #underWay = 0;
+  #waitsForSlot = false;
+  #due: { readonly cancel: () => void } | undefined;
+
+  constructor(calls: Calls, batching: boolean) {
+    this.#calls = calls;
+    this.#batching = batching;
+  }
+
+  /** The service's response, within the limits of the caller. */
+  async validate(request: Request, limits: CallLimits): Promise<Response> {
+    if (!this.#batching) return await this.#calls.make(rpc.validateSession, request, limits);
+    if (this.#underWay === 0 && this.#queue.length === 0) {
+      this.#underWay += 1;
+      try {
+        return await this.#calls.make(rpc.validateSession, request, limits);
+      } finally {
+        this.#ended();
+      }
+    }
+    const bytes = sizeOf(request);
+    if (bytes > MAX_ITEM_BYTES) {
+      return await this.#calls.make(rpc.validateSession, request, limits);
+    }
+    if (this.#calls.limiter.closed) throw clientClosed();
+    limits.signal?.throwIfAborted();
+    const deadline = performance.now() + limits.timeoutMs;
+    const waiter = new Waiter(request, bytes, limits, deadline, this.#expire);
+    this.#enqueue(waiter, limits.timeoutMs);
+    return await waiter.promise;
+  }
+
+  #enqueue(waiter: Waiter, timeoutMs: number): void {
+    this.#queue.push(waiter);
+    if (this.#due === undefined && !this.#waitsForSlot) {
+      const timer = setTimeout(this.#send, Math.min(MAX_WAIT_MS, timeoutMs * MAX_WAIT_SHARE));
+      this.#due = {
+        cancel: () => {
+          clearTimeout(timer);
+        },
+      };
+    }
+    const full = this.#queue.length === SECOND_BATCH_WAITERS && this.#underWay < 2;
+    if (full && this.#due !== undefined) this.#sendSoon();
+  }
+
+  /** Sends the next batch once the callers that were just answered have run: they ask again. */
+  #sendSoon(): void {
+    this.#due?.cancel();
+    const soon = setImmediate(this.#send);
+    this.#due = {
+      cancel: () => {
+        clearImmediate(soon);
+      },
+    };
+  }
+
+  readonly #expire = (waiter: Waiter): void => {
+    const withoutSlot = this.#waitsForSlot && this.#queue.includes(waiter);
+    waiter.fail(withoutSlot ? this.#calls.limiter.timedOut() : tooLate());
+  };
+
+  #ended(): void {
+    this.#underWay -= 1;
+    if (this.#queue.length > 0 && this.#underWay === 0) this.#sendSoon();
+  }
+
+  readonly #send = (): void => {
+    this.#due?.cancel();
+    this.#due = undefined;
+    while (this.#queue.length > 0 && !this.#waitsForSlot) {
+      this.#waitsForSlot = true;
+      if (!this.#calls.limiter.acquireOrQueue(this.#granted)) return;
+      if (!this.#granted()) this.#calls.limiter.release();
+    }
+  };
+
+  /** There is a slot for a batch. All callers that wait by now go into the batch. */
+  readonly #granted = (closed?: SessionAuthorityError): boolean => {
+    this.#waitsForSlot = false;
+    if (closed !== undefined) {
+      this.#failQueue(closed);
+      return false;
+    }
+    const waiters = this.#takeBatch();
+    if (waiters.length === 0) return false;
+    this.#underWay += 1;
+    void this.#sendBatch(waiters);
+    if (this.#queue.length > 0 && this.#due === undefined) this.#sendSoon();
+    return true;
+  };
+
+  /** Removes the next batch from the queue, and the callers that have gone. */
+  #takeBatch(): Waiter[] {
+    const batch: Waiter[] = [];
+    let [bytes, passed] = [0, 0];
+    for (const waiter of this.#queue) {
+      if (!waiter.done) {
+        if (batch.length === MAX_BATCH_ITEMS || bytes + waiter.bytes > MAX_BATCH_BYTES) break;
+        batch.push(waiter);
+        bytes += waiter.bytes;
+      }
+      passed += 1;
+    }
+    this.#queue = this.#queue.slice(passed);
+    return batch;
+  }
+
+  async #sendBatch(waiters: readonly Waiter[]): Promise<void> {
+    // The time of a batch is that of its most patient caller. The others leave earlier.
+    const deadline = Math.max(...waiters.map((waiter) => waiter.deadline));
+    const limits = { timeoutMs: deadline - performance.now(), signal: undefined };
+    const [first] = waiters;
+    try {
+      if (waiters.length === 1 && first !== undefined) {
+        first.settle(await this.#calls.makeInSlot(rpc.validateSession, first.request, limits));
+        return;
+      }
+      const requests = waiters.map((waiter) => waiter.request);
+      const message = create(pb.BatchValidateSessionsRequestSchema, { requests });
+      const response = await this.#calls.makeInSlot(rpc.batchValidateSessions, message, limits);
+      settle(waiters, response);
+    } catch (error) {
+      fail(waiters, error);
+    } finally {
+      this.#ended();
+    }
+  }
+
+  /** Tells all callers that wait. No calls are made any more by then. */
+  close(): void {
+    this.#due?.cancel();
+    this.#due = undefined;
+    this.#failQueue(clientClosed());
+  }
+
+  #failQueue(error: SessionAuthorityError): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    fail(queue, error);
+  }
+}
+
+function sizeOf(request: Request): number {
+  // Texts of UTF-16 have at most three bytes a letter: most requests need not be written twice.
+  if (request.client === undefined) {
+    const letters = request.accessToken.length + request.deviceId.length;
+    if (letters * 3 < MAX_ITEM_BYTES / 2) return letters + 16;
+  }
+  return toBinary(pb.ValidateSessionRequestSchema, request).length;
+}
+
+/** Gives each caller its own part of the response. */
+function settle(
+  waiters: readonly Waiter[],
+  { results }: pb.BatchValidateSessionsResponse,
+): void {
+  if (results.length !== waiters.length) {
+    fail(waiters, internalError("the answer is not one for each request"));
+    return;
+  }
+  waiters.forEach((waiter, index) => {
+    const result = results[index];
+    if (result === undefined) return;
+    const found = validationMessage(result);
+    if (found instanceof Error) waiter.fail(found);
+    else waiter.settle(found);
+  });
+}
+
+/** Fails each caller with an error of its own: a caller may add to what it catches. */
+function fail(waiters: readonly Waiter[], error: unknown): void {
+  for (const waiter of waiters) waiter.fail(copyOf(error));
+}

@@ -1,0 +1,393 @@
+/**
+ * The client: one method for each RPC, typed, with a deadline. A call that fails throws a
+ * `SessionAuthorityError`.
+ */
+
+import {
+  create,
+  type DescMessage,
+  type DescMethodUnary,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import { randomUUID } from "node:crypto";
+
+import * as check from "./arguments.js";
+import { BatchQueue } from "./batching.js";
+import type { NearCache } from "./cache.js";
+import { type CallLimits, Calls } from "./calls.js";
+import { Coalescer } from "./coalescing.js";
+import * as convert from "./convert.js";
+import { Endings } from "./endings.js";
+import type { SessionAuthorityError } from "./errors.js";
+import * as pb from "./gen/session_authority/v1/session_authority_pb.js";
+import { grpcTransport } from "./grpc_transport.js";
+import { stateItem, validationItem } from "./items.js";
+import { MAX_IN_FLIGHT } from "./limiter.js";
+import type * as o from "./options.js";
+import { checkTarget } from "./transport.js";
+import type * as t from "./types.js";
+import { CacheWatch } from "./watching.js";
+
+const { method: rpc } = pb.SessionAuthorityService;
+
+/** The time of each call that is given no other, retries included. */
+export const DEFAULT_TIMEOUT_MS = 300;
+
+/**
+ * Asks one Session Authority. Close it, or declare it with `await using`.
+ *
+ * `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name.
+ */
+export class SessionAuthority implements AsyncDisposable {
+  /** The time of each call that is given no other, retries included, in milliseconds. */
+  readonly timeoutMs: number;
+  readonly #calls: Calls;
+  readonly #batchQueue: BatchQueue;
+  readonly #cache: NearCache | undefined;
+  readonly #coalescer: Coalescer | undefined;
+  readonly #cacheWatch: CacheWatch | undefined;
+  readonly #endings: Endings;
+
+  constructor(target: string, options: o.ClientOptions = {}) {
+    const { tls, token, cache, transport = grpcTransport, log = () => undefined } = options;
+    checkTarget(target, tls, token);
+    this.timeoutMs = check.milliseconds("timeoutMs", options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    const batching = check.flag("batching", options.batching ?? true);
+    const maxInFlight = options.maxInFlight ?? MAX_IN_FLIGHT;
+    const settings = { target, tls, channelOptions: options.channelOptions ?? {} };
+    this.#calls = new Calls(() => transport(settings), token, maxInFlight);
+    this.#batchQueue = new BatchQueue(this.#calls, batching);
+    this.#endings = new Endings(this.#calls, cache, log);
+    this.#cache = cache;
+    if (cache !== undefined) {
+      cache.claim();
+      this.#coalescer = new Coalescer(cache, this.#batchQueue);
+      this.#cacheWatch = new CacheWatch({
+        cache,
+        sessions: this.#endings.sessions,
+        open: () => transport(settings),
+        token,
+        log,
+      });
+    }
+  }
+
+  /**
+   * Closes the connection. Calls and watches under way end with an `unavailable` error, as does
+   * every later call. Nothing of the client keeps the process alive afterwards.
+   */
+  close(): void {
+    this.#calls.close();
+    this.#batchQueue.close();
+    this.#endings.close();
+    this.#cacheWatch?.close();
+  }
+
+  /** Closes the connection, as `close` does. */
+  // eslint-disable-next-line @typescript-eslint/require-await -- the interface is asynchronous
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  #call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageShape<I>,
+    options: o.CallOptions,
+  ): Promise<MessageShape<O>> {
+    return this.#calls.make(method, request, this.#limits(options));
+  }
+
+  #limits({ timeoutMs, signal }: o.CallOptions): CallLimits {
+    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+      throw new TypeError("signal: an AbortSignal");
+    }
+    return {
+      timeoutMs: check.milliseconds("timeoutMs", timeoutMs ?? this.timeoutMs),
+      signal,
+    };
+  }
+
+  /**
+   * Drops what the cache has of a user whom this client has changed, or tried to change. The next
+   * validation need not wait for the event.
+   */
+  #forget(userId: string): void {
+    this.#cache?.forgetUser(userId);
+    this.#endings.sessions.doubt(userId);
+  }
+
+  // --- signing in -------------------------------------------------------------------------------
+
+  /**
+   * Signs a user in on a device. If its ID is empty or nonsense, a fresh one is assigned.
+   *
+   * Throws `invalid_request`, `device_limit_reached`, `request_id_reused`, `request_id_spent`,
+   * `not_replicated`.
+   */
+  async issueDevice(userId: string, options: o.IssueDeviceOptions = {}): Promise<t.IssuedDevice> {
+    const { sessionTtlMs, idleTimeoutMs } = options;
+    const client = convert.clientMessage(options.client);
+    const request = create(pb.IssueDeviceRequestSchema, {
+      userId: check.text("userId", userId),
+      deviceId: check.presented("deviceId", options.deviceId ?? ""),
+      claims: check.claims(options.claims ?? {}),
+      authMethods: check.texts("authMethods", options.authMethods ?? []),
+      requestId: check.text("requestId", options.requestId ?? "") || randomUUID(),
+      requireReplicated: check.flag("requireReplicated", options.requireReplicated ?? false),
+      ...(client && { client }),
+      ...(sessionTtlMs !== undefined && {
+        sessionTtl: convert.duration(check.duration("sessionTtlMs", sessionTtlMs)),
+      }),
+      ...(idleTimeoutMs !== undefined && {
+        idleTimeout: convert.duration(check.duration("idleTimeoutMs", idleTimeoutMs)),
+      }),
+    });
+    try {
+      return convert.issuedDevice(await this.#call(rpc.issueDevice, request, options));
+    } finally {
+      this.#forget(userId);
+    }
+  }
+
+  /**
+   * Swaps a token for the next one, when `renewRecommended` says so or when it has expired. Throws
+   * `not_replicated`.
+   */
+  async renewSession(
+    accessToken: string,
+    deviceId: string,
+    options: o.RenewSessionOptions = {},
+  ): Promise<t.Renewal> {
+    const client = convert.clientMessage(options.client);
+    const request = create(pb.RenewSessionRequestSchema, {
+      accessToken: check.presented("accessToken", accessToken),
+      deviceId: check.presented("deviceId", deviceId),
+      passive: check.flag("passive", options.passive ?? false),
+      requireReplicated: check.flag("requireReplicated", options.requireReplicated ?? false),
+      ...(client && { client }),
+    });
+    try {
+      return convert.renewal(await this.#call(rpc.renewSession, request, options));
+    } finally {
+      this.#cache?.discard(accessToken, deviceId);
+    }
+  }
+
+  /**
+   * Changes the claims of sessions that are under way, such as an e-mail address. `claims` are all
+   * claims from now on. Returns how many live sessions have these claims now.
+   *
+   * Each session gets a token with them at its next renewal, which validations recommend from now
+   * on. Throws `session_not_found` if the user is not signed in on the device, and
+   * `invalid_request`.
+   */
+  async updateSession(
+    userId: string,
+    claims: t.Claims,
+    options: o.UpdateSessionOptions = {},
+  ): Promise<number> {
+    const request = create(pb.UpdateSessionRequestSchema, {
+      userId: check.text("userId", userId),
+      deviceId: check.text("deviceId", options.deviceId ?? ""),
+      claims: check.claims(claims),
+      requireReplicated: check.flag("requireReplicated", options.requireReplicated ?? false),
+    });
+    try {
+      return (await this.#call(rpc.updateSession, request, options)).updatedSessions;
+    } finally {
+      this.#forget(userId);
+    }
+  }
+
+  // --- validating -------------------------------------------------------------------------------
+
+  /** Says whether device, user and token are good: right now, or as far as a cache can know. */
+  async validateSession(
+    accessToken: string,
+    deviceId: string,
+    options: o.ValidateSessionOptions = {},
+  ): Promise<t.Validation> {
+    const { observeOnly = false, passive = false } = options;
+    const cached = !observeOnly && !passive;
+    if (cached) {
+      const found = this.#cache?.get(accessToken, deviceId);
+      if (found !== undefined) return found;
+    }
+    const client = convert.clientMessage(options.client);
+    const request = create(pb.ValidateSessionRequestSchema, {
+      accessToken: check.presented("accessToken", accessToken),
+      deviceId: check.presented("deviceId", deviceId),
+      observeOnly: check.flag("observeOnly", observeOnly),
+      passive: check.flag("passive", passive),
+      ...(client && { client }),
+    });
+    const limits = this.#limits(options);
+    if (!cached || this.#coalescer === undefined) {
+      return convert.validation(await this.#batchQueue.validate(request, limits));
+    }
+    this.#cacheWatch?.start();
+    return await this.#coalescer.validate(request, limits);
+  }
+
+  /**
+   * Validates up to 500 pairs of access token and device ID at once. Returns the answers in the
+   * same order. A pair that breaks a rule fails alone: its error is in its place. No answer comes
+   * from a cache.
+   */
+  async validateSessions(
+    presented: readonly o.Presented[],
+    options: o.CallOptions = {},
+  ): Promise<(t.Validation | SessionAuthorityError)[]> {
+    const requests = presented.map(({ accessToken, deviceId }) => ({
+      accessToken: check.presented("accessToken", accessToken),
+      deviceId: check.presented("deviceId", deviceId),
+    }));
+    const request = create(pb.BatchValidateSessionsRequestSchema, { requests });
+    const { results } = await this.#call(rpc.batchValidateSessions, request, options);
+    return results.map(validationItem);
+  }
+
+  /**
+   * Says whether up to 500 sessions still live, for connections that outlast their tokens. Nothing
+   * counts as used. Returns the answers in the same order, with an error where it is unknown.
+   *
+   * It admits no request: it knows no token.
+   */
+  async checkSessions(
+    sessions: readonly t.SessionName[],
+    options: o.CallOptions = {},
+  ): Promise<(t.SessionState | SessionAuthorityError)[]> {
+    const names = sessions.map(({ userId, deviceId, sessionId }) => ({
+      userId: check.text("userId", userId),
+      deviceId: check.text("deviceId", deviceId),
+      sessionId: check.text("sessionId", sessionId),
+    }));
+    const request = create(pb.CheckSessionsRequestSchema, { sessions: names });
+    const { results } = await this.#call(rpc.checkSessions, request, options);
+    return results.map(stateItem);
+  }
+
+  /**
+   * Has the listener called, once, when a session has ended: by the near cache's watch, else by
+   * asking once a minute. Returns a function that stops that. Throws an `unavailable` error if the
+   * client is closed.
+   */
+  onSessionEnd(session: t.Session, listener: () => void): () => void {
+    return this.#endings.listen(session, listener);
+  }
+
+  // --- devices ----------------------------------------------------------------------------------
+
+  /** Returns a page of a user's devices. `devices` returns all of them. */
+  async listDevices(userId: string, options: o.ListPageOptions = {}): Promise<t.DevicePage> {
+    const request = create(pb.ListDevicesRequestSchema, {
+      userId: check.text("userId", userId),
+      currentDeviceId: check.presented("currentDeviceId", options.currentDeviceId ?? ""),
+      includeSignedOut: check.flag("includeSignedOut", options.includeSignedOut ?? false),
+      pageSize: check.whole("pageSize", options.pageSize ?? 0),
+      pageToken: check.text("pageToken", options.pageToken ?? ""),
+    });
+    return convert.devicePage(await this.#call(rpc.listDevices, request, options));
+  }
+
+  /** Returns all of a user's devices, the newest activity first: "My devices". */
+  async *devices(
+    userId: string,
+    options: o.ListDevicesOptions = {},
+  ): AsyncGenerator<t.Device, void> {
+    let pageToken = "";
+    do {
+      const page = await this.listDevices(userId, { ...options, pageToken });
+      yield* page.devices;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /**
+   * Names a device. An empty name removes the name. Throws `device_not_found`, `invalid_request`
+   * and `not_replicated`.
+   */
+  async updateDevice(
+    userId: string,
+    deviceId: string,
+    displayName: string,
+    options: o.ChangeOptions = {},
+  ): Promise<t.Device> {
+    const request = create(pb.UpdateDeviceRequestSchema, {
+      userId: check.text("userId", userId),
+      deviceId: check.text("deviceId", deviceId),
+      displayName: check.text("displayName", displayName),
+      requireReplicated: check.flag("requireReplicated", options.requireReplicated ?? false),
+    });
+    return convert.device((await this.#call(rpc.updateDevice, request, options)).device);
+  }
+
+  /** Signs a user out on a device. Returns true if the user was signed in there. */
+  async revokeDevice(
+    userId: string,
+    deviceId: string,
+    options: o.RevokeOptions = {},
+  ): Promise<boolean> {
+    const request = create(pb.RevokeDeviceRequestSchema, {
+      userId: check.text("userId", userId),
+      deviceId: check.text("deviceId", deviceId),
+      reason: check.text("reason", options.reason ?? ""),
+      forget: check.flag("forget", options.forget ?? false),
+      requireReplicated: check.flag("requireReplicated", options.requireReplicated ?? false),
+    });
+    try {
+      return (await this.#call(rpc.revokeDevice, request, options)).revoked;
+    } finally {
+      this.#forget(userId);
+    }
+  }
+
+  /** Signs a user out on all devices. Returns on how many the user was signed in. */
+  async revokeAll(userId: string, options: o.RevokeAllOptions = {}): Promise<number> {
+    const request = create(pb.RevokeAllRequestSchema, {
+      userId: check.text("userId", userId),
+      exceptDeviceId: check.text("exceptDeviceId", options.exceptDeviceId ?? ""),
+      reason: check.text("reason", options.reason ?? ""),
+      forget: check.flag("forget", options.forget ?? false),
+      requireReplicated: check.flag("requireReplicated", options.requireReplicated ?? false),
+    });
+    try {
+      return (await this.#call(rpc.revokeAll, request, options)).revokedDevices;
+    } finally {
+      this.#forget(userId);
+    }
+  }
+
+  // --- keys and events --------------------------------------------------------------------------
+
+  /**
+   * Returns the public keys, for verifying tokens elsewhere. A token that verifies may be of a
+   * session that has ended.
+   */
+  async getSigningKeys(options: o.CallOptions = {}): Promise<t.SigningKeys> {
+    const request = create(pb.GetSigningKeysRequestSchema);
+    return convert.signingKeys(await this.#call(rpc.getSigningKeys, request, options));
+  }
+
+  /**
+   * Watches what happens to sessions, until the service or the connection ends the watch.
+   *
+   * The first batch comes at once. Keep the cursor of the last one, and go on from it after an
+   * `unavailable` error. Each watch counts against the service's MAX_PER_CONNECTION. Throws
+   * `cursor_expired` if events would be missed.
+   */
+  async *watchEvents(options: o.WatchEventsOptions = {}): AsyncGenerator<t.EventBatch, void> {
+    const { since, types = [] } = options;
+    if (!Array.isArray(types)) throw new TypeError("types: an array of types of events");
+    for (const type of types) check.member("types", convert.EVENT_TYPES, type);
+    const request = create(pb.WatchEventsRequestSchema, {
+      cursor: check.text("cursor", options.cursor ?? ""),
+      types: types.map(convert.eventType),
+      userIds: check.texts("userIds", options.userIds ?? []),
+      ...(since && { startTime: convert.timestamp(check.moment("since", since)) }),
+    });
+    for await (const message of this.#calls.watch(request, options.signal)) {
+      yield convert.eventBatch(message);
+    }
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Asks the service for what the near cache does not have, once for all callers that ask the same.
+ *
+ * A caller that joins a request gets what was true when the request was sent. So a caller joins
+ * only if the watch has told nothing since then, of any user, and only while the cache is live: a
+ * request that was sent before a revocation answers no caller that comes after the revocation.
+ */
+
+import type { BatchQueue } from "./batching.js";
+import type { NearCache, Ticket } from "./cache.js";
+import { type CallLimits, within } from "./calls.js";
+import * as convert from "./convert.js";
+import { SessionAuthorityError } from "./errors.js";
+import { copyOf } from "./failures.js";
+import type { ValidateSessionRequest } from "./gen/session_authority/v1/session_authority_pb.js";
+import type { Validation } from "./types.js";
+
+/** Validates what is not in the cache. */
+export class Coalescer {
+  readonly #cache: NearCache;
+  readonly #queue: BatchQueue;
+  readonly #flights = new Map<string, Promise<Validation>>();
+
+  constructor(cache: NearCache, queue: BatchQueue) {
+    this.#cache = cache;
+    this.#queue = queue;
+  }
+
+  /** The service's answer, within the limits of the caller. */
+  async validate(request: ValidateSessionRequest, limits: CallLimits): Promise<Validation> {
+    const { signal } = limits;
+    const deadline = performance.now() + limits.timeoutMs;
+    for (;;) {
+      signal?.throwIfAborted();
+      const timeoutMs = deadline - performance.now();
+      const ticket = this.#cache.ticket();
+      if (ticket === undefined) {
+        return convert.validation(await this.#queue.validate(request, { timeoutMs, signal }));
+      }
+      const key = flightKey(request, ticket);
+      const known = this.#flights.get(key);
+      const flight = known ?? this.#begin(key, ticket, request, timeoutMs);
+      try {
+        return await within(flight, timeoutMs, signal);
+      } catch (error) {
+        // A caller that has more time than the first one asks again.
+        const again = known !== undefined && hadTooLittleTime(error);
+        if (again && performance.now() < deadline) continue;
+        throw copyOf(error);
+      }
+    }
+  }
+
+  /** Asks for all callers: the signal of one of them does not end it. */
+  #begin(
+    key: string,
+    ticket: Ticket,
+    request: ValidateSessionRequest,
+    timeoutMs: number,
+  ): Promise<Validation> {
+    const flight = this.#askAndStore(ticket, request, timeoutMs).finally(() => {
+      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    });
+    this.#flights.set(key, flight);
+    flight.catch(() => undefined); // all callers may have gone
+    return flight;
+  }
+
+  async #askAndStore(
+    ticket: Ticket,
+    request: ValidateSessionRequest,
+    timeoutMs: number,
+  ): Promise<Validation> {
+    const limits = { timeoutMs, signal: undefined };
+    const answer = convert.validation(await this.#queue.validate(request, limits));
+    this.#cache.store(ticket, request.accessToken, request.deviceId, answer);
+    return answer;
+  }
+}
+
+/** What must be equal for two callers to share a request: the question, and all news. */
+function flightKey({ accessToken, deviceId }: ValidateSessionRequest, ticket: Ticket): string {
+  return JSON.stringify([accessToken, deviceId, ticket.watch, ticket.events]);
+}
+
+/**
+ * Whether a call failed only because it had too little time: a caller with more may ask again. The
+ * service refuses a call that it can't answer in time as if the service was away.
+ */
+function hadTooLittleTime(error: unknown): boolean {
+  return (
+    error instanceof SessionAuthorityError &&
+    error.unavailable &&
+    (error.code === "DEADLINE_EXCEEDED" || error.reason === "DEADLINE_TOO_SHORT")
+  );
+}

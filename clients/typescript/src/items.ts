@@ -1,0 +1,36 @@
+/** Translates the items of a batch: each is an answer or an error of its own. */
+
+import * as convert from "./convert.js";
+import type { SessionAuthorityError } from "./errors.js";
+import { errorOfItem, internalError } from "./failures.js";
+import type * as pb from "./gen/session_authority/v1/session_authority_pb.js";
+import type { SessionState, Validation } from "./types.js";
+
+/** The service broke the contract: an item has neither an answer nor an error. */
+function empty(): SessionAuthorityError {
+  return internalError("the answer has an empty item");
+}
+
+/** The message of a validation in a batch, or its error. */
+export function validationMessage({
+  outcome,
+}: pb.BatchValidateSessionsResult): pb.ValidateSessionResponse | SessionAuthorityError {
+  if (outcome.case === "response") return outcome.value;
+  return outcome.case === "error" ? errorOfItem(outcome.value) : empty();
+}
+
+/** A validation in a batch, or its error. */
+export function validationItem(
+  result: pb.BatchValidateSessionsResult,
+): Validation | SessionAuthorityError {
+  const found = validationMessage(result);
+  return found instanceof Error ? found : convert.validation(found);
+}
+
+/** Whether a session lives, or the error of that question. */
+export function stateItem({
+  outcome,
+}: pb.CheckSessionsResult): SessionState | SessionAuthorityError {
+  if (outcome.case === "state") return convert.sessionState(outcome.value);
+  return outcome.case === "error" ? errorOfItem(outcome.value) : empty();
+}

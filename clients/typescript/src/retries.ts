@@ -1,0 +1,60 @@
+/**
+ * Decides whether a call that failed is made again, and after which pause.
+ *
+ * That is safe for every method: IssueDevice always has a `request_id`, a token that was renewed
+ * twice is still one renewal, and the same claims once more change nothing.
+ */
+
+const CANCELLED = 1;
+const UNAVAILABLE = 14;
+
+// A server that stops ends the calls that reach it within some milliseconds with CANCELLED. Such a
+// call is made again after each of these pauses.
+const DROPPED_PAUSES_MS = [20, 100] as const;
+const MAX_ATTEMPTS = 3;
+const FIRST_BACKOFF_MS = 20;
+const MAX_BACKOFF_MS = 200;
+// After ten failures without successes there are no retries: they must not keep a service down.
+const MAX_TOKENS = 20;
+const TOKENS_OF_SUCCESS = 0.1;
+
+/** Counts the successes and failures of one client: a service in trouble gets no retries. */
+export class RetryThrottle {
+  #tokens = MAX_TOKENS;
+
+  /** A call succeeded. */
+  succeeded(): void {
+    this.#tokens = Math.min(this.#tokens + TOKENS_OF_SUCCESS, MAX_TOKENS);
+  }
+
+  /** An attempt failed. Returns true if there may be another one. */
+  failed(): boolean {
+    this.#tokens = Math.max(this.#tokens - 1, 0);
+    return this.#tokens > MAX_TOKENS / 2;
+  }
+}
+
+/** The retries of one call. */
+export class Retries {
+  #unavailable = 0;
+  #dropped = 0;
+
+  constructor(private readonly throttle: RetryThrottle) {}
+
+  /**
+   * How many milliseconds to wait before the next attempt, after one that failed with this status
+   * of gRPC. Undefined if there is none.
+   */
+  pauseMs(code: number, random: () => number = Math.random): number | undefined {
+    if (code === CANCELLED) {
+      const pause = DROPPED_PAUSES_MS[this.#dropped];
+      this.#dropped += 1;
+      return pause;
+    }
+    if (code !== UNAVAILABLE) return undefined;
+    this.#unavailable += 1;
+    if (!this.throttle.failed() || this.#unavailable >= MAX_ATTEMPTS) return undefined;
+    const longest = Math.min(FIRST_BACKOFF_MS * 2 ** (this.#unavailable - 1), MAX_BACKOFF_MS);
+    return longest * random();
+  }
+}

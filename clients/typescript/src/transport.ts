@@ -1,0 +1,175 @@
+/**
+ * Owns how the service is reached: addresses, TLS, bearer tokens. What carries the calls is behind
+ * the interface `Transport`: gRPC by `@grpc/grpc-js`, if you give no other one.
+ */
+
+import type { DescMessage, DescMethod, DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
+import { isIP } from "node:net";
+
+import { unavailable } from "./failures.js";
+
+/** One detail of a status: the URL of its message's name, and the message's bytes. */
+export interface StatusDetail {
+  readonly typeUrl: string;
+  readonly value: Uint8Array;
+}
+
+/** How one attempt of a call is made. */
+export interface AttemptOptions {
+  /** The headers of the call, with names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Ends the attempt. The attempt fails then, in whatever way. */
+  readonly signal?: AbortSignal | undefined;
+  /** After so many milliseconds the attempt fails with DEADLINE_EXCEEDED. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Carries calls to one service, over one connection. An attempt that fails throws a
+ * `TransportError`. A transport makes no attempt twice.
+ */
+export interface Transport {
+  /** Makes one attempt of a call. */
+  unary<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageShape<I>,
+    options: AttemptOptions,
+  ): Promise<MessageShape<O>>;
+  /** Opens a stream of responses. */
+  stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethod & { readonly input: I; readonly output: O },
+    request: MessageShape<I>,
+    options: AttemptOptions,
+  ): AsyncIterable<MessageShape<O>>;
+  /** Ends all calls under way and closes the connection. */
+  close(): void;
+}
+
+/** What a transport is made from. */
+export interface TransportSettings {
+  readonly target: string;
+  readonly tls: Tls | undefined;
+  /** Options of the channel of `@grpc/grpc-js`, beside or instead of the client's own. */
+  readonly channelOptions: Readonly<Record<string, string | number>>;
+}
+
+/** Makes a transport. A client with a cache makes two: its watch has a connection of its own. */
+export type TransportFactory = (settings: TransportSettings) => Transport;
+
+/** An attempt that failed, as a transport tells it. */
+export class TransportError extends Error {
+  constructor(
+    /** The number of the status of gRPC. */
+    readonly code: number,
+    message: string,
+    /** The details of `google.rpc.Status`. */
+    readonly details: readonly StatusDetail[] = [],
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * An encrypted connection. All is PEM; without `rootCertificates` Node's own certificates vouch for
+ * the service. With a certificate and its key this side shows who it is, too (mutual TLS).
+ */
+export interface Tls {
+  readonly rootCertificates?: string | Uint8Array;
+  readonly certificateChain?: string | Uint8Array;
+  readonly privateKey?: string | Uint8Array;
+}
+
+/** The bearer token of this caller, or a function that returns the current one. */
+export type CallerToken = string | (() => string | Promise<string>);
+
+/**
+ * Checks where the service is, and how to speak to it. Throws RangeError for a URL, for a token
+ * that others could read, and for half of a key pair; and TypeError.
+ */
+export function checkTarget(
+  target: unknown,
+  tls: Tls | undefined,
+  token: CallerToken | undefined,
+): asserts target is string {
+  if (typeof target !== "string") throw new TypeError(`target: a string, not ${typeof target}`);
+  if (target === "" || /^(https?|grpcs?):\/\//.test(target)) {
+    throw new RangeError(
+      "target: host:port or dns:///host:port, no URL; ask for TLS with the option tls",
+    );
+  }
+  if (tls !== undefined) checkTls(tls);
+  if (token === undefined) return;
+  if (typeof token !== "string" && typeof token !== "function") {
+    throw new TypeError(`token: a string or a function that returns one, not ${typeof token}`);
+  }
+  if (typeof token === "string" && !isToken(token)) {
+    throw new RangeError("token: is empty, or holds what no header may");
+  }
+  if (tls === undefined && !isLocal(target)) {
+    throw new RangeError("token: goes to another machine over TLS only; give tls");
+  }
+}
+
+function checkTls(tls: Tls): void {
+  if (typeof tls !== "object" || tls === null) throw new TypeError("tls: an object");
+  for (const name of ["rootCertificates", "certificateChain", "privateKey"] as const) {
+    const value: unknown = tls[name];
+    if (value !== undefined && typeof value !== "string" && !(value instanceof Uint8Array)) {
+      throw new TypeError(`tls.${name}: PEM in a string or in bytes, not ${typeof value}`);
+    }
+  }
+  if ((tls.certificateChain === undefined) !== (tls.privateKey === undefined)) {
+    throw new RangeError("tls: give certificateChain and privateKey together, or neither");
+  }
+}
+
+/**
+ * The headers of each call. Throws an `unavailable` error if the function fails or returns no
+ * token: then no call can be made. The text of its own error may hold anything, and is not passed
+ * on.
+ */
+export async function callHeaders(
+  token: CallerToken | undefined,
+): Promise<Readonly<Record<string, string>>> {
+  if (token === undefined) return NO_HEADERS;
+  if (typeof token === "string") return { authorization: `Bearer ${token.trim()}` };
+  let found: unknown;
+  try {
+    found = await token();
+  } catch (error) {
+    const kind = error instanceof Error ? error.constructor.name : typeof error;
+    throw unavailable(`token: can't be had (${kind})`, "UNAVAILABLE");
+  }
+  if (typeof found !== "string") {
+    const kind = typeof found;
+    throw unavailable(`token: the function returns no string but ${kind}`, "UNAVAILABLE");
+  }
+  if (!isToken(found)) {
+    throw unavailable("token: is empty, or holds what no header may", "UNAVAILABLE");
+  }
+  return { authorization: `Bearer ${found.trim()}` };
+}
+
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
+
+function isToken(token: string): boolean {
+  return /^[ -~]+$/.test(token.trim());
+}
+
+/** Whether a target is this machine. Of several addresses all must be. */
+function isLocal(target: string): boolean {
+  if (/^unix(-abstract)?:/.test(target)) return true;
+  const addresses = target.replace(/^(dns:\/\/\/|dns:|ipv4:|ipv6:)/, "");
+  return addresses.split(",").every(isLoopback);
+}
+
+function isLoopback(address: string): boolean {
+  const bare = address.startsWith("[") || isIP(address) === 6 ? address : withoutPort(address);
+  const host = bare.replace(/^\[(.*)\](:\d+)?$/, "$1");
+  if (isIP(host) === 4) return host.startsWith("127.");
+  return host === "localhost" || host === "::1";
+}
+
+function withoutPort(address: string): string {
+  return address.replace(/:[^:]*$/, "");
+}

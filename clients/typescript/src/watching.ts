@@ -1,0 +1,169 @@
+/**
+ * Keeps a near cache informed: watches from now on, on a connection of its own, and again whenever
+ * that ends.
+ *
+ * A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
+ * that proves nothing for too long is given up like one that broke. Whatever fails, the cache is
+ * off until the next watch works, and the log says so.
+ */
+
+import { create } from "@bufbuild/protobuf";
+
+import type { NearCache } from "./cache.js";
+import { SessionAuthorityError } from "./errors.js";
+import { codeOf, errorOfStatus } from "./failures.js";
+import {
+  SessionAuthorityService,
+  WatchEventsRequestSchema,
+} from "./gen/session_authority/v1/session_authority_pb.js";
+import type { OpenSessions } from "./open_sessions.js";
+import { callHeaders, type CallerToken, type Transport, TransportError } from "./transport.js";
+
+const FIRST_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 5_000;
+
+/** What a watch needs. */
+export interface WatchParts {
+  readonly cache: NearCache;
+  readonly sessions: OpenSessions;
+  readonly open: () => Transport;
+  readonly token: CallerToken | undefined;
+  readonly log: (message: string) => void;
+}
+
+/** The watch of one cache. */
+export class CacheWatch {
+  readonly #parts: WatchParts;
+  readonly #closing = new AbortController();
+  #transport: Transport | undefined;
+  #wake: (() => void) | undefined;
+  #pauseMs = FIRST_PAUSE_MS;
+  #logged = "";
+
+  constructor(parts: WatchParts) {
+    this.#parts = parts;
+  }
+
+  /** Watches from now on, if there is no watch yet. */
+  start(): void {
+    if (this.#transport !== undefined || this.#closing.signal.aborted) return;
+    this.#transport = this.#parts.open();
+    void this.#keepWatching(this.#transport);
+  }
+
+  /** Ends the watch. */
+  close(): void {
+    this.#closing.abort();
+    this.#wake?.();
+    this.#transport?.close();
+    this.#parts.cache.lost();
+  }
+
+  async #keepWatching(transport: Transport): Promise<void> {
+    const { cache, sessions } = this.#parts;
+    while (!this.#isClosed()) {
+      let error: unknown;
+      try {
+        await this.#watch(transport);
+      } catch (caught) {
+        error = caught;
+      }
+      const left = cache.silenceLeftMs();
+      const historyGone = error instanceof SessionAuthorityError && error.kind === "cursor_expired";
+      cache.lost({ historyGone });
+      if (this.#isClosed()) return;
+      sessions.lost(left);
+      await this.#pause(this.#nextPauseMs(error));
+    }
+  }
+
+  async #watch(transport: Transport): Promise<void> {
+    const { cache, sessions, token } = this.#parts;
+    const headers = await callHeaders(token);
+    const ending = new AbortController();
+    let silent = false;
+    let idle: NodeJS.Timeout | undefined;
+    const limitSilence = () => {
+      clearTimeout(idle);
+      idle = setTimeout(() => {
+        silent = true;
+        ending.abort();
+      }, cache.silenceLeftMs());
+    };
+    cache.begin();
+    limitSilence();
+    const request = create(WatchEventsRequestSchema);
+    const options = { headers, signal: ending.signal };
+    try {
+      const method = SessionAuthorityService.method.watchEvents;
+      for await (const message of transport.stream(method, request, options)) {
+        cache.tell(message);
+        sessions.tell(message);
+        limitSilence();
+        this.#works();
+      }
+    } catch (error) {
+      if (silent) throw new SilentWatch();
+      if (!(error instanceof TransportError)) throw error;
+      throw errorOfStatus(codeOf(error.code), error.message, error.details);
+    } finally {
+      clearTimeout(idle);
+      ending.abort();
+    }
+    if (silent) throw new SilentWatch();
+  }
+
+  #works(): void {
+    this.#pauseMs = FIRST_PAUSE_MS;
+    if (this.#logged === "") return;
+    this.#logged = "";
+    this.#parts.log("the near cache is on again");
+  }
+
+  /**
+   * How long to wait before the next watch. The pauses are random: caches that lost a server
+   * together must not come back together.
+   */
+  #nextPauseMs(error: unknown): number {
+    const why = reasonOf(error);
+    if (why !== this.#logged) {
+      this.#logged = why;
+      this.#parts.log(`the near cache is off until it can watch again: ${why}`);
+    }
+    if (
+      error instanceof SessionAuthorityError &&
+      (error.kind === "caller_not_allowed" || error.kind === "caller_unknown")
+    ) {
+      this.#pauseMs = MAX_PAUSE_MS;
+    }
+    const pause = this.#pauseMs * (0.5 + Math.random());
+    this.#pauseMs = Math.min(this.#pauseMs * 2, MAX_PAUSE_MS);
+    return pause;
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+  }
+
+  #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+}
+
+class SilentWatch extends Error {}
+
+function reasonOf(error: unknown): string {
+  if (error === undefined) return "the watch was ended";
+  if (error instanceof SilentWatch) {
+    return "the watch proved nothing for too long, or clocks ran apart";
+  }
+  if (error instanceof SessionAuthorityError) return `${error.kind}: ${error.message}`;
+  return error instanceof Error ? error.constructor.name : typeof error;
+}
