@@ -202,6 +202,11 @@ export class Admission {
     this.sessionEnd.hangUpWith(hangUp, this.#looked ? this.found : undefined);
   }
 
+  /** Whether the app waits for the end of the session. */
+  get isHeard(): boolean {
+    return this.sessionEnd.isHeard;
+  }
+
   /** The connection is over: nobody need hear of the session's end. */
   leave(): void {
     this.sessionEnd.leave();

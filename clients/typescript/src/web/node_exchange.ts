@@ -8,6 +8,7 @@ import type { DevicesMount } from "./devices/mount.js";
 import { MAX_BODY_BYTES } from "./devices/requests.js";
 import type { Headers } from "./headers.js";
 import { guardResponse, sendAnswer } from "./node_response.js";
+import { withVary } from "./outgoing.js";
 import type { RequestFacts } from "./presented.js";
 import { Refused } from "./responses.js";
 import type { Visit } from "./visit.js";
@@ -44,7 +45,7 @@ export async function openVisit(
     visit = await visits.open(facts);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    sendAnswer(response, error.answer);
+    sendAnswer(response, withVary(error.answer));
     return undefined;
   }
   const scheme = "encrypted" in request.socket ? "https" : "http";

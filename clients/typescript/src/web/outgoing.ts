@@ -2,7 +2,10 @@
 
 import { isAboutCaching } from "./caching.js";
 import { VARIES } from "./flow.js";
+import type { Answer } from "./responses.js";
 import type { Visit } from "./visit.js";
+
+const ALL_VARIES = VARIES.join(", ");
 
 /** Reads and changes the headers of a response on its way out. Names are in lower case. */
 export interface OutgoingHeaders {
@@ -31,12 +34,15 @@ export function dressHeaders(
   if (acceptCh !== "") headers.set("accept-ch", [...headers.values("accept-ch"), acceptCh]);
 }
 
+/** The answer to a request that no visit was opened for. Caches must see what it depends on, too. */
+export function withVary(answer: Answer): Answer {
+  return { ...answer, headers: [...answer.headers, ["Vary", ALL_VARIES]] };
+}
+
 /** Whether the contents are events that go on for as long as the client listens. */
 export function isEventStream(headers: Pick<OutgoingHeaders, "values">): boolean {
   return headers.values("content-type").join("").toLowerCase().startsWith("text/event-stream");
 }
-
-const ALL_VARIES = VARIES.join(", ");
 
 function varyOf(own: readonly string[]): string {
   if (own.length === 0) return ALL_VARIES;

@@ -21,6 +21,11 @@ export class SessionEnd {
     this.#listen = listen;
   }
 
+  /** Whether a callback of the app waits for the end. */
+  get isHeard(): boolean {
+    return this.#stops.length > 0;
+  }
+
   /** Has a listener called, until the connection is over. Returns a function that stops that. */
   listen(session: Session, listener: () => void): () => void {
     const stop = this.#listen(session, listener);
