@@ -82,7 +82,7 @@ export class Admission {
    * proves more: `signIn(user, { remember: visit.remembered })`.
    */
   get remembered(): boolean {
-    return this.found === undefined || this.presented.brief !== this.found.sessionId;
+    return this.presented.brief === "" || this.presented.brief !== this.found?.sessionId;
   }
 
   /** What the token of the request is worth, for logs. `UNSPECIFIED` while that is unknown. */

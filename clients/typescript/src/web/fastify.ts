@@ -70,7 +70,7 @@ export const sessionAuthority = Object.assign(plugin, {
  */
 export function requireSession(rules: SignInRules = {}): preHandlerAsyncHookHandler {
   stepUpOf(rules); // a mistake shows before the first request
-  // eslint-disable-next-line @typescript-eslint/require-await -- Fastify tells hooks apart by that
+   
   return async (request, reply) => {
     try {
       request.visit.require(rules);

@@ -152,7 +152,7 @@ async function bodyOf(request: Request): Promise<Uint8Array> {
 function headersOf(request: Request): HeaderLists {
   const headers: Record<string, readonly string[]> = {};
   for (const [name, value] of request.headers) headers[name] = [value];
-  headers["host"] ??= [new URL(request.url).host];
+  headers.host ??= [new URL(request.url).host];
   return headers;
 }
 

@@ -11,7 +11,6 @@ import type { IssuedDevice, Renewal, SessionStatus } from "../types.js";
 import { ACCEPT_CH } from "./client_hints.js";
 import { CONDUCT } from "./conduct.js";
 import type { Cookies } from "./cookies.js";
-import type { Headers } from "./headers.js";
 import { withNext, withQuery } from "./local_paths.js";
 import { wantsPage } from "./navigation.js";
 import { isApp, type Presented, presentedBy, type RequestFacts, wayBack } from "./presented.js";

@@ -9,11 +9,9 @@
 
 import type { HttpBindings } from "@hono/node-server";
 import type { Context, MiddlewareHandler } from "hono";
-import type { IncomingMessage } from "node:http";
 
 import type { Authority } from "./authority.js";
 import { type Connection, responseOf, serveFetch } from "./fetch_exchange.js";
-import type { Headers } from "./headers.js";
 import { Refused } from "./responses.js";
 import type { FlowOptions } from "./settings.js";
 import { type SignInRules, stepUpOf } from "./step_up.js";
@@ -88,9 +86,9 @@ export function requireSession(rules: SignInRules = {}): MiddlewareHandler {
 
 function connectionOf(context: Context, peer: HonoOptions["peer"]): Connection {
   const bindings = context.env as Partial<HttpBindings> | undefined;
-  const incoming = bindings?.incoming as IncomingMessage | undefined;
+  const incoming = bindings?.incoming;
   return {
     peer: peer?.(context) ?? incoming?.socket.remoteAddress ?? "",
-    headers: incoming?.headersDistinct as Headers | undefined,
+    headers: incoming?.headersDistinct,
   };
 }

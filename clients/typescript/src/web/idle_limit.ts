@@ -16,8 +16,8 @@ export function idleLimitMs(
   }
   const [broken, ...more] = error.violations;
   if (broken?.field !== "idle_timeout" || more.length > 0) return undefined;
-  const shortestMs = Number(error.metadata["min_seconds"]) * 1000;
-  const longestMs = Number(error.metadata["max_seconds"]) * 1000;
+  const shortestMs = Number(error.metadata.min_seconds) * 1000;
+  const longestMs = Number(error.metadata.max_seconds) * 1000;
   if (!Number.isFinite(shortestMs) || !Number.isFinite(longestMs)) return undefined;
   if (askedMs > longestMs) return longestMs;
   return lengthen && askedMs < shortestMs ? shortestMs : undefined;

@@ -7,7 +7,8 @@ const FORM = /^\/(?![/\\])[^?#*]*\*?$/s;
 
 /** The paths that an app names in that setting. Throws TypeError that names it. */
 export function checkedPaths(setting: string, given: readonly string[]): readonly string[] {
-  if (!Array.isArray(given)) throw new TypeError(`${setting}: must be an array of paths`);
+  const list: unknown = given;
+  if (!Array.isArray(list)) throw new TypeError(`${setting}: must be an array of paths`);
   for (const path of given as readonly unknown[]) {
     if (typeof path !== "string" || !FORM.test(path)) {
       throw new TypeError(

@@ -116,5 +116,5 @@ function headersOf(request: IncomingMessage): Headers {
     if (value !== undefined) headers[name] = Array.isArray(value) ? value : [value];
   }
   const authority = headers[":authority"];
-  return authority && !headers["host"] ? { ...headers, host: authority } : headers;
+  return authority && !headers.host ? { ...headers, host: authority } : headers;
 }

@@ -55,7 +55,7 @@ class GuardedResponse {
     this.#end = response.end;
     this.#flushHeaders = response.flushHeaders;
     /* eslint-enable @typescript-eslint/unbound-method */
-    response.writeHead = ((...given: unknown[]) => this.writeHead(given)) as never;
+    response.writeHead = ((...given: unknown[]) => this.writeHead(given));
     response.write = ((...given: unknown[]) => this.write(given)) as never;
     response.end = ((...given: unknown[]) => this.end(given)) as never;
     response.flushHeaders = () => {
@@ -107,7 +107,7 @@ class GuardedResponse {
 
   flushHeaders(): void {
     if (this.#state === "over") return;
-    this.#go(() => Reflect.apply(this.#flushHeaders, this.#response, []) as unknown);
+    this.#go(() => { Reflect.apply(this.#flushHeaders, this.#response, []); });
   }
 
   // Its own method, as calls in between change the state.
@@ -259,5 +259,5 @@ function setAll(response: ServerResponse, headers: unknown): void {
 /** Calls the callback of a write that is left out. */
 function later(given: unknown[]): void {
   const callback = given.findLast((each) => typeof each === "function");
-  if (callback !== undefined) process.nextTick(callback as Callback);
+  if (callback !== undefined) process.nextTick(callback);
 }

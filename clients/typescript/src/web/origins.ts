@@ -37,7 +37,8 @@ export function normalOrigin(origin: string): string | undefined {
 
 /** The origins that an app trusts, as browsers write them. Throws TypeError. */
 export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
-  if (!Array.isArray(given)) throw new TypeError("trustedOrigins: must be an array");
+  const list: unknown = given;
+  if (!Array.isArray(list)) throw new TypeError("trustedOrigins: must be an array");
   return new Set(
     given.map((origin) => {
       const plain = normalOrigin(origin);
@@ -62,7 +63,7 @@ export function isForeign(
   headers: Headers,
   trusted: ReadonlySet<string>,
 ): boolean {
-  const upgrades = headers["upgrade"]?.join(",").toLowerCase() ?? "";
+  const upgrades = headers.upgrade?.join(",").toLowerCase() ?? "";
   if (SAFE_METHODS.has(method) && !upgrades.includes("websocket")) return false;
   const sites = values(headers, "sec-fetch-site");
   const origins = values(headers, "origin");

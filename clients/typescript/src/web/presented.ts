@@ -100,7 +100,7 @@ function broughtByBrowser(
   page: boolean,
 ): { token: string; deviceId: string; brief: string } {
   const { cookies } = settings;
-  const host = headers["host"]?.join("") ?? "localhost";
+  const host = headers.host?.join("") ?? "localhost";
   if (cookies.insecure && !LOCAL_HOST.test(host)) {
     throw new InsecureHost("insecure_cookies", refusal(400, "insecure_cookies", { page }));
   }

@@ -25,7 +25,8 @@ export class Proxies {
    * for anything else.
    */
   constructor(trusted: readonly string[]) {
-    if (!Array.isArray(trusted)) throw new TypeError("trustedProxies: must be an array");
+    const list: unknown = trusted;
+    if (!Array.isArray(list)) throw new TypeError("trustedProxies: must be an array");
     this.#unix = trusted.includes("unix");
     this.#networks = trusted.filter((proxy) => proxy !== "unix").map(parseNetwork);
   }
@@ -44,7 +45,8 @@ export class Proxies {
   /** True if the end user's connection is HTTPS, as far as the nearest trusted proxy says. */
   isSecure(headers: Headers, peer: string, scheme: string): boolean {
     const hops = this.trusts(peer) ? values(headers, "x-forwarded-proto").join(",").split(",") : [];
-    return (hops.at(-1)?.trim() || scheme).toLowerCase() === "https";
+    const told = hops.at(-1)?.trim() ?? "";
+    return (told === "" ? scheme : told).toLowerCase() === "https";
   }
 
   /** True if the app believes what a proxy at this address says. */

@@ -51,7 +51,8 @@ export function stepUpOf({ maxAgeMs, authMethods }: SignInRules = {}): StepUp {
 }
 
 function checked(given: readonly string[]): readonly string[] {
-  if (!Array.isArray(given)) throw new TypeError("authMethods: must be an array");
+  const list: unknown = given;
+  if (!Array.isArray(list)) throw new TypeError("authMethods: must be an array");
   if (given.length === 0) throw new TypeError("authMethods: must not be empty");
   for (const method of given as readonly unknown[]) {
     if (typeof method !== "string" || !METHOD.test(method)) {

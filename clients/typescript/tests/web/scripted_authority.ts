@@ -4,7 +4,6 @@ import { type ErrorKind, SessionAuthorityError } from "../../src/errors.js";
 import type { IssuedDevice, Renewal, Session, Validation } from "../../src/types.js";
 import type { Authority } from "../../src/web/authority.js";
 
-/* eslint-disable @typescript-eslint/no-explicit-any -- answers come from a file of JSON */
 /* eslint-disable @typescript-eslint/require-await -- the client's methods are asynchronous */
 
 const at = (seconds: number) => new Date(seconds * 1000);

@@ -11,9 +11,7 @@ import type { FlowOptions, SameSite } from "../../src/web/public.js";
 /** One case. Its parts differ from file to file. */
 export interface Vector {
   readonly id: string;
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each file has its own shape
   readonly given: any;
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
   readonly expected: any;
 }
 
@@ -81,7 +79,6 @@ const RULES: Readonly<Record<string, SameSite>> = { strict: "Strict", lax: "Lax"
 /** The options of the middleware for the settings of a file. */
 export function optionsOf(settings: VectorSettings): FlowOptions {
   const rule = (name: unknown) => RULES[name as string] ?? (name as SameSite);
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- cases hold wrong values, too
   const s = settings as any;
   return {
     cookies: {

@@ -36,10 +36,10 @@ export function deviceJson(device: Device, now: Date) {
     signed_in: device.signedIn,
     name: nameOf(device) || null,
     kind: KINDS[device.formFactor],
-    browser: device.browser || null,
-    system: device.operatingSystem || null,
-    model: device.model || null,
-    address: device.lastClient.ipAddress || null,
+    browser: known(device.browser),
+    system: known(device.operatingSystem),
+    model: known(device.model),
+    address: known(device.lastClient.ipAddress),
     place: place.city === null && place.country_code === null ? null : place,
     auth_methods: [...device.authMethods],
     signed_in_at: maybe(device.signInTime),
@@ -59,6 +59,10 @@ function alarmJson(alarm: Alarm) {
     kind: "token_replayed",
     at: timeText(alarm.at),
   };
+}
+
+function known(text: string | undefined): string | null {
+  return text === undefined || text === "" ? null : text;
 }
 
 /** A time as RFC 3339 has it, in UTC and to the second. */

@@ -58,7 +58,7 @@ export function textsIn(language: string, own: OwnMessages): Texts {
 /** The text of a key, without plural forms or places to fill. */
 export function textFor({ messages }: Texts, key: string): string {
   const message = messages[key] ?? "";
-  return typeof message === "string" ? message : (message["other"] ?? "");
+  return typeof message === "string" ? message : (message.other ?? "");
 }
 
 /**
