@@ -18,6 +18,7 @@ SUFFIXES = {
     ".css",
     ".conf",
     ".go",
+    ".html",
     ".in",
     ".js",
     ".json",

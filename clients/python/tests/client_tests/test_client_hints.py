@@ -19,7 +19,6 @@ from session_authority_client import (
     SessionAuthority,
 )
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
-from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
 
 ALWAYS = {
@@ -150,33 +149,6 @@ def test_any_header_is_read_or_ignored(parts: list[str]):
 
 
 # --- who is asked ---------------------------------------------------------------------------------
-
-
-BEHIND = Flow(trusted_proxies=["192.0.2.1", "unix"])
-TOLD_HTTPS, TOLD_HTTP = {"x-forwarded-proto": "https"}, {"x-forwarded-proto": "http"}
-
-
-@pytest.mark.parametrize(
-    ("flow", "peer", "scheme", "headers", "asks"),
-    [
-        (Flow(), "192.0.2.1", "https", {}, True),
-        (Flow(), "192.0.2.1", "http", {}, False),
-        (Flow(), "192.0.2.1", "", {}, False),
-        (Flow(), "192.0.2.1", "http", TOLD_HTTPS, False),
-        (BEHIND, "192.0.2.1", "http", TOLD_HTTPS, True),
-        (BEHIND, "192.0.2.1", "https", TOLD_HTTP, False),
-        (BEHIND, "", "http", {"x-forwarded-proto": "http, https"}, True),
-        (Flow(), "192.0.2.1", "https", {"sec-fetch-mode": "cors"}, False),
-        (Flow(), "192.0.2.1", "https", {"authorization": "Bearer abc"}, False),
-    ],
-    ids=["HTTPS", "HTTP", "unknown", "a stranger's word", "a proxy's word", "HTTP before a proxy",
-         "two proxies", "a script", "an app"],
-)  # fmt: skip
-def test_secure_pages_ask_for_hints(
-    flow: Flow, peer: str, scheme: str, headers: dict[str, str], asks: bool
-):
-    given = {name: [text] for name, text in {"accept": "text/html", **headers}.items()}
-    assert flow.accept_ch("GET", given, peer, scheme) == (ACCEPT_CH if asks else "")
 
 
 @pytest.fixture

@@ -1,0 +1,288 @@
+package sessionauthority
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
+)
+
+const (
+	// The service accepts 500 requests, in a message of 4 MiB.
+	maxBatchItems = 500
+	maxBatchBytes = 3 << 20
+	// No request that the service accepts is larger. A larger one goes alone: it is refused, and
+	// must not fail the others.
+	maxItemBytes = 8 << 10
+	// A caller that has waited for so long, or for this part of its time, does not wait any longer
+	// for the call that is under way: a batch goes out beside that call.
+	maxBatchWait     = 50 * time.Millisecond
+	maxBatchWaitPart = 4
+	// When so many callers are queued, a second batch is sent: the service can read it while it
+	// answers the first one.
+	secondBatchWaiters = 32
+)
+
+// batchQueue validates for the goroutines of an app. A validation is sent at once if none is under
+// way. Validations that come meanwhile go together after it.
+//
+// No caller waits for a batch to fill: at low load every validation is a call of its own, as it
+// would be without batching. Each caller's deadline, cancellation and errors stay its own.
+type batchQueue struct {
+	client *Client
+
+	mu       sync.Mutex
+	queue    []*waiter
+	underWay int
+	sending  bool // a batch waits for a slot
+}
+
+// waiter is a caller in the queue, or in a batch.
+type waiter struct {
+	request  *pb.ValidateSessionRequest
+	size     int
+	deadline time.Time
+	gone     bool // the caller gave up; guarded by the queue
+	settled  chan struct{}
+	answer   Validation // written before settled is closed
+	err      error
+}
+
+func (w *waiter) settle(answer Validation, err error) {
+	w.answer, w.err = answer, err
+	close(w.settled)
+}
+
+// validate returns the service's answer. own is the context of the call, ctx that of its caller.
+func (q *batchQueue) validate(
+	own, ctx context.Context, request *pb.ValidateSessionRequest,
+) (Validation, error) {
+	size := proto.Size(request)
+	if !q.client.settings.batching || size > maxItemBytes {
+		return q.callAlone(own, ctx, request)
+	}
+	if q.client.closed() {
+		return Validation{}, clientClosed()
+	}
+	q.mu.Lock()
+	if q.underWay == 0 && len(q.queue) == 0 {
+		q.underWay++
+		q.mu.Unlock()
+		defer q.ended()
+		return q.callAlone(own, ctx, request)
+	}
+	deadline, _ := own.Deadline()
+	w := &waiter{request: request, size: size, deadline: deadline, settled: make(chan struct{})}
+	q.queue = append(q.queue, w)
+	second := len(q.queue) == secondBatchWaiters && q.underWay < 2
+	q.mu.Unlock()
+	if second {
+		q.send()
+	}
+	return q.wait(own, ctx, w)
+}
+
+func (q *batchQueue) callAlone(
+	own, ctx context.Context, request *pb.ValidateSessionRequest,
+) (Validation, error) {
+	c := q.client
+	if c.closed() {
+		return Validation{}, clientClosed()
+	}
+	if err := c.acquire(own, ctx); err != nil {
+		return Validation{}, err
+	}
+	defer c.slots.Release(1)
+	response, err := callInSlot(own, ctx, c, c.service.ValidateSession, request)
+	if err != nil {
+		return Validation{}, err
+	}
+	return validationOf(response), nil
+}
+
+func (q *batchQueue) wait(own, ctx context.Context, w *waiter) (Validation, error) {
+	patience := time.NewTimer(min(maxBatchWait, time.Until(w.deadline)/maxBatchWaitPart))
+	defer patience.Stop()
+	for {
+		select {
+		case <-w.settled:
+			return w.answer, w.err
+		case <-patience.C:
+			if q.isQueued(w) {
+				q.send()
+			}
+		case <-own.Done():
+			return q.giveUp(own, ctx, w)
+		}
+	}
+}
+
+func (q *batchQueue) isQueued(w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.holds(w)
+}
+
+func (q *batchQueue) holds(w *waiter) bool {
+	for _, queued := range q.queue {
+		if queued == w {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, error) {
+	q.mu.Lock()
+	w.gone = true
+	withoutSlot := q.sending && q.holds(w)
+	q.mu.Unlock()
+	select {
+	case <-w.settled: // in this very moment
+		return w.answer, w.err
+	default:
+	}
+	switch {
+	case q.client.closed():
+		return Validation{}, clientClosed()
+	case ctx.Err() != nil:
+		return Validation{}, endedContext(ctx, tooLate().Message)
+	case withoutSlot:
+		return Validation{}, endedContext(own, noSlot)
+	default:
+		return Validation{}, tooLate()
+	}
+}
+
+// ended says that a call has ended. It sends the next batch.
+func (q *batchQueue) ended() {
+	q.mu.Lock()
+	q.underWay--
+	waits := q.underWay == 0 && len(q.queue) > 0
+	q.mu.Unlock()
+	if waits {
+		q.send()
+	}
+}
+
+// send has a batch wait for its slot. All callers that wait by then go into the batch.
+func (q *batchQueue) send() {
+	q.mu.Lock()
+	starts := !q.sending && len(q.queue) > 0
+	q.sending = q.sending || starts
+	q.mu.Unlock()
+	if !starts {
+		return
+	}
+	if q.client.enter() {
+		go func() {
+			defer q.client.leave()
+			q.sendInSlot()
+		}()
+		return
+	}
+	q.failQueue()
+}
+
+func (q *batchQueue) failQueue() {
+	q.mu.Lock()
+	waiters := q.queue
+	q.queue, q.sending = nil, false
+	q.mu.Unlock()
+	for _, w := range waiters {
+		w.settle(Validation{}, clientClosed())
+	}
+}
+
+func (q *batchQueue) sendInSlot() {
+	c := q.client
+	if c.slots.Acquire(c.ending, 1) != nil {
+		q.failQueue()
+		return
+	}
+	q.mu.Lock()
+	q.sending = false
+	var batch []*waiter
+	batch, q.queue = takeBatch(q.queue)
+	more := len(q.queue) > 0
+	if len(batch) > 0 {
+		q.underWay++
+	}
+	q.mu.Unlock()
+	if more {
+		q.send()
+	}
+	if len(batch) == 0 {
+		c.slots.Release(1)
+		return
+	}
+	q.callFor(batch)
+	c.slots.Release(1)
+	// The callers that have just got an answer often ask again: let them join the next batch.
+	runtime.Gosched()
+	q.ended()
+}
+
+// takeBatch removes the next batch from the queue, in the order of arrival. A caller that has gone
+// is removed, too, and is not in the batch.
+func takeBatch(queue []*waiter) (batch, rest []*waiter) {
+	held := 0
+	for i, w := range queue {
+		if w.gone {
+			continue
+		}
+		if len(batch) == maxBatchItems || held+w.size > maxBatchBytes {
+			return batch, append([]*waiter(nil), queue[i:]...)
+		}
+		batch = append(batch, w)
+		held += w.size
+	}
+	return batch, nil
+}
+
+// callFor makes the call of a batch, and gives each caller its own part of the answer. A batch has
+// the time of its most patient caller; the others leave earlier.
+func (q *batchQueue) callFor(batch []*waiter) {
+	c := q.client
+	deadline := batch[0].deadline
+	for _, w := range batch {
+		if w.deadline.After(deadline) {
+			deadline = w.deadline
+		}
+	}
+	ctx, cancel := context.WithDeadline(c.ending, deadline)
+	defer cancel()
+	if len(batch) == 1 {
+		response, err := callInSlot(ctx, ctx, c, c.service.ValidateSession, batch[0].request)
+		if err != nil {
+			batch[0].settle(Validation{}, err)
+			return
+		}
+		batch[0].settle(validationOf(response), nil)
+		return
+	}
+	request := &pb.BatchValidateSessionsRequest{
+		Requests: make([]*pb.ValidateSessionRequest, len(batch)),
+	}
+	for i, w := range batch {
+		request.Requests[i] = w.request
+	}
+	response, err := callInSlot(ctx, ctx, c, c.service.BatchValidateSessions, request)
+	if err == nil && len(response.GetResults()) != len(batch) {
+		err = wrongNumberOfAnswers()
+	}
+	for i, w := range batch {
+		switch {
+		case err != nil:
+			w.settle(Validation{}, copyForCaller(err))
+		case response.GetResults()[i].GetResponse() != nil:
+			w.settle(validationOf(response.GetResults()[i].GetResponse()), nil)
+		default:
+			w.settle(Validation{}, errorOfItem(response.GetResults()[i].GetError()))
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package sessionauthority
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
+)
+
+const (
+	firstWatchPause = 100 * time.Millisecond
+	maxWatchPause   = 5 * time.Second
+)
+
+var errSilentWatch = errors.New("the watch proved nothing for too long, or clocks ran apart")
+
+// startWatching keeps the cache informed: it watches from now on, on a connection of its own, and
+// again whenever that ends.
+//
+// A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
+// that proves nothing for too long is given up like one that broke. Whatever fails, the cache is off
+// until the next watch works, and the log says so.
+func (k *cacheKeeper) startWatching() {
+	if !k.client.enter() {
+		return
+	}
+	go func() {
+		defer k.client.leave()
+		k.keepWatching()
+	}()
+}
+
+func (k *cacheKeeper) keepWatching() {
+	c := k.client
+	defer k.kept.Lost(false)
+	pauses := watchPauses{log: c.settings.logger, pause: firstWatchPause}
+	conn, err := c.settings.transport.Open()
+	if err != nil { // the client's own connection was opened in the same way
+		pauses.next(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	service := pb.NewSessionAuthorityServiceClient(conn)
+	for {
+		err := k.watch(service, &pauses)
+		k.kept.Lost(errors.Is(err, ErrCursorExpired))
+		if c.closed() || !sleep(c.ending, pauses.next(err)) {
+			return
+		}
+	}
+}
+
+func (k *cacheKeeper) watch(
+	service pb.SessionAuthorityServiceClient, pauses *watchPauses,
+) error {
+	ctx, cancel := context.WithCancelCause(k.client.ending)
+	defer cancel(nil)
+	k.kept.Begin()
+	silence := time.AfterFunc(k.kept.TimeLeft(), func() { cancel(errSilentWatch) })
+	defer silence.Stop()
+	err := k.client.readWatch(ctx, service, &pb.WatchEventsRequest{},
+		func(message *pb.WatchEventsResponse) bool {
+			k.kept.Tell(message)
+			silence.Reset(k.kept.TimeLeft())
+			pauses.reset()
+			return true
+		})
+	if errors.Is(context.Cause(ctx), errSilentWatch) {
+		return errSilentWatch
+	}
+	if err != nil {
+		return failureOf(ctx, err, k.client.closed())
+	}
+	return nil
+}

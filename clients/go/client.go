@@ -1,0 +1,223 @@
+package sessionauthority
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/session-authority/session-authority/clients/go/internal/transport"
+	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
+)
+
+// Client asks one Session Authority. Make one for a process and share it: all methods may be called
+// by many goroutines at once. Close it at the end.
+type Client struct {
+	settings  settings
+	conn      *grpc.ClientConn
+	service   pb.SessionAuthorityServiceClient
+	slots     *semaphore.Weighted
+	batches   *batchQueue
+	cache     *cacheKeeper    // nil without a cache
+	ending    context.Context // ends when the client is closed
+	end       context.CancelFunc
+	closeOnce sync.Once
+	closeErr  error
+
+	mu      sync.Mutex
+	shut    bool
+	running sync.WaitGroup // the goroutines of the client
+}
+
+// NewClient returns a client of the service at target: "host:port", or "dns:///host:port" to spread
+// over all addresses of a name, or "ipv4:10.0.0.1:50051,10.0.0.2:50051". It does not wait for a
+// connection. Its error says which argument can't be used.
+func NewClient(target string, opts ...Option) (*Client, error) {
+	made, err := newSettings(opts)
+	if err != nil {
+		return nil, err
+	}
+	made.transport.Target = target
+	if err := made.transport.Check(); err != nil {
+		return nil, err
+	}
+	conn, err := made.transport.Open()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		settings: made,
+		conn:     conn,
+		service:  pb.NewSessionAuthorityServiceClient(conn),
+		slots:    semaphore.NewWeighted(int64(made.maxInFlight)),
+	}
+	c.ending, c.end = context.WithCancel(context.Background())
+	c.batches = &batchQueue{client: c}
+	if made.cache != nil {
+		if c.cache, err = newCacheKeeper(c, *made.cache); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Close closes the connections, and returns when no goroutine of the client is left. Calls and
+// watches that are under way end with ErrClientClosed, as does every later call.
+func (c *Client) Close() error {
+	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.shut = true
+		c.mu.Unlock()
+		c.end()
+		c.closeErr = c.conn.Close()
+	})
+	c.running.Wait()
+	return c.closeErr
+}
+
+// enter has Close wait for the caller, which is a goroutine of the client, until it calls leave. It
+// returns false if the client is closed: then the goroutine must end.
+func (c *Client) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shut {
+		return false
+	}
+	c.running.Add(1)
+	return true
+}
+
+func (c *Client) leave() { c.running.Done() }
+
+// Timeout returns the time of each call that is given no other, retries included.
+func (c *Client) Timeout() time.Duration { return c.settings.timeout }
+
+func (c *Client) closed() bool { return c.ending.Err() != nil }
+
+// pausesBetweenCalls: a server that stops ends the calls that reach it within some milliseconds with
+// CANCELLED. Such a call is made again after each of these pauses. gRPC's own retries would be used
+// up by a handful of them.
+var pausesBetweenCalls = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond}
+
+// method is a method of the generated client.
+type method[Q, R any] func(context.Context, Q, ...grpc.CallOption) (R, error)
+
+// call makes a call with its deadline, in a slot of its own. A timeout of zero means the client's.
+func call[Q, R any](
+	ctx context.Context, c *Client, timeout time.Duration, method method[Q, R], request Q,
+) (R, error) {
+	var none R
+	if c.closed() {
+		return none, clientClosed()
+	}
+	own, done := c.begin(ctx, timeout)
+	defer done()
+	if err := c.acquire(own, ctx); err != nil {
+		return none, err
+	}
+	defer c.slots.Release(1)
+	return callInSlot(own, ctx, c, method, request)
+}
+
+// begin returns the context of a call: it ends with its time, with the caller and with the client.
+func (c *Client) begin(
+	ctx context.Context, timeout time.Duration,
+) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		timeout = c.settings.timeout
+	}
+	own, cancel := context.WithTimeout(ctx, timeout)
+	stop := context.AfterFunc(c.ending, cancel)
+	return own, func() {
+		stop()
+		cancel()
+	}
+}
+
+// acquire waits for a slot. own is the context of the call, ctx that of its caller.
+func (c *Client) acquire(own, ctx context.Context) error {
+	if c.slots.TryAcquire(1) || c.slots.Acquire(own, 1) == nil {
+		return nil
+	}
+	if c.closed() {
+		return clientClosed()
+	}
+	if ctx.Err() != nil {
+		return endedContext(ctx, noSlot)
+	}
+	return endedContext(own, noSlot)
+}
+
+const noSlot = "there was no place in time: too many calls of this client are under way" +
+	" (WithMaxInFlight)"
+
+// callInSlot makes a call in a slot that was acquired before.
+func callInSlot[Q, R any](
+	own, ctx context.Context, c *Client, method method[Q, R], request Q,
+) (R, error) {
+	for _, pause := range pausesBetweenCalls {
+		response, err := attempt(own, c, method, request)
+		if err == nil {
+			return response, nil
+		}
+		dropped := errorOf(err).Code == codes.Canceled && own.Err() == nil
+		if !dropped || c.closed() || !sleep(own, pause) {
+			return response, failureOf(ctx, err, c.closed())
+		}
+	}
+	response, err := attempt(own, c, method, request)
+	if err != nil {
+		return response, failureOf(ctx, err, c.closed())
+	}
+	return response, nil
+}
+
+func attempt[Q, R any](
+	own context.Context, c *Client, method method[Q, R], request Q,
+) (R, error) {
+	own, err := c.withToken(own)
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return method(own, request)
+}
+
+// withToken returns the context with this caller's bearer token.
+func (c *Client) withToken(ctx context.Context) (context.Context, error) {
+	if c.settings.transport.Token == nil {
+		return ctx, nil
+	}
+	token, err := c.settings.transport.Token()
+	if err != nil {
+		return ctx, newError(codes.Unavailable, "", "the token can't be had")
+	}
+	if !transport.IsToken(token) {
+		return ctx, newError(codes.Unavailable, "", "the token is empty, or holds what no header may")
+	}
+	outgoing, _ := metadata.FromOutgoingContext(ctx)
+	outgoing = outgoing.Copy()
+	outgoing.Set("authorization", "Bearer "+strings.TrimSpace(token))
+	return metadata.NewOutgoingContext(ctx, outgoing), nil
+}
+
+// sleep returns false if the context ends before the time is over, or would.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

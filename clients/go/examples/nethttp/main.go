@@ -1,0 +1,103 @@
+// Command nethttp is an app for net/http: a sign-in, a first page for users who are signed in, a
+// page that wants a recent sign-in, and "My devices".
+package main
+
+import (
+	"cmp"
+	"errors"
+	"log"
+	"net/http"
+	"os"
+	"time"
+
+	sessionauthority "github.com/session-authority/session-authority/clients/go"
+	"github.com/session-authority/session-authority/clients/go/examples/pages"
+	"github.com/session-authority/session-authority/clients/go/sessionhttp"
+)
+
+func main() {
+	authority, err := sessionauthority.NewClient(cmp.Or(os.Getenv("AUTHORITY"), "127.0.0.1:50051"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	flow, err := sessionhttp.NewFlow(authority, sessionhttp.Settings{
+		SignInURL: "/sign-in",
+		Devices:   &sessionhttp.DevicesPage{Path: "/devices", SecureAccountURL: "/password"},
+		// Leave Cookies out behind HTTPS: these are for http://localhost, and refused elsewhere.
+		Cookies: sessionhttp.Cookies{Insecure: true},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", firstPage)
+	mux.HandleFunc("GET /sign-in", askToSignIn)
+	mux.HandleFunc("POST /sign-in", signIn)
+	mux.HandleFunc("POST /sign-out", signOut)
+	recent := sessionhttp.MaxAge(5 * time.Minute)
+	mux.Handle("GET /password", sessionhttp.Require(http.HandlerFunc(askForPassword), recent))
+	mux.Handle("POST /password", sessionhttp.Require(http.HandlerFunc(changePassword), recent))
+	listen := cmp.Or(os.Getenv("LISTEN"), "localhost:8000")
+	log.Fatal(http.ListenAndServe(listen, flow.Middleware(mux)))
+}
+
+// firstPage is the first page of a user.
+func firstPage(w http.ResponseWriter, r *http.Request) {
+	session, err := sessionhttp.FromContext(r.Context()).Require()
+	if err != nil {
+		return // the middleware answers
+	}
+	isChanged := r.URL.Query().Get("done") == "password"
+	pages.Show(w, http.StatusOK, pages.Page{User: session.UserID, IsChanged: isChanged})
+}
+
+// askToSignIn is the form. A page that wants a recent sign-in sends users here, too, who are signed
+// in.
+func askToSignIn(w http.ResponseWriter, r *http.Request) {
+	visit := sessionhttp.FromContext(r.Context())
+	isAgain := visit.RequestedStepUp() != nil && visit.UserID() != ""
+	pages.Show(w, http.StatusOK, pages.Page{Name: visit.UserID(), Again: isAgain})
+}
+
+// signIn signs in the user that the form names.
+func signIn(w http.ResponseWriter, r *http.Request) {
+	visit, user := sessionhttp.FromContext(r.Context()), r.PostFormValue("user")
+	// Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
+	// believes every name.
+	_, err := visit.SignIn(r.Context(), user, sessionhttp.SignIn{
+		RequestID: r.PostFormValue("request_id"),
+	})
+	isUsed := errors.Is(err, sessionauthority.ErrRequestIDReused) ||
+		errors.Is(err, sessionauthority.ErrRequestIDSpent) // this form has signed somebody in before
+	switch {
+	case err == nil || isUsed:
+		http.Redirect(w, r, visit.NextPath("/"), http.StatusSeeOther)
+	case errors.Is(err, sessionauthority.ErrInvalidRequest): // the name is empty, or far too long
+		page := pages.Page{Name: user, Problem: "can't be that of a user"}
+		pages.Show(w, http.StatusBadRequest, page)
+	case !sessionhttp.Answer(w, r, err):
+		log.Print(err)
+		http.Error(w, "that did not work", http.StatusInternalServerError)
+	}
+}
+
+func signOut(w http.ResponseWriter, r *http.Request) {
+	visit := sessionhttp.FromContext(r.Context())
+	if _, err := visit.SignOut(r.Context(), sessionhttp.SignOut{}); err != nil {
+		log.Print(err)
+		http.Error(w, "that did not work", http.StatusServiceUnavailable)
+		return
+	}
+	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+}
+
+func askForPassword(w http.ResponseWriter, r *http.Request) {
+	user := sessionhttp.FromContext(r.Context()).UserID()
+	pages.Show(w, http.StatusOK, pages.Page{User: user, IsChanging: true})
+}
+
+func changePassword(w http.ResponseWriter, r *http.Request) {
+	// Your own change goes here.
+	next := sessionhttp.FromContext(r.Context()).NextPath("/?done=password")
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}

@@ -1,0 +1,120 @@
+package nearcache
+
+import (
+	"hash/maphash"
+	"time"
+)
+
+// list has entries in the order of their use.
+type list[V any] struct{ newest, oldest *entry[V] }
+
+func (l *list[V]) push(e *entry[V]) {
+	e.prev, e.next = l.newest, nil
+	if l.newest != nil {
+		l.newest.next = e
+	} else {
+		l.oldest = e
+	}
+	l.newest = e
+}
+
+func (l *list[V]) remove(e *entry[V]) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		l.oldest = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		l.newest = e.prev
+	}
+}
+
+func (l *list[V]) use(e *entry[V]) {
+	if l.newest != e {
+		l.remove(e)
+		l.push(e)
+	}
+}
+
+func (c *Cache[V]) clear() {
+	c.entries = map[key]*entry[V]{}
+	c.ofUser = map[string]map[*entry[V]]struct{}{}
+	c.recent = list[V]{}
+}
+
+func (c *Cache[V]) empty() {
+	if len(c.entries) > 0 {
+		c.counts.Emptied++
+		c.counts.Dropped.Emptied += uint64(len(c.entries))
+		c.clear()
+	}
+}
+
+func (c *Cache[V]) forgetUser(userID string) {
+	c.events++
+	c.lastEvents[c.counter(userID)] = c.events
+	for kept := range c.ofUser[userID] {
+		c.drop(kept, &c.counts.Dropped.Event)
+	}
+}
+
+func (c *Cache[V]) drop(e *entry[V], count *uint64) {
+	*count++
+	delete(c.entries, e.key)
+	c.recent.remove(e)
+	kept := c.ofUser[e.answer.UserID]
+	delete(kept, e)
+	if len(kept) == 0 {
+		delete(c.ofUser, e.answer.UserID)
+	}
+}
+
+// makeRoom drops what is too much. Of the entries whose time is over it drops two for each new one:
+// they dry up.
+func (c *Cache[V]) makeRoom(now time.Duration) {
+	for len(c.entries) > c.settings.MaxEntries {
+		c.drop(c.recent.oldest, &c.counts.Dropped.Room)
+	}
+	for range 2 {
+		oldest := c.recent.oldest
+		if oldest == nil || oldest.until > now {
+			break
+		}
+		c.drop(oldest, &c.counts.Dropped.Over)
+	}
+}
+
+func (c *Cache[V]) counter(userID string) uint64 {
+	return maphash.String(c.seed, userID) % counters
+}
+
+// Stats is what a cache has done so far.
+type Stats struct {
+	Live    bool
+	Entries int
+	Hits    uint64
+	Misses  uint64
+	Emptied uint64
+	Dropped Dropped
+	// Staleness is how old the last proof of the watch is at the most. It means nothing unless Live.
+	Staleness time.Duration
+}
+
+// Dropped counts why answers were dropped: by an event of their user, with all others, as they took
+// too much room, as their time was over, or replaced by a renewal or a newer answer.
+type Dropped struct{ Event, Emptied, Room, Over, Replaced uint64 }
+
+// Stats returns what the cache has done so far.
+func (c *Cache[V]) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, _ := c.now()
+	stats := c.counts
+	stats.Live, stats.Entries = now < c.liveUntil, len(c.entries)
+	if stats.Live {
+		stats.Staleness = max(now+c.settings.MaxSilence-c.liveUntil, 0)
+	}
+	return stats
+}

@@ -1,0 +1,96 @@
+package requests
+
+import "strings"
+
+// Unquote decodes percent escapes. It leaves a text that is no escape as it is, and writes U+FFFD
+// for bytes that are no UTF-8.
+func Unquote(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	var made strings.Builder
+	for index := 0; index < len(text); index++ {
+		if text[index] == '%' && index+2 < len(text) {
+			high, isHigh := hexValue(text[index+1])
+			low, isLow := hexValue(text[index+2])
+			if isHigh && isLow {
+				made.WriteByte(high<<4 | low)
+				index += 2
+				continue
+			}
+		}
+		made.WriteByte(text[index])
+	}
+	return strings.ToValidUTF8(made.String(), "\uFFFD")
+}
+
+func hexValue(digit byte) (byte, bool) {
+	switch {
+	case '0' <= digit && digit <= '9':
+		return digit - '0', true
+	case 'a' <= digit && digit <= 'f':
+		return digit - 'a' + 10, true
+	case 'A' <= digit && digit <= 'F':
+		return digit - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// Quote encodes all bytes but letters, digits, "_.-~" and the safe ones.
+func Quote(text, safe string) string {
+	const digits = "0123456789ABCDEF"
+	var made strings.Builder
+	for index := 0; index < len(text); index++ {
+		letter := text[index]
+		if isUnreserved(letter) || strings.IndexByte(safe, letter) >= 0 {
+			made.WriteByte(letter)
+			continue
+		}
+		made.WriteString("%" + string(digits[letter>>4]) + string(digits[letter&15]))
+	}
+	return made.String()
+}
+
+func isUnreserved(letter byte) bool {
+	return 'a' <= letter && letter <= 'z' || 'A' <= letter && letter <= 'Z' ||
+		'0' <= letter && letter <= '9' || strings.IndexByte("_.-~", letter) >= 0
+}
+
+// Field is a field of a query or a form.
+type Field struct{ Name, Value string }
+
+// Fields reads a query or a form. Without keepBlank it drops fields that have no value. It returns
+// false if there are more than max fields.
+func Fields(text string, max int, keepBlank bool) ([]Field, bool) {
+	if text == "" {
+		return nil, true
+	}
+	if strings.Count(text, "&")+1 > max {
+		return nil, false
+	}
+	var found []Field
+	for _, pair := range strings.Split(text, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if pair == "" || (value == "" && !keepBlank) {
+			continue
+		}
+		found = append(found, Field{unquoteForm(name), unquoteForm(value)})
+	}
+	return found, true
+}
+
+func unquoteForm(text string) string {
+	return Unquote(strings.ReplaceAll(text, "+", " "))
+}
+
+// Path returns the path of a target, decoded and without the query.
+func Path(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return Unquote(path)
+}
+
+// Query returns the query of a target, as it was sent.
+func Query(target string) string {
+	_, query, _ := strings.Cut(target, "?")
+	return query
+}

@@ -1,0 +1,83 @@
+package requests
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var (
+	// Scripts that fetch parts of pages accept HTML, and say here that they are scripts.
+	scriptHeaders = []string{
+		"X-Requested-With", "Hx-Request", "X-Turbo-Request-Id", "X-Pjax", "X-Up-Version",
+	}
+	jsonKind    = regexp.MustCompile(`^[a-z]+/(?:[a-z0-9.!#$&^_-]+\+)?json$`)
+	qualityForm = regexp.MustCompile(`^q *= *([0-9]*\.?[0-9]+)$`)
+)
+
+// WantsPage tells whether a request is a browser's that goes to a page. Pages are for people, codes
+// for programs.
+//
+// All browsers of today say so (Sec-Fetch-Mode), but over plain HTTP only to this machine. Without
+// that header the request must name text/html in Accept: programs send "*/*", JSON or nothing.
+func WantsPage(r *Request) bool {
+	if modes := r.Header["Sec-Fetch-Mode"]; len(modes) > 0 {
+		for _, mode := range modes {
+			if mode == "navigate" {
+				return true
+			}
+		}
+		return false
+	}
+	if r.Method != "GET" && r.Method != "HEAD" {
+		return false
+	}
+	accept := r.Header["Accept"]
+	if len(accept) == 0 {
+		return false
+	}
+	for _, name := range scriptHeaders {
+		if _, has := r.Header[name]; has {
+			return false
+		}
+	}
+	var html, json float64
+	for _, member := range strings.Split(strings.ToLower(strings.Join(accept, ",")), ",") {
+		parts := strings.Split(member, ";")
+		kind := strings.Trim(parts[0], " \t")
+		switch {
+		case kind == "text/html":
+			html = max(html, quality(parts[1:]))
+		case jsonKind.MatchString(kind):
+			json = max(json, quality(parts[1:]))
+		}
+	}
+	return html > json
+}
+
+// quality is how much a kind is wanted (RFC 9110, section 12.4.2).
+func quality(parameters []string) float64 {
+	for _, parameter := range parameters {
+		found := qualityForm.FindStringSubmatch(strings.Trim(parameter, " \t"))
+		if found != nil {
+			value, _ := strconv.ParseFloat(found[1], 64)
+			return value
+		}
+	}
+	return 1
+}
+
+// IsReturn tells whether a person comes back from another site to one of the paths. A request of a
+// frame is none: a page of another site that shows this one must not get the strict cookies into
+// it.
+func IsReturn(r *Request, paths []string) bool {
+	return r.Method == "GET" && len(paths) > 0 &&
+		isOnly(r.Header["Sec-Fetch-Site"], "cross-site") &&
+		isOnly(r.Header["Sec-Fetch-Mode"], "navigate") &&
+		isOnly(r.Header["Sec-Fetch-Dest"], "document") &&
+		IsNamed(r.Target, paths)
+}
+
+func isOnly(lines []string, value string) bool {
+	return len(lines) == 1 && lines[0] == value
+}

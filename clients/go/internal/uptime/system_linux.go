@@ -1,0 +1,18 @@
+package uptime
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const clockBoottime = 7 // CLOCK_BOOTTIME, of clock_gettime(2)
+
+// systemUptime returns the time since the machine was started, sleep included.
+func systemUptime() (time.Duration, bool) {
+	var now syscall.Timespec
+	_, _, errno := syscall.RawSyscall(
+		syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&now)), 0,
+	)
+	return time.Duration(now.Nano()), errno == 0
+}

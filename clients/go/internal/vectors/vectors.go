@@ -1,0 +1,182 @@
+// Package vectors loads the cases that all clients share, for tests. It decides nothing.
+package vectors
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+// Case is a case of a file.
+type Case struct {
+	ID       string
+	Given    json.RawMessage
+	Expected json.RawMessage
+	// Settings are those of the file, with the changes of the case.
+	Settings Settings
+}
+
+// Settings are those of an app, by the names of the vectors.
+type Settings struct {
+	TokenCookie     string   `json:"token_cookie"`
+	DeviceCookie    string   `json:"device_cookie"`
+	SameSite        string   `json:"same_site"`
+	DeviceSameSite  *string  `json:"device_same_site"`
+	InsecureCookies bool     `json:"insecure_cookies"`
+	DeviceHeader    string   `json:"device_header"`
+	Bearer          bool     `json:"bearer"`
+	CheckOrigin     bool     `json:"check_origin"`
+	TrustedOrigins  []string `json:"trusted_origins"`
+	TrustedProxies  []string `json:"trusted_proxies"`
+	ReturnPaths     []string `json:"return_paths"`
+	PassivePaths    []string `json:"passive_paths"`
+	SignInURL       *string  `json:"sign_in_url"`
+}
+
+// Pairs are headers in the order of arrival. Each letter of a value is a byte.
+type Pairs [][2]string
+
+// Header returns the headers as net/http has them.
+func (p Pairs) Header() http.Header {
+	header := http.Header{}
+	for _, pair := range p {
+		header.Add(pair[0], Bytes(pair[1]))
+	}
+	return header
+}
+
+// Bytes returns the bytes of a text whose letters are bytes.
+func Bytes(text string) string {
+	made := make([]byte, 0, len(text))
+	for _, letter := range text {
+		made = append(made, byte(letter))
+	}
+	return string(made)
+}
+
+// Folder returns the folder with the files, and false if this module is alone, without a checkout.
+func Folder() (string, bool) {
+	_, file, _, _ := runtime.Caller(0)
+	folder := filepath.Join(filepath.Dir(file), "..", "..", "..", "vectors")
+	found, err := os.Stat(folder)
+	return folder, err == nil && found.IsDir()
+}
+
+// Run runs a test for each case of a file, but for those that are skipped.
+func Run(t *testing.T, name string, run func(*testing.T, *Case)) {
+	t.Helper()
+	skips := Skips(t)
+	for _, each := range Load(t, name) {
+		t.Run(name+"/"+each.ID, func(t *testing.T) {
+			if reason, isSkipped := skips[name+"/"+each.ID]; isSkipped {
+				t.Skip(reason)
+			}
+			run(t, each)
+		})
+	}
+}
+
+// Load returns the cases of a file. It skips the test if there is no checkout.
+func Load(t *testing.T, name string) []*Case {
+	t.Helper()
+	folder, has := Folder()
+	if !has {
+		t.Skip("the vectors are part of a checkout, not of this module")
+	}
+	data, err := os.ReadFile(filepath.Join(folder, name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Settings json.RawMessage
+		Cases    []*Case
+	}
+	Decode(t, data, &file)
+	if len(file.Cases) == 0 {
+		t.Fatalf("%s has no cases", name)
+	}
+	for _, each := range file.Cases {
+		var given struct{ Settings json.RawMessage }
+		Decode(t, each.Given, &given)
+		for _, settings := range []json.RawMessage{file.Settings, given.Settings} {
+			if len(settings) > 0 {
+				decodeStrictly(t, settings, &each.Settings)
+			}
+		}
+	}
+	return file.Cases
+}
+
+// Skips returns the cases that Go skips, each with its reason.
+func Skips(t *testing.T) map[string]string {
+	t.Helper()
+	_, file, _, _ := runtime.Caller(0)
+	path := filepath.Join(filepath.Dir(file), "..", "..", "vectors.skip.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	skips := map[string]string{}
+	Decode(t, data, &skips)
+	return skips
+}
+
+// Names returns the names of all files, in order.
+func Names(t *testing.T) []string {
+	t.Helper()
+	folder, has := Folder()
+	if !has {
+		t.Skip("the vectors are part of a checkout, not of this module")
+	}
+	paths, err := filepath.Glob(filepath.Join(folder, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, path := range paths {
+		names[filepath.Base(path[:len(path)-len(".json")])] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// Decode reads JSON, or fails the test.
+func Decode(t *testing.T, data []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decodeStrictly refuses members that the type does not have: a setting that this loader does not
+// know must not be left out in silence.
+func decodeStrictly(t *testing.T, data []byte, into any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Equal compares what came of a decision with what is expected, as JSON.
+func Equal(t *testing.T, expected json.RawMessage, found any) {
+	t.Helper()
+	data, err := json.Marshal(found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wanted, got any
+	Decode(t, expected, &wanted)
+	Decode(t, data, &got)
+	wantedText, _ := json.Marshal(wanted)
+	gotText, _ := json.Marshal(got)
+	if !bytes.Equal(wantedText, gotText) {
+		t.Errorf("expected %s\n     got %s", wantedText, gotText)
+	}
+}

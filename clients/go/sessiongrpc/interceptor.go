@@ -1,0 +1,190 @@
+// Package sessiongrpc guards gRPC servers: it finds out who is signed in before a handler runs, and
+// ends streams when the session ends.
+//
+// Clients send "authorization: Bearer ..." and "x-device-id" as metadata. A client that is not
+// signed in gets UNAUTHENTICATED, with the text "token_expired" where it is to renew, else
+// "sign_in_required"; UNAVAILABLE if that is unknown. A stream is judged as it begins, and ends
+// with its session: UNAUTHENTICATED, "session_ended".
+package sessiongrpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/session-authority/session-authority/clients/go/sessionhttp"
+)
+
+// Interceptor admits calls. Flow.Middleware and an Interceptor may share a flow.
+type Interceptor struct {
+	flow         *sessionhttp.Flow
+	deviceHeader string
+	public       []string
+}
+
+// New returns an interceptor. Public has methods ("/package.Service/Method") that are served to
+// everybody, with a visit. It returns an error if the flow has NoBearer: gRPC has no cookies.
+func New(flow *sessionhttp.Flow, public ...string) (*Interceptor, error) {
+	deviceHeader, hasBearer := flow.AppHeader()
+	if !hasBearer {
+		return nil, errors.New("sessiongrpc: gRPC has no cookies, so bearer tokens must be looked at")
+	}
+	return &Interceptor{flow, deviceHeader, slices.Clone(public)}, nil
+}
+
+// FromContext returns the visit of a call. It panics if no interceptor is in front of the handler.
+func FromContext(ctx context.Context) *sessionhttp.Visit { return sessionhttp.FromContext(ctx) }
+
+// Unary is for grpc.ChainUnaryInterceptor.
+func (i *Interceptor) Unary(
+	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	visit, err := i.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	defer visit.Leave()
+	response, err := handler(sessionhttp.WithVisit(ctx, visit), request)
+	return response, statusOf(err)
+}
+
+// Stream is for grpc.ChainStreamInterceptor. When the session ends, the call ends at once, and the
+// handler sees a client that has left: its context is done, and what it receives or sends fails.
+// That is so if the method is not public, or if the handler has looked at the session.
+func (i *Interceptor) Stream(
+	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	visit, err := i.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return statusOf(err)
+	}
+	ctx, cancel := context.WithCancelCause(sessionhttp.WithVisit(stream.Context(), visit))
+	defer cancel(nil)
+	ended := make(chan struct{})
+	visit.HangUpAtEnd(func() {
+		cancel(sessionhttp.ErrSessionEnded)
+		close(ended)
+	})
+	handled := handle(server, &endingStream{stream, ctx}, handler)
+	select {
+	case result := <-handled:
+		visit.Leave()
+		if result.panicked != nil {
+			panic(result.panicked)
+		}
+		if context.Cause(ctx) == sessionhttp.ErrSessionEnded {
+			return errEnded
+		}
+		return statusOf(result.err)
+	case <-ended:
+		visit.Leave()
+		return errEnded
+	}
+}
+
+var errEnded = status.Error(codes.Unauthenticated, "session_ended")
+
+type result struct {
+	err      error
+	panicked any
+}
+
+// handle runs a handler in a goroutine of its own: one that waits for anything else than its stream
+// or its context must not keep the call open.
+func handle(server any, stream grpc.ServerStream, handler grpc.StreamHandler) <-chan result {
+	handled := make(chan result, 1)
+	go func() {
+		var made result
+		defer func() {
+			made.panicked = recover()
+			handled <- made
+		}()
+		made.err = handler(server, stream)
+	}()
+	return handled
+}
+
+// endingStream is a stream that ends with its session.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context has the visit, and is done when the session has ended.
+func (e *endingStream) Context() context.Context { return e.ctx }
+
+// SendMsg sends a message, unless the session has ended.
+func (e *endingStream) SendMsg(message any) error {
+	if context.Cause(e.ctx) == sessionhttp.ErrSessionEnded {
+		return errEnded
+	}
+	return e.ServerStream.SendMsg(message)
+}
+
+// RecvMsg receives a message, unless the session has ended.
+func (e *endingStream) RecvMsg(message any) error {
+	if context.Cause(e.ctx) == sessionhttp.ErrSessionEnded {
+		return errEnded
+	}
+	return e.ServerStream.RecvMsg(message)
+}
+
+func (i *Interceptor) admit(ctx context.Context, method string) (*sessionhttp.Visit, error) {
+	visit, err := i.flow.Open(ctx, i.requestOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(i.public, method) {
+		if _, err := visit.Require(); err != nil {
+			return nil, err
+		}
+	}
+	return visit, nil
+}
+
+// requestOf returns the call as a request of an app, whatever it brings: there are no cookies in
+// gRPC.
+func (i *Interceptor) requestOf(ctx context.Context) *sessionhttp.Request {
+	header := http.Header{}
+	if sent, has := metadata.FromIncomingContext(ctx); has {
+		for name, values := range sent {
+			header[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	if len(header[i.deviceHeader]) == 0 {
+		header[i.deviceHeader] = []string{""}
+	}
+	return &sessionhttp.Request{Method: http.MethodPost, Header: header, Peer: peerOf(ctx)}
+}
+
+// peerOf returns the address at the other end, empty at a Unix socket.
+func peerOf(ctx context.Context) string {
+	from, has := peer.FromContext(ctx)
+	if !has || from.Addr == nil {
+		return "unknown" // no address: nobody to trust
+	}
+	if _, isUnix := from.Addr.(*net.UnixAddr); isUnix {
+		return ""
+	}
+	return from.Addr.String()
+}
+
+// statusOf makes a status of a refusal, and leaves all other errors as they are.
+func statusOf(err error) error {
+	var refused *sessionhttp.Refusal
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case errors.Is(err, sessionhttp.ErrNoAnswer):
+		return status.Error(codes.Unavailable, refused.Code)
+	}
+	return status.Error(codes.Unauthenticated, refused.Code)
+}

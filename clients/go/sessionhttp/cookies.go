@@ -1,0 +1,246 @@
+package sessionhttp
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// MaxCookieBytes is the longest name and value of a cookie, together, that browsers keep.
+	MaxCookieBytes = 4096
+	// MaxCookieAge is the longest time for which browsers keep a cookie.
+	MaxCookieAge = 400 * 24 * time.Hour
+
+	hostPrefix = "__Host-"
+	// The service signs a session in only if all its tokens will have at most 4,000 bytes, so that
+	// no renewal makes a cookie too long.
+	maxNameBytes = MaxCookieBytes - 4000 - len(hostPrefix)
+	briefSuffix  = "-brief"
+	blanks       = " \t"
+)
+
+// SameSite says when links of other sites bring a cookie.
+type SameSite string
+
+const (
+	// SameSiteStrict means never. It is the default.
+	SameSiteStrict SameSite = "Strict"
+	// SameSiteLax means: when the user follows a link to a page.
+	SameSiteLax SameSite = "Lax"
+)
+
+// Cookies says how the two cookies of a browser are called and written: its access token, and its
+// device ID. They are always host-only, for all paths, and out of reach of scripts (RFC 6265bis,
+// section 4.1.3.2: "__Host-").
+//
+// A session that ends with the browser has a third cookie, which marks it: browsers don't tell how
+// long they keep a cookie, and a renewed token must be kept no longer than the one before. The mark
+// is the session's ID. A client can change it, which is harmless: it only says how long the client
+// itself keeps a cookie. The service alone ends sessions.
+type Cookies struct {
+	// Token is the name of the cookie with the token, without a prefix; empty is "session".
+	Token string
+	// Device is the name of the cookie with the device ID, without a prefix; empty is "device".
+	Device string
+	// SameSite is the rule for both cookies; empty is SameSiteStrict.
+	SameSite SameSite
+	// DeviceSameSite is the rule for the device ID, if it is not that for both.
+	DeviceSameSite SameSite
+	// Insecure is for developing on http://localhost, with a browser that does not take that for
+	// secure: without it all names begin with "__Host-". It is refused for any other host.
+	Insecure bool
+}
+
+// cookies are the checked rules, with full names.
+type cookies struct {
+	token, device, brief string
+	rule, deviceRule     SameSite
+	insecure             bool
+}
+
+func (c Cookies) checked() (cookies, error) {
+	token, device := or(c.Token, "session"), or(c.Device, "device")
+	for _, named := range [][2]string{{"Token", token}, {"Device", device}} {
+		if err := checkCookieName(named[0], named[1]); err != nil {
+			return cookies{}, err
+		}
+	}
+	if device == token || device == token+briefSuffix {
+		return cookies{}, errors.New("Cookies: Token and Device are two cookies")
+	}
+	rule := or(c.SameSite, SameSiteStrict)
+	deviceRule := or(c.DeviceSameSite, rule)
+	for _, given := range []struct {
+		field string
+		rule  SameSite
+	}{{"SameSite", rule}, {"DeviceSameSite", deviceRule}} {
+		if given.rule != SameSiteStrict && given.rule != SameSiteLax {
+			return cookies{}, fmt.Errorf("Cookies: %s must be Strict or Lax, not %q", given.field,
+				given.rule)
+		}
+	}
+	prefix := hostPrefix
+	if c.Insecure {
+		prefix = ""
+	}
+	return cookies{
+		token: prefix + token, device: prefix + device, brief: prefix + token + briefSuffix,
+		rule: rule, deviceRule: deviceRule, insecure: c.Insecure,
+	}, nil
+}
+
+func checkCookieName(field, name string) error {
+	lower := strings.ToLower(name)
+	isPrefixed := strings.HasPrefix(lower, "__host-") || strings.HasPrefix(lower, "__secure-")
+	for index := 0; index < len(name); index++ {
+		isPrefixed = isPrefixed || !isTokenByte(name[index])
+	}
+	if isPrefixed || name == "" {
+		return fmt.Errorf("Cookies: %s must be a cookie's name, without a prefix", field)
+	}
+	if len(name) > maxNameBytes {
+		return fmt.Errorf("Cookies: %s must have at most %d bytes", field, maxNameBytes)
+	}
+	return nil
+}
+
+func isAlphanumeric(letter byte) bool {
+	return 'a' <= letter && letter <= 'z' || 'A' <= letter && letter <= 'Z' ||
+		'0' <= letter && letter <= '9'
+}
+
+func isTokenByte(letter byte) bool {
+	return isAlphanumeric(letter) || strings.IndexByte("!#$%&'*+.^_`|~-", letter) >= 0
+}
+
+func or[T comparable](given, fallback T) T {
+	var none T
+	if given == none {
+		return fallback
+	}
+	return given
+}
+
+// read returns the token, the device ID and the mark of a session that ends with the browser, each
+// empty if there is none. Lines are those of the Cookie header.
+func (c *cookies) read(lines []string) (token, device, brief string) {
+	return c.only(lines, c.token), c.only(lines, c.device), c.only(lines, c.brief)
+}
+
+// only returns the value of a cookie. Of two that differ one was planted, and nothing tells which:
+// then there is none.
+//
+// But insecure names may have cookies of other paths, left by another app on localhost, that
+// nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
+// longer.
+//
+// Only blanks are trimmed: other white space before a name would make one of ours of a name without
+// the prefix's rules.
+func (c *cookies) only(lines []string, name string) string {
+	value, isFound := "", false
+	for _, line := range lines {
+		for more := true; more; {
+			var pair string
+			pair, line, more = strings.Cut(line, ";")
+			key, text, isPair := strings.Cut(pair, "=")
+			if !isPair || strings.Trim(key, blanks) != name {
+				continue
+			}
+			text = strings.Trim(text, blanks)
+			if isFound && text != value && !c.insecure {
+				return ""
+			}
+			value, isFound = text, true
+		}
+	}
+	return value
+}
+
+// areKeptBack tells whether strict cookies may be missing that the browser has: it sends all of
+// them or none.
+func (c *cookies) areKeptBack(token, device string) bool {
+	isTokenStrict, isDeviceStrict := c.rule == SameSiteStrict, c.deviceRule == SameSiteStrict
+	return (isTokenStrict || isDeviceStrict) &&
+		(!isTokenStrict || token == "") && (!isDeviceStrict || device == "")
+}
+
+// isSetBy tells whether a Set-Cookie line is about one of the cookies.
+func (c *cookies) isSetBy(line string) bool {
+	name, _, _ := strings.Cut(line, "=")
+	name = strings.Trim(name, blanks)
+	return name == c.token || name == c.device || name == c.brief
+}
+
+// handOut returns the Set-Cookie lines that give a browser both cookies. The token stays until the
+// absolute end of its session: an expired token renews. The service alone keeps the idle end, which
+// moves with each use.
+//
+// Brief is the ID of a session that ends with the browser: then the token has no end here, and the
+// mark goes with it. The device ID stays in any case.
+func (c *cookies) handOut(
+	token, device string, end, now time.Time, brief string,
+) ([]string, error) {
+	life := min(max(end.Sub(now), 0), MaxCookieAge)
+	if brief != "" {
+		life = -1
+	}
+	given := []struct {
+		name, value string
+		life        time.Duration
+	}{{c.token, token, life}, {c.device, device, MaxCookieAge}, {c.brief, brief, -1}}
+	if brief == "" {
+		given = given[:2]
+	}
+	lines := make([]string, 0, len(given))
+	for _, cookie := range given {
+		if !isCookieValue(cookie.value) {
+			return nil, fmt.Errorf("%s: can't be the value of a cookie", cookie.name)
+		}
+		if len(cookie.name)+len(cookie.value) > MaxCookieBytes {
+			return nil, fmt.Errorf("%s: is longer than browsers keep; sign in with fewer claims",
+				cookie.name)
+		}
+		lines = append(lines, c.line(cookie.name, cookie.value, cookie.life))
+	}
+	return lines, nil
+}
+
+// takeBack returns the Set-Cookie lines that take the token back, and the device ID or the mark.
+func (c *cookies) takeBack(device, brief bool) []string {
+	lines := []string{c.line(c.token, "", 0)}
+	if device {
+		lines = append(lines, c.line(c.device, "", 0))
+	}
+	if brief {
+		lines = append(lines, c.line(c.brief, "", 0))
+	}
+	return lines
+}
+
+// line writes a Set-Cookie line. A negative life is that of the browser.
+func (c *cookies) line(name, value string, life time.Duration) string {
+	secure, lasting, rule := "Secure; ", "", c.rule
+	if c.insecure {
+		secure = ""
+	}
+	if life >= 0 {
+		lasting = "Max-Age=" + strconv.FormatInt(int64(life/time.Second), 10) + "; "
+	}
+	if name == c.device {
+		rule = c.deviceRule
+	}
+	return name + "=" + value + "; Path=/; " + lasting + secure + "HttpOnly; SameSite=" +
+		string(rule)
+}
+
+func isCookieValue(value string) bool {
+	for index := 0; index < len(value); index++ {
+		if !isAlphanumeric(value[index]) && strings.IndexByte("._~-", value[index]) < 0 {
+			return false
+		}
+	}
+	return value != ""
+}

@@ -1,0 +1,255 @@
+package sessionhttp
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/session-authority/session-authority/clients/go/internal/devices"
+	"github.com/session-authority/session-authority/clients/go/internal/requests"
+)
+
+const (
+	// A name has at most 100 characters.
+	maxBodyBytes = 8192
+	maxFields    = 20
+)
+
+// DevicesPage is the page of a user's devices, and its API, below one path of the app. The app has
+// no route there: the middleware answers. The page has the custom element <session-devices>, which
+// lists the devices, renames them, signs them out, and asks for the API alone.
+type DevicesPage struct {
+	// Path is where the page is; empty is "/devices". The API is below it: "/devices/api". It is
+	// the path that browsers see, with the prefix below which the app is served.
+	Path string
+	// SecureAccountURL is the app's own page for a new password, a path or an https URL: users who
+	// say "That wasn't me" are led there. A path has "next" in its query, the way back to the page
+	// of devices. Empty: there is no such page.
+	SecureAccountURL string
+	// Language chooses the language of all texts ("de"), such as by a cookie of the app. Nil, or an
+	// empty result, leaves it to Accept-Language.
+	Language func(header http.Header) string
+}
+
+type devicesPage struct {
+	path      string
+	secureURL string
+	language  func(http.Header) string
+}
+
+var mountForm = regexp.MustCompile(`^(?:/[A-Za-z0-9._~-]+)+$`)
+
+func newDevicesPage(page DevicesPage) (*devicesPage, error) {
+	made := &devicesPage{path: or(page.Path, "/devices"), language: page.Language}
+	if !mountForm.MatchString(made.path) {
+		return nil, errors.New(`Path: must be a path without a slash at its end, like "/devices"`)
+	}
+	for _, segment := range strings.Split(made.path, "/")[1:] {
+		if strings.Trim(segment, ".") == "" {
+			return nil, errors.New("Path: must name one path of this app")
+		}
+	}
+	url := page.SecureAccountURL
+	if url != "" {
+		isURL := strings.HasPrefix(url, "https://") && len(url) > len("https://") &&
+			printable.MatchString(url)
+		if !isURL && requests.LocalPath(url, "") == "" {
+			return nil, errors.New("SecureAccountURL: must be a path of the app, or an https URL")
+		}
+		made.secureURL = requests.WithNext(url, made.path)
+	}
+	return made, nil
+}
+
+// serves tells whether the target of a request is the page or below it.
+func (d *devicesPage) serves(target string) bool {
+	path := requests.Path(target)
+	return path == d.path || strings.HasPrefix(path, d.path+"/")
+}
+
+// public answers what everybody gets the same of; nil if the request needs a session. The service
+// is not asked: its outage must not keep the page from telling of the outage.
+func (d *devicesPage) public(r *Request) *Response {
+	route := devices.RouteOf(d.path, r.Method, r.Target)
+	if !route.Action.IsPublic() {
+		return nil
+	}
+	query, ok := queryOf(r.Target)
+	if !ok {
+		return d.failed(r, failure{code: "bad_request"})
+	}
+	switch route.Action {
+	case devices.ServeElement:
+		kept := "no-cache"
+		if query["v"] == devices.ElementVersion() {
+			kept = "public, max-age=31536000, immutable"
+		}
+		return &Response{Status: http.StatusOK, Body: devices.Element, Header: []Header{
+			{"Content-Type", "text/javascript; charset=utf-8"},
+			{"Content-Length", strconv.Itoa(len(devices.Element))},
+			{"X-Content-Type-Options", "nosniff"},
+			{"Cross-Origin-Resource-Policy", "same-origin"},
+			{"Cache-Control", kept},
+		}}
+	case devices.DescribeAPI:
+		document, err := devices.Description(d.path)
+		if err != nil {
+			panic(err) // the document is part of the program
+		}
+		return told(http.StatusOK, json.RawMessage(document))
+	}
+	return told(http.StatusOK, d.textsFor(r, query["language"]))
+}
+
+// serve answers a request to the page or the API that needs a session.
+func (d *devicesPage) serve(visit *Visit, req *http.Request, r *Request) *Response {
+	route := devices.RouteOf(d.path, r.Method, r.Target)
+	if route.Action == devices.NoAction {
+		if route.Allow == "" {
+			return d.failed(r, failure{code: "not_found"})
+		}
+		return d.failed(r, failure{code: "method_not_allowed", header: []Header{
+			{"Allow", route.Allow},
+		}})
+	}
+	answered, err := d.act(visit, req, r, route)
+	if err != nil {
+		visit.takeRefusal() // it is answered here
+		return d.failed(r, visit.failureOf(req.Context(), err))
+	}
+	return answered
+}
+
+func (d *devicesPage) act(
+	visit *Visit, req *http.Request, r *Request, route devices.Route,
+) (*Response, error) {
+	if _, err := visit.Require(); err != nil {
+		return nil, err
+	}
+	query, ok := queryOf(r.Target)
+	if !ok {
+		return nil, badRequest{code: "bad_request"}
+	}
+	ctx := req.Context()
+	switch route.Action {
+	case devices.ShowPage:
+		return d.page(r, query["alarm"]), nil
+	case devices.ListDevices:
+		return d.list(ctx, visit, query)
+	case devices.RenameDevice:
+		return d.rename(ctx, visit, req, route.DeviceID)
+	}
+	if _, err := readJSON(req); err != nil {
+		return nil, err
+	}
+	switch route.Action {
+	case devices.SignOutDevice:
+		return d.signOut(ctx, visit, route.DeviceID)
+	case devices.ReportDevice:
+		return d.report(ctx, visit, route.DeviceID)
+	case devices.SignOutOthers:
+		count, err := visit.SignOutOthers(ctx)
+		return signedOut(count), err
+	default: // devices.SignOutHere
+		isOut, err := visit.SignOut(ctx, SignOut{})
+		return signedOut(count(isOut)), err
+	}
+}
+
+func (d *devicesPage) page(r *Request, alarm string) *Response {
+	body := devices.Page(d.path, d.textsFor(r, ""), alarm)
+	return &Response{Status: http.StatusOK, Body: []byte(body), Header: []Header{
+		{"Content-Type", "text/html; charset=utf-8"},
+		{"Content-Length", strconv.Itoa(len(body))},
+		{"Content-Security-Policy", devices.PagePolicy()},
+		{"X-Content-Type-Options", "nosniff"},
+		{"Referrer-Policy", "same-origin"},
+		{"Cross-Origin-Resource-Policy", "same-origin"},
+		noStore,
+	}}
+}
+
+// textsFor returns the texts in the language of a request. Asked is a language that the request
+// names in its query, which goes before all others.
+func (d *devicesPage) textsFor(r *Request, asked string) *devices.Texts {
+	choice := ""
+	if d.language != nil {
+		choice = d.language(r.Header)
+	}
+	var wanted []string
+	for _, language := range []string{asked, choice} {
+		if language != "" {
+			wanted = append(wanted, language)
+		}
+	}
+	if choice == "" {
+		wanted = append(wanted, devices.Accepted(r.Header["Accept-Language"])...)
+	}
+	return devices.TextsFor(wanted)
+}
+
+// --- what a request says -------------------------------------------------------------------------
+
+// badRequest is a request that can't be understood: the code of its error, and the field that is
+// wrong.
+type badRequest struct{ code, field string }
+
+func (b badRequest) Error() string { return b.code }
+
+// queryOf returns the fields of a query. Of two of the same name the last counts.
+func queryOf(target string) (map[string]string, bool) {
+	fields, ok := requests.Fields(requests.Query(target), maxFields, true)
+	made := map[string]string{}
+	for _, field := range fields {
+		ok = ok && !strings.ContainsRune(field.Value, utf8.RuneError)
+		made[field.Name] = field.Value
+	}
+	return made, ok
+}
+
+// readJSON returns the body of a request. It lets nothing but JSON through, and no body at all.
+func readJSON(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	kind, _, _ := strings.Cut(strings.Join(r.Header["Content-Type"], ""), ";")
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	switch {
+	case (len(body) > 0 || kind != "") && kind != "application/json":
+		return nil, badRequest{code: "unsupported_type"}
+	case len(body) > maxBodyBytes:
+		return nil, badRequest{code: "too_large"}
+	case err != nil: // half of a name is another name
+		return nil, badRequest{code: "bad_request"}
+	}
+	return body, nil
+}
+
+// nameIn returns the text "name" in the object that a request sends as JSON.
+func nameIn(r *http.Request) (string, error) {
+	body, err := readJSON(r)
+	if err != nil {
+		return "", err
+	}
+	var sent map[string]any
+	if !utf8.Valid(body) || json.Unmarshal(body, &sent) != nil {
+		return "", badRequest{code: "bad_request"}
+	}
+	name, isText := sent["name"].(string)
+	if !isText || strings.ContainsRune(name, utf8.RuneError) { // half of a surrogate pair
+		return "", badRequest{code: "bad_request", field: "name"}
+	}
+	return name, nil
+}
+
+// deviceNamed returns the ID in a path in its usual form.
+func deviceNamed(text string) (string, error) {
+	named := requests.DeviceID(text)
+	if named == "" {
+		return "", badRequest{code: "unknown_device"}
+	}
+	return named, nil
+}

@@ -1,0 +1,38 @@
+package sessionhttp
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	sessionauthority "github.com/session-authority/session-authority/clients/go"
+)
+
+// idleLimit returns the idle time closest to the one asked for that the service takes, if a sign-in
+// was refused for nothing but its idle time. A longer time takes the place of the one asked for
+// only with lengthen.
+func idleLimit(err error, asked time.Duration, lengthen bool) (time.Duration, bool) {
+	var failed *sessionauthority.Error
+	isBroken := errors.Is(err, sessionauthority.ErrInvalidRequest) && errors.As(err, &failed) &&
+		len(failed.Violations) == 1 && failed.Violations[0].Field == "idle_timeout"
+	if asked == 0 || !isBroken {
+		return 0, false
+	}
+	shortest, err := secondsIn(failed.Metadata["min_seconds"])
+	if err != nil {
+		return 0, false
+	}
+	longest, err := secondsIn(failed.Metadata["max_seconds"])
+	switch {
+	case err != nil:
+		return 0, false
+	case asked > longest:
+		return longest, true
+	}
+	return shortest, lengthen && asked < shortest
+}
+
+func secondsIn(text string) (time.Duration, error) {
+	seconds, err := strconv.ParseInt(text, 10, 32)
+	return time.Duration(seconds) * time.Second, err
+}

@@ -1,0 +1,104 @@
+package sessionhttp
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+)
+
+type contextKey struct{}
+
+// errSessionEnded is why the context of an event stream ends with its session.
+type errSessionEnded struct{}
+
+func (errSessionEnded) Error() string { return "sessionhttp: the session has ended" }
+
+// ErrSessionEnded is the cause (context.Cause) of the end of the context of an event stream whose
+// session has ended, and what writes to it return then.
+var ErrSessionEnded error = errSessionEnded{}
+
+// FromContext returns the visit of a request. It panics if Middleware is not around the handler.
+func FromContext(ctx context.Context) *Visit {
+	visit, _ := ctx.Value(contextKey{}).(*Visit)
+	if visit == nil {
+		panic("sessionhttp: Flow.Middleware is not around this handler")
+	}
+	return visit
+}
+
+// WithVisit returns a context that has the visit, for FromContext. It is for adapters.
+func WithVisit(ctx context.Context, visit *Visit) context.Context {
+	return context.WithValue(ctx, contextKey{}, visit)
+}
+
+// Middleware wraps an app. It finds out who is signed in before the app runs, and writes the
+// cookies as the headers go out. If a handler writes nothing after Visit.Require has refused, or
+// answers an error of a server (500 and more), the middleware answers the refusal instead.
+func (f *Flow) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request := requestOf(r)
+		isOfDevices := f.devices != nil && f.devices.serves(request.Target)
+		if isOfDevices {
+			if public := f.devices.public(request); public != nil {
+				public.ServeHTTP(w, r)
+				return
+			}
+		}
+		visit, refused := f.open(r.Context(), request)
+		if refused != nil {
+			w.Header().Add("Vary", vary)
+			refused.ServeHTTP(w, r)
+			return
+		}
+		ctx, cancel := context.WithCancelCause(WithVisit(r.Context(), visit))
+		defer cancel(nil)
+		defer visit.Leave()
+		r = r.WithContext(ctx)
+		writer := &responseWriter{ResponseWriter: w, request: r, visit: visit, cancel: cancel}
+		if isOfDevices {
+			f.devices.serve(visit, r, request).ServeHTTP(writer, r)
+		} else {
+			next.ServeHTTP(writer, r)
+		}
+		writer.finish()
+	})
+}
+
+// Require wraps a handler that needs a session that is good, and a sign-in that meets the demands.
+// It must be within Middleware.
+func Require(next http.Handler, demands ...Demand) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := FromContext(r.Context()).Require(demands...)
+		switch {
+		case err == nil:
+			next.ServeHTTP(w, r)
+		case !Answer(w, r, err):
+			panic(err) // a demand that can't be met, such as a negative age
+		}
+	})
+}
+
+// requestOf returns what a server tells of a request.
+func requestOf(r *http.Request) *Request {
+	peer := r.RemoteAddr
+	if local, known := r.Context().Value(http.LocalAddrContextKey).(net.Addr); known &&
+		local.Network() == "unix" {
+		peer = ""
+	} else if peer == "" {
+		peer = "unknown" // no address: nobody to trust
+	}
+	return &Request{
+		Method: r.Method, Header: r.Header, Host: r.Host, Peer: peer, Target: targetOf(r),
+		Secure: r.TLS != nil,
+	}
+}
+
+// targetOf returns the path of a request with its query, as the client sent it. The router of an
+// app may have cut a prefix off r.URL; r.RequestURI still has it.
+func targetOf(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		return r.RequestURI
+	}
+	return r.URL.RequestURI()
+}

@@ -1,0 +1,167 @@
+package sessionhttp
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Header is a line of a response's headers.
+type Header struct{ Name, Value string }
+
+// Response stands in for the response of the app: JSON with a code for programs, a page for people.
+type Response struct {
+	Status int
+	Header []Header
+	Body   []byte
+}
+
+// ServeHTTP writes the response.
+func (r *Response) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	header := w.Header()
+	for _, line := range r.Header {
+		header.Add(line.Name, line.Value)
+	}
+	w.WriteHeader(r.Status)
+	if req.Method != http.MethodHead {
+		_, _ = w.Write(r.Body) // a client that has left gets no body
+	}
+}
+
+func (r *Response) value(name string) string {
+	for _, line := range r.Header {
+		if line.Name == name {
+			return line.Value
+		}
+	}
+	return ""
+}
+
+var noStore = Header{"Cache-Control", "no-store"}
+
+// text is what a page says to people: a heading, and sentences with a way on.
+type text struct{ heading, sentences string }
+
+const (
+	codeSignIn      = "sign_in_required"
+	codeExpired     = "token_expired"
+	codeStepUp      = "insufficient_user_authentication"
+	codeUnavailable = "unavailable"
+	codeForeign     = "cross_origin_request"
+	codeInsecure    = "insecure_cookies"
+	codeReturnHop   = "return_hop"
+
+	// A page must not be loaded again if that would send a form again.
+	textUnavailableForForm = "unavailable_for_form"
+)
+
+var texts = map[string]text{
+	codeUnavailable: {
+		"Please try again in a moment",
+		"We can't find out right now whether you are signed in. Wait a little, then" +
+			` <a href="">try again</a>.`,
+	},
+	textUnavailableForForm: {
+		"That did not work",
+		"We can't find out right now whether you are signed in. Wait a little, then" +
+			` <a href="/">go to the first page</a> and look whether what you sent has arrived.`,
+	},
+	codeForeign: {
+		"This came from another site",
+		`To keep you safe, nothing was done. <a href="/">Go to our own pages</a>, and try again` +
+			" from there.",
+	},
+	codeInsecure: {
+		"This app can't be used at this address",
+		"It is set up for development, with cookies for http://localhost only. On the machine" +
+			` that it runs on, open it at <a href="http://localhost/">http://localhost</a>, with` +
+			" the same port. To use it elsewhere, serve it over HTTPS, without" +
+			" <code>Cookies{Insecure: true}</code>.",
+	},
+}
+
+const insecureMessage = "insecure cookies are for http://localhost only: open the app there, or" +
+	" serve it over HTTPS without Cookies{Insecure: true}"
+
+const pageForm = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{heading}</title>
+<link rel="icon" href="data:,">
+<style>
+    :root { color-scheme: light dark }
+    body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto;
+        padding: 0 1rem; overflow-wrap: anywhere }
+    h1 { font-size: 1.5rem }
+</style>
+<h1>{heading}</h1>
+<p>{text}</p>
+</html>
+`
+
+// refusal makes a response that says why in one word. With page it says so to people, if there is a
+// text of that name. More has further members of the JSON object.
+func refusal(status int, code string, page bool, name string, more []member, lines ...Header,
+) *Response {
+	if words, has := texts[name]; page && has {
+		html := strings.NewReplacer("{heading}", words.heading, "{text}", words.sentences)
+		return made(status, "text/html; charset=utf-8", html.Replace(pageForm), lines)
+	}
+	members := append([]member{{"error", code}}, more...)
+	return made(status, "application/json", object(members), lines)
+}
+
+func redirect(url string) *Response {
+	return &Response{Status: http.StatusSeeOther, Header: []Header{{"Location", url}, noStore}}
+}
+
+func made(status int, kind, body string, lines []Header) *Response {
+	header := []Header{{"Content-Type", kind}, {"Content-Length", strconv.Itoa(len(body))}}
+	header = append(append(header, lines...), noStore)
+	return &Response{Status: status, Header: header, Body: []byte(body)}
+}
+
+type member struct {
+	name  string
+	value any
+}
+
+// object writes a JSON object with its members in their order.
+func object(members []member) string {
+	written := make([]string, len(members))
+	for index, each := range members {
+		value, err := json.Marshal(each.value)
+		if err != nil {
+			panic(err) // all values are texts, numbers and lists of texts
+		}
+		written[index] = strconv.Quote(each.name) + ": " + string(value)
+	}
+	return "{" + strings.Join(written, ", ") + "}"
+}
+
+// The page of the way back from another site, with strict cookies. A browser that another site
+// sends here keeps such cookies back. A page that asks for its own URL again is of this origin, so
+// that the second request has them. The URL of the request is not in the page: what the URL holds
+// can't become a way to somewhere else.
+const hopPage = `<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
+	`<meta http-equiv="refresh" content="0">
+<title>One moment</title>
+<p><a href="">Go on</a></p>
+</html>
+`
+
+func returnHop() *Response {
+	return &Response{
+		Status: http.StatusOK,
+		Header: []Header{
+			{"Content-Type", "text/html; charset=utf-8"},
+			{"Content-Length", strconv.Itoa(len(hopPage))},
+			{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+			noStore,
+		},
+		Body: []byte(hopPage),
+	}
+}

@@ -1,0 +1,104 @@
+package sessionauthority
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
+)
+
+// WatchEventsOptions say which events a watch tells, and from where on.
+type WatchEventsOptions struct {
+	// Cursor goes on from here.
+	Cursor string
+	// Since starts at this moment, for callers that have no cursor.
+	Since time.Time
+	// Types limits the watch to events of these types.
+	Types []EventType
+	// UserIDs limits the watch to events of these users.
+	UserIDs []string
+}
+
+// WatchEvents returns an iterator over what happens to sessions, until the service, the connection or
+// the context ends it. The first batch comes at once. An error is the last thing that it yields.
+// Keep the cursor of the last batch, and go on from it after ErrUnavailable. After ErrCursorExpired
+// events were missed. A watch has no timeout, and counts against the service's MAX_PER_CONNECTION.
+func (c *Client) WatchEvents(
+	ctx context.Context, opts *WatchEventsOptions,
+) iter.Seq2[*EventBatch, error] {
+	o := valueOf(opts)
+	return func(yield func(*EventBatch, error) bool) {
+		request, err := watchRequest(&o)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		if c.closed() {
+			yield(nil, clientClosed())
+			return
+		}
+		own, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(c.ending, cancel)()
+		err = c.readWatch(own, c.service, request, func(message *pb.WatchEventsResponse) bool {
+			return yield(eventBatchOf(message), nil)
+		})
+		if err != nil {
+			yield(nil, failureOf(ctx, err, c.closed()))
+		}
+	}
+}
+
+// readWatch hands over the messages of a watch until it ends or the reader returns false. It returns
+// nil if the service or the reader ended the watch.
+func (c *Client) readWatch(
+	ctx context.Context,
+	service pb.SessionAuthorityServiceClient,
+	request *pb.WatchEventsRequest,
+	read func(*pb.WatchEventsResponse) bool,
+) error {
+	ctx, err := c.withToken(ctx)
+	if err != nil {
+		return err
+	}
+	stream, err := service.WatchEvents(ctx, request)
+	if err != nil {
+		return err
+	}
+	for {
+		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !read(message) {
+			return nil
+		}
+	}
+}
+
+func watchRequest(o *WatchEventsOptions) (*pb.WatchEventsRequest, error) {
+	if err := checkTexts("cursor", o.Cursor); err != nil {
+		return nil, err
+	}
+	request := &pb.WatchEventsRequest{Cursor: o.Cursor, UserIds: o.UserIDs}
+	for _, userID := range o.UserIDs {
+		if err := checkTexts("user_ids", userID); err != nil {
+			return nil, err
+		}
+	}
+	for _, kind := range o.Types {
+		request.Types = append(request.Types, pb.EventType(kind))
+	}
+	if !o.Since.IsZero() {
+		request.StartTime = timestamppb.New(o.Since)
+	}
+	return request, nil
+}
