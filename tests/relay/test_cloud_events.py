@@ -137,31 +137,6 @@ class TestSignature:
     def _headers(self) -> dict[str, str]:
         return signature_headers(self.SECRETS, "0-1-2", BODY, datetime.now(UTC))
 
-    @pytest.mark.parametrize("secret", SECRETS)
-    def test_each_secret_verifies(self, secret):
-        assert Webhook(secret).verify(BODY, self._headers()) == {"id": "e1"}
-
-    def test_the_newest_signs_first(self):
-        headers = self._headers()
-        first, *others = headers["webhook-signature"].split(" ")
-        assert len(others) == 2
-        Webhook(self.SECRETS[0]).verify(BODY, headers | {"webhook-signature": first})
-
-    def test_a_secret_of_somebody_else_does_not_verify(self):
-        with pytest.raises(WebhookVerificationError):
-            Webhook(b"x" * 32).verify(BODY, self._headers())
-
-    def test_the_very_bytes(self):
-        """Written out, so that no library need be believed."""
-        headers = signature_headers(
-            (b"s" * 24,), "e1", b"{}", datetime.fromisoformat("2026-01-01T00:00:00.999Z")
-        )
-        assert headers == {
-            "webhook-id": "e1",
-            "webhook-timestamp": "1767225600",
-            "webhook-signature": "v1,0npjPaaEXFuPpV1+lXgBF5uH+CYzaiDoQQ5p3/NoU2k=",
-        }
-
     def test_one_flipped_byte_anywhere_does_not_verify(self):
         headers = self._headers()
         headers["webhook-signature"] = headers["webhook-signature"].split(" ")[0]

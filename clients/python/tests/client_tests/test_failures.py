@@ -4,52 +4,93 @@ from __future__ import annotations
 
 import copy
 import pickle
+from base64 import b64decode
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
 import session_authority_client as sa
 from client_tests.harness import PATIENCE, Connect, Fake, fails, refuses
+from client_tests.vectors import KINDS, Case, cases_of, each
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
-from session_authority_client._shared.failures import error_of_item
+from session_authority_client._shared import transport
+from session_authority_client._shared.calls import was_dropped
+from session_authority_client._shared.failures import error_of, error_of_item
 from session_authority_client.wire import session_authority_pb2 as wire
 
+STATUSES = [case for case in cases_of("errors") if case.given["form"] == "status"]
 REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
-    "INVALID_REQUEST": (grpc.StatusCode.INVALID_ARGUMENT, sa.InvalidRequest),
-    "MALFORMED_MESSAGE": (grpc.StatusCode.INVALID_ARGUMENT, sa.InvalidRequest),
-    "MESSAGE_TOO_LARGE": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.InvalidRequest),
-    "REQUEST_ID_REUSED": (grpc.StatusCode.INVALID_ARGUMENT, sa.RequestIdReused),
-    "REQUEST_ID_SPENT": (grpc.StatusCode.ABORTED, sa.RequestIdSpent),
-    "DEVICE_LIMIT_REACHED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.DeviceLimitReached),
-    "DEVICE_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, sa.DeviceNotFound),
-    "SESSION_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, sa.SessionNotFound),
-    "CONFLICT": (grpc.StatusCode.ABORTED, sa.Conflict),
-    "STORE_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "DEADLINE_TOO_SHORT": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "NOT_REPLICATED": (grpc.StatusCode.UNAVAILABLE, sa.NotReplicated),
-    "INTERNAL": (grpc.StatusCode.INTERNAL, sa.InternalError),
-    "CURSOR_EXPIRED": (grpc.StatusCode.OUT_OF_RANGE, sa.CursorExpired),
-    "CALLER_UNKNOWN": (grpc.StatusCode.UNAUTHENTICATED, sa.CallerUnknown),
-    "CALLER_NOT_ALLOWED": (grpc.StatusCode.PERMISSION_DENIED, sa.CallerNotAllowed),
-    "NOT_READY": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "STOPPING": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "OVERLOADED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.Overloaded),
+    case.expected["reason"]: (grpc.StatusCode[case.given["code"]], KINDS[case.expected["kind"]])
+    for case in STATUSES
+    if case.id.startswith("reason-")
 }
 # What is said without a reason: by gRPC, or by something on the way.
 CODES = {
-    grpc.StatusCode.UNAVAILABLE: sa.Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: sa.Unavailable,
-    grpc.StatusCode.CANCELLED: sa.Unavailable,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: sa.Overloaded,
-    grpc.StatusCode.INVALID_ARGUMENT: sa.InvalidRequest,
-    grpc.StatusCode.UNAUTHENTICATED: sa.CallerUnknown,
-    grpc.StatusCode.PERMISSION_DENIED: sa.CallerNotAllowed,
+    grpc.StatusCode[case.given["code"]]: KINDS[case.expected["kind"]]
+    for case in STATUSES
+    if case.id.startswith("code-")
 }
+
+
+class Ended(grpc.RpcError):
+    """A call that ended as a case says."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+
+    def code(self) -> grpc.StatusCode:
+        """The status of the call."""
+        return grpc.StatusCode[self._given["code"]]
+
+    def details(self) -> str:
+        """The message of the status."""
+        message: str = self._given["message"]
+        return message
+
+    def trailing_metadata(self) -> Any:
+        """The trailers of the call."""
+        details = self._given["details_base64"]
+        return () if details is None else [("grpc-status-details-bin", b64decode(details))]
+
+
+# The codes that gRPC itself is told to try again.
+CONFIG: Any = transport._SERVICE_CONFIG
+RETRIED = [
+    grpc.StatusCode[code]
+    for method in CONFIG["methodConfig"]
+    for code in method["retryPolicy"]["retryableStatusCodes"]
+]
+
+
+def error_and_retry_of(given: Mapping[str, Any]) -> tuple[sa.SessionAuthorityError, bool]:
+    """The error of a case, and whether the client makes such a call again."""
+    if given["form"] == "batch_item":
+        item = wire.RequestError.FromString(b64decode(given["item_base64"]))
+        return error_of_item(item), False
+    ended = Ended(given)
+    return error_of(ended), ended.code() in RETRIED or was_dropped(ended)
+
+
+@each("errors")
+def test_each_failure_has_its_error(case: Case) -> None:
+    error, retriable = error_and_retry_of(case.given)
+    kinds = [name for kind in type(error).__mro__ for name, its in KINDS.items() if kind is its]
+    wait = error.retry_after
+    assert {
+        "kind": kinds[0],
+        "also": [kind for kind in kinds[1:] if kind != "other"],
+        "code": error.code.name,
+        "reason": error.reason,
+        "message": str(error),
+        "retriable": retriable,
+        "retry_after_seconds": None if wait is None else wait.total_seconds(),
+        "violations": [{"field": v.field, "description": v.description} for v in error.violations],
+        "metadata": error.metadata,
+    } == case.expected
 
 
 def test_every_reason_is_in_the_table():
@@ -102,7 +143,7 @@ async def test_a_status_without_a_reason_has_one_too(
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.SessionAuthorityError, match="somebody says no") as caught:
             await authority.get_signing_keys()
-    assert type(caught.value) is CODES.get(code, sa.SessionAuthorityError)
+    assert type(caught.value) is CODES[code]
     assert (caught.value.code, caught.value.reason, caught.value.violations) == (code, "", ())
 
 
@@ -111,45 +152,26 @@ def test_only_what_is_no_answer_is_unavailable():
     assert unsure == {sa.Unavailable, sa.Overloaded, sa.NotReplicated}
 
 
-def details(content: bytes) -> Any:
+def details(case: Case) -> Any:
     def act(request: Message, context: grpc.ServicerContext) -> None:
+        content = b64decode(case.given["details_base64"])
         context.set_trailing_metadata((("grpc-status-details-bin", content),))
-        context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+        context.abort(grpc.StatusCode[case.given["code"]], "no")
 
     return act
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff\xff\xff",
-        b"\x1a\x02\x08\x96",
-        status_pb2.Status(
-            details=[
-                any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")
-            ]
-        ).SerializeToString(),
-    ],
-)
-async def test_details_that_are_none_hide_no_error(connect: Connect, fake: Fake, content: bytes):
-    fake.always = details(content)
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.Unavailable) as caught:
-            await authority.get_signing_keys()
-    assert caught.value.reason == ""
+HOSTILE = [case for case in STATUSES if case.id.startswith(("details-", "info-"))]
 
 
-async def test_another_services_reasons_are_not_ours(connect: Connect, fake: Fake):
-    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
-    status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason="DEVICE_NOT_FOUND", domain="envoy")
-    )
-    fake.always = details(status.SerializeToString())
+@pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.id)
+async def test_details_come_over_the_wire(connect: Connect, fake: Fake, case: Case):
+    fake.always = details(case)
     async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.Unavailable) as caught:
+        with pytest.raises(KINDS[case.expected["kind"]]) as caught:
             await authority.get_signing_keys()
-    assert (caught.value.reason, caught.value.metadata) == ("", {})
+    told = (caught.value.reason, caught.value.metadata)
+    assert told == (case.expected["reason"], case.expected["metadata"])
 
 
 def test_an_error_can_go_from_one_process_to_another():
@@ -165,21 +187,3 @@ def test_an_error_can_go_from_one_process_to_another():
     for came in (pickle.loads(pickle.dumps(sent)), copy.deepcopy(sent)):
         assert type(came) is sa.RequestIdReused
         assert (str(came), vars(came)) == ("no", vars(sent))
-
-
-async def test_an_unknown_reason_is_told_by_its_code(connect: Connect, fake: Fake):
-    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
-    status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason="TOO_COLD", domain="session-authority")
-    )
-    fake.always = details(status.SerializeToString())
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.Unavailable) as caught:
-            await authority.get_signing_keys()
-    assert caught.value.reason == "TOO_COLD"
-    found = error_of_item(wire.RequestError(code=grpc.StatusCode.ABORTED.value[0], message="no"))
-    assert (type(found), found.code, found.reason) == (
-        sa.SessionAuthorityError,
-        grpc.StatusCode.ABORTED,
-        "",
-    )
