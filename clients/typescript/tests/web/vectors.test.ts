@@ -2,8 +2,10 @@
 
 import { Cookies } from "../../src/web/cookies.js";
 import { Flow } from "../../src/web/flow.js";
+import { localPath, nextIn, withNext } from "../../src/web/local_paths.js";
+import { normalOrigin } from "../../src/web/origins.js";
 import { type Presented, wayBack } from "../../src/web/presented.js";
-import { Refused } from "../../src/web/responses.js";
+import { CrossOrigin, Refused } from "../../src/web/responses.js";
 import { headerLists, optionsOf, testVectors, type Vector, type VectorSettings } from "./vectors.js";
 
 testVectors("presented", ({ given }, settings) => {
@@ -77,6 +79,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   device: "device_cookie",
   sameSite: "same_site",
   deviceSameSite: "device_same_site",
+  trustedOrigins: "trusted_origins",
+  trustedProxies: "trusted_proxies",
 };
 
 function faultOf(settings: VectorSettings): string | null {
@@ -88,3 +92,50 @@ function faultOf(settings: VectorSettings): string | null {
     return SETTINGS[option] ?? option;
   }
 }
+
+testVectors("origins", ({ given }, settings) => {
+  switch (given.operation) {
+    case "request":
+      return { refused: isRefused(given.request, settings) };
+    case "normalize":
+      return { origin: normalOrigin(given.origin) ?? null };
+    case "configure":
+      return { error: faultOf(settings) };
+    default:
+      throw new Error(`no such operation: ${given.operation}`);
+  }
+});
+
+function isRefused({ method, headers }: Vector["given"], settings: VectorSettings): boolean {
+  const request = { method, headers: headerLists(headers), peer: "192.0.2.1", target: "/" };
+  try {
+    new Flow(optionsOf(settings)).presented(request);
+    return false;
+  } catch (error) {
+    if (error instanceof CrossOrigin) return true;
+    throw error;
+  }
+}
+
+testVectors("next_paths", ({ given }) => {
+  switch (given.operation) {
+    case "local_path":
+      return { path: localPath(given.text, given.default) };
+    case "next_in":
+      return { path: nextIn(given.target, given.default) };
+    case "sign_in_location":
+      return { location: withNext(given.sign_in_url, given.return_path) };
+    default:
+      throw new Error(`no such operation: ${given.operation}`);
+  }
+});
+
+testVectors("addresses", ({ given }, settings) => {
+  if (given.operation === "configure") return { error: faultOf(settings) };
+  const { proxies } = new Flow(optionsOf(settings)).settings;
+  const headers = headerLists(given.headers);
+  return {
+    ip_address: proxies.address(headers, given.peer),
+    secure: proxies.isSecure(headers, given.peer, given.scheme),
+  };
+});
