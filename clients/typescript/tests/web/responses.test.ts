@@ -224,7 +224,7 @@ test("an outage is one line of the log, and never a sign-out", async () => {
   const port = await serve((request, response) => response.send(request.visit.require().userId));
   const facts = { kind: "unavailable", code: "UNAVAILABLE" } as const;
   service.failure = new SessionAuthorityError("away", facts);
-  for (const _ of [1, 2, 3]) {
+  for (let asked = 0; asked < 3; asked++) {
     const response = await ask(port);
     assert.deepEqual([response.statusCode, newToken(response)], [503, ""]);
   }
