@@ -9,7 +9,10 @@
 
 import { machineClocks, type Clocks } from "./clocks.js";
 import { milliseconds, timestampMs } from "./convert.js";
-import { EventType, type WatchEventsResponse } from "./gen/session_authority/v1/session_authority_pb.js";
+import {
+  EventType,
+  type WatchEventsResponse,
+} from "./gen/session_authority/v1/session_authority_pb.js";
 import type { ActiveValidation, Session, SessionName, Validation } from "./types.js";
 
 /** How long an answer may be used at the most, if nothing else is said. */
@@ -30,9 +33,9 @@ const OF_A_USER: ReadonlySet<number> = new Set(
 // What one server of the service knows others may not know yet: that a key was revoked, or that the
 // store's primary is another one. For so long they may accept what they should not.
 const SETTLING_MS = 15_000;
-// How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept in
-// time by changing their pace gain a second on each other in half an hour at the most, which is how
-// long a connection lasts.
+// How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept
+// in time by changing their pace gain a second on each other in half an hour at the most, which is
+// how long a connection lasts.
 const MAX_AHEAD_MS = 2_000;
 // Users share a counter of events by their hash: it may keep an answer from being stored, never the
 // other way round.

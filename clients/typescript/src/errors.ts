@@ -111,7 +111,7 @@ export class SessionAuthorityError extends Error {
     this.metadata = facts.metadata ?? {};
   }
 
-  /** Returns true if the error is of a kind, or of a narrower one: `overloaded` is `unavailable`. */
+  /** Returns true if it is of a kind, or of a narrower one: `overloaded` is `unavailable`. */
   is(kind: ErrorKind): boolean {
     return this.kind === kind || WIDER[this.kind] === kind;
   }

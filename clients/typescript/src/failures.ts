@@ -9,7 +9,12 @@ import {
   SessionAuthorityError,
   type StatusCode,
 } from "./errors.js";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/status_pb.js";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RetryInfoSchema,
+  StatusSchema,
+} from "./gen/google/rpc/status_pb.js";
 import { ErrorReason } from "./gen/session_authority/v1/errors_pb.js";
 import type { RequestError } from "./gen/session_authority/v1/session_authority_pb.js";
 import type { StatusDetail } from "./transport.js";
@@ -81,6 +86,15 @@ export function codeOf(number: number): StatusCode {
 /** The number of a status of gRPC. */
 export function numberOf(code: StatusCode): number {
   return CODES.indexOf(code);
+}
+
+/** The details in the trailer `grpc-status-details-bin`. Details that can't be read say nothing. */
+export function readDetails(bytes: Uint8Array): readonly StatusDetail[] {
+  try {
+    return fromBinary(StatusSchema, bytes).details;
+  } catch {
+    return [];
+  }
 }
 
 /** The error for the status of a failed call. */

@@ -22,7 +22,7 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 
-import { StatusSchema } from "./gen/google/rpc/status_pb.js";
+import { readDetails } from "./failures.js";
 import {
   type AttemptOptions,
   type StatusDetail,
@@ -240,12 +240,8 @@ function transportError(error: ServiceError | Error): TransportError {
   return new TransportError(error.code, error.details, detailsOf(error.metadata));
 }
 
-function detailsOf(metadata: Metadata | undefined): StatusDetail[] {
+function detailsOf(metadata: Metadata | undefined): readonly StatusDetail[] {
   const [bytes] = metadata?.get(DETAILS_TRAILER) ?? [];
   if (bytes === undefined || typeof bytes === "string") return [];
-  try {
-    return fromBinary(StatusSchema, bytes).details;
-  } catch {
-    return []; // details that can't be read say nothing
-  }
+  return readDetails(bytes);
 }

@@ -24,3 +24,4 @@ export {
   type TransportSettings,
 } from "./transport.js";
 export type * from "./types.js";
+export { verifyWebhook, type WebhookHeaders, type WebhookRequest } from "./webhooks.js";

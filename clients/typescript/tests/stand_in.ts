@@ -1,0 +1,264 @@
+/**
+ * A stand-in for the service, on a real connection, that does what a test wants: holds answers
+ * back, fails, stalls its watches.
+ *
+ * It keeps the contract where it matters to a cache: a revocation and its event are one step, and a
+ * validation reads what is so when it is asked. Unlike the service it proves every 50 ms that it
+ * told everything, so that a cache may be told to believe a proof for half a second only.
+ */
+
+import { create, type Message } from "@bufbuild/protobuf";
+
+import { duration, timestamp } from "../src/convert.js";
+import * as pb from "../src/gen/session_authority/v1/session_authority_pb.js";
+import {
+  type Handlers,
+  LoopbackServer,
+  Refusal,
+  type ServedCall,
+} from "../src/testing/loopback_server.js";
+
+const PROOF_MS = 50;
+export const DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b";
+
+/** A call as the service saw it. */
+export interface SeenCall {
+  readonly method: string;
+  readonly request: Message;
+  readonly leftMs: number;
+  readonly headers: Readonly<Record<string, unknown>>;
+}
+
+/** Deals with one call instead of the stand-in. */
+export type Act = (request: Message, call: ServedCall) => Message | Promise<Message>;
+
+/** A gate that is open, or that all who come wait at. */
+export class Gate {
+  #open: Promise<void> = Promise.resolve();
+  #release: (() => void) | undefined;
+
+  close(): void {
+    if (this.#release !== undefined) return;
+    this.#open = new Promise((resolve) => {
+      this.#release = resolve;
+    });
+  }
+
+  open(): void {
+    this.#release?.();
+    this.#release = undefined;
+  }
+
+  passed(): Promise<void> {
+    return this.#open;
+  }
+}
+
+/** The stand-in, and what it was asked. */
+export class StandIn implements Handlers {
+  readonly calls: SeenCall[] = [];
+  /** Each deals with the next call that is no watch. */
+  readonly acts: Act[] = [];
+  /** Deals with every call that no act is for. */
+  always: Act | undefined;
+  /** Answers are held back while it is closed. */
+  readonly answers = new Gate();
+  /** Watches stall while it is closed. */
+  readonly flow = new Gate();
+  atOnce = 0;
+  mostAtOnce = 0;
+  /** Calls that are decided, and whose answers are not sent yet. */
+  decided = 0;
+  watches = 0;
+  watchRefusal: Refusal | undefined;
+  renew = false;
+  lifeMs = 3_600_000;
+  readonly #server = new LoopbackServer(this);
+  readonly #revoked = new Set<string>();
+  readonly #events: pb.Event[] = [];
+  #epoch = 0;
+  readonly #news = new Set<() => void>();
+
+  get address(): string {
+    return this.#server.address;
+  }
+
+  async start(options?: Readonly<Record<string, number>>): Promise<this> {
+    await this.#server.start(options);
+    return this;
+  }
+
+  stop(): void {
+    this.answers.open();
+    this.flow.open();
+    this.cut();
+    this.#server.stop();
+  }
+
+  /** What was called, with how many requests. Watches are not among them. */
+  methods(): [string, number][] {
+    return this.calls
+      .filter(({ method }) => method !== "WatchEvents")
+      .map(({ method, request }) => {
+        const batch = request as pb.BatchValidateSessionsRequest;
+        return [method, method === "BatchValidateSessions" ? batch.requests.length : 1];
+      });
+  }
+
+  /** Ends a user's session and writes the event, in one step. */
+  revoke(userId: string): void {
+    this.#revoked.add(userId);
+    this.happen(pb.EventType.ALL_REVOKED, userId);
+  }
+
+  /** Something that ends no session by itself. */
+  happen(type: number, userId = "", sessionId = ""): void {
+    const eventId = String(this.#events.length);
+    this.#events.push(create(pb.EventSchema, { eventId, type, userId, sessionId }));
+    this.#wake();
+  }
+
+  /** Breaks all watches. */
+  cut(): void {
+    this.#epoch += 1;
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const tell of this.#news) tell();
+  }
+
+  async unary(request: Message, call: ServedCall): Promise<Message> {
+    this.#note(request, call);
+    const act = this.acts.shift() ?? this.always;
+    if (act !== undefined) return await act(request, call);
+    this.atOnce += 1;
+    this.mostAtOnce = Math.max(this.mostAtOnce, this.atOnce);
+    const response = this.#answer(request, call.method);
+    this.decided += 1;
+    await this.answers.passed();
+    this.atOnce -= 1;
+    return response;
+  }
+
+  #note(request: Message, { method, leftMs, metadata }: ServedCall): void {
+    this.calls.push({ method, request, leftMs, headers: metadata.getMap() });
+  }
+
+  #answer(request: Message, method: string): Message {
+    switch (method) {
+      case "ValidateSession":
+        return this.validation(request as pb.ValidateSessionRequest);
+      case "BatchValidateSessions": {
+        const { requests } = request as pb.BatchValidateSessionsRequest;
+        return create(pb.BatchValidateSessionsResponseSchema, {
+          results: requests.map((one) => this.#item(one)),
+        });
+      }
+      case "CheckSessions": {
+        const { sessions } = request as pb.CheckSessionsRequest;
+        return create(pb.CheckSessionsResponseSchema, {
+          results: sessions.map(({ userId }) => ({
+            outcome: { case: "state" as const, value: { status: this.#status(userId) } },
+          })),
+        });
+      }
+      default:
+        throw new Refusal("UNIMPLEMENTED", method);
+    }
+  }
+
+  #status(userId: string): pb.SessionStatus {
+    const revoked = this.#revoked.has(userId);
+    return revoked ? pb.SessionStatus.NO_SESSION : pb.SessionStatus.ACTIVE;
+  }
+
+  #item(request: pb.ValidateSessionRequest) {
+    const outcome =
+      request.accessToken === "broken"
+        ? { case: "error" as const, value: { code: 3, reason: 1, message: "broken" } }
+        : { case: "response" as const, value: this.validation(request) };
+    return { outcome };
+  }
+
+  /** What a token is worth: `token of <user>`, or `broken`. */
+  validation({ accessToken, deviceId }: pb.ValidateSessionRequest): pb.ValidateSessionResponse {
+    if (accessToken === "broken") throw new Refusal("INVALID_ARGUMENT", "broken");
+    const userId = accessToken.replace("token of ", "");
+    const status = this.#status(userId);
+    const active = status === pb.SessionStatus.ACTIVE;
+    const signInTime = timestamp(new Date());
+    const tokenExpireTime = timestamp(new Date(Date.now() + this.lifeMs));
+    const expireTime = timestamp(new Date(Date.now() + 86_400_000));
+    return create(pb.ValidateSessionResponseSchema, {
+      active,
+      status,
+      deviceId,
+      renewRecommended: active && this.renew,
+      ...(active && {
+        session: {
+          userId,
+          deviceId,
+          sessionId: "0".repeat(32),
+          generation: 1,
+          signInTime,
+          tokenExpireTime,
+          expireTime,
+        },
+      }),
+    });
+  }
+
+  async *watch(
+    request: pb.WatchEventsRequest,
+    call: ServedCall,
+  ): AsyncGenerator<pb.WatchEventsResponse, void> {
+    this.#note(request, call);
+    if (this.watchRefusal !== undefined) throw this.watchRefusal;
+    this.watches += 1;
+    const epoch = this.#epoch;
+    let told = this.#events.length;
+    while (!call.signal.aborted) {
+      await this.flow.passed();
+      if (epoch !== this.#epoch) throw new Refusal("UNAVAILABLE", "cut");
+      const events = this.#events.slice(told);
+      told = this.#events.length;
+      const readUptime = duration(performance.now());
+      yield create(pb.WatchEventsResponseSchema, { events, cursor: String(told), readUptime });
+      if (this.#events.length === told && epoch === this.#epoch) await this.#newsOrProof();
+    }
+  }
+
+  async #newsOrProof(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const tell = () => {
+        clearTimeout(timer);
+        this.#news.delete(tell);
+        resolve();
+      };
+      const timer = setTimeout(tell, PROOF_MS);
+      this.#news.add(tell);
+    });
+  }
+}
+
+/** Answers with this message. */
+export function answers(message: Message): Act {
+  return () => message;
+}
+
+/** Refuses as told. */
+export function refuses(refusal: Refusal): Act {
+  return () => {
+    throw refusal;
+  };
+}
+
+/** Waits for a condition. */
+export async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error("it did not come true in time");
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
