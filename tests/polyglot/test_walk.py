@@ -52,6 +52,15 @@ PROGRAMS = {
         run=["{out}/nethttp"],
         environment={"GOFLAGS": "-p=2 -buildvcs=false"},
     ),
+    "express": Program(
+        folder="clients/typescript",
+        needs=["node", "npm"],
+        build=[
+            ["npm", "install", "--prefer-offline", "--no-audit", "--no-fund"],
+            ["npm", "run", "build"],
+        ],
+        run=["node", "examples/express/app.js"],
+    ),
 }
 
 

@@ -20,6 +20,7 @@ import {
   objects,
   text,
 } from "./fields.js";
+import { http } from "./http.js";
 
 /** Sends a note before the reply. */
 export type Note = (note: Line) => void;
@@ -81,6 +82,7 @@ export const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["list", list],
   ["check", check],
   ["watch", watch],
+  ["http", http],
   ["stats", stats],
 ]);
 

@@ -1,0 +1,86 @@
+/**
+ * The files that come with the package: the custom element, the style of its page, the texts and the
+ * description of the API. They are copies of the Python client's, byte by byte.
+ */
+
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import type { Answer } from "../responses.js";
+
+/** The custom element. */
+export const ELEMENT = "session-devices.js";
+/** The style of the page. */
+export const STYLE = "devices.css";
+const KINDS: ReadonlyMap<string, string> = new Map([
+  [ELEMENT, "text/javascript; charset=utf-8"],
+  [STYLE, "text/css; charset=utf-8"],
+]);
+const KEPT = "public, max-age=31536000, immutable";
+const FOLDER = join("assets", "devices");
+
+/** A file with its contents, and the hash that browsers check (`integrity`). */
+export interface Asset {
+  readonly name: string;
+  readonly body: string;
+  readonly integrity: string;
+  /** The part of its URL that changes with its contents. */
+  readonly version: string;
+}
+
+const read = new Map<string, Asset>();
+
+/** A file by its name; undefined if there is none that browsers may load. */
+export function asset(name: string): Asset | undefined {
+  if (!KINDS.has(name)) return undefined;
+  const known = read.get(name);
+  if (known !== undefined) return known;
+  const body = textOf(name);
+  const digest = createHash("sha384").update(body).digest();
+  const integrity = `sha384-${digest.toString("base64")}`;
+  const made = { name, body, integrity, version: digest.toString("hex").slice(0, 16) };
+  read.set(name, made);
+  return made;
+}
+
+/** Where the page finds a file. */
+export function assetUrl(mount: string, { name, version }: Asset): string {
+  return `${mount}/static/${name}?v=${version}`;
+}
+
+/** The response with a file. `version` is the one that was asked for. */
+export function serveAsset(found: Asset, version: string): Answer {
+  return {
+    status: 200,
+    headers: [
+      ["Content-Type", KINDS.get(found.name) ?? ""],
+      ["Content-Length", String(Buffer.byteLength(found.body))],
+      ["X-Content-Type-Options", "nosniff"],
+      ["Cross-Origin-Resource-Policy", "same-origin"],
+      ["Cache-Control", version === found.version ? KEPT : "no-cache"],
+    ],
+    body: found.body,
+  };
+}
+
+/** The contents of a file of the package, by its path below the folder of the page. */
+export function textOf(path: string): string {
+  return readFileSync(join(folder(), path), "utf8");
+}
+
+let found: string | undefined;
+
+/** The folder is at the root of the package, above the compiled modules. */
+function folder(): string {
+  if (found !== undefined) return found;
+  for (let at = dirname(fileURLToPath(import.meta.url)); ; at = dirname(at)) {
+    if (existsSync(join(at, FOLDER))) return (found = join(at, FOLDER));
+    if (at === dirname(at)) {
+      throw new Error(
+        "the files of the page of devices are missing: a bundler must leave this package outside",
+      );
+    }
+  }
+}

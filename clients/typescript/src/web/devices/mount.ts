@@ -1,0 +1,220 @@
+/** The page of a user's devices, and its API, below one path of the app. */
+
+import { SessionAuthorityError } from "../../errors.js";
+import type { Device } from "../../types.js";
+import { canonicalDeviceId } from "../device_ids.js";
+import { type Headers, values } from "../headers.js";
+import { localPath, withNext } from "../local_paths.js";
+import { cut, unquote } from "../percent_encoding.js";
+import { type Answer, SignInRequired } from "../responses.js";
+import type { Visit } from "../visit.js";
+import { asset, serveAsset, textOf } from "./assets.js";
+import { apiAnswer, type Failure, failureAnswer, failureOf, STATUS } from "./failures.js";
+import { listingOf } from "./listing.js";
+import { devicesPage, problemPage } from "./page.js";
+import { deviceJson, listJson } from "./representation.js";
+import { BadRequest, checkType, type DevicesRequest, jsonText, queryOf } from "./requests.js";
+import { type Route, routeOf } from "./routes.js";
+import * as texts from "./texts.js";
+
+const PATH = /^(?:\/[A-Za-z0-9._~-]+)+$/;
+const PRINTABLE = /^[!-~]+$/;
+/** One call lists the devices of nearly every user. */
+const DEVICES_IN_A_CALL = 1000;
+
+/** What an app may choose about its page of devices. */
+export interface DevicesOptions {
+  /**
+   * Where the page is; its API and its files are below. The app has no route there: the middleware
+   * answers. It is the path that browsers see. `/devices` unless told.
+   */
+  readonly path?: string;
+  /**
+   * The app's own page for a new password, a path or an https URL: users who say "That wasn't me" are
+   * led there. A path gets `next`: lead back there by `visit.nextPath()`.
+   */
+  readonly secureAccountUrl?: string;
+  /** The language of all texts ("de"). Without it, `Accept-Language` decides. */
+  readonly language?: string;
+  /** Texts that the app changes, or adds for another language: `{ de: { title: "…" } }`. */
+  readonly messages?: texts.OwnMessages;
+}
+
+/** Answers requests below the path of the page. */
+export class DevicesMount {
+  readonly path: string;
+  readonly #language: string;
+  readonly #messages: texts.OwnMessages;
+  readonly #secureAccountUrl: string | null;
+
+  /** @throws TypeError that names the wrong option. */
+  constructor(options: DevicesOptions = {}) {
+    const { path = "/devices", secureAccountUrl, language = "", messages = {} } = options;
+    const dots = path.split("/").some((segment) => /^\.+$/.test(segment));
+    if (!PATH.test(path) || localPath(path, "") !== path || dots) {
+      throw new TypeError('devices.path: must be a path without a slash at its end, like "/devices"');
+    }
+    texts.checkMessages(messages);
+    this.path = path;
+    this.#language = language;
+    this.#messages = messages;
+    this.#secureAccountUrl =
+      secureAccountUrl === undefined ? null : withNext(checkedUrl(secureAccountUrl), path);
+  }
+
+  /** Whether the target of a request, a path with its query, is the page or below it. */
+  serves(target: string): boolean {
+    if (target.includes("%")) {
+      const path = unquote(cut(target, "?")[0]);
+      return path === this.path || path.startsWith(`${this.path}/`);
+    }
+    if (!target.startsWith(this.path)) return false;
+    const after = target[this.path.length];
+    return after === undefined || after === "/" || after === "?";
+  }
+
+  /**
+   * The response to a request that needs no session; undefined if it needs one. The service is not
+   * asked: its outage must not slow the style of the page that tells of the outage.
+   */
+  publicAnswer(request: Omit<DevicesRequest, "body">): Answer | undefined {
+    const route = routeOf(this.path, request.method, request.target);
+    if (!["openapi", "static", "messages"].includes(route.action ?? "")) return undefined;
+    try {
+      const query = queryOf(request);
+      if (route.action === "openapi") {
+        const shipped = JSON.parse(textOf("openapi.json")) as Record<string, unknown>;
+        return apiAnswer(200, { ...shipped, servers: [{ url: this.path }] });
+      }
+      if (route.action === "static") {
+        const found = asset(route.name);
+        if (found === undefined) throw new BadRequest("not_found");
+        return serveAsset(found, query.get("v") ?? "");
+      }
+      return apiAnswer(200, this.#textsFor(request.headers, query.get("language")));
+    } catch (error) {
+      return this.#failed(request, route, error);
+    }
+  }
+
+  /** The response to a request that a page of another origin sent. */
+  foreignOrigin(request: Omit<DevicesRequest, "body">): Answer {
+    const route = routeOf(this.path, request.method, request.target);
+    return this.#failed(request, route, new BadRequest("foreign_origin"));
+  }
+
+  /** The response to a request that is not for everybody. */
+  async answer(visit: Visit, request: DevicesRequest): Promise<Answer> {
+    const route = routeOf(this.path, request.method, request.target);
+    try {
+      if (route.action === undefined) throw new BadRequest(route.allowed ? NO_METHOD : "not_found");
+      visit.require();
+      return await this.#serve(visit, request, route);
+    } catch (error) {
+      const answer = this.#failed(request, route, error);
+      visit.takeRefusal(); // it is answered here
+      if (error instanceof SessionAuthorityError && answer.status >= 500) visit.noteRefusal(error);
+      return answer;
+    }
+  }
+
+  async #serve(visit: Visit, request: DevicesRequest, { action, name }: Route): Promise<Answer> {
+    const now = new Date();
+    if (action === "page") {
+      const alarm = queryOf(request).get("alarm") ?? "";
+      return devicesPage(this.path, this.#textsFor(request.headers), alarm);
+    }
+    if (action === "list") {
+      const query = queryOf(request);
+      const after = query.get("after") ?? "";
+      const eventId = query.get("alarm") ?? "";
+      const listing = listingOf(await all(visit), now, { after, eventId });
+      return apiAnswer(200, listJson(listing, this.#secureAccountUrl));
+    }
+    if (action === "rename") {
+      const here = visit.require().deviceId;
+      const device = await visit.rename(known(name), jsonText(request, "name"));
+      const current = device.deviceId === here;
+      return apiAnswer(200, { device: deviceJson({ ...device, current }, now) });
+    }
+    checkType(request);
+    switch (action) {
+      case "sign_out_device":
+        return apiAnswer(200, { signed_out: await endedAt(visit, known(name)) });
+      case "not_me": {
+        const signedOut = await forgottenAt(visit, known(name));
+        const told = { signed_out: signedOut, secure_account_url: this.#secureAccountUrl };
+        return apiAnswer(200, told);
+      }
+      case "sign_out_others":
+        return apiAnswer(200, { signed_out: await visit.signOutEverywhere() });
+      case "sign_out_here":
+        return apiAnswer(200, { signed_out: Number(await visit.signOut()) });
+      default:
+        throw new Error(`no such action: ${String(action)}`);
+    }
+  }
+
+  #textsFor(headers: Headers, asked?: string): texts.Texts {
+    const wanted = [asked ?? "", this.#language].filter((name) => name !== "");
+    if (wanted.length === 0 || (asked && this.#language === "")) {
+      wanted.push(...texts.acceptedLanguages(values(headers, "accept-language")));
+    }
+    return texts.textsIn(texts.chosenLanguage(wanted, this.#messages), this.#messages);
+  }
+
+  /** The response that tells a program, or a person, of a failure. Throws what is none. */
+  #failed(request: Omit<DevicesRequest, "body">, route: Route, error: unknown): Answer {
+    const failure = failureOf(error);
+    if (failure === undefined) throw error;
+    const said: Failure =
+      failure.code === NO_METHOD ? { ...failure, headers: [["Allow", route.allowed]] } : failure;
+    const spoken = this.#textsFor(request.headers);
+    if (route.isApi) return failureAnswer(said, spoken);
+    if (error instanceof SignInRequired && error.answer.status === 303) return error.answer;
+    const status = STATUS[said.code] ?? 500;
+    const code = said.code === "signed_out" ? "sign_in" : said.code;
+    return problemPage(status, this.path, spoken, code, said.headers);
+  }
+}
+
+const NO_METHOD = "method_not_allowed";
+
+function checkedUrl(url: string): string {
+  const secure = PRINTABLE.test(url) && URL.canParse(url) && new URL(url).protocol === "https:";
+  if (secure || (PRINTABLE.test(url) && localPath(url, "") === url)) return url;
+  throw new TypeError("devices.secureAccountUrl: must be a path of the app, or an https URL");
+}
+
+function known(deviceId: string): string {
+  const named = canonicalDeviceId(deviceId);
+  if (named === "") throw new BadRequest("unknown_device");
+  return named;
+}
+
+function all(visit: Visit): Promise<Device[]> {
+  return visit.devices({ includeSignedOut: true, pageSize: DEVICES_IN_A_CALL });
+}
+
+/** Signs a device out: 1 or 0. A device of another user is no device here. */
+async function endedAt(visit: Visit, deviceId: string): Promise<number> {
+  if (await visit.signOut({ deviceId })) return 1;
+  await checkListed(visit, deviceId);
+  return 0;
+}
+
+/**
+ * Signs out a device that the user does not know, and takes it off the list: else the stranger's
+ * next sign-in there would be one on a known device, which no mail is sent about.
+ */
+async function forgottenAt(visit: Visit, deviceId: string): Promise<number> {
+  await checkListed(visit, deviceId); // it can't be looked up afterwards
+  return Number(await visit.signOut({ deviceId, reason: "not_me", forget: true }));
+}
+
+async function checkListed(visit: Visit, deviceId: string): Promise<void> {
+  const listed = await all(visit);
+  if (!listed.some((device) => device.deviceId === deviceId)) {
+    throw new BadRequest("unknown_device");
+  }
+}

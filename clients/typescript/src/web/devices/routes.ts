@@ -1,0 +1,65 @@
+/** Which request is which: the table of all that the page of devices has below its path. */
+
+import { cut, unquote } from "../percent_encoding.js";
+
+/** What a request is for. */
+export type Action =
+  | "page"
+  | "static"
+  | "openapi"
+  | "messages"
+  | "list"
+  | "rename"
+  | "sign_out_device"
+  | "not_me"
+  | "sign_out_others"
+  | "sign_out_here";
+
+const NAMED = "*";
+// The path below the mount, with `*` for a device ID or a file's name; its one method.
+const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] = [
+  [[], "GET", "page"],
+  [["static", NAMED], "GET", "static"],
+  [["api", "openapi.json"], "GET", "openapi"],
+  [["api", "messages"], "GET", "messages"],
+  [["api", "devices"], "GET", "list"],
+  [["api", "devices", NAMED, "rename"], "POST", "rename"],
+  [["api", "devices", NAMED, "sign-out"], "POST", "sign_out_device"],
+  [["api", "devices", NAMED, "not-me"], "POST", "not_me"],
+  [["api", "sign-out-others"], "POST", "sign_out_others"],
+  [["api", "sign-out"], "POST", "sign_out_here"],
+];
+
+/** What a request is for, and whether a program asks. */
+export interface Route {
+  /** Undefined if there is nothing at its path, or if the path does not have its method. */
+  readonly action: Action | undefined;
+  /** The device ID or the file's name in the path. */
+  readonly name: string;
+  /** The methods of its path, if the request has another one. */
+  readonly allowed: string;
+  readonly isApi: boolean;
+}
+
+/** The route of a request to a path below the mount. */
+export function routeOf(mount: string, method: string, target: string): Route {
+  const path = unquote(cut(target, "?")[0]);
+  const segments = path.slice(mount.length).replace(/\/+$/, "").split("/").slice(1);
+  const isApi = segments[0] === "api" || segments[0] === "static";
+  for (const [pattern, wanted, action] of ROUTES) {
+    if (!fits(pattern, segments)) continue;
+    const name = segments[pattern.indexOf(NAMED)] ?? "";
+    const given = method === "HEAD" ? "GET" : method;
+    if (given === wanted) return { action, name, allowed: "", isApi };
+    const allowed = wanted === "GET" ? "GET, HEAD" : wanted;
+    return { action: undefined, name, allowed, isApi };
+  }
+  return { action: undefined, name: "", allowed: "", isApi };
+}
+
+function fits(pattern: readonly string[], segments: readonly string[]): boolean {
+  return (
+    pattern.length === segments.length &&
+    pattern.every((wanted, at) => wanted === NAMED || wanted === segments[at])
+  );
+}

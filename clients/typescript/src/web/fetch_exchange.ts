@@ -1,0 +1,184 @@
+/**
+ * One request in the shape of the Fetch API through the middleware: Hono and Next.js are made of it.
+ */
+
+import { MAX_BODY_BYTES } from "./devices/requests.js";
+import type { Headers as HeaderLists } from "./headers.js";
+import { dressHeaders, isEventStream, type OutgoingHeaders, withVary } from "./outgoing.js";
+import type { RequestFacts } from "./presented.js";
+import { isChosen } from "./refusals.js";
+import { type Answer, Refused } from "./responses.js";
+import type { Visit } from "./visit.js";
+import type { Visits } from "./visits.js";
+
+/** What a platform knows of a request beside its Fetch form. */
+export interface Connection {
+  /** The address at the other end of the connection; empty if unknown. */
+  readonly peer: string;
+  /** The headers with two lines of one name apart, where the platform has them so. */
+  readonly headers?: HeaderLists | undefined;
+}
+
+/** Makes the app's response. */
+export type Handler = (visit: Visit) => Response | Promise<Response>;
+
+/** Serves a request: the app's response with its cookies, or the answer in its place. */
+export async function serveFetch(
+  visits: Visits,
+  request: Request,
+  connection: Connection,
+  handler: Handler,
+): Promise<Response> {
+  const { flow } = visits;
+  const url = new URL(request.url);
+  const facts: RequestFacts = {
+    method: request.method,
+    headers: connection.headers ?? headersOf(request),
+    peer: connection.peer,
+    target: url.pathname + url.search,
+  };
+  const { devices } = flow.settings;
+  const mount = devices?.serves(facts.target) === true ? devices : undefined;
+  const publicAnswer = mount?.publicAnswer(facts);
+  if (publicAnswer !== undefined) return responseOf(publicAnswer);
+  let visit: Visit;
+  try {
+    visit = await visits.open(facts);
+  } catch (error) {
+    if (error instanceof Refused) return responseOf(withVary(error.answer));
+    throw error;
+  }
+  const serve = async () =>
+    mount === undefined
+      ? handler(visit)
+      : responseOf(await mount.answer(visit, { ...facts, body: await bodyOf(request) }));
+  const response = await answered(visit, serve);
+  const shown = facts.method === "HEAD" ? new Response(null, response) : response;
+  return finish(visit, shown, flow.acceptCh(facts, url.protocol.slice(0, -1)));
+}
+
+/** A whole response. */
+export function responseOf({ status, headers, body }: Answer): Response {
+  const lists = new Headers();
+  for (const [name, value] of headers) lists.append(name, value);
+  return new Response(body === "" ? null : body, { status, headers: lists });
+}
+
+/** The app's response, or what it refused. */
+async function answered(visit: Visit, serve: () => Promise<Response>): Promise<Response> {
+  try {
+    const response = await serve();
+    const refused = visit.takeRefusal();
+    if (refused === undefined || isChosen(response.status, refused)) return response;
+    return responseOf(refused.answer);
+  } catch (error) {
+    if (error instanceof Refused) return responseOf(error.answer);
+    visit.leave();
+    throw error;
+  }
+}
+
+async function finish(visit: Visit, response: Response, acceptCh: string): Promise<Response> {
+  const cookies = await visit.close();
+  const headers = new FetchHeaders(new Headers(response.headers));
+  dressHeaders(headers, visit, cookies, acceptCh);
+  const body = bodyUntilEnd(visit, response.body, isEventStream(headers));
+  const { status, statusText } = response;
+  return new Response(body, { status, statusText, headers: headers.lists });
+}
+
+/** The contents; those of an event stream end with the session. */
+function bodyUntilEnd(
+  visit: Visit,
+  body: ReadableStream<Uint8Array> | null,
+  endsWithSession: boolean,
+): ReadableStream<Uint8Array> | null {
+  if (body === null || (!endsWithSession && !visit.isHeard)) {
+    visit.leave();
+    return body;
+  }
+  const reader = body.getReader();
+  let isOver = false;
+  const over = () => {
+    isOver = true;
+    visit.leave();
+  };
+  return new ReadableStream<Uint8Array>({
+    start(controller) {
+      if (!endsWithSession) return;
+      visit.hangUpAtEnd(() => {
+        if (isOver) return;
+        over();
+        controller.close();
+        void reader.cancel("session_ended").catch(() => undefined);
+      });
+    },
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (isOver) return;
+        if (!done) {
+          controller.enqueue(value);
+          return;
+        }
+        over();
+        controller.close();
+      } catch (error) {
+        if (isOver) return;
+        over();
+        controller.error(error);
+      }
+    },
+    async cancel(reason) {
+      over();
+      await reader.cancel(reason);
+    },
+  });
+}
+
+/** The contents of a request, cut behind the first byte that is too many. */
+async function bodyOf(request: Request): Promise<Uint8Array> {
+  if (request.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > MAX_BODY_BYTES) break;
+  }
+  return Buffer.concat(chunks).subarray(0, MAX_BODY_BYTES + 1);
+}
+
+function headersOf(request: Request): HeaderLists {
+  const headers: Record<string, readonly string[]> = {};
+  for (const [name, value] of request.headers) headers[name] = [value];
+  headers.host ??= [new URL(request.url).host];
+  return headers;
+}
+
+class FetchHeaders implements OutgoingHeaders {
+  readonly lists: Headers;
+
+  constructor(lists: Headers) {
+    this.lists = lists;
+  }
+
+  names(): readonly string[] {
+    return [...new Set(this.lists.keys())];
+  }
+
+  values(name: string): readonly string[] {
+    if (name === "set-cookie") return this.lists.getSetCookie();
+    const value = this.lists.get(name);
+    return value === null ? [] : [value];
+  }
+
+  set(name: string, values: readonly string[]): void {
+    this.lists.delete(name);
+    for (const value of values) this.lists.append(name, value);
+  }
+
+  remove(name: string): void {
+    this.lists.delete(name);
+  }
+}

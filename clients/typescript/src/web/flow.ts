@@ -1,0 +1,167 @@
+/**
+ * What a request means and what its response must say: the decisions of all middleware, without any
+ * I/O.
+ *
+ * A device ID is handed out only together with a token: a browser that keeps its cookies back
+ * (SameSite=Strict, after a click in a mail) must not get a fresh one in place of its own.
+ */
+
+import type { SessionAuthorityError } from "../errors.js";
+import type { IssuedDevice, Renewal, SessionStatus } from "../types.js";
+import { ACCEPT_CH } from "./client_hints.js";
+import { CONDUCT } from "./conduct.js";
+import type { Cookies } from "./cookies.js";
+import { withNext, withQuery } from "./local_paths.js";
+import { wantsPage } from "./navigation.js";
+import { isApp, type Presented, presentedBy, type RequestFacts, wayBack } from "./presented.js";
+import { NoAnswer, redirect, refusal, SignInRequired, StepUpRequired } from "./responses.js";
+import { type FlowOptions, type Settings, settingsOf } from "./settings.js";
+import { maxAgeSecondsOf, type StepUp, stepUpQuery } from "./step_up.js";
+
+/**
+ * What a response depends on: no cache may give one user's page to another, or to nobody.
+ */
+export const VARIES = ["Cookie", "Authorization", "X-Device-Id"] as const;
+const MIN_RETRY_AFTER_MS = 1000;
+const MAX_RETRY_AFTER_MS = 60_000;
+
+/** The decisions of one app, by its settings. */
+export class Flow {
+  readonly settings: Settings;
+  readonly #cookies: Cookies;
+
+  /** @throws TypeError and RangeError that name the wrong option. */
+  constructor(options: FlowOptions = {}) {
+    this.settings = settingsOf(options);
+    this.#cookies = this.settings.cookies;
+  }
+
+  /** What a request brought. Throws CrossOrigin, InsecureHost, ReturnHop. */
+  presented(request: RequestFacts): Presented {
+    return presentedBy(this.settings, request);
+  }
+
+  /**
+   * The `Accept-CH` header of the response, which asks a browser for client hints; empty for none.
+   * Browsers heed it on pages over HTTPS alone. `scheme` is that of the connection.
+   */
+  acceptCh({ method, headers, peer }: RequestFacts, scheme: string): string {
+    const { settings } = this;
+    if (!settings.proxies.isSecure(headers, peer, scheme)) return "";
+    return wantsPage(method, headers) && !isApp(settings, headers) ? ACCEPT_CH : "";
+  }
+
+  /** The `Set-Cookie` headers of a response whose request has no good session. */
+  afterDenial(presented: Presented, status: SessionStatus): string[] {
+    if (CONDUCT[status] !== "wipe" || presented.app) return [];
+    return this.#cookies.takeBack({ device: true, brief: presented.brief !== "" });
+  }
+
+  /**
+   * The `Set-Cookie` headers of a response to a renewal. Without a new token there are none: the
+   * browser keeps what it has.
+   */
+  afterRenewal(presented: Presented, renewal: Renewal, now: Date): string[] {
+    if (!isActive(renewal)) return this.afterDenial(presented, renewal.status);
+    const { session, accessToken } = renewal;
+    if (presented.app || accessToken === undefined || session === undefined) return [];
+    return this.#cookies.handOut({
+      token: accessToken,
+      deviceId: session.deviceId,
+      end: session.absoluteExpireTime ?? session.expireTime,
+      now,
+      brief: presented.brief === session.sessionId ? session.sessionId : "",
+    });
+  }
+
+  /**
+   * The `Set-Cookie` headers of a response to a sign-in. If not `remember`, the browser forgets the
+   * token when it is closed.
+   */
+  afterSignIn(
+    presented: Presented,
+    issued: IssuedDevice,
+    now: Date,
+    { remember = true } = {},
+  ): string[] {
+    if (presented.app) return [];
+    const { device, accessToken, tokenExpireTime } = issued;
+    return this.#cookies.handOut({
+      token: accessToken,
+      deviceId: device.deviceId,
+      end: device.absoluteExpireTime ?? device.expireTime ?? tokenExpireTime,
+      now,
+      brief: remember ? "" : device.sessionId,
+    });
+  }
+
+  /**
+   * The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that it is:
+   * else its next sign-in would look like a stranger's.
+   *
+   * A browser that kept its token back keeps it: another site's form that is sent here must not sign
+   * its reader out.
+   */
+  afterSignOut(presented: Presented): string[] {
+    if (presented.app || presented.status === "TOKEN_MISSING") return [];
+    return this.#cookies.takeBack({ device: false, brief: presented.brief !== "" });
+  }
+
+  /**
+   * 401, or a redirect for a page. Only an app that is to renew its token itself is told so; nobody
+   * is told why.
+   */
+  signInRequired(
+    presented: Presented,
+    status: SessionStatus,
+    { renewRecommended = false } = {},
+  ): SignInRequired {
+    const { signInUrl } = this.settings;
+    if (signInUrl !== undefined && presented.page) {
+      const url = withNext(signInUrl, wayBack(presented));
+      return new SignInRequired("sign_in_required", redirect(url));
+    }
+    const renews = renewRecommended || CONDUCT[status] === "renew";
+    const code = renews ? "token_expired" : "sign_in_required";
+    const headers = [["WWW-Authenticate", "Bearer"]] as const;
+    return new SignInRequired(code, refusal(401, code, { headers }));
+  }
+
+  /** 401 as RFC 9470 has it, or a redirect for a page. `lack` is what the session lacks. */
+  stepUpRequired(presented: Presented, wanted: StepUp, lack: string): StepUpRequired {
+    const code = "insufficient_user_authentication";
+    const { signInUrl } = this.settings;
+    if (signInUrl !== undefined && presented.page) {
+      const url = withQuery(withNext(signInUrl, wayBack(presented)), stepUpQuery(wanted));
+      return new StepUpRequired(code, redirect(url), wanted);
+    }
+    const seconds = maxAgeSecondsOf(wanted);
+    const age = seconds === undefined ? "" : `, max_age="${seconds}"`;
+    const challenge = `Bearer error="${code}", error_description="${lack}"${age}`;
+    const answer = refusal(401, code, {
+      headers: [["WWW-Authenticate", challenge]],
+      more: {
+        ...(seconds === undefined ? {} : { max_age: seconds }),
+        ...(wanted.authMethods.length === 0 ? {} : { auth_methods: wanted.authMethods }),
+      },
+    });
+    return new StepUpRequired(code, answer, wanted);
+  }
+
+  /** 503: it says nothing of the session, so the client keeps what it has and comes again. */
+  noAnswer(presented: Presented, error: SessionAuthorityError): NoAnswer {
+    const wanted = error.retryAfterMs ?? MIN_RETRY_AFTER_MS;
+    const waitMs = Math.min(Math.max(wanted, MIN_RETRY_AFTER_MS), MAX_RETRY_AFTER_MS);
+    const answer = refusal(503, "unavailable", {
+      headers: [["Retry-After", String(Math.ceil(waitMs / 1000))]],
+      page: presented.page,
+      text: presented.repeatable ? "unavailable" : "unavailable_for_form",
+    });
+    return new NoAnswer("unavailable", answer, { cause: error });
+  }
+}
+
+/** Whether a renewal says that the session is good. */
+export function isActive(renewal: Renewal): boolean {
+  return renewal.status === "ACTIVE" && renewal.session !== undefined;
+}

@@ -1,0 +1,80 @@
+/**
+ * Paths of this origin: where a sign-in page sends a user afterwards. Other text is refused, in each
+ * spelling in which a browser, or a server on the way, could read another origin.
+ *
+ * Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot segments,
+ * normalise Unicode, and may send the result as a redirect.
+ */
+
+import { cut, queryFields, quote, unquote } from "./percent_encoding.js";
+
+/** A longer URL is no place for a user to return to; servers accept about 8,000 characters. */
+export const MAX_PATH_CHARACTERS = 2000;
+/** Nobody encodes a path more often than this. */
+const MAX_DECODINGS = 4;
+const MAX_QUERY_FIELDS = 100;
+const NEXT = "next";
+const TEXT = /^\/[!-~]*$/;
+const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}]/u;
+const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:/;
+
+/** The text if it is a path of this origin, with or without a query; else the fallback. */
+export function localPath(text: string, fallback = "/"): string {
+  return isLocal(text) ? text : fallback;
+}
+
+/**
+ * The path that the query of a request's target names as `next`, if it is one of this origin. Of two
+ * that differ neither counts.
+ */
+export function nextIn(target: string, fallback = "/"): string {
+  const fields = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];
+  const found = new Set(fields.filter(([name]) => name === NEXT).map(([, value]) => value));
+  const [only] = found;
+  return found.size === 1 && only !== undefined ? localPath(only, fallback) : fallback;
+}
+
+/**
+ * The URL of the sign-in page, with the path to return to. A page of another origin gets none: there
+ * the path would be one of its own.
+ */
+export function withNext(url: string, path: string): string {
+  const [page, query] = cut(cut(url, "#")[0], "?");
+  const elsewhere = SCHEME.test(url) || url.startsWith("//") || url.startsWith("/\\");
+  const fields = queryFields(query, { keepBlank: true, maxFields: Infinity }) ?? [];
+  const named = fields.some(([name]) => name === NEXT);
+  if (path === "" || elsewhere || named || cut(path, "?")[0] === page) return url;
+  return withQuery(url, `${NEXT}=${quote(path)}`);
+}
+
+/** The URL with more fields in its query. */
+export function withQuery(url: string, fields: string): string {
+  const at = url.indexOf("#");
+  const page = at < 0 ? url : url.slice(0, at);
+  return `${page}${page.includes("?") ? "&" : "?"}${fields}${at < 0 ? "" : url.slice(at)}`;
+}
+
+function isLocal(text: string): boolean {
+  if (text.length > MAX_PATH_CHARACTERS || !TEXT.test(text) || text.includes("\\")) return false;
+  let path = text.split(/[?#]/, 1)[0] ?? "";
+  for (let decodings = 0; decodings < MAX_DECODINGS; decodings++) {
+    if (!stays(path)) return false;
+    const decoded = unquote(path);
+    if (decoded === path) return true;
+    path = decoded;
+  }
+  return false;
+}
+
+/** Whether a path, as it is by now, names no other origin. */
+function stays(path: string): boolean {
+  const normal = path.normalize("NFKC");
+  if (normal.startsWith("//") || normal.includes("\\") || CONTROLS.test(normal)) return false;
+  const kept: string[] = [];
+  for (const segment of normal.split("/").slice(1)) {
+    if (segment === "..") kept.pop();
+    else if (segment !== ".") kept.push(segment);
+  }
+  // An empty first segment with another after it is "//host".
+  return !(kept.length > 1 && kept[0] === "");
+}

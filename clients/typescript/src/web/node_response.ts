@@ -1,0 +1,263 @@
+/**
+ * A response of `node:http` on its way out: its cookies are added as its headers go out, whichever
+ * way the app sends them, and a refusal takes the place of an error that nobody chose.
+ *
+ * A token may be renewed first. The response waits for that: what the app writes meanwhile is kept
+ * in order.
+ */
+
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
+
+import { dressHeaders, isEventStream, type OutgoingHeaders } from "./outgoing.js";
+import { isChosen } from "./refusals.js";
+import type { Answer, Refused } from "./responses.js";
+import type { Visit } from "./visit.js";
+
+type Callback = () => void;
+
+/** Sends a whole response. */
+export function sendAnswer(response: ServerResponse, { status, headers, body }: Answer): void {
+  response.statusCode = status;
+  for (const [name, value] of headers) response.setHeader(name, value);
+  response.end(body);
+}
+
+/** Has the visit finish this response. Headers that are set before stay in each case. */
+export function guardResponse(response: ServerResponse, visit: Visit, acceptCh: string): void {
+  new GuardedResponse(response, visit, acceptCh);
+}
+
+/** `open`: no header is decided. `held`: the token is renewed. `over`: nothing of the app counts. */
+type State = "open" | "held" | "passing" | "over";
+
+class GuardedResponse {
+  readonly #response: ServerResponse;
+  readonly #visit: Visit;
+  readonly #acceptCh: string;
+  readonly #before: OutgoingHttpHeaders;
+  readonly #writeHead: ServerResponse["writeHead"];
+  readonly #write: ServerResponse["write"];
+  readonly #end: ServerResponse["end"];
+  readonly #flushHeaders: ServerResponse["flushHeaders"];
+  #state: State = "open";
+  #queue: Callback[] = [];
+  #endIsQueued = false;
+  #needsDrain = false;
+
+  constructor(response: ServerResponse, visit: Visit, acceptCh: string) {
+    this.#response = response;
+    this.#visit = visit;
+    this.#acceptCh = acceptCh;
+    this.#before = { ...response.getHeaders() };
+    /* eslint-disable @typescript-eslint/unbound-method -- each is called with the response */
+    this.#writeHead = response.writeHead;
+    this.#write = response.write;
+    this.#end = response.end;
+    this.#flushHeaders = response.flushHeaders;
+    /* eslint-enable @typescript-eslint/unbound-method */
+    response.writeHead = ((...given: unknown[]) => this.writeHead(given));
+    response.write = ((...given: unknown[]) => this.write(given)) as never;
+    response.end = ((...given: unknown[]) => this.end(given)) as never;
+    response.flushHeaders = () => {
+      this.flushHeaders();
+    };
+    response.once("close", () => {
+      visit.leave();
+    });
+  }
+
+  writeHead(given: unknown[]): ServerResponse {
+    const response = this.#response;
+    if (this.#state === "passing") {
+      return Reflect.apply(this.#writeHead, response, given) as ServerResponse;
+    }
+    if (this.#state === "over") return response;
+    const [status, reason, headers] = headOf(given);
+    response.statusCode = status;
+    if (reason !== undefined) response.statusMessage = reason;
+    setAll(response, headers);
+    this.#go(() => Reflect.apply(this.#writeHead, response, [response.statusCode]) as unknown);
+    return response;
+  }
+
+  write(given: unknown[]): boolean {
+    const response = this.#response;
+    if (this.#state === "over") {
+      later(given);
+      return true;
+    }
+    let written = true;
+    const passed = this.#go(() => {
+      written = Reflect.apply(this.#write, response, given) as boolean;
+    });
+    if (passed) return written;
+    if (this.#isHeld()) this.#needsDrain = true;
+    return !this.#needsDrain;
+  }
+
+  end(given: unknown[]): ServerResponse {
+    const response = this.#response;
+    if (this.#state === "over") later(given);
+    else {
+      const passed = this.#go(() => Reflect.apply(this.#end, response, given) as unknown);
+      if (!passed) this.#endIsQueued = this.#isHeld();
+    }
+    return response;
+  }
+
+  flushHeaders(): void {
+    if (this.#state === "over") return;
+    this.#go(() => { Reflect.apply(this.#flushHeaders, this.#response, []); });
+  }
+
+  // Its own method, as calls in between change the state.
+  #isHeld(): boolean {
+    return this.#state === "held";
+  }
+
+  /** Does what the app does, once the headers are complete. Returns false if that is not now. */
+  #go(act: Callback): boolean {
+    if (this.#state === "open") this.#decide();
+    if (this.#state === "held") this.#queue.push(act);
+    if (this.#state !== "passing") return false;
+    act();
+    return true;
+  }
+
+  #decide(): void {
+    const response = this.#response;
+    const refused = this.#visit.takeRefusal();
+    const replaced = refused && !isChosen(response.statusCode, refused) ? refused : undefined;
+    const cookies = this.#visit.close();
+    if (Array.isArray(cookies)) {
+      this.#release(cookies as readonly string[], replaced);
+      return;
+    }
+    this.#hold();
+    (cookies as Promise<readonly string[]>).then(
+      (lines) => {
+        this.#unhold();
+        this.#release(lines, replaced);
+        this.#drain();
+      },
+      (error: unknown) => {
+        this.#state = "over";
+        response.destroy(error instanceof Error ? error : new Error("a renewal failed"));
+      },
+    );
+  }
+
+  #release(cookies: readonly string[], replaced: Refused | undefined): void {
+    const response = this.#response;
+    const headers = new NodeHeaders(response);
+    if (replaced !== undefined) this.#replaceHead(replaced.answer);
+    dressHeaders(headers, this.#visit, cookies, this.#acceptCh);
+    this.#state = "passing";
+    if (replaced !== undefined) {
+      Reflect.apply(this.#end, response, [replaced.answer.body]);
+      this.#state = "over";
+    } else if (isEventStream(headers)) {
+      this.#visit.hangUpAtEnd(() => {
+        this.#state = "over";
+        this.#finish();
+      });
+    }
+  }
+
+  /** Ends the contents of a stream whose session has ended. What the app writes is left out. */
+  #finish(): void {
+    const response = this.#response;
+    response.writeHead = this.#writeHead;
+    if (!response.writableEnded) Reflect.apply(this.#end, response, []);
+  }
+
+  #replaceHead({ status, headers }: Answer): void {
+    const response = this.#response;
+    for (const name of response.getHeaderNames()) response.removeHeader(name);
+    for (const [name, value] of Object.entries(this.#before)) {
+      if (value !== undefined) response.setHeader(name, value);
+    }
+    response.statusCode = status;
+    response.statusMessage = "";
+    for (const [name, value] of headers) response.setHeader(name, value);
+  }
+
+  /** Frameworks must not take the response for one that nobody has begun. */
+  #hold(): void {
+    this.#state = "held";
+    const get = (of: () => boolean) => ({ configurable: true, get: of });
+    Object.defineProperty(this.#response, "headersSent", get(() => true));
+    Object.defineProperty(this.#response, "writableEnded", get(() => this.#endIsQueued));
+  }
+
+  #unhold(): void {
+    Reflect.deleteProperty(this.#response, "headersSent");
+    Reflect.deleteProperty(this.#response, "writableEnded");
+  }
+
+  #drain(): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    if (this.#state === "passing") for (const act of queue) act();
+    if (this.#needsDrain) this.#response.emit("drain");
+  }
+}
+
+class NodeHeaders implements OutgoingHeaders {
+  readonly #response: ServerResponse;
+
+  constructor(response: ServerResponse) {
+    this.#response = response;
+  }
+
+  names(): readonly string[] {
+    return this.#response.getHeaderNames();
+  }
+
+  values(name: string): readonly string[] {
+    const value = this.#response.getHeader(name);
+    if (value === undefined) return [];
+    return Array.isArray(value) ? value : [String(value)];
+  }
+
+  set(name: string, values: readonly string[]): void {
+    const [only = "", ...more] = values;
+    this.#response.setHeader(name, name === "set-cookie" || more.length > 0 ? values : only);
+  }
+
+  remove(name: string): void {
+    this.#response.removeHeader(name);
+  }
+}
+
+/** The arguments of `writeHead`: a status, and perhaps a reason, and perhaps headers. */
+function headOf(given: unknown[]): [number, string | undefined, unknown] {
+  const [status, second, third] = given;
+  const reason = typeof second === "string" ? second : undefined;
+  return [Number(status), reason, reason === undefined ? (second ?? third) : third];
+}
+
+function setAll(response: ServerResponse, headers: unknown): void {
+  if (Array.isArray(headers)) {
+    const flat = headers.flat(1) as (string | number)[];
+    const named = new Map<string, string[]>();
+    for (let at = 0; at + 1 < flat.length; at += 2) {
+      const name = String(flat[at]);
+      named.set(name, [...(named.get(name) ?? []), String(flat[at + 1])]);
+    }
+    for (const [name, values] of named) {
+      const [only = ""] = values;
+      response.setHeader(name, values.length > 1 ? values : only);
+    }
+  } else if (typeof headers === "object" && headers !== null) {
+    for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders)) {
+      if (value !== undefined) response.setHeader(name, value);
+    }
+  }
+}
+
+/** Calls the callback of a write that is left out. */
+function later(given: unknown[]): void {
+  const callback = given.findLast((each) => typeof each === "function");
+  if (callback !== undefined) process.nextTick(callback);
+}

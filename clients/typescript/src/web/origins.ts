@@ -1,0 +1,92 @@
+/**
+ * Whether a request was sent by a page of another origin. Browsers say so themselves, and no script
+ * can say it for them.
+ *
+ * All browsers of today send `Sec-Fetch-Site`. Older ones, and all over plain HTTP, send `Origin`,
+ * which is compared with `Host`. A client that sends neither is no browser.
+ */
+
+import { isIPv6 } from "node:net";
+
+import { type Headers, values } from "./headers.js";
+
+// They change nothing (RFC 9110, section 9.2.1): any page may link to them.
+const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
+// "none": the user went there, not a page.
+const OWN = new Set(["same-origin", "none"]);
+const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?$/i;
+const DEFAULT_PORTS: Readonly<Record<string, number>> = { http: 80, https: 443 };
+
+/**
+ * An origin as browsers write it: in lower case, and without a port that goes without saying.
+ * Undefined if it is none.
+ */
+export function normalOrigin(origin: string): string | undefined {
+  const found = ORIGIN.exec(origin);
+  if (!found) return undefined;
+  const scheme = (found[1] ?? "").toLowerCase();
+  let host = (found[2] ?? "").toLowerCase();
+  if (host.startsWith("[")) {
+    if (!isIPv6(host.slice(1, -1))) return undefined;
+    host = new URL(`http://${host}`).hostname;
+  }
+  const port = found[3] === undefined ? undefined : Number(found[3]);
+  if (port === undefined || port === defaultPort(scheme)) return `${scheme}://${host}`;
+  return port > 0 && port < 65536 ? `${scheme}://${host}:${port}` : undefined;
+}
+
+/** The origins that an app trusts, as browsers write them. Throws TypeError. */
+export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
+  const list: unknown = given;
+  if (!Array.isArray(list)) throw new TypeError("trustedOrigins: must be an array");
+  return new Set(
+    given.map((origin) => {
+      const plain = normalOrigin(origin);
+      if (plain !== undefined) return plain;
+      throw new TypeError(
+        "trustedOrigins: must be scheme://host or scheme://host:port in ASCII, not " +
+          JSON.stringify(origin),
+      );
+    }),
+  );
+}
+
+/**
+ * Whether another origin's page sends what may change something. `trusted` are normal origins that
+ * may.
+ *
+ * A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the
+ * cookies.
+ */
+export function isForeign(
+  method: string,
+  headers: Headers,
+  trusted: ReadonlySet<string>,
+): boolean {
+  const upgrades = headers.upgrade?.join(",").toLowerCase() ?? "";
+  if (SAFE_METHODS.has(method) && !upgrades.includes("websocket")) return false;
+  const sites = values(headers, "sec-fetch-site");
+  const origins = values(headers, "origin");
+  if (sites.length === 1 && OWN.has(sites[0] ?? "")) return false;
+  const origin = origins.length === 1 ? normalOrigin(origins[0] ?? "") : undefined;
+  if (origin !== undefined && trusted.has(origin)) return false;
+  if (sites.length > 0) return true;
+  return origins.length > 0 && (origin === undefined || !isAt(origin, values(headers, "host")));
+}
+
+/**
+ * Whether this origin is where the request went. A proxy that ends TLS may hide the scheme, so the
+ * host decides.
+ */
+function isAt(origin: string, hosts: readonly string[]): boolean {
+  const scheme = origin.slice(0, origin.indexOf(":"));
+  return (
+    hosts.length === 1 &&
+    defaultPort(scheme) !== undefined &&
+    normalOrigin(`${scheme}://${hosts[0] ?? ""}`) === origin
+  );
+}
+
+function defaultPort(scheme: string): number | undefined {
+  return Object.hasOwn(DEFAULT_PORTS, scheme) ? DEFAULT_PORTS[scheme] : undefined;
+}

@@ -1,0 +1,300 @@
+/** Requests of end users: who is signed in, and signing in and out. */
+
+import { SessionAuthorityError } from "../errors.js";
+import type { IssueDeviceOptions } from "../options.js";
+import type { Claims, Device, IssuedDevice, Renewal, Session } from "../types.js";
+import { Admission } from "./admission.js";
+import { CONDUCT } from "./conduct.js";
+import { canonicalDeviceId } from "./device_ids.js";
+import { isActive } from "./flow.js";
+import { idleLimitMs } from "./idle_limit.js";
+import { nextIn } from "./local_paths.js";
+import { type StepUp, stepUpIn } from "./step_up.js";
+
+/** What an app says of a sign-in. */
+export interface SignInOptions {
+  /** What the app wants to find in each session. */
+  readonly claims?: Claims;
+  /** How the user proved their identity, such as "pwd" (RFC 8176). */
+  readonly authMethods?: readonly string[];
+  /** The life of the session, if not the service's own. */
+  readonly sessionTtlMs?: number;
+  /** Repeated, it signs in once: an ID that is fresh with each form. */
+  readonly requestId?: string;
+  /**
+   * False: the browser forgets the session when it is closed, though not which device it is, and
+   * unused the session ends after `briefIdleTimeoutMs`.
+   */
+  readonly remember?: boolean;
+  /** How long the session may last unused, if not that, or the service's own if that is shorter. */
+  readonly idleTimeoutMs?: number;
+}
+
+/** What an app says of a sign-out. */
+export interface SignOutOptions {
+  /** Another device of the user; this one unless told. */
+  readonly deviceId?: string;
+  readonly reason?: string;
+  /** The device leaves the list, too: a later sign-in there is one on a new device. */
+  readonly forget?: boolean;
+}
+
+/** A request, with its session if it has one. */
+export class Visit extends Admission {
+  /**
+   * Where to send the user after a sign-in: the path of this origin that the request's query has as
+   * `next`, as a redirect to `signInUrl` put it there; else the fallback.
+   */
+  nextPath(fallback = "/"): string {
+    return nextIn(this.presented.target, fallback);
+  }
+
+  /**
+   * Why the sign-in page is shown to a user who is signed in: the sign-in that a page required;
+   * else undefined.
+   *
+   * A sign-in page that sends users who are signed in away must not do so with a step-up. The query
+   * may be anybody's: it says what to ask the user for, and permits nothing.
+   */
+  requestedStepUp(): StepUp | undefined {
+    return stepUpIn(this.presented.target);
+  }
+
+  /**
+   * Has a callback called once when the session has ended: signed out or revoked, replaced by
+   * another sign-in on this device, or expired. A token that ends or is renewed ends no session, and
+   * an outage is no end. Returns a function that stops that. Throws SignInRequired, NoAnswer.
+   */
+  onEnded(callback: () => void): () => void {
+    return this.sessionEnd.listen(this.require(), callback);
+  }
+
+  /** Has the middleware leave this connection open when the session ends. */
+  keepOpen(): void {
+    this.sessionEnd.keepOpen();
+  }
+
+  /**
+   * Signs a user in who has just proven their identity. The response sets both cookies. An app that
+   * is no browser gets token and device ID in your own response.
+   *
+   * Another user who was signed in in this browser is signed out here: the browser has the cookies
+   * of the new user. Rejects with NoAnswer, and with all errors of `issueDevice`.
+   */
+  async signIn(userId: string, options: SignInOptions = {}): Promise<IssuedDevice> {
+    const { remember = true, idleTimeoutMs, ...asked } = options;
+    if (typeof remember !== "boolean") throw new TypeError("remember: must be true or false");
+    this.#checkOpen();
+    const before = this.found;
+    const { flow, now } = this.context;
+    const bySettings = !remember && idleTimeoutMs === undefined;
+    const idleMs = bySettings ? flow.settings.briefIdleTimeoutMs : idleTimeoutMs;
+    const { deviceId, client } = this.presented;
+    const issued = await this.answering(() =>
+      this.#issue(userId, { ...asked, deviceId, client }, idleMs, { lengthen: bySettings }),
+    );
+    this.cookies = flow.afterSignIn(this.presented, issued, now(), { remember });
+    this.presented = { ...this.presented, brief: remember ? "" : issued.device.sessionId };
+    this.handsOut = true;
+    this.verdict = "ACTIVE";
+    this.forgiveFailures();
+    this.found = sessionOf(userId, issued, options, now());
+    if (before !== undefined && before.userId !== userId && !this.presented.app) {
+      this.ended = true;
+      await this.#end(before);
+    }
+    return issued;
+  }
+
+  /**
+   * Signs the user out here, or on another device of the user. Without a session there is nothing to
+   * do, and no error. Resolves to true if the user was signed in there. Rejects with NoAnswer, and
+   * with TypeError for a text that is no device ID.
+   */
+  async signOut(options: SignOutOptions = {}): Promise<boolean> {
+    const { deviceId, reason = "sign_out", forget = false } = options;
+    const named = deviceId === undefined ? undefined : checkedDeviceId(deviceId);
+    const session = await this.#sessionToEnd();
+    const here = named === undefined || named === session?.deviceId;
+    if (here) this.#checkOpen();
+    let revoked = false;
+    if (session !== undefined) {
+      const device = named ?? session.deviceId;
+      revoked = await this.answering(() =>
+        this.context.authority.revokeDevice(session.userId, device, { reason, forget }),
+      );
+    }
+    if (here) this.#forget();
+    return revoked;
+  }
+
+  /**
+   * Signs the user out on all devices, or on all others. Resolves to how many they were. Rejects
+   * with SignInRequired, NoAnswer.
+   */
+  async signOutEverywhere({
+    exceptCurrent = true,
+    reason = "sign_out_everywhere",
+  } = {}): Promise<number> {
+    await this.#sessionToEnd();
+    const session = this.require();
+    if (!exceptCurrent) this.#checkOpen();
+    const spared = exceptCurrent ? { exceptDeviceId: session.deviceId } : {};
+    const revoked = await this.answering(() =>
+      this.context.authority.revokeAll(session.userId, { ...spared, reason }),
+    );
+    if (!exceptCurrent) this.#forget();
+    return revoked;
+  }
+
+  /**
+   * Resolves to the user's devices, the newest activity first. This device is `current`. Rejects
+   * with SignInRequired, NoAnswer.
+   */
+  async devices(
+    options: { readonly includeSignedOut?: boolean; readonly pageSize?: number } = {},
+  ): Promise<Device[]> {
+    const session = this.require();
+    return this.answering(async () => {
+      const currentDeviceId = session.deviceId;
+      const found: Device[] = [];
+      const all = this.context.authority.devices(session.userId, { ...options, currentDeviceId });
+      for await (const device of all) found.push(device);
+      return found;
+    });
+  }
+
+  /**
+   * Names a device of the user; an empty name removes the name. Rejects with SignInRequired,
+   * NoAnswer, and the errors `device_not_found` and `invalid_request`.
+   */
+  async rename(deviceId: string, displayName: string): Promise<Device> {
+    const { userId } = this.require();
+    return this.answering(() =>
+      this.context.authority.updateDevice(userId, deviceId, displayName),
+    );
+  }
+
+  /**
+   * Changes the claims of the user, such as an e-mail address, here and on all other devices of the
+   * user. They replace all claims that there are. Resolves to the session with them.
+   *
+   * This browser gets a token with them with the response; every other one as it answers its next
+   * request. Rejects with SignInRequired, NoAnswer, `invalid_request`.
+   */
+  async updateClaims(claims: Claims): Promise<Session> {
+    const session = this.require();
+    await this.answering(() => this.context.authority.updateSession(session.userId, claims));
+    const changed = { ...session, claims: { ...claims } };
+    this.found = changed;
+    this.renewSoon();
+    return changed;
+  }
+
+  /**
+   * Renews the token of an app that is no browser, for your endpoint that renews. The token of a
+   * browser is renewed by the middleware. Without an `accessToken` the app keeps the token that it
+   * has. Rejects with SignInRequired, NoAnswer.
+   */
+  async renew(): Promise<Renewal> {
+    this.#checkOpen();
+    const { flow } = this.context;
+    if (this.presented.token === "") {
+      throw this.refuse(flow.signInRequired(this.presented, this.verdict));
+    }
+    const renewal = await this.answering(() => this.renewNow());
+    this.forgiveFailures();
+    if (!isActive(renewal)) {
+      throw this.refuse(flow.signInRequired(this.presented, renewal.status));
+    }
+    return renewal;
+  }
+
+  /**
+   * Signs in with an idle time, or with the service's longest if that is shorter. `lengthen`: or
+   * with the service's shortest if that is longer.
+   */
+  async #issue(
+    userId: string,
+    asked: IssueDeviceOptions,
+    idleTimeoutMs: number | undefined,
+    { lengthen }: { lengthen: boolean },
+  ): Promise<IssuedDevice> {
+    const { authority } = this.context;
+    if (idleTimeoutMs === undefined) return authority.issueDevice(userId, asked);
+    try {
+      return await authority.issueDevice(userId, { ...asked, idleTimeoutMs });
+    } catch (error) {
+      const limitMs = idleLimitMs(error, idleTimeoutMs, { lengthen });
+      if (limitMs === undefined) throw error;
+      return authority.issueDevice(userId, { ...asked, idleTimeoutMs: limitMs });
+    }
+  }
+
+  /**
+   * Ends the session of the user who was signed in in this browser before. Else a late response
+   * would renew that session, and bring it back.
+   */
+  async #end({ userId, deviceId }: Session): Promise<void> {
+    const { authority, flow } = this.context;
+    try {
+      await authority.revokeDevice(userId, deviceId, { reason: "sign_in_of_another_user" });
+    } catch (error) {
+      // The new user is signed in all the same.
+      if (!(error instanceof SessionAuthorityError)) throw error;
+      flow.settings.log.warn(
+        "The user who was signed in in a browser before another user is not signed out there: " +
+          (error.reason || error.code),
+      );
+    }
+  }
+
+  /**
+   * The session of the user, even if an app's token has expired: the session goes on, and must not
+   * outlive a sign-out.
+   */
+  async #sessionToEnd(): Promise<Session | undefined> {
+    const expired = CONDUCT[this.verdict] === "renew";
+    if (this.session === undefined && this.presented.token !== "" && expired) {
+      await this.answering(() => this.renewNow());
+    }
+    return this.session;
+  }
+
+  #forget(): void {
+    this.found = undefined;
+    this.verdict = "NO_SESSION";
+    this.takeBack(this.context.flow.afterSignOut(this.presented));
+  }
+
+  #checkOpen(): void {
+    if (!this.closed) return;
+    throw new Error("the response's headers are out: its cookies can't be changed any more");
+  }
+}
+
+function checkedDeviceId(text: string): string {
+  const named = typeof text === "string" ? canonicalDeviceId(text) : "";
+  if (named === "") throw new TypeError("deviceId: must be a device ID");
+  return named;
+}
+
+function sessionOf(
+  userId: string,
+  { device, tokenExpireTime }: IssuedDevice,
+  { claims = {}, authMethods = [] }: SignInOptions,
+  now: Date,
+): Session {
+  return {
+    userId,
+    deviceId: device.deviceId,
+    sessionId: device.sessionId,
+    generation: 1,
+    claims: { ...claims },
+    authMethods: [...authMethods],
+    signInTime: device.signInTime ?? now,
+    tokenExpireTime,
+    expireTime: device.expireTime ?? tokenExpireTime,
+    absoluteExpireTime: device.absoluteExpireTime,
+  };
+}

@@ -1,0 +1,326 @@
+/** Responses on their way out: cookies, renewals, refusals and streams, over real connections. */
+
+import { createAdaptorServer } from "@hono/node-server";
+import express, { type RequestHandler } from "express";
+import { fastify } from "fastify";
+import { Hono } from "hono";
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, get, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { PassThrough } from "node:stream";
+import { afterEach, beforeEach, test } from "node:test";
+
+import { SessionAuthorityError } from "../../src/errors.js";
+import { answerRefusals, requireSession, sessionAuthority } from "../../src/web/express.js";
+import { sessionAuthority as fastifySessions } from "../../src/web/fastify.js";
+import { sessionAuthority as honoSessions } from "../../src/web/hono.js";
+import type { FlowOptions } from "../../src/web/public.js";
+import { MemoryAuthority } from "./memory_authority.js";
+
+const lines: string[] = [];
+const write = (line: string) => {
+  lines.push(line);
+};
+const OPTIONS: FlowOptions = { log: { error: write, warn: write, info: () => undefined } };
+
+/** A condition that does not come true within this time fails its test. */
+const PATIENCE_MS = 30_000;
+
+let service: MemoryAuthority;
+let cookie: string;
+let deviceId: string;
+let server: Server | undefined;
+
+beforeEach(async () => {
+  lines.length = 0;
+  service = new MemoryAuthority();
+  const { accessToken, device } = await service.issueDevice("ada");
+  deviceId = device.deviceId;
+  cookie = `__Host-session=${accessToken}; __Host-device=${deviceId}`;
+});
+
+afterEach(() => {
+  server?.closeAllConnections();
+  server?.close();
+  server = undefined;
+});
+
+async function listen(made: Server): Promise<number> {
+  server = made;
+  made.listen(0, "127.0.0.1");
+  await once(made, "listening");
+  return (made.address() as AddressInfo).port;
+}
+
+/** Serves one handler of Express at each path. */
+function serve(handler: RequestHandler, options: FlowOptions = OPTIONS): Promise<number> {
+  const app = express();
+  app.set("env", "test"); // Express writes no error to the log
+  app.use(sessionAuthority(service.authority, options));
+  app.use(handler);
+  return listen(createServer(app));
+}
+
+/** Asks, and resolves as the headers are there. */
+async function ask(port: number, path = "/"): Promise<IncomingMessage> {
+  const request = get({ port, host: "127.0.0.1", path, headers: { cookie }, agent: false });
+  const [response] = (await once(request, "response")) as [IncomingMessage];
+  response.setEncoding("utf8");
+  return response;
+}
+
+async function contentsOf(response: IncomingMessage): Promise<string> {
+  let text = "";
+  for await (const part of response) text += part as string;
+  return text;
+}
+
+const newToken = (response: IncomingMessage) =>
+  response.headers["set-cookie"]?.[0]?.split(";", 1)[0] ?? "";
+
+const WRITERS: Readonly<Record<string, RequestHandler>> = {
+  send: (_request, response) => {
+    response.send("one two");
+  },
+  "writeHead, then parts": (_request, response) => {
+    response.writeHead(200, "Fine", { "content-type": "text/plain", "set-cookie": ["a=1", "b=2"] });
+    response.write("one ");
+    response.end("two");
+  },
+  "a raw list of headers": (_request, response) => {
+    response.writeHead(200, ["Set-Cookie", "a=1", "Set-Cookie", "b=2"]);
+    response.end("one two");
+  },
+  "flushHeaders, then parts": (_request, response) => {
+    response.flushHeaders();
+    response.write("one ");
+    response.end("two");
+  },
+  "a stream": (_request, response) => {
+    const parts = new PassThrough();
+    parts.pipe(response);
+    parts.write("one ");
+    parts.end("two");
+  },
+};
+
+for (const [name, handler] of Object.entries(WRITERS)) {
+  test(`a token is renewed before the headers go out: ${name}`, async () => {
+    service.isRenewalDue = true;
+    const response = await ask(await serve(handler));
+    assert.equal(await contentsOf(response), "one two");
+    const given = response.headers["set-cookie"] ?? [];
+    assert.ok(given.some((line) => line.startsWith("__Host-session=token-2;")), name);
+    if (name.includes("writeHead") || name.includes("raw")) {
+      assert.deepEqual(given.slice(0, 2), ["a=1", "b=2"]);
+    }
+    assert.equal(response.headers["cache-control"], "no-store");
+    assert.equal(service.renewals, 1);
+  });
+}
+
+test("an error after the response began to wait for its renewal changes nothing", async () => {
+  service.isRenewalDue = true;
+  const port = await serve((_request, response, next) => {
+    response.send("done");
+    next(new Error("too late"));
+  });
+  const response = await ask(port);
+  assert.deepEqual([response.statusCode, newToken(response)], [200, "__Host-session=token-2"]);
+});
+
+test("a renewal that fails leaves the cookies as they are", async () => {
+  service.isRenewalDue = true;
+  const facts = { kind: "unavailable", code: "UNAVAILABLE" } as const;
+  service.beforeRenewal = Promise.reject(new SessionAuthorityError("away", facts));
+  service.beforeRenewal.catch(() => undefined);
+  const response = await ask(await serve((_request, answer) => answer.send("done")));
+  assert.deepEqual([response.statusCode, newToken(response)], [200, ""]);
+});
+
+test("parallel requests with one token share a renewal", async () => {
+  service.isRenewalDue = true;
+  let arrived = 0;
+  let all: () => void = () => undefined;
+  const together = new Promise<void>((resolve) => (all = resolve));
+  const port = await serve(async (_request, response) => {
+    if (++arrived === 4) all();
+    await together;
+    response.send("done");
+  });
+  const responses = await Promise.all([1, 2, 3, 4].map(() => ask(port)));
+  assert.deepEqual([...new Set(responses.map(newToken))], ["__Host-session=token-2"]);
+  assert.equal(service.renewals, 1);
+});
+
+test("a refusal takes the place of an error, and keeps headers that were there before", async () => {
+  cookie = "";
+  const app = express();
+  app.set("env", "test");
+  app.use((_request, response, next) => {
+    response.setHeader("x-outer", "stays");
+    next();
+  });
+  app.use(sessionAuthority(service.authority, OPTIONS));
+  app.use(async (request, response) => {
+    response.setHeader("x-inner", "goes");
+    await Promise.resolve();
+    request.visit.require();
+  });
+  const response = await ask(await listen(createServer(app)));
+  assert.equal(response.statusCode, 401);
+  assert.deepEqual(JSON.parse(await contentsOf(response)), { error: "sign_in_required" });
+  assert.equal(response.headers["x-outer"], "stays");
+  assert.equal(response.headers["x-inner"], undefined);
+});
+
+test("an app may answer a refusal in its own words", async () => {
+  cookie = "";
+  const port = await serve((request, response) => {
+    try {
+      request.visit.require();
+    } catch {
+      response.status(403).send("for members");
+    }
+  });
+  const response = await ask(port);
+  assert.deepEqual([response.statusCode, await contentsOf(response)], [403, "for members"]);
+});
+
+test("guards and the error middleware answer without an error for the log", async () => {
+  cookie = "";
+  const failures: unknown[] = [];
+  const app = express();
+  app.use(sessionAuthority(service.authority, { ...OPTIONS, signInUrl: "/sign-in" }));
+  app.get("/guarded", requireSession({ maxAgeMs: 1000 }), (_request, response) => {
+    response.send("secret");
+  });
+  app.get("/thrown", (request, response) => response.send(request.visit.require().userId));
+  app.use(answerRefusals);
+  app.use(((error, _request, _response, next) => {
+    failures.push(error);
+    next(error);
+  }) satisfies express.ErrorRequestHandler);
+  const port = await listen(createServer(app));
+  for (const path of ["/guarded", "/thrown"]) {
+    assert.equal((await ask(port, path)).statusCode, 401, path);
+  }
+  assert.deepEqual(failures, []);
+});
+
+test("a cookie of the app under one of the visit's names is left out, and logged", async () => {
+  const response = await ask(
+    await serve((_request, answer) => {
+      answer.setHeader("set-cookie", ["__Host-session=mine", "theme=dark"]);
+      answer.send("done");
+    }),
+  );
+  assert.deepEqual(response.headers["set-cookie"], ["theme=dark"]);
+  assert.match(lines.join("\n"), /named __Host-session/);
+});
+
+test("an outage is one line of the log, and never a sign-out", async () => {
+  const port = await serve((request, response) => response.send(request.visit.require().userId));
+  const facts = { kind: "unavailable", code: "UNAVAILABLE" } as const;
+  service.failure = new SessionAuthorityError("away", facts);
+  for (let asked = 0; asked < 3; asked++) {
+    const response = await ask(port);
+    assert.deepEqual([response.statusCode, newToken(response)], [503, ""]);
+  }
+  assert.equal(lines.length, 1);
+  service.failure = undefined;
+  assert.equal((await ask(port)).statusCode, 200);
+});
+
+// --- connections that stay open -----------------------------------------------------------------
+
+type Streams = (looks: boolean, options?: FlowOptions) => Promise<number>;
+
+const STREAMS: Readonly<Record<string, Streams>> = {
+  express: (looks, options = OPTIONS) =>
+    serve((request, response) => {
+      if (looks) request.visit.require();
+      response.setHeader("content-type", "text/event-stream");
+      response.flushHeaders();
+      response.write("data: open\n\n");
+      response.on("close", () => response.write("data: after the end\n\n"));
+    }, options),
+  fastify: async (looks, options = OPTIONS) => {
+    const app = fastify();
+    await app.register(fastifySessions, { authority: service.authority, ...options });
+    app.get("/", (request, reply) => {
+      if (looks) request.visit.require();
+      const parts = new PassThrough();
+      parts.write("data: open\n\n");
+      return reply.header("content-type", "text/event-stream").send(parts);
+    });
+    await app.ready();
+    return listen(app.server);
+  },
+  hono: (looks, options = OPTIONS) => {
+    const app = new Hono();
+    app.use(honoSessions(service.authority, options));
+    app.get("/", (context) => {
+      if (looks) context.get("visit").require();
+      const encoder = new TextEncoder();
+      const body = new ReadableStream({
+        start(controller) {
+          controller.enqueue(encoder.encode("data: open\n\n"));
+        },
+      });
+      return new Response(body, { headers: { "content-type": "text/event-stream" } });
+    });
+    return listen(createAdaptorServer({ fetch: app.fetch }) as Server);
+  },
+};
+
+for (const [name, stream] of Object.entries(STREAMS)) {
+  test(`an event stream ends with its session, over ${name}`, { timeout: PATIENCE_MS }, async () => {
+    const response = await ask(await stream(true));
+    assert.deepEqual(await once(response, "data"), ["data: open\n\n"]);
+    const rest = contentsOf(response);
+    await service.revokeDevice("ada", deviceId);
+    assert.equal(await rest, "");
+    while (service.listening > 0) await new Promise(setImmediate);
+  });
+
+  test(`a public stream goes on, over ${name}`, async () => {
+    const response = await ask(await stream(false));
+    await once(response, "data");
+    assert.equal(service.listening, 0);
+    response.destroy();
+  });
+
+  test(`a stream is left to an app that wants it so, over ${name}`, async () => {
+    const response = await ask(await stream(true, { ...OPTIONS, endConnections: false }));
+    await once(response, "data");
+    assert.equal(service.listening, 0);
+    response.destroy();
+  });
+
+  test(`nobody listens for a client that has left, over ${name}`, { timeout: PATIENCE_MS }, async () => {
+    const response = await ask(await stream(true));
+    await once(response, "data");
+    assert.equal(service.listening, 1);
+    response.destroy();
+    while (service.listening > 0) await new Promise(setImmediate);
+  });
+}
+
+test("an app hears of the end of a session that it asked about", async () => {
+  let heard: () => void = () => undefined;
+  const ended = new Promise<void>((resolve) => (heard = resolve));
+  const port = await serve((request, response) => {
+    request.visit.onEnded(() => {
+      heard();
+      response.end("ended");
+    });
+    response.write("part ");
+  });
+  const response = await ask(port);
+  await once(response, "data");
+  await service.revokeDevice("ada", deviceId);
+  await ended;
+  assert.equal(await contentsOf(response), "ended");
+});
