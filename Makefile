@@ -21,6 +21,8 @@ ACTIONLINT_VERSION := v1.7.12
 PROTOC_GEN_GO_VERSION := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 PROTOC_GEN_ES_VERSION := 2.13.0
+# It needs Go 1.25, or one from 1.21 on that fetches this by itself.
+STATICCHECK_VERSION := v0.8.2
 # It judges whether pages can be used by everybody.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
@@ -45,6 +47,7 @@ actionlint := .tools/bin/actionlint-$(ACTIONLINT_VERSION)
 protoc_gen_go := .tools/bin/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
 protoc_gen_go_grpc := .tools/bin/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)
 protoc_gen_es := .tools/bin/protoc-gen-es-$(PROTOC_GEN_ES_VERSION)
+staticcheck := .tools/bin/staticcheck-$(STATICCHECK_VERSION)
 plugins := $(protoc_gen_go) $(protoc_gen_go_grpc) $(protoc_gen_es)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
 
@@ -127,6 +130,10 @@ bench: $(venv) $(bench_venv) ## Measure what calls cost; ARGS: --quick, or watch
 	@command -v redis-benchmark >/dev/null || \
 	    scripts/apt_install.sh redis-tools "there is no redis-benchmark to compare with"
 	@PYTHONPATH=clients/python $(bin)/python -m benchmarks $(ARGS)
+
+.PHONY: test-clients
+test-clients: $(venv) $(staticcheck) ## Test the clients for Go and TypeScript
+	@scripts/test_clients.sh
 
 # What each target is given. What a run finds and learns stays in .fuzz.
 FUZZ_SECONDS ?= 20
@@ -353,6 +360,8 @@ $(eval $(call go_tool,$(protoc_gen_go),$(PROTOC_GEN_GO_VERSION),\
     google.golang.org/protobuf/cmd/protoc-gen-go))
 $(eval $(call go_tool,$(protoc_gen_go_grpc),$(PROTOC_GEN_GO_GRPC_VERSION),\
     google.golang.org/grpc/cmd/protoc-gen-go-grpc))
+
+$(eval $(call go_tool,$(staticcheck),$(STATICCHECK_VERSION),honnef.co/go/tools/cmd/staticcheck))
 
 $(protoc_gen_es):
 	@command -v npm >/dev/null || \

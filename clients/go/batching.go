@@ -22,9 +22,6 @@ const (
 	// for the call that is under way: a batch goes out beside that call.
 	maxBatchWait     = 50 * time.Millisecond
 	maxBatchWaitPart = 4
-	// When so many callers are queued, a second batch is sent: the service can read it while it
-	// answers the first one.
-	secondBatchWaiters = 32
 )
 
 // batchQueue validates for the goroutines of an app. A validation is sent at once if none is under
@@ -78,11 +75,7 @@ func (q *batchQueue) validate(
 	deadline, _ := own.Deadline()
 	w := &waiter{request: request, size: size, deadline: deadline, settled: make(chan struct{})}
 	q.queue = append(q.queue, w)
-	second := len(q.queue) == secondBatchWaiters && q.underWay < 2
 	q.mu.Unlock()
-	if second {
-		q.send()
-	}
 	return q.wait(own, ctx, w)
 }
 

@@ -52,8 +52,8 @@ func newHeld(t *testing.T) *held {
 	return h
 }
 
-// resultOf names the token in the answer, so that no caller can get another one's unnoticed. A token
-// that starts with "bad" fails.
+// resultOf names the token in the answer, so that no caller can get another one's unnoticed. A
+// token that starts with "bad" fails.
 func resultOf(request *pb.ValidateSessionRequest) *pb.BatchValidateSessionsResult {
 	if strings.HasPrefix(request.GetAccessToken(), "bad") {
 		return &pb.BatchValidateSessionsResult{

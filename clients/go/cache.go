@@ -34,10 +34,10 @@ type CacheStats = nearcache.Stats
 // CacheDropped counts why answers were dropped.
 type CacheDropped = nearcache.Dropped
 
-// WithCache answers validations in this process for as long as the answers certainly hold. The first
-// validation starts a watch, on a connection of its own; the caller needs the role that may watch
-// events as well as the one that may validate. While no watch is live, every validation is a call.
-// CACHE.md of the Python client says how stale an answer can be: the rules are the same.
+// WithCache answers validations in this process for as long as the answers certainly hold. The
+// first validation starts a watch, on a connection of its own; the caller needs the role that may
+// watch events as well as the one that may validate. While no watch is live, every validation is a
+// call. CACHE.md of the Python client says how stale an answer can be: the rules are the same.
 func WithCache(config CacheConfig) Option {
 	return func(s *settings) error {
 		s.cache = &config
@@ -71,18 +71,18 @@ func (c *Client) forgetToken(accessToken, deviceID string) {
 // cacheKeeper asks the service for what the near cache does not have, once for all callers that ask
 // the same, and keeps the cache informed.
 //
-// A caller that joins a request gets what was true when the request was sent. So a caller joins only
-// if the watch has told nothing since then, of any user, and only while the cache is live: a request
-// that was sent before a revocation answers no caller that comes after the revocation.
+// A caller that joins a request gets what was true when the request was sent. So a caller joins
+// only if the watch has told nothing since then, of any user, and only while the cache is live: a
+// request that was sent before a revocation answers no caller that comes after the revocation.
 type cacheKeeper struct {
 	client  *Client
-	kept    *nearcache.Cache[Validation]
+	kept    *nearcache.Cache[*Validation]
 	flights singleflight.Group
 	start   sync.Once
 }
 
 func newCacheKeeper(client *Client, config CacheConfig) (*cacheKeeper, error) {
-	kept, err := nearcache.New[Validation](nearcache.Settings(config), uptime.New().Now)
+	kept, err := nearcache.New[*Validation](nearcache.Settings(config), uptime.New().Now)
 	if err != nil {
 		return nil, err
 	}
@@ -145,16 +145,16 @@ func (k *cacheKeeper) ask(
 	if err != nil {
 		return Validation{}, err
 	}
-	k.kept.Store(ticket, accessToken, deviceID, answerOf(found))
+	k.kept.Store(ticket, accessToken, deviceID, answerOf(&found))
 	return found, nil
 }
 
-func answerOf(found Validation) nearcache.Answer[Validation] {
+func answerOf(found *Validation) nearcache.Answer[*Validation] {
 	ends := found.Session.TokenExpireTime
 	if found.Session.ExpireTime.Before(ends) {
 		ends = found.Session.ExpireTime
 	}
-	return nearcache.Answer[Validation]{
+	return nearcache.Answer[*Validation]{
 		Value:            found,
 		Active:           found.Active,
 		RenewRecommended: found.RenewRecommended,
@@ -178,8 +178,8 @@ func flightKey(ticket nearcache.Ticket, accessToken, deviceID string) string {
 	return string(append(key, deviceID...))
 }
 
-// hadTooLittleTime says whether a call failed only since it had too little time. The service refuses
-// a call that it can't answer in time as if the service was away.
+// hadTooLittleTime says whether a call failed only since it had too little time. The service
+// refuses a call that it can't answer in time as if the service was away.
 func hadTooLittleTime(err error) bool {
 	var failed *Error
 	return errors.As(err, &failed) && errors.Is(err, ErrUnavailable) &&

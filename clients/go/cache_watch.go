@@ -19,8 +19,8 @@ var errSilentWatch = errors.New("the watch proved nothing for too long, or clock
 // again whenever that ends.
 //
 // A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
-// that proves nothing for too long is given up like one that broke. Whatever fails, the cache is off
-// until the next watch works, and the log says so.
+// that proves nothing for too long is given up like one that broke. Whatever fails, the cache is
+// off until the next watch works, and the log says so.
 func (k *cacheKeeper) startWatching() {
 	if !k.client.enter() {
 		return

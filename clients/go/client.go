@@ -23,6 +23,7 @@ type Client struct {
 	service   pb.SessionAuthorityServiceClient
 	slots     *semaphore.Weighted
 	batches   *batchQueue
+	throttle  retryThrottle
 	cache     *cacheKeeper    // nil without a cache
 	ending    context.Context // ends when the client is closed
 	end       context.CancelFunc
@@ -100,11 +101,6 @@ func (c *Client) Timeout() time.Duration { return c.settings.timeout }
 
 func (c *Client) closed() bool { return c.ending.Err() != nil }
 
-// pausesBetweenCalls: a server that stops ends the calls that reach it within some milliseconds with
-// CANCELLED. Such a call is made again after each of these pauses. gRPC's own retries would be used
-// up by a handful of them.
-var pausesBetweenCalls = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond}
-
 // method is a method of the generated client.
 type method[Q, R any] func(context.Context, Q, ...grpc.CallOption) (R, error)
 
@@ -161,21 +157,17 @@ const noSlot = "there was no place in time: too many calls of this client are un
 func callInSlot[Q, R any](
 	own, ctx context.Context, c *Client, method method[Q, R], request Q,
 ) (R, error) {
-	for _, pause := range pausesBetweenCalls {
+	for made := 0; ; made++ {
 		response, err := attempt(own, c, method, request)
 		if err == nil {
+			c.throttle.succeeded()
 			return response, nil
 		}
-		dropped := errorOf(err).Code == codes.Canceled && own.Err() == nil
-		if !dropped || c.closed() || !sleep(own, pause) {
+		isLast := made == len(pausesBetweenAttempts)
+		if !c.mayRetry(own, errorOf(err).Code) || isLast || !pauseBeforeAttempt(own, made) {
 			return response, failureOf(ctx, err, c.closed())
 		}
 	}
-	response, err := attempt(own, c, method, request)
-	if err != nil {
-		return response, failureOf(ctx, err, c.closed())
-	}
-	return response, nil
 }
 
 func attempt[Q, R any](
@@ -205,19 +197,4 @@ func (c *Client) withToken(ctx context.Context) (context.Context, error) {
 	outgoing = outgoing.Copy()
 	outgoing.Set("authorization", "Bearer "+strings.TrimSpace(token))
 	return metadata.NewOutgoingContext(ctx, outgoing), nil
-}
-
-// sleep returns false if the context ends before the time is over, or would.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-		return false
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

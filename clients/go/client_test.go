@@ -88,6 +88,45 @@ func TestACallThatIsUnavailableIsMadeAgain(t *testing.T) {
 	}
 }
 
+func TestRetriesStopWhileTheServiceIsDown(t *testing.T) {
+	service := newScripted(t)
+	isDown := true
+	service.validate = func(
+		_ context.Context, r *pb.ValidateSessionRequest,
+	) (*pb.ValidateSessionResponse, error) {
+		if isDown {
+			return nil, refusal(codes.Unavailable, "STORE_UNAVAILABLE")
+		}
+		return active(r.GetDeviceId()), nil
+	}
+	client := service.client(t)
+	validate := func() int {
+		before := service.called("ValidateSession")
+		_, err := client.ValidateSession(t.Context(), "token", testDevice, nil)
+		if isDown != errors.Is(err, sa.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		return service.called("ValidateSession") - before
+	}
+	if attempts := validate(); attempts != 3 {
+		t.Errorf("%d attempts at first", attempts)
+	}
+	for range 10 {
+		validate()
+	}
+	if attempts := validate(); attempts != 1 {
+		t.Errorf("%d attempts of a call while the service is down", attempts)
+	}
+	isDown = false
+	for range 200 {
+		validate()
+	}
+	isDown = true
+	if attempts := validate(); attempts != 3 {
+		t.Errorf("%d attempts after it was up", attempts)
+	}
+}
+
 func TestOtherFailuresAreNotMadeAgain(t *testing.T) {
 	for _, code := range []codes.Code{
 		codes.ResourceExhausted, codes.Internal, codes.DeadlineExceeded, codes.InvalidArgument,

@@ -136,8 +136,8 @@ func codeOf(t *testing.T, name string) codes.Code {
 	return code
 }
 
-// failWith makes a call that fails as a case says. It returns the error, and whether the client made
-// the call again.
+// failWith makes a call that fails as a case says. It returns the error, and whether the client
+// made the call again.
 func failWith(t *testing.T, given *errorGiven) (error, bool) {
 	t.Helper()
 	if given.Form == "batch_item" {

@@ -48,8 +48,8 @@ func newSettings(opts []Option) (settings, error) {
 	return made, nil
 }
 
-// WithTLS makes the connection over TLS. With a certificate in config this side shows who it is, too
-// (mutual TLS). Without this option the connection is plaintext.
+// WithTLS makes the connection over TLS. With a certificate in config this side shows who it is,
+// too (mutual TLS). Without this option the connection is plaintext.
 func WithTLS(config *tls.Config) Option {
 	return func(s *settings) error {
 		if config == nil {

@@ -16,8 +16,8 @@ import (
 
 const testDevice = "123e4567-e89b-42d3-a456-426614174000"
 
-// scripted is a service on loopback that does as a test tells it. A nil function answers nothing but
-// an active session.
+// scripted is a service on loopback that does as a test tells it. A nil function answers nothing
+// but an active session.
 type scripted struct {
 	pb.UnimplementedSessionAuthorityServiceServer
 	address string
@@ -40,7 +40,6 @@ func newScripted(t testing.TB) *scripted {
 	t.Helper()
 	s := &scripted{calls: map[string]int{}}
 	s.start(t, "127.0.0.1:0")
-	t.Cleanup(func() { s.server.Stop() })
 	return s
 }
 
@@ -53,7 +52,9 @@ func (s *scripted) start(t testing.TB, address string, options ...grpc.ServerOpt
 	s.address = listener.Addr().String()
 	s.server = grpc.NewServer(options...)
 	pb.RegisterSessionAuthorityServiceServer(s.server, s)
-	go func(server *grpc.Server) { _ = server.Serve(listener) }(s.server)
+	server := s.server
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
 }
 
 func (s *scripted) client(t testing.TB, opts ...sa.Option) *sa.Client {

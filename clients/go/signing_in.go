@@ -105,8 +105,8 @@ type RenewSessionOptions struct {
 	Timeout time.Duration
 }
 
-// RenewSession swaps a token for the next one, when a validation recommends it or when the token has
-// expired. A session that is not good is an answer: the Renewal is then not Active.
+// RenewSession swaps a token for the next one, when a validation recommends it or when the token
+// has expired. A session that is not good is an answer: the Renewal is then not Active.
 func (c *Client) RenewSession(
 	ctx context.Context, accessToken, deviceID string, opts *RenewSessionOptions,
 ) (*Renewal, error) {

@@ -29,7 +29,7 @@ func (c *Client) ValidateSession(
 	cached := c.cache != nil && (opts == nil || !opts.ObserveOnly && !opts.Passive)
 	if cached {
 		if found, ok := c.cache.kept.Get(accessToken, deviceID); ok {
-			return found, nil
+			return *found, nil
 		}
 	}
 	o := valueOf(opts)

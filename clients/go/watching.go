@@ -24,8 +24,8 @@ type WatchEventsOptions struct {
 	UserIDs []string
 }
 
-// WatchEvents returns an iterator over what happens to sessions, until the service, the connection or
-// the context ends it. The first batch comes at once. An error is the last thing that it yields.
+// WatchEvents returns an iterator over what happens to sessions, until the service, the connection
+// or the context ends it. The first batch comes at once. An error is the last thing that it yields.
 // Keep the cursor of the last batch, and go on from it after ErrUnavailable. After ErrCursorExpired
 // events were missed. A watch has no timeout, and counts against the service's MAX_PER_CONNECTION.
 func (c *Client) WatchEvents(
@@ -54,8 +54,8 @@ func (c *Client) WatchEvents(
 	}
 }
 
-// readWatch hands over the messages of a watch until it ends or the reader returns false. It returns
-// nil if the service or the reader ended the watch.
+// readWatch hands over the messages of a watch until it ends or the reader returns false. It
+// returns nil if the service or the reader ended the watch.
 func (c *Client) readWatch(
 	ctx context.Context,
 	service pb.SessionAuthorityServiceClient,

@@ -30,8 +30,8 @@ func (a *Authority) Slow(delay time.Duration) (restore func()) {
 	return func() { a.change(func(s *service) { s.delay = 0 }) }
 }
 
-// LimitDevices has sign-ins on more devices fail with ErrDeviceLimitReached, until the function that
-// it returns is called.
+// LimitDevices has sign-ins on more devices fail with ErrDeviceLimitReached, until the function
+// that it returns is called.
 func (a *Authority) LimitDevices(devices int) (restore func()) {
 	a.change(func(s *service) { s.maxDevices = devices })
 	return func() { a.change(func(s *service) { s.maxDevices = -1 }) }
@@ -56,8 +56,8 @@ func (a *Authority) AgeTokens() { a.eachToken(func(made *token) { made.aged = tr
 // ExpireTokens ends the time of each token. The sessions go on.
 func (a *Authority) ExpireTokens() { a.eachToken(func(made *token) { made.expired = true }) }
 
-// ReplayTokens has each token count as replayed when it is next presented, on a device that is still
-// signed in.
+// ReplayTokens has each token count as replayed when it is next presented, on a device that is
+// still signed in.
 func (a *Authority) ReplayTokens() { a.eachToken(func(made *token) { made.replayed = true }) }
 
 func (a *Authority) eachToken(change func(*token)) {

@@ -118,8 +118,8 @@ func replayCause(s *state, presented *token, deviceID string) pb.ReplayCause {
 	return pb.ReplayCause_REPLAY_CAUSE_SUPERSEDED_TOKEN
 }
 
-// markSeen notes what it proves that a token of the current generation was presented. If it settles,
-// its copy may become the only good one.
+// markSeen notes what it proves that a token of the current generation was presented. If it
+// settles, its copy may become the only good one.
 func markSeen(presented *token, now time.Time, settles bool) {
 	of := presented.session
 	if (presented.aged || now.Sub(presented.issuedAt) >= durableAfter) && of.firstSeenAt.IsZero() {

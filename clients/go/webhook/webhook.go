@@ -29,9 +29,9 @@ const (
 // ErrInvalid is the error of every webhook that is not good: answer it with 401.
 var ErrInvalid = errors.New("webhook: not valid")
 
-// Verify returns nil if a webhook was signed with the secret, and within Tolerance of now. body must
-// be the bytes as they came. The secret is "whsec_" and base64, as the service is given it; a secret
-// that is no base64 gives an error of its own.
+// Verify returns nil if a webhook was signed with the secret, and within Tolerance of now. body
+// must be the bytes as they came. The secret is "whsec_" and base64, as the service is given it; a
+// secret that is no base64 gives an error of its own.
 //
 // A webhook may come more than once: its ID, the header "webhook-id", is then the same.
 func Verify(secret string, header http.Header, body []byte, now time.Time) error {

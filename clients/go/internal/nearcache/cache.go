@@ -149,8 +149,8 @@ func (c *Cache[V]) Ticket() (Ticket, bool) {
 	return Ticket{c.watch, c.events, now}, now < c.liveUntil
 }
 
-// Store keeps an answer if it is active, needs no renewal, and no event of its user came between the
-// request and now. It returns true if the answer was kept.
+// Store keeps an answer if it is active, needs no renewal, and no event of its user came between
+// the request and now. It returns true if the answer was kept.
 //
 // An answer that needs a renewal may be of a superseded token, whose end no event tells.
 func (c *Cache[V]) Store(ticket Ticket, accessToken, deviceID string, answer Answer[V]) bool {

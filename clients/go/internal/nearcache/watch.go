@@ -6,8 +6,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// ofUser says whether events of a type concern the user that they name. Any other event concerns all
-// users, above all one that this version does not know.
+// ofUser says whether events of a type concern the user that they name. Any other event concerns
+// all users, above all one that this version does not know.
 func ofUser(kind pb.EventType) bool {
 	switch kind {
 	case pb.EventType_EVENT_TYPE_DEVICE_SIGNED_IN,
@@ -81,10 +81,10 @@ func (c *Cache[V]) TimeLeft() time.Duration {
 // prove says that all that happened before a moment, by the server's clock, was told.
 //
 // The first one was read after this side had asked, so a later one is at least as much younger than
-// that as the server's clock says. Clocks need not agree, and a message that was long on its way, or
-// lay here unread, proves no more than it did when it was sent. A proof that would be younger than
-// now shows that the two clocks don't run alike: one was set, or one stood still. Then no proof of
-// this watch is worth anything, and the watch counts as broken.
+// that as the server's clock says. Clocks need not agree, and a message that was long on its way,
+// or lay here unread, proves no more than it did when it was sent. A proof that would be younger
+// than now shows that the two clocks don't run alike: one was set, or one stood still. Then no
+// proof of this watch is worth anything, and the watch counts as broken.
 func (c *Cache[V]) prove(seconds int64, nanos int32) {
 	if c.began == never {
 		return

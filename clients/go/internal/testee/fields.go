@@ -16,7 +16,7 @@ type refusal struct{ kind, message string }
 
 func (e *refusal) Error() string { return e.message }
 
-func badCommand(message string) error { return &refusal{"BadCommand", message} }
+func badCommand(message string) error { return &refusal{"bad_command", message} }
 
 // fields are those of a command.
 type fields map[string]json.RawMessage
@@ -77,25 +77,25 @@ var kinds = []struct {
 	err  error
 	name string
 }{
-	{sa.ErrOverloaded, "Overloaded"},
-	{sa.ErrNotReplicated, "NotReplicated"},
-	{sa.ErrUnavailable, "Unavailable"},
-	{sa.ErrRequestIDReused, "RequestIdReused"},
-	{sa.ErrInvalidRequest, "InvalidRequest"},
-	{sa.ErrRequestIDSpent, "RequestIdSpent"},
-	{sa.ErrDeviceLimitReached, "DeviceLimitReached"},
-	{sa.ErrDeviceNotFound, "DeviceNotFound"},
-	{sa.ErrSessionNotFound, "SessionNotFound"},
-	{sa.ErrConflict, "Conflict"},
-	{sa.ErrCursorExpired, "CursorExpired"},
-	{sa.ErrCallerUnknown, "CallerUnknown"},
-	{sa.ErrCallerNotAllowed, "CallerNotAllowed"},
-	{sa.ErrInternal, "InternalError"},
+	{sa.ErrOverloaded, "overloaded"},
+	{sa.ErrNotReplicated, "not_replicated"},
+	{sa.ErrUnavailable, "unavailable"},
+	{sa.ErrRequestIDReused, "request_id_reused"},
+	{sa.ErrInvalidRequest, "invalid_request"},
+	{sa.ErrRequestIDSpent, "request_id_spent"},
+	{sa.ErrDeviceLimitReached, "device_limit_reached"},
+	{sa.ErrDeviceNotFound, "device_not_found"},
+	{sa.ErrSessionNotFound, "session_not_found"},
+	{sa.ErrConflict, "conflict"},
+	{sa.ErrCursorExpired, "cursor_expired"},
+	{sa.ErrCallerUnknown, "caller_unknown"},
+	{sa.ErrCallerNotAllowed, "caller_not_allowed"},
+	{sa.ErrInternal, "internal_error"},
 }
 
 func errorLine(err error) map[string]any {
 	line := map[string]any{
-		"kind": "Crashed", "code": nil, "reason": "", "message": err.Error(),
+		"kind": "crashed", "code": nil, "reason": "", "message": err.Error(),
 		"retry_after_ms": nil, "violations": []any{},
 	}
 	var refused *refusal
@@ -106,7 +106,7 @@ func errorLine(err error) map[string]any {
 	if !errors.As(err, &failed) {
 		return line
 	}
-	line["kind"] = "SessionAuthorityError"
+	line["kind"] = "other"
 	for _, kind := range kinds {
 		if errors.Is(err, kind.err) {
 			line["kind"] = kind.name

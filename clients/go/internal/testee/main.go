@@ -75,7 +75,7 @@ func (t *testee) begin(line []byte) {
 	}
 	handle, isKnown := commands[named.Command]
 	if !isKnown {
-		r.reply(nil, &refusal{"UnknownCommand", "there is no command " + named.Command})
+		r.reply(nil, &refusal{"unknown_command", "there is no command " + named.Command})
 		return
 	}
 	if named.Client == nil {

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// addressBuilder makes resolvers of targets that list addresses: "ipv4:10.0.0.1:50051,10.0.0.2:50051".
-// gRPC has them in other languages.
+// addressBuilder makes resolvers of targets that list addresses:
+// "ipv4:10.0.0.1:50051,10.0.0.2:50051". gRPC has them in other languages.
 type addressBuilder string
 
 var _ resolver.Builder = addressBuilder("")

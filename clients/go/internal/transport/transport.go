@@ -1,4 +1,4 @@
-// Package transport owns how the service is reached: addresses, TLS, bearer tokens, retries and
+// Package transport owns how the service is reached: addresses, TLS, bearer tokens and
 // keepalive. It makes no call.
 package transport
 
@@ -38,8 +38,6 @@ const (
 	// after 1 and 3 seconds; after a longer attempt a service that comes back would be found later
 	// than by a new attempt.
 	connectTimeout = 5 * time.Second
-	// The largest request, a batch, must fit: gRPC does not try a call again that it did not keep.
-	maxRetryBytes = 4 << 20
 )
 
 // Check returns an error if the settings can't be used.
@@ -66,10 +64,9 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultServiceConfig(serviceConfig()),
-		// What a name server says of a service must not take its retries away.
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		// A name server has no say in how calls are made.
 		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(maxRetryBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true,
 		}),

@@ -15,8 +15,8 @@ import (
 // machine counts as having slept. A clock that is kept in time by its pace changes both alike.
 const tolerance = 100 * time.Millisecond
 
-// Clock tells the time since it was made, and the wall clock, by one reading of Go's clocks. It asks
-// the system for the time with sleep only if these two have moved against each other.
+// Clock tells the time since it was made, and the wall clock, by one reading of Go's clocks. It
+// asks the system for the time with sleep only if these two have moved against each other.
 type Clock struct {
 	// read returns a time that no one sets, but that may stand still, and the wall clock.
 	read func() (time.Duration, time.Time)

@@ -1,0 +1,122 @@
+package sessionauthority_test
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	sa "github.com/session-authority/session-authority/clients/go"
+)
+
+// BenchmarkHit measures an answer of the near cache, for a token as long as real ones.
+func BenchmarkHit(b *testing.B) {
+	service := newWatched(b)
+	client := service.client(b, sa.WithCache(sa.CacheConfig{}))
+	token := strings.Repeat("x", 700)
+	hits(b, client, token)
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := client.ValidateSession(ctx, token, testDevice, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHitParallel measures the same with many goroutines, which ask for one token.
+func BenchmarkHitParallel(b *testing.B) {
+	service := newWatched(b)
+	client := service.client(b, sa.WithCache(sa.CacheConfig{}))
+	hits(b, client, "token")
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			_, err := client.ValidateSession(context.Background(), "token", testDevice, nil)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkInFlight measures 64 callers at once against the service at AUTHORITY, batched and not,
+// and what the service's process AUTHORITY_PID spends on each validation.
+func BenchmarkInFlight(b *testing.B) {
+	address := os.Getenv("AUTHORITY")
+	if address == "" {
+		b.Skip("AUTHORITY names no service")
+	}
+	for _, mode := range []struct {
+		name    string
+		callers int
+		opts    []sa.Option
+	}{
+		{"64-batched", 64, nil},
+		{"64-single", 64, []sa.Option{sa.WithoutBatching()}},
+		{"1-batched", 1, nil},
+		{"1-single", 1, []sa.Option{sa.WithoutBatching()}},
+	} {
+		b.Run(mode.name, func(b *testing.B) { inFlight(b, address, mode.callers, mode.opts) })
+	}
+}
+
+func inFlight(b *testing.B, address string, callers int, opts []sa.Option) {
+	client, err := sa.NewClient(address, append(opts, sa.WithTimeout(20*time.Second))...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	issued, err := client.IssueDevice(context.Background(), "ada", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	token, device := issued.AccessToken, issued.Device.DeviceID
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	before := cpuTime(b)
+	var group sync.WaitGroup
+	for range callers {
+		group.Go(func() {
+			for left.Add(-1) >= 0 {
+				found, err := client.ValidateSession(context.Background(), token, device, nil)
+				if err != nil || !found.Active {
+					b.Errorf("got %+v, %v", found, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "validations/s")
+	spent := cpuTime(b) - before
+	b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "service-us/op")
+}
+
+// cpuTime returns what the process AUTHORITY_PID has spent so far, as Linux tells it.
+func cpuTime(b *testing.B) time.Duration {
+	pid := os.Getenv("AUTHORITY_PID")
+	if pid == "" {
+		return 0
+	}
+	data, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	ticks := 0
+	for _, field := range strings.Fields(rest)[11:13] { // utime, stime
+		number, err := strconv.Atoi(field)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += number
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}

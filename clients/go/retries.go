@@ -1,0 +1,79 @@
+package sessionauthority
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	// After ten failures without successes there are no retries: retries must not keep a service
+	// down. A call that succeeds makes up for a tenth of a failure.
+	maxRetryTokens = 20
+	retryTokensFor = 0.1
+)
+
+// pausesBetweenAttempts has the pauses before a call is made again. That is safe for every method:
+// IssueDevice always has a request ID, a token that was renewed twice is still one renewal, and the
+// same claims once more change nothing.
+var pausesBetweenAttempts = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond}
+
+// retryThrottle stops retries while a service is down.
+type retryThrottle struct {
+	mu    sync.Mutex
+	spent float64
+}
+
+func (r *retryThrottle) succeeded() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spent = max(r.spent-retryTokensFor, 0)
+}
+
+// failed says whether a call that was UNAVAILABLE may be made again.
+func (r *retryThrottle) failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spent = min(r.spent+1, maxRetryTokens)
+	return r.spent < maxRetryTokens/2
+}
+
+// mayRetry says whether a call that failed may be made again, as the service did not carry it out
+// or gave it up. own is the context of the call.
+//
+// A server that stops ends the calls that reach it within some milliseconds with CANCELLED.
+func (c *Client) mayRetry(own context.Context, code codes.Code) bool {
+	switch code {
+	case codes.Unavailable:
+		return c.throttle.failed() && own.Err() == nil && !c.closed()
+	case codes.Canceled:
+		return own.Err() == nil && !c.closed()
+	default:
+		return false
+	}
+}
+
+// pauseBeforeAttempt waits before another attempt. It returns false if the time of the call would
+// be over. The pauses are random: clients that lost a server together must not come back together.
+func pauseBeforeAttempt(own context.Context, attempt int) bool {
+	pause := pausesBetweenAttempts[attempt]
+	return sleep(own, time.Duration(float64(pause)*(0.8+0.4*rand.Float64())))
+}
+
+// sleep returns false if the context ends before the time is over, or would.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Checks the clients for languages other than Python, each by its own tools, and then all of them by
+# the same scenarios. Says what it skips.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/test_go.sh
+
+# The scenarios build each client's testee by themselves.
+if [ -d tests/polyglot ]; then
+    TESTEES=go .venv/bin/pytest -q -n auto --dist loadfile -rs tests/polyglot
+else
+    echo "SKIPPED: there are no scenarios in tests/polyglot." >&2
+fi
