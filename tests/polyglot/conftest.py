@@ -15,7 +15,7 @@ from client_tests import service_harness
 from client_tests.harness import Fake
 from session_authority_client.testing import FakeAuthority
 from tests.polyglot.testee import PATIENCE, Process, Testee
-from tests.polyglot.testees import Program, built, wanted_recipes
+from tests.polyglot.testees import Program, all_recipes, built, wanted_recipes
 
 
 class Connect(Protocol):
@@ -46,7 +46,7 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prog
 
     def program(name: str) -> Program:
         try:
-            found = built(wanted_recipes()[name], scratch)
+            found = built(all_recipes()[name], scratch)
         except CalledProcessError as error:
             pytest.fail(f"{error}\n{error.stdout}")
         return missing(f"{name}: {found}") if isinstance(found, str) else found

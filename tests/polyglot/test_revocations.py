@@ -19,7 +19,7 @@ from tests.polyglot.revocations import (
     watchers,
 )
 from tests.polyglot.testee import Process, Testee
-from tests.polyglot.testees import wanted_recipes
+from tests.polyglot.testees import CLIENTS, recipes_of, wanted_recipes
 from tests.support.dev import dev_server
 from tests.support.waiting import eventually
 
@@ -43,10 +43,11 @@ def relay(service: str) -> Iterator[Relay]:
 async def clients(
     service: str, relay: Relay, process_of: Callable[[str], Process]
 ) -> AsyncIterator[Watchers]:
-    """One client with a cache of each testee, at once."""
+    """One client with a cache of each testee, at once; those of Python are always there."""
+    names = {recipe.name for recipe in recipes_of(CLIENTS / "python")} | wanted_recipes().keys()
     async with AsyncExitStack() as stack:
         testees = [
-            await stack.enter_async_context(Testee(process_of(name))) for name in wanted_recipes()
+            await stack.enter_async_context(Testee(process_of(name))) for name in sorted(names)
         ]
         yield await stack.enter_async_context(watchers(testees, service, relay.address))
 
