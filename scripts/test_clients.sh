@@ -8,7 +8,7 @@ scripts/test_go.sh
 
 # The scenarios build each client's testee by themselves.
 if [ -d tests/polyglot ]; then
-    TESTEES=go .venv/bin/pytest -q -n auto --dist loadfile -rs tests/polyglot
+    TESTEES=go,typescript .venv/bin/pytest -q -n auto --dist loadfile -rs tests/polyglot
 else
     echo "SKIPPED: there are no scenarios in tests/polyglot." >&2
 fi

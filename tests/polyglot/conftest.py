@@ -4,8 +4,10 @@ service whose clock a test sets.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from subprocess import CalledProcessError
+from typing import Any, NoReturn, Protocol
 
 import pytest
 
@@ -13,7 +15,7 @@ from client_tests import service_harness
 from client_tests.harness import Fake
 from session_authority_client.testing import FakeAuthority
 from tests.polyglot.testee import PATIENCE, Process, Testee
-from tests.polyglot.testees import missing, program_of, wanted_recipes
+from tests.polyglot.testees import Program, all_recipes, built, wanted_recipes
 
 
 class Connect(Protocol):
@@ -28,29 +30,56 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("testee_name", list(wanted_recipes()), scope="session")
 
 
+def missing(text: str) -> NoReturn:
+    """Skips a scenario that this machine can't play; fails where everything must run."""
+    if os.environ.get("REQUIRE_BACKENDS") == "1":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
 @pytest.fixture(scope="session")
-def processes() -> Iterator[dict[str, Process]]:
-    """The testees that run. All end in order, or the last test fails."""
+def program_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program]:
+    """Gives a testee by its name, built once in a run of the tests."""
+    scratch = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        scratch = scratch.parent
+
+    def program(name: str) -> Program:
+        try:
+            found = built(all_recipes()[name], scratch)
+        except CalledProcessError as error:
+            pytest.fail(f"{error}\n{error.stdout}")
+        return missing(f"{name}: {found}") if isinstance(found, str) else found
+
+    return program
+
+
+@pytest.fixture(scope="session")
+def process_of(program_of: Callable[[str], Program]) -> Iterator[Callable[[str], Process]]:
+    """Gives a testee that runs. All end in order, or the last test fails."""
     running: dict[str, Process] = {}
-    yield running
+
+    def process(name: str) -> Process:
+        if name not in running or not running[name].running:
+            running[name] = Process(program_of(name))
+        return running[name]
+
+    yield process
     ends = {name: process.end() for name, process in running.items()}
     assert ends == dict.fromkeys(running, 0)
 
 
 @pytest.fixture
 async def testee(
-    testee_name: str, processes: dict[str, Process], request: pytest.FixtureRequest
+    testee_name: str, process_of: Callable[[str], Process], request: pytest.FixtureRequest
 ) -> AsyncIterator[Testee]:
     """A testee that runs. The mark `commands` names the commands that a scenario needs beside the
     usual ones.
     """
-    program = program_of(testee_name)
-    if testee_name not in processes or not processes[testee_name].running:
-        processes[testee_name] = Process(program)
-    process = processes[testee_name]
+    process = process_of(testee_name)
     needed = {name for marker in request.node.iter_markers("commands") for name in marker.args}
     if absent := needed - process.commands:
-        missing(testee_name, f"it knows no {', '.join(sorted(absent))}")
+        missing(f"{testee_name}: it knows no {', '.join(sorted(absent))}")
     async with Testee(process) as testee:
         yield testee
 

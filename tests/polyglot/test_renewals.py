@@ -115,6 +115,7 @@ async def test_parallel_renewals_of_one_token_lead_to_one_generation(
         assert told["active"]
 
 
+@pytest.mark.commands("http")
 async def test_a_renewal_while_the_service_is_away_is_an_error_and_no_sign_out(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from client_tests.service_harness import DEVICE
 from session_authority_client.testing import FakeAuthority
 from tests.polyglot.conftest import Connect
 from tests.polyglot.testee import PATIENCE, Process, Refused, Testee
-from tests.polyglot.testees import program_of
+from tests.polyglot.testees import Program
 from tests.support.waiting import eventually
 
 
@@ -63,7 +64,9 @@ async def test_commands_are_under_way_at_once(testee: Testee, connect: Connect, 
         await slow.reply()
 
 
-async def test_a_testee_ends_with_its_input_whatever_is_under_way(testee_name: str, fake: Fake):
+async def test_a_testee_ends_with_its_input_whatever_is_under_way(
+    testee_name: str, program_of: Callable[[str], Program], fake: Fake
+):
     testee = Testee(Process(program_of(testee_name)))
     await testee.do("connect", client="a", target=fake.address, timeout_ms=60_000, batching=False)
     hang = Hang()

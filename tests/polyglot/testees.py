@@ -6,6 +6,7 @@ other toolchain), `go,typescript`, or `all`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,11 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
@@ -71,48 +68,38 @@ class Program:
     environment: Mapping[str, str]
 
 
-def missing(name: str, reason: str) -> None:
-    """Skips a testee that this machine can't run; fails where everything must run."""
-    text = f"the testee {name} does not run here: {reason}"
-    if os.environ.get("REQUIRE_BACKENDS") == "1":
-        pytest.fail(text)
-    pytest.skip(text)
+def built(recipe: Recipe, scratch: Path) -> Program | str:
+    """The testee, built below a folder unless it was built there before; or why this machine can't.
 
-
-def program_of(name: str) -> Program:
-    """The testee, built when it is first wanted in this run of the tests."""
-    built = _built(name)
-    if isinstance(built, str):
-        missing(name, built)
-    assert isinstance(built, Program)
-    return built
-
-
-@cache
-def _built(name: str) -> Program | str:
-    """The testee, or why there is none. A build that fails of itself fails the test."""
-    recipe = all_recipes()[name]
+    Several processes of one run may ask for it. Raises CalledProcessError for a build that fails.
+    """
     for program in recipe.needs:
         if shutil.which(program) is None:
-            return f"there is no {program}"
-    places = {"{out}": mkdtemp(prefix=f"testee-{name}-"), "{root}": str(ROOT)}
+            return f"there is no {program} on this machine"
+    out = scratch / f"testee-{recipe.name}"
+    places = {"{out}": str(out), "{root}": str(ROOT), "{python}": sys.executable}
 
     def filled(text: str) -> str:
-        for place, value in {**places, "{python}": sys.executable}.items():
+        for place, value in places.items():
             text = text.replace(place, value)
         return text
 
     environment = {**os.environ, **{key: filled(text) for key, text in recipe.environment.items()}}
-    for step in recipe.build:
-        done = subprocess.run(
-            list(map(filled, step)),
-            cwd=recipe.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_SECONDS,
-        )
-        if done.returncode:
-            pytest.fail(f"{' '.join(step)} in {recipe.folder}:\n{done.stdout}{done.stderr}")
-    return Program(name, recipe.folder, list(map(filled, recipe.run)), environment)
+    out.mkdir(exist_ok=True)
+    with (out / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "built").exists():
+            for step in recipe.build:
+                subprocess.run(
+                    list(map(filled, step)),
+                    cwd=recipe.folder,
+                    env=environment,
+                    check=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=_BUILD_SECONDS,
+                )
+            (out / "built").touch()
+    return Program(recipe.name, recipe.folder, list(map(filled, recipe.run)), environment)
