@@ -1,6 +1,6 @@
-"""Owns the gRPC face: admits calls, decodes requests, calls the authority, encodes answers.
+"""Owns the gRPC interface: admits calls, decodes requests, calls the authority, encodes answers.
 
-It refuses to decide anything of sessions.
+It refuses to decide anything about sessions.
 """
 
 from session_authority.rpc.authorization import Authorizer

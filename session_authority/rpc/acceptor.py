@@ -2,12 +2,13 @@
 
 For each call grpc.aio starts three tasks, and it accepts the next call several turns of the event
 loop later, so that calls that arrive together are answered one by one. Standing tasks wait for
-calls beforehand: gRPC's core hands calls over as they arrive, and each takes two more exchanges
-with it, one for the request and one for the whole answer. All else of the server is grpc.aio's own.
+calls beforehand: gRPC's core hands calls over as they arrive, and each call needs two more
+exchanges with the core, one for the request and one for the whole answer. The rest of the server is
+grpc.aio's own.
 
 Private names of grpc are used here and in `wakeups`, and nowhere else. This module knows neither
-the service nor its rules. `acceptor_check` tells whether a release of grpc has what it needs; with
-a release that has not, the import of this module may fail.
+the service nor its rules. `acceptor_check` finds out if a release of grpc has what this module
+needs. If the release lacks something, the import of this module may fail.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from session_authority.rpc import wakeups
 from session_authority.rpc.long_calls import LongCalls
 from session_authority.rpc.replies import Reply
 
-# A task that accepts a call starts another one unless so many are waiting for calls: however many
-# calls are under way, none waits for a task. A task ends when more than that are waiting.
+# A task that accepts a call starts another task if fewer than the minimum are waiting for calls. So
+# no call waits for a task, however many calls are under way. After its call, a task ends if the
+# maximum of tasks is waiting already.
 MIN_WAITING_TASKS, MAX_WAITING_TASKS = 16, 128
 _NO_FLAGS = 0
 
 Answer = Callable[[Any], Awaitable[bytes | Reply | grpc.Status]]
-"""Takes the context of a call, and returns its answer, serialized, or the status that it fails
-with.
+"""Gets the context of a call. Returns the serialized answer of the call, or the status that the
+call fails with.
 """
 
 
@@ -51,24 +53,28 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
         self.on_fault = on_fault
-        # Their callers are watched. For all calls that would cost a third of an answer.
+        # Only long calls are watched for callers that give up. Watching every call would cost a
+        # third of an answer.
         self.long_calls: LongCalls[_Call] = LongCalls(_Call.watch)
         self.is_stopped = False
         self._methods: dict[bytes, _Method] = {}
 
     def answer(self, path: str, answer: Answer, sent: Callable[[Any], None]) -> None:
-        """Has a unary method answered by standing tasks. `sent` is called with the context of each
-        call for which `answer` was called, once its answer is sent or nobody waits for it.
+        """Has a unary method answered by standing tasks. Must be called before the server starts.
 
-        To be called before the server starts.
+        Args:
+            path: The path of the method, such as `/package.Service/Method`.
+            answer: Answers a call.
+            sent: Called with the context of each call for which `answer` was called, once the
+                answer is sent or the caller waits for it no longer.
         """
         name = path.encode()
         self._methods[name] = _Method(self, name, answer, sent)
         self.add_registered_method_handlers({path: None})
 
     def _make_request_call_future(self, name: bytes | None) -> Any:
-        """The future for which grpc.aio waits until a call of a method arrives. For a standing
-        method the future completes at the end of the server, as grpc.aio never gets its calls.
+        """The future for which grpc.aio waits until a call of a method arrives. If standing tasks
+        answer the method, grpc.aio never gets its calls: the future completes when the server ends.
         """
         method = None if name is None else self._methods.get(name)
         if method is None:
@@ -82,7 +88,7 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
 
 
 class _Method:
-    """One method, and the tasks that stand for its calls."""
+    """One method, and the standing tasks that answer its calls."""
 
     def __init__(
         self, server: StandingServer, name: bytes, answer: Answer, sent: Callable[[Any], None]
@@ -97,8 +103,8 @@ class _Method:
         self._waiting = 0
 
     async def run(self) -> NoReturn:
-        """Has calls answered until the server stops. Then raises what the waits of grpc.aio's own
-        for a call raise.
+        """Has calls answered until the server stops. Then raises the error that grpc.aio's own
+        waits for a call raise.
         """
         while self._waiting < MIN_WAITING_TASKS:
             self._start_task()
@@ -114,7 +120,7 @@ class _Method:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._over.done():
-            self._over.set_exception(error)  # ends the server, as with grpc.aio's own
+            self._over.set_exception(error)  # ends the server, as an error of grpc.aio's tasks does
 
     async def _answer_calls(self) -> None:
         server, name, loop = self._server, self._name, self._loop
@@ -124,7 +130,7 @@ class _Method:
             try:
                 state = await server._request_registered_call(name)  # noqa: SLF001
             except cygrpc._RequestCallError:  # noqa: SLF001
-                continue  # the server stops, or the call was gone before it came here
+                continue  # the server stops, or the call ended before it was accepted
             self._waiting -= 1
             if self._waiting < MIN_WAITING_TASKS:
                 self._start_task()
@@ -133,14 +139,14 @@ class _Method:
             await self._answer_call(call)
             if call.given_up or self._waiting >= MAX_WAITING_TASKS:
                 return
-            del call, state  # nothing of it is kept while waiting for the next
+            del call, state  # no part of a call is kept while the task waits for the next call
             self._waiting += 1
         if not self._over.done():
             self._over.set_result(None)
 
     async def _answer_call(self, call: _Call) -> None:
-        """Answers one call. When its caller gives up the task is cancelled, and ends: another one
-        has begun to wait in its place before.
+        """Answers one call. If the caller gives up, the task is cancelled and ends. Another task
+        was started in its place before.
         """
         server = self._server
         server.long_calls.add(call)
@@ -158,17 +164,17 @@ class _Method:
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
             pass  # the caller has gone, or was answered by the handler itself
         except Exception as error:  # noqa: BLE001
-            # gRPC's core ends the call when nothing knows it any more.
+            # gRPC's core ends the call when no object refers to it any longer.
             server.on_fault(error)
 
 
 class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
-    """gRPC's context of a call that a standing task answers, with all that is known of the call."""
+    """gRPC's context of a call that a standing task answers, with the state of the call."""
 
     __slots__ = ("_closing", "_loop", "_state", "_task", "answered", "given_up")
 
     def begin(self, state: Any, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-        """The task answers the call of this state of gRPC's."""
+        """Notes which task answers the call, and gRPC's state of the call."""
         self._state = state
         self._loop = loop
         self._task = task
@@ -188,8 +194,8 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
             self._task.cancel()
 
     def send(self, answer: bytes | Reply | grpc.Status) -> Awaitable[None]:
-        """Sends the answer, or the status that the call fails with, when it is awaited; that ends
-        when it is sent.
+        """Returns an awaitable that sends the answer, or the status that the call fails with. It
+        completes when the answer is sent.
         """
         initial = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
         operations: tuple[Any, ...]
@@ -221,7 +227,7 @@ def standing_server(
     options: Sequence[tuple[str, Any]],
     on_fault: Callable[[Exception], None],
 ) -> tuple[grpc.aio.Server, StandingServer]:
-    """A server of grpc.aio, and its core, which takes the methods that standing tasks answer."""
+    """A server of grpc.aio, and its core. Methods for standing tasks are added to the core."""
     core = StandingServer(interceptors, options, on_fault)
     server = _server.Server.__new__(_server.Server)
     server._loop, server._server = core.loop, core  # noqa: SLF001

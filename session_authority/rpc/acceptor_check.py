@@ -1,7 +1,7 @@
-"""Tells whether this release of grpc has what standing tasks need, and behaves as they need it.
+"""Checks that this release of grpc has what standing tasks need, and behaves as they need it.
 
-Real calls go over a socket in a temporary folder: some at once, one that fails, one whose caller
-gives up, one that has no request, and then the end of the server.
+The check makes real calls over a socket in a temporary folder: several calls at once, one that
+fails, one that has no request, and one whose caller gives up. Then it stops the server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PATH = "/session_authority.Check/Echo"
 _CHECK_SECONDS = 10.0
 _FAILS, _HANGS = b"fails", b"hangs"
 _DETAILS = (("reason-bin", b"\x00\xff"),)
-# More than wait for calls at first.
+# More calls than there are tasks that wait for calls at first.
 _CALLS = 2 * MIN_WAITING_TASKS
 
 
@@ -30,7 +30,7 @@ class NotAsNeeded(Exception):
 
 
 class _Echo:
-    """Answers with the request."""
+    """A method that answers each call with its request."""
 
     def __init__(self) -> None:
         self.answered = 0
@@ -70,7 +70,9 @@ class _Failure(NamedTuple):
 
 
 async def check() -> None:
-    """Tries it. Raises NotAsNeeded, or any error by which grpc shows that it is another one."""
+    """Tries this release of grpc. Raises NotAsNeeded, or any error that an unsuitable release
+    raises.
+    """
     try:
         await _check()
     except Exception:

@@ -45,7 +45,7 @@ ACTS: Mapping[str, Act] = MappingProxyType(
 
 
 class Auditor:
-    """Tells the audit log of calls."""
+    """Writes acts to the audit log."""
 
     def __init__(self, log: AuditLog | None = None) -> None:
         self._log = log
@@ -53,8 +53,14 @@ class Auditor:
     def ended(
         self, method: str, context: Context, request: Any, response: Any, code: grpc.StatusCode
     ) -> None:
-        """Tells of a call that is over, if it was an act. `request` is None if it was refused
-        before the request was read.
+        """Writes a call that is over to the audit log, if the call was an act.
+
+        Args:
+            method: The name of the method.
+            context: gRPC's context of the call.
+            request: None if the call was refused before the request was read.
+            response: None if the call failed.
+            code: The outcome of the call.
         """
         act = ACTS.get(method)
         if self._log is None or act is None:
@@ -72,15 +78,22 @@ class Auditor:
     def looked(
         self, context: Context, user_id: str, code: grpc.StatusCode, status: str = ""
     ) -> None:
-        """Tells of a validation that was to leave no trace: whose session it was, if that is known,
-        and what the verdict was.
+        """Writes a validation with `observe_only` to the audit log.
+
+        Args:
+            context: gRPC's context of the call.
+            user_id: The user of the session; empty if the user is not known.
+            code: The outcome of the call.
+            status: The name of the verdict; empty if there is none.
         """
         if self._log is not None:
             told = {"observe_only": True, "user_id": user_id, "status": status}
             self._note(self._log, "ValidateSession", context, code, told, limited=True)
 
     def watched(self, context: Context, user_ids: Sequence[str]) -> None:
-        """Tells of a watch of certain users' events that begins: it may last for days."""
+        """Writes to the audit log that a watch of certain users' events begins. The log does not
+        wait for the end of the watch, as a watch may last for days.
+        """
         if self._log is not None and user_ids:
             told = {"user_ids": list(user_ids)}
             self._note(self._log, "WatchEvents", context, grpc.StatusCode.OK, told, limited=True)

@@ -1,4 +1,4 @@
-"""Finds the caller of each call, and checks its permission before anything of the call is read.
+"""Finds the caller of each call, and checks its permission before the request is read.
 
 A caller is identified by the names in its certificate, or else by the call's bearer token. The
 caller stays attached to the call while the call runs: for its handler, for the tasks that the
@@ -38,29 +38,29 @@ def caller() -> Caller:
 
 
 def caller_name() -> str | None:
-    """The name of the caller that was admitted, if one was."""
+    """The name of the caller of the present call. None if no caller is known."""
     return logs.caller_name.get()
 
 
 def is_calling(caller: Caller) -> None:
-    """Remembers, here and in what is started from here, who makes the call."""
+    """Remembers the caller of the call, for the running task and for tasks that it starts."""
     _calling.set(caller)
     logs.caller_name.set(caller.name)
 
 
 def no_one_is_calling() -> None:
-    """Forgets who made the call before: a task that answers one call after the other must take none
-    for a call of the caller before.
+    """Forgets the caller of the call before. A task that answers one call after another must not
+    take a call for one of the earlier caller.
     """
     _calling.set(None)
     logs.caller_name.set(None)
 
 
 class Authorizer:
-    """Lets callers in that may call, by the access that is in force at that moment.
+    """Admits the callers that have permission, by the access rules in force at that moment.
 
-    `plaintext_tokens` takes bearer tokens over unencrypted connections from elsewhere too.
-    `refuse_if_unfit` raises NotReady while the process must not answer anybody.
+    With `plaintext_tokens`, bearer tokens are also accepted over unencrypted connections from other
+    machines. `refuse_if_unfit` raises NotReady while the process must not answer any caller.
     """
 
     def __init__(
@@ -77,11 +77,12 @@ class Authorizer:
 
     @property
     def has_one_caller(self) -> bool:
-        """True if all calls are made by one caller: no other could ever be let in."""
+        """True if only one caller can ever be admitted."""
         return self._access().has_one_caller
 
     def admit(self, path: str, context: Context) -> Caller | None:
-        """Remembers who calls, and returns that caller; None for a method that anyone may call.
+        """Remembers the caller of a call, and returns it. Returns None for a method that anyone may
+        call.
 
         Raises NotReady, CallerUnknown and CallerNotAllowed.
         """
@@ -141,13 +142,13 @@ class Authorizer:
 
 
 def _for_the_log(error: CallerUnknown) -> dict[str, str]:
-    """The names that a certificate showed; some of them, if they are many or long."""
+    """The names in a certificate, for the log. At most five names, of 80 characters each."""
     return {"certificate": ", ".join(name[:80] for name in error.shown[:5])} if error.shown else {}
 
 
 def _bearer_token(context: Context) -> str | None:
-    """The one that the call brings. Two are none: what stands before this service may have looked
-    at the other.
+    """The bearer token of a call. None if the call has several `authorization` headers, as a proxy
+    in front of this service may have checked another one of them.
     """
     found = [
         value for name, value in context.invocation_metadata() or () if name == "authorization"

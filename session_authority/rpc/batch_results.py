@@ -1,7 +1,7 @@
-"""The results of a batch of validations, made of answers that are encoded already.
+"""The results of a batch of validations, put together from encoded answers.
 
-Encoded messages that follow each other are one message with the contents of both (Protocol Buffers,
-"Last One Wins"): the results of a batch, each encoded as a batch of its own, make up the batch.
+Two encoded messages in a row are one message with the contents of both (Protocol Buffers, "Last One
+Wins"). So each result is encoded as a batch of one, and these batches in a row are the whole batch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def failed(error: Exception) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """A length, seven bits to a byte, the lowest first."""
+    """A length as a varint: seven bits in each byte, the lowest bits first."""
     if number < 0x80:
         return bytes((number,))
     return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)

@@ -36,7 +36,8 @@ from session_authority.rpc.unary import (
 )
 from session_authority.runtime.metrics import Metrics
 
-# A watch weighs as much as one for each so many bytes: it keeps them for as long as it lasts.
+# A watch occupies one place for each so many bytes of its request, as it keeps the request in
+# memory for as long as it lasts.
 _WATCH_BYTES_PER_PLACE = 64 * 1024
 _UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
 
@@ -86,7 +87,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @property
     def places_taken(self) -> int:
-        """The places that unary calls under way take."""
+        """The number of places that unary calls under way occupy."""
         return self._load.share.held
 
     @property
@@ -95,8 +96,8 @@ class Guard(grpc.aio.ServerInterceptor):
         return bool(self._streams.all())
 
     def end_streams(self) -> None:
-        """Ends all streams, which would not end by themselves; their callers are told that the
-        service stops.
+        """Ends all streams, as streams do not end by themselves. Their callers get the error
+        Stopping.
         """
         self._streams.end_all()
 
@@ -109,17 +110,19 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The guarded handler of the called method; if there is none, one that refuses the call."""
+        """The guarded handler of the called method. If there is no such method, the handler refuses
+        the call.
+        """
         guarded = self._guarded.get(details.method)
         if guarded is None:
             handler = await continuation(details)
             if handler is None:
-                return self._no_method  # not remembered: anyone can make method names up
+                return self._no_method  # not remembered, as any client can make up method names
             guarded = self._guarded[details.method] = self._guard(details.method, handler)
         return guarded
 
     def unary(self, path: str, handler: Handler) -> UnaryMethod:
-        """A unary method as it is to be called."""
+        """The guarded form of a unary method."""
         parts = (self._metrics, self._authorizer, self._load, self.peers)
         if self._is_observed(path):
             return ObservedUnary(path, handler, self._observer, *parts)

@@ -1,8 +1,8 @@
 """Finds the calls that take long, and keeps calls inside their deadlines.
 
-Nearly all calls are over in a few milliseconds, and a timer for each costs 5 to 10 µs. So calls are
-only noted, and one timer for all finds those that are still there after one to two intervals: they
-alone are given what each call would need.
+Nearly all calls are over in a few milliseconds, and a timer for each call costs 5 to 10 µs. So
+calls are only noted. One timer for all calls finds those that are still under way after one to two
+intervals. Only these calls get a timer, or a watch on their caller.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 INTERVAL_SECONDS = 0.01
-# Within two intervals a call is watched. The others are for gRPC's core to say what it knows.
+# A call is watched after at most two intervals. The other intervals give gRPC's core time to report
+# that the caller has given up.
 _INTERVALS_UNTIL_KNOWN = 8
 
 T = TypeVar("T")
@@ -53,10 +54,11 @@ class LongCalls(Generic[T]):
 
 
 async def unless_given_up() -> None:
-    """Waits until the running task would have been cancelled because its caller has given up. A
-    stream that such a caller leaves ends like any other one, and gRPC says why only later.
+    """Waits so long that the running task is cancelled if its caller has given up. When a caller
+    gives up, its requests end like those of any other caller, and gRPC gives the reason only later.
     """
-    for _ in range(_INTERVALS_UNTIL_KNOWN):  # not all at once: a loop that stood still is behind
+    # Several short waits, as an event loop that was blocked is late with its timers.
+    for _ in range(_INTERVALS_UNTIL_KNOWN):
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
@@ -67,15 +69,15 @@ class Deadlines:
         self.long: LongCalls[Deadline] = LongCalls(Deadline.set_timer)
 
     def within(self, seconds: float, then_seconds: float) -> Deadline:
-        """Keeps a block of the running task inside a time, as `asyncio.timeout` does: `seconds`
-        until `extend` is called, `then_seconds` from the beginning after that.
+        """Limits the time of a block of the running task, as `asyncio.timeout` does. The limit is
+        `seconds` until `extend` is called, and `then_seconds` after that. Both count from now.
         """
         return Deadline(self.long, seconds, then_seconds)
 
 
 class Deadline:
-    """The deadline of one call: a context manager. Raises TimeoutError at the end of a block whose
-    time is over.
+    """The deadline of one call, as a context manager. When the time of its block is over, the block
+    is cancelled and TimeoutError is raised.
     """
 
     __slots__ = (
@@ -110,7 +112,7 @@ class Deadline:
         return self
 
     def extend(self) -> None:
-        """The longer time applies from now on."""
+        """Makes the longer time apply from now on."""
         self._at = self._then_at
         self.is_extended = True
 
@@ -134,7 +136,7 @@ class Deadline:
         self._long.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        # Another may have cancelled the task too, and that must not be hidden.
+        # Other code may have cancelled the task, too. That cancellation must not be hidden.
         if (
             self._is_over
             and self._task.uncancel() <= self._cancelling

@@ -1,5 +1,5 @@
-"""Decodes requests into checked values and encodes answers: the mapping of the contract onto
-the domain, but for events, which `events.messages` maps.
+"""Decodes requests into checked values and encodes answers: maps the contract onto the domain.
+`events.messages` maps the events.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from session_authority.events.messages import (
 )
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The statuses of the contract and of the domain have the same names, by which they are tied here.
+# The statuses of the contract and of the domain have the same names. This dict pairs them by name.
 _STATUS = {
     status: cast("pb.SessionStatus", pb.SessionStatus.Value(f"SESSION_STATUS_{status.name}"))
     for status in SessionStatus
 }
 
-# None where nothing was written.
+# None if nothing was written.
 DURABILITY = {
     None: pb.DURABILITY_UNSPECIFIED,
     Durability.LOCAL: pb.DURABILITY_LOCAL,
@@ -60,7 +60,7 @@ DURABILITY = {
 }
 
 
-# The hints of a browser have about 200 bytes.
+# Longer hints are not cached. The hints of a browser have about 200 bytes.
 _MAX_REMEMBERED_BYTES = 1024
 
 
@@ -122,7 +122,7 @@ def _cleaned(message: pb.ClientHints) -> ClientHints:
 
 
 def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> SignInRequest:
-    """The request, checked. Raises InvalidRequest."""
+    """The checked request for a sign-in. Raises InvalidRequest."""
     checks = FieldChecks()
     request = SignInRequest(
         user_id=checks.user_id(message.user_id),
@@ -141,11 +141,12 @@ def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> Si
 
 
 def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_timeout"]) -> Any:
-    """The duration of a field, None if it is absent."""
+    """The duration in a field. None if the field is absent."""
     if not message.HasField(field):
         return None
     duration: Duration = getattr(message, field)
-    # Out-of-range durations don't fit a timedelta; cut, they break the rule all the same.
+    # Out-of-range durations don't fit a timedelta, so they are cut. A cut duration still breaks the
+    # rule.
     seconds = min(max(duration.seconds, -(10**9)), 10**9)
     return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
 
@@ -166,7 +167,7 @@ def issue_device_response(
 
 
 def session_message(session: ActiveSession) -> pb.Session:
-    """A good session."""
+    """The message for an active session."""
     token = session.token
     return pb.Session(
         user_id=token.user_id,
@@ -233,7 +234,7 @@ def session_state(state: SessionState) -> pb.SessionState:
 
 
 def device_message(listed: ListedDevice) -> pb.Device:
-    """A device as it is shown."""
+    """The message for a device in a list."""
     device, session = listed.device, listed.session
     client = device.last_client
     looks = appearance(client)
@@ -263,7 +264,10 @@ def device_message(listed: ListedDevice) -> pb.Device:
 
 
 def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
-    """From where on, and which events. Raises InvalidRequest."""
+    """The position or time at which a watch starts, and the filter of its events.
+
+    Raises InvalidRequest.
+    """
     checks = FieldChecks()
     types = [
         checks.event_type(EVENT_TYPES.get(number), f"types[{i}]")

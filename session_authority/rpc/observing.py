@@ -29,9 +29,9 @@ from session_authority.runtime.tracing import active
 if TYPE_CHECKING:
     from session_authority.runtime.otel import CallTrace
 
-# More calls than this in a second are sampled: the first ones have a line.
+# Only so many calls in a second get a line: the first ones.
 MAX_ACCESS_LINES_PER_SECOND = 500
-# They are observed for the access log only.
+# These methods are observed only for the access log and for traces.
 BUSY_METHODS = frozenset(
     {"ValidateSession", "BatchValidateSessions", "CheckSessions", "RenewSession"}
 )
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ObservedCall:
-    """One call: its method, its ID, and what came of it as far as it got."""
+    """One call: its method, its ID, and its request and response as far as they are known."""
 
     __slots__ = ("context", "fields", "method", "request", "response", "started_seconds", "trace")
 
@@ -76,8 +76,8 @@ _observed: ContextVar[ObservedCall | None] = ContextVar("observed", default=None
 
 
 class Observer:
-    """Hears of calls. With `access_log`, each has a line; acts go to the `audit_log`. Each has a
-    span if traces are made.
+    """Reports calls. With `access_log`, each call gets a line in the access log. Acts go to the
+    `audit_log`. Each call gets a span if traces are made.
     """
 
     def __init__(self, *, access_log: bool = False, audit_log: AuditLog | None = None) -> None:
@@ -87,24 +87,26 @@ class Observer:
         self._tracer = active()
 
     def observes(self, method: str) -> bool:
-        """Returns True if the calls of this method are observed. The method needs a permission."""
+        """Returns True if the calls of this method are observed. Must be asked only about methods
+        that need a permission.
+        """
         return self._access_log or self._tracer is not None or method not in BUSY_METHODS
 
     def begun(self, path: str, context: Context) -> ObservedCall:
-        """A call that arrives."""
+        """Begins to observe a call that arrives."""
         trace = None
         if self._tracer is not None:
             trace = self._tracer.call(path, context.invocation_metadata() or ())
         return ObservedCall(path.rpartition("/")[2], context, trace)
 
     def ended(self, call: ObservedCall, code: grpc.StatusCode) -> None:
-        """Logs a call that is over. Its answer is sent afterwards, even if the log has a fault."""
+        """Logs a call that is over. If the log fails, the answer is sent all the same."""
         if call.trace is not None:
-            # One who is refused is known by then, or a stranger.
+            # A caller that was refused has a name by now, unless the service does not know it.
             call.trace.end(code.name, known=logs.caller_name.get() is not None)
         self.auditor.ended(call.method, call.context, call.request, call.response, code)
         if self._access_log:
-            with suppress(OSError, ValueError):  # the second is of a stream that is closed
+            with suppress(OSError, ValueError):  # a closed stream raises ValueError
                 self._log_call(call, code)
 
     def _log_call(self, call: ObservedCall, code: grpc.StatusCode) -> None:
@@ -120,7 +122,7 @@ class Observer:
 
 
 class ObservedUnary(UnaryMethod):
-    """A unary method that an observer hears of."""
+    """A unary method whose calls are reported to an observer."""
 
     def __init__(self, path: str, handler: Any, observer: Observer, *parts: Any) -> None:
         super().__init__(path, handler, *parts)
@@ -128,7 +130,7 @@ class ObservedUnary(UnaryMethod):
         self._behavior = _noting(self._behavior)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """The answer of a call, with its ID, or the status that it fails with."""
+        """The answer of a call, with the ID of the call, or the status that the call fails with."""
         call = self._observer.begun(self._path, context)
         observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
         code = grpc.StatusCode.CANCELLED
@@ -146,7 +148,7 @@ class ObservedUnary(UnaryMethod):
 
 
 class ObservedStream(StreamMethod):
-    """A method that answers with a stream, and that an observer hears of once it has ended."""
+    """A method that answers with a stream. Each stream is reported to an observer once it ends."""
 
     def __init__(self, path: str, behavior: Any, observer: Observer, *parts: Any) -> None:
         super().__init__(path, behavior, *parts)
@@ -176,7 +178,7 @@ class ObservedStream(StreamMethod):
 
 
 def _noting(behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A handler that keeps the request and the response of an observed call with it."""
+    """Wraps a handler so that it notes the request and the response in the observed call."""
 
     async def noted(request: Any, context: Context) -> Any:
         call = _observed.get()

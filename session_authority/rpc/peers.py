@@ -2,7 +2,7 @@
 not read.
 
 An answer that the peer does not read waits in gRPC's core, together with its call. It blocks no
-other call, but it takes memory. So this module names the peers that do not read, and their
+other call, but it occupies memory. So this module names the peers that do not read, and their
 connections are closed. This module does not know sockets.
 """
 
@@ -15,19 +15,20 @@ from typing import Any
 
 import grpc
 
-# An answer must be taken in this time, or the connection is closed.
+# The peer must read an answer within this time, or the connection is closed.
 MAX_ANSWER_SECONDS = 10.0
-# Answers that were not taken at once. Each keeps about 15 KiB.
+# The limit of answers that peers have not read at once. Each occupies about 15 KiB.
 MAX_UNSENT_ANSWERS = 1000
-# An answer that is younger than this was only just given: that of a burst, from a sound peer.
+# An answer that is younger than this does not count as unread: it may be part of a burst of calls
+# from a peer that does read.
 _AT_ONCE_SECONDS = 1.0
-# Peers that are remembered without a look at which connections there still are.
+# When so many peers are remembered, all peers without calls under way are forgotten.
 _MAX_REMEMBERED = 10_000
 
 
 class Peer:
-    """The other side of one connection. `caller` is the name of the caller that was admitted on it,
-    None for a stranger; `calls` counts its calls until their answers are sent.
+    """The other side of one connection. `caller` is the name of the caller that was admitted on the
+    connection; None if none was. `calls` counts the peer's calls until their answers are sent.
     """
 
     __slots__ = ("caller", "calls", "last_call_at", "name", "watches")
@@ -45,7 +46,7 @@ class Peers:
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
-        # By the call, or its task, the oldest first: since when the answer waits, and the peer.
+        # By the call, or its task: since when the answer waits, and the peer. The oldest is first.
         self._unsent: dict[object, tuple[float, Peer]] = {}
 
     def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
@@ -59,12 +60,14 @@ class Peers:
         return peer
 
     def leave(self, peer: Peer, call: object) -> None:
-        """Notes that the handler of a call is over. From now until `sent` the peer is to read."""
+        """Notes that the handler of a call has ended. From now until `sent` is called, the answer
+        waits for the peer to read it.
+        """
         self._unsent[call] = (monotonic(), peer)
 
     def leave_with_task(self, peer: Peer) -> None:
-        """The handler of the running task's call is over, and its answer is sent when the task
-        ends.
+        """Notes that the handler of the running task's call has ended. The answer counts as sent
+        when the task ends.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -72,17 +75,17 @@ class Peers:
         task.add_done_callback(self.sent)
 
     def sent(self, call: object) -> None:
-        """The answer of a call is sent, or nobody waits for it any more."""
+        """Notes that the answer of a call is sent, or that the caller waits for it no longer."""
         _, peer = self._unsent.pop(call)
         peer.calls -= 1
 
     def get(self, name: str) -> Peer | None:
-        """The notes on a peer. None if there are none."""
+        """The facts of a peer. None if the peer is not known."""
         return self._peers.get(name)
 
     def slow(self, now: float) -> set[str]:
-        """The names of the peers that let answers lie: for too long, or, if too many lie around,
-        more answers than other peers.
+        """The names of the peers that do not read their answers: those with an answer that has
+        waited too long, and, if too many answers wait, those with the most.
         """
         found = set()
         waiting: Counter[str] = Counter()
@@ -102,7 +105,9 @@ class Peers:
         return found
 
     def keep_only(self, names: set[str], as_of: float) -> None:
-        """Forgets the peers that are not among those that had a connection at that moment."""
+        """Forgets the peers that had no connection at the moment `as_of`. `names` are the peers
+        that had one. Peers with calls under way, or with a later call, are kept.
+        """
         gone = [
             name
             for name, peer in self._peers.items()

@@ -1,5 +1,5 @@
-"""A reply that is more than its message. This module imports nothing else of the service, as the
-standing acceptor is also tested on other versions of gRPC.
+"""A reply with trailing metadata. This module imports no other module of the service, as the
+acceptor is also tested on other versions of gRPC.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Reply(NamedTuple):
-    """The answer of a call, serialized, with what follows it."""
+    """The serialized answer of a call, with its trailing metadata."""
 
     message: bytes
     trailing_metadata: Metadata

@@ -1,8 +1,8 @@
-"""Names each call: by the ID that its caller gave it, or by one that is made here.
+"""Names each call by an ID: the ID that the caller sent, or a new one.
 
-The ID stands on the lines of the log, and goes back to the caller, who can name the call when
-asking for help. It is kept with gRPC's own state of the call. Refuses IDs of another form: they
-could fill the log, or write lines of their own into it.
+The ID is written on the lines of the log, and goes back to the caller, which can name the call when
+it asks for help. The ID is kept in gRPC's own state of the call. This module refuses IDs of any
+other form, as they could fill the log, or write lines of their own into it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class _Status(grpc.Status):
 
 
 def request_id_of(context: Context) -> str:
-    """The ID of a call, the same each time: what the caller sent, if it is one ID of the right
-    form, or else a new one. gRPC sends it back with an answer that it sends by itself.
+    """The ID of a call: the ID that the caller sent, if it sent one ID of the right form, or else a
+    new one. It is the same each time. gRPC also sends it back with answers of its own.
     """
     known: Any = context.trailing_metadata() or ()
     for name, value in known:
@@ -65,7 +65,7 @@ def named(status: grpc.Status, context: Context) -> grpc.Status:
 
 @contextmanager
 def on_lines(context: Context) -> Iterator[None]:
-    """The lines that are logged inside have the ID of the call, unless they have it already."""
+    """Within this context, log lines get the ID of the call, unless they have it already."""
     if logs.call_fields.get() is not None:
         yield
         return

@@ -24,7 +24,8 @@ from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
-# Fresh signatures cost time: so many of a batch are checked before other calls get a turn.
+# To verify a signature takes time: so many items of a batch are checked before other calls get a
+# turn.
 _BATCH_ITEMS_AT_ONCE = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,7 +40,7 @@ _Mutation = (
 
 
 class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
-    """Implements the contract; see `session_authority.proto` for what each method promises."""
+    """Implements the contract. `session_authority.proto` says what each method promises."""
 
     def __init__(self, authority: Authority, feed: Feed, auditor: Auditor | None = None) -> None:
         self._authority = authority

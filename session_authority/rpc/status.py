@@ -26,7 +26,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 DOMAIN = "session-authority"
 INTERNAL_TEXT = "internal error"
 _REASON_PREFIX = "ERROR_REASON_"
-# A status travels in trailers, and clients refuse more than 8 KiB of those: then they would see no
+# A status travels in trailers. Clients refuse trailers of more than 8 KiB, and would then see no
 # reason at all.
 _MAX_MESSAGE_CHARACTERS = 1024
 _MAX_VIOLATIONS_BYTES = 3072
@@ -83,8 +83,8 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
 
 
 class Refused(Exception):
-    """A call of another contract than the service's own fails, with a status that has no details:
-    `grpc.health.v1` and methods that don't exist.
+    """The error of a call that does not belong to the service's own contract: `grpc.health.v1`, and
+    methods that don't exist. Its status has no details.
     """
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
@@ -125,7 +125,7 @@ class Failure:
         return rpc_status.to_status(status)
 
     def message_of_batch(self) -> pb.RequestError:
-        """The same, as one outcome of a batch."""
+        """The failure as the outcome of one item of a batch."""
         return pb.RequestError(
             code=code_number(self.code),
             reason=self.reason,
@@ -139,8 +139,8 @@ class Failure:
 def failure_of(error: Exception, method: str) -> Failure:
     """The failure that the caller of a method gets for an exception.
 
-    A call that ran out of time was waiting for the store. An exception that the table lacks is a
-    fault of the service.
+    A TimeoutError counts as StoreUnavailable, as a call that runs out of time waits for the store.
+    An exception that the table lacks is a fault of the service.
     """
     if isinstance(error, TimeoutError):
         error = errors.StoreUnavailable()
@@ -169,7 +169,7 @@ def failure_of(error: Exception, method: str) -> Failure:
 
 
 def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldViolation, ...]:
-    """Each violation once, as many as fit."""
+    """The violations without repetitions, as many as fit into a status."""
     fitting, size = [], 0
     for violation in dict.fromkeys(violations):
         size += len(violation.field) + len(violation.description)
@@ -180,7 +180,9 @@ def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldV
 
 
 def _failure_of_fault(error: Exception, method: str) -> Failure:
-    """A fault of the service tells its caller nothing but where to look it up in the log."""
+    """The failure for a fault of the service. The caller gets only an ID, by which the fault can be
+    found in the log.
+    """
     error_id = secrets.token_hex(8)
     _log.error("internal_error", method=method, error_id=error_id, **fault(error))
     return Failure(
@@ -192,7 +194,7 @@ def _failure_of_fault(error: Exception, method: str) -> Failure:
 
 
 def code_number(code: grpc.StatusCode) -> int:
-    """The code's number on the wire."""
+    """The number of a code, as gRPC sends it."""
     number: int = code.value[0]
     return number
 

@@ -1,8 +1,10 @@
-"""The streams that are under way: who may begin another one, who must make room, and how they end.
+"""The streams under way: which caller may begin another stream, which stream must make room, and
+how streams end.
 
-A stream has its place from the moment when its request is there; one with a large request has
-several. Callers have a fair share of the places of each method. Strangers, who may watch health,
-have a few on each connection; when all places are taken, a crowd makes room for a newcomer.
+A stream occupies a place from the moment when its request has arrived. A stream with a large
+request occupies several places. Callers have a fair share of the places of each method. Unknown
+callers may watch health. They have a few places on each connection. When all places are occupied, a
+stream of the address with the most streams makes room for a new stream.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from session_authority.rpc.request_ids import named, on_lines
 from session_authority.rpc.status import Refused, code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
-# A client that watches health needs one for each name.
+# A client that watches health needs one stream for each name of a service.
 MAX_PUBLIC_STREAMS_PER_CONNECTION = 4
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,8 +37,8 @@ First = Callable[[Context], Awaitable[tuple[Any, int]]]
 
 
 class Stream:
-    """One stream that is under way; its handler gets it in place of gRPC's context, and writes to
-    it.
+    """One stream under way. The handler gets this object in place of gRPC's context, and writes its
+    answers to it.
     """
 
     def __init__(self, path: str, context: Context, peer: Peer) -> None:
@@ -48,36 +50,38 @@ class Stream:
         self._opening: asyncio.Task[None] | None = None
 
     async def write(self, message: Any) -> None:
-        """Sends one answer. It may be cancelled at any moment: `abort` still reaches the caller.
+        """Sends one answer. This may be cancelled at any moment: `abort` still reaches the caller.
 
-        By itself gRPC sends the initial metadata with the first answer. If that write is cancelled,
-        it sends them again with the status, and its core refuses both: the caller would wait for
-        ever. So they go first here, and nothing cancels that.
+        By itself, gRPC sends the initial metadata with the first answer. If that write is
+        cancelled, gRPC sends the metadata again with the status, and its core refuses both. Then
+        the caller would wait for ever. So the metadata are sent first here, and this is never
+        cancelled.
         """
         if self._opening is None:
             self._opening = asyncio.ensure_future(self.context.send_initial_metadata(()))
-            # Nobody may wait for it any more when it fails, as it does once the caller is gone.
+            # It fails if the caller has gone. Then perhaps no task awaits it, so its error is
+            # retrieved here.
             self._opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._opening)
         await self.context.write(message)
 
     async def abort(self, status: grpc.Status) -> None:
-        """Ends the call with a status, which its caller gets after all that was written. Raises
-        grpc.aio.AbortError.
+        """Ends the call with a status. The caller gets the status after all answers that were
+        written. Raises grpc.aio.AbortError.
         """
         if self._opening is not None:
             await asyncio.wait([self._opening])
         await self.context.abort_with_status(named(status, self.context))
 
     def end(self, refusal: AuthorityError) -> None:
-        """Ends it with a TimeoutError; `refusal` is what its caller is told."""
+        """Ends the stream: its handler gets a TimeoutError, and its caller gets `refusal`."""
         if self.refusal is None:
             self.refusal = refusal
             self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 class Streams:
-    """The streams that are under way, so many of each method."""
+    """The streams under way. The streams of each method share `limit` places."""
 
     def __init__(self, authorizer: Authorizer, limit: int) -> None:
         self._authorizer = authorizer
@@ -89,17 +93,18 @@ class Streams:
 
     @contextmanager
     def admitted(self, stream: Stream, weight: int) -> Iterator[None]:
-        """Counts one in, as so many. Raises Overloaded, Stopping, CallerUnknown and
-        CallerNotAllowed.
+        """Counts a stream while the context lasts, with `weight` places. Raises Overloaded,
+        Stopping, NotReady, CallerUnknown and CallerNotAllowed.
         """
         if self._ended is not None:
             raise self._ended
-        # Once more: access may have changed while the request was on its way.
+        # The caller is admitted once more: access may have changed while the request was on its
+        # way.
         caller = self._authorizer.admit(stream.path, stream.context)
         others = self._streams.setdefault(stream.path, {})
         share = self._shares.setdefault(stream.path, FairShare(self._max))
         sole = self._authorizer.has_one_caller
-        # A stream that is too heavy for any caller may be, alone.
+        # A stream that is heavier than a caller's whole share is admitted if it is the only one.
         weight = min(weight, share.most(sole=sole))
         if caller is None:
             self._make_room(list(others), stream.peer)
@@ -116,7 +121,7 @@ class Streams:
                 share.give_back(caller.name, weight)
 
     def _make_room(self, others: list[Stream], newcomer: Peer) -> None:
-        """Makes sure that a stranger may have one more. Raises Overloaded."""
+        """Makes room for one more stream of an unknown caller. Raises Overloaded."""
         mine = sum(stream.peer is newcomer for stream in others)
         if mine >= MAX_PUBLIC_STREAMS_PER_CONNECTION:
             raise Overloaded(of_caller=True)
@@ -134,13 +139,13 @@ class Streams:
         return [stream for streams in self._streams.values() for stream in streams]
 
     def end_all(self) -> None:
-        """Ends them all, and lets no other begin."""
+        """Ends all streams, and admits no further ones."""
         self._ended = Stopping()
         for stream in self.all():
             stream.end(Stopping())
 
     def recheck(self) -> None:
-        """Ends those that would not be let in now."""
+        """Ends the streams that would not be admitted now."""
         for stream in self.all():
             try:
                 copy_context().run(self._authorizer.admit, stream.path, stream.context)
@@ -149,8 +154,9 @@ class Streams:
 
 
 class StreamMethod:
-    """How one method is called that answers with a stream. `first` reads its one request, if it has
-    one, and says how many places it takes. The handler may be a generator or write by itself.
+    """Calls one method that answers with a stream. If the method has one request, `first` reads the
+    request, and returns how many places the stream occupies. The handler may be a generator, or
+    write by itself.
     """
 
     def __init__(
@@ -188,11 +194,12 @@ class StreamMethod:
             code = code_of(context)
             raise
         except grpc.aio.InternalError:
-            # gRPC fails a write when the caller has gone. If it is still there, it is told.
+            # gRPC fails a write when the caller has gone. If the caller is still there, it gets
+            # this status.
             gone = Refused(grpc.StatusCode.CANCELLED, "an answer could not be written")
             failure = failure_of(gone, self._name)
         except Exception as error:  # noqa: BLE001
-            # The last line of defence: its text must not reach the caller.
+            # The last line of defence: the text of the error must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
             with on_lines(context):
                 failure = failure_of(ended or error, self._name)

@@ -1,11 +1,11 @@
-"""How a unary method is called, by either way of accepting calls.
+"""Calls unary methods, for grpc.aio and for standing tasks.
 
-The request is taken as bytes, so that a method's own size limit is checked before anything is
-decoded. The call is kept inside its deadline, and no exception is let out: grpc.aio would send its
-text to the caller.
+The request is read as bytes, so that a method's own size limit is checked before anything is
+decoded. The call is kept inside its deadline. No exception leaves this module, as grpc.aio would
+send the exception's text to the caller.
 
-A call counts while it is carried out, and not while the service waits for its peer: neither before
-its request is there, nor while its answer or its refusal lies there to be read.
+A call counts while it is carried out. It does not count while the service waits for its peer:
+before the request has arrived, and while the peer has not read the answer or the refusal.
 """
 
 from __future__ import annotations
@@ -48,19 +48,21 @@ _MAX_BYTES = {
     "WatchEvents": MAX_WATCH_BYTES,
 }
 _BATCH_METHODS = frozenset({"BatchValidateSessions", "CheckSessions"})
-# A batch weighs as much as one call for each so many bytes, which a handful of its items have.
+# A batch occupies one place for each so many bytes. A few of its items have so many bytes.
 _BATCH_BYTES_PER_CALL = 4 * 1024
-# Answered however much is under way: a probe must not take a busy server for a dead one.
+# These methods are answered however many calls are under way: a probe must not take a busy server
+# for a dead one.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
-# Callers without a deadline get this one.
+# The longest time of a call. A call without a deadline gets this one.
 _MAX_CALL_TIME = timedelta(seconds=10)
 # From the arrival of an admitted call until its whole request is there. A client on a slow link
 # sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
 MAX_BODY_TIME = timedelta(seconds=1)
 _OK, _CANCELLED = code_number(grpc.StatusCode.OK), code_number(grpc.StatusCode.CANCELLED)
-# The share that calls of nobody would have.
+# The name under which calls of unknown callers are counted.
 _STRANGERS = ""
-# Requests of one caller that are on their way. They keep no other caller from calling, but memory.
+# The limit of requests of one caller that are arriving. Such requests do not keep other callers
+# from calling, but they occupy memory.
 _MAX_ARRIVING_PER_CALLER = 1000
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -68,7 +70,9 @@ Handler = Any  # grpc.RpcMethodHandler has no usable type
 
 
 class Load:
-    """The unary calls that are carried out, what they weigh, and the requests on their way."""
+    """The unary calls that are carried out, the places that they occupy, and the requests that are
+    arriving.
+    """
 
     def __init__(self, limit: int) -> None:
         self.share = FairShare(limit)
@@ -79,14 +83,14 @@ class Load:
         self.none.set()
 
     def expect(self, caller: str, *, limited: bool) -> None:
-        """Counts a request that is on its way. Raises Overloaded."""
+        """Counts a request that is arriving. Raises Overloaded."""
         count = self.arriving.get(caller, 0)
         if count >= _MAX_ARRIVING_PER_CALLER and limited:
             raise Overloaded(of_caller=True)
         self.arriving[caller] = count + 1
 
     def expect_no_more(self, caller: str) -> None:
-        """The request is there, or given up."""
+        """Notes that a request has arrived, or was given up."""
         left = self.arriving[caller] - 1
         if left:
             self.arriving[caller] = left
@@ -94,14 +98,14 @@ class Load:
             del self.arriving[caller]
 
     def begin(self, caller: str, weight: int) -> None:
-        """Counts a call in."""
+        """Counts a call that begins to be carried out."""
         self.share.take(caller, weight)
         self.calls += 1
         if self.calls == 1:
             self.none.clear()
 
     def end(self, caller: str, weight: int) -> None:
-        """Counts it out."""
+        """Notes that a call is carried out no longer."""
         self.share.give_back(caller, weight)
         self.calls -= 1
         if not self.calls:
@@ -109,7 +113,7 @@ class Load:
 
 
 class UnaryMethod:
-    """How one unary method is called."""
+    """Calls one unary method."""
 
     def __init__(
         self,
@@ -143,30 +147,32 @@ class UnaryMethod:
         if isinstance(answer, bytes):
             return answer
         if isinstance(answer, Reply):
-            return answer.message  # gRPC has what follows it
+            return answer.message  # gRPC has the trailing metadata already
         await context.abort_with_status(answer)
         raise AssertionError("aborting raises")
 
     def sent(self, context: Context) -> None:
-        """Notes that the answer of a call is sent, or that nobody waits for it any more."""
+        """Notes that the answer of a call is sent, or that the caller waits for it no longer."""
         self._peers.sent(context)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """The answer of a call, serialized, or the status that it fails with. Nothing is sent."""
+        """The serialized answer of a call, or the status that the call fails with. This method
+        sends nothing.
+        """
         started = time.perf_counter()
         self._calls.started += 1
         no_one_is_calling()  # the task may have answered another call before
         peer = self._peers.enter(context)
-        code = _CANCELLED  # a task that is cancelled says nothing else
+        code = _CANCELLED  # stays if the task is cancelled
         try:
             answer = await self._answer(peer, context)
             code = _OK
             return answer
-        except grpc.aio.AbortError:  # of a handler that aborts by itself
+        except grpc.aio.AbortError:  # the handler has aborted the call by itself
             code = code_of(context)
             raise
         except Exception as error:  # noqa: BLE001
-            # The last line of defence: its text must not reach the caller.
+            # The last line of defence: the text of the error must not reach the caller.
             with on_lines(context):
                 failure = failure_of(error, self._name)
             code = code_number(failure.code)
@@ -177,8 +183,8 @@ class UnaryMethod:
             self._peers.leave(peer, context)
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
-        """Admits a call, reads its request, and has it carried out: in one coroutine, as each of
-        several would be gone through anew whenever something was awaited.
+        """Admits a call, reads its request, and carries it out. This is one coroutine, as the event
+        loop would pass through each of several coroutines again after every wait.
         """
         seconds = _time_for(context)
         caller = self._authorizer.admit(self._path, context)
@@ -188,7 +194,7 @@ class UnaryMethod:
         sole = self._authorizer.has_one_caller
         load = self._load
         if self._limited and not load.share.fits(name, 1, sole=sole):
-            # Before anything is read.
+            # The call is refused before its request is read.
             raise Overloaded(of_caller=not load.share.is_full(1))
         body_seconds = min(seconds, MAX_BODY_TIME.total_seconds())
         deadline = load.deadlines.within(body_seconds, seconds)
@@ -217,15 +223,15 @@ class UnaryMethod:
             raise too_slow() from None
 
     def _weight(self, body: bytes, *, sole: bool) -> int:
-        """The places that a call takes while it is carried out."""
+        """The number of places that a call occupies while it is carried out."""
         if not self._is_batch:
             return int(self._limited)
-        # A batch that is too heavy for any caller may be, alone.
+        # A batch that is heavier than a caller's whole share is carried out if it is alone.
         return max(1, min(len(body) // _BATCH_BYTES_PER_CALL, self._load.share.most(sole=sole)))
 
 
 def limit_of(path: str) -> int:
-    """The bytes that a request of a method may have."""
+    """The most bytes that a request of a method may have."""
     return _MAX_BYTES.get(path.rpartition("/")[2], MAX_MESSAGE_BYTES)
 
 
@@ -245,8 +251,10 @@ def too_slow() -> DeadlineTooShort:
 
 
 def checked(message: Any, limit: int) -> bytes:
-    """The one message of a request, as it was read. Raises MessageTooLarge, and MalformedMessage if
-    there is none: one that gRPC itself would not read, and answered, is told of in no other way.
+    """The one message of a request, as it was read.
+
+    Raises MessageTooLarge. Raises MalformedMessage if there is no message. If gRPC itself refused
+    to read the message, and answered the call, a missing message is the only sign of this.
     """
     if message is grpc.aio.EOF:
         raise MalformedMessage
@@ -265,7 +273,7 @@ def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
 
 
 def unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """A serializer that passes a message as it is that was serialized before: one that goes to
-    many, or that was kept.
+    """A serializer that passes serialized messages on unchanged. A message is serialized before if
+    it goes to many watchers, or if it was kept.
     """
     return lambda message: message if isinstance(message, bytes) else serialize(message)
