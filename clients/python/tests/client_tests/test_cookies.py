@@ -19,8 +19,7 @@ def at(seconds: float) -> datetime:
 @each("cookies", "read")
 def test_cookies_are_read(case: Case) -> None:
     cookies, headers = cookies_of(case.settings), case.given["cookie_headers"]
-    token, device_id = cookies.read(headers)
-    brief = cookies.read_brief(headers)
+    token, device_id, brief = cookies.read_all(headers)
     found = {"token": token, "device_id": device_id, "brief_session_id": brief}
     assert found == case.expected
 
