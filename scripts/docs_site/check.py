@@ -151,7 +151,7 @@ def requests_elsewhere(site: Path) -> Iterator[str]:
     flags = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run")
     for flag in (*flags, "--disable-background-networking", "--disable-component-update"):
         options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with tempfile.TemporaryDirectory() as folder, served(site) as origin:
         options.add_argument(f"--user-data-dir={folder}")
         driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
@@ -163,7 +163,8 @@ def requests_elsewhere(site: Path) -> Iterator[str]:
                     continue
                 driver.get(f"{origin}/{name}")
                 if not _comes(driver, DRAWN, diagrams):
-                    yield f"{name}: a diagram is not drawn"
+                    said = [entry["message"] for entry in _log(driver, "browser")]
+                    yield "\n  ".join([f"{name}: a diagram is not drawn", *said])
                 if name == "index.html" and not _comes(driver, SEARCHED, True):
                     yield f"{name}: the search finds nothing"
                 yield from (f"{name}: {url}" for url in _requested(driver, origin))
@@ -180,9 +181,13 @@ def _comes(driver: Chrome, script: str, expected: object) -> bool:
         return False
 
 
+def _log(driver: Chrome, kind: str) -> list[dict[str, str]]:
+    log: list[dict[str, str]] = driver.get_log(kind)  # type: ignore[no-untyped-call]
+    return log
+
+
 def _requested(driver: Chrome, origin: str) -> Iterator[str]:
-    log = driver.get_log("performance")  # type: ignore[no-untyped-call]
-    for entry in log:
+    for entry in _log(driver, "performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
             url = message["params"]["request"]["url"]

@@ -29,6 +29,7 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guarantees.md"
+README = ROOT / "README.md"
 SMALL = {"lost-replies-issue": 20, "records": 20, "rolling-restarts": 1}
 
 
@@ -49,6 +50,13 @@ async def test_a_small_campaign_finds_nothing(name: str, tmp_path: Path) -> None
 
 def test_the_page_has_the_counts() -> None:
     assert results.table(CAMPAIGNS, results.read()) in PAGE.read_text()
+
+
+def test_the_readme_counts_the_faults_and_what_they_broke() -> None:
+    counted = results.read().values()
+    [faults] = re.findall(r"\[(\d+) kinds of faults, no violation\]", README.read_text())
+    assert int(faults) == len(counted)
+    assert sum(result.violations for result in counted) == 0
 
 
 def test_the_results_are_those_of_campaigns() -> None:
