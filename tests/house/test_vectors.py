@@ -51,6 +51,7 @@ def test_each_file_keeps_to_its_schema(name: str):
 @pytest.mark.parametrize("name", FILES)
 def test_a_field_that_no_schema_knows_is_noticed(name: str):
     document = read(name)
+    document["cases"] = document["cases"][:1]
     for part in ("given", "expected"):
         document["cases"][0][part]["surprise"] = 1
         assert faults(name, document)
@@ -85,7 +86,10 @@ def test_each_file_is_run_here_with_all_its_operations(name: str):
     assert run in ({None}, operations)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("clients/*/vectors.skip.json")), ids=str)
+SKIPS = sorted(ROOT.glob("clients/*/vectors.skip.json"))
+
+
+@pytest.mark.parametrize("path", SKIPS, ids=lambda path: path.parent.name)
 def test_what_is_skipped_is_a_case_and_has_a_reason(path: Path):
     skipped: dict[str, str] = json.loads(path.read_text())
     cases = {f"{name}/{case['id']}" for name in FILES for case in read(name)["cases"]}

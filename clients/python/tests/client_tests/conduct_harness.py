@@ -131,8 +131,8 @@ def action_of(app: Mapping[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, A
         return "require", (), {"max_age": wanted, "auth_methods": app["auth_methods"] or None}
     if kind == "sign_in":
         return "sign_in", (app["user_id"],), {"remember": app["remember"]}
-    names = {"require_session": "require", "sign_out": "sign_out", "look": "", "ignore": ""}
-    return names[kind], (), {}
+    names = {"require_session": "require", "look": "", "ignore": ""}
+    return names.get(kind, kind), (), {}
 
 
 def seen_by(visit: Any, app: Mapping[str, Any]) -> str | None:

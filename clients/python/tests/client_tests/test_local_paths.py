@@ -70,6 +70,7 @@ def test_the_redirect_itself_tells_no_other_origin(path: str):
     page = flow.presented("GET", {"sec-fetch-mode": ["navigate"]}, "", path)
     refused = flow.sign_in_required(page, SessionStatus.NO_SESSION)
     assert dict(refused.answer.headers)["Location"] == "/sign-in"
+    assert local_path(path, "/home") == "/home"
 
 
 @pytest.fixture(params=APPS)
