@@ -187,6 +187,7 @@ def rename_and_revoke(laptop: Person, phone: Person) -> None:
     phone.browser.click("Sign out Ada's <laptop>")
     wait_for(lambda: "Ada's <laptop>" not in phone.browser.titles[:1], "the list", PATIENCE)
     phone.browser.await_status("Ada's <laptop> is signed out.")
+    assert phone.driver.get_log("browser") == []  # the page's policy refused nothing
     laptop.open()
     assert laptop.is_out
     phone.open()

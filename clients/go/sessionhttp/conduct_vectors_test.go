@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -182,6 +183,13 @@ func (a *scriptedApp) act(ctx context.Context, visit *Visit) error {
 		}
 	case "sign_out":
 		_, err = visit.SignOut(ctx, SignOut{})
+	case "renew":
+		if _, err = visit.Renew(ctx); err == nil {
+			_, err = visit.Session()
+		}
+	case "ignore":
+	default:
+		err = fmt.Errorf("unknown action %q", a.Action)
 	}
 	return err
 }

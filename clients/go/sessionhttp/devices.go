@@ -47,11 +47,11 @@ var mountForm = regexp.MustCompile(`^(?:/[A-Za-z0-9._~-]+)+$`)
 func newDevicesPage(page DevicesPage) (*devicesPage, error) {
 	made := &devicesPage{path: or(page.Path, "/devices"), language: page.Language}
 	if !mountForm.MatchString(made.path) {
-		return nil, errors.New(`Path: must be a path without a slash at its end, like "/devices"`)
+		return nil, errors.New(`the Path must have no slash at its end, like "/devices"`)
 	}
 	for _, segment := range strings.Split(made.path, "/")[1:] {
 		if strings.Trim(segment, ".") == "" {
-			return nil, errors.New("Path: must name one path of this app")
+			return nil, errors.New("the Path must name one path of this app")
 		}
 	}
 	url := page.SecureAccountURL

@@ -16,7 +16,13 @@ import (
 )
 
 func main() {
-	authority, err := sessionauthority.NewClient(cmp.Or(os.Getenv("AUTHORITY"), "127.0.0.1:50051"))
+	// A service in production wants to know who calls: AUTHORITY_CA and the other variables say it.
+	options, err := sessionauthority.OptionsFromEnvironment()
+	if err != nil {
+		log.Fatal(err)
+	}
+	address := cmp.Or(os.Getenv("AUTHORITY"), "127.0.0.1:50051")
+	authority, err := sessionauthority.NewClient(address, options...)
 	if err != nil {
 		log.Fatal(err)
 	}

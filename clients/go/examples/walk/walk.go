@@ -9,10 +9,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/session-authority/session-authority/clients/go/sessionauthoritytest"
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
+
+const patience = 20 * time.Second
 
 // Through walks through an app.
 func Through(t *testing.T, newApp func(*sessionhttp.Flow) http.Handler) {
@@ -44,6 +47,7 @@ func Through(t *testing.T, newApp func(*sessionhttp.Flow) http.Handler) {
 	authority.Stop()
 	person.expect("GET", "/", 503, "try again")
 	authority.Start()
+	person.await("GET", "/", 200) // the client pauses between its attempts to connect
 	person.expect("GET", "/", 200, "ello ada")
 	authority.SignOut("ada")
 	person.expect("GET", "/", 303, "")
@@ -57,6 +61,27 @@ type person struct {
 }
 
 func (p *person) expect(method, path string, status int, words string) {
+	p.t.Helper()
+	found, body := p.send(method, path)
+	if found != status || !strings.Contains(body, words) {
+		p.t.Errorf("%s %s: %d %.300s", method, path, found, body)
+	}
+}
+
+func (p *person) await(method, path string, status int) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		found, _ := p.send(method, path)
+		if found == status {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s %s: still %d", method, path, found)
+		}
+	}
+}
+
+func (p *person) send(method, path string) (int, string) {
 	p.t.Helper()
 	form := strings.NewReader(url.Values{"user": {"ada"}}.Encode())
 	request, err := http.NewRequest(method, p.site+path, form)
@@ -74,7 +99,8 @@ func (p *person) expect(method, path string, status int, words string) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != status || !strings.Contains(string(body), words) {
-		p.t.Errorf("%s %s: %d %.300s (%v)", method, path, response.StatusCode, body, err)
+	if err != nil {
+		p.t.Fatal(err)
 	}
+	return response.StatusCode, string(body)
 }
