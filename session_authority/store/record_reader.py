@@ -47,8 +47,14 @@ def user_hash(user_id: str) -> str:
 def state_of(
     reader: RecordReader, user_id: str, sessions: Any, devices: Any, request: Any = None
 ) -> UserState:
-    """A user's state from the replies to HGETALL, HGETALL and GET, each of which may be
-    OTHER_TYPE.
+    """A user's state from the replies to three reads. Each reply may be OTHER_TYPE.
+
+    Args:
+        reader: Decodes the records.
+        user_id: The user.
+        sessions: The reply to HGETALL for the sessions, or some fields of them.
+        devices: The reply to HGETALL for the devices, or some fields of them.
+        request: The reply to GET for the result of a `request_id`. None if there is none.
     """
     both = {RecordKind.SESSION: sessions, RecordKind.DEVICE: devices}
     found_sessions = {k: reader.session(user_id, k, raw) for k, raw in _fields(sessions)}

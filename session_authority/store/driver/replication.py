@@ -32,8 +32,15 @@ async def run_and_wait(
     client: RedisClient, key: str, command: Sequence[str | bytes | int], replicas: Replicas
 ) -> tuple[Any, bool]:
     """Carries out a command that writes to the slot of `key`. Returns the reply, and True if enough
-    replicas have the write. It returns False, too, if the server refuses to wait. Raises the error
-    of the command, and the errors of the driver.
+    replicas have the write. The second value is False, too, if the server refuses to wait.
+
+    Args:
+        client: The client of Redis.
+        key: A key of the slot.
+        command: The command.
+        replicas: How many replicas must have the write, and how long the wait may last.
+
+    Raises the error of the command, and the errors of the driver.
     """
     milliseconds = max(1, replicas.timeout // timedelta(milliseconds=1))
     wait = ("WAIT", replicas.count, milliseconds)
