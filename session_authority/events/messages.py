@@ -118,8 +118,8 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
 
 
 def event_type_name(number: pb.EventType) -> str:
-    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version
-    does not know.
+    """The name of an event's type in the contract, without its prefix. It is UNSPECIFIED if this
+    version of the service does not know the type.
     """
     return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
 

@@ -74,7 +74,9 @@ class Batch:
     cursor: bytes
     proof: Proof = NO_PROOF
     oldest_ms: int | None = None
-    """When the oldest of its events was committed, by Redis' clock; None without events."""
+    """When the oldest of its events was committed, in ms by the clock of Redis. None if the batch
+    has no events.
+    """
 
     @property
     def size(self) -> int:

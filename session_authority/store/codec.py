@@ -285,7 +285,7 @@ def _alarm_record(alarm: Alarm | None) -> records_pb2.AlarmRecord | None:
 
 
 def decode_device(raw: bytes) -> DeviceRecord:
-    """The record. Raises UnreadableRecord, LaterRecord."""
+    """Decodes a `DeviceRecord` message. Raises UnreadableRecord, LaterRecord."""
     record, device_id = _read(records_pb2.DeviceRecord, raw)
     if record.format > _DEVICE_FORMAT:
         raise LaterRecord(f"a DeviceRecord of format {record.format}, of a later version")
@@ -338,7 +338,7 @@ def encode_issued(issued: IssuedRecord) -> bytes:
 
 
 def decode_issued(raw: bytes) -> IssuedRecord:
-    """The record; raises UnreadableRecord."""
+    """Decodes an `IssuedRecord` message. Raises UnreadableRecord."""
     record, device_id = _read(records_pb2.IssuedRecord, raw)
     return IssuedRecord(
         request_digest=record.request_digest,

@@ -82,7 +82,7 @@ class SessionStore:
     refusing.
 
     `event_memory` is how long an event is kept. `replicas` must have the writes of a durable commit
-    or a revocation; `domain.durability` collects if they confirmed them. `addresses` says how
+    or a revocation; `domain.durability` notes if they confirmed the writes. `addresses` says how
     exactly addresses are kept, both when records and events are written and when older records are
     read.
     """

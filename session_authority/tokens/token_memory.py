@@ -1,4 +1,4 @@
-"""The memory of verified tokens, which is bounded in bytes together with what is kept of them."""
+"""The memory of verified tokens, and of the values kept with them. Its size in bytes is limited."""
 
 from __future__ import annotations
 
