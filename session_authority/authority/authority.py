@@ -1,5 +1,5 @@
-"""The face of the use cases: puts them together, and hands each call to its use case, whose method
-says what it raises.
+"""The interface of the use cases: puts them together, and hands each call to its use case. The
+method of the use case says what it raises.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from session_authority.tokens import Tokens
 
 class Authority:
     """The use cases of the service. All times are aware, in UTC, and cut to milliseconds. `actor`
-    is the name of the caller.
+    is always the name of the caller.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Authority:
         return await self._sessions.validate_session(presented, observe_only=observe_only)
 
     def keep_answer(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
-        """Keeps how the answer to a validation is encoded, if it may be given again."""
+        """Keeps the encoded answer to a validation, if the answer may be given again."""
         self._kept.keep(asked, validation, answer)
 
     def kept_answer(self, asked: AsPresented) -> Awaitable[bytes | None]:
@@ -91,7 +91,9 @@ class Authority:
         return self._kept.answer(asked)
 
     async def kept_answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
-        """The kept answers to many validations, and errors of the store."""
+        """The kept answer to each of many validations, None if there is none, or an error of the
+        store.
+        """
         return await self._kept.answers(asked)
 
     async def renew_session(self, presented: Presented) -> RenewedSession:
@@ -102,7 +104,13 @@ class Authority:
         self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
     ) -> int:
         """Changes the claims of the session on a device, or of all sessions of a user. Returns how
-        many sessions have them now.
+        many sessions have the claims now.
+
+        Args:
+            user_id: The user.
+            device_id: The device of the session. None for all sessions of the user.
+            claims: The claims that the sessions get.
+            actor: The name of the caller.
         """
         return await self._updates.update_session(user_id, device_id, claims, actor)
 
@@ -119,7 +127,15 @@ class Authority:
         page_size: int,
         page_token: str,
     ) -> DevicePage:
-        """A page of a user's devices, the newest activity first."""
+        """A page of a user's devices, the newest activity first.
+
+        Args:
+            user_id: The user.
+            current_device_id: The device that is shown as the current one, if there is one.
+            include_signed_out: Lists devices without a session, too.
+            page_size: The most devices of the page.
+            page_token: The `next_page_token` of the page before. Empty for the first page.
+        """
         return await self._devices.list_devices(
             user_id,
             current_device_id=current_device_id,
@@ -129,13 +145,21 @@ class Authority:
         )
 
     async def update_device(self, user_id: str, device_id: UUID, display_name: str) -> ListedDevice:
-        """Gives a device a name, or takes it away."""
+        """Gives a device a name. An empty name removes the name."""
         return await self._devices.update_device(user_id, device_id, display_name)
 
     async def revoke_device(
         self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str
     ) -> bool:
-        """Signs a user out on a device. Returns True if the user was signed in there."""
+        """Signs a user out on a device. Returns True if the user was signed in there.
+
+        Args:
+            user_id: The user.
+            device_id: The device.
+            reason: The reason that the event has.
+            forget: Removes the record of the device, too.
+            actor: The name of the caller.
+        """
         return await self._devices.revoke_device(
             user_id, device_id, reason=reason, forget=forget, actor=actor
         )
@@ -143,7 +167,16 @@ class Authority:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices, or on all but one. Returns on how many."""
+        """Signs a user out on all devices, or on all but one. Returns on how many of them the user
+        was signed in.
+
+        Args:
+            user_id: The user.
+            except_device_id: The device that stays signed in. None if there is none.
+            reason: The reason that the event has.
+            forget: Removes the records of the devices, too.
+            actor: The name of the caller.
+        """
         return await self._devices.revoke_all(
             user_id, except_device_id=except_device_id, reason=reason, forget=forget, actor=actor
         )
@@ -153,11 +186,13 @@ class Authority:
         return self._keys.signing_keys()
 
     async def tell_of_revoked_keys(self) -> None:
-        """Leaves one event for each revoked key."""
+        """Writes one event for each revoked signing key."""
         await self._keys.tell_of_revoked_keys()
 
     async def reassert(self) -> int:
-        """Ends again the sessions that were ended a moment before a failover which lost that."""
+        """Ends sessions again that were ended shortly before a failover, if the failover lost their
+        ends. Returns how many.
+        """
         return await self._reassertions.reassert()
 
     async def settled(self) -> None:
@@ -165,5 +200,7 @@ class Authority:
         await self._best_effort.settled()
 
     async def settle_within(self, limit: timedelta) -> None:
-        """The same, for so long at the most: best-effort writes that take longer are dropped."""
+        """Waits until every best-effort write is done, but at most for `limit`. Writes that take
+        longer are dropped.
+        """
         await self._best_effort.settle_within(limit.total_seconds())

@@ -1,8 +1,8 @@
-"""Writes what may be lost, in the background: marks of use, last-seen times, the removal of ended
-sessions.
+"""Carries out writes that may be lost, in the background: marks of use, last-seen times, the
+removal of ended sessions.
 
-Bounded, so that a store that is away can't fill the memory: writes over the bound are dropped and
-counted.
+The number of writes is limited, so that a store that is away can't fill the memory. Writes over the
+limit are dropped and counted.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class BestEffortWrites:
     def write(
         self, user_id: str, key: bytes, work: Callable[[], Coroutine[Any, Any, object]]
     ) -> None:
-        """Starts `work`, unless the device is being written already: what that misses will be seen
-        again at the next use.
+        """Starts `work`, unless a write for the device is under way. In that case `work` is left
+        out: its changes will be written at the next use.
         """
         device = (user_id, key)
         if device in self._pending:

@@ -1,5 +1,5 @@
-"""How a use case decides and commits: again and again until nothing changed in between, and in one
-process for one user at a time.
+"""Repeats the decision and the commit of a use case until no record changes in between. In one
+process, only one use case at a time changes a user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from session_authority.runtime.backoff import Backoff
 from session_authority.runtime.metrics import Metrics
 
 MAX_ATTEMPTS = 8
-# Rivals spread best over the whole of a ceiling.
+# The pause is drawn from the whole range from 0, which separates rival attempts best.
 _BACKOFF = Backoff(timedelta(milliseconds=4), timedelta(milliseconds=256), least_share=0)
 
 
@@ -23,7 +23,7 @@ class Attempts:
     """The attempts of one use case to decide and commit.
 
     `while True: now = await attempts.next()` gives each attempt its time. Later attempts wait a
-    little, so that rivals get out of step.
+    little, so that rival attempts do not collide again.
     """
 
     def __init__(self, clock: Callable[[], datetime], metrics: Metrics) -> None:
@@ -32,7 +32,9 @@ class Attempts:
         self._made = 0
 
     async def next(self) -> datetime:
-        """Begins the next attempt. Raises Conflict if there were enough."""
+        """Begins the next attempt, and returns its time. Raises Conflict after MAX_ATTEMPTS
+        attempts.
+        """
         if self._made == MAX_ATTEMPTS:
             raise Conflict
         if self._made:
@@ -43,9 +45,10 @@ class Attempts:
 
 
 class UserLocks:
-    """Lets one mutation of a user at a time run in this process, so that few are decided again.
+    """Lets one change of a user at a time run in this process, so that few changes are decided
+    again.
 
-    Correctness does not rest on it: other processes take no part.
+    Correctness does not depend on these locks, as other processes do not see them.
     """
 
     def __init__(self) -> None:
@@ -53,6 +56,6 @@ class UserLocks:
 
     @asynccontextmanager
     async def of(self, user_id: str) -> AsyncIterator[None]:
-        """Holds the lock of a user."""
+        """Holds the lock of a user while the context lasts."""
         async with self._locks.setdefault(user_id, asyncio.Lock()):
             yield

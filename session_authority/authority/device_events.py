@@ -1,4 +1,4 @@
-"""Events about a device, with all that is remembered of it."""
+"""Makes events about a device, with the facts of its record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ def device_event(
     device: Stored[DeviceRecord] | None,
     session: SessionRecord | None,
 ) -> Event:
-    """An event about a device and the session on it. None stands for one that is not known."""
+    """An event about a device and the session on it.
+
+    Args:
+        kind: The type of the event.
+        now: When it happened.
+        user_id: The user of the device.
+        actor: The name of the caller.
+        device: The record of the device. None if it is not known.
+        session: The session on the device. None if it is not known.
+    """
     event = Event(
         kind, now, user_id, actor, session_id=None if session is None else session.session_id
     )

@@ -1,4 +1,4 @@
-"""A user's devices: listed, named, signed out."""
+"""Lists a user's devices, names them, and signs the user out on them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ class Devices:
     ) -> DevicePage:
         """A page of a user's devices, the newest activity first.
 
+        Args:
+            user_id: The user.
+            current_device_id: The device that is shown as the current one, if there is one.
+            include_signed_out: Lists devices without a session, too.
+            page_size: The most devices of the page.
+            page_token: The `next_page_token` of the page before. Empty for the first page.
+
         Raises InvalidRequest for a page token of another list.
         """
         scope = pages.list_scope(user_id, include_signed_out)
@@ -63,7 +70,9 @@ class Devices:
         return DevicePage(page, more, len(everything))
 
     async def update_device(self, user_id: str, device_id: UUID, display_name: str) -> ListedDevice:
-        """Gives a device a name, or takes it away. Raises DeviceNotFound, Conflict."""
+        """Gives a device a name. An empty name removes the name. Raises DeviceNotFound,
+        Conflict.
+        """
         key = device_key(device_id)
         async with self._resources.user_locks.of(user_id):
             attempts = self._resources.attempts()
@@ -81,7 +90,15 @@ class Devices:
     async def revoke_device(
         self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str
     ) -> bool:
-        """Signs a user out on a device. Returns True if the user was signed in there."""
+        """Signs a user out on a device. Returns True if the user was signed in there.
+
+        Args:
+            user_id: The user.
+            device_id: The device.
+            reason: The reason that the event has.
+            forget: Removes the record of the device, too.
+            actor: The name of the caller.
+        """
         key, now = device_key(device_id), self._resources.clock()
         session, device = await self._store.session_and_device(user_id, key)
         record = None if session is None else session.record
@@ -95,9 +112,15 @@ class Devices:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices, or on all but one.
+        """Signs a user out on all devices, or on all but one. Returns on how many of them the user
+        was signed in.
 
-        Returns on how many of them the user was signed in.
+        Args:
+            user_id: The user.
+            except_device_id: The device that stays signed in. None if there is none.
+            reason: The reason that the event has.
+            forget: Removes the records of the devices, too.
+            actor: The name of the caller.
         """
         now = self._resources.clock()
         event = Event(
@@ -118,8 +141,9 @@ class Devices:
 
 
 def _shown_bytes(device: Stored[DeviceRecord]) -> int:
-    """About as many bytes as an answer has for a device: those of its record, where the agent and
-    what people read of it are packed, and of these two.
+    """The approximate number of bytes that an answer needs for a device. It is the size of the
+    record, in which the user agent and the description are packed, plus the size of the user agent
+    and the description.
     """
     client = device.record.last_client
     name = "" if client.appearance is None else client.appearance.name

@@ -1,11 +1,12 @@
-"""Answers to validations that are kept, ready to be sent, for as long as nothing changes.
+"""Keeps encoded answers to validations, and gives them again as long as nothing changes.
 
-Redis is read for every validation: a kept answer is given only if the session's record, as the
-primary has it now, is byte for byte the one that was judged, and if time has not changed the
-verdict either (see `steady_verdicts`). Such a validation writes nothing, so it makes no difference
-which client or caller it comes from.
+Redis is read for every validation. A kept answer is given only if the session's record on the
+primary is, byte for byte, the record that was judged, and if time has not changed the verdict
+either (see `steady_verdicts`). Such a validation writes nothing, so it makes no difference which
+client or caller it comes from.
 
-A kept answer lives with its verified token: it goes when the token is forgotten, or its key is.
+A kept answer belongs to a verified token, and is forgotten with the token. All tokens are forgotten
+when the signing keys change.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from session_authority.domain.results import Validation
 from session_authority.domain.steady_verdicts import Steadiness
 from session_authority.store import Question
 
-# Of a kept answer, without its encoding and the user ID in its question (measured: 680).
+# The memory of a kept answer, apart from the encoded answer and the question (measured: 680).
 _KEPT_BYTES = 768
-# Other spellings of a device ID, like those with blanks around it, are read anew each time.
+# The length of a device ID in the usual spelling. For other spellings, such as with blanks around
+# the ID, no answer is kept.
 _USUAL_CHARACTERS = 36
 
 
@@ -47,7 +49,7 @@ class KeptAnswers:
         self._metrics = resources.metrics
 
     def keep(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
-        """Keeps the answer to a validation, if it is one that may be given again."""
+        """Keeps the encoded answer to a validation, if the answer may be given again."""
         steadiness, session = validation.steadiness, validation.session
         if steadiness is None or session is None or len(asked.device_id) != _USUAL_CHARACTERS:
             return
@@ -68,7 +70,9 @@ class KeptAnswers:
         return kept.answer
 
     async def answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
-        """The kept answer to each of many validations, None, or the error that its read met."""
+        """The kept answer to each of many validations, None if the token must be judged, or the
+        error of the read.
+        """
         now = self._clock()
         found: list[_KeptAnswer | None] = [self._find(one, now) for one in asked]
         answers: list[bytes | Exception | None] = [None] * len(found)

@@ -1,9 +1,9 @@
-"""Carries out again what a failover may have lost: the ends of sessions that were acknowledged a
-moment before.
+"""Repeats changes that a failover may have lost: the ends of sessions that were acknowledged
+shortly before.
 
-A replica that is promoted may lack the last changes. Then a session that a user was told is over
-would be good again. Each process remembers for a while which sessions it ended, and ends exactly
-these once more where it meets them.
+A replica that is promoted may lack the last changes. Then a session that had ended, as its user was
+told, would be good again. Each process remembers for a while which sessions it ended. If one of
+exactly these sessions is in the store again, the process ends it once more.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from session_authority.store import SessionStore
 from session_authority.store.records import Commit, Committed, RemovedSessions
 from session_authority.store.removed_sessions import readable
 
-# Replicas that are further behind are no replicas.
+# How long ends are remembered. A replica that is further behind is of no use as a replica.
 MEMORY = timedelta(seconds=60)
-# Of more, in a minute, the oldest are forgotten. Each takes about 1.5 KiB, and 100 bytes for each
-# of its sessions: 32 MiB in all at the most.
+# If there are more ends or sessions in a minute, the oldest are forgotten. Each end occupies about
+# 1.5 KiB, and 100 bytes for each of its sessions: at most 32 MiB in all.
 _MOST_ENDS, _MOST_SESSIONS = 16_384, 65_536
 _AT_ONCE = 32
 
@@ -34,7 +34,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """Sessions of a user that were ended, until when that is remembered, and the event of it."""
+    """Sessions of a user that were ended, the event of their end, and until when they are
+    remembered.
+    """
 
     user_id: str
     sessions: RemovedSessions
@@ -58,7 +60,9 @@ class Reassertions:
         self._sessions = 0
 
     def note(self, user_id: str, sessions: RemovedSessions, event: Event) -> None:
-        """Remembers that these sessions were ended. `event` tells of it, and would again."""
+        """Remembers that these sessions were ended. `event` is the event of their end, which is
+        written again if they must be ended again.
+        """
         now = self._clock()
         if sessions:
             self._ended.append(_Ended(user_id, sessions, event, now + MEMORY))
@@ -70,8 +74,8 @@ class Reassertions:
         return len(self._ended) > _MOST_ENDS or self._sessions > _MOST_SESSIONS
 
     async def reassert(self) -> int:
-        """Ends again what is remembered, and returns how many sessions had come back. Raises
-        StoreUnavailable, Conflict: then call it again.
+        """Ends the remembered sessions that have come back, and returns how many these were. Raises
+        StoreUnavailable, Conflict. After such an error it must be called again.
         """
         now, again = self._clock(), 0
         remembered = [ended for ended in self._ended if ended.until > now]

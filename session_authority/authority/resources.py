@@ -46,8 +46,8 @@ class Resources:
         return Attempts(self.clock, self.metrics)
 
     def placed(self, client: Client) -> Client:
-        """The client with the place of its address, unless its caller named one. For what is
-        written of a client: a lookup is no part of a plain validation.
+        """The client with the place of its address, unless the caller named a place. This is only
+        for a client that is written: a plain validation makes no lookup.
         """
         address = placed_address(client.ip_address)
         if client.place != NO_PLACE or address is None:
@@ -63,7 +63,7 @@ class Resources:
         return assign_device_id(self.random_bytes(RANDOM_BYTES))
 
     def new_copy(self) -> int:
-        """The mark of one more copy of a token: 16 random bits, never 0, which stands for any."""
+        """A new copy for a token: 16 random bits. It is never 0, as 0 stands for any copy."""
         while True:
             copy = int.from_bytes(self.random_bytes(2))
             if copy:
@@ -77,8 +77,8 @@ class Resources:
             raise _too_large(token, error) from None
 
     def sign_first(self, token: Token) -> str:
-        """The first token of a session as text. Raises InvalidRequest if its fields make it, or a
-        later one, too large: no renewal may fail on that.
+        """The first token of a session as text. Raises InvalidRequest if its fields make this token
+        or a later one too large: no renewal may fail because of the size.
         """
         try:
             self.tokens.check_room(token)
@@ -87,8 +87,8 @@ class Resources:
         return self.sign(token)
 
     def check_claims(self, token: Token) -> None:
-        """Raises InvalidRequest if the token's claims, which are new ones, make it or a later one
-        too large.
+        """Raises InvalidRequest if the new claims of a token make this token or a later one too
+        large.
         """
         try:
             self.tokens.check_room(token)
@@ -113,12 +113,14 @@ class Resources:
             self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
     def count_live(self, removed: RemovedSessions, now: datetime) -> int:
-        """How many of these sessions had reached neither of their ends."""
+        """How many of these sessions were live: they had reached neither their absolute end nor
+        their idle end.
+        """
         return count_live(removed, self.limits, now)
 
 
 def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:
-    """Names all fields that take room."""
+    """The error that names all fields that need room in the token."""
     told = _room_rule(error)
     given = {"user_id": True, "claims": token.claims, "auth_methods": token.auth_methods}
     return InvalidRequest([FieldViolation(field, told) for field, there in given.items() if there])

@@ -1,4 +1,4 @@
-"""Changing the claims of sessions that are under way."""
+"""Changes the claims of live sessions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,18 @@ class SessionUpdates:
         self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
     ) -> int:
         """Changes the claims of the session on a device, or of all sessions of a user. Returns how
-        many sessions have them now.
+        many sessions have the claims now.
 
-        Nothing is written for sessions that have these claims already: a call that is repeated
-        leaves no second event. A session that ends meanwhile stays ended. Raises SessionNotFound,
-        InvalidRequest, Conflict.
+        Nothing is written for sessions that have these claims already, so a repeated call leaves no
+        second event. A session that ends meanwhile stays ended.
+
+        Args:
+            user_id: The user.
+            device_id: The device of the session. None for all sessions of the user.
+            claims: The claims that the sessions get.
+            actor: The name of the caller.
+
+        Raises SessionNotFound, InvalidRequest, Conflict.
         """
         key = None if device_id is None else device_key(device_id)
         async with self._resources.user_locks.of(user_id):
@@ -93,7 +100,9 @@ class SessionUpdates:
     def _event(
         self, user_id: str, device_id: UUID | None, actor: str, state: UserState, now: datetime
     ) -> Event:
-        """The event. It has no claims: events are kept for longer than sessions, and go further."""
+        """The event of the change. It has no claims, as events are kept for longer than sessions,
+        and are sent to more receivers.
+        """
         kind = EventType.SESSION_UPDATED
         if device_id is None:
             return Event(kind, now, user_id, actor)

@@ -1,5 +1,5 @@
-"""Using a session: what a presented token is worth, what a renewal hands out, and what follows from
-a refusal.
+"""Validates and renews sessions: judges a presented token, hands out renewed tokens, and acts on a
+refusal.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from session_authority.domain.steady_verdicts import Steadiness, steadiness
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
-# Sessions whose quiet event this process has written lately.
+# How many sessions are remembered whose quiet event this process has written lately.
 _MAX_QUIET_SESSIONS = 16384
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One attempt at a presented token: what it says, what was read of its session, and when.
+    """One attempt to judge a presented token: the token, the stored session, and the time.
 
-    `claims` are read for renewals alone, and only where the store has some for the session.
+    `claims` are read only for renewals, and only if the store has claims for the session.
     """
 
     presented: Presented
@@ -56,7 +56,7 @@ class _Judged:
         return self.token.claims if self.claims is None else self.claims.record.claims
 
     def commit_of(self, record: SessionRecord | None) -> Commit:
-        """Puts another record in place of the one that was read, or removes it."""
+        """The commit that replaces the record that was read. With None it removes the record."""
         key = self.token.device_key
         return Commit(
             self.token.user_id,
@@ -90,8 +90,8 @@ class Sessions:
         return validation
 
     async def renew_session(self, presented: Presented) -> RenewedSession:
-        """Swaps the current token for the next one, or hands out another copy where the last reply
-        may have been lost. Raises Conflict.
+        """Swaps the current token for the next one, or hands out another copy if the last reply may
+        have been lost. Raises Conflict.
         """
         renewed = await self._renew(presented)
         self._metrics.renewed(renewed.status)
@@ -143,8 +143,8 @@ class Sessions:
                 )
 
     def _steadiness(self, judged: _Judged, used: SessionRecord) -> Steadiness | None:
-        """For how long the answer to an active token may be given again: not at all if the token
-        proved something, which must be written.
+        """For how long the answer to an active token may be given again. None if it may not: the
+        token may have proved a fact that must be written.
         """
         stored = judged.stored
         if stored is None or used is not stored.record:
@@ -152,8 +152,8 @@ class Sessions:
         return steadiness(used, stored.raw, judged.token, self._limits, judged.now)
 
     def _denied(self, status: SessionStatus, device_id: UUID | None) -> Validation:
-        """The answer to a request that no record was read for. Assigns a device ID if it has
-        none.
+        """The answer to a request for which no record was read. If the request has no device ID,
+        one is assigned.
         """
         assigned = device_id is None
         return Validation(status, device_id or self._resources.assigned_id(), assigned)
@@ -205,14 +205,16 @@ class Sessions:
     def _kept(
         self, judged: _Judged, device_id: UUID, record: SessionRecord, reissue: bool
     ) -> RenewedSession:
-        """The answer to a renewal that keeps the token, but for its claims if it is reissued."""
+        """The answer to a renewal that keeps the token. With `reissue` the token is signed again,
+        with the claims that it must have now.
+        """
         token = replace(judged.token, claims=judged.claims_now) if reissue else judged.token
         session = self._active(token, device_id, record)
         text = self._resources.sign(token) if reissue else None
         return RenewedSession(SessionStatus.ACTIVE, session, text)
 
     def _active(self, token: Token, device_id: UUID, record: SessionRecord) -> ActiveSession:
-        """The good session that the token names."""
+        """The active session that the token names."""
         return ActiveSession(
             token, device_id, record.expires_at(self._limits), record.absolute_end(self._limits)
         )
@@ -227,8 +229,9 @@ class Sessions:
         return SessionStatus.TOKEN_INVALID if token is None else token
 
     def _successor_of(self, judged: _Judged, record: SessionRecord) -> Token:
-        """A copy of the record's generation for the client that presented a token. Its age counts
-        from now, not from its generation's date: by its age it proves that its client keeps it.
+        """A new copy of the record's generation, for the client that presented a token. The age of
+        the copy counts from now, and not from the date of its generation: the age proves that the
+        client has kept the copy.
         """
         return replace(
             judged.token,
@@ -240,7 +243,7 @@ class Sessions:
         )
 
     async def _act_on(self, judged: _Judged, verdict: Verdict) -> int | None:
-        """Does what a refusal asks for. Returns how many devices that signed out, or None if the
+        """Does what a refusal demands. Returns how many devices this signed out, or None if the
         token must be judged again.
         """
         if judged.stored is None:
@@ -282,7 +285,7 @@ class Sessions:
             if_sessions={token.device_key: judged.stored},
             events=(event,),
         )
-        if device is not None:  # it is listed there, after the sign-out too
+        if device is not None:  # the device shows the alarm, also after the sign-out
             alarmed = replace(device.record, last_alarm=Alarm(judged.now, verdict.cause))
             commit = replace(
                 commit,
@@ -313,8 +316,8 @@ class Sessions:
     async def _leave_quiet_event(
         self, judged: _Judged, kind: EventType, cause: ReplayCause | None
     ) -> None:
-        """Leaves at most one event of its kind an hour: a token that is no good any more, presented
-        again and again, must not flood anyone.
+        """Writes at most one event of this kind an hour for a session. A token that is no longer
+        good may be presented again and again, and must not flood the readers of events.
         """
         token = judged.token
         if (kind, token.session_id) in self._quiet:
@@ -332,10 +335,12 @@ class Sessions:
         self._quiet[kind, token.session_id] = True
 
     async def _record_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
-        """Writes what a good token proved. Returns False if the token must be judged again.
+        """Writes the facts that a good token proved. Returns False if the token must be judged
+        again.
 
-        Marks go to the background and may be lost. A record that is moved forward, to where the
-        token proves that it was before the store lost writes, is committed first.
+        Marks are written in the background, and may be lost. If the store lost writes, the token
+        can prove a later state of the record. Then the record is moved forward to that state, and
+        this is committed before the answer.
         """
         if verdict.forwarded is not None:
             if not isinstance(await self._store.commit(judged.commit_of(used)), Committed):
@@ -362,9 +367,10 @@ class Sessions:
         *,
         durable: bool,
     ) -> bool:
-        """Commits a session's new record and, at most once per touch interval, its device's.
+        """Commits a session's new record and, at most once per touch interval, the record of its
+        device.
 
-        Returns True if nothing had changed in between.
+        Returns True if no record had changed in between.
         """
         if used == judged.record:
             if durable:
@@ -384,8 +390,8 @@ class Sessions:
 
 
 def _presented_as(device_id: UUID, token: Token) -> tuple[bytes, bool]:
-    """The device key that the token came with, and whether a validation assigned that device ID to
-    a request that had none.
+    """The key of the presented device ID. The second value is True if this is not the token's own
+    device ID, but one that a validation once assigned to a request without a device ID.
     """
     key = device_key(device_id)
     return key, key != token.device_key and is_assigned(device_id)

@@ -1,4 +1,4 @@
-"""Signing a user in on a device: once for each `request_id`, however often it is tried."""
+"""Signs a user in on a device: once for each `request_id`, however often a request is repeated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from session_authority.store.records import (
     UserState,
 )
 
-# Why a session is ended whose place another one took, if a failover lost that.
+# The reason in the event of a replaced session, if a failover lost its end and it is ended again.
 _REPLACED = "replaced"
 # The metrics' name for a sign-in that an earlier request with the same ID has done.
 _REPEATED = "repeated"
@@ -65,7 +65,7 @@ class SignIns:
         return issued
 
     async def _issue(self, request: SignInRequest, actor: str) -> tuple[IssuedDevice, str]:
-        """The answer, and what the metrics call the outcome."""
+        """The answer to a sign-in, and the name of the outcome in the metrics."""
         request = replace(request, client=self._resources.placed(request.client))
         device_id = request.device_id or self._resources.new_uuid()
         session_id = self._resources.random_bytes(SESSION_ID_BYTES)
@@ -84,8 +84,8 @@ class SignIns:
                     return issued, "new_device" if issued.new_device else "known_device"
 
     async def _state_for(self, request: SignInRequest, key: bytes, now: datetime) -> UserState:
-        """As much of the user's state as the sign-in needs: of a user with many devices nearly
-        always little.
+        """As much of the user's state as the sign-in needs. For a user with many devices this is
+        nearly always a small part.
         """
         state = await self._store.user_at(request.user_id, key, request.request_id)
         if state.issued is not None or needs_all_records(
@@ -124,8 +124,8 @@ class SignIns:
             now=now,
             unreadable={*state.unreadable_sessions, *state.unreadable_devices},
         )
-        # Signed before anything is written: a token that can't be made must leave no session
-        # behind.
+        # The token is signed before anything is written: a token that can't be made must leave no
+        # session behind.
         token = self._token(request, key, decision.session, now)
         access_token = self._resources.sign_first(token)
         kept = self._claims_to_keep(token)
@@ -187,7 +187,7 @@ class SignIns:
         )
 
     def _note_ended(self, decision: SignIn, state: UserState, commit: Commit, key: bytes) -> None:
-        """The session that this one took the place of, and those that had to go."""
+        """Notes the session that the new session replaced, and the sessions that were evicted."""
         note, user_id = self._resources.reassertions.note, commit.user_id
         signed_in, *evictions = commit.events
         for evicted, event in zip(decision.evicted, evictions, strict=True):
@@ -217,8 +217,11 @@ class SignIns:
     async def _try_issue_again(
         self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime
     ) -> IssuedDevice | None:
-        """The answer to a request that was carried out before: another copy of the same token, if
-        it was not yet used.
+        """The answer to a request that was carried out before: another copy of the same token. None
+        if a record has changed meanwhile.
+
+        Raises RequestIdReused if the request differs from the earlier one. Raises RequestIdSpent if
+        the session was used since, has ended, or if its record or the device's is missing.
         """
         if issued.request_digest != request.digest():
             raise RequestIdReused
@@ -268,7 +271,7 @@ class SignIns:
     def _token(
         self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
     ) -> Token:
-        """A copy of the record's token, made now."""
+        """A new copy of the token of the record's generation, issued now."""
         return Token(
             user_id=request.user_id,
             device_key=key,
@@ -283,8 +286,9 @@ class SignIns:
         )
 
     def _claims_to_keep(self, first: Token) -> SessionClaims | None:
-        """The claims to store with a session, given its first token. They say later whether other
-        claims would fit into a token. Nearly always nothing is stored, as any claims would fit.
+        """The claims to store with a session, given its first token. With them, a later call can
+        find out if other claims fit into a token. Nearly always nothing is stored, as any claims
+        would fit.
         """
         if self._resources.has_room_for_any_claims(first):
             return None

@@ -1,4 +1,4 @@
-"""The signing keys as others see them: the public ones, and word of those that are void."""
+"""The public part of the signing keys, and the events about keys whose tokens are void."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class SigningKeys:
         return self._tokens.public_jwks()
 
     async def tell_of_revoked_keys(self) -> None:
-        """Leaves one event for each revoked key, however many processes find it: what it signed may
-        be cached.
+        """Writes one event for each revoked key, however many processes find the key. Caches may
+        still hold tokens that the key signed.
 
-        A key that is removed early counts as revoked: perhaps nobody saw its revocation, and its
-        tokens are as void.
+        A key that is removed early counts as revoked: perhaps no process saw its revocation, and
+        its tokens are void, too.
         """
         now = self._clock()
         revoked, vanished = self._tokens.void_keys(now)
-        self.told_vanished &= vanished  # one that came back may vanish again
+        self.told_vanished &= vanished  # a key that came back may vanish again
         for kid in revoked - self.told_revoked:
             await self._tell_of(kid, self._store.once_for_key(kid), now)
             self.told_revoked.add(kid)

@@ -1,7 +1,8 @@
-"""Owns what is told of sessions: the feed that watchers follow, its cursors, and how an event looks
+"""Owns the delivery of events: the feed that watchers follow, its cursors, and the form of events
 in the contract.
 
-It refuses to know who is told, and over what: the gRPC face and the relay stand on it.
+It refuses to know who gets the events, and by which protocol: the gRPC interface and the relay
+build on this room.
 """
 
 from session_authority.events.feed import Feed

@@ -1,7 +1,7 @@
-"""Cursors of the event log: how far in it a watcher has come, as opaque text.
+"""Cursors of the event log: the position that a watcher has reached, as opaque text.
 
-A cursor is a message of the internal protos behind a version, with a checksum so that a cursor that
-was cut or made up is refused. It is no secret and guards nothing.
+A cursor is a version, a message of the internal protos, and a checksum. With the checksum, a cursor
+that was cut or made up is refused. A cursor is no secret and protects nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def parse_cursor(text: str, streams: int) -> LogPosition | None:
         position = _position(EventCursor.FromString(body[1:]), streams)
     except (ValueError, DecodeError):
         return None
-    # Protobuf reads one message in many spellings: only the one that was handed out counts.
+    # Protobuf accepts many encodings of one message. Only the encoding that was handed out counts.
     return position if position is not None and cursor_of(position) == text else None
 
 

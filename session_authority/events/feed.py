@@ -1,8 +1,9 @@
 """Sends events to any number of watchers.
 
 One reader of the log puts events into one short memory. All watchers read from this memory, each at
-its own pace. A watcher that falls further behind is ended, so no watcher costs more memory than
-another. Every event is serialised once, and a message for several watchers is built once.
+its own pace. A watch that falls behind the oldest events in this memory is ended, so no watcher
+costs more memory than another. Every event is serialised once, and a message for several watchers
+is built once.
 
 A watch depends on the partitions of its users, and on the partition of events that concern all
 users. Faults of other partitions neither end nor refuse the watch.
@@ -44,8 +45,11 @@ _log = structlog.get_logger(__name__)
 
 
 class _Watcher:
-    """Where somebody is in the memory, and how to send them away. `next` is the batch to be read
-    next, 0 for one that has not joined yet; `joins` is where such a one will, if it knows.
+    """The position of a watcher in the memory, and the means to end its watch.
+
+    `next` is the number of the batch that the watcher reads next. It is 0 for a watcher that has
+    not joined yet. `joins` is the batch with which such a watcher will begin, or 0 if it does not
+    know yet.
     """
 
     def __init__(self, only: EventFilter) -> None:
@@ -58,11 +62,11 @@ class _Watcher:
 
     @property
     def needs(self) -> float:
-        """The first batch that it needs."""
+        """The number of the first batch that the watcher needs."""
         return self.next or self.joins or math.inf
 
     def expire(self) -> None:
-        """Interrupts it, even while it waits for a slow connection."""
+        """Interrupts the watch, even while it waits for a slow connection."""
         self.expired = True
         self.timeout.reschedule(asyncio.get_running_loop().time())
 
@@ -95,7 +99,7 @@ class Feed:
         self._reader = self._new_reader()
 
     def _new_reader(self) -> Reader:
-        """One that knows nothing of what was, and starts behind all that is there."""
+        """A new reader, which starts after all events that are in the log."""
         return Reader(
             self._log,
             self._messages,
@@ -108,13 +112,18 @@ class Feed:
         )
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """Names who serves each partition; see `EventLog.primaries`."""
+        """A name for the primary of each partition; see `EventLog.primaries`."""
         return await self._log.primaries()
 
     async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
-        """Sends what happens after a cursor or a moment, or from now on, until cancelled.
+        """Sends the events after a cursor or a moment, or from now on, until cancelled.
 
-        Raises InvalidRequest for what is no cursor, CursorExpired if something may be missed,
+        Args:
+            since: A cursor or a moment. None begins with events from now on.
+            only: The events that the watcher wants.
+            send: Sends an encoded message to the watcher.
+
+        Raises InvalidRequest for a text that is no cursor, CursorExpired if events may be missing,
         StoreUnavailable if the log can't be read at the start.
         """
         position = _position_of(since) if isinstance(since, str) else since
@@ -131,7 +140,7 @@ class Feed:
         self, watcher: _Watcher, since: LogPosition | datetime | None, send: Send
     ) -> NoReturn:
         reader, wanted = self._reader, watcher.wanted
-        # All events from before this call are behind this moment, if all partitions could be read.
+        # If all partitions could be read, the reader has read all events from before this call.
         look = await reader.fresh_look()
         watcher.begun = True
         if since is not None:
@@ -144,7 +153,7 @@ class Feed:
         while True:
             while watcher.next == reader.recent.end:
                 await self._await_news()
-            # In this very iteration of the loop: what it would read is forgotten.
+            # Checked without a wait before the next read, as the batch to read may be forgotten.
             if watcher.expired:
                 raise CursorExpired
             start = watcher.next
@@ -160,11 +169,13 @@ class Feed:
             self._metrics.watch_lag.add(max(lag, 0.0))  # the two clocks may differ
 
     async def _catch_up(self, watcher: _Watcher, since: LogPosition | datetime, send: Send) -> int:
-        """Sends what the reader has read already; where in the memory it goes on."""
+        """Sends the events that the reader has read already. Returns the batch in the memory with
+        which the watcher goes on.
+        """
         reader, wanted = self._reader, watcher.wanted
         start = reader.meet(await self._history.start_of(since))
         if isinstance(since, LogPosition):
-            # Before anything is sent: a cursor that leads nowhere must be known from the start.
+            # Before anything is sent, as a watch with a cursor that has expired must fail at once.
             await self._history.check(start, reader.position(), wanted.partitions)
         entries = list(start.entries)
         await self._send(send, [], start)
@@ -201,12 +212,13 @@ class Feed:
 
     @asynccontextmanager
     async def _attended_by(self, watcher: _Watcher) -> AsyncIterator[None]:
-        """Keeps the reader running."""
+        """Keeps the reader running while the context lasts."""
         self._watchers.add(watcher)
         self._metrics.watchers.set(len(self._watchers))
         if self._reading is None:
             self._reader = self._new_reader()
-            # It reads for all, so what it logs is not of the caller who happens to watch first.
+            # The reader works for all watchers. So its log lines must not have the name of the
+            # caller that happens to watch first.
             self._reading = asyncio.get_running_loop().create_task(
                 self._reader.run(), context=Context()
             )
@@ -226,7 +238,7 @@ class Feed:
         await asyncio.shield(self._news)
 
     def _told(self) -> None:
-        """Tells everybody that there is another batch, and forgets those that nobody needs."""
+        """Wakes all watchers for a new batch, and forgets the batches that no watcher needs."""
         recent = self._reader.recent
         for watcher in self._watchers:
             if 0 < watcher.next < recent.first:
@@ -236,7 +248,7 @@ class Feed:
         settle(self._news, True)
 
     def _lost(self, partitions: frozenset[int], reason: str) -> None:
-        """Sends everybody away who depends on these partitions."""
+        """Ends all watches that depend on these partitions."""
         gone = [
             watcher
             for watcher in self._watchers
@@ -253,7 +265,7 @@ class Feed:
 
 
 def _partitions_of(only: EventFilter) -> frozenset[int]:
-    """Where the events can be that pass."""
+    """The partitions that can have events that pass the filter."""
     if not only.user_ids:
         return EVERY_PARTITION
     return frozenset(partition(user_id) for user_id in (*only.user_ids, NOBODY))

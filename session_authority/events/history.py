@@ -1,4 +1,4 @@
-"""Reads on in the log of events from where somebody was."""
+"""Reads the log of events from the position of a watcher or of the reader."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class History:
         self._clock = clock
 
     async def read(self, after: Mapping[int, EntryId], limit: int = 0) -> Pages:
-        """A page after an entry of each of some partitions, or why there is none."""
+        """For some partitions, the page after an entry, or the reason why there is none."""
         if not after:
             return {}
         limit = limit or max(MAX_READ_EVENTS // len(after), 4)
         return await self._log.read(after, limit=limit, now=self._clock())
 
     async def read_on(self, after: Mapping[int, EntryId], limit: int = 0) -> dict[int, Page]:
-        """The pages after entries of some partitions. Raises CursorExpired if something is missing
-        there, StoreUnavailable if one can't be read.
+        """For some partitions, the page after an entry. Raises CursorExpired if events after one of
+        the entries are missing, StoreUnavailable if a partition can't be read.
         """
         pages: dict[int, Page] = {}
         for number, page in (await self.read(after, limit)).items():
@@ -45,12 +45,13 @@ class History:
         return pages
 
     async def start_of(self, since: LogPosition | datetime) -> LogPosition:
-        """Where a watch begins that goes on from a cursor or a moment. Raises CursorExpired."""
+        """The position at which a watch from a cursor or a moment begins. Raises CursorExpired."""
         now, memory = self._clock(), self._log.memory
         if isinstance(since, datetime):
-            # All that happened since then comes after it, so it is no younger than that, nor of the
-            # future. One from before the memory of the log gets some time to be resumed in, though
-            # what it has not been told of may be trimmed meanwhile.
+            # All events since the moment come after the position. So the time of the position is no
+            # later than the moment, and not in the future. If the moment is older than the log, the
+            # time is later, so that its cursors can be resumed for a while. But events that the
+            # watcher has not got may be trimmed meanwhile.
             as_of = min(max(since, now - memory + 2 * trim_margin(memory)), now)
             return await self._log.at(since, as_of)
         # A cursor must be younger than the oldest event that is kept. If the time to keep events
@@ -61,9 +62,15 @@ class History:
         return replace(since, memory=memory)
 
     async def check(self, start: LogPosition, tip: LogPosition, partitions: Iterable[int]) -> None:
-        """Makes sure that what followed a position in these partitions is still there, where the
-        reader of the log, who is at `tip`, does not know. Raises CursorExpired, and
-        StoreUnavailable if a partition can't be read.
+        """Makes sure that the log still has the events that followed a position in these
+        partitions. A partition in which the reader of the log is at the same entry is not checked.
+
+        Args:
+            start: The position.
+            tip: The position of the reader of the log.
+            partitions: The partitions.
+
+        Raises CursorExpired, and StoreUnavailable if a partition can't be read.
         """
         entries = start.entries
         behind = {n: entries[n] for n in partitions if entries[n] != tip.entries[n]}

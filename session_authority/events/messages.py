@@ -1,4 +1,4 @@
-"""How an event looks in the contract: the one mapping that the feed and the relay share."""
+"""Maps events onto the messages of the contract. The feed and the relay share this mapping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The enums of the contract and of the domain have the same names, by which they are tied here once.
+# The enums of the contract and of the domain have the same names. These dicts pair them by name.
 FORM_FACTORS = {
     factor: cast(
         "pb.FormFactor",
@@ -51,12 +51,12 @@ _REPLAY_ACTION = {
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """The moment on the wire."""
+    """A moment as a message of the contract."""
     return Timestamp(seconds=to_seconds(moment), nanos=moment.microsecond * 1000)
 
 
 def client_info_message(client: Client) -> pb.ClientInfo:
-    """The client as its caller described it."""
+    """The message for a client, with the facts that the caller gave."""
     return pb.ClientInfo(
         ip_address=client.ip_address,
         user_agent=client.user_agent,
@@ -85,13 +85,13 @@ def _hints_message(hints: ClientHints) -> pb.ClientHints:
 
 
 def alarm_message(alarm: Alarm) -> pb.DeviceAlarm:
-    """A theft alarm about a device."""
+    """The message for an alarm about a device."""
     cause = None if alarm.cause is None else _REPLAY_CAUSE[alarm.cause]
     return pb.DeviceAlarm(create_time=timestamp(alarm.happened_at), replay_cause=cause)
 
 
 def event_message(recorded: RecordedEvent) -> pb.Event:
-    """An event."""
+    """The message for an event."""
     event = recorded.event
     message = pb.Event(
         event_id=recorded.event_id,
@@ -118,8 +118,8 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
 
 
 def event_type_name(number: pb.EventType) -> str:
-    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version
-    does not know.
+    """The name of an event's type in the contract, without its prefix. It is UNSPECIFIED if this
+    version of the service does not know the type.
     """
     return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
 
@@ -138,21 +138,21 @@ def _event_client(client: Client) -> pb.EventClient:
 
 
 class WatchMessages:
-    """Writes the parts of a watch's messages. Encoded parts that follow each other are one message
-    with the contents of all.
+    """Writes the parts of a watch's messages. Several encoded parts in a row are one message with
+    the contents of all parts.
     """
 
     def event(self, recorded: RecordedEvent) -> bytes:
-        """A message with one event."""
+        """An encoded message with one event."""
         return pb.WatchEventsResponse(events=[event_message(recorded)]).SerializeToString()
 
     def cursor(self, cursor: str) -> bytes:
-        """A message with a cursor."""
+        """An encoded message with a cursor."""
         return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
 
     def read_time(self, moment: datetime, uptime: timedelta) -> bytes:
-        """A message that says that everything until then was told. `uptime` is the same moment by
-        a clock that nobody sets.
+        """A proof: an encoded message which says that all events up to a moment were sent. `uptime`
+        is the same moment by a monotonic clock, which is never set.
         """
         message = pb.WatchEventsResponse(read_time=timestamp(moment))
         message.read_uptime.FromTimedelta(uptime)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The partitions whose primary was started again where it was, and those that another server
-    serves now. Where only one server serves all, nobody can tell these two apart.
+    """The partitions whose primary was restarted on the same server, and the partitions that
+    another server serves now. If only one server serves all partitions, these two can't be
+    distinguished.
     """
 
     restarted: frozenset[int] = frozenset()
@@ -19,7 +20,7 @@ class Changes:
 
 
 class Primaries:
-    """The names of the primaries, as `EventLog.primaries` gives them."""
+    """The names of the primaries, as `EventLog.primaries` returns them."""
 
     def __init__(self, names: Iterable[str | None] = ()) -> None:
         self._names = list(names)
@@ -31,8 +32,8 @@ class Primaries:
         return self.changes(names) != Changes()
 
     def changes(self, names: Iterable[str | None]) -> Changes:
-        """Notes the names, and returns what changed. A partition that can't be asked for counts as
-        unchanged.
+        """Notes the names, and returns the changes. A partition whose primary can't be asked counts
+        as unchanged.
         """
         known, found = self._names, list(names)
         if not known:

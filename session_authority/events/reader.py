@@ -1,13 +1,13 @@
-"""Reads the log of events for all who watch in this process: one reader, however many watch.
+"""Reads the log of events for all watchers in this process: one reader, however many watchers.
 
-The reader is woken when a partition has news, and looks at all of them once a second in case a
-wake-up was lost. Of a cluster each primary stands alone: while one is away the others' events are
-told, and its own follow from where it was read, without a gap. Only nothing proves meanwhile that
-all of its events were told.
+The reader is woken when a partition has new events. It also reads all partitions once a second, in
+case a wake-up was lost. In a cluster each primary is independent: while one primary is away, the
+events of the others are sent. Later its own events follow, from where it was last read, without a
+gap. Meanwhile there is no proof that all of its events were sent.
 
-A primary that was started again where it was goes on with the same log. It may have forgotten what
-it wrote last, which nobody was told. But what a cache keeps may rest on it, so nothing is proven
-for as long as a cache may believe the last proof.
+A primary that was restarted on the same server continues the same log. It may have lost its last
+events, which no watcher has got. But a cache may hold answers that depend on these events. So
+nothing is proven for as long as a cache may believe the last proof.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from session_authority.store.log_position import EntryId, LogPosition, is_moment
 EVERY_PARTITION = frozenset(range(PARTITIONS))
 # Caches believe a proof for 15 seconds, and clocks may run a little apart.
 SILENCE = timedelta(seconds=20)
-# How far a reader that has not read a partition yet goes back for somebody who was told less.
+# How far a reader that has not read a partition yet goes back for a watcher with an earlier
+# position.
 _MAX_STEP_BACK = timedelta(minutes=5)
 
 _log = structlog.get_logger(__name__)
@@ -57,8 +58,8 @@ Told = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look at all partitions: when it began, by both clocks, and of which partitions nothing
-    proves that all was read by then.
+    """A look at all partitions: when it began, by both clocks. `unproven` has the partitions for
+    which there is no proof that all events up to then were read.
     """
 
     moment: datetime
@@ -67,10 +68,11 @@ class Look:
 
 
 class Reader:
-    """Reads on while somebody watches. For as long as it runs it has one position in the log.
+    """Reads the log while there is a watcher. For as long as it runs, it has one position in the
+    log.
 
-    `lost` is called with the partitions of which something may have been missed, and a reason for
-    the log; `told` when there is another batch in `recent`.
+    `lost` is called with the partitions of which events may have been missed, and with a reason for
+    the log of the service. `told` is called when there is another batch in `recent`.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Reader:
         self._entries: list[EntryId] = []
         self._as_of = clock()
         self._unplaced = EVERY_PARTITION
-        # Where it does not know more than a moment.
+        # The partitions in which the position is only a moment, and no entry.
         self._unread: set[int] = set()
         self._primaries = Primaries()
         self._silent_until: dict[int, timedelta] = {}
@@ -125,7 +127,7 @@ class Reader:
                 except StoreUnavailable as error:
                     outcome = error
                 except Exception as error:  # noqa: BLE001
-                    # It must go on; the watchers that wait for this round learn of it.
+                    # The reader must go on. The watchers that wait for this round get the error.
                     _log.error("feed_failed", **logs.fault(error))
                     self.start_over("what was read could not be told")
                     outcome = StoreUnavailable()
@@ -134,8 +136,8 @@ class Reader:
                 settle(wanted, outcome)
 
     async def fresh_look(self) -> Look:
-        """Waits until every partition was looked at by a round that began after this was called.
-        Raises StoreUnavailable if none could be read.
+        """Waits until a round that began after this call has looked at every partition. Raises
+        StoreUnavailable if no partition could be read.
         """
         if self._wanted is None:
             self._wanted = asyncio.get_running_loop().create_future()
@@ -143,14 +145,17 @@ class Reader:
         return await asyncio.shield(self._wanted)
 
     def position(self) -> LogPosition:
-        """How far it has read."""
+        """The position up to which the reader has read."""
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def meet(self, start: LogPosition) -> LogPosition:
-        """Agrees with a watcher that goes on from there where to read the partitions of which one
-        of the two knows no more than a moment: from the earlier of the two positions, so that no
-        watcher misses an event. An entry that the reader has read before that moment is a place
-        that is known, even while the partition is away.
+        """Agrees with a watcher on where it starts. `start` is the watcher's position, and the
+        result is the position to use.
+
+        This is for partitions in which the reader's or the watcher's position is only a moment.
+        These are read from the earlier of the two positions, so that no watcher misses an event. An
+        entry that the reader has read before the watcher's moment is a known position, even while
+        the partition is away.
         """
         recent = self._clock() - start.as_of <= _MAX_STEP_BACK
         entries = list(start.entries)
@@ -163,8 +168,8 @@ class Reader:
         return replace(start, entries=tuple(entries))
 
     def start_over(self, reason: str, partitions: frozenset[int] = EVERY_PARTITION) -> None:
-        """Takes its position behind all that is in these partitions, at the next round, and says
-        that something may have been missed: what caches hold may never have been.
+        """Moves the position, at the next round, to the end of these partitions. Calls `lost`, as
+        events may have been missed: caches may hold answers that depend on lost writes.
         """
         self._unplaced |= partitions
         self._lost(partitions, reason)
@@ -174,8 +179,9 @@ class Reader:
         self._bell.set()
 
     async def _round(self, full: bool) -> Look:
-        """Reads all partitions to their ends, or those with news: one that is away keeps no event
-        of the others. Raises StoreUnavailable if none could be read.
+        """Reads all partitions to their ends, or only those with new events. A partition that is
+        away does not delay the events of the others. Raises StoreUnavailable if no partition could
+        be read.
         """
         began, moment, uptime = time.monotonic(), self._clock(), self._uptime()
         full |= bool(self._unplaced)
@@ -205,8 +211,8 @@ class Reader:
         return look
 
     async def _read(self, behind: set[int]) -> tuple[Pages, set[int]]:
-        """The pages after its position, and the partitions in which it went back meanwhile: these
-        must be read again.
+        """The pages after the reader's position, and the partitions in which the position was moved
+        meanwhile. These must be read again.
         """
         asked = {number: self._entries[number] for number in behind}
         pages = await self._history.read(asked)
@@ -234,8 +240,8 @@ class Reader:
         self._unplaced = frozenset()
 
     async def _lose(self, gone: set[int]) -> frozenset[int]:
-        """Starts over where the log is another one than it was: with all partitions of the same
-        primaries, which nobody knows more of. Returns these.
+        """Starts over in partitions whose log is another one than before, and in all other
+        partitions of the same primaries, as these may have changed, too. Returns all of them.
         """
         lost = self._primaries.with_same_primary(gone)
         self.start_over("the log is another one than it was, or was trimmed too early", lost)
@@ -247,7 +253,7 @@ class Reader:
         return frozenset(self._silent_until)
 
     def _prove(self, look: Look, began: float) -> None:
-        """Keeps a heartbeat if it is time for one, or if more is proven again than before."""
+        """Keeps a heartbeat if one is due, or if more partitions are proven than before."""
         recovered = self._unproven - look.unproven
         self._unproven = look.unproven
         due = began - self._last_heartbeat >= self._heartbeat_seconds
@@ -257,7 +263,9 @@ class Reader:
             self._keep([], Proof(proof, look.unproven))
 
     def _advance(self, pages: Pages) -> list[FoundEvent]:
-        """Moves behind what was read, and keeps all of it but the last portion: returns that."""
+        """Moves the position to the end of the pages. Keeps all portions of their events but the
+        last one, and returns that portion.
+        """
         found: list[FoundEvent] = []
         ends = list(self._entries)
         for number, page in pages.items():
@@ -273,12 +281,12 @@ class Reader:
         return last
 
     def found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
-        """An event as it is told."""
+        """An event of the log, with its encoded message."""
         event, message = recorded.event, self._messages.event(recorded)
         return FoundEvent(number, entry, WrittenEvent(event.type, event.user_id, message))
 
     def _keep(self, events: Sequence[FoundEvent], proof: Proof = NO_PROOF) -> None:
-        """Remembers a batch, and has everybody told."""
+        """Adds a batch to the memory, and calls `told`."""
         written = tuple(event.written for event in events)
         cursor = self._messages.cursor(cursor_of(self.position()))
         oldest_ms = min((event.entry[0] for event in events), default=None)
@@ -287,13 +295,15 @@ class Reader:
 
 
 def advance(entries: list[EntryId], events: Iterable[FoundEvent]) -> None:
-    """Moves a position in the log behind these events."""
+    """Moves a position in the log to the end of these events."""
     for event in events:
         entries[event.partition] = event.entry
 
 
 def settle(future: asyncio.Future[Any] | None, outcome: object) -> None:
-    """Ends the wait for a future, if somebody waits: with a result, or with an exception."""
+    """Completes a future with a result or an exception. Does nothing if there is no future, or if
+    it is done.
+    """
     if future is None or future.done():
         return
     if isinstance(outcome, Exception):

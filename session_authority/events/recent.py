@@ -1,8 +1,8 @@
 """The short memory that all watchers of a process read from, each at its own pace.
 
-Batches that all watchers have read go at once. The memory is bounded: beyond that the oldest
-batches go, and a watcher that still needs them is sent away. So no watcher costs more memory than
-another. A message that several watchers get is put together once.
+Batches that all watchers have read are forgotten at once. The memory is limited: when it is full,
+the oldest batches are forgotten, and the watch of a watcher that still needs them is ended. So no
+watcher costs more memory than another. A message that several watchers get is put together once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from session_authority.store.log_position import EntryId
 
 # How far behind a watcher may fall.
 MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
-# The memory of an event, and of a batch, beside their bytes (measured: 180 and 270).
+# The memory of an event and of a batch, in addition to their bytes (measured: 180 and 270).
 _EVENT_BYTES, _BATCH_BYTES = 200, 300
-# How much goes into one message. Clients of gRPC take 4 MiB, unless they are set to take more.
+# The limits of one message. Clients of gRPC accept 4 MiB, unless they are set to accept more.
 MAX_MESSAGE_EVENTS, MAX_MESSAGE_BYTES = 500, 1024 * 1024
 # How many messages that were put together are remembered for the next watcher.
 MAX_JOINED_MESSAGES = 16
@@ -25,8 +25,8 @@ MAX_JOINED_MESSAGES = 16
 
 @dataclass(frozen=True, slots=True)
 class WrittenEvent:
-    """An event's part of a message, and what the event is chosen by. Nothing else of the event is
-    kept: an event takes several times its message.
+    """An event's part of a message, and the fields by which a watcher chooses events. Nothing else
+    of the event is kept, as an event occupies several times as much memory as its message.
     """
 
     type: EventType
@@ -36,7 +36,7 @@ class WrittenEvent:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """An event, and where in the log it is: in which partition, and in which entry of it."""
+    """An event, and its place in the log: the partition, and the entry."""
 
     partition: int
     entry: EntryId
@@ -45,7 +45,9 @@ class FoundEvent:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A part of a message that says until when everything was told, but for these partitions."""
+    """A part of a message which says up to when all events were sent. It does not hold for the
+    partitions in `unproven`.
+    """
 
     message: bytes
     unproven: frozenset[int]
@@ -64,19 +66,21 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The events of one read of the log, and the place that the read reached. A heartbeat has no
-    events: it proves that everything was read.
+    """The events of one read of the log, and the position that the read reached. A heartbeat has no
+    events: it proves that all events were read.
     """
 
     events: tuple[WrittenEvent, ...]
     cursor: bytes
     proof: Proof = NO_PROOF
     oldest_ms: int | None = None
-    """When the oldest of its events was committed, by Redis' clock; None without events."""
+    """When the oldest of its events was committed, in ms by the clock of Redis. None if the batch
+    has no events.
+    """
 
     @property
     def size(self) -> int:
-        """Bytes that it is sent as."""
+        """The bytes of the batch in a message."""
         return (
             sum(len(event.message) for event in self.events)
             + len(self.cursor)
@@ -85,22 +89,22 @@ class Batch:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that it takes in memory."""
+        """The bytes that the batch occupies in memory."""
         names = sum(len(event.user_id) for event in self.events)
         return self.size + names + _EVENT_BYTES * len(self.events) + _BATCH_BYTES
 
 
 class RecentBatches:
-    """The latest batches by their numbers, from `first` up to but without `end`."""
+    """The latest batches, by their numbers: from `first` up to the number before `end`."""
 
     def __init__(self) -> None:
         self.batches: dict[int, Batch] = {}
-        self.first = self.end = 1  # 0 is where a watcher is that has not joined yet
+        self.first = self.end = 1  # not 0, which stands for a watcher that has not joined yet
         self.held_events = self.held_bytes = 0
         self.joined: dict[tuple[int, int], bytes] = {}
 
     def add(self, batch: Batch) -> None:
-        """Remembers a batch, and forgets those that are too many."""
+        """Adds a batch, and forgets the oldest batches if the memory is full."""
         self.batches[self.end] = batch
         self.end += 1
         self.held_events += len(batch.events)
@@ -110,7 +114,7 @@ class RecentBatches:
             self._forget_first()
 
     def forget_before(self, number: int) -> None:
-        """Forgets the batches that nobody needs any more."""
+        """Forgets the batches before a number, as no watcher needs them any more."""
         while self.first < number:
             self._forget_first()
 
@@ -121,8 +125,8 @@ class RecentBatches:
         self.held_bytes -= old.held_bytes
 
     def message_from(self, start: int, wanted: Wanted) -> tuple[bytes, int]:
-        """The next message for a watcher that has read everything before `start`, and where it goes
-        on. The message is empty if the filter leaves nothing to say.
+        """The next message for a watcher that has read all batches before `start`, and the batch
+        with which the watcher goes on. The message is empty if the filter leaves nothing to send.
         """
         end = self._reach(start)
         if not wanted.only.is_open:
@@ -130,7 +134,7 @@ class RecentBatches:
         message = self.joined.get((start, end))
         if message is None:
             message = _joined(self._between(start, end), wanted)
-            # Watchers that are behind by different lengths share little.
+            # Watchers that are behind by different numbers of batches share few messages.
             if len(self.joined) == MAX_JOINED_MESSAGES:
                 self.joined.clear()
             self.joined[start, end] = message
@@ -142,7 +146,7 @@ class RecentBatches:
         return min((ms for ms in moments if ms is not None), default=None)
 
     def _reach(self, start: int) -> int:
-        """The end of as many batches as fit into one message, but of one at least."""
+        """The end of the batches from `start` that fit into one message. There is at least one."""
         end, events, size = start, 0, 0
         while end < self.end and events < MAX_MESSAGE_EVENTS:
             size += self.batches[end].size
@@ -157,7 +161,9 @@ class RecentBatches:
 
 
 def portions(found: Iterable[FoundEvent]) -> list[list[FoundEvent]]:
-    """The events in the same order, in lists that fit into one message each; one list at least."""
+    """The events in the same order, in lists that each fit into one message. There is at least one
+    list.
+    """
     lists: list[list[FoundEvent]] = [[]]
     size = 0
     for event in found:

@@ -50,7 +50,7 @@ def is_calling(caller: Caller) -> None:
 
 def no_one_is_calling() -> None:
     """Forgets the caller of the call before. A task that answers one call after another must not
-    take a call for one of the earlier caller.
+    take a call for a call of the earlier caller.
     """
     _calling.set(None)
     logs.caller_name.set(None)

@@ -84,8 +84,8 @@ class Peers:
         return self._peers.get(name)
 
     def slow(self, now: float) -> set[str]:
-        """The names of the peers that do not read their answers: those with an answer that has
-        waited too long, and, if too many answers wait, those with the most.
+        """The names of the peers that do not read their answers. These are the peers with an answer
+        that has waited too long, and, if too many answers wait, the peers with the most of them.
         """
         found = set()
         waiting: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Owns what Redis holds of users' sessions, devices and events, and how it changes.
+"""Owns what Redis holds of users' sessions, devices and events, and how this data changes.
 
 It refuses to decide anything. No other room speaks to Redis.
 """

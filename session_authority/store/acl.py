@@ -13,7 +13,7 @@ from session_authority.store.key_names import KeyNames
 
 _READS = "get hget hgetall hrandfield xinfo|groups xinfo|stream xlen xrange xrevrange"
 _WRITES = "del eval evalsha hset set wait xdel xgroup|create"
-# A script may do no more than who runs it.
+# A script has only the permissions of the user that runs it.
 _IN_SCRIPTS = (
     "exists hdel hlen hvals pexpire pttl publish xack xadd xreadgroup xtrim zadd zcard zrem"
     " zremrangebyscore time"
@@ -26,7 +26,7 @@ _DRIVER = "select asking cluster|slots command"
 
 
 def acl_rules(prefix: str) -> tuple[str, ...]:
-    """The rules for ACL SETUSER or an ACL file, all but the password, for keys below a prefix."""
+    """The rules for ACL SETUSER or an ACL file, without the password, for keys below a prefix."""
     commands = " ".join((_READS, _WRITES, _IN_SCRIPTS, _NEWS, _SERVER, _DRIVER)).split()
     return (
         "on",
@@ -40,6 +40,6 @@ def acl_rules(prefix: str) -> tuple[str, ...]:
 
 
 def sentinel_acl_rules() -> tuple[str, ...]:
-    """The rules for the Sentinels, if they have users of their own; all but the password."""
+    """The rules for Sentinels that have users of their own, without the password."""
     commands = ("+sentinel|masters", *(f"+{command}" for command in _NEWS.split()))
     return ("on", "resetkeys", "resetchannels", f"&{SWITCH_CHANNEL}", "-@all", *commands)

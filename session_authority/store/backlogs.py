@@ -1,7 +1,7 @@
-"""How far the deliveries to endpoints are behind, for an operator to see.
+"""Shows an operator how far the deliveries to endpoints are behind.
 
-A look costs one question for each partition, one for each endpoint there, and two more where the
-endpoint is behind. It needs no permission that a relay has not got, and changes nothing.
+`look` sends one command for each partition, one for each endpoint there, and two more if the
+endpoint is behind. It needs only the permissions of a relay, and changes nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from session_authority.store.deliveries import CONSUMER, Deliveries, groups_of
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, entry_id
 
-# Where the server does not count what a group has not read (Redis before 7), so many are counted.
+# Redis before 7 does not count the entries that a group has not read. Then at most so many are
+# counted.
 MAX_COUNTED_PER_PARTITION = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The events that an endpoint has not got yet: how many, when the oldest happened, by Redis'
-    clock, and how many were given up.
+    """The events that an endpoint has not got yet: their number, and when the oldest happened, by
+    the clock of Redis. `dead_letters` counts the events that were given up.
     """
 
     events: int
@@ -32,7 +33,7 @@ class Backlog:
 
 
 class Backlogs:
-    """Looks at the deliveries to some endpoints."""
+    """Reads the backlogs of endpoints."""
 
     def __init__(self, deliveries: Deliveries) -> None:
         self._keys, self._reads = deliveries.keys, deliveries.reads
@@ -43,7 +44,9 @@ class Backlogs:
         return {name: await self._of(name, [g.get(name, {}) for g in groups]) for name in endpoints}
 
     async def _of(self, endpoint: str, groups: Sequence[Mapping[str, Any]]) -> Backlog:
-        """The backlog of an endpoint, by its group in each partition: empty where there is none."""
+        """The backlog of an endpoint. `groups` has its consumer group in each partition, or an
+        empty mapping if the partition has none.
+        """
         dead = await self._reads.ask(
             [("XLEN", self._keys.dead_letters(n, endpoint)) for n in range(PARTITIONS)]
         )
@@ -61,7 +64,7 @@ class Backlogs:
         )
 
     async def _oldest_taken(self, endpoint: str, numbers: Sequence[int]) -> EntryId | None:
-        """The oldest event that a relay took from these partitions and that has not arrived."""
+        """The oldest event of these partitions that a relay has taken but not settled."""
         replies = await self._reads.ask(
             [
                 ("XREADGROUP", "GROUP", endpoint, CONSUMER, "COUNT", "1", "STREAMS", stream, "0")
@@ -74,8 +77,8 @@ class Backlogs:
     async def _unread(
         self, groups: Sequence[Mapping[str, Any]], numbers: Sequence[int]
     ) -> tuple[EntryId | None, dict[int, int]]:
-        """The oldest event that no relay has taken from these partitions, and how many there are:
-        where the server keeps count, at most one.
+        """The oldest event of these partitions that no relay has taken, and how many such events
+        were found in each partition. If the server counts them itself, at most one is looked up.
         """
         replies = await self._reads.ask(
             [

@@ -23,7 +23,7 @@ _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
 
 
 def client_record(client: Client) -> records_pb2.ClientRecord:
-    """The record of a client, with what it looks like."""
+    """The record of a client, with the client's appearance."""
     record = _bare_record(client)
     record.user_agent = client.user_agent
     if (looks := _looks_of(client)) is not None:
@@ -40,8 +40,8 @@ def client_record(client: Client) -> records_pb2.ClientRecord:
 
 
 def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, bytes]:
-    """The record of a client beside which its agent stands, and what it looks like, both packed. If
-    they can't be packed, they stand in the record, and beside it is nothing.
+    """The record of a client, its packed user agent, and its packed appearance. If one of the two
+    can't be packed, both are in the record, and the packed values are empty.
     """
     looks = _looks_of(client)
     agent, packed_looks = pack(client.user_agent), b"" if looks is None else _packed(looks)
@@ -51,7 +51,7 @@ def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, byte
 
 
 def _bare_record(client: Client) -> records_pb2.ClientRecord:
-    """The record without the agent, and without what is read of it."""
+    """The record without the user agent, and without the appearance."""
     return records_pb2.ClientRecord(
         ip_address=client.ip_address,
         display_name=client.display_name,
@@ -72,7 +72,9 @@ def _packed(looks: Appearance) -> bytes | None:
 
 @lru_cache(REMEMBERED)
 def _looks_packed(looks: Appearance) -> bytes | None:
-    """Packs the parts, one a line. The last is the name, empty if it is made as usual."""
+    """Packs the parts of an appearance, one on each line. The last part is the name. It is empty if
+    it is the usual name.
+    """
     kind = looks.form_factor.value
     parts = [looks.operating_system, looks.browser, kind, looks.model, looks.name]
     if not looks.name or any("\n" in part for part in parts):
@@ -102,10 +104,13 @@ def _looks_unpacked(packed: bytes) -> Appearance | None:
 
 
 def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) -> Client:
-    """The client of a record and of what stands beside it, packed. The agent in the record goes
-    first: an earlier version, which does not know what stands beside it, wrote it since. An
-    appearance without an agent is of that version too, which read the hints alone: neither that one
-    nor the packed one is of the agent and the hints, so both are read anew.
+    """The client of a record, and of the packed user agent and appearance that are stored beside
+    it.
+
+    An agent in the record takes precedence: an earlier version of the service, which does not know
+    the packed values, wrote it later. If the record has an appearance but no agent, that version
+    made the appearance from the hints alone. Then neither appearance is made of both the agent and
+    the hints, so the appearance is computed anew.
     """
     if record.user_agent:
         return client_of(record)
@@ -140,8 +145,8 @@ def _hints_record(hints: ClientHints) -> records_pb2.ClientHintsRecord | None:
 def client_of(
     record: records_pb2.ClientRecord, user_agent: str = "", looks: Appearance | None = None
 ) -> Client:
-    """The client of a record. One of an earlier version has no appearance. The agent and the
-    appearance that are given are those of a record without.
+    """The client of a record. A record of an earlier version has no appearance. The agent and the
+    appearance that are given are used if the record has none.
     """
     hints = record.client_hints
     return Client(

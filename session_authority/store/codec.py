@@ -58,8 +58,8 @@ _UNIT = timedelta(milliseconds=_UNIT_MS)
 # high and low part); then offsets: date of the generation, its token's end, absolute end, first
 # seen, last seen
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
-# Of these what the life of a session depends on: marks and format, sign-in; then date, token's end,
-# absolute end and last seen, of which each must be there.
+# The fields of these that the life of a session depends on: marks and format, sign-in; then date,
+# token's end, absolute end and last seen, which must all be present.
 _LIFETIME = struct.Struct(">B32xHIIII4xI2x")
 _PLAIN, _IDLE = 3, 4
 _UNCHECKED = {1: _PLAIN, 2: _IDLE}
@@ -74,7 +74,7 @@ _PLAIN_HEADS = frozenset(
     for later in range(0, 0x100, 0x40)
     for claims in StoredClaims
 )
-# Of a `DeviceRecord`.
+# The format of a `DeviceRecord`.
 _DEVICE_FORMAT = 0
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
@@ -87,7 +87,7 @@ _LATE_HIGH = _LAST_MS >> 32
 
 
 class UnreadableRecord(Exception):
-    """A record is damaged, or something else wrote it. The message never quotes it."""
+    """A record is damaged, or another program wrote it. The message never quotes the record."""
 
 
 class LaterRecord(UnreadableRecord):
@@ -95,15 +95,17 @@ class LaterRecord(UnreadableRecord):
 
 
 def _read_ms(milliseconds: int) -> datetime:
-    """The moment that a record names; raises UnreadableRecord for one that never was."""
+    """The moment that a record names. Raises UnreadableRecord if it is outside of the range that
+    the service can write.
+    """
     if not 0 <= milliseconds <= _LAST_MS:
         raise UnreadableRecord("a record of a time that never was")
     return from_ms(milliseconds)
 
 
 def encode_session(record: SessionRecord) -> bytes:
-    """61 bytes, or 62 with an idle timeout, and what a later version appended. Times before the
-    sign-in or more than 497 days after it are clamped.
+    """Encodes a session record: 61 bytes, or 62 with an idle timeout, and the bytes that a later
+    version appended. Times before the sign-in or more than 497 days after it are clamped.
     """
     sign_in_ms = to_ms(record.signed_in_at)
     start = from_ms(sign_in_ms)
@@ -133,12 +135,12 @@ def encode_session(record: SessionRecord) -> bytes:
 
 
 def sealed(body: bytes | bytearray) -> bytes:
-    """A session record with its CRC behind it."""
+    """A session record, followed by its CRC."""
     return bytes(body) + _CHECK.pack(crc_hqx(body, 0xFFFF))
 
 
 def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
-    """The format of a session record, its fields, and what a later version wrote of it."""
+    """The format of a session record, its fields, and the parts that a later version wrote."""
     form = _UNCHECKED.get(raw[0]) if raw else None
     if form is not None and len(raw) == _SESSION.size + (form == _IDLE):
         return form, raw, b""
@@ -158,13 +160,15 @@ def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
 def plain_lifetimes(
     raws: Iterable[bytes],
 ) -> tuple[list[tuple[int, int, int]], list[bytes]]:
-    """Of each session of the usual form its sign-in in ms, and its absolute end and last use in ms
-    after that; and the bytes of all others, which may be unreadable. It is for thousands of
-    sessions: `decode_session` takes ten times as long.
+    """The lifetimes of the sessions of the usual form, and the bytes of all other sessions, which
+    may be unreadable.
+
+    A lifetime is the sign-in in ms, and the absolute end and the last use in ms after the sign-in.
+    This function is for thousands of sessions: `decode_session` takes ten times as long.
     """
     lifetimes, others = [], []
     for raw in raws:
-        # A whole record's CRC, reckoned with the two bytes that tell it, is 0.
+        # The CRC of a whole record, computed over the record and its own CRC bytes, is 0.
         if len(raw) == _LIFETIME.size and not crc_hqx(raw, 0xFFFF):
             head, high, low, dated, token_end, end, last_seen = _LIFETIME.unpack(raw)
             if (
@@ -186,7 +190,7 @@ def _stored_claims(head: int) -> StoredClaims:
 
 
 def decode_session(raw: bytes) -> SessionRecord:
-    """The record. Raises UnreadableRecord, LaterRecord."""
+    """Decodes a session record. Raises UnreadableRecord, LaterRecord."""
     form, fields, later = _opened(raw)
     idle_timeout = None
     if form == _IDLE:
@@ -219,14 +223,14 @@ def decode_session(raw: bytes) -> SessionRecord:
 
 
 def encode_claims(claims: SessionClaims) -> bytes:
-    """A `ClaimsRecord` message."""
+    """Encodes claims as a `ClaimsRecord` message."""
     return records_pb2.ClaimsRecord(
         session_id=claims.session_id, claims=claims.claims, auth_methods=claims.auth_methods
     ).SerializeToString()
 
 
 def decode_claims(raw: bytes) -> SessionClaims:
-    """The record; raises UnreadableRecord."""
+    """Decodes a `ClaimsRecord` message. Raises UnreadableRecord."""
     try:
         record = records_pb2.ClaimsRecord.FromString(raw)
     except DecodeError:
@@ -238,7 +242,7 @@ _M = TypeVar("_M", records_pb2.DeviceRecord, records_pb2.IssuedRecord)
 
 
 def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
-    """The message, and the device that it is about."""
+    """Decodes a message. Returns it with the ID of the device that it is about."""
     try:
         record = message.FromString(raw)
         return record, UUID(bytes=record.device_id)
@@ -247,7 +251,7 @@ def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
 
 
 def encode_device(device: DeviceRecord) -> bytes:
-    """A `DeviceRecord` message."""
+    """Encodes a device as a `DeviceRecord` message."""
     client, agent, looks = packed_client(device.last_client)
     known = records_pb2.DeviceRecord(
         device_id=device.device_id.bytes,
@@ -281,7 +285,7 @@ def _alarm_record(alarm: Alarm | None) -> records_pb2.AlarmRecord | None:
 
 
 def decode_device(raw: bytes) -> DeviceRecord:
-    """The record. Raises UnreadableRecord, LaterRecord."""
+    """Decodes a `DeviceRecord` message. Raises UnreadableRecord, LaterRecord."""
     record, device_id = _read(records_pb2.DeviceRecord, raw)
     if record.format > _DEVICE_FORMAT:
         raise LaterRecord(f"a DeviceRecord of format {record.format}, of a later version")
@@ -322,7 +326,7 @@ def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:
 
 
 def encode_issued(issued: IssuedRecord) -> bytes:
-    """An `IssuedRecord` message."""
+    """Encodes the result of a sign-in as an `IssuedRecord` message."""
     return records_pb2.IssuedRecord(
         request_digest=issued.request_digest,
         session_id=issued.session_id,
@@ -334,7 +338,7 @@ def encode_issued(issued: IssuedRecord) -> bytes:
 
 
 def decode_issued(raw: bytes) -> IssuedRecord:
-    """The record; raises UnreadableRecord."""
+    """Decodes an `IssuedRecord` message. Raises UnreadableRecord."""
     record, device_id = _read(records_pb2.IssuedRecord, raw)
     return IssuedRecord(
         request_digest=record.request_digest,
@@ -347,7 +351,9 @@ def decode_issued(raw: bytes) -> IssuedRecord:
 
 
 def encode_event(event: Event) -> bytes:
-    """An `EventRecord` message. The enums of both sides share their names."""
+    """Encodes an event as an `EventRecord` message. The enums of the message and of the domain have
+    the same names.
+    """
     device_client = (
         None if event.device_client == event.client else client_record(event.device_client)
     )
@@ -372,8 +378,8 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(raw: bytes) -> Event:
-    """The event; raises UnreadableRecord. A type, cause or action of a later version is unknown, or
-    None.
+    """Decodes an event. A type, cause or action of a later version becomes unknown, or None. Raises
+    UnreadableRecord.
     """
     try:
         record = records_pb2.EventRecord.FromString(raw)

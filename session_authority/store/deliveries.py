@@ -37,8 +37,9 @@ from session_authority.store.log_position import (
     event_id,
 )
 
-# How long a lease lasts, and a relay counts as alive. The others look every two seconds or so, and
-# are to replace a dead relay within ten; its holder extends a lease every three.
+# How long a lease lasts, and how long a relay counts as alive. The other relays look every two
+# seconds or so, and must replace a dead relay within ten. The holder of a lease extends it every
+# three seconds.
 LEASE_TIME = timedelta(seconds=7)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
 CONSUMER = "relay"
@@ -63,8 +64,8 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class TakenEvent:
-    """An event to deliver, as it is in the log: a relay may have to hold thousands of them, and
-    what is read of one takes several times as much memory.
+    """An event to deliver, in its encoded form. A relay may have to hold thousands of events, and a
+    decoded event occupies several times as much memory.
     """
 
     entry: EntryId
@@ -75,16 +76,16 @@ class TakenEvent:
 
     @property
     def event(self) -> Event | None:
-        """The event, read anew each time. None if what was written can't be read, or is there no
-        more.
+        """The event, decoded anew each time. None if the entry can't be read, or is not in the log
+        any more.
         """
         return _readable(self.raw, self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that could not be delivered: how often that was tried, why the last attempt failed,
-    when it was given up.
+    """An event that could not be delivered: how often delivery was tried, why the last attempt
+    failed, and when the event was given up.
     """
 
     partition: int
@@ -98,9 +99,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """How an endpoint is doing. `waiting` counts events not taken yet (of a partition at most
-    1,000, where the server does not keep count), `taken` those under way or to be tried again,
-    `relays` those that hold a lease, `partitions` the leases held.
+    """The state of the deliveries to an endpoint.
+
+    `waiting` counts the events that no relay has taken yet. If the server does not keep this count,
+    it is at most 1,000 for each partition. `taken` counts the events that are under way or will be
+    tried again, `dead` the dead letters, `relays` the relays that hold a lease, and `partitions`
+    the leases held.
     """
 
     waiting: int
@@ -135,8 +139,8 @@ class Deliveries:
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
     async def enlist(self, endpoint: str, relay: str) -> int:
-        """Notes that a relay that delivers to an endpoint is alive, which counts as long as a lease
-        does; how many are.
+        """Notes that a relay is alive and delivers to an endpoint. The note is valid as long as a
+        lease. Returns how many relays are alive.
         """
         return await self._set_alive(endpoint, relay, "1")
 
@@ -151,14 +155,14 @@ class Deliveries:
         return count
 
     async def lease(self, number: int, endpoint: str, relay: str) -> bool:
-        """Takes a partition's lease, if it is free or was taken by the same relay; whether that has
-        it now.
+        """Takes the lease of a partition, if the lease is free. Returns True if the relay holds the
+        lease now, also if it held the lease before.
         """
         key = self.keys.lease(number, endpoint)
         command = ("SET", key, relay, "NX", "PX", LEASE_TIME // MILLISECOND)
         if await self._writes.run(lambda: self._client.execute_command(*command)) is not None:
             return True
-        # The reply to an earlier one may have been lost.
+        # The relay may hold the lease already, if the reply to an earlier command was lost.
         holder: bytes | None = await self._writes.run(
             lambda: self._client.execute_command("GET", key)
         )
@@ -172,8 +176,15 @@ class Deliveries:
     async def take(
         self, number: int, endpoint: str, relay: str, count: int
     ) -> Sequence[TakenEvent]:
-        """Up to `count` events that were never taken, and a prolonged lease. Raises LeaseLost,
-        GroupGone.
+        """Takes up to `count` events that were never taken, and prolongs the lease.
+
+        Args:
+            number: The partition.
+            endpoint: The name of the endpoint.
+            relay: The relay that holds the lease.
+            count: The most events to take. With 0 the lease is only prolonged.
+
+        Raises LeaseLost, GroupGone.
         """
         entries, _ = await self._taken(number, endpoint, relay, ">", count)
         return [self._event(number, *entry) for entry in entries]
@@ -181,8 +192,15 @@ class Deliveries:
     async def unsettled(
         self, number: int, endpoint: str, relay: str, but: Container[EntryId] = ()
     ) -> Sequence[TakenEvent]:
-        """All events that were taken and not settled, but for these entries, oldest first. Raises
-        LeaseLost, GroupGone.
+        """All events that were taken and not settled, the oldest first. Prolongs the lease.
+
+        Args:
+            number: The partition.
+            endpoint: The name of the endpoint.
+            relay: The relay that holds the lease.
+            but: The entries to leave out.
+
+        Raises LeaseLost, GroupGone.
         """
         found: list[TakenEvent] = []
         after = START
@@ -241,8 +259,8 @@ class Deliveries:
         return TakenEvent(entry, event_id(number, entry), self._addresses, raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
-        """Makes a consumer group, if there is none: it goes on after an entry, or with what happens
-        from now on.
+        """Makes the consumer group of an endpoint in a partition, if there is none. The group
+        begins after an entry, or with events from now on if `after` is None.
         """
         start = "$" if after is None else entry_text(after)
 
@@ -271,7 +289,17 @@ class Deliveries:
         reason: str,
         now: datetime,
     ) -> None:
-        """Moves an event to the endpoint's dead letters, with addresses as exact as is set."""
+        """Moves an event to the endpoint's dead letters. Addresses in the event are stored as
+        exactly as the service keeps them.
+
+        Args:
+            number: The partition.
+            endpoint: The name of the endpoint.
+            taken: The event.
+            attempts: How often delivery was tried.
+            reason: Why the last attempt failed.
+            now: When the event was given up.
+        """
         raw = taken.raw
         if self._addresses is not AddressDetail.FULL and (event := taken.event) is not None:
             raw = codec.encode_event(event)
@@ -303,7 +331,14 @@ class Deliveries:
     async def note_failure(
         self, number: int, endpoint: str, entry: EntryId, attempts: Attempts
     ) -> None:
-        """Remembers that attempts failed, for the relay that goes on."""
+        """Stores the failed attempts to deliver an event, for a relay that takes over.
+
+        Args:
+            number: The partition.
+            endpoint: The name of the endpoint.
+            entry: The entry of the event.
+            attempts: The failed attempts so far.
+        """
         key, text = (
             self.keys.attempts(number, endpoint),
             f"{attempts.count} {to_ms(attempts.first_at)}",
@@ -315,7 +350,9 @@ class Deliveries:
     async def dead_letters(
         self, endpoint: str, event: str | None = None
     ) -> AsyncIterator[DeadLetter]:
-        """An endpoint's, those of each partition oldest first; or only those of one event."""
+        """The dead letters of an endpoint, or only those of one event. In each partition the oldest
+        comes first.
+        """
         for number in range(PARTITIONS):
             if event is not None and not event.startswith(f"evt_{TAGS[number]}_"):
                 continue
@@ -343,7 +380,7 @@ class Deliveries:
         )
 
     async def state(self, endpoint: str) -> DeliveryState:
-        """How the endpoint is doing."""
+        """The state of the deliveries to an endpoint."""
         numbers = range(PARTITIONS)
         groups = await groups_of(self.reads, self.keys)
         dead = await self.reads.ask(
@@ -368,14 +405,14 @@ class Deliveries:
         )
 
     async def close(self) -> None:
-        """Waits for what was sent, then hangs up."""
+        """Waits for the replies to commands that were sent, then closes the connections."""
         await self._writes.settled()
         await self.reads.settled()
         await self._client.aclose()
 
 
 def _readable(raw: bytes, addresses: AddressDetail) -> Event | None:
-    """The event, with addresses as exact as they are kept."""
+    """The event, with addresses as exact as they are kept. None if the event can't be read."""
     try:
         return codec.decode_event(raw).kept(addresses) if raw else None
     except codec.UnreadableRecord:
@@ -388,7 +425,7 @@ def _attempts(raw: bytes) -> Attempts:
 
 
 def _field(fields: Any) -> bytes:
-    """An entry's event; nothing if it was taken, but trimmed since."""
+    """The encoded event of an entry. Empty if the entry was trimmed after a relay took it."""
     return b"" if fields is None else fields_of(fields).get(EVENT_FIELD, b"")
 
 
@@ -408,8 +445,8 @@ def _dead_letter(
 
 
 async def groups_of(reads: Reads, keys: KeyNames) -> list[dict[str, dict[str, Any]]]:
-    """The consumer groups of each partition's stream, by their names: none where a stream is not
-    there yet. Raises StoreUnavailable.
+    """The consumer groups of each partition's stream, by their names. A stream that does not exist
+    yet has none. Raises StoreUnavailable.
     """
     found: list[dict[str, dict[str, Any]]] = []
     for reply in await reads.send([("XINFO", "GROUPS", keys.stream(n)) for n in range(PARTITIONS)]):

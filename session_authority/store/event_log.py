@@ -1,9 +1,9 @@
 """The log of events: 64 streams, read in order, and a channel that says which of them has news.
 
-A position in a stream is an entry that was read. Reading on starts with that entry itself: if it is
-still there, then what follows it is all that followed, whatever became of the primaries and their
-clocks in between, as the IDs of one stream only ever grow. If it is not, the log was trimmed, or is
-another one than it was.
+A position in a stream is an entry that was read. To read on, a reader starts with that entry
+itself. If the entry is still there, no later entry is missing, whatever happened to the primaries
+and their clocks, as the IDs of one stream only ever grow. If the entry is not there, the log was
+trimmed, or is another log.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from session_authority.store.log_position import (
 # How long the log keeps an event, unless another time is set.
 EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
-# One to read with and one to be woken by.
+# One connection for reads, and one for wake-ups.
 EVENT_LOG_CONNECTIONS = 2
-# At most an hour.
+# The margin is the time that events are kept, divided by this number, but at most an hour.
 _MARGIN_PARTS = 12
 # How far the clocks of a server that answers and of a primary may differ.
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -60,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 
 def trim_margin(memory: timedelta) -> timedelta:
-    """How much earlier than it may be trimmed an entry of a log counts as such: clocks differ, and
+    """How long before an entry may be trimmed it already counts as trimmed, as clocks differ and
     reading takes time. `memory` is how long the log keeps an event.
     """
     return min(timedelta(hours=1), memory / _MARGIN_PARTS)
@@ -105,11 +105,12 @@ class EventLog:
         self._reads = Reads(self._path)
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """Names who serves each partition: a name that differs from the one before is of another
-        primary, or a restarted one.
+        """A name for the primary of each partition. If the name changes, another primary serves the
+        partition, or the primary was restarted.
 
-        None if one can't be asked now. Where INFO is refused all names are empty, and only a
-        history that differs tells of a change.
+        The name is None if the primary of a partition can't be asked now. Outside of a cluster, if
+        Redis refuses INFO, all names are empty, and only a different history shows a change.
+        Raises StoreUnavailable if no primary answers.
         """
         with driver_errors_translated():
             if isinstance(self._client, Cluster):
@@ -136,14 +137,16 @@ class EventLog:
         )
 
     async def end(self, as_of: datetime) -> LogPosition:
-        """Behind all that is there; `as_of` is now. Of a partition that can't be read the moment
-        stands for it, early enough for any clock. Raises StoreUnavailable if none can be read.
+        """The position after all events that are in the log now. `as_of` is now. For a partition
+        that can't be read, the position has a moment, early enough for any clock. Raises
+        StoreUnavailable if no partition can be read.
         """
         return await self._behind("+", as_of, behind_moment(to_ms(as_of - _CLOCKS_DIFFER)))
 
     async def at(self, moment: datetime, as_of: datetime) -> LogPosition:
-        """Behind all that happened before a moment, as far as it is remembered. Of a partition that
-        can't be read the moment stands for it. Raises StoreUnavailable if none can be read.
+        """The position after all events from before a moment, as far as the log has them. For a
+        partition that can't be read, the position has the moment. Raises StoreUnavailable if no
+        partition can be read.
         """
         ms = max(to_ms(moment), 1)
         return await self._behind(f"({ms}-0", as_of, behind_moment(ms - 1))
@@ -162,8 +165,8 @@ class EventLog:
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
     ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
-        """Up to `limit` events of each partition, after an entry of it (START: from its
-        beginning).
+        """Up to `limit` events of each partition. `after` has the entry after which each partition
+        is read; with START it is read from its beginning.
         """
         commands = [
             (
@@ -245,7 +248,7 @@ class EventLog:
 
     @asynccontextmanager
     async def listening(self, hear: Callable[[int | None], None]) -> AsyncIterator[None]:
-        """Tells inside what `wakes` does."""
+        """Within this context, `hear` is called with each value that `wakes` yields."""
 
         async def listen() -> None:
             async for number in self.wakes():
@@ -260,8 +263,8 @@ class EventLog:
                 await asyncio.wait([task], timeout=0.1)
 
     async def wakes(self) -> AsyncGenerator[int | None]:
-        """The partitions that have news, as they get it; None whenever word of some may have been
-        missed. Never ends.
+        """Yields the number of each partition that gets new events, and None whenever wake-ups may
+        have been missed. Never ends.
         """
         async with aclosing(messages_on(self._client, self._keys.wake_channel)) as messages:
             async for message in messages:
@@ -272,11 +275,12 @@ class EventLog:
 
 
 def _lineage(replication: Any, server: Any) -> str | None:
-    """Names a primary's run, from two sections of its INFO; "" if it refuses, None if it is no
-    primary.
+    """A name for a primary's run, from two sections of its INFO. The name is empty if the server
+    refuses INFO, and None if the server is no primary.
 
-    The run, and whom it succeeded when it was promoted: the ID of its own replication changes when
-    a first replica joins, too, which loses nothing. Raises what else was answered.
+    The name has the ID of the run, and the ID of the replication that the primary continued when it
+    was promoted. It does not have the primary's own replication ID, as that one also changes when a
+    first replica joins, which loses nothing. Raises any other error that was the answer.
     """
     sections = []
     for info in (replication, server):
@@ -291,7 +295,7 @@ def _lineage(replication: Any, server: Any) -> str | None:
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
-    """A reply to XRANGE."""
+    """The entries in a reply to XRANGE, with their encoded events."""
     return [(entry_id(raw_id), fields_of(fields).get(EVENT_FIELD, b"")) for raw_id, fields in reply]
 
 

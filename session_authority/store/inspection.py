@@ -1,8 +1,8 @@
-"""Looks at all that Redis holds of one user, and removes what can't be read.
+"""Shows all data that Redis holds of one user, and removes records that can't be read.
 
-It works without a running service, so that an operator can look where the service can't. It refuses
-to remove what can be read, or what a later version of the service wrote: the next upgrade reads
-that.
+It works without a running service, so that an operator can look at data that the service can't
+read. It refuses to remove records that can be read, and records that a later version of the service
+wrote: the next upgrade reads them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from session_authority.store.session_store import SessionStore
 REASON = "unreadable_record"
 _ACTOR = "session-authority inspect"
 _MAX_ATTEMPTS = 5
-# The events of which a session has at most one an hour.
+# The kinds of events of which at most one an hour is written for a session.
 _QUIET = (
     EventType.ENDED_TOKEN_PRESENTED,
     EventType.SUPERSEDED_TOKEN_PRESENTED,
@@ -40,7 +40,7 @@ _QUIET = (
 )
 
 
-# By device key; None if their key is of another type.
+# Stored claims by device key. None if the key in Redis is of another type.
 ClaimsByDevice = Mapping[bytes, Stored[SessionClaims] | Unreadable] | None
 
 
@@ -90,7 +90,7 @@ class Repaired:
 
     @property
     def count(self) -> int:
-        """How many records and keys it removed."""
+        """How many records and keys the repair removed."""
         records = len(self.sessions) + len(self.devices) + len(self.claims)
         return records + len(self.other_types)
 
@@ -106,7 +106,9 @@ class Inspection:
         self._reads = Reads(read_path_of(client, keys.probe))
 
     async def inspect(self, user_id: str) -> Inspected:
-        """All that there is, but for what a `request_id` led to: those keys have no known names."""
+        """All data of a user, except the results of `request_id`s: the names of their keys are not
+        known.
+        """
         state = await self._store.user(user_id)
         claims = await self._store.readable_claims(user_id)
         names: dict[str, RecordKind | None] = {
@@ -121,13 +123,13 @@ class Inspection:
         keys = (
             StoredKey(name, kind, _time_to_live(int(life)))
             for (name, kind), life in zip(names.items(), lives, strict=True)
-            if int(life) != -2  # it is not there
+            if int(life) != -2  # -2: the key does not exist
         )
         return Inspected(user_id, state, claims, tuple(keys))
 
     async def repair(self, user_id: str, now: datetime) -> Repaired:
-        """Removes what can't be read, with the events of a revocation, so that watchers forget what
-        they know of the sessions. Raises Conflict.
+        """Removes the records that can't be read. Writes the events of a revocation, so that
+        watchers forget what they know of the sessions. Raises Conflict.
         """
         for _ in range(_MAX_ATTEMPTS):
             state = await self._store.user(user_id)
@@ -162,7 +164,7 @@ class Inspection:
         raise Conflict
 
     async def close(self) -> None:
-        """Waits for what was sent, then hangs up."""
+        """Waits for the replies to commands that were sent, then closes the connections."""
         await self._reads.settled()
         await self._store.close()
 
@@ -182,7 +184,7 @@ def _damaged(records: Mapping[bytes, Unreadable]) -> dict[bytes, Unreadable]:
 
 
 def _revoked(user_id: str, state: UserState, key: bytes, now: datetime) -> Event:
-    """The event of a session that could not be read, with what is known of its device."""
+    """The event of a session that could not be read, with the known facts of its device."""
     event = Event(EventType.DEVICE_REVOKED, now, user_id, _ACTOR, reason=REASON)
     device = state.devices.get(key)
     if device is None:

@@ -23,8 +23,8 @@ def _slot(tag: str) -> int:
 
 
 def _tags() -> tuple[str, ...]:
-    """For each partition i the smallest decimal whose slot lies in the i-th of 64 equal ranges of
-    slots.
+    """The hash tags of the partitions. The tag of partition i is the smallest decimal whose slot
+    lies in the i-th of 64 equal ranges of slots.
     """
     found: dict[int, str] = {}
     number = 0
@@ -67,7 +67,7 @@ class KeyNames:
         return f"{self._head(user_id)}c:{user_id}"
 
     def request(self, user_id: str, request_id: UUID) -> str:
-        """String: what this `request_id` led to."""
+        """String: the result of the sign-in with this `request_id`."""
         return (
             f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
         )
@@ -77,11 +77,13 @@ class KeyNames:
         return f"{self._head(user_id)}x:{session_id.hex()}:{kind.value}"
 
     def told_of_key(self, kid: str) -> str:
-        """String: the revocation of this signing key left its event."""
+        """String: the event about the revocation of this signing key was written."""
         return f"{self._head(NOBODY)}k:{kid}"
 
     def told_of_removed_key(self, kid: str) -> str:
-        """String: the removal of this signing key, before its tokens had ended, was told of."""
+        """String: the event about the removal of this signing key, before its tokens had ended, was
+        written.
+        """
         return f"{self._head(NOBODY)}g:{kid}"
 
     def events(self, user_id: str) -> str:
@@ -93,11 +95,11 @@ class KeyNames:
         return f"{self._heads[number]}e"
 
     def probe_in(self, number: int) -> str:
-        """A key of a partition that is never there."""
+        """A key of a partition that never exists."""
         return f"{self._heads[number]}probe"
 
     def probes(self) -> list[str]:
-        """Such a key of each partition."""
+        """A key that never exists, for each partition."""
         return [self.probe_in(number) for number in range(PARTITIONS)]
 
     def relays(self, endpoint: str) -> str:
@@ -109,7 +111,7 @@ class KeyNames:
         return f"{self._heads[number]}l:{endpoint}"
 
     def attempts(self, number: int, endpoint: str) -> str:
-        """Hash of entry → what became of the attempts to deliver it so far."""
+        """Hash of entry → the failed attempts to deliver its event."""
         return f"{self._heads[number]}a:{endpoint}"
 
     def dead_letters(self, number: int, endpoint: str) -> str:

@@ -1,4 +1,4 @@
-"""Where in the log of events somebody is: the last entry that was read of each stream."""
+"""A reader's position in the log of events: the last entry that it read of each stream."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from session_authority.store.key_names import TAGS
 # An entry's ID: milliseconds since the epoch, and a number within that millisecond.
 EntryId = tuple[int, int]
 START: EntryId = (0, 0)
-# No entry has this number. It stands for a moment: behind all that happened by then.
+# No entry has this number. An ID with it stands for a moment: the position after all events up to
+# that moment.
 _MOMENT = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A position in the log: `entries` has the last entry of each stream, START if none was there,
-    or what stands for a moment if the stream could not be read.
+    """A position in the log. `entries` has the last entry of each stream. It has START for a stream
+    that had no entry, and a moment for a stream that could not be read.
 
-    `as_of` is when it was so: nothing that was there by then, give or take the clocks, comes after
-    the position. `memory` is how long the log kept an event then: what follows the position may be
-    trimmed after that time, even if events are kept for longer today.
+    `as_of` is the time of the position: no event that was in the log by then comes after the
+    position, apart from the difference of clocks. `memory` is how long the log kept an event at
+    that time. Events after the position may be trimmed when they are older than that, even if the
+    log keeps events for longer today.
     """
 
     entries: tuple[EntryId, ...]
@@ -30,29 +32,29 @@ class LogPosition:
 
 
 def behind_moment(ms: int) -> EntryId:
-    """Stands for the last entry of a stream until then, where nobody knows which entry that was."""
+    """An ID for the last entry of a stream up to a moment, when that entry is not known."""
     return ms, _MOMENT
 
 
 def is_moment(entry: EntryId) -> bool:
-    """Returns True if this stands for a moment, and is no entry."""
+    """Returns True if this ID stands for a moment, and is not the ID of an entry."""
     return entry[1] == _MOMENT
 
 
 def entry_id(raw: bytes | str) -> EntryId:
-    """An entry's ID as Redis writes it."""
+    """The ID of an entry, parsed from the text that Redis writes."""
     text = raw.decode() if isinstance(raw, bytes) else raw
     ms, _, number = text.partition("-")
     return int(ms), int(number)
 
 
 def entry_text(entry: EntryId) -> str:
-    """An entry's ID as Redis reads it."""
+    """The ID of an entry as text for Redis."""
     return f"{entry[0]}-{entry[1]}"
 
 
 def event_id(number: int, entry: EntryId) -> str:
-    """The ID of the event in an entry of a partition: no full stop, as signatures of webhooks join
-    parts with those.
+    """The ID of the event in an entry of a partition. It has no full stop, as the signatures of
+    webhooks join parts with full stops.
     """
     return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"

@@ -1,7 +1,7 @@
-"""Packs user agents, and what people read of them: a browser's 120 characters into about 10 bytes.
+"""Packs user agents and their descriptions: a browser's 120 characters into about 10 bytes.
 
-A packed text has a byte for each character, and one over 0x7F for each phrase that many agents
-share. Texts with other characters than ASCII can't be packed.
+A packed text has one byte for each character, and one byte over 0x7F for each phrase that many
+agents share. Texts with characters outside of ASCII can't be packed.
 """
 
 from __future__ import annotations
@@ -122,12 +122,12 @@ REMEMBERED = 1024
 MAX_PACKED_BYTES = MAX_USER_AGENT_BYTES
 _TEXTS = (*map(chr, range(_FIRST)), *PHRASES)
 _NUMBERS = {phrase: chr(_FIRST + number) for number, phrase in enumerate(PHRASES)}
-# The longest first: an alternative that comes first wins.
+# The longest phrase comes first, as a regular expression uses the first alternative that fits.
 _ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))))
 
 
 def pack(text: str) -> bytes | None:
-    """The text in few bytes. None if it has characters that can't be packed, or is longer than the
+    """The packed text. None if the text has characters that can't be packed, or is longer than the
     longest agent.
     """
     return _pack(text) if len(text) <= MAX_USER_AGENT_BYTES else None

@@ -1,7 +1,7 @@
-"""Reads records one by one, so that one that can't be read is the trouble of its device alone.
+"""Reads records one by one, so that a record that can't be read affects only its own device.
 
-It refuses to guess: what can't be read counts as not there, so nothing is granted by it. Operators
-learn of it from a line of the log, once a minute, and from a metric.
+It refuses to guess: a record that can't be read counts as missing, so it grants nothing. Operators
+learn of such records from a line of the log, once a minute, and from a metric.
 """
 
 from __future__ import annotations
@@ -47,8 +47,14 @@ def user_hash(user_id: str) -> str:
 def state_of(
     reader: RecordReader, user_id: str, sessions: Any, devices: Any, request: Any = None
 ) -> UserState:
-    """A user's state from the replies to HGETALL, HGETALL and GET, each of which may be
-    OTHER_TYPE.
+    """A user's state from the replies to three reads. Each reply may be OTHER_TYPE.
+
+    Args:
+        reader: Decodes the records.
+        user_id: The user.
+        sessions: The reply to HGETALL for the sessions, or some fields of them.
+        devices: The reply to HGETALL for the devices, or some fields of them.
+        request: The reply to GET for the result of a `request_id`. None if there is none.
     """
     both = {RecordKind.SESSION: sessions, RecordKind.DEVICE: devices}
     found_sessions = {k: reader.session(user_id, k, raw) for k, raw in _fields(sessions)}
@@ -72,7 +78,7 @@ def _fields(reply: Any) -> Iterable[tuple[bytes, bytes]]:
 
 
 class RecordReader:
-    """Turns bytes into records, and tells of those that can't be read."""
+    """Turns bytes into records, and reports the records that can't be read."""
 
     def __init__(
         self, metrics: Metrics | None, addresses: AddressDetail = AddressDetail.FULL
@@ -80,7 +86,8 @@ class RecordReader:
         self._addresses = addresses
         self._metrics = metrics
         if metrics is not None:
-            for kind in RecordKind:  # from 0 on: Prometheus sees no increase in a first 1
+            # The counters start at 0: if one began with 1, Prometheus would see no increase.
+            for kind in RecordKind:
                 metrics.unreadable_records.labels(kind.value)
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
@@ -109,7 +116,7 @@ class RecordReader:
     def readable_claims(
         self, user_id: str, key: bytes, raw: bytes
     ) -> Stored[SessionClaims] | Unreadable:
-        """The same, with the reason if they can't be read."""
+        """The stored claims of a session. If they can't be read, the result has the reason."""
         return self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
 
     def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:
@@ -117,7 +124,7 @@ class RecordReader:
         return self._read(RecordKind.REQUEST, user_id, None, raw, codec.decode_issued)
 
     def note_other_type(self, kind: RecordKind, user_id: str) -> None:
-        """Tells of a key that holds no records, because it is of another type."""
+        """Reports a key that holds no records, because it is of another type."""
         self._tell(kind, user_id, None, OTHER_TYPE.reason)
 
     def _read(

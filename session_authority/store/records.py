@@ -28,8 +28,8 @@ class RecordKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
-    """A record and the bytes it was read from, by which a commit tells whether it is still the
-    same.
+    """A record, and the bytes from which it was read. A commit compares the bytes with the store to
+    find out if the record has changed.
     """
 
     record: T
@@ -63,7 +63,7 @@ class IssuedRecord:
 class UserState:
     """The stored records of a user, by device key, and the record of the given `request_id`.
 
-    `other_types` are the kinds of hashes in whose place there is a key of another type.
+    `other_types` are the kinds of records whose key is not a hash but of another type.
     `unread_sessions` and `unread_devices` are the numbers of records that were not read. They are
     zero unless the state was read for one device.
     """
@@ -101,8 +101,8 @@ class UserState:
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A key that a commit makes and that must not exist before: it happens once in `memory_ms`.
-    `unreadable` is a value that counts as none, because it can't be read.
+    """A key that a commit makes, and that must not exist before. So the commit takes place once in
+    `memory_ms`. If the key has the value `unreadable`, it counts as missing.
     """
 
     key: str
@@ -113,11 +113,12 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A decision on one user, and what it was taken on.
+    """A decision about one user, and the records on which the decision was based.
 
-    Sessions, devices and claims go by device key. The claims of a session go with it: where it is
-    removed, they need not be named. In `if_*` None means "must not be there", in `set_*` it
-    means "remove". `durable`: replicas are to have it; what may be lost waits for none.
+    Sessions, devices and claims are named by device key. If a session is removed, its claims are
+    removed with it, and need not be named. In `if_*` None means "must not exist", in `set_*` None
+    means "remove". If `durable` is True, replicas must have the changes. A commit that may be lost
+    waits for no replica.
     """
 
     user_id: str
@@ -142,8 +143,8 @@ class Commit:
 
     @property
     def is_mark(self) -> bool:
-        """Returns True if it may be lost and, as it changes a session that it compares, does
-        nothing if it is sent twice.
+        """Returns True if the commit may be lost and may be sent twice. Sent a second time, it does
+        nothing, as it changes a session that it compares first.
         """
         changes = any(key in self.set_sessions for key in self.if_sessions)
         told = self.events or self.once is not None or self.clear_sessions
@@ -152,14 +153,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class RemovedSessions:
-    """The sessions that a write removed, as they were stored: a user may have had thousands, so
-    they are read where that is needed, see `removed_sessions`. Some may be unreadable.
+    """The sessions that a write removed, in their stored form. A user may have had thousands of
+    sessions, so they are decoded only where needed: see the module `removed_sessions`. Some may be
+    unreadable.
     """
 
     raws: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
-        """How many there were, readable or not."""
+        """How many sessions were removed, readable or not."""
         return len(self.raws)
 
 
@@ -172,12 +174,14 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A commit that did not take place: what it was taken on had changed. Decide again."""
+    """A commit that did not take place, as a record on which the decision was based has changed.
+    The use case must decide again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyDone:
-    """A commit that did not take place: its once key exists."""
+    """A commit that did not take place, as its once key exists."""
 
 
 CommitResult = Committed | Changed | AlreadyDone

@@ -1,6 +1,8 @@
-"""Finds out what of sign-ins and revocations a server refuses its user, before any of them fails.
+"""Finds out which commands of sign-ins and revocations a server refuses its user, before a sign-in
+or a revocation fails.
 
-It changes nothing. No word of the server's own is told: only names of commands from here.
+It leaves nothing changed. It reports only names of commands that are known here, and no text of the
+server.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from session_authority.store.key_names import KeyNames
 
 
 class Rehearsal:
-    """Asks every primary. Raises StoreUnavailable if none answers."""
+    """Asks every primary for permissions. Raises StoreUnavailable if no primary answers."""
 
     def __init__(self, client: RedisClient, keys: KeyNames, writes: Writes) -> None:
         self._client = client
@@ -27,7 +29,7 @@ class Rehearsal:
         self._script = Script("rehearse")
 
     async def missing(self) -> list[str]:
-        """The commands that the user needs and may not use, in the order of the alphabet."""
+        """The commands that the user needs and may not use, in alphabetical order."""
         asked = [self._writes.run(partial(self._ask, key)) for key in await self._probes()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         found: set[str] = set()
@@ -50,7 +52,7 @@ class Rehearsal:
         return [name.decode() for name in names]
 
     async def _probes(self) -> Sequence[str]:
-        """For each primary a key that is never there."""
+        """A key that never exists, for each primary."""
         if not isinstance(self._client, Cluster):
             return [self._keys.probe]
         await self._writes.run(self._client.initialize)

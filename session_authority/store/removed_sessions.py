@@ -1,7 +1,7 @@
-"""Reads the sessions that a write removed, as far as somebody needs to know of them.
+"""Reads the sessions that a write removed, as far as a caller needs to know of them.
 
-A sign-out of thousands of devices must cost about what one costs. So its answer counts the sessions
-by their bytes, and makes a record of those only that are of no plain form.
+To sign out thousands of devices must cost about as much as to sign out one. So sessions of the
+usual form are counted by their bytes, and only the other sessions are decoded into records.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
 
 
 def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
-    """The sessions that were removed, but for those that can't be read: they are gone anyway."""
+    """The removed sessions that can be read. The others are left out, as they are gone anyway."""
     for raw in removed.raws:
         try:
             yield codec.decode_session(raw)
@@ -44,7 +44,8 @@ def count_live(removed: RemovedSessions, limits: SessionLimits, now: datetime) -
     """
     lifetimes, others = codec.plain_lifetimes(removed.raws)
     now_ms = to_ms(now)
-    # Rounded up: a whole number is below a fraction if it is below the next whole number.
+    # The limits are rounded up: a whole number of ms is below a fraction exactly if it is below the
+    # next whole number.
     session_ttl = -(-limits.session_ttl // MILLISECOND)
     idle_timeout = -(-limits.idle_timeout // MILLISECOND)
     live = 0

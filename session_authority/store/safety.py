@@ -1,7 +1,8 @@
-"""Finds the faults that make a Redis unsafe for sessions. It asks the running servers, and needs no
-more than the service's permissions.
+"""Finds the faults that make a Redis unsafe for sessions. It asks the running servers, and needs
+only the service's permissions.
 
-No text here contains words of a server or of the driver, as they can hold a password or a key.
+No text here contains words of a server or of the driver, as such words can hold a password or a
+key.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _OLDEST_VALKEY, _OLDEST_REDIS = (7, 2), (6, 2)
 
 
 class FaultName(StrEnum):
-    """The faults that there are."""
+    """The kinds of faults."""
 
     UNREACHABLE = "unreachable"
     NO_ROOM = "no_room"
@@ -53,8 +54,8 @@ class FaultName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """One of them, and what to tell an operator of it: no password, no key, no more of a server
-    than its address.
+    """A fault, with a text for an operator. The text has no password and no key, and of a server
+    only the address.
     """
 
     name: FaultName
@@ -65,13 +66,13 @@ class StoreFault:
 class _Server:
     who: str
     ask: Callable[..., Awaitable[Any]]
-    # A key of its own that never is.
+    # A key that this server serves, and that never exists. None if it serves none of the keys.
     probe: str | None
 
 
 def plaintext_fault(url: str) -> StoreFault | None:
-    """The fault of a URL that leads over a network without TLS, even if only to Sentinels. None for
-    other URLs. Raises BadRedisUrl.
+    """The fault of a URL that leads over a network without TLS, even if it leads only to Sentinels.
+    None for other URLs. Raises BadRedisUrl.
     """
     tls, hosts = hosts_of(url)
     return None if tls else _seen_by_others(hosts, "the URL")
@@ -86,14 +87,21 @@ async def faults_of(
     max_skew: timedelta,
     replicas: int = 0,
 ) -> list[StoreFault]:
-    """All that is wrong with the primaries, but for what the URL says. Changes wait for so many
-    `replicas`. Takes `time_limit` at the most; raises nothing.
+    """The faults of the primaries. The URL is checked by `plaintext_fault`. Raises nothing.
+
+    Args:
+        client: The client of the Redis to examine.
+        keys: The names of keys.
+        now: This machine's clock.
+        time_limit: The longest time that the examination takes.
+        max_skew: How far the clocks of Redis and of this machine may differ.
+        replicas: The number of replicas for which changes wait.
     """
     shield, deadline = Shield(), monotonic() + time_limit.total_seconds()
 
     async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
         async with asyncio.timeout_at(deadline):
-            return await shield.run(work)  # read to its end, even after the deadline
+            return await shield.run(work)  # the exchange runs to its end, even after the deadline
 
     faults: list[StoreFault] = []
     try:
@@ -111,7 +119,7 @@ async def faults_of(
         try:
             return await within_time(_examine(server, now, max_skew, replicas))
         except Exception as error:  # noqa: BLE001
-            # A server whose answers make no sense is no store either.
+            # A server whose answers make no sense counts as unreachable, too.
             return [_unreachable(server.who, error)]
 
     for found in await asyncio.gather(*map(faults_at, servers)):
@@ -141,7 +149,8 @@ async def _examine(
     info = info_fields(await server.ask("INFO"))
     before = now()
     server_time = time_of(await server.ask("TIME"))
-    # Whenever it looked at its clock meanwhile.
+    # The server read its clock at an unknown moment between `before` and now. The clocks differ by
+    # at least this much.
     skew = max(before - server_time, server_time - now())
     found = [
         await _takes_no_writes(server),
@@ -161,8 +170,8 @@ async def _examine(
 
 async def _takes_no_writes(server: _Server) -> StoreFault | None:
     try:
-        # Changing what is not there writes nothing, but is refused where sign-ins are: by a
-        # replica, a full server, or one whose disk is full.
+        # To change a key that does not exist writes nothing. But a server that refuses sign-ins
+        # refuses it, too: a replica, a full server, or a server whose disk is full.
         if server.probe is not None:
             await server.ask("SET", server.probe, "", "XX")
             await server.ask("DEL", server.probe)
@@ -220,7 +229,7 @@ def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFaul
     there = int(info.get("connected_slaves", 0))
     if there < replicas:
         text = f"{who} has {there} replicas, but changes are to be on {replicas}: none will be"
-    # The server tells of it only where it is set.
+    # The server reports this field only if min-replicas-to-write is set.
     elif replicas and "min_slaves_good_slaves" not in info:
         text = (
             f"{who} goes on taking writes when it has lost its replicas, and these writes are lost"
@@ -232,15 +241,17 @@ def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFaul
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
-    """It does not answer, which may pass, or refuses this user, which does not."""
+    """The fault of a server that does not answer, which may pass, or that refuses this user, which
+    does not pass.
+    """
     words = in_plain_words(error)
     name = FaultName.REFUSING if words in REFUSALS else FaultName.UNREACHABLE
     return StoreFault(name, f"{who} {words}")
 
 
 def _led_to_in_plain(client: RedisClient) -> StoreFault | None:
-    """The fault if Sentinels, or the nodes of a cluster, sent the client over a network without
-    TLS.
+    """The fault if Sentinels, or the nodes of a cluster, led the client over a network without
+    TLS. None if they did not.
     """
     hosts = hosts_led_to_in_plain(client)
     return _seen_by_others(hosts, "the cluster" if isinstance(client, Cluster) else "Sentinel")

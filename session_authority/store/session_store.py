@@ -1,7 +1,7 @@
-"""The one way to Redis: reads what is stored of a user, commits decisions, revokes.
+"""The one way to Redis: reads the records of a user, commits decisions, revokes sessions.
 
-Refuses to decide anything: what is read goes to the domain, what the domain decided comes back as a
-`Commit`. Nothing is cached; every read asks the primary.
+It refuses to decide anything: the records go to the domain, and the domain's decision comes back as
+a `Commit`. Nothing is cached: every read asks the primary.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ from session_authority.store.records import (
 from session_authority.store.rehearsal import Rehearsal
 from session_authority.store.removed_sessions import removed_sessions
 
-# How many records, drawn at random, a read for one device brings along: of most users that is all.
+# How many more records a read for one device returns, drawn at random. For most users these are all
+# records.
 OTHERS_READ = "4"
 
 
@@ -80,9 +81,10 @@ class SessionStore:
     """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or
     refusing.
 
-    `event_memory` is how long an event is kept. `replicas` are to have what a durable commit or a
-    revocation wrote; `domain.durability` collects whether they did. `addresses` says how exactly
-    addresses are kept: records and events are written so, and older records are read so.
+    `event_memory` is how long an event is kept. `replicas` must have the writes of a durable commit
+    or a revocation; `domain.durability` notes if they confirmed the writes. `addresses` says how
+    exactly addresses are kept, both when records and events are written and when older records are
+    read.
     """
 
     def __init__(
@@ -112,11 +114,11 @@ class SessionStore:
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     def question(self, user_id: str, key: bytes) -> Question:
-        """Asks for the session on one device, to be kept by callers that ask often."""
+        """The question for the session on one device. Callers that ask often may keep it."""
         return self._reads.question("HGET", self._keys.sessions(user_id), key)
 
     async def ask(self, question: Question) -> bytes | None:
-        """The stored bytes of a session, None if there is none."""
+        """The stored bytes of a session. None if there is no session."""
         try:
             found: bytes | None = await self._reads.ask(question)
         except EXCHANGE_FAILURES as error:
@@ -127,14 +129,14 @@ class SessionStore:
         return found
 
     async def ask_many(self, questions: Sequence[Question]) -> list[bytes | Exception | None]:
-        """The stored bytes of each of many sessions, None if there is none, or StoreUnavailable
-        where Redis is away, slow or refusing.
+        """The stored bytes of each of many sessions. None stands for a session that does not exist,
+        and StoreUnavailable for a question to which Redis was away, slow or refusing.
         """
         found = await self._reads.ask_many(questions)
         return [_failure(one) if isinstance(one, Exception) else one for one in found]
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
-        """The session on one device. One that can't be read counts as none."""
+        """The session on one device. A session that can't be read counts as missing."""
         name = self._keys.sessions(user_id)
         raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -154,7 +156,7 @@ class SessionStore:
     async def session_and_device(
         self, user_id: str, key: bytes
     ) -> tuple[Stored[SessionRecord] | None, Stored[DeviceRecord] | None]:
-        """Both, in one go."""
+        """The session on one device and the record of the device, read together."""
         session, device = await asyncio.gather(
             self.session(user_id, key), self.device(user_id, key)
         )
@@ -175,8 +177,8 @@ class SessionStore:
     async def readable_claims(
         self, user_id: str
     ) -> Mapping[bytes, Stored[SessionClaims] | Unreadable] | None:
-        """The same, with the reason where they can't be read. None if their key is of another
-        type.
+        """The stored claims of a user's sessions, by device key. If the claims of a session can't
+        be read, the value has the reason. None if the key of the claims is of another type.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -188,8 +190,8 @@ class SessionStore:
     async def claims_of(
         self, user_id: str, key: bytes, session: Stored[SessionRecord] | None
     ) -> Stored[SessionClaims] | None:
-        """The claims that are stored for a session, None if only its tokens have them. Asks Redis
-        only if the record says that there are some.
+        """The claims that are stored for a session. None if only the session's tokens have claims.
+        Redis is asked only if the session's record says that claims are stored.
         """
         if session is None or session.record.stored_claims is StoredClaims.NONE:
             return None
@@ -201,7 +203,7 @@ class SessionStore:
         return found if found.record.session_id == session.record.session_id else None
 
     async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
-        """All that is stored of a user."""
+        """All stored records of a user."""
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads = [
             self._read(RecordKind.SESSION, user_id, "HGETALL", names[0]),
@@ -236,7 +238,15 @@ class SessionStore:
         issued: IssuedRecord,
         unreadable: Unreadable | None = None,
     ) -> Once:
-        """Ties a commit to a `request_id`, which may have led to what can't be read any more."""
+        """Lets a commit take place once for a `request_id`.
+
+        Args:
+            user_id: The user.
+            request_id: The ID of the request.
+            issued: The result of the request, which the commit stores.
+            unreadable: The result that is stored for the request now, if it can't be read. It
+                counts as missing.
+        """
         return Once(
             self._keys.request(user_id, request_id),
             codec.encode_issued(issued),
@@ -256,13 +266,13 @@ class SessionStore:
         return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // MILLISECOND)
 
     def once_for_removed_key(self, kid: str) -> Once:
-        """Lets a commit take place at most once an hour for a signing key that was removed: it may
-        come back and be again.
+        """Lets a commit take place at most once an hour for a signing key that was removed. The key
+        may come back, and be removed again.
         """
         return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
-        """Carries out a decision if all that it was taken on is still so."""
+        """Carries out a decision if nothing on which the decision was based has changed."""
         keys = self._script_keys(commit.user_id)
         if commit.once is not None:
             keys.append(commit.once.key)
@@ -310,15 +320,29 @@ class SessionStore:
     async def revoke_device(
         self, user_id: str, key: bytes, *, forget: bool, event: Event
     ) -> RemovedSessions:
-        """Ends the session on one device, whatever its state; the event is written only if there
-        was one.
+        """Ends the session on one device, whatever its state. The event is written only if there
+        was a session.
+
+        Args:
+            user_id: The user.
+            key: The device key.
+            forget: Removes the record of the device, too.
+            event: The event of the revocation.
         """
         return await self._run_revoke(user_id, "one", key, forget, event)
 
     async def revoke_all(
         self, user_id: str, *, except_key: bytes | None, forget: bool, event: Event
     ) -> RemovedSessions:
-        """Ends all sessions but that on one device; the event is written only if there were any."""
+        """Ends all sessions of a user, or all but the session on one device. The event is written
+        only if there were such sessions.
+
+        Args:
+            user_id: The user.
+            except_key: The key of the device that stays signed in. None if all sessions end.
+            forget: Removes the records of the devices, too.
+            event: The event of the revocation.
+        """
         return await self._run_revoke(user_id, "all", except_key or b"", forget, event)
 
     async def _run_revoke(
@@ -369,13 +393,14 @@ class SessionStore:
         return (await self._run(self._commit, keys, args, durable=False))[0]
 
     async def confirm(self, user_id: str) -> None:
-        """Notes whether enough replicas have all that was written of a user so far: for a call that
-        finds its work done by an earlier one.
+        """Notes if enough replicas have all writes for a user so far. This is for a call whose work
+        an earlier call has done.
         """
         if not self.replicas.count:
             note(confirmed=False)
             return
-        # A wait counts for what its own connection wrote, be it a key that is never seen.
+        # WAIT counts for the writes of its own connection. So this connection writes a key that
+        # expires at once.
         probe = self._keys.probe_in(partition(user_id))
         write = ("SET", probe, "", "PX", 1)
         _, confirmed = await self._writes.run(
@@ -388,9 +413,9 @@ class SessionStore:
         return await self._writes.run(self._ask_the_time)
 
     async def prove_writable(self) -> None:
-        """Proves that a primary takes a write such as a sign-in makes: a replica does not, nor one
-        that is full, can't write its files or lacks its replicas. Of a cluster's primaries one is
-        enough, as each serves its own users.
+        """Proves that a primary accepts a write such as a sign-in makes. A server does not accept
+        it if it is a replica, is full, can't write its files or lacks its replicas. One primary of
+        a cluster is enough, as each serves its own users.
         """
         await self._writes.run(self._try_to_write)
 
@@ -399,8 +424,8 @@ class SessionStore:
         return await self._rehearsal.missing()
 
     async def trim_events(self) -> None:
-        """Forgets events that are old enough, by the store's clock. A new one does so, too, but
-        only in its partition.
+        """Removes events that are old enough, by the clock of Redis. Each new event does this, too,
+        but only in its own partition.
         """
         args = [self.event_memory // MILLISECOND]
         for number in range(PARTITIONS):
@@ -408,7 +433,7 @@ class SessionStore:
             await self._writes.run(partial(self._trim.run, self._client, keys, args))
 
     async def close(self) -> None:
-        """Waits for what was sent, then hangs up."""
+        """Waits for the replies to commands that were sent, then closes the connections."""
         await self._marks.settled()
         await self._reads.drained()
         await self._writes.settled()
@@ -427,7 +452,9 @@ class SessionStore:
         return (self.event_memory // MILLISECOND, MAX_EVENTS_PER_PARTITION, *wake)
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
-        """The reply; OTHER_TYPE where the key holds another type, and so no records."""
+        """The reply to a command. OTHER_TYPE if the key is of another type, and so has no
+        records.
+        """
         return await self._unless_of_other_type(kind, user_id, self._asked(*command))
 
     def _asked(self, *command: str | bytes) -> Awaitable[Any]:
@@ -440,7 +467,9 @@ class SessionStore:
     async def _fields_at(
         self, kind: RecordKind, user_id: str, name: str, key: bytes
     ) -> tuple[Any, int]:
-        """The record of one device and those of a few others, and how many there are beside."""
+        """The records of one device and of a few others, and the number of records that were not
+        read.
+        """
         read = self._asked
         replies = await self._unless_of_other_type(
             kind,
@@ -483,7 +512,8 @@ class SessionStore:
         if isinstance(self._client, Cluster):
             await self._client.initialize()
             probes = self._client.one_for_each_primary(self._keys.probes())
-        # Only if it is there, which it never is: so nothing is written, or sent to replicas.
+        # With XX a key is set only if it exists, and this key never does. So nothing is written, or
+        # sent to replicas.
         tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
         refusals = await asyncio.gather(*tries, return_exceptions=True)
         if all(isinstance(refusal, BaseException) for refusal in refusals):
@@ -498,8 +528,8 @@ def _failure(error: Exception) -> StoreUnavailable | None:
 
 
 def _times_to_live(commit: Commit) -> tuple[int, int]:
-    """How long, in ms, the hashes must live for what is written; rubbish collection only, stored
-    ends are the truth.
+    """How long, in ms, the hashes of sessions and of devices must live for the records that are
+    written. Expiry of keys only collects garbage: the times in the records decide.
     """
     ends = [record.ends_at for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))

@@ -1,5 +1,5 @@
-"""Owns keys and the tokens that they sign: which key signs, which ones verify, and what an access
-token looks like. No other room knows JWT.
+"""Owns keys and the tokens that they sign: which key signs, which keys verify, and the form of an
+access token. No other room knows JWT.
 
 It refuses to say whether a token's session is still good.
 """

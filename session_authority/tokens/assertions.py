@@ -1,7 +1,8 @@
-"""Short tokens about a session, for apps behind a gateway, signed by a key of the gateway's own.
+"""Signs assertions: short tokens about a session, for apps behind a gateway. The gateway has a
+signing key of its own for them.
 
-Owns their JWT form (RFC 7519) and the public keys with which apps verify them (RFC 7517). The
-gateway decides their contents.
+Owns the JWT form of assertions (RFC 7519) and the public keys with which apps verify them (RFC
+7517). The gateway decides their contents.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from session_authority.tokens.keys import Algorithm, KeyringError, KeyState
 
 
 class AssertionSigner:
-    """Signs with the key that signs now, of the keys in a folder or file. Raises KeyringError if
-    there is none, or if its public part can't be shown to apps.
+    """Signs assertions with the present signing key of a folder or file. Raises KeyringError if
+    there is no signing key, or if the key has no public part for apps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,8 +27,8 @@ class AssertionSigner:
         _ = self._source.current.signing
 
     def refresh(self) -> str | None:
-        """Reads the keys again if their files changed. Returns the ID of the key that signs then,
-        None if nothing changed. Raises KeyringError, OSError.
+        """Reads the keys again if their files changed. Returns the ID of the signing key, or None
+        if nothing changed. Raises KeyringError, OSError.
         """
         return self._source.current.signing.kid if self._source.refresh() else None
 
@@ -44,7 +45,7 @@ class AssertionSigner:
         return f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
 
     def jwks(self) -> bytes:
-        """The JSON text of the set of public keys, those that signed before included."""
+        """The JSON text of the set of public keys, including the keys that signed before."""
         return json.dumps({"keys": self._source.current.public_jwks()}).encode()
 
 

@@ -27,7 +27,7 @@ from session_authority.tokens.keys import MAX_RSA_BITS, SigningKey
 from session_authority.tokens.token_memory import MEMORY_BYTES, Remembered, TokenMemory
 
 MAX_TOKEN_BYTES = 4096
-# The longest token at sign-in: browsers keep cookies of 4,096 bytes, their names included.
+# The longest token at sign-in: browsers keep cookies of 4,096 bytes, including their names.
 _ROOM_BYTES = 4000
 # Base64url of the header with the longest name of a key, and of the signature of the longest key.
 _LARGEST_HEADER_BYTES = 223
@@ -42,8 +42,8 @@ _T = TypeVar("_T")
 
 
 class TokenTooLarge(Exception):
-    """The token of these fields, or one that it may be renewed to, would have more bytes than are
-    accepted, or than browsers keep in a cookie.
+    """A token with these fields, or a later token of its session, would have more bytes than the
+    service accepts, or than browsers keep in a cookie.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -52,11 +52,11 @@ class TokenTooLarge(Exception):
 
 
 class Tokens:
-    """Signs and verifies the tokens of one issuer for one audience. For one thread.
+    """Signs and verifies the tokens of one issuer for one audience. Only one thread may use it.
 
-    `lifetime` is how long a token may be presented after it was signed, for renewal included: a
-    demoted key verifies that long. Verified tokens are remembered by their hash, until they are
-    over or the keys change: those used last, in at most `memory_bytes`.
+    `lifetime` is how long a token may be presented after it was signed, also for renewal. A demoted
+    key verifies for that time. Verified tokens are remembered by their hash, until they expire or
+    the keys change. At most `memory_bytes` are used for the tokens that were used last.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Tokens:
         return text
 
     def check_room(self, token: Token) -> None:
-        """Raises TokenTooLarge if the token, or one that it may be renewed to, would be too large.
-        A later one may have a long generation, and be signed by another key.
+        """Raises TokenTooLarge if the token, or a later token of its session, would be too large.
+        A later token may have a generation with more digits, and may be signed by another key.
         """
         latest = replace(token, generation=_MAX_GENERATION)
         bits = 8 * len(encode_json(self._payload(latest)))
@@ -105,14 +105,15 @@ class Tokens:
             raise TokenTooLarge(size, _ROOM_BYTES)
 
     def verify(self, text: str, now: datetime) -> Token | None:
-        """The token that `text` is, or None for anything that is no token of this service. It may
-        be over: see `expires`.
+        """The token in `text`. None if `text` is no token of this service. The token may have
+        expired: callers check its `expires_at`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
         digest = _digest(text)
         if (remembered := self._recalled(digest)) is not None:
-            # The one check that time can undo: a demoted key verifies for a while only.
+            # The only check whose result changes with time: a demoted key verifies only for a
+            # while.
             return remembered.token if self._verifier(remembered.kid, now) is not None else None
         try:
             token, kid = self._open(text, now)
@@ -122,8 +123,8 @@ class Tokens:
         return token
 
     def keep(self, text: str, kept: object, size_bytes: int) -> None:
-        """Keeps something of a token that was verified, as long as the token is remembered. It
-        counts for `size_bytes` of the memory.
+        """Keeps a value with a verified token, as long as the token is remembered. The value counts
+        as `size_bytes` of the memory.
         """
         if text.isascii():
             self._remembered.keep(_digest(text), kept, size_bytes)
@@ -146,17 +147,18 @@ class Tokens:
         return self._remembered.get(digest)
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that a token may verify with: those that sign, will sign, or
-        did.
+        """The public part of every key that may verify tokens: of keys that sign, will sign, or
+        signed before.
         """
         return self._source.current.public_jwks()
 
     def void_keys(self, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
-        """The names of the keys whose tokens are void before their end, as far as this was asked:
-        those that were revoked, and those that vanished and would verify otherwise.
+        """The names of the keys whose tokens are void before their end: the revoked keys, and the
+        keys that vanished and would still verify otherwise. Only changes that this method sees when
+        it is called are noticed.
 
-        A revoked key that vanishes stays among the former, and one that comes back is among the
-        latter no more.
+        A revoked key that vanishes stays among the revoked keys. A vanished key that comes back is
+        no longer among the vanished keys.
         """
         before, ring = self._known, self._source.current
         if ring is not before:
@@ -190,8 +192,8 @@ class Tokens:
         return {**payload, **token.claims}
 
     def _open(self, text: str, now: datetime) -> tuple[Token, str]:
-        """The token, and the key that vouches for it; raises ValueError, RecursionError or
-        InvalidRequest otherwise.
+        """The verified token in a text, and the ID of its key. Raises ValueError, RecursionError or
+        InvalidRequest if there is none.
         """
         header_text, payload_text, signature_text = text.split(".")
         key = self._key_of(decode_json_object(decode_base64url(header_text)), now)
@@ -201,8 +203,8 @@ class Tokens:
         return self._read(decode_json_object(decode_base64url(payload_text)), now), key.kid
 
     def _key_of(self, header: dict[str, object], now: datetime) -> SigningKey:
-        # Nothing but these three: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit` and `b64`
-        # change the rules.
+        # Only these three members are accepted: `jku`, `jwk`, `x5u` and `x5c` bring a key along,
+        # `crit` and `b64` change the rules.
         if header.keys() != _HEADER or header["typ"] != _TYP:
             raise ValueError("header")
         kid = _take(header, "kid", str)
@@ -217,7 +219,9 @@ class Tokens:
         return self._source.current.verifier(kid, now, self._lifetime)
 
     def _read(self, payload: dict[str, object], now: datetime) -> Token:
-        """The payload as a token. Takes its own claims out; those of the caller are left."""
+        """The payload as a token. Removes the service's own claims from the payload, so that the
+        caller's claims are left.
+        """
         if (
             _take(payload, "iss", str) != self._issuer
             or _take(payload, "aud", str) != self._audience
@@ -237,7 +241,7 @@ class Tokens:
         if max(issued, not_before) > now + LEEWAY:
             raise ValueError("not yet good")
         expires = _moment(_take(payload, "exp", int))
-        # Equal they may be: a session can be renewed in its last second.
+        # The two times may be equal: a session can be renewed in its last second.
         if expires < issued:
             raise ValueError("over before it began")
         token = Token(
@@ -264,7 +268,9 @@ def _digest(text: str) -> bytes:
 
 
 def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
-    """Takes a member out; it must be there, and of that type."""
+    """Removes a member, and returns its value. Raises ValueError if it is missing or of another
+    type.
+    """
     value = members.pop(name, None)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(name)
@@ -272,8 +278,8 @@ def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
 
 
 def _read_copy(token_id: str, start: str) -> int:
-    """The copy that a `jti` names; the rest of it must be the session and generation that were
-    named before.
+    """The copy that a `jti` names. The rest of the `jti` must be `start`, which has the session and
+    the generation of the token. Raises ValueError.
     """
     text = token_id.removeprefix(start)
     if token_id != start + text or not _COPY.fullmatch(text) or int(text, 16) == 0:
@@ -291,7 +297,7 @@ def _strings(values: object) -> tuple[str, ...]:
 
 
 def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
-    """The caller's claims. Read-only: everyone who presents the token is handed the same."""
+    """The caller's claims. They are read-only, as all calls with the token get the same object."""
     claims = {name: value for name, value in members.items() if isinstance(value, str)}
     if len(claims) != len(members) or RESERVED_CLAIMS & claims.keys():
         raise ValueError("claims")

@@ -1,7 +1,7 @@
-"""JSON, accepted in one form only.
+"""Reads and writes JSON, and accepts it in one form only.
 
-Owns the strictness that key files and tokens share: what this room reads must be exactly what some
-writer meant, so repeated members and `NaN` are errors and never repaired.
+Owns the strictness that key files and tokens share. A text that this room reads must have exactly
+one meaning, so repeated members and `NaN` are errors and are never repaired.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import NoReturn
 
 
 def encode_json(value: Mapping[str, object]) -> bytes:
-    """As short as JSON gets."""
+    """Encodes JSON in its shortest form."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decode_json_object(data: bytes) -> dict[str, object]:
-    """The object that UTF-8 JSON holds; raises ValueError, or RecursionError for one that is nested
+    """Decodes a JSON object in UTF-8. Raises ValueError, or RecursionError if the text is nested
     too deeply.
     """
     value: object = _DECODER.decode(data.decode())
@@ -27,8 +27,8 @@ def decode_json_object(data: bytes) -> dict[str, object]:
 
 
 def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
-    """Parsers disagree on which of two members of one name counts (RFC 8259 §4); here neither
-    does.
+    """Makes an object of its members. Raises ValueError if a name is repeated, as parsers disagree
+    on which of the members counts (RFC 8259 §4).
     """
     value = dict(members)
     if len(value) != len(members):

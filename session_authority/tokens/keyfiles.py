@@ -1,8 +1,8 @@
-"""Key files: a folder with one for each key, or a single file with all of them.
+"""Reads and writes key files: a folder with one file for each key, or a single file with all keys.
 
-Owns how keys are read, strictly and naming every fault at once, and how one is written: as a whole
-or not at all, and readable for its owner only; and who else may get at the files. Knows nothing of
-what the times in a key mean.
+Keys are read strictly, and all faults are reported at once. A key is written as a whole or not at
+all, and its file is readable only for its owner. This module also checks if other users may access
+the files. It refuses to know the meaning of the times in a key.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ _SUFFIX = ".json"
 
 
 def refuse_single_file(directory: Path) -> None:
-    """Raises KeyringError for a single file with all keys: another program writes that one."""
+    """Raises KeyringError for a single file with all keys, as another program writes such a
+    file.
+    """
     if directory.exists() and not directory.is_dir():
         raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
 
 
 def read_keys(path: Path) -> list[SigningKey]:
-    """The keys of a folder, or of one file that holds all; raises KeyringError with every fault."""
+    """The keys of a folder, or of a single file with all keys. Raises KeyringError with every
+    fault.
+    """
     return _read_folder(path) if _is_folder(path) else _read_file(path)
 
 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError as error:  # a folder above may be shut, or the name too long
+    except OSError as error:  # a folder above may refuse access, or the name may be too long
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from None
 
 
@@ -86,8 +90,8 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """The object that the data holds, or None. The decoder's own error is dropped here: it holds
-    the whole text, keys and all, and somebody may print it.
+    """The JSON object in the data, or None. The decoder's own error is dropped here: it has the
+    whole text with all keys, and other code may print it.
     """
     try:
         return decode_json_object(data)
@@ -96,8 +100,8 @@ def _json_or_none(data: bytes) -> dict[str, object] | None:
 
 
 def _key_files(directory: Path) -> list[Path]:
-    """All but hidden files: those are unfinished ones of ours, and the links by which Kubernetes
-    swaps a secret.
+    """All files of a folder except the hidden ones. Hidden files are unfinished files of this
+    module, and the links by which Kubernetes swaps a secret.
     """
     try:
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
@@ -106,8 +110,8 @@ def _key_files(directory: Path) -> list[Path]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that hold the keys of a folder, or of one file that holds all. Raises KeyringError
-    if there is none: a folder that was unmounted looks empty.
+    """The files with the keys of a folder, or the single file with all keys. Raises KeyringError if
+    there is no file: a folder that was unmounted looks empty.
     """
     files = _key_files(path) if _is_folder(path) else [path]
     if not files:
@@ -116,7 +120,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> object:
-    """A value that changes whenever a key does, without reading one."""
+    """A value that changes whenever a key changes. It is found without reading a key."""
     files = _key_files(path) if _is_folder(path) else [path]
     try:
         return [(file.name, file_state(file)) for file in files]
@@ -128,9 +132,9 @@ def exposed(path: Path) -> list[str]:
     """The file modes that let other users read or change the keys of a folder or file, each with
     the command that corrects it.
 
-    A file may be read by its group, as Kubernetes gives secrets to pods that are not root's. A
-    folder on a file system that is mounted for reading only, as Kubernetes does, may have any mode:
-    there is nothing to change, and names are no secret. Links are followed. Raises KeyringError for
+    The group of a file may read it, as this is how Kubernetes gives secrets to pods that do not run
+    as root. A folder on a read-only file system, such as Kubernetes mounts, may have any mode: it
+    can't be changed, and names of files are no secret. Links are followed. Raises KeyringError for
     a path that can't be examined.
     """
     try:
@@ -157,8 +161,8 @@ def add_file(directory: Path, key: SigningKey) -> None:
 
 
 def write_file(directory: Path, key: SigningKey) -> None:
-    """Writes the file of a key, new or not; raises KeyringError if it can't. The old file stays
-    until the new is whole.
+    """Writes the file of a key, and replaces an old file. The old file stays until the new file is
+    whole. Raises KeyringError if the file can't be written.
     """
     path = _file(directory, key.kid)
     try:

@@ -1,9 +1,9 @@
-"""The keys of a folder or file: which one signs, which ones verify and until when, and how that
+"""The keys of a folder or file: which key signs, which keys verify and until when, and how this
 changes.
 
-Owns the life of keys. A key's state is never stored: it follows from the times in the key files, so
-that a promotion writes one file, and no crash leaves two signing keys or none. Asks no clock, and
-starts no thread to watch the files.
+Owns the life of keys. A key's state is never stored: it follows from the times in the key files. So
+a promotion writes one file, and no crash leaves two signing keys or none. This module asks no
+clock, and starts no thread to watch the files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from session_authority.tokens.keys import (
     generate,
 )
 
-# How often names that no key has may make a source look at its files: made-up names cost no more.
+# Unknown key names make a source look at its files at most once in this time. So made-up names cost
+# no more than that.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _SHORTEST_TIME = timedelta(microseconds=1)
@@ -43,9 +44,9 @@ _SHORTEST_TIME = timedelta(microseconds=1)
 class Keyring:
     """A fixed set of keys.
 
-    The key that was promoted last signs; one that was promoted earlier was demoted at the moment
-    when the next one was promoted. Revoked keys neither sign nor demote: if the signing key is
-    revoked, the one before it signs again.
+    The key that was promoted last signs. A key that was promoted earlier was demoted at the moment
+    when the next key was promoted. Revoked keys neither sign nor demote other keys: if the signing
+    key is revoked, the key before it signs again.
     """
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
@@ -68,24 +69,24 @@ class Keyring:
 
     @property
     def signing(self) -> SigningKey:
-        """The key that signs; raises KeyringError if none does."""
+        """The key that signs. Raises KeyringError if no key signs."""
         if self._signing is None:
             raise KeyringError("there is no signing key: promote one")
         return self._signing
 
     def __contains__(self, kid: str) -> bool:
-        """There is a key of this name, whatever its state."""
+        """Returns True if there is a key of this name, whatever its state."""
         return kid in self._by_kid
 
     def key(self, kid: str) -> SigningKey:
-        """The key of this name; raises KeyringError if there is none."""
+        """The key of this name. Raises KeyringError if there is no such key."""
         key = self._by_kid.get(kid)
         if key is None:
             raise KeyringError(f"there is no key {kid!r}")
         return key
 
     def state(self, kid: str) -> KeyState:
-        """Where the key is in its life; raises KeyringError if there is none of this name."""
+        """The state of the key of this name. Raises KeyringError if there is no such key."""
         key = self.key(kid)
         if key.revoked_at is not None:
             return KeyState.REVOKED
@@ -94,18 +95,17 @@ class Keyring:
         return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
 
     def demoted(self, kid: str) -> datetime | None:
-        """When the key stopped signing, or None if it signs, or never did; raises KeyringError if
-        there is none.
+        """When the key was demoted. None if the key signs, never signed, or is revoked. Raises
+        KeyringError if there is no such key.
         """
         return self._demoted.get(self.key(kid).kid)
 
     def verifier(self, kid: str, now: datetime, lifetime: timedelta) -> SigningKey | None:
-        """The key, if it may verify: it is not revoked, and was not demoted `lifetime` ago or
-        longer.
+        """The key of this name, if it may verify. None if there is no such key, if it is revoked,
+        or if it was demoted `lifetime` ago or longer.
 
-        `lifetime` is how long a token that was just signed may be presented at all, for renewal
-        included. A key that was promoted ahead of `now`, by a clock that differs, verifies like any
-        other.
+        `lifetime` is how long a token may be presented after it was signed, also for renewal. A key
+        that was promoted later than `now`, by a clock that differs, verifies like any other key.
         """
         key = self._by_kid.get(kid)
         if key is None or key.revoked_at is not None:
@@ -118,19 +118,24 @@ class Keyring:
         return {key.kid for key in self.keys if key.revoked_at is not None}
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that is not revoked, oldest first."""
+        """The public part of every key that is not revoked, the oldest first. Keys without a public
+        part are left out.
+        """
         jwks = (key.public_jwk() for key in self.keys if key.revoked_at is None)
         return [jwk for jwk in jwks if jwk is not None]
 
 
 class KeySource(Reread[Keyring]):
-    """The keyring of a path, as it changes. Raises KeyringError if it is broken at the start.
+    """The present keyring of a path, which follows changes of the files. Raises KeyringError if the
+    keys are broken at the start.
 
-    A change counts at once, as each key file is written as a whole.
+    A change takes effect at once, as each key file is written as a whole.
     """
 
     def __init__(self, path: Path, check: Callable[[Keyring], None] = lambda _: None) -> None:
-        """Raises KeyringError, also what `check` raises of keys: such keys count as broken ones."""
+        """Reads the keys. Raises KeyringError. `check` may raise KeyringError, too: then the keys
+        count as broken.
+        """
         self.path = path
         self._sought: datetime | None = None
 
@@ -148,12 +153,12 @@ class KeySource(Reread[Keyring]):
         return files_of(self.path)
 
     def seek(self, kid: str, now: datetime) -> None:
-        """Reads the keys again, if they changed, for a name that no key has: another process may
-        sign with a key that was added since this one looked. One look in SEEK_INTERVAL serves all
-        such names.
+        """Reads the keys again, if their files changed and no key has this name: another process
+        may sign with a key that was added since this process looked. One look in SEEK_INTERVAL
+        serves all such names.
 
-        Broken files change nothing, and are not read again until they change: it is for `refresh`
-        to tell of them.
+        Broken files change nothing, and are not read again until they change. `refresh` reports
+        them.
         """
         if kid in self.current or (
             self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL
@@ -166,25 +171,25 @@ class KeySource(Reread[Keyring]):
 
 
 def load_keyring(path: Path) -> Keyring:
-    """The keyring of a folder of key files, or of one file with all keys; raises KeyringError with
+    """The keyring of a folder of key files, or of one file with all keys. Raises KeyringError with
     every fault.
     """
     keys = read_keys(path)
     if not keys:
-        # A folder that was unmounted looks like this; taking it for the truth would void every
+        # A folder that was unmounted looks like this. To accept an empty keyring would void every
         # token.
         raise KeyringError(f"{path}: holds no key")
     return Keyring(keys)
 
 
 def add_key(directory: Path, key: SigningKey) -> None:
-    """Writes a new key; makes the folder if there is none."""
+    """Writes a new key, and makes the folder if there is none."""
     refuse_single_file(directory)
     add_file(directory, key)
 
 
 def promote(directory: Path, kid: str, now: datetime) -> None:
-    """Makes a published or verifying key the signing key, and so demotes the one that signs."""
+    """Makes a published or verifying key the signing key. This demotes the present signing key."""
     ring = _ring_of(directory)
     key, state = ring.key(kid), ring.state(kid)
     if state is KeyState.SIGNING:
@@ -199,17 +204,33 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
 
 
 def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> None:
-    """Voids every token that the key signed, at once. See `revoke_keys`."""
+    """Voids every token that a key signed, at once. See `revoke_keys`.
+
+    Args:
+        directory: The folder of the keys.
+        kid: The name of the key.
+        now: The moment that counts as the revocation.
+        replace: Promotes another key if the key is the signing key.
+    """
     revoke_keys(directory, [kid], now, replace)
 
 
 def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bool = False) -> None:
-    """Voids every token that these keys signed, at once. Refused if all were revoked before.
+    """Voids every token that these keys signed, at once.
 
-    Refused for the signing key too, so that one always signs, unless `replace` has another one
-    promoted first: of those published, the one made first, which others are most likely to know; if
-    there is none, a fresh one of the same algorithm. A crash on the way leaves one key signing, and
-    the same call again does what is left.
+    The signing key is revoked only with `replace`, so that there is always a signing key. Then
+    another key is promoted first: the oldest published key, as other services are most likely to
+    know it. If there is none, a fresh key of the same algorithm is made. A crash in between leaves
+    one key signing, and the same call again does the rest.
+
+    Args:
+        directory: The folder of the keys.
+        kids: The names of the keys to revoke.
+        now: The moment that counts as the revocation.
+        replace: Promotes another key if the signing key is revoked.
+
+    Raises KeyringError if all these keys were revoked before, or if one of them signs and `replace`
+    is False.
     """
     ring = _ring_of(directory)
     left = [kid for kid in dict.fromkeys(kids) if ring.state(kid) is not KeyState.REVOKED]
@@ -233,12 +254,12 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
 
 
 def void_before(directory: Path, moment: datetime, now: datetime) -> Sequence[str]:
-    """Voids every token that was signed before a moment: revokes the keys that may have signed
-    then, once a fresh key signs. Returns the IDs of the revoked keys, none if there is nothing left
-    to void: the same call may be repeated.
+    """Voids every token that was signed before a moment: makes a fresh key sign, and revokes the
+    keys that may have signed before the moment. Returns the IDs of the revoked keys. The call may
+    be repeated: there are none if nothing is left to void.
 
-    The fresh key has the algorithm of the signing key before it. No published key becomes the next:
-    a key that is younger than the moment is known to have signed nothing before.
+    The fresh key has the algorithm of the signing key before it. It is used rather than a published
+    key, as a key that was made after the moment has certainly signed nothing before it.
     """
     ring = _ring_of(directory)
     old = [
@@ -264,12 +285,21 @@ def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningK
 def retire(
     directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False
 ) -> None:
-    """Removes a key that is not needed: one that never signed, or was demoted or revoked `lifetime`
-    ago.
+    """Removes a key that is not needed: a key that never signed, or that was demoted or revoked
+    `lifetime` ago or longer.
 
-    A revoked key stays as long as a demoted one though its tokens are void: what is not there any
-    more revokes nothing on a host whose copy of the folder is older, and is told to nobody. `force`
-    removes a key before that, which voids its tokens; the signing key stays in any case.
+    A revoked key stays as long as a demoted key, though its tokens are void. If it were removed, no
+    watcher would be told of its revocation, and it would not be revoked on a host with an older
+    copy of the folder.
+
+    Args:
+        directory: The folder of the keys.
+        kid: The name of the key.
+        now: The present time.
+        lifetime: How long a token may be presented after it was signed.
+        force: Removes the key before that time, too, which voids its tokens.
+
+    Raises KeyringError if the key is the signing key, is unknown, or may not be removed yet.
     """
     ring = _ring_of(directory)
     state, stopped = ring.state(kid), ring.key(kid).revoked_at or ring.demoted(kid)

@@ -1,8 +1,8 @@
-"""One key: how it is made, what it signs with, and its form in a file.
+"""One key: how it is made, how it signs, and its form in a file.
 
-Owns the rules that make a key fit to use, and the only handles on PyJWT's algorithms: exactly one
-for each key. Key material leaves this module in `SigningKey.to_json` only; no message and no repr
-holds any.
+Owns the rules that make a key fit to use, and the only access to PyJWT's algorithms: exactly one
+algorithm for each key. Key material leaves this module only in `SigningKey.to_json`. No message and
+no repr has any.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from session_authority.tokens.encoding import encode_json
 
 RSA_BITS = 3072
 MIN_RSA_BITS = 2048
-# Its signature must leave room in a token of 4 KiB.
+# The signature of the key must leave room in a token of 4 KiB.
 MAX_RSA_BITS = 4096
 # RFC 7518 §3.2: an HMAC key is at least as long as its hash.
 HMAC_BYTES = 32
-# 32 random bytes have fewer different ones once in 10^37, 64 random hexadecimal digits once in
-# 10^18; "changemechangeme..." always has. With 16, a quarter of the latter, which are good secrets,
-# would be refused.
+# 32 random bytes have fewer different bytes than this once in 10^37, and 64 random hexadecimal
+# digits once in 10^18; "changemechangeme..." always has fewer. With a limit of 16, a quarter of the
+# secrets of 64 hexadecimal digits would be refused, and these are good secrets.
 MIN_DIFFERENT_BYTES = 8
 
 # A key ID is a file name, and an argument of a command: it must not look like an option or a hidden
@@ -54,8 +54,8 @@ PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey | bytes
 
 
 class KeyringError(Exception):
-    """Keys that can't be used, or a change of them that is refused. Every fault is named; key
-    material never is.
+    """Keys can't be used, or a change of keys is refused. The message names every fault, and never
+    has key material.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -64,7 +64,7 @@ class KeyringError(Exception):
 
 
 class Algorithm(Enum):
-    """How a key signs; the values are the `alg` of RFC 7518 and RFC 8037."""
+    """The algorithm of a key. The values are the `alg` of RFC 7518 and RFC 8037."""
 
     EDDSA = "EdDSA"
     ES256 = "ES256"
@@ -73,7 +73,7 @@ class Algorithm(Enum):
 
 
 class KeyState(Enum):
-    """Where a key is in its life."""
+    """The state of a key in its life."""
 
     PUBLISHED = "published"
     SIGNING = "signing"
@@ -83,8 +83,8 @@ class KeyState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _JwkForm:
-    """The members of a private JWK: those that say what it is, those that are public, and those
-    that are not.
+    """The members of a private JWK: the members for its kind, the public members, and the private
+    members.
     """
 
     kind: Mapping[str, str]
@@ -98,19 +98,19 @@ _JWK_FORMS = {
     Algorithm.RS256: _JwkForm({"kty": "RSA"}, ("n", "e"), ("d", "p", "q", "dp", "dq", "qi")),
     Algorithm.HS256: _JwkForm({"kty": "oct"}, (), ("k",)),
 }
-# PyJWT's algorithms, without its `encode` and `decode`: those would read a token and prepare a key
-# a second time, by looser rules than ours, and take 40 to 50 µs longer. Not from its global
-# registry, which anybody may change.
+# PyJWT's algorithms are used without its `encode` and `decode`. These functions would read a token
+# and prepare a key a second time, by looser rules than ours, and need 40 to 50 µs more. The
+# algorithms are not taken from PyJWT's global registry, as any code may change it.
 _JWS = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
 _SIGNERS = {algorithm: _JWS.get_algorithm_by_name(algorithm.value) for algorithm in Algorithm}
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key and its life so far; its keyring says which state that makes. `private` and `public`
-    are ready to use.
+    """A key, with the times of its life. The state of the key follows from these and from the other
+    keys of its keyring. `private` and `public` are ready to use.
 
-    Keys are equal if their names and lives are: the material is not compared.
+    Keys are equal if their names, algorithms and times are equal. The material is not compared.
     """
 
     kid: str
@@ -122,11 +122,11 @@ class SigningKey:
     public: PublicKey = field(repr=False, compare=False)
 
     def sign(self, data: bytes) -> bytes:
-        """The signature of `data`, in the form that JWS wants."""
+        """The signature of `data`, in the form that JWS needs."""
         return _SIGNERS[self.algorithm].sign(data, self.private)
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """This key made that signature of `data`, with its own algorithm."""
+        """Returns True if this key made the signature of `data`, with its own algorithm."""
         return _SIGNERS[self.algorithm].verify(data, self.public, signature)
 
     def public_jwk(self) -> dict[str, str] | None:
@@ -141,7 +141,7 @@ class SigningKey:
         return {**public, "kid": self.kid, "alg": self.algorithm.value, "use": "sig"}
 
     def to_json(self) -> dict[str, object]:
-        """The key as its file holds it, **with the private part**."""
+        """The contents of the key's file, **with the private part**."""
         times = dict(zip(_TIMES, (self.created_at, self.promoted_at, self.revoked_at), strict=True))
         return {
             "kid": self.kid,
@@ -152,7 +152,7 @@ class SigningKey:
 
 
 def generate(algorithm: Algorithm, now: datetime) -> SigningKey:
-    """A fresh key, not yet promoted."""
+    """Makes a fresh key, which is not promoted yet."""
     while True:
         private = _generate_private(algorithm)
         kid = _name(algorithm, private)
@@ -183,8 +183,8 @@ def _export(algorithm: Algorithm, private: PrivateKey) -> dict[str, str]:
 
 
 def _name(algorithm: Algorithm, private: PrivateKey) -> str:
-    """The thumbprint of the public key (RFC 7638 §3). That of a secret could be searched for: it is
-    named at random.
+    """The name of a key: the thumbprint of its public key (RFC 7638 §3). A key that is a secret
+    gets a random name, as the secret could be guessed from its thumbprint.
     """
     if isinstance(private, bytes):
         return encode_base64url(secrets.token_bytes(16))
@@ -194,8 +194,8 @@ def _name(algorithm: Algorithm, private: PrivateKey) -> str:
 
 
 def parse_key(value: object, where: str) -> SigningKey:
-    """The key that a file's JSON describes; raises KeyringError with all of its faults, each
-    starting with `where`.
+    """The key that a file's JSON describes. Raises KeyringError with all faults of the JSON. Each
+    fault starts with `where`.
     """
     if not isinstance(value, dict):
         raise KeyringError(f"{where}: a key must be a JSON object")
@@ -226,8 +226,8 @@ def parse_key(value: object, where: str) -> SigningKey:
 
 
 def _shown(name: str) -> str:
-    """A member's name. Key material that was put here by mistake is longer than any name that
-    somebody means.
+    """The name of a member, for a message. A long name is not shown: it may be key material that
+    was put in the wrong place.
     """
     return (
         repr(name)
@@ -279,19 +279,19 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
 
 
 def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
-    """The key, or None: what the libraries say of a bad one may quote it, so their exceptions end
-    here.
+    """The key of a JWK, or None. The libraries' exceptions about a bad key may quote the key, so
+    they end here.
     """
     try:
         private: PrivateKey = _SIGNERS[algorithm].from_jwk(jwk)
-        _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is someone's public key
+        _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is in fact a public key
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, OverflowError):
         return None
     return private
 
 
 def format_time(time: datetime) -> str:
-    """RFC 3339 in UTC."""
+    """A time as text (RFC 3339), in UTC."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

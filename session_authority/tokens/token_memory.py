@@ -1,4 +1,4 @@
-"""The memory of verified tokens, which is bounded in bytes together with what is kept of them."""
+"""The memory of verified tokens, and of the values kept with them. Its size in bytes is limited."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from session_authority.domain.sessions import Token
 # About 50,000 tokens of a few claims; with a kept answer each, about 27,000.
 MEMORY_BYTES = 64 * 2**20
 
-# A remembered token without its claims and the names of its methods, its key and places in the
-# memory included (measured: 820).
+# The memory of a remembered token, without its claims and the names of its methods, but with its
+# key and its places in the memory (measured: 820).
 _REMEMBERED_BYTES = 1024
-# The largest token remembered takes a third of this.
+# The largest token needs a third of this.
 _LEAST_MEMORY_BYTES = 64 * 2**10
-# More than one, so that the tokens that are over become fewer.
+# More than one, so that the number of expired tokens falls.
 _FORGOTTEN_FOR_EACH_NEW = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A verified token, the name of the key that vouches for it, and what is kept of it."""
+    """A verified token, the name of the key that signed it, and the value that is kept with it."""
 
     token: Token
     kid: str
@@ -35,8 +35,9 @@ class Remembered:
 class TokenMemory:
     """The verified tokens that were used last, by the hash of their text.
 
-    A token that is over is forgotten once all that were used before it are: each new token drives
-    out two of those. So all that is left was used within the lifetime of one token.
+    When a token is added, up to two expired tokens are forgotten. An expired token is forgotten
+    only after all tokens that were used before it. So all tokens in the memory were used within the
+    lifetime of one token.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -44,7 +45,7 @@ class TokenMemory:
             raise ValueError(f"memory_bytes must be at least {_LEAST_MEMORY_BYTES}")
         self._max_bytes = memory_bytes
         self._held_bytes = 0
-        # The token that was not used for longest comes first.
+        # The token that was not used for the longest time comes first.
         self._tokens: OrderedDict[bytes, Remembered] = OrderedDict()
 
     def __len__(self) -> int:
@@ -58,7 +59,15 @@ class TokenMemory:
         return remembered
 
     def add(self, digest: bytes, token: Token, kid: str, now: datetime) -> None:
-        """Remembers a token, in place of those not used for longest."""
+        """Remembers a token. If the memory is full, the tokens that were not used for the longest
+        time are forgotten.
+
+        Args:
+            digest: The hash of the token's text.
+            token: The verified token.
+            kid: The name of the key that signed the token.
+            now: The present time.
+        """
         self._put(digest, Remembered(token, kid, _memory_of(token)))
         for _ in range(_FORGOTTEN_FOR_EACH_NEW):
             oldest = next(iter(self._tokens.values()), None)
@@ -67,8 +76,9 @@ class TokenMemory:
             self._forget_oldest()
 
     def keep(self, digest: bytes, kept: object, size_bytes: int) -> None:
-        """Keeps something of a token until the token is forgotten, or something else is kept. A
-        token that is forgotten, and what would take over a third of the memory, is left out.
+        """Keeps a value with a token, until the token is forgotten or another value is kept with
+        it. Nothing is kept if the token is forgotten already, or if both together would occupy more
+        than a third of the memory.
         """
         remembered = self._tokens.get(digest)
         if remembered is None:
@@ -78,7 +88,7 @@ class TokenMemory:
             self._put(digest, replace(remembered, size_bytes=size, kept=kept))
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Forgets all tokens."""
         self._tokens.clear()
         self._held_bytes = 0
 
@@ -95,7 +105,7 @@ class TokenMemory:
 
 
 def _memory_of(token: Token) -> int:
-    """The bytes that remembering the token takes, at most."""
+    """The most bytes of memory that a remembered token occupies."""
     texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
     holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
     return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))

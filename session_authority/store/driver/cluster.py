@@ -1,10 +1,9 @@
-"""The driver's cluster client, so that a node that is away takes its own slots with it and nothing
-else.
+"""The driver's cluster client, changed so that a node that is away affects only its own slots.
 
-As it comes, redis-py 8.1 sends what waits for the first look at the cluster to a random node, hangs
-up every connection with all that is on its way after some redirections, finds no cluster at all
-while the first of its primaries is away, forgets to look again when a pipeline fails, and hands out
-connections that the server has closed.
+Without these changes, redis-py 8.1 has five faults. It sends commands that wait for the first look
+at the cluster to a random node. After some redirections it closes all connections, with all
+commands under way. It finds no cluster at all while the first of its primaries is away. It forgets
+to look again when a pipeline fails. And it hands out connections that the server has closed.
 """
 
 from __future__ import annotations
@@ -27,23 +26,25 @@ _KEY_COMES_FIRST = frozenset(
 )
 _LOST = (Disconnected, TimedOut)
 _NO_REDIS_ERROR = (RedisClusterException, KeyError)
-# How long a look at the cluster is good for while nodes fail.
+# While nodes fail, the client looks at the cluster again after this time at the earliest.
 _FRESH_SECONDS = 0.25
 
 
 class Cluster(RedisCluster):
-    """Raises nothing but RedisError. `on_node_lost` is called with the name of a node that hung up
-    or did not answer in time, `on_look` after each look at the cluster.
+    """The driver's cluster client. It raises only RedisError. `on_node_lost` is called with the
+    name of a node that closed a connection or did not answer in time. `on_look` is called after
+    each look at the cluster.
     """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
         super().__init__(
             startup_nodes=[ClusterNode(host, port) for host, port in nodes],
             require_full_coverage=False,
-            reinitialize_steps=0,  # follow each slot; never hang up on everybody
+            reinitialize_steps=0,  # follow each slot; never close all connections
             **options,
         )
-        # The driver has no option for it. The manager of the nodes shares these settings.
+        # The driver has no option for the class of connections. The manager of the nodes shares
+        # these settings.
         connection = _SecureConnection if options.get("ssl") else _PlainConnection
         self.connection_kwargs["connection_class"] = connection
         for node in self.startup_nodes:
@@ -56,8 +57,8 @@ class Cluster(RedisCluster):
         self._looked = 0.0
 
     async def initialize(self, *_: Any, **__: Any) -> Cluster:
-        """Looks at the cluster if there is reason to, and waits for it if nothing is known. One
-        look serves all.
+        """Looks at the cluster if there is reason to. Waits for the result only if no node is known
+        yet. One look serves all callers.
         """
         if self._initialize:
             unknown = self.get_default_node() is None
@@ -81,7 +82,7 @@ class Cluster(RedisCluster):
         return forgotten or monotonic() - self._looked >= _FRESH_SECONDS
 
     async def aclose(self) -> None:
-        """Hangs up."""
+        """Closes all connections."""
         if self._look is not None:
             await asyncio.wait([self._look])
         self._initialize = (
@@ -90,9 +91,9 @@ class Cluster(RedisCluster):
         await super().aclose()
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """As the driver's."""
+        """Carries out a command, as the driver does, and reports a node that was lost."""
         try:
-            await self.initialize()  # the driver would choose the node before it knows any
+            await self.initialize()  # otherwise the driver chooses a node before it knows any
             return await super().execute_command(*args, **kwargs)
         except _LOST as error:
             name = getattr(error, "last_failed_node_name", None)
@@ -100,13 +101,13 @@ class Cluster(RedisCluster):
                 self._failed = name
                 self.on_node_lost(name)
             raise
-        except _NO_REDIS_ERROR as error:  # nobody serves the slot
+        except _NO_REDIS_ERROR as error:  # no node serves the slot
             self._initialize = True
             raise Disconnected(type(error).__name__) from None
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
-        """The answers of the primaries that answer, by their names. Raises if none does: one that
-        is away takes only its slots with it.
+        """The answers of the primaries that answer, by their names. Raises Disconnected only if no
+        primary answers, as a primary that is away affects only its own slots.
         """
         await self.initialize()
         nodes = self.get_primaries()
@@ -124,9 +125,9 @@ class Cluster(RedisCluster):
     async def run_and_wait(
         self, key: str, command: Sequence[Any], wait: Sequence[Any]
     ) -> tuple[Any, Any]:
-        """The replies, or exceptions, to a command that writes to the slot of `key` and to a `WAIT`
-        after it, on one connection. A slot that has just moved is followed, but then no replica
-        counts: which node took the write is not known.
+        """The replies, or exceptions, to a command that writes to the slot of `key`, and to a
+        `WAIT` after it, on one connection. If the slot has just moved, the command is sent to its
+        new node. Then no replica counts, as it is not known which node accepted the write.
         """
         await self.initialize()
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
@@ -155,8 +156,8 @@ class Cluster(RedisCluster):
         return nodes[0].name if nodes else ""
 
     def primary_of_slot(self, slot: int) -> str:
-        """The name of the node that serves a slot; "" if none does, and then the client looks at
-        the cluster again.
+        """The name of the node that serves a slot, or "" if none does. In that case the client
+        looks at the cluster again.
         """
         nodes = self.nodes_manager.slots_cache.get(slot)
         if not nodes:
@@ -170,7 +171,7 @@ class Cluster(RedisCluster):
         return self._initialize
 
     def one_for_each_primary(self, keys: Iterable[str]) -> dict[str, str]:
-        """Of these keys one that each primary serves, by the name of the primary."""
+        """One of these keys for each primary that serves any of them, by the primary's name."""
         return {self.primary_of(key): key for key in keys}
 
     async def lose(self, name: str) -> None:
@@ -185,8 +186,8 @@ class Cluster(RedisCluster):
 
 
 class _Parser(AsyncCommandsParser):
-    """Knows where the key is in what the store sends, so that it need not ask a node that may be
-    away.
+    """Finds the key in the commands that the store sends. So the client need not ask a node for
+    this, which may be away.
     """
 
     async def initialize(self, node: ClusterNode | None = None) -> None:
@@ -200,8 +201,8 @@ class _Parser(AsyncCommandsParser):
 
 
 class _Attentive:
-    """A connection that does not go on after the server has hung up, or with something to read that
-    nobody asked for.
+    """A connection that is made anew if the server has closed it, or if it has data that no command
+    asked for.
     """
 
     def should_reconnect(self) -> bool:

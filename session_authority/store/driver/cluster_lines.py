@@ -1,8 +1,8 @@
-"""The lines to the primaries of a cluster: each primary has its own, so that a primary that is away
-fails its own users only.
+"""The read lines to the primaries of a cluster. Each primary has its own lines, so that a primary
+that is away affects only its own users.
 
-The client knows which primary serves a slot. A primary that does not serve it any more says so, and
-the client follows.
+The client knows which primary serves a slot. If a primary does not serve the slot any more, it
+redirects the read, and the client follows.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 from session_authority.store.driver.traffic import traffic_of
 
-# How many reads are followed to one node at once. Each has a connection of its own, and writes want
-# some, too.
+# How many redirected reads are sent to one node at once. Each has a connection of its own, and
+# writes need connections, too.
 MAX_FOLLOWED = 8
 
 
 class _NodeLeft(Disconnected):
-    """A node is no part of the cluster any more: what was asked of it is asked of today's owner."""
+    """A node is no part of the cluster any more. Its questions are sent to the present owners of
+    the slots.
+    """
 
 
 _ELSEWHERE = (MovedError, AskError, TryAgainError, _NodeLeft)
 
 
 class ClusterLines:
-    """The lines of a cluster's client, which outlives them."""
+    """The read lines of a cluster's client. The client outlives them."""
 
     def __init__(self, client: Cluster) -> None:
         self._client = ref(client)
@@ -54,12 +56,12 @@ class ClusterLines:
         client.on_look = self._forget_nodes_that_left
 
     def question(self, *command: str | bytes) -> Question:
-        """A command of one key that changes nothing, to be asked."""
+        """A question: a command of one key that changes nothing."""
         return Question(command, self._cluster.keyslot(command[1]))
 
     async def ask(self, question: Question) -> Any:
-        """The answer. Raises what the server refused with, or what the driver raises where no
-        answer came.
+        """The answer to a question. Raises the error with which the server refused, or the error of
+        the driver if no answer came.
         """
         client = self._cluster
         if client.wants_a_look:
@@ -73,7 +75,9 @@ class ClusterLines:
             return await self._follow(question, elsewhere)
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception; `apart` as for the lines to one server."""
+        """The answer to each question, or its exception. `apart` means the same as for the lines to
+        one server.
+        """
         client = self._cluster
         if client.wants_a_look:
             try:
@@ -100,10 +104,10 @@ class ClusterLines:
         return replies
 
     async def hang_up(self) -> None:
-        """The client follows its primaries by itself."""
+        """Does nothing, as the client follows its primaries by itself."""
 
     async def drained(self) -> None:
-        """Waits for the answers to all that was asked so far, then hangs up the free lines."""
+        """Waits for the answers to all questions so far, then closes the free lines."""
         await asyncio.gather(*(lines.drained() for lines in self._lines.values()))
         await self._tasks.settled()
         await self._followed.settled()
@@ -111,7 +115,7 @@ class ClusterLines:
     @property
     def _cluster(self) -> Cluster:
         client = self._client()
-        assert client is not None  # who reads has it
+        assert client is not None  # the caller that reads has the client
         return client
 
     def _lines_for(self, client: Cluster, question: Question) -> ReadLines | None:
@@ -128,7 +132,7 @@ class ClusterLines:
                 self._tasks.start(self._cluster.lose(name))
 
         lines = self._lines[name] = ReadLines(
-            # No proof: a replica of a cluster answers no read.
+            # No proof is needed, as a replica of a cluster answers no read.
             LineSource(_NodeConnections(client, name), proof=None),
             limit=max_lines(client.connection_kwargs["max_connections"]) + 1,  # one for the log
             timeout_seconds=client.connection_kwargs["socket_timeout"],
@@ -138,7 +142,9 @@ class ClusterLines:
         return lines
 
     def _forget_nodes_that_left(self) -> None:
-        """Hangs up their lines at once: a node that was deposed may go on answering."""
+        """Closes the lines to nodes that left the cluster, at once: a node that was replaced may go
+        on answering.
+        """
         client = self._cluster
         for name in [name for name in self._lines if client.get_node(node_name=name) is None]:
             lines = self._lines.pop(name)
@@ -150,8 +156,8 @@ class ClusterLines:
             self._lines[name].begin_generation()
 
     async def _follow(self, question: Question, elsewhere: Exception) -> Any:
-        """The answer of the node that a read was sent on to. Each node has a limit of its own: one
-        that hangs holds up no read of another.
+        """The answer of the node to which a read was redirected. Each node has a limit of its own,
+        so that a node that hangs does not delay reads from other nodes.
         """
         client = self._cluster
         if isinstance(elsewhere, AskError):
@@ -176,8 +182,9 @@ class ClusterLines:
 
 
 class _NodeConnections:
-    """The driver's pool of one node, which the client may find anew under the same name. A line's
-    connection is among the node's `_connections`, as the client hangs up those when it is closed.
+    """The driver's pool of one node. The client may replace the node by another one of the same
+    name. The connection of a line is among the node's `_connections`, as the client closes these
+    when it is closed itself.
     """
 
     def __init__(self, client: Cluster, name: str) -> None:
@@ -186,8 +193,8 @@ class _NodeConnections:
         self._nodes: dict[AbstractConnection, ClusterNode] = {}
 
     async def get_connection(self) -> AbstractConnection:
-        """A connection that was never free: the driver may still be about to hang up those that
-        are, when it has just lost the node.
+        """A new connection, and not a free one of the pool: if the driver has just lost the node,
+        it may still be about to close the free ones.
         """
         client = self._client()
         node = client.get_node(node_name=self._name) if client is not None else None
@@ -211,7 +218,7 @@ class _NodeConnections:
 
     @property
     def _available_connections(self) -> Sequence[AbstractConnection]:
-        """None: the client hangs them up when it loses a node."""
+        """No connections, as the client closes the free ones itself when it loses a node."""
         return ()
 
 

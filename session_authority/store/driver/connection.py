@@ -1,9 +1,9 @@
-"""From a URL to a client of a standalone server, a Sentinel group or a Cluster, with the driver's
-traps disarmed.
+"""Makes a client of a standalone server, a Sentinel group or a cluster from a URL, with the
+driver's traps disarmed.
 
-The driver retries nothing: it can't know whether a command whose reply was lost was carried out. It
+The driver retries nothing: it can't know if a command whose reply was lost was carried out. It
 speaks RESP2, as its RESP3 skips the check for left-over replies. No command is ever cancelled
-half-way (see `shielding`), so no connection goes back to its pool with a reply on the way.
+half-way (see `shielding`), so no connection goes back to its pool while a reply is still to come.
 """
 
 from __future__ import annotations
@@ -64,14 +64,15 @@ def connect(url: str, limits: Limits) -> RedisClient:
         raise BadRedisUrl(_WRONG_START)
     hosts = form["hosts"]
     try:
-        # The standard library knows of one host only, and refuses several where one is in brackets.
+        # The standard library knows URLs of one host only. It refuses several hosts if one of them
+        # is in brackets.
         parts = urlsplit(
             f"{form['scheme']}://{form['user']}{'host' if hosts else ''}{form['rest']}"
         )
         query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
     except ValueError:
         raise BadRedisUrl("is not a URL") from None
-    # Most of a password is where options should be, then.
+    # In these cases most of a password is in the part for options.
     if parts.fragment or "@" in parts.path + parts.query:
         raise BadRedisUrl(
             "must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40"
@@ -81,7 +82,7 @@ def connect(url: str, limits: Limits) -> RedisClient:
     common: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "driver_info": None,  # telling its name needs a permission that not every server knows
+        "driver_info": None,  # to send its name needs a permission that not every server knows
         "socket_timeout": limits.reply_timeout.total_seconds(),
         "socket_connect_timeout": limits.connect_timeout.total_seconds(),
         "socket_keepalive": True,
@@ -93,8 +94,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
     allowed += _SENTINEL_OPTIONS if scheme == "redis+sentinel" else ()
     for name in query:
         if name not in allowed:
-            # Behind a ? that was not escaped it may be part of a password: only what looks like an
-            # option is shown.
+            # After a ? that was not escaped, the name may be part of a password. So it is shown
+            # only if it looks like an option.
             shown = f" {name!r}" if _OPTION.fullmatch(name) else ""
             raise BadRedisUrl(
                 f"has an unknown option{shown}; this kind of URL takes"

@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.counters import Labels
 
-# The first that fits: some of the driver's errors are kinds of others.
+# The first class that fits counts: some of the driver's errors are subclasses of others.
 _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("authentication", (AuthenticationError,)),
     ("no_permission", (NoPermissionError,)),
@@ -36,8 +36,8 @@ _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 _OTHER = "other"
 
 errors: dict[Labels, int] = {(kind,): 0 for kind in (*(kind for kind, _ in _KINDS), _OTHER)}
-"""How many exchanges of this process failed, by what went wrong: one for each caller that waited
-for an answer.
+"""How many exchanges of this process failed, by the kind of error. A failure counts once for each
+caller that waited for an answer.
 """
 
 

@@ -1,5 +1,5 @@
-"""Translates the driver's errors: callers learn StoreUnavailable, and the log now and then gets a
-line.
+"""Translates the driver's errors: callers get StoreUnavailable, and the log gets a limited number
+of lines.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from session_authority.domain.errors import StoreUnavailable
 from session_authority.runtime.logs import LogThrottle
 from session_authority.store.driver.error_counts import note_error
 
-# Not carried out: the primary has just moved, or is about to.
+# With these errors a command was not carried out: the primary has just moved, or is about to move.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
-# All that an exchange with the server can raise.
+# All errors that an exchange with the server can raise.
 EXCHANGE_FAILURES = (RedisError, OSError, TimeoutError)
 NO_PERMISSION = "NOPERM"
 WRONG_TYPE = "WRONGTYPE"
-# The server's code where it takes no writes as it can't keep them. It is a primary all the same.
+# The code of a server that accepts no writes, as it can't write its files. It is still a primary.
 FILES_NOT_WRITTEN = "MISCONF"
-# The server may have been replaced by one that has the replicas.
+# The code of a server that lacks its replicas. Another server, which has the replicas, may have
+# replaced it.
 NO_REPLICAS = "NOREPLICAS"
-# How a script of Redis 6.2 tells of them.
+# The same refusals in the error of a script on Redis 6.2.
 _NO_PRIMARY_IN_SCRIPT = ("-READONLY ", "-NOREPLICAS ")
-# How Valkey and Redis word a refused command in a script, which has no code of its own.
+# The words of Valkey and Redis for a refused command in a script. Such an error has no code of its
+# own.
 _NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
 
 _WANTS_PASSWORD = "wants a user and a password"
@@ -51,7 +53,7 @@ _REFUSED_WRITES = {
     FILES_NOT_WRITTEN: "takes no writes: it can't write its files",
     NO_REPLICAS: "takes no writes: too few of its replicas are in step",
 }
-# Errors that do not pass by themselves.
+# The descriptions of errors that do not pass by themselves.
 REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
 
 _log = structlog.get_logger(__name__)
@@ -59,7 +61,7 @@ _throttle = LogThrottle()
 
 
 class WritesRefused(Disconnected):
-    """The server that a connection leads to takes no writes, as it said: see `refusal`."""
+    """The server of a connection accepts no writes. `refusal` is its error."""
 
     def __init__(self, refusal: ResponseError) -> None:
         super().__init__(str(refusal))
@@ -67,8 +69,8 @@ class WritesRefused(Disconnected):
 
 
 class _Translation:
-    """Raises StoreUnavailable for whatever the driver raises inside. It stands on the way of every
-    read, so it is no generator: entering one costs forty times as much.
+    """A context that raises StoreUnavailable in place of the driver's errors. Every read enters it,
+    so it is no generator: to enter a generator costs forty times as much.
     """
 
     def __enter__(self) -> None:
@@ -85,7 +87,7 @@ _TRANSLATION = _Translation()
 
 
 def driver_errors_translated() -> _Translation:
-    """A context in which StoreUnavailable is raised for whatever the driver raises."""
+    """A context that raises StoreUnavailable in place of the driver's errors."""
     return _TRANSLATION
 
 
@@ -142,7 +144,7 @@ def in_plain_words(error: BaseException) -> str:
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    for cause in causes:  # what a cluster's client raises says less than what it was raised for
+    for cause in causes:  # an error of a cluster's client says less than its cause
         if isinstance(cause, AuthenticationError):
             missing = cause.status_code == "NOAUTH"
             return _WANTS_PASSWORD if missing else _WRONG_PASSWORD

@@ -1,8 +1,8 @@
-"""Makes the lines to one server, from connections of the driver's pool, and gives the connections
-back.
+"""Makes the read lines to one server from connections of the driver's pool, and gives the
+connections back.
 
-A new line first proves that the server takes writes: a replica would answer reads as well. So does
-a primary that lacks its replicas or was told to stand aside, and which may have been replaced.
+A new line first proves that the server accepts writes, as other servers answer reads, too: a
+replica, and a primary that lacks its replicas or had to step down, and that may have been replaced.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ class Connections(Protocol):
     """The driver's pool of one server."""
 
     async def get_connection(self) -> AbstractConnection:
-        """A connection that is ready. Raises what the driver raises."""
+        """A connection that is ready. Raises the errors of the driver."""
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Takes a connection back, which is hung up."""
+        """Takes back a connection that is closed."""
 
     @property
     def _available_connections(self) -> Sequence[AbstractConnection]:
-        """The connections that nobody uses."""
+        """The connections that are not in use."""
 
 
 class LineSource:
-    """Makes lines. `proof` is a command that writes nothing, but is refused where writes are."""
+    """Makes read lines. `proof` is a command that writes nothing, but that a server refuses if it
+    refuses writes. With None there is no such test.
+    """
 
     def __init__(self, connections: Connections, proof: Command | None) -> None:
         self._connections = connections
@@ -56,8 +58,14 @@ class LineSource:
         self.held += 1
 
     async def make(self, answered: Answered, lost: Lost, then: Callable[[], None]) -> ReadLine:
-        """A line that is proven, on a connection that was reserved. If it can't be made, `then` is
-        called once there is room for another. Raises WritesRefused, and what the driver raises.
+        """Makes a line on a connection that was reserved, and tests it. Raises WritesRefused, and
+        the errors of the driver.
+
+        Args:
+            answered: Called when a batch on the line is answered.
+            lost: Called when the line is lost.
+            then: Called if the line fails after it got a connection, once that connection is given
+                back.
         """
         try:
             connection = await self._connections.get_connection()
@@ -72,19 +80,21 @@ class LineSource:
             raise
 
     def give_back(self, line: ReadLine, then: Callable[[], None]) -> None:
-        """Gives the connection of a line back that is hung up; then there is room for another."""
+        """Gives back the connection of a line that is closed. Calls `then` once that is done and
+        there is room for another connection.
+        """
         self._tasks.start(self._give_back(line.connection, then))
 
     async def hang_up_free(self) -> None:
-        """Hangs up the connections of the pool that nobody uses. No other task runs before all are:
-        the pool might hand out one that is about to be hung up.
+        """Closes the connections of the pool that are not in use. No other task runs before all are
+        closed: the pool might hand out a connection that is about to be closed.
         """
         for connection in [*self._connections._available_connections]:  # noqa: SLF001
-            with suppress(*EXCHANGE_FAILURES):  # they are not to be used anyway
+            with suppress(*EXCHANGE_FAILURES):  # the connection will not be used again anyway
                 await connection.disconnect(nowait=True)
 
     def hang_up_free_soon(self) -> None:
-        """The same in the background."""
+        """Closes the connections of the pool that are not in use, in the background."""
         self._tasks.start(self.hang_up_free())
 
     async def _prove(self, connection: AbstractConnection) -> None:

@@ -1,8 +1,9 @@
-"""Sends small writes together that do nothing if they are sent twice, and that may be lost.
+"""Sends marks together: small writes that do nothing if they are sent twice, and that may be lost.
 
-A write of its own takes a connection, a lock and a dozen calls of the driver. Writes that come
-while others are under way gather here, and leave as one batch. Nobody waits for them but background
-tasks, so that one batch at a time is enough, and a batch is short: the server runs it in one go.
+A write that is sent alone needs a connection, a lock and a dozen calls of the driver. Marks that
+arrive while others are under way gather here, and are sent as one batch. Only background tasks wait
+for them, so one batch at a time is enough. A batch is short, as the server carries it out without a
+pause.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 from session_authority.runtime.tasks import BackgroundTasks
 from session_authority.store.driver.questions import Command
 
-# A commit takes a server about 50 µs: others wait for at most 2 ms.
+# A server carries out a commit in about 50 µs, so other commands wait for a batch at most 2 ms.
 _MAX_BATCH = 32
 
 
 class MarkWrites:
-    """Gathers writes for `send`, which gives the answer to each command, or its exception, and
-    which may send commands again where no answer came.
+    """Gathers writes for `send`. This function returns the answer to each command, or its
+    exception. It may send commands again if no answer came.
     """
 
     def __init__(self, send: Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]) -> None:
@@ -32,9 +33,9 @@ class MarkWrites:
         self.settled = self._tasks.settled
 
     def run(self, command: Command) -> asyncio.Future[Any]:
-        """The future answer. Awaiting it raises what the server refused with, or what the driver
-        raises where no answer came. A caller that is cancelled disturbs nobody: a write that has
-        not left yet is not sent.
+        """The future answer to a command. To await it raises the error with which the server
+        refused, or the error of the driver if no answer came. A caller that is cancelled does not
+        affect other callers: if its write has not been sent yet, the write is not sent.
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
@@ -47,14 +48,14 @@ class MarkWrites:
         try:
             await self._send_batches()
         finally:
-            self._is_sending = False  # in the same step in which nothing waited any more
+            self._is_sending = False  # in the step of the event loop that found no more writes
 
     async def _send_batches(self) -> None:
         while batch := self._next_batch():
             replies: Sequence[Any]
             try:
                 replies = await self._send([command for command, _ in batch])
-            except Exception as error:  # noqa: BLE001 - whatever it is, all of the batch have it
+            except Exception as error:  # noqa: BLE001 - all writes of the batch get the error
                 replies = [error] * len(batch)
             for (_, answer), reply in zip(batch, replies, strict=True):
                 if answer.done():
@@ -65,7 +66,7 @@ class MarkWrites:
                     answer.set_result(reply)
 
     def _next_batch(self) -> Sequence[tuple[Command, asyncio.Future[Any]]]:
-        """The first writes that still have a caller. Nothing waits any more if there is none."""
+        """The first writes whose callers still wait. It is empty if no write waits any more."""
         batch: list[tuple[Command, asyncio.Future[Any]]] = []
         while self._waiting and len(batch) < _MAX_BATCH:
             command, answer = self._waiting.popleft()

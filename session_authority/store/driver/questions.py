@@ -18,8 +18,8 @@ Command = tuple[str | bytes, ...]
 
 
 class Question:
-    """A command that changes nothing, as the server gets it: packed once, to be asked any number of
-    times. `slot` is the one of its key, where there are slots.
+    """A command that changes nothing, in the form in which it is sent. It is packed once, and can
+    be sent any number of times. In a cluster, `slot` is the slot of its key.
     """
 
     __slots__ = ("command", "packed", "slot")
@@ -31,14 +31,14 @@ class Question:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of memory that it takes."""
+        """The bytes of memory that the question occupies."""
         parts = (self, self.packed, self.command, *self.command)
         return sum(map(sys.getsizeof, parts))
 
 
 class Answers:
-    """The answers to several questions, or an exception in place of one: the result of one future,
-    however many batches they travel in.
+    """The answers to several questions, each an answer or an exception. They are the result of one
+    future, however many batches carry the questions.
     """
 
     __slots__ = ("_missing", "_replies", "future")
@@ -49,7 +49,7 @@ class Answers:
         self._missing = count
 
     def give(self, places: Sequence[int], replies: Iterable[Any]) -> None:
-        """Puts answers in their places. The last ones complete the future."""
+        """Puts answers in their places. The last answers complete the future."""
         for place, reply in zip(places, replies, strict=True):
             self._replies[place] = reply
         self._missing -= len(places)
@@ -67,7 +67,7 @@ class _Part:
         self._places = places
 
     def done(self) -> bool:
-        """True if nobody waits for them any more."""
+        """Returns True if the caller waits for the answers no longer."""
         return self.answers.future.done()
 
     def give(self, replies: Iterable[Any]) -> None:
@@ -75,8 +75,9 @@ class _Part:
 
 
 class Batch:
-    """Questions that travel together. `since` is when the first was asked, in the loop's seconds;
-    `sent_at` is when it was sent last; `attempts` is how often that was in vain.
+    """Questions that are sent together. `since` is when the batch was begun, and `sent_at` is when
+    it was last sent, both in seconds of `time.monotonic`. `attempts` is how often it was sent, or a
+    line for it was made, in vain.
     """
 
     __slots__ = ("_asked", "attempts", "closed", "sent_at", "since", "size")
@@ -90,27 +91,29 @@ class Batch:
         self._asked: list[tuple[bytes, int, asyncio.Future[Any] | _Part]] = []
 
     def add(self, question: Question, answer: asyncio.Future[Any]) -> None:
-        """Lets one question travel with the batch."""
+        """Adds one question to the batch."""
         self._asked.append((question.packed, 1, answer))
         self.size += 1
 
     def add_part(
         self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
     ) -> None:
-        """Lets several questions travel with the batch, whose answers have these places."""
+        """Adds several questions to the batch. `places` are the places of their answers."""
         packed = b"".join([question.packed for question in questions])
         self._asked.append((packed, len(questions), _Part(answers, places)))
         self.size += len(questions)
 
     def packed(self) -> bytes:
-        """All questions that still have an asker; nothing if there is none."""
+        """All questions whose callers still wait, as bytes to send. Empty if there are none. No
+        other question may join after this.
+        """
         self._asked = [asked for asked in self._asked if not asked[2].done()]
         self.size = sum([count for _, count, _ in self._asked])
         self.closed = True
         return b"".join([packed for packed, _, _ in self._asked])
 
     def answer(self, replies: Sequence[Any]) -> None:
-        """Gives each asker its answer, or raises an exception in its place where it waits."""
+        """Gives each caller its answer, or the exception in place of it."""
         at = 0
         for _, count, answer in self._asked:
             if isinstance(answer, _Part):
@@ -124,7 +127,7 @@ class Batch:
             at += count
 
     def fail(self, error: Exception) -> None:
-        """Tells each asker what went wrong."""
+        """Gives each caller the error."""
         self.answer([error] * self.size)
 
     def waited_for(self) -> Iterable[asyncio.Future[Any]]:

@@ -22,9 +22,9 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from session_authority.store.driver.questions import Batch
 
-# Hears of the batch on a line, once all its replies are there.
+# Called with a line, its batch and the replies, once all replies have arrived.
 Answered = Callable[["ReadLine", Batch, Sequence[Any]], None]
-# Hears why a line can't be used any more.
+# Called with a line that can't be used any more, and the reason.
 Lost = Callable[["ReadLine", Exception], None]
 
 _NOT_ENOUGH = object()
@@ -33,21 +33,21 @@ _NOT_ENOUGH = object()
 def _inside(
     connection: AbstractConnection,
 ) -> tuple[asyncio.Transport, Callable[[str], Exception]]:
-    """The transport of a driver's connection, and what makes the driver's exceptions of the
-    server's errors.
+    """The transport of a driver's connection, and the function that turns the server's errors into
+    the driver's exceptions.
 
-    The driver has no public way to either. These are the only private names of redis-py that a read
-    line needs: `_writer`, a StreamWriter, and `_parser`, whose `parse_error` knows the errors of a
-    cluster where there is one.
+    The driver has no public way to either of them. These are the only private names of redis-py
+    that a read line needs: `_writer`, a StreamWriter, and `_parser`. The `parse_error` of a parser
+    for a cluster knows the errors of a cluster.
     """
     inside: Any = connection
     return inside._writer.transport, inside._parser.parse_error  # noqa: SLF001
 
 
 class ReadLine(asyncio.Protocol):
-    """A connection that the driver has made, and whose replies it has all read.
+    """A connection that the driver has made, and whose replies the driver has all read.
 
-    When it is lost, `batch` is the one that has no answer, if there is one.
+    When the line is lost, `batch` is the batch that has no answer. None if there is no such batch.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class ReadLine(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def is_silent(self) -> bool:
-        """True if there is nothing to read: before anything is asked, something to read means that
-        the server has hung up, or that the line is out of step.
+        """Returns True if there is nothing to read. Data before a question means that the server
+        has closed the connection, or that the line is out of step.
         """
         return not (self._transport.is_closing() or self._poll.poll(0))
 
     def send(self, batch: Batch, packed: bytes) -> None:
-        """Asks the questions of a batch. The line must have none on it."""
+        """Sends the questions of a batch. The line must have no other batch under way."""
         self.batch = batch
         self.moved_at = monotonic()
         self._transport.write(packed)
 
     def hang_up(self, reason: Exception) -> None:
-        """Closes the connection at once: nothing that still arrives is read."""
+        """Closes the connection at once. Data that still arrives is not read."""
         if not self._is_lost:
             self._is_lost = True
             self._transport.abort()
@@ -113,6 +113,8 @@ class ReadLine(asyncio.Protocol):
             self._answered(self, batch, replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the driver, which waits for it when it hangs up."""
+        """Tells the driver that the connection is lost, as the driver waits for this when it closes
+        the connection.
+        """
         self._streams.connection_lost(exc)
         self.hang_up(Disconnected("it hung up"))

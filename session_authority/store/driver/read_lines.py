@@ -29,23 +29,23 @@ from session_authority.store.driver.sentinels import PrimaryReplaced
 from session_authority.store.driver.traced_batch import TracedBatch
 from session_authority.store.driver.traffic import Traffic
 
-# How often reads are sent: the primary may be another one more than once in a row.
+# How often a read is sent at most: the primary may change more than once in a row.
 _MAX_ATTEMPTS = 3
-# A batch of so many HGETs is two segments on loopback; its replies are parsed in 0.2 ms.
+# A batch of so many HGETs fits into two segments on loopback. Its replies are parsed in 0.2 ms.
 _MAX_BATCH = 256
-# A read that has had no answer for the time-out is found within this part of it.
+# How often in the time of one time-out the reads that wait too long are looked for.
 _LOOKS_PER_TIMEOUT = 8
 
 
 def max_lines(max_connections: int) -> int:
-    """How many connections the reads that callers wait for may take of a pool of this size."""
+    """How many connections of a pool of this size the reads that callers wait for may use."""
     return max(2, min(4, max_connections // 4))
 
 
 class ReadLines:
-    """Up to `limit` lines. A read that is not answered in `timeout_seconds` fails, wherever it
-    waits. `failed` hears of the errors that lines were lost with, or could not be made for;
-    `traffic` counts.
+    """Up to `limit` read lines to one server. A read that is not answered in `timeout_seconds`
+    fails, whether it waits for a line or for a reply. `failed` is called with the error by which a
+    line was lost, or could not be made. `traffic` counts the reads.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ReadLines:
         self._idle: list[ReadLine] = []
         self._busy: set[ReadLine] = set()
         self._opening: set[object] = set()
-        """The connects that the reads which wait count on."""
+        """The connects under way that may serve the waiting reads."""
         self._generation = 0
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
@@ -76,12 +76,12 @@ class ReadLines:
         self._tasks = BackgroundTasks()
 
     def question(self, *command: str | bytes) -> Question:
-        """A command that changes nothing, to be asked."""
+        """A question: a command that changes nothing."""
         return Question(command)
 
     def ask(self, question: Question) -> asyncio.Future[Any]:
-        """The future answer. Awaiting it raises what the server refused with, or what the driver
-        would raise where no answer came.
+        """The future answer to a question. To await it raises the error with which the server
+        refused, or the error that the driver would raise if no answer came.
         """
         loop = self._loop or self._begin()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -89,8 +89,8 @@ class ReadLines:
         return answer
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. Of questions that are asked `apart` the
-        answers may be large: they travel alone, so that no other read waits for them.
+        """The answer to each question, or its exception. With `apart` the answers may be large: the
+        questions are sent in a batch of their own, so that no other read waits for them.
         """
         if not questions:
             return []
@@ -106,7 +106,14 @@ class ReadLines:
         *,
         apart: bool = False,
     ) -> None:
-        """Asks questions whose answers have these places among others."""
+        """Asks some questions of a caller.
+
+        Args:
+            answers: The object that collects all answers of the caller.
+            questions: The questions.
+            places: The places of their answers in `answers`.
+            apart: Sends the questions in a batch of their own.
+        """
         loop = self._loop or self._begin()
         if apart:
             batch = self._new_batch(monotonic(), closed=True)
@@ -121,12 +128,12 @@ class ReadLines:
             at = end
 
     async def hang_up(self) -> None:
-        """Makes the next reads find out anew who the primary is."""
+        """Makes the next reads find out anew which server is the primary."""
         self.begin_generation()
         await self._source.hang_up_free()
 
     def begin_generation(self) -> None:
-        """Hangs up all lines, and asks again what was on its way."""
+        """Closes all lines, and sends the reads that were under way again."""
         self._generation += 1
         self._opening.clear()
         for line in [*self._idle, *self._busy]:
@@ -135,7 +142,7 @@ class ReadLines:
             self._flush_soon(asyncio.get_running_loop())
 
     async def drained(self) -> None:
-        """Waits for the answers to all that was asked so far, then hangs up the free lines."""
+        """Waits for the answers to all questions so far, then closes the free lines."""
         batches = [*self._waiting, *(line.batch for line in self._busy if line.batch)]
         answers = {answer for batch in batches for answer in batch.waited_for()}
         if answers:
@@ -153,7 +160,7 @@ class ReadLines:
         return self._loop
 
     def _joinable(self, loop: asyncio.AbstractEventLoop) -> Batch:
-        """The batch that waits for the end of this turn, or for a line."""
+        """The batch that waits for the end of this turn of the event loop, or for a line."""
         if self._waiting:
             batch = self._waiting[-1]
             if not batch.closed and batch.size < _MAX_BATCH:
@@ -191,8 +198,9 @@ class ReadLines:
                 self._idle.append(line)
 
     def _flush_if_alone(self) -> None:
-        """The same once a line that could not be made has left its room, for reads that came too
-        late to fail with it. If others are under way, those will do: see `_not_connected`.
+        """Sends the waiting batches, after a line could not be made and its connection was given
+        back. They are reads that came too late to fail with that line. If other lines are busy or
+        being made, these lines will send the batches: see `_not_connected`.
         """
         if not (self._busy or self._opening):
             self._flush()
@@ -225,8 +233,8 @@ class ReadLines:
             self._again_or_fail([line.batch], reason)
 
     def _again_or_fail(self, batches: Sequence[Batch], reason: Exception) -> None:
-        """Reads can be repeated: they are, if the primary may be another one than it was when they
-        were sent.
+        """Sends reads again if the primary may have changed since they were sent, as reads can be
+        repeated. Otherwise the reads fail.
         """
         for batch in reversed(batches):
             batch.attempts += 1
@@ -248,7 +256,8 @@ class ReadLines:
             self._tasks.start(self._connect(opening))
 
     async def _connect(self, opening: object) -> None:
-        generation = self._generation  # of before it connects: it may yet reach the old primary
+        # The generation from before the connect, as the connect may still reach the old primary.
+        generation = self._generation
         try:
             line = await self._source.make(self._answered, self._lost, self._flush_if_alone)
         except Exception as error:  # noqa: BLE001
@@ -267,8 +276,8 @@ class ReadLines:
             self._flush()
 
     def _not_connected(self, error: Exception) -> None:
-        # Others may yet take what waits. None is made in the place of this one: where each fails
-        # at once, there would always be another.
+        # Other lines may still send the waiting batches. No line is made in place of this one: if
+        # each connect fails at once, there would always be another one.
         others = self._busy or self._opening
         batches: list[Batch] = []
         if isinstance(error, PrimaryReplaced) or not others:
@@ -286,7 +295,7 @@ class ReadLines:
         self._watch = loop.call_later(self._timeout / _LOOKS_PER_TIMEOUT, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One timer for all that waits, be it for a reply or for a line."""
+        """Finds the reads that wait too long, for a reply or for a line. One timer serves all."""
         self._watch = None
         too_old = monotonic() - self._timeout
         late = [line for line in self._busy if line.moved_at < too_old]
@@ -294,7 +303,7 @@ class ReadLines:
             line.hang_up(TimedOut("no reply"))
         stuck = [batch for batch in self._waiting if batch.since < too_old]
         if stuck:
-            self._opening.clear()  # the next reads had better try anew
+            self._opening.clear()  # the next reads will open new lines
             self._waiting = deque(batch for batch in self._waiting if batch.since >= too_old)
             for batch in stuck:
                 batch.fail(TimedOut("no line"))

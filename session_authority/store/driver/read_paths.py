@@ -1,7 +1,8 @@
-"""Which way a client's reads go: over lines to its server or to the primaries of its cluster.
+"""Chooses how a client's reads are sent: over read lines to its server, or to the primaries of its
+cluster.
 
-A client whose connections are no sockets, such as one that only imitates Redis, has no lines; its
-reads take a connection of its pool each time.
+A client whose connections are not sockets, such as one that only imitates Redis, has no read lines.
+Its reads use a connection of its pool each time.
 """
 
 from __future__ import annotations
@@ -34,36 +35,38 @@ _WITH_SOCKETS = (Connection, SSLConnection, UnixDomainSocketConnection)
 
 
 class ReadPath(Protocol):
-    """Where reads are asked."""
+    """The interface by which reads are sent."""
 
     def question(self, *command: str | bytes) -> Question:
-        """A command that changes nothing, to be asked, and kept if it is asked again and again."""
+        """A question: a command that changes nothing. A caller that asks it often may keep it."""
 
     def ask(self, question: Question) -> Awaitable[Any]:
-        """The answer. Awaiting it raises what the server refused with, or what the driver raises
-        where no answer came. A caller that is cancelled disturbs nobody.
+        """The answer to a question. To await it raises the error with which the server refused, or
+        the error of the driver if no answer came. A caller that is cancelled does not affect other
+        callers.
         """
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. Of questions that are asked `apart` the
-        answers may be large: no other read waits for them.
+        """The answer to each question, or its exception. With `apart` the answers may be large: no
+        other read waits for them.
         """
 
     async def hang_up(self) -> None:
-        """Makes the next reads find out anew who the primary is."""
+        """Makes the next reads find out anew which server is the primary."""
 
     async def drained(self) -> None:
-        """Waits for the answers to all that was asked so far."""
+        """Waits for the answers to all questions so far."""
 
 
 _shared: WeakKeyDictionary[RedisClient, ReadPath] = WeakKeyDictionary()
 
 
 def read_path_of(client: RedisClient, probe: str) -> ReadPath:
-    """The way of a client's reads: the same one for all parts of a process that share the client,
-    so that what one part learns of the primary holds for all.
+    """The read path of a client. All parts of a process that share the client have the same one. So
+    if one part learns that the primary has changed, this holds for all parts.
 
-    `probe` is a key that never is: removing it writes nothing, but is refused where writes are.
+    `probe` is a key that never exists. To remove it writes nothing, but a server that refuses
+    writes refuses it.
     """
     if client not in _shared:
         _shared[client] = _made(client, probe)
@@ -109,7 +112,7 @@ class _PlainReads:
         return await self._shield.run(self._exchange(questions))
 
     async def hang_up(self) -> None:
-        """There is no other server."""
+        """Does nothing, as there is no other server."""
 
     async def _exchange(self, questions: Sequence[Question]) -> list[Any]:
         async with self._one_at_a_time:

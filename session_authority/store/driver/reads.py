@@ -1,5 +1,5 @@
-"""Sends reads that are not worth batching, one group of commands at a time: one connection is then
-enough, however many callers read.
+"""Sends reads that are not worth batching with others, one group of commands at a time. So one
+connection is enough, however many callers read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from session_authority.store.driver.shielding import Shield
 
 
 class Reads:
-    """Groups of commands that change nothing."""
+    """Sends groups of commands that change nothing."""
 
     def __init__(self, path: ReadPath) -> None:
         self._path = path

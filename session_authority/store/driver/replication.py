@@ -1,4 +1,4 @@
-"""Waits until replicas have what was written (`WAIT`).
+"""Waits until replicas have a write (`WAIT`).
 
 A server counts for a connection the replicas that have that connection's last write. So the write
 and the wait travel together, on one connection: on another one the wait could be answered by a new
@@ -19,7 +19,7 @@ from session_authority.store.driver.errors import unavailable
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """How many replicas are to have a write, and how long its answer waits for them."""
+    """How many replicas must have a write, and how long the answer to the write waits for them."""
 
     count: int = 0
     timeout: timedelta = timedelta(milliseconds=500)
@@ -31,9 +31,16 @@ NO_REPLICAS = Replicas()
 async def run_and_wait(
     client: RedisClient, key: str, command: Sequence[str | bytes | int], replicas: Replicas
 ) -> tuple[Any, bool]:
-    """The reply to a command that writes to the slot of `key`, and whether enough replicas have
-    what it wrote: not if the server refuses to wait. Raises what the command raises, and what the
-    driver raises.
+    """Carries out a command that writes to the slot of `key`. Returns the reply, and True if enough
+    replicas have the write. The second value is False, too, if the server refuses to wait.
+
+    Args:
+        client: The client of Redis.
+        key: A key of the slot.
+        command: The command.
+        replicas: How many replicas must have the write, and how long the wait may last.
+
+    Raises the error of the command, and the errors of the driver.
     """
     milliseconds = max(1, replicas.timeout // timedelta(milliseconds=1))
     wait = ("WAIT", replicas.count, milliseconds)
@@ -47,6 +54,6 @@ async def run_and_wait(
     if isinstance(reply, Exception):
         raise reply
     if isinstance(confirmed, Exception):
-        unavailable(confirmed)  # for the log: the write is done, which no error may hide
+        unavailable(confirmed)  # only for the log: the write is done, so no error may be raised
         return reply, False
     return reply, confirmed >= replicas.count

@@ -1,4 +1,4 @@
-"""How the server's replies are read, in either form that the driver gives them."""
+"""Reads the server's replies, in each of the forms in which the driver returns them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 def fields_of(reply: Any) -> Mapping[Any, Any]:
-    """The names and values of a hash, an entry or a group: a mapping if the driver made one, else
-    names and values in turn, or in pairs. None is empty.
+    """The names and values of a hash, an entry or a group. The reply may be a mapping, a list of
+    names and values in turn, or a list of pairs. None counts as empty.
     """
     if isinstance(reply, Mapping):
         return reply

@@ -1,11 +1,13 @@
-"""Knows which server of a Sentinel group is the primary, and learns at once when another one is.
+"""Knows which server of a Sentinel group is the primary, and learns at once when another server
+becomes the primary.
 
-The Sentinels say it first, on `+switch-master`. A primary that hung and came back does not know
-that it was replaced, and answers as before until a Sentinel tells it, some ten seconds later. So a
-reply counts only if the server that gave it is still the primary when the reply arrives.
+The Sentinels publish the change first, on `+switch-master`. A primary that hung and came back does
+not know that it was replaced. It answers as before until a Sentinel tells it, some ten seconds
+later. So a reply counts only if the server that gave it is still the primary when the reply
+arrives.
 
-As it comes, redis-py 8.1 believes the first Sentinel that answers, though another one may know of a
-later failover, and goes on reading from connections that were open.
+Without these changes, redis-py 8.1 believes the first Sentinel that answers, though another
+Sentinel may know of a later failover. It also goes on reading from connections that were open.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from session_authority.store.driver.errors import EXCHANGE_FAILURES, ResponseErr
 from session_authority.store.driver.subscription import messages_on
 
 SWITCH_CHANNEL = "+switch-master"
-# Once a Sentinel has answered, how long the others have to know better.
+# Once a Sentinel has answered, how long the client waits for the views of the others.
 _GRACE_SECONDS = 0.25
 
 _log = structlog.get_logger(__name__)
@@ -49,9 +51,9 @@ class PrimaryReplaced(Disconnected):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which server one Sentinel takes for the primary since the failover of this number.
+    """The server that one Sentinel takes for the primary since the failover of the number `epoch`.
 
-    It is settled if the Sentinel sees that server alive, and is not about to replace it.
+    The view is settled if the Sentinel sees that server alive, and is not about to replace it.
     """
 
     epoch: int
@@ -60,11 +62,12 @@ class View:
 
 
 def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | None:
-    """The view to go by, of those that were given by so many Sentinels; None if there is none.
+    """The view that the client believes. None if there is no such view.
 
-    It is of the latest failover, and settled. An earlier failover than the one of `latest_epoch`,
-    of which a Sentinel once knew, is believed again only if all Sentinels say so: then the group
-    was made anew.
+    The view is settled, and has the latest failover of all views. `asked` is the number of
+    Sentinels that were asked. `latest_epoch` is the failover of the view that was believed before.
+    If all views have earlier failovers, a view is believed only if all Sentinels gave one: then the
+    group was set up anew.
     """
     latest = max((view.epoch for view in views), default=0)
     if latest < latest_epoch and len(views) < asked:
@@ -81,8 +84,8 @@ class Sentinels(Sentinel):
         self._latest_epoch = 0
 
     async def discover_master(self, service_name: str) -> Address:
-        """The primary's address. Raises MasterNotFoundError if no Sentinel knows it for sure, or
-        what a Sentinel refuses with.
+        """The primary's address. If no Sentinel knows it for sure, raises the error with which a
+        Sentinel refused, or MasterNotFoundError if none refused.
         """
         looks = [self._looks.start(_view_of(sentinel, service_name)) for sentinel in self.sentinels]
         views = await _first_and_soon(looks)
@@ -96,7 +99,7 @@ class Sentinels(Sentinel):
         raise MasterNotFoundError(f"no Sentinel knows a primary of the name {service_name!r}")
 
     async def aclose(self) -> None:
-        """Hangs up, once all answers are there."""
+        """Closes the connections, once all answers have arrived."""
         await self._looks.settled()
         await super().aclose()
 
@@ -121,7 +124,7 @@ async def _view_of(sentinel: Redis, group: str) -> View | None:
 
 
 async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[View]:
-    """The first view, and those that come soon after it."""
+    """The first view, and the views that come soon after it."""
     waiting = set(looks)
     views: list[View] = []
     while waiting:
@@ -139,9 +142,9 @@ async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[Vi
 
 
 class SentinelPool(SentinelConnectionPool):
-    """Connections to the primary, whichever that is. `on_move` is called when it is another one.
+    """Connections to the present primary. `on_move` is called when the primary changes.
 
-    It listens to the Sentinels from the first connection until it is closed.
+    The pool listens to the Sentinels from the first connection until it is closed.
     """
 
     def __init__(self, group: str, sentinels: Sentinels, *, ssl: bool, **options: Any) -> None:
@@ -154,7 +157,7 @@ class SentinelPool(SentinelConnectionPool):
         self._asking = BackgroundTasks()
 
     async def get_master_address(self) -> Address:
-        """The primary's address, by all Sentinels. Raises MasterNotFoundError."""
+        """The primary's address, according to all Sentinels. Raises MasterNotFoundError."""
         if not self._listeners:
             self._listeners = [
                 asyncio.ensure_future(self._listen(sentinel))
@@ -166,7 +169,7 @@ class SentinelPool(SentinelConnectionPool):
         return await asyncio.shield(self._look)
 
     async def aclose(self) -> None:
-        """Hangs up, on the Sentinels too."""
+        """Closes all connections, also those to the Sentinels."""
         while pending := [task for task in self._listeners if not task.done()]:
             for task in pending:  # again, as the driver may lose a cancellation; see `shielding`
                 task.cancel()
@@ -186,7 +189,9 @@ class SentinelPool(SentinelConnectionPool):
                 return address
 
     async def _note(self, address: Address) -> None:
-        """Leaves the server that was the primary, if it is another one."""
+        """Notes the primary's address. If it is another one than before, closes the connections to
+        the old primary.
+        """
         known = self.master_address
         if address == known:
             return
@@ -216,7 +221,7 @@ class SentinelPool(SentinelConnectionPool):
                     await self._note((addresses[2], int(addresses[3])))
 
     async def _look_again(self) -> None:
-        """Asks the Sentinels: a change may have been missed."""
+        """Asks the Sentinels for the primary, as a message about a change may have been missed."""
         try:
             await self.get_master_address()
         except EXCHANGE_FAILURES as error:
@@ -224,11 +229,14 @@ class SentinelPool(SentinelConnectionPool):
 
 
 class _Loyal:
-    """Takes no reply from a server that is not the primary any more, nor gives it a request."""
+    """A connection that accepts no reply from a server that is not the primary any more, and sends
+    it no request.
+    """
 
     async def _send_packed_command(self, command: Any) -> None:
         if not self.is_connected:  # type: ignore[attr-defined]
-            raise PrimaryReplaced  # it was hung up since the driver looked; as it comes, it crashes
+            # The connection was closed after the driver had looked. The driver itself would crash.
+            raise PrimaryReplaced
         await super()._send_packed_command(command)  # type: ignore[misc]
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
 """Runs exchanges with the server to their end, even if the caller is cancelled.
 
-A cancelled exchange would leave its reply behind in the connection. And the driver can lose a
-cancellation that arrives while it writes, so that a cancelled caller would go on
-(`asyncio.wait_for` before Python 3.12, python/cpython#86296).
+A cancelled exchange would leave its reply behind in the connection. Also, the driver can lose a
+cancellation that arrives while it writes. Then a cancelled caller would go on (`asyncio.wait_for`
+before Python 3.12, python/cpython#86296).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Shield:
         self.settled = self._tasks.settled
 
     async def run(self, exchange: Coroutine[Any, Any, T]) -> T:
-        """The result of the exchange. A cancelled caller leaves it to run to its end, and wants no
-        report of a failure.
+        """The result of the exchange. If the caller is cancelled, the exchange still runs to its
+        end, and its failure is not reported.
         """
         task = self._tasks.start(exchange)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -13,7 +13,7 @@ from redis.asyncio.client import PubSub
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.errors import unavailable
 
-# A connection that is silent for so long is asked whether it still lives.
+# A connection that is silent for so long gets a ping.
 _QUIET_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 
@@ -37,7 +37,7 @@ async def messages_on(
             finally:
                 await pubsub.aclose()
         except Exception as error:  # noqa: BLE001
-            # Not all that the driver raises for a cluster is a RedisError.
+            # The driver's cluster client raises other errors than RedisError, too.
             failed(error)
         await asyncio.sleep(_RETRY_SECONDS)
 
@@ -45,8 +45,8 @@ async def messages_on(
 async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
     if isinstance(client, Cluster):
         await client.initialize()
-        # Every node passes on what is published on any. A random one: the one before may be away.
-        # No secret.
+        # Every node passes on the messages that are published on any node. The node is chosen at
+        # random, as the node before may be away. The choice is no secret.
         pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311
     else:
         pubsub = client.pubsub()
@@ -59,9 +59,9 @@ async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
 
 
 async def _heard(pubsub: PubSub) -> AsyncGenerator[bytes | None]:
-    """The messages, once the channel is listened to: None says that it is.
+    """Yields None once the subscription has begun, and then the messages.
 
-    Raises TimeoutError if the connection says nothing, even if asked.
+    Raises TimeoutError if the connection stays silent after a ping.
     """
     asked = False
     while True:

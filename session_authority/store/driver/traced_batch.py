@@ -1,4 +1,4 @@
-"""A batch of reads that leaves a span: it belongs to all calls that ask in it."""
+"""A batch of reads that makes a span. The span belongs to all calls with questions in the batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from session_authority.store.driver.questions import Answers, Batch, Question
 
 
 class TracedBatch(Batch):
-    """A batch that remembers in which spans its questions were asked. Its own span lasts from when
-    it was last sent until its answers are there.
+    """A batch that remembers the spans in which its questions were asked. Its own span lasts from
+    when the batch was last sent until its answers have arrived.
     """
 
     __slots__ = ("_askers", "_begun_at_ns", "_operations")
@@ -24,24 +24,26 @@ class TracedBatch(Batch):
         self._begun_at_ns = time_ns()
 
     def add(self, question: Question, answer: Any) -> None:
-        """Lets one question travel with the batch."""
+        """Adds one question to the batch."""
         super().add(question, answer)
         self._note((question,))
 
     def add_part(
         self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
     ) -> None:
-        """Lets several questions travel with the batch, whose answers have these places."""
+        """Adds several questions to the batch. `places` are the places of their answers."""
         super().add_part(questions, answers, places)
         self._note(questions)
 
     def packed(self) -> bytes:
-        """All questions that still have an asker: they leave now."""
+        """All questions whose callers still wait, as bytes. From now on the batch counts as
+        sent.
+        """
         self._begun_at_ns = time_ns()
         return super().packed()
 
     def answer(self, replies: Sequence[Any]) -> None:
-        """Gives each asker its answer, and leaves the span."""
+        """Gives each caller its answer, and records the span."""
         super().answer(replies)
         tracer = active()
         if tracer is not None and self._askers:

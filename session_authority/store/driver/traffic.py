@@ -19,19 +19,21 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Traffic:
-    """The exchanges of one client. Only the event loop's thread counts; any thread may read."""
+    """The exchanges of one client. Only the event loop's thread may count. Any thread may read."""
 
     def __init__(self) -> None:
         self.reads = Durations(SECONDS)
         """From the sending of a batch of reads to its last reply."""
         self.commands = Durations(SECONDS)
-        """Of what is sent alone: writes and scripts, with the time until there is a connection."""
+        """The durations of commands that are sent alone: writes and scripts. The time to make a
+        connection counts, but not the wait until fewer commands are under way.
+        """
         self.batch_sizes = Durations(BATCH_SIZES)
         self._queues: list[WeakMethod[Callable[[], int]]] = []
 
     def count_waiting_in(self, queue: Callable[[], int]) -> None:
-        """From now on `waiting` counts what this method of an object returns, while the object
-        lives. The method is called by other threads too.
+        """Adds a queue to the count of `waiting`. The queue is a method of an object, and counts
+        as long as the object lives. Other threads call the method, too.
         """
         self._queues = [known for known in self._queues if known() is not None]
         self._queues.append(WeakMethod(queue))
@@ -42,7 +44,7 @@ class Traffic:
         return sum(length() for length in found if length is not None)
 
     def command_took(self, began_at: float) -> None:
-        """Counts a command that was sent alone, by when it began, in the seconds of
+        """Counts a command that was sent alone. `began_at` is when it began, in seconds of
         `perf_counter`.
         """
         self.commands.add(perf_counter() - began_at)
@@ -52,7 +54,7 @@ _shared: WeakKeyDictionary[RedisClient, Traffic] = WeakKeyDictionary()
 
 
 def traffic_of(client: RedisClient) -> Traffic:
-    """The traffic of a client: the same one for all parts of a process that share the client."""
+    """The traffic of a client. All parts of a process that share the client have the same one."""
     traffic = _shared.get(client)
     if traffic is None:
         traffic = _shared[client] = Traffic()

@@ -1,5 +1,5 @@
-"""Sends what changes something: to its end, once, and no more at a time than there are
-connections.
+"""Sends commands that change something. Each command runs to its end and is carried out once. No
+more commands are sent at a time than there are connections.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _REFUSED_PAUSE_SECONDS = 0.05
 
 
 class Script:
-    """A Lua script, run by its hash, and sent whole where the server does not have it. One that
-    `asks_first` has the functions of `before_writing`.
+    """A Lua script. It is run by its hash, and is sent whole if the server does not have it. With
+    `asks_first` the script has the functions of `before_writing`.
     """
 
     def __init__(self, name: str, *, asks_first: bool = False) -> None:
@@ -64,7 +64,14 @@ class Script:
         args: Sequence[str | bytes | int],
         replicas: Replicas,
     ) -> tuple[Any, bool]:
-        """Runs the script. Returns its result, and True if enough replicas have its writes."""
+        """Runs the script. Returns its result, and True if enough replicas have its writes.
+
+        Args:
+            client: The client of Redis.
+            keys: The keys of the script. The first one names the slot.
+            args: The other arguments of the script.
+            replicas: How many replicas must have the writes.
+        """
         return await self._sent(
             lambda command: run_and_wait(client, keys[0], command, replicas), keys, args
         )
@@ -79,14 +86,14 @@ class Script:
         try:
             with store_round_trip("EVALSHA", self._name):
                 return await send(("EVALSHA", self.sha, *rest))
-        except NoScriptError:  # refused before anything ran, so sending it again does nothing twice
+        except NoScriptError:  # the server has run nothing, so nothing is carried out twice
             with store_round_trip("EVAL", self._name):
                 return await send(("EVAL", self.text, *rest))
 
 
 class Writes:
-    """Sends commands that change something. Raises StoreUnavailable for whatever the driver
-    raises.
+    """Sends commands that change something. Raises StoreUnavailable in place of the driver's
+    errors.
     """
 
     def __init__(self, reads: ReadPath, max_connections: int, traffic: Traffic) -> None:
@@ -94,7 +101,8 @@ class Writes:
         self._traffic = traffic
         self._waiting = 0
         traffic.count_waiting_in(self._count_waiting)
-        # The pools raise when they are empty; waiting here instead keeps a burst from failing.
+        # The pools raise an error when they are empty. Commands wait here instead, so that a burst
+        # does not fail.
         self._connections = asyncio.Semaphore(max_connections)
         self._shield = Shield()
         self.settled = self._shield.settled

@@ -1,7 +1,7 @@
--- Purpose: commits a decision on one user, if everything that it was taken on is still so; else
---          changes nothing. Records, their time to live, and the events that tell of them change in
---          one step: what can fail comes before the first change. A key of another type counts as
---          none, and is replaced.
+-- Purpose: commits a decision about one user, if nothing on which the decision was based has
+--          changed. Otherwise it changes nothing. Records, their time to live, and their events
+--          change in one step: all steps that can fail come before the first change. A key of
+--          another type counts as missing, and is replaced.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
 --          5 (optional) "once" key: a string that must not exist yet, and does afterwards
@@ -11,7 +11,7 @@
 --          7 number of sessions that must be there ('': any)
 --          8 value of the once key   9 its time to live, ms
 --          10 '1': remove all sessions
---          11 a value of the once key that counts as none
+--          11 a value with which the once key counts as missing
 --          12 number of checks, then for each: hash (1 to 3), field, value that must be there
 --          ('': none)
 --          then number of writes, then for each: hash (1 to 3), field, new value ('': remove)
@@ -56,8 +56,8 @@ require_permissions({
 })
 
 local clears = ARGV[10] == '1'
--- Claims that go are of no session any more. They make no room: a full store must refuse a sign-in
--- that has nothing else to remove.
+-- Claims that are removed belong to no session any more. Their removal must not make room: a full
+-- store must refuse a sign-in that has nothing else to remove.
 local removals, writes, claims = {}, {}, {}
 for _ = 1, tonumber(take()) do
   local write = {tonumber(take()), take(), take()}
@@ -72,8 +72,9 @@ local function trim()
   redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
 end
 
--- A full store refuses a script to grow, until the script has written what does not grow: so a
--- commit that removes something begins with that, and no other does.
+-- A full store refuses the writes of a script that need memory, until the script has made a write
+-- that needs none. So a commit that removes something begins with such a write, a trim. Other
+-- commits do not.
 local tells, removes = at <= #ARGV, clears or #removals > 0 or replaced[1] or replaced[2]
   or replaced[3]
 if tells then

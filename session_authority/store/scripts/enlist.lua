@@ -1,7 +1,7 @@
--- Purpose: notes that a relay is alive, by the server's own clock, and forgets those that are not.
+-- Purpose: notes that a relay is alive, by the server's own clock, and forgets relays that are not.
 -- KEYS:    1 sorted set of relays
 -- ARGV:    1 relay   2 how long it counts as alive, ms   3 '0': it is about to leave
--- Returns: how many are alive
+-- Returns: how many relays are alive
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 if ARGV[3] == '0' then

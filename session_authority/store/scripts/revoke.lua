@@ -1,18 +1,19 @@
--- Purpose: signs a user out on one device or on all, whatever their state: it compares nothing, so
---          it can't lose a race. All that can fail precedes the first change. A key of another type
---          is removed: it holds no record, and would be in the way of the next.
+-- Purpose: signs a user out on one device or on all, whatever the state of the sessions. The script
+--          compares nothing, so it can't lose a race. All steps that can fail come before the first
+--          change. A key of another type is removed: it has no record, and would block the next
+--          sign-in.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
 -- ARGV:    1 how long to keep events, ms   2 most events to keep   3 wake channel   4 wake message
 --          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in
 --          ('': none)
 --          7 '1': also forget the devices   8 the event, written only if a session was removed
--- Returns: the removed sessions; '' for a key of another type. Many of one length are their length
---          and all of them as one string: that costs the caller far less to read
+-- Returns: the removed sessions; '' for a key of another type. Many sessions of one length are
+--          returned as their length and one string: the caller reads this far faster
 local one, named, forget = ARGV[5] == 'one', ARGV[6], ARGV[7] == '1'
 local stream = KEYS[4]
 
--- The fields of a hash that are to go, nil if all are; and their values.
+-- The fields of a hash to remove, and their values. The fields are nil if all are to be removed.
 local function going(hash)
   if one then
     local value = redis.call('HGET', hash, named)
@@ -68,7 +69,8 @@ if #removed > 0 then
   if is_of_another_type(stream, 'XLEN') then
     redis.call('DEL', stream)
   end
-  -- Before the event: a full store lets a script grow once it has written what does not grow.
+  -- The trim comes before the event: a full store accepts a write that needs memory once the script
+  -- has made a write that needs none.
   redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
   redis.call('XADD', stream, 'MINID', '=', oldest(ARGV[1]), '*', 'event', ARGV[8])
 end

@@ -3,8 +3,8 @@
 -- KEYS:    1 event stream   2 attempts hash   3 dead-letter stream
 -- ARGV:    1 consumer group   2 most dead letters to keep
 --          3 number of entries, then the entries
---          then, to put the only one aside, the fields and values of the dead letter
--- Returns: how many were not settled before
+--          then, to put the only entry aside, the fields and values of the dead letter
+-- Returns: how many of the entries were not settled before
 local entries = tonumber(ARGV[3])
 require_permissions({
   {'HDEL', KEYS[2], ''}, {'XADD', KEYS[3], '*', 'event', ''},

@@ -1,12 +1,13 @@
 -- Purpose: hands events to the relay that holds the lease, and prolongs the lease. Only the holder
---          may take any: what another took would wait, unseen, for a restart.
+--          may take events: events that another relay took would wait, unseen, for a restart.
 -- KEYS:    1 lease   2 event stream   3 attempts hash
 -- ARGV:    1 relay   2 lease's time to live, ms   3 consumer group   4 consumer
---          5 '>' for events that were never taken, or the entry after which to list those taken and
---          not settled
+--          5 '>' for events that were never taken, or the entry after which to list events that
+--          were taken and not settled
 --          6 how many at the most; 0: only prolong
--- Returns: {0} the lease is another's; {1, entries, attempts} with the attempts as fields and
---          values in turn, only for a list. An error that names NOGROUP if the group is gone
+-- Returns: {0} the relay does not hold the lease; {1, entries, attempts} with the attempts as
+--          fields and values in turn, only for a list. An error that names NOGROUP if the group is
+--          gone
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {0}
 end
