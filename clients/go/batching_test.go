@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	sa "github.com/session-authority/session-authority/clients/go"
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
@@ -91,6 +92,23 @@ func TestALoneCallIsNoBatch(t *testing.T) {
 	}
 	if service.called("ValidateSession") != 5 || service.called("BatchValidateSessions") != 0 {
 		t.Errorf("the calls are %v", service.calls)
+	}
+}
+
+func TestALoneCallIsMadeForItsCaller(t *testing.T) {
+	service := newHeld(t)
+	var traces []string
+	service.validate = func(
+		ctx context.Context, r *pb.ValidateSessionRequest,
+	) (*pb.ValidateSessionResponse, error) {
+		values, _ := metadata.FromIncomingContext(ctx)
+		traces = append(traces, values.Get("traceparent")...)
+		return active(r.GetDeviceId()), nil
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-1-1-01")
+	_, err := service.client(t).ValidateSession(ctx, "token", testDevice, nil)
+	if err != nil || len(traces) != 1 {
+		t.Errorf("a call that no other joined was queued: the service saw %q, %v", traces, err)
 	}
 }
 
@@ -195,23 +213,28 @@ func TestABatchHasTheTimeOfItsMostPatientCaller(t *testing.T) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		return &pb.BatchValidateSessionsResponse{Results: []*pb.BatchValidateSessionsResult{
-			resultOf(r.GetRequests()[0]), resultOf(r.GetRequests()[1]),
-		}}, nil
+		response := &pb.BatchValidateSessionsResponse{}
+		for _, one := range r.GetRequests() {
+			response.Results = append(response.Results, resultOf(one))
+		}
+		return response, nil
 	}
-	hasty, patient := make(chan error), make(chan error)
-	go func() {
-		_, err := client.ValidateSession(context.Background(), "hasty", testDevice,
-			&sa.ValidateSessionOptions{Timeout: 500 * time.Millisecond})
-		hasty <- err
-	}()
+	patient := make(chan error)
 	go func() {
 		_, err := client.ValidateSession(context.Background(), "patient", testDevice, nil)
 		patient <- err
 	}()
-	if err := <-hasty; !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the hasty caller got %v", err)
+	var hasty sync.WaitGroup
+	for i := range 20 { // one of them is the first in the batch
+		hasty.Go(func() {
+			_, err := client.ValidateSession(context.Background(), fmt.Sprint(i), testDevice,
+				&sa.ValidateSessionOptions{Timeout: 500 * time.Millisecond})
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a hasty caller got %v", err)
+			}
+		})
 	}
+	hasty.Wait()
 	close(letGo)
 	if err := <-patient; err != nil {
 		t.Errorf("the patient caller got %v", err)

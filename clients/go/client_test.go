@@ -64,6 +64,9 @@ func TestAnAnswerIsActiveOnlyIfTheServiceSaysSoInBothWays(t *testing.T) {
 			if err != nil || found.Active || found.Session.UserID != "" {
 				t.Fatalf("got %+v, %v", found, err)
 			}
+			if found.Status > sa.StatusWrongDevice {
+				t.Errorf("this version does not know the status %v", found.Status)
+			}
 		})
 	}
 }
