@@ -3,6 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
+import { inspect } from "node:util";
 
 import { timestamp } from "../src/convert.js";
 import * as pb from "../src/gen/session_authority/v1/session_authority_pb.js";
@@ -84,6 +85,8 @@ test("a sign-in sends all its options, and repeats with one request ID", async (
   assert.deepEqual(issued.tokenExpireTime, SIGNED_IN);
   assert.equal(issued.durability, "LOCAL");
   assert.equal(issued.newDevice, true);
+  assert.equal(issued.accessToken, "secret");
+  assert.doesNotMatch(inspect(issued), /secret/);
 });
 
 test("a validation is active only if the service says so in both of its ways", async () => {
