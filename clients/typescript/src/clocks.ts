@@ -16,33 +16,46 @@ export interface Clocks {
   wall(): number;
 }
 
-// Node's clock stands still while the machine sleeps, and the clock that does not costs a read of a
-// file. So that one is read only when the wall clock has moved by more than this beside Node's:
-// then the machine has slept, or the wall clock was set.
+/** The clocks that a machine has, in milliseconds. */
+export interface MachineClocks {
+  /** Is never set, and may stand still while the machine sleeps. */
+  readonly steady: () => number;
+  readonly wall: () => number;
+  /** Since the machine started, its sleep included. To read it costs a read of a file. */
+  readonly boot: () => number;
+}
+
+// The clock since the start is read only when the wall clock has moved by more than this beside the
+// steady clock: then the machine has slept, or the wall clock was set. It is exact to 10 ms only,
+// so less than this is no sleep.
 const MOVED_MS = 250;
 
 /** The clocks of this machine. */
 export function machineClocks(): Clocks {
+  return clocksOf({ steady: () => performance.now(), wall: Date.now, boot });
+}
+
+/** The two clocks of a near cache, by those of a machine. */
+export function clocksOf({ steady, wall, boot }: MachineClocks): Clocks {
   let sleptMs = 0;
-  let beside = Date.now() - performance.now();
-  const baseMs = bootMs() - performance.now();
+  let besideMs = wall() - steady();
+  const awakeMs = boot() - steady();
   return {
-    now(wall = Date.now()) {
-      const now = performance.now();
-      const moved = wall - now - beside;
-      if (moved > MOVED_MS || moved < -MOVED_MS) {
-        beside += moved;
-        const passed = bootMs() - performance.now() - baseMs;
-        // The file is exact to 10 ms only: less than the limit is no sleep.
-        if (passed - sleptMs > MOVED_MS) sleptMs = passed;
+    now(wallMs = wall()) {
+      const now = steady();
+      const movedMs = wallMs - now - besideMs;
+      if (movedMs > MOVED_MS || movedMs < -MOVED_MS) {
+        besideMs += movedMs;
+        const asleepMs = boot() - steady() - awakeMs;
+        if (asleepMs - sleptMs > MOVED_MS) sleptMs = asleepMs;
       }
       return now + sleptMs;
     },
-    wall: Date.now,
+    wall,
   };
 }
 
-function bootMs(): number {
+function boot(): number {
   try {
     return uptime() * 1000;
   } catch {
