@@ -4,7 +4,8 @@ its short table into the README, and the plan for a large load into docs/capacit
 make bench                       about six minutes
 make bench ARGS=--quick          below a minute, into a folder of its own
 make bench ARGS="--only validation,batching"
-make bench ARGS="client hit"     another module: watch, memory, client, ends, overload
+make bench ARGS="client hit"     another module: watch, memory, client, ends, overload,
+                                 polyglot
 """
 
 from __future__ import annotations

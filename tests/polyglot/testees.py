@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = ROOT / "clients"
+# Another folder has changed copies of clients.
+CLIENTS = Path(os.environ.get("TESTEE_CLIENTS", ROOT / "clients"))
 _BUILD_SECONDS = 600
 
 
@@ -77,7 +78,12 @@ def built(recipe: Recipe, scratch: Path) -> Program | str:
         if shutil.which(program) is None:
             return f"there is no {program} on this machine"
     out = scratch / f"testee-{recipe.name}"
-    places = {"{out}": str(out), "{root}": str(ROOT), "{python}": sys.executable}
+    places = {
+        "{out}": str(out),
+        "{folder}": str(recipe.folder),
+        "{root}": str(ROOT),
+        "{python}": sys.executable,
+    }
 
     def filled(text: str) -> str:
         for place, value in places.items():
