@@ -203,8 +203,9 @@ export class NearCache {
     let entry = this.#entries.get(accessToken);
     while (entry !== undefined && entry.deviceId !== deviceId) entry = entry.next;
     if (entry !== undefined) {
-      const now = this.#clocks.now();
-      if (now < this.#liveUntil && now < entry.until && this.#clocks.wall() < entry.ends) {
+      const wall = this.#clocks.wall();
+      const now = this.#clocks.now(wall);
+      if (now < this.#liveUntil && now < entry.until && wall < entry.ends) {
         this.#touch(entry);
         this.#hits += 1;
         return entry.validation;

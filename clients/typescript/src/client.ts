@@ -202,17 +202,24 @@ export class SessionAuthority implements AsyncDisposable {
   // --- validating -------------------------------------------------------------------------------
 
   /** Says whether device, user and token are good: right now, or as far as a cache can know. */
-  async validateSession(
+  validateSession(
     accessToken: string,
     deviceId: string,
     options: o.ValidateSessionOptions = {},
   ): Promise<t.Validation> {
-    const { observeOnly = false, passive = false } = options;
-    const cached = !observeOnly && !passive;
-    if (cached) {
-      const found = this.#cache?.get(accessToken, deviceId);
-      if (found !== undefined) return found;
+    if (this.#cache !== undefined && mayBeCached(options)) {
+      const found = this.#cache.get(accessToken, deviceId);
+      if (found !== undefined) return Promise.resolve(found);
     }
+    return this.#ask(accessToken, deviceId, options);
+  }
+
+  async #ask(
+    accessToken: string,
+    deviceId: string,
+    options: o.ValidateSessionOptions,
+  ): Promise<t.Validation> {
+    const { observeOnly = false, passive = false } = options;
     const client = convert.clientMessage(options.client);
     const request = create(pb.ValidateSessionRequestSchema, {
       accessToken: check.presented("accessToken", accessToken),
@@ -222,7 +229,7 @@ export class SessionAuthority implements AsyncDisposable {
       ...(client && { client }),
     });
     const limits = this.#limits(options);
-    if (!cached || this.#coalescer === undefined) {
+    if (this.#coalescer === undefined || !mayBeCached(options)) {
       return convert.validation(await this.#batchQueue.validate(request, limits));
     }
     this.#cacheWatch?.start();
@@ -390,4 +397,8 @@ export class SessionAuthority implements AsyncDisposable {
       yield convert.eventBatch(message);
     }
   }
+}
+
+function mayBeCached({ observeOnly, passive }: o.ValidateSessionOptions): boolean {
+  return !observeOnly && !passive;
 }

@@ -7,39 +7,55 @@ import { uptime } from "node:os";
 
 /** Two clocks, in milliseconds. */
 export interface Clocks {
-  /** Never goes back. Passes while the machine sleeps, too, where the machine can tell. */
-  now(): number;
+  /**
+   * Never goes back. Passes while the machine sleeps, too, where the machine can tell. A caller
+   * that has just read the wall clock gives its reading: to read a clock is most of a hit's cost.
+   */
+  now(wall?: number): number;
   /** The time of day since 1970, which may be set. */
   wall(): number;
 }
 
-// Node's clock stands still while the machine sleeps, and the clock that does not costs a read of a
-// file. So that one is read only when the wall clock has moved by more than this beside Node's:
-// then the machine has slept, or the wall clock was set.
+/** The clocks that a machine has, in milliseconds. */
+export interface MachineClocks {
+  /** Is never set, and may stand still while the machine sleeps. */
+  readonly steady: () => number;
+  readonly wall: () => number;
+  /** Since the machine started, its sleep included. To read it costs a read of a file. */
+  readonly boot: () => number;
+}
+
+// The clock since the start is read only when the wall clock has moved by more than this beside the
+// steady clock: then the machine has slept, or the wall clock was set. It is exact to 10 ms only,
+// so less than this is no sleep.
 const MOVED_MS = 250;
 
 /** The clocks of this machine. */
 export function machineClocks(): Clocks {
+  return clocksOf({ steady: () => performance.now(), wall: Date.now, boot });
+}
+
+/** The two clocks of a near cache, by those of a machine. */
+export function clocksOf({ steady, wall, boot }: MachineClocks): Clocks {
   let sleptMs = 0;
-  let beside = Date.now() - performance.now();
-  const baseMs = bootMs() - performance.now();
+  let besideMs = wall() - steady();
+  const awakeMs = boot() - steady();
   return {
-    now() {
-      const now = performance.now();
-      const moved = Date.now() - now - beside;
-      if (moved > MOVED_MS || moved < -MOVED_MS) {
-        beside += moved;
-        const passed = bootMs() - performance.now() - baseMs;
-        // The file is exact to 10 ms only: less than the limit is no sleep.
-        if (passed - sleptMs > MOVED_MS) sleptMs = passed;
+    now(wallMs = wall()) {
+      const now = steady();
+      const movedMs = wallMs - now - besideMs;
+      if (movedMs > MOVED_MS || movedMs < -MOVED_MS) {
+        besideMs += movedMs;
+        const asleepMs = boot() - steady() - awakeMs;
+        if (asleepMs - sleptMs > MOVED_MS) sleptMs = asleepMs;
       }
       return now + sleptMs;
     },
-    wall: Date.now,
+    wall,
   };
 }
 
-function bootMs(): number {
+function boot(): number {
   try {
     return uptime() * 1000;
   } catch {

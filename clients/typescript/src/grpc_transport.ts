@@ -7,6 +7,7 @@
 import {
   type DescMessage,
   type DescMethod,
+  type DescMethodServerStreaming,
   type DescMethodUnary,
   fromBinary,
   type MessageShape,
@@ -77,9 +78,10 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.max_receive_message_length": 16 * 1024 * 1024,
 };
 
-// What an attempt to connect may take. A lost SYN is sent again after 1 and 3 seconds; an attempt
-// that took longer than 5 would find a service that comes back later than a new one. grpc-js has no
-// such limit of its own.
+// What gRPC gives an attempt to connect elsewhere; grpc-js has no such limit. A lost SYN is sent
+// again after 1 and 3 seconds; an attempt that took longer than 5 would find a service that comes
+// back later than a new one.
+const CONNECTING_OPTION = "grpc.min_reconnect_backoff_ms";
 const MAX_CONNECTING_MS = 5_000;
 
 const CANCELLED = 1;
@@ -92,6 +94,7 @@ export function grpcTransport(settings: TransportSettings): Transport {
 
 class GrpcTransport implements Transport {
   readonly #settings: TransportSettings;
+  readonly #maxConnectingMs: number;
   readonly #endings = new Set<() => void>();
   #client: Client;
   #connecting: NodeJS.Timeout | undefined;
@@ -99,6 +102,7 @@ class GrpcTransport implements Transport {
 
   constructor(settings: TransportSettings) {
     this.#settings = settings;
+    this.#maxConnectingMs = Number(settings.channelOptions[CONNECTING_OPTION] ?? MAX_CONNECTING_MS);
     this.#client = this.#open();
   }
 
@@ -139,7 +143,7 @@ class GrpcTransport implements Transport {
   }
 
   async *stream<I extends DescMessage, O extends DescMessage>(
-    method: DescMethod & { readonly input: I; readonly output: O },
+    method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     options: AttemptOptions,
   ): AsyncIterable<MessageShape<O>> {
@@ -196,7 +200,7 @@ class GrpcTransport implements Transport {
       // Calls that wait for this attempt fail as UNAVAILABLE, and are made again.
       this.#client = this.#open();
       client.close();
-    }, MAX_CONNECTING_MS);
+    }, this.#maxConnectingMs);
     this.#connecting.unref();
   }
 }

@@ -3,7 +3,12 @@
  * the interface `Transport`: gRPC by `@grpc/grpc-js`, if you give no other one.
  */
 
-import type { DescMessage, DescMethod, DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
+import type {
+  DescMessage,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  MessageShape,
+} from "@bufbuild/protobuf";
 import { isIP } from "node:net";
 
 import { unavailable } from "./failures.js";
@@ -37,7 +42,7 @@ export interface Transport {
   ): Promise<MessageShape<O>>;
   /** Opens a stream of responses. */
   stream<I extends DescMessage, O extends DescMessage>(
-    method: DescMethod & { readonly input: I; readonly output: O },
+    method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     options: AttemptOptions,
   ): AsyncIterable<MessageShape<O>>;

@@ -240,7 +240,8 @@ async function check({ client }: Connected, line: Line): Promise<Line> {
 }
 
 async function watch({ client }: Connected, line: Line, note: Note): Promise<Line> {
-  for await (const { events, cursor } of client.watchEvents({ cursor: maybeText(line, "cursor") })) {
+  const options = { cursor: maybeText(line, "cursor") };
+  for await (const { events, cursor } of client.watchEvents(options)) {
     note({ events: events.map(({ type }) => type), cursor });
   }
   return {};

@@ -105,7 +105,7 @@ export class LoopbackServer {
   }
 
   async start(options: Readonly<Record<string, number>> = {}): Promise<void> {
-    const server = new Server({ "grpc.enable_channelz": 0, ...options });
+    const server = new Server(options);
     const methods: DescMethod[] = SessionAuthorityService.methods;
     const definition: Record<string, ReturnType<typeof definitionOf>> = {};
     const implementation: UntypedServiceImplementation = {};

@@ -1,0 +1,62 @@
+/** The clock of the near cache goes on while the machine sleeps. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { clocksOf } from "../src/clocks.js";
+
+/** A machine whose three clocks a test moves. */
+class Machine {
+  steadyMs = 1_000;
+  wallMs = 1_800_000_000_000;
+  bootMs = 500_000;
+  bootReads = 0;
+  readonly clocks = clocksOf({
+    steady: () => this.steadyMs,
+    wall: () => this.wallMs,
+    boot: () => {
+      this.bootReads += 1;
+      return this.bootMs;
+    },
+  });
+
+  runs(ms: number): void {
+    this.steadyMs += ms;
+    this.wallMs += ms;
+    this.bootMs += ms;
+  }
+
+  sleeps(ms: number): void {
+    this.wallMs += ms;
+    this.bootMs += ms;
+  }
+}
+
+test("the clock goes on with the machine, and reads no file for it", () => {
+  const machine = new Machine();
+  const [before, reads] = [machine.clocks.now(), machine.bootReads];
+  machine.runs(10_000);
+  assert.equal(machine.clocks.now() - before, 10_000);
+  assert.equal(machine.bootReads, reads);
+});
+
+test("the clock has passed while the machine slept", () => {
+  const machine = new Machine();
+  const before = machine.clocks.now();
+  machine.runs(1_000);
+  machine.sleeps(3_600_000);
+  machine.runs(1_000);
+  assert.equal(machine.clocks.now() - before, 3_602_000);
+  machine.sleeps(60_000);
+  assert.equal(machine.clocks.now() - before, 3_662_000);
+});
+
+test("a wall clock that is set moves the clock neither on nor back", () => {
+  const machine = new Machine();
+  const before = machine.clocks.now();
+  machine.wallMs += 3_600_000;
+  assert.equal(machine.clocks.now() - before, 0);
+  machine.wallMs -= 7_200_000;
+  machine.runs(1_000);
+  assert.equal(machine.clocks.now() - before, 1_000);
+});

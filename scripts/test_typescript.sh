@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Checks the client for TypeScript: its types, its lint, its tests, and what its package holds.
+# Needs Node 20 and npm, and brings them where Debian has them.
+
+set -euo pipefail
+cd "$(dirname "$0")/../clients/typescript"
+
+here=../../scripts
+for program in node npm; do
+    command -v "$program" >/dev/null ||
+        "$here/apt_install.sh" "${program/node/nodejs}" "there is no $program to test TypeScript with"
+done
+major="$(node -p 'process.versions.node.split(".")[0]')"
+if (( major < 20 )); then
+    if [[ "${REQUIRE_BACKENDS:-}" == 1 ]]; then
+        echo "TypeScript: needs Node 20, and this is Node $major." >&2
+        exit 1
+    fi
+    echo "SKIPPED: the client for TypeScript needs Node 20, and this is Node $major." >&2
+    exit 0
+fi
+
+npm install --ignore-scripts --prefer-offline --no-audit --no-fund --loglevel=error >/dev/null
+rm -rf build
+npx tsc
+npx eslint .
+npm run --silent test:built
+npm pack --dry-run --json --ignore-scripts=false --loglevel=error 2>/dev/null |
+    node scripts/check_package.js
+echo "TypeScript: types, lint, tests and package are fine."
