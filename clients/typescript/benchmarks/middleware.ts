@@ -15,8 +15,8 @@ import { NearCache, SessionAuthority } from "../src/index.js";
 import { FakeAuthority } from "../src/testing.js";
 import { requireSession, sessionAuthority } from "../src/web/express.js";
 
-const ROUNDS = 21;
-const PASSES = 4000;
+const ROUNDS = 11;
+const PASSES = 1500;
 const HEADERS = [
   ["host", "app.example"],
   ["user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"],
