@@ -1,6 +1,6 @@
 /**
- * Measures what the middleware costs beside a bare handler, in CPU time: a request of a browser whose
- * validation the near cache answers, through Express without a socket.
+ * Measures what the middleware costs beside a bare handler, in CPU time: a request of a browser
+ * whose validation the near cache answers, through Express without a socket.
  *
  *     npm run pretest && node build/benchmarks/middleware.js
  *
@@ -87,7 +87,9 @@ for (let round = 0; round < ROUNDS; round++) {
 const calls = authority.calls("ValidateSession") + authority.calls("BatchValidateSessions");
 const [without, whole] = [median(found.bare), median(found.guarded)];
 console.log(`bare handler ${without.toFixed(1)} us, with the middleware ${whole.toFixed(1)} us`);
-console.log(`the pass adds ${(whole - without).toFixed(1)} us, ${(whole / without).toFixed(2)} times`);
+console.log(
+  `the pass adds ${(whole - without).toFixed(1)} us, ${(whole / without).toFixed(2)} times`,
+);
 console.log(`calls of the service in all: ${calls}; spread of bare: ${spread(found.bare)}`);
 client.close();
 authority.stop();

@@ -35,50 +35,65 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 
-test("all blocks are valid, by the types of the built package", { timeout: PATIENCE_MS }, async () => {
-  const options = { extends: join(CLIENT, "tsconfig.examples.json"), include: [`${folder}/*`] };
-  const settings = { ...options, exclude: [], compilerOptions: { rootDir: CLIENT, strict: true } };
-  const config = join(folder, "tsconfig.json");
-  writeFileSync(config, JSON.stringify(settings));
-  const compiler = join(CLIENT, "node_modules", "typescript", "bin", "tsc");
-  const run = promisify(execFile);
-  const { stdout } = await run(process.execPath, [compiler, "-p", config]).catch(
-    (error: unknown) => error as { stdout: string },
-  );
-  assert.equal(stdout, "");
-});
+test(
+  "all blocks are valid, by the types of the built package",
+  { timeout: PATIENCE_MS },
+  async () => {
+    const options = { extends: join(CLIENT, "tsconfig.examples.json"), include: [`${folder}/*`] };
+    const settings = {
+      ...options,
+      exclude: [],
+      compilerOptions: { rootDir: CLIENT, strict: true },
+    };
+    const config = join(folder, "tsconfig.json");
+    writeFileSync(config, JSON.stringify(settings));
+    const compiler = join(CLIENT, "node_modules", "typescript", "bin", "tsc");
+    const run = promisify(execFile);
+    const { stdout } = await run(process.execPath, [compiler, "-p", config]).catch(
+      (error: unknown) => error as { stdout: string },
+    );
+    assert.equal(stdout, "");
+  },
+);
 
 for (const { app, file } of blocks.filter((block) => block.app !== undefined)) {
-  test(`the app with ${app ?? ""} signs in, and lists the device`, { timeout: PATIENCE_MS }, async () => {
-    authority.reset();
-    const port = await freePort();
-    const process_ = spawn(process.execPath, [join(folder, file)], {
-      env: { ...process.env, AUTHORITY: authority.address, PORT: String(port) },
-      stdio: ["ignore", "inherit", "inherit"],
-    });
-    const exited = once(process_, "exit");
-    try {
-      const get = (target: string, cookie = "") => send(port, "GET", target, cookie);
-      await get("/");
-      const form = app === "express" ? "user=ada" : "";
-      const path = app === "express" ? "/sign-in?next=/devices" : "/sign-in/ada";
-      const signedIn = await send(port, "POST", path, "", form);
-      const lines = signedIn.headers["set-cookie"] ?? [];
-      const cookie = lines.map((line) => line.split(";", 1)[0]).join("; ");
-      assert.match(cookie, /^session=.+; device=/);
-      if (app === "express") assert.deepEqual(signedIn.headers["location"], ["/devices"]);
-      assert.match((await get("/", cookie)).body, /^Hello ada/);
-      assert.match((await get("/devices", cookie)).body, /<session-devices/);
-      const list = JSON.parse((await get("/devices/api/devices", cookie)).body) as {
-        devices: { current: boolean }[];
-      };
-      assert.deepEqual(list.devices.map(({ current }) => current), [true]);
-      assert.equal((await get("/", "")).status, 401);
-    } finally {
-      process_.kill();
-      await exited;
-    }
-  });
+  test(
+    `the app with ${app ?? ""} signs in, and lists the device`,
+    { timeout: PATIENCE_MS },
+    async () => {
+      authority.reset();
+      const port = await freePort();
+      const process_ = spawn(process.execPath, [join(folder, file)], {
+        env: { ...process.env, AUTHORITY: authority.address, PORT: String(port) },
+        stdio: ["ignore", "inherit", "inherit"],
+      });
+      const exited = once(process_, "exit");
+      try {
+        const get = (target: string, cookie = "") => send(port, "GET", target, cookie);
+        await get("/");
+        const form = app === "express" ? "user=ada" : "";
+        const path = app === "express" ? "/sign-in?next=/devices" : "/sign-in/ada";
+        const signedIn = await send(port, "POST", path, "", form);
+        const lines = signedIn.headers["set-cookie"] ?? [];
+        const cookie = lines.map((line) => line.split(";", 1)[0]).join("; ");
+        assert.match(cookie, /^session=.+; device=/);
+        if (app === "express") assert.deepEqual(signedIn.headers["location"], ["/devices"]);
+        assert.match((await get("/", cookie)).body, /^Hello ada/);
+        assert.match((await get("/devices", cookie)).body, /<session-devices/);
+        const list = JSON.parse((await get("/devices/api/devices", cookie)).body) as {
+          devices: { current: boolean }[];
+        };
+        assert.deepEqual(
+          list.devices.map(({ current }) => current),
+          [true],
+        );
+        assert.equal((await get("/", "")).status, 401);
+      } finally {
+        process_.kill();
+        await exited;
+      }
+    },
+  );
 }
 
 /** Sends a request, again and again until the app listens. */
