@@ -178,18 +178,29 @@ test("a refusal takes the place of an error, and keeps earlier headers", async (
   assert.equal(response.headers["x-inner"], undefined);
 });
 
-test("an app may answer a refusal in its own words", async () => {
-  cookie = "";
-  const port = await serve((request, response) => {
-    try {
-      request.visit.require();
-    } catch {
-      response.status(403).send("for members");
-    }
+for (const [status, said] of [
+  [200, 200],
+  [303, 303],
+  [403, 403],
+  [404, 404],
+  [418, 401],
+  [500, 401],
+] as const) {
+  test(`an app that answers a refusal with ${status} sends ${said}`, async () => {
+    cookie = "";
+    const port = await serve((request, response) => {
+      try {
+        request.visit.require();
+      } catch {
+        response.status(status).send("for members");
+      }
+    });
+    const response = await ask(port);
+    assert.equal(response.statusCode, said);
+    const isOwn = status === said;
+    assert.equal((await contentsOf(response)).includes("for members"), isOwn);
   });
-  const response = await ask(port);
-  assert.deepEqual([response.statusCode, await contentsOf(response)], [403, "for members"]);
-});
+}
 
 test("guards and the error middleware answer without an error for the log", async () => {
   cookie = "";
