@@ -7,8 +7,9 @@ cd "$(dirname "$0")/../clients/typescript"
 
 here=../../scripts
 for program in node npm; do
+    package=${program/node/nodejs}
     command -v "$program" >/dev/null ||
-        "$here/apt_install.sh" "${program/node/nodejs}" "there is no $program to test TypeScript with"
+        "$here/apt_install.sh" "$package" "there is no $program to test TypeScript with"
 done
 major="$(node -p 'process.versions.node.split(".")[0]')"
 if (( major < 20 )); then
@@ -25,6 +26,9 @@ rm -rf build
 npx tsc
 npx eslint .
 npm run --silent test:built
+node -p '
+    const skips = JSON.parse(require("node:fs").readFileSync("vectors.skip.json", "utf8"));
+    Object.entries(skips).map(([id, reason]) => `SKIPPED: ${id}: ${reason}\n`).join("")'
 npm pack --dry-run --json --ignore-scripts=false --loglevel=error 2>/dev/null |
     node scripts/check_package.js
 echo "TypeScript: types, lint, tests and package are fine."

@@ -8,6 +8,8 @@ import {
   TimestampSchema,
 } from "@bufbuild/protobuf/wkt";
 
+import { inspect } from "node:util";
+
 import { presented } from "./arguments.js";
 import * as pb from "./gen/session_authority/v1/session_authority_pb.js";
 import type * as t from "./types.js";
@@ -163,9 +165,17 @@ function session(message: pb.Session): t.Session {
   });
 }
 
+/** Keeps the token of an answer out of logs: `console.log` prints the answer without it. */
+function unprinted<Answer extends { readonly accessToken: string | undefined }>(
+  answer: Answer,
+): Answer {
+  const print = () => ({ ...answer, accessToken: answer.accessToken && "(not printed)" });
+  return Object.defineProperty(answer, inspect.custom, { value: print });
+}
+
 /** A sign-in. */
 export function issuedDevice(message: pb.IssueDeviceResponse): t.IssuedDevice {
-  return {
+  return unprinted({
     device: device(message.device),
     accessToken: message.accessToken,
     tokenExpireTime: maybe(message.tokenExpireTime) ?? new Date(0),
@@ -173,7 +183,7 @@ export function issuedDevice(message: pb.IssueDeviceResponse): t.IssuedDevice {
     newDevice: message.newDevice,
     evictedDevices: message.evictedDevices.map(device),
     durability: nameOf(pb.Durability, message.durability),
-  };
+  });
 }
 
 /** What a token is worth. It is active only if the service says so in both of its ways. */
@@ -198,7 +208,7 @@ export function validation(message: pb.ValidateSessionResponse): t.Validation {
 export function renewal(message: pb.RenewSessionResponse): t.Renewal {
   const status = nameOf(pb.SessionStatus, message.status);
   const good = status === "ACTIVE" && message.session !== undefined;
-  return {
+  return unprinted({
     active: good,
     status,
     session: good && message.session !== undefined ? session(message.session) : undefined,
@@ -207,7 +217,7 @@ export function renewal(message: pb.RenewSessionResponse): t.Renewal {
     tokenExpireTime: maybe(message.tokenExpireTime),
     revokedDevices: message.revokedDevices,
     durability: nameOf(pb.Durability, message.durability),
-  };
+  });
 }
 
 /** Whether a session lives. */

@@ -3,6 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
+import { inspect } from "node:util";
 
 import { timestamp } from "../src/convert.js";
 import * as pb from "../src/gen/session_authority/v1/session_authority_pb.js";
@@ -84,6 +85,8 @@ test("a sign-in sends all its options, and repeats with one request ID", async (
   assert.deepEqual(issued.tokenExpireTime, SIGNED_IN);
   assert.equal(issued.durability, "LOCAL");
   assert.equal(issued.newDevice, true);
+  assert.equal(issued.accessToken, "secret");
+  assert.doesNotMatch(inspect(issued), /secret/);
 });
 
 test("a validation is active only if the service says so in both of its ways", async () => {
@@ -214,10 +217,15 @@ test("a signal ends a call with its own reason, and the service hears of it", as
       }),
   );
   const reason = new Error("no longer wanted");
-  const call = client.revokeAll("ada", { signal: leaving.signal });
+  let ended: unknown;
+  // With so much time nothing but the signal ends it.
+  const options = { signal: leaving.signal, timeoutMs: 600_000 };
+  client.revokeAll("ada", options).catch((error: unknown) => {
+    ended = error;
+  });
   await until(() => service.calls.length === 1);
   leaving.abort(reason);
-  await assert.rejects(call, reason);
+  await until(() => ended === reason);
   await until(() => left);
   await assert.rejects(client.revokeAll("ada", { signal: leaving.signal }), reason);
   assert.equal(service.calls.length, 1);

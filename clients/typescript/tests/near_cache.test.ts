@@ -173,6 +173,28 @@ test("a watch that breaks empties the cache, and another one starts", async () =
   assert.equal(log[1], "the near cache is on again");
 });
 
+test("a watch that breaks is believed no longer, also before there is another one", async () => {
+  const live: boolean[] = [];
+  const found = await liveScene({}, { log: () => live.push(found.cache.live) });
+  await found.ask();
+  found.service.cut();
+  await until(() => live.length === 1);
+  assert.deepEqual(live, [false]);
+});
+
+test("after a store's history was lost nothing is kept for a while", async () => {
+  const { ask, asked, service, cache, log } = await liveScene();
+  service.watchRefusal = new Refusal("OUT_OF_RANGE", "gone", { reason: "CURSOR_EXPIRED" });
+  service.cut();
+  await until(() => log.some((message) => message.includes("cursor_expired")));
+  service.watchRefusal = undefined;
+  await until(() => cache.live);
+  const before = asked();
+  await ask();
+  await ask();
+  assert.equal(asked(), before + 2);
+});
+
 test("a watch that stalls is believed for maxSilenceMs and no longer", async () => {
   const { ask, service, cache } = await liveScene({ maxSilenceMs: 500 });
   await ask();
