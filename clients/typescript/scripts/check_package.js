@@ -17,10 +17,12 @@ const needed = [
   "README.md",
   "CHANGELOG.md",
   "LICENSE",
+  "WEB.md",
+  "assets/devices/session-devices.js",
   ...Object.values(manifest.exports).flatMap(targets),
 ].map((path) => path.replace(/^\.\//, ""));
 const missing = needed.filter((path) => !files.has(path));
-const known = /^(dist\/|README\.md$|CHANGELOG\.md$|LICENSE$|package\.json$)/;
+const known = /^(assets\/|dist\/|[A-Z]+\.md$|LICENSE$|package\.json$)/;
 const foreign = [...files].filter((path) => !known.test(path));
 
 for (const path of missing) console.error(`the package lacks ${path}`);

@@ -8,7 +8,11 @@
 import { randomUUID } from "node:crypto";
 
 import { NearCache, SessionAuthority, SessionAuthorityError } from "@session-authority/client";
-import { answerRefusals, requireSession, sessionAuthority } from "@session-authority/client/express";
+import {
+  answerRefusals,
+  requireSession,
+  sessionAuthority,
+} from "@session-authority/client/express";
 import express from "express";
 
 import { firstPage, passwordPage, signInPage } from "./pages.js";
@@ -41,15 +45,17 @@ app.get("/sign-in", (request, response) => {
   const again = visit.requestedStepUp() === undefined ? undefined : visit.session;
   const name = again?.userId ?? "";
   const remember = again === undefined || visit.remembered;
-  response.send(signInPage({ name, remember, again: again !== undefined, requestId: randomUUID() }));
+  response.send(
+    signInPage({ name, remember, again: again !== undefined, requestId: randomUUID() }),
+  );
 });
 
 app.post("/sign-in", async (request, response) => {
   const { user, remember, request_id: requestId } = request.body;
   const name = String(user ?? "").trim();
   const remembers = remember !== undefined;
-  // Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo believes
-  // every name.
+  // Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
+  // believes every name.
   try {
     const given = { remember: remembers, requestId: String(requestId ?? "") };
     await request.visit.signIn(name, given);

@@ -32,14 +32,17 @@ export function firstPage(user, { done }) {
 
 /**
  * The form for signing in.
- * @param {{ name: string, remember: boolean, requestId: string, again?: boolean, problem?: string }}
- *   shown
+ * @typedef {object} SignInPage
+ * @property {string} name
+ * @property {boolean} remember
+ * @property {string} requestId
+ * @property {boolean} [again]
+ * @property {string} [problem]
+ * @param {SignInPage} shown
  */
 export function signInPage({ name, remember, requestId, again = false, problem = "" }) {
   const said = again ? '<p role="status">To go on, sign in again.</p>' : "";
-  const wrong = problem
-    ? `<p role="alert" id="problem">The name ${escaped(problem)}.</p>`
-    : "";
+  const wrong = problem ? `<p role="alert" id="problem">The name ${escaped(problem)}.</p>` : "";
   const described = problem ? 'aria-invalid="true" aria-describedby="problem"' : "";
   return page(
     "Sign in",

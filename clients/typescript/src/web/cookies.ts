@@ -2,10 +2,10 @@
  * The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
  * decides nothing.
  *
- * A session that ends with the browser has a third one, which marks it: browsers don't tell how long
- * they keep a cookie, and a renewed token must be kept no longer than the one before. The mark is
- * the session's ID, so that it says nothing of any other session. A client can change it, which is
- * harmless: the service alone ends sessions.
+ * A session that ends with the browser has a third one, which marks it: browsers don't tell how
+ * long they keep a cookie, and a renewed token must be kept no longer than the one before. The mark
+ * is the session's ID, so that it says nothing of any other session. A client can change it, which
+ * is harmless: the service alone ends sessions.
  *
  * Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2:
  * `__Host-`). Both are written as exact text: text that could end a header is refused.
@@ -114,9 +114,9 @@ export class Cookies {
 
   /**
    * `Set-Cookie` headers that give a browser both. The token stays until the absolute end of its
-   * session: an expired one renews. The service alone keeps the idle end, which moves with each use.
-   * A session that ends with the browser has a token without an end here, and its mark. The device
-   * ID stays in any case.
+   * session: an expired one renews. The service alone keeps the idle end, which moves with each
+   * use. A session that ends with the browser has a token without an end here, and its mark. The
+   * device ID stays in any case.
    */
   handOut({ token, deviceId, end, now, brief = "" }: HandOut): string[] {
     const left = Math.trunc((end.getTime() - now.getTime()) / 1000);
@@ -129,8 +129,8 @@ export class Cookies {
   }
 
   /**
-   * `Set-Cookie` headers that take the token back, with `device` the device ID too, and with `brief`
-   * the mark.
+   * `Set-Cookie` headers that take the token back, with `device` the device ID too, and with
+   * `brief` the mark.
    */
   takeBack({ device, brief = false }: { device: boolean; brief?: boolean }): string[] {
     const names = [this.tokenName];
@@ -192,15 +192,16 @@ function pairsOf(headers: readonly string[]): [string, string][] {
   for (const header of headers) {
     for (const pair of header.split(";")) {
       const at = pair.indexOf("=");
-      if (at >= 0) pairs.push([withoutBlanks(pair.slice(0, at)), withoutBlanks(pair.slice(at + 1))]);
+      if (at >= 0)
+        pairs.push([withoutBlanks(pair.slice(0, at)), withoutBlanks(pair.slice(at + 1))]);
     }
   }
   return pairs;
 }
 
 /**
- * Only blanks are removed: other white space before a name would make one of ours of one without the
- * prefix's rules.
+ * Only blanks are removed: other white space before a name would make one of ours of one without
+ * the prefix's rules.
  */
 function withoutBlanks(text: string): string {
   let start = 0;

@@ -19,7 +19,13 @@ export function canonicalDeviceId(text: string): string {
 
 function respelled(text: string): string {
   if (!SPELLED.test(text)) return "";
-  const digits = text.toLowerCase().replace("urn:uuid:", "").replace(/[^0-9a-f]/g, "");
+  const digits = text
+    .toLowerCase()
+    .replace("urn:uuid:", "")
+    .replace(/[^0-9a-f]/g, "");
   const at = [0, 8, 12, 16, 20, 32];
-  return at.slice(1).map((end, part) => digits.slice(at[part], end)).join("-");
+  return at
+    .slice(1)
+    .map((end, part) => digits.slice(at[part], end))
+    .join("-");
 }

@@ -1,7 +1,7 @@
 /**
  * Middleware for Express 5, and for all that takes `(request, response, next)` of `node:http`.
  *
- *     app.use(sessionAuthority(() => new SessionAuthority("127.0.0.1:50051"), { signInUrl: "/in" }));
+ *     app.use(sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/sign-in" }));
  *     app.get("/", requireSession(), (request, response) => {
  *       response.send(`Hello ${request.visit.require().userId}`);
  *     });
@@ -46,8 +46,8 @@ export interface SessionMiddleware {
 }
 
 /**
- * Makes the middleware, which gives each request its `visit`. `authority` is a client, or a function
- * that makes one. Throws TypeError and RangeError for wrong options.
+ * Makes the middleware, which gives each request its `visit`. `authority` is a client, or a
+ * function that makes one. Throws TypeError and RangeError for wrong options.
  */
 export function sessionAuthority(
   authority: Authority | (() => Authority),

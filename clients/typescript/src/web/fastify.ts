@@ -70,7 +70,7 @@ export const sessionAuthority = Object.assign(plugin, {
  */
 export function requireSession(rules: SignInRules = {}): preHandlerAsyncHookHandler {
   stepUpOf(rules); // a mistake shows before the first request
-   
+
   return async (request, reply) => {
     try {
       request.visit.require(rules);
@@ -100,5 +100,6 @@ function answersRefusals(handler: RouteHandlerMethod): RouteHandlerMethod {
 
 function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
   for (const [name, value] of headers) void reply.header(name, value);
-  return reply.code(status).send(body === "" ? undefined : Buffer.from(body)); // to text it adds a charset
+  // To text Fastify adds a charset.
+  return reply.code(status).send(body === "" ? undefined : Buffer.from(body));
 }

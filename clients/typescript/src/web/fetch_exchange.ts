@@ -1,5 +1,6 @@
 /**
- * One request in the shape of the Fetch API through the middleware: Hono and Next.js are made of it.
+ * One request in the shape of the Fetch API through the middleware: Hono and Next.js are made of
+ * it.
  */
 
 import { MAX_BODY_BYTES } from "./devices/requests.js";

@@ -99,8 +99,8 @@ export class Flow {
    * The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that it is:
    * else its next sign-in would look like a stranger's.
    *
-   * A browser that kept its token back keeps it: another site's form that is sent here must not sign
-   * its reader out.
+   * A browser that kept its token back keeps it: another site's form that is sent here must not
+   * sign its reader out.
    */
   afterSignOut(presented: Presented): string[] {
     if (presented.app || presented.status === "TOKEN_MISSING") return [];

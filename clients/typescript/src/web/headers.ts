@@ -1,4 +1,6 @@
-/** The headers of a request: lists of values by lower-case names. Two lines of one name stay two. */
+/**
+ * The headers of a request: lists of values by lower-case names. Two lines of one name stay two.
+ */
 
 /** A request's headers. */
 export type Headers = Readonly<Record<string, readonly string[] | undefined>>;

@@ -1,7 +1,7 @@
 /**
  * Middleware for Hono on Node.
  *
- *     app.use(sessionAuthority(() => new SessionAuthority("127.0.0.1:50051"), { signInUrl: "/in" }));
+ *     app.use(sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/sign-in" }));
  *     app.get("/", requireSession(), (c) => c.text(`Hello ${c.get("visit").require().userId}`));
  *
  * Middleware that adds headers to every response, such as CORS, comes before it.

@@ -1,9 +1,9 @@
 /**
- * Paths of this origin: where a sign-in page sends a user afterwards. Other text is refused, in each
- * spelling in which a browser, or a server on the way, could read another origin.
+ * Paths of this origin: where a sign-in page sends a user afterwards. Other text is refused, in
+ * each spelling in which a browser, or a server on the way, could read another origin.
  *
- * Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot segments,
- * normalise Unicode, and may send the result as a redirect.
+ * Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot
+ * segments, normalise Unicode, and may send the result as a redirect.
  */
 
 import { cut, queryFields, quote, unquote } from "./percent_encoding.js";
@@ -24,8 +24,8 @@ export function localPath(text: string, fallback = "/"): string {
 }
 
 /**
- * The path that the query of a request's target names as `next`, if it is one of this origin. Of two
- * that differ neither counts.
+ * The path that the query of a request's target names as `next`, if it is one of this origin. Of
+ * two that differ neither counts.
  */
 export function nextIn(target: string, fallback = "/"): string {
   const fields = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];
@@ -35,8 +35,8 @@ export function nextIn(target: string, fallback = "/"): string {
 }
 
 /**
- * The URL of the sign-in page, with the path to return to. A page of another origin gets none: there
- * the path would be one of its own.
+ * The URL of the sign-in page, with the path to return to. A page of another origin gets none:
+ * there the path would be one of its own.
  */
 export function withNext(url: string, path: string): string {
   const [page, query] = cut(cut(url, "#")[0], "?");

@@ -4,7 +4,8 @@
  *
  * All browsers of today say so themselves (`Sec-Fetch-Mode`), but over plain HTTP only to this
  * machine. Without that header a page is only what the request names: browsers list `text/html` in
- * `Accept`, while axios, fetch, curl and the libraries of languages send a wildcard, JSON or nothing.
+ * `Accept`, while axios, fetch, curl and the libraries of languages send a wildcard, JSON or
+ * nothing.
  */
 
 import { type Headers, values } from "./headers.js";

@@ -2,7 +2,7 @@
  * For Next.js 16 with the App Router, in the Node runtime.
  *
  *     // sessions.ts
- *     export const sessions = sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/in" });
+ *     export const sessions = sessionAuthority(() => new SessionAuthority("…"), { devices: true });
  *     // proxy.ts
  *     export const proxy = sessions.proxy;
  *     // app/page.tsx
@@ -70,8 +70,9 @@ export class NextSessions {
   }
 
   /**
-   * The proxy of an app (`proxy.ts`): refuses forms of other origins, renews tokens, answers for the
-   * page of devices. All else goes on, signed in or not: each page and route says what it requires.
+   * The proxy of an app (`proxy.ts`): refuses forms of other origins, renews tokens, answers for
+   * the page of devices. All else goes on, signed in or not: each page and route says what it
+   * requires.
    */
   readonly proxy = (request: NextRequest): Promise<Response> =>
     serveFetch(this.#visits, request, { peer: this.#peer(request) }, async (visit) => {
@@ -83,7 +84,9 @@ export class NextSessions {
       return NextResponse.next({ request: { headers } });
     });
 
-  /** Makes a route handler (`route.ts`), such as one that signs in. Its response sets the cookies. */
+  /**
+   * Makes a route handler (`route.ts`), such as one that signs in. Its response sets the cookies.
+   */
   route<Context = unknown>(
     handler: RouteHandler<Context>,
   ): (request: NextRequest, context: Context) => Promise<Response> {

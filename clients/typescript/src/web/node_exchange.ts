@@ -72,8 +72,8 @@ async function answerDevices(
 }
 
 /**
- * The contents of a request, cut behind the first byte that is too many; undefined if the client went
- * away before their end.
+ * The contents of a request, cut behind the first byte that is too many; undefined if the client
+ * went away before their end.
  */
 async function bodyOf(request: NodeRequest): Promise<Uint8Array | undefined> {
   if (request.body !== undefined && request.readableEnded) return parsedBody(request.body);

@@ -27,7 +27,9 @@ export function guardResponse(response: ServerResponse, visit: Visit, acceptCh: 
   new GuardedResponse(response, visit, acceptCh);
 }
 
-/** `open`: no header is decided. `held`: the token is renewed. `over`: nothing of the app counts. */
+/**
+ * `open`: no header is decided. `held`: the token is renewed. `over`: nothing of the app counts.
+ */
 type State = "open" | "held" | "passing" | "over";
 
 class GuardedResponse {
@@ -55,7 +57,7 @@ class GuardedResponse {
     this.#end = response.end;
     this.#flushHeaders = response.flushHeaders;
     /* eslint-enable @typescript-eslint/unbound-method */
-    response.writeHead = ((...given: unknown[]) => this.writeHead(given));
+    response.writeHead = (...given: unknown[]) => this.writeHead(given);
     response.write = ((...given: unknown[]) => this.write(given)) as never;
     response.end = ((...given: unknown[]) => this.end(given)) as never;
     response.flushHeaders = () => {
@@ -107,7 +109,9 @@ class GuardedResponse {
 
   flushHeaders(): void {
     if (this.#state === "over") return;
-    this.#go(() => { Reflect.apply(this.#flushHeaders, this.#response, []); });
+    this.#go(() => {
+      Reflect.apply(this.#flushHeaders, this.#response, []);
+    });
   }
 
   // Its own method, as calls in between change the state.
@@ -186,8 +190,16 @@ class GuardedResponse {
   #hold(): void {
     this.#state = "held";
     const get = (of: () => boolean) => ({ configurable: true, get: of });
-    Object.defineProperty(this.#response, "headersSent", get(() => true));
-    Object.defineProperty(this.#response, "writableEnded", get(() => this.#endIsQueued));
+    Object.defineProperty(
+      this.#response,
+      "headersSent",
+      get(() => true),
+    );
+    Object.defineProperty(
+      this.#response,
+      "writableEnded",
+      get(() => this.#endIsQueued),
+    );
   }
 
   #unhold(): void {

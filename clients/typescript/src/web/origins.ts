@@ -58,11 +58,7 @@ export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
  * A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the
  * cookies.
  */
-export function isForeign(
-  method: string,
-  headers: Headers,
-  trusted: ReadonlySet<string>,
-): boolean {
+export function isForeign(method: string, headers: Headers, trusted: ReadonlySet<string>): boolean {
   const upgrades = headers.upgrade?.join(",").toLowerCase() ?? "";
   if (SAFE_METHODS.has(method) && !upgrades.includes("websocket")) return false;
   const sites = values(headers, "sec-fetch-site");

@@ -34,7 +34,9 @@ export function dressHeaders(
   if (acceptCh !== "") headers.set("accept-ch", [...headers.values("accept-ch"), acceptCh]);
 }
 
-/** The answer to a request that no visit was opened for. Caches must see what it depends on, too. */
+/**
+ * The answer to a request that no visit was opened for. Caches must see what it depends on, too.
+ */
 export function withVary(answer: Answer): Answer {
   return { ...answer, headers: [...answer.headers, ["Vary", ALL_VARIES]] };
 }
@@ -46,7 +48,11 @@ export function isEventStream(headers: Pick<OutgoingHeaders, "values">): boolean
 
 function varyOf(own: readonly string[]): string {
   if (own.length === 0) return ALL_VARIES;
-  const named = own.join(",").split(",").map((name) => name.trim()).filter((name) => name !== "");
+  const named = own
+    .join(",")
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
   const lower = new Set(named.map((name) => name.toLowerCase()));
   return [...named, ...VARIES.filter((name) => !lower.has(name.toLowerCase()))].join(", ");
 }

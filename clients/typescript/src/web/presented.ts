@@ -86,8 +86,8 @@ export function wayBack({ repeatable, target }: Presented): string {
 }
 
 /**
- * Whether a request is an app's. No page can make an app of a browser: both headers are for scripts,
- * which browsers ask the app about before (CORS).
+ * Whether a request is an app's. No page can make an app of a browser: both headers are for
+ * scripts, which browsers ask the app about before (CORS).
  */
 export function isApp(settings: Settings, headers: Headers): boolean {
   const sends = bearerOf(values(headers, "authorization")) !== undefined;

@@ -3,13 +3,7 @@
  * them.
  */
 
-import {
-  contains,
-  formatAddress,
-  type Network,
-  parseAddress,
-  parseNetwork,
-} from "./addresses.js";
+import { contains, formatAddress, type Network, parseAddress, parseNetwork } from "./addresses.js";
 import { type Headers, values } from "./headers.js";
 
 /** Anybody can make the header long. */

@@ -1,7 +1,7 @@
 /**
  * Whether a response that follows a refusal stands. Frameworks answer errors that they don't know
- * themselves. So a visit notes its refusal, and middleware gives the refusal's own response in place
- * of one that nobody chose.
+ * themselves. So a visit notes its refusal, and middleware gives the refusal's own response in
+ * place of one that nobody chose.
  */
 
 import type { Refused } from "./responses.js";

@@ -133,8 +133,8 @@ export class Refused extends Error {
 export class SignInRequired extends Refused {}
 
 /**
- * The request needs a sign-in that is more recent or stronger; `wanted` says which. The session that
- * it has stays good.
+ * The request needs a sign-in that is more recent or stronger; `wanted` says which. The session
+ * that it has stays good.
  */
 export class StepUpRequired extends SignInRequired {
   readonly wanted: StepUp;

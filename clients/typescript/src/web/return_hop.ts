@@ -3,15 +3,16 @@
  * such cookies back. A page that asks for its own URL again is of this origin, so that the second
  * request has them.
  *
- * The second request is one of the same origin (`Sec-Fetch-Site`), so it is never answered like this.
+ * The second request is one of the same origin (`Sec-Fetch-Site`), so it is never answered like
+ * this.
  */
 
 import { type Headers, values } from "./headers.js";
 import { isNamed } from "./named_paths.js";
 import type { Answer } from "./responses.js";
 
-// The URL of the request is not in the page: it can't become a way to somewhere else. A refresh, and
-// a link, without a URL are for the page itself.
+// The URL of the request is not in the page: it can't become a way to somewhere else. A refresh,
+// and a link, without a URL are for the page itself.
 const PAGE =
   '<!doctype html>\n<html lang="en"><meta charset="utf-8">' +
   '<meta name="viewport" content="width=device-width">' +
@@ -30,7 +31,8 @@ export const HOP: Answer = {
   body: PAGE,
 };
 
-// Not in a frame: a page of another site that shows this one must not get the strict cookies into it.
+// Not in a frame: a page of another site that shows this one must not get the strict cookies into
+// it.
 const OF_A_RETURN = [
   ["sec-fetch-site", "cross-site"],
   ["sec-fetch-mode", "navigate"],

@@ -16,8 +16,8 @@ export interface FlowOptions {
   /** How the cookies are called and written. */
   readonly cookies?: CookieOptions;
   /**
-   * Where browsers without a session are sent instead of being answered 401. If it is a path, `next`
-   * is added to its query: the path that the browser wanted.
+   * Where browsers without a session are sent instead of being answered 401. If it is a path,
+   * `next` is added to its query: the path that the browser wanted.
    */
   readonly signInUrl?: string | undefined;
   /**
@@ -34,14 +34,14 @@ export interface FlowOptions {
    */
   readonly bearer?: boolean;
   /**
-   * What may change something (any method but GET, HEAD, OPTIONS and TRACE; a WebSocket's handshake)
-   * is refused if a browser sends it for a page of another origin, a sibling subdomain's included.
-   * True unless told.
+   * What may change something (any method but GET, HEAD, OPTIONS and TRACE; a WebSocket's
+   * handshake) is refused if a browser sends it for a page of another origin, a sibling subdomain's
+   * included. True unless told.
    */
   readonly checkOrigin?: boolean;
   /**
-   * Other origins whose forms may come, "https://id.example" as the header `Origin` has it. Behind a
-   * proxy that rewrites `Host`, this app's own one, for older browsers.
+   * Other origins whose forms may come, "https://id.example" as the header `Origin` has it. Behind
+   * a proxy that rewrites `Host`, this app's own one, for older browsers.
    */
   readonly trustedOrigins?: readonly string[];
   /**
@@ -51,8 +51,8 @@ export interface FlowOptions {
    */
   readonly returnPaths?: readonly string[];
   /**
-   * How long a session that ends with the browser (`remember: false`) may last unused. The service's
-   * own idle time holds if that is shorter. 12 hours unless told, a minute at least.
+   * How long a session that ends with the browser (`remember: false`) may last unused. The
+   * service's own idle time holds if that is shorter. 12 hours unless told, a minute at least.
    */
   readonly briefIdleTimeoutMs?: number;
   /**
@@ -66,8 +66,8 @@ export interface FlowOptions {
    */
   readonly endConnections?: boolean;
   /**
-   * The middleware answers below a path of the app with the page of the user's devices, and with its
-   * API. There the origin is checked in any case. `true` is the page at `/devices`.
+   * The middleware answers below a path of the app with the page of the user's devices, and with
+   * its API. There the origin is checked in any case. `true` is the page at `/devices`.
    */
   readonly devices?: boolean | DevicesOptions;
   /** Where lines about outages and refusals go. `console` unless told, without what is routine. */

@@ -1,6 +1,6 @@
 /**
- * Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page learns
- * what is wanted (RFC 9470). Knows no request and no clock.
+ * Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
+ * learns what is wanted (RFC 9470). Knows no request and no clock.
  *
  * Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
  */

@@ -62,8 +62,8 @@ export class Visit extends Admission {
 
   /**
    * Has a callback called once when the session has ended: signed out or revoked, replaced by
-   * another sign-in on this device, or expired. A token that ends or is renewed ends no session, and
-   * an outage is no end. Returns a function that stops that. Throws SignInRequired, NoAnswer.
+   * another sign-in on this device, or expired. A token that ends or is renewed ends no session,
+   * and an outage is no end. Returns a function that stops that. Throws SignInRequired, NoAnswer.
    */
   onEnded(callback: () => void): () => void {
     return this.sessionEnd.listen(this.require(), callback);
@@ -107,9 +107,9 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs the user out here, or on another device of the user. Without a session there is nothing to
-   * do, and no error. Resolves to true if the user was signed in there. Rejects with NoAnswer, and
-   * with TypeError for a text that is no device ID.
+   * Signs the user out here, or on another device of the user. Without a session there is nothing
+   * to do, and no error. Resolves to true if the user was signed in there. Rejects with NoAnswer,
+   * and with TypeError for a text that is no device ID.
    */
   async signOut(options: SignOutOptions = {}): Promise<boolean> {
     const { deviceId, reason = "sign_out", forget = false } = options;
@@ -170,9 +170,7 @@ export class Visit extends Admission {
    */
   async rename(deviceId: string, displayName: string): Promise<Device> {
     const { userId } = this.require();
-    return this.answering(() =>
-      this.context.authority.updateDevice(userId, deviceId, displayName),
-    );
+    return this.answering(() => this.context.authority.updateDevice(userId, deviceId, displayName));
   }
 
   /**

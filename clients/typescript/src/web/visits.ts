@@ -12,8 +12,8 @@ import { ThrottledLog } from "./throttled_log.js";
 import { Visit } from "./visit.js";
 
 const INSECURE =
-  "Refused a request: insecure cookies are for http://localhost only. Open the app there, or serve " +
-  "it over HTTPS without cookies: { insecure: true }. The host was";
+  "Refused a request: insecure cookies are for http://localhost only. Open the app there, or " +
+  "serve it over HTTPS without cookies: { insecure: true }. The host was";
 
 /** Opens the visits of one app. */
 export class Visits {
@@ -25,8 +25,8 @@ export class Visits {
   #made: Authority | undefined;
 
   /**
-   * @param authority - A client, or a function that makes one, which is called with the first visit.
-   * `close` closes only a client that the function made.
+   * @param authority - A client, or a function that makes one, called with the first visit. `close`
+   * closes only a client that the function made.
    * @param flow - How the app wants it.
    * @param now - The wall clock, for tests.
    */

@@ -131,13 +131,13 @@ export async function overSocket(server: Server, sent: Sent): Promise<Got> {
 }
 
 /** Sends one request to a port of the loopback. */
-export function ask(port: number, sent: Sent): Promise<Got> {
+export function ask(port: number, sent: Sent, host = "127.0.0.1"): Promise<Got> {
   return new Promise((resolve, reject) => {
     const length = String(Buffer.byteLength(sent.body ?? ""));
     const headers = [...sent.headers.flat(), "content-length", length];
     const request = httpRequest({
       port,
-      host: "127.0.0.1",
+      host,
       method: sent.method,
       path: sent.target,
       headers,

@@ -81,6 +81,9 @@ async function act(visit: Visit, app: Vector["given"]): Promise<void> {
       return;
     case "sign_out":
       await visit.signOut();
+      return;
+    case "renew":
+      await visit.renew();
   }
 }
 

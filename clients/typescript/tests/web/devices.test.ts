@@ -90,8 +90,7 @@ async function askApi(method: string, path: string, asked: Asked = {}) {
   assert.ok(described, `${method} ${pattern} has no ${got.status}`);
   const operation = `${pattern.replaceAll("/", "~1")}/${method.toLowerCase()}`;
   const content = `paths/${operation}/responses/200/content/application~1json/schema`;
-  const schema =
-    got.status < 400 ? `api#/${content}` : "api#/components/schemas/Error";
+  const schema = got.status < 400 ? `api#/${content}` : "api#/components/schemas/Error";
   const validate = ajv.getSchema(schema);
   assert.ok(validate, schema);
   const json: unknown = JSON.parse(got.body);
@@ -154,13 +153,28 @@ test("requests that break a rule are refused by their code", async () => {
   const long = JSON.stringify({ name: "x".repeat(101) });
   const huge = JSON.stringify({ name: "x".repeat(9000) });
   const rows: [string, Asked, number, string][] = [
-    ["/api/devices/no-device/rename", { body: '{"name":"a"}', headers: JSON_BODY }, 404, "unknown_device"],
+    [
+      "/api/devices/no-device/rename",
+      { body: '{"name":"a"}', headers: JSON_BODY },
+      404,
+      "unknown_device",
+    ],
     [rename, { body: '{"name":1}', headers: JSON_BODY }, 400, "bad_request"],
     [rename, { body: "{", headers: JSON_BODY }, 400, "bad_request"],
     [rename, { body: long, headers: JSON_BODY }, 400, "name_too_long"],
     [rename, { body: huge, headers: JSON_BODY }, 413, "too_large"],
-    [rename, { body: "name=a", headers: [["content-type", "text/plain"]] }, 415, "unsupported_type"],
-    ["/api/sign-out", { body: "x", headers: [["content-type", "text/plain"]] }, 415, "unsupported_type"],
+    [
+      rename,
+      { body: "name=a", headers: [["content-type", "text/plain"]] },
+      415,
+      "unsupported_type",
+    ],
+    [
+      "/api/sign-out",
+      { body: "x", headers: [["content-type", "text/plain"]] },
+      415,
+      "unsupported_type",
+    ],
     ["/api/sign-out", { headers: [["sec-fetch-site", "cross-site"]] }, 403, "foreign_origin"],
     ["/api/sign-out", { browser: { cookie: "", deviceId: "" } }, 401, "signed_out"],
   ];
@@ -241,7 +255,10 @@ test("files and texts need no session and no service", async () => {
   assert.equal(german.json.language, "de");
   const arabic = await askApi("GET", "/api/messages?language=ar", { browser });
   assert.deepEqual([arabic.json.language, arabic.json.direction], ["ar", "rtl"]);
-  const own = { ...OPTIONS, devices: { path: "/me/devices", messages: { de: { title: "Meine" } } } };
+  const own = {
+    ...OPTIONS,
+    devices: { path: "/me/devices", messages: { de: { title: "Meine" } } },
+  };
   const at = await ask("GET", "/me/devices/api/messages?language=de", { browser, options: own });
   assert.equal((JSON.parse(at.body) as { messages: { title: string } }).messages.title, "Meine");
   assert.equal((await ask("GET", "/devices/static/openapi.json", { browser })).status, 404);
@@ -254,12 +271,18 @@ test("the files of the package are those of the Python client", () => {
     ["session-devices.js", "static/session-devices.js"],
     ["devices.css", "static/devices.css"],
     ["openapi.json", "openapi.json"],
-    ...readdirSync(join(PYTHON, "messages")).map((name) => [`messages/${name}`, `messages/${name}`]),
+    ...readdirSync(join(PYTHON, "messages")).map((name) => [
+      `messages/${name}`,
+      `messages/${name}`,
+    ]),
   ];
   for (const [copy = "", original = ""] of pairs) {
     const found = readFileSync(join(ASSETS, copy), "utf8");
     assert.ok(found === readFileSync(join(PYTHON, original), "utf8"), `${copy} is stale`);
   }
   const known = pairs.map(([copy]) => copy).filter((copy) => copy?.startsWith("messages/"));
-  assert.deepEqual(readdirSync(join(ASSETS, "messages")).map((name) => `messages/${name}`), known);
+  assert.deepEqual(
+    readdirSync(join(ASSETS, "messages")).map((name) => `messages/${name}`),
+    known,
+  );
 });

@@ -1,4 +1,6 @@
-/** Next.js: the proxy, route handlers and Server Components, with its own requests and responses. */
+/**
+ * Next.js: the proxy, route handlers and Server Components, with its own requests and responses.
+ */
 
 import { NextRequest } from "next/server.js";
 import assert from "node:assert/strict";

@@ -41,7 +41,9 @@ export interface VectorOptions {
   readonly leavesOut?: (vector: Vector) => boolean;
 }
 
-/** Makes one test of each case of a file. Cases are skipped only with a reason, and if they exist. */
+/**
+ * Makes one test of each case of a file. Cases are skipped only with a reason, and if they exist.
+ */
 export function testVectors(
   file: string,
   run: (vector: Vector, settings: VectorSettings) => unknown,
@@ -65,12 +67,16 @@ export function testVectors(
     if (leavesOut(vector)) continue;
     const id = `${file}/${vector.id}`;
     const reason = skips[id];
-    test(over === undefined ? id : `${id} over ${over}`, reason === undefined ? {} : { skip: reason }, async () => {
-      const given = (vector.given as { settings?: VectorSettings }).settings ?? {};
-      const found = await run(vector, { ...settings, ...given });
-      // As JSON has it: without what is undefined, and without prototypes.
-      assert.deepEqual(JSON.parse(JSON.stringify(found)), vector.expected);
-    });
+    test(
+      over === undefined ? id : `${id} over ${over}`,
+      reason === undefined ? {} : { skip: reason },
+      async () => {
+        const given = (vector.given as { settings?: VectorSettings }).settings ?? {};
+        const found = await run(vector, { ...settings, ...given });
+        // As JSON has it: without what is undefined, and without prototypes.
+        assert.deepEqual(JSON.parse(JSON.stringify(found)), vector.expected);
+      },
+    );
   }
 }
 

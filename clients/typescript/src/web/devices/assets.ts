@@ -1,6 +1,6 @@
 /**
- * The files that come with the package: the custom element, the style of its page, the texts and the
- * description of the API. They are copies of the Python client's, byte by byte.
+ * The files that come with the package: the custom element, the style of its page, the texts and
+ * the description of the API. They are copies of the Python client's, byte by byte.
  */
 
 import { createHash } from "node:crypto";

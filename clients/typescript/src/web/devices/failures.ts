@@ -40,11 +40,7 @@ export interface Failure {
 }
 
 /** A response of the API. */
-export function apiAnswer(
-  status: number,
-  told: unknown,
-  headers: readonly Header[] = [],
-): Answer {
+export function apiAnswer(status: number, told: unknown, headers: readonly Header[] = []): Answer {
   const body = JSON.stringify(told);
   const described: readonly Header[] = [
     ["Content-Type", "application/json"],
@@ -102,5 +98,7 @@ function brokenRule({ violations }: SessionAuthorityError): Failure {
   if (rules.get("display_name")?.includes(`at most ${MAX_NAME_LENGTH}`) === true) {
     return { code: "name_too_long", field: "name" };
   }
-  return rules.has("display_name") ? { code: "bad_request", field: "name" } : { code: "bad_request" };
+  return rules.has("display_name")
+    ? { code: "bad_request", field: "name" }
+    : { code: "bad_request" };
 }

@@ -5,7 +5,9 @@ import type { Device } from "../../types.js";
 /** How many devices a page has. */
 export const PAGE_SIZE = 50;
 const MAX_ALARMS = 20;
-/** How long a device that is signed out is shown, and an alarm: the service remembers them as long. */
+/**
+ * How long a device that is signed out is shown, and an alarm: the service remembers them as long.
+ */
 const MEMORY_MS = 28 * 24 * 60 * 60 * 1000;
 /** A use of a session is written about once a minute, and a near cache may hold it back. */
 const ACTIVE_WITHIN_MS = 5 * 60 * 1000;
@@ -50,8 +52,7 @@ export function listingOf(
     .map((device) => ({ device, key: keyOf(device) }))
     .sort((one, other) => compare(one.key, other.key));
   const start = after === "" ? undefined : parsed(after);
-  const rest =
-    start === undefined ? shown : shown.filter(({ key }) => compare(key, start) > 0);
+  const rest = start === undefined ? shown : shown.filter(({ key }) => compare(key, start) > 0);
   const page = rest.slice(0, PAGE_SIZE).map(({ device }) => device);
   const last = page.at(-1);
   const all = shown.map(({ device }) => device);

@@ -30,8 +30,8 @@ export interface DevicesOptions {
    */
   readonly path?: string;
   /**
-   * The app's own page for a new password, a path or an https URL: users who say "That wasn't me" are
-   * led there. A path gets `next`: lead back there by `visit.nextPath()`.
+   * The app's own page for a new password, a path or an https URL: users who say "That wasn't me"
+   * are led there. A path gets `next`: lead back there by `visit.nextPath()`.
    */
   readonly secureAccountUrl?: string;
   /** The language of all texts ("de"). Without it, `Accept-Language` decides. */
@@ -52,7 +52,9 @@ export class DevicesMount {
     const { path = "/devices", secureAccountUrl, language = "", messages = {} } = options;
     const dots = path.split("/").some((segment) => /^\.+$/.test(segment));
     if (!PATH.test(path) || localPath(path, "") !== path || dots) {
-      throw new TypeError('devices.path: must be a path without a slash at its end, like "/devices"');
+      throw new TypeError(
+        'devices.path: must be a path without a slash at its end, like "/devices"',
+      );
     }
     texts.checkMessages(messages);
     this.path = path;

@@ -62,8 +62,8 @@ export function textFor({ messages }: Texts, key: string): string {
 }
 
 /**
- * The first language of those wanted for which there are texts; English if there is none. "de-AT" is
- * served by "de".
+ * The first language of those wanted for which there are texts; English if there is none. "de-AT"
+ * is served by "de".
  */
 export function chosenLanguage(wanted: readonly string[], own: OwnMessages): string {
   const there = new Map(
