@@ -24,6 +24,7 @@ fi
 npm install --ignore-scripts --prefer-offline --no-audit --no-fund --loglevel=error >/dev/null
 rm -rf build
 npx tsc
+npm run --silent build
 npx eslint .
 npm run --silent test:built
 node -p '

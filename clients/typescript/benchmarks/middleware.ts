@@ -50,9 +50,9 @@ function pass(app: App, cookie: string): Promise<ServerResponse> {
   }
   const response = new ServerResponse(request);
   return new Promise((resolve) => {
-    const { end } = response;
+    const end = response.end.bind(response);
     response.end = ((...given: never[]) => {
-      Reflect.apply(end, response, given);
+      end(...given);
       resolve(response);
       return response;
     }) as never;

@@ -66,7 +66,7 @@ async function serve(client: SessionAuthority): Promise<Server> {
 }
 
 async function send(port: number, line: Line): Promise<IncomingMessage> {
-  const pairs = (line["headers"] ?? []) as readonly (readonly [string, string])[];
+  const pairs = (line.headers ?? []) as readonly (readonly [string, string])[];
   if (!Array.isArray(pairs)) throw new BadCommand("headers: pairs");
   const body = maybeText(line, "body") ?? "";
   const named = new Set(pairs.map(([name]) => (name as string).toLowerCase()));

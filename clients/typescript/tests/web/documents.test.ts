@@ -77,7 +77,7 @@ for (const { app, file } of blocks.filter((block) => block.app !== undefined)) {
         const lines = signedIn.headers["set-cookie"] ?? [];
         const cookie = lines.map((line) => line.split(";", 1)[0]).join("; ");
         assert.match(cookie, /^session=.+; device=/);
-        if (app === "express") assert.deepEqual(signedIn.headers["location"], ["/devices"]);
+        if (app === "express") assert.deepEqual(signedIn.headers.location, ["/devices"]);
         assert.match((await get("/", cookie)).body, /^Hello ada/);
         assert.match((await get("/devices", cookie)).body, /<session-devices/);
         const list = JSON.parse((await get("/devices/api/devices", cookie)).body) as {
