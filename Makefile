@@ -358,7 +358,8 @@ image: $(venv) ## Build the image without an engine, start it, and check what it
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
 	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \
-	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache benchmarks/.partial
+	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache benchmarks/.partial \
+	    clients/typescript/{build,dist,node_modules}
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh

@@ -11,11 +11,13 @@ import pytest
 from tests.support.shells import SHELLS, blocks, require
 
 ROOT = Path(__file__).parents[2]
+# Not those of packages that other tests install.
 PAGES = [
-    path
-    for path in sorted(ROOT.glob("**/*.md"))
-    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-    and blocks(path.read_text("utf-8"))
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "-z", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")[:-1]
+    if blocks((ROOT / name).read_text("utf-8"))
 ]
 
 
