@@ -218,8 +218,13 @@ class Flow:
     # --- what was presented -----------------------------------------------------------------------
 
     def presented(self, method: str, headers: Headers, peer: str, target: str = "") -> Presented:
-        """Reads a request. `peer` is the address at the other end of its connection. It is empty at
-        a unix socket. `target` is the path with its query, as the client sent it.
+        """Reads a request.
+
+        Args:
+            method: The method of the request; "WEBSOCKET" for a handshake whose method is unknown.
+            headers: The headers of the request: lists of values by lower-case names.
+            peer: The address at the other end of the connection, empty at a unix socket.
+            target: The path with its query, as the client sent it.
 
         Raises CrossOrigin, InsecureHost, ReturnHop.
         """
@@ -280,7 +285,13 @@ class Flow:
 
     def accept_ch(self, method: str, headers: Headers, peer: str, scheme: str) -> str:
         """The `Accept-CH` header of the response, which asks a browser for client hints. Empty if
-        there is none: browsers heed it only on pages over HTTPS. `scheme` is the connection's.
+        there is none: browsers heed it only on pages over HTTPS.
+
+        Args:
+            method: The method of the request.
+            headers: The headers of the request: lists of values by lower-case names.
+            peer: The address at the other end of the connection, empty at a unix socket.
+            scheme: The scheme of the connection, "http" or "https".
         """
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(headers.get("authorization", ()))

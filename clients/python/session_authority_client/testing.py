@@ -134,8 +134,15 @@ class FakeAuthority:
         """Signs a user in on a new device that is an app. Returns the headers of its requests.
 
         For tests of pages behind the sign-in: any test client accepts the headers. Tests with
-        cookies and redirects, as browsers have them, need a sign-in through the app. `age` is how
-        long ago the user signed in; the token is new. Raises InvalidRequest.
+        cookies and redirects, as browsers have them, need a sign-in through the app.
+
+        Args:
+            user_id: The user.
+            claims: The facts about the user that the app finds in the session.
+            auth_methods: How the user proved their identity, such as "pwd".
+            age: How long ago the user signed in. The token is new.
+
+        Raises InvalidRequest.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
