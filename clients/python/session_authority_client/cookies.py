@@ -35,8 +35,8 @@ _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 
 
 class SameSite(Enum):
-    """Whether a browser sends the cookies with links of other sites. `STRICT`: never. `LAX`: when
-    the user follows a link to a page.
+    """The rule for sending the cookies with links of other sites. `STRICT`: never send them. `LAX`:
+    send them when the user follows a link to a page.
     """
 
     STRICT = "Strict"
