@@ -148,12 +148,17 @@ class Cookies:
     def hand_out(
         self, token: str, device_id: str, end: datetime, now: datetime, *, brief: str = ""
     ) -> list[str]:
-        """`Set-Cookie` headers that give a browser its token and its device ID. The token's cookie
-        lasts until the absolute `end` of the session: an expired token can be renewed. Only the
-        service knows the idle end, which moves with each use.
+        """`Set-Cookie` headers that give a browser its token and its device ID.
 
-        `brief` is the ID of a session that ends with the browser: then the token's cookie has no
-        expiry time, and the mark is set with it. The device ID stays in any case.
+        Args:
+            token: The access token.
+            device_id: The device ID. Its cookie stays in any case.
+            end: The absolute end of the session. The token's cookie lasts until then, because an
+                expired token can be renewed. Only the service knows the idle end, which moves with
+                each use.
+            now: The time.
+            brief: The ID of a session that ends with the browser, else empty. With it the token's
+                cookie has no expiry time, and the mark is set, too.
         """
         life = None if brief else min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         given = [

@@ -44,8 +44,9 @@ _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 class FakeAuthority:
     """A fake Session Authority. Use it as a context manager, or call `start` and `stop`.
 
-    `replay_alarm` is the service's setting `REPLAY_ALARM`. `calls` counts the calls of each method,
-    refused calls too. `rotations` counts how often a session went on to its next generation.
+    `token_ttl` is the life of a token. `replay_alarm` is the service's setting `REPLAY_ALARM`.
+    `calls` counts the calls of each method, refused calls too. `rotations` counts how often a
+    session went on to its next generation.
 
     Raises ValueError.
     """
