@@ -1,10 +1,10 @@
-"""Middleware for apps that speak ASGI: Starlette, FastAPI, and whatever else takes (scope, receive,
-send).
+"""Middleware for ASGI apps: Starlette, FastAPI, and any other app that is called with (scope,
+receive, send).
 
-It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as
-the headers go out. It answers for the app what the app refuses (`Refused`), even where a framework
-caught that and made a server error of it. It needs no framework;
-`session_authority_client.starlette` has dependencies for FastAPI.
+It opens a visit before it calls the app, puts the visit in `scope["state"]["visit"]`, and writes
+the cookies when the headers go out. If the app refuses the request (`Refused`), the middleware
+sends the answer, even if a framework caught the exception and made a server error of it. The
+middleware needs no framework; `session_authority_client.starlette` has dependencies for FastAPI.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ def visit_of(scope: _Scope) -> AsyncVisit:
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request. `authority` is a client, or better a function
+    """Finds out for each request who is signed in. `authority` is a client, or better a function
     that makes one.
 
-    A WebSocket is judged as it connects, and its cookies go with the handshake. If its app looks at
-    the session, it ends with the session: closed with 4401, "session_ended". An event stream ends
-    likewise. Middleware that adds headers to every response (CORS) must wrap this middleware.
+    The session of a WebSocket is checked when it connects, and cookies are set with the handshake.
+    If the app uses the session, the WebSocket ends with the session: it is closed with 4401,
+    "session_ended". An event stream ends likewise. Middleware that adds headers to every response
+    (CORS) must wrap this middleware.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class SessionAuthorityMiddleware:
         self._visits = AsyncVisits(authority, self._flow)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """A connection."""
+        """Handles an ASGI connection."""
         if scope["type"] == "lifespan":
             try:
                 await self._app(scope, receive, send)
@@ -105,8 +106,8 @@ class SessionAuthorityMiddleware:
         except Refused as refused:
             await _refuse(scope, refused, send, [_VARY])
             return
-        # In the scope itself: what the app notes there, such as the route, is for the middleware
-        # around this one, too.
+        # In this scope and not in a copy: middleware that wraps this one must see what the app puts
+        # there, such as the route.
         scope.setdefault("state", {})["visit"] = visit
         accept_ch = self._flow.accept_ch(method, asked, peer, scope.get("scheme", ""))
         connection = Connection(scope, receive, send)
@@ -133,10 +134,10 @@ class SessionAuthorityMiddleware:
 
 class _Response:
     """A response on its way out, or the refusal that takes its place. Its headers wait for its
-    contents: the code that makes these may refuse the request.
+    contents, because the code that makes the contents may refuse the request.
 
-    The headers of an event stream don't wait: a page that opens a stream waits for them, and the
-    first event may be far away.
+    The headers of an event stream don't wait: the page waits for them when it opens the stream, and
+    the first event may come much later.
     """
 
     def __init__(
@@ -148,16 +149,17 @@ class _Response:
         self._connection = connection
         self._send = connection.send
         self._held: _Message | None = None
-        # The app seems to have caught it: it goes on with a success. If there are no contents after
-        # that, it did not: the code that makes the contents may run ahead of the status. And their
-        # end waits until the app is done, as it may yet raise the refusal.
+        # A refusal that the app seems to have caught, because the app goes on with a success. If no
+        # contents come after the success, the app did not catch it: the code that makes the
+        # contents may run before the status is sent. The end of the contents waits until the app is
+        # done, because the app may still raise the refusal.
         self._caught: Refused | None = None
         self._end: _Message | None = None
         self._began = False
         self._replaced = False
 
     async def send(self, message: _Message) -> None:
-        """The app's `send`."""
+        """Passes a message of the app on, or the refusal instead. The app calls it as `send`."""
         if self._replaced:
             await turn_of_others()
             return
@@ -173,8 +175,8 @@ class _Response:
             await self._pass(message)
 
     def _stands(self, message: _Message, refused: Refused, *, late: bool) -> bool:
-        """Returns True if the app chose the message that it sends after a refusal. `late`: the app
-        refused after its last message.
+        """Returns True if the app itself chose the message that it sends after a refusal. `late` is
+        True if the app refused after its last message.
         """
         kind = message["type"]
         if kind == "websocket.close":
@@ -189,7 +191,7 @@ class _Response:
         return is_chosen(message["status"], refused.answer.status, refused, fault=fault)
 
     async def refuse(self, refused: Refused) -> bool:
-        """Answers what the app refused. Returns False if the response is out already."""
+        """Sends the answer to a refusal of the app. Returns False if a response is out already."""
         if not self._replaced:
             if not self._began:
                 self._held = None
@@ -208,7 +210,7 @@ class _Response:
             return
         cookies = await self._visit.close()
         kept = [header for header in message.get("headers", ()) if not self._is_ours(header)]
-        handshake = message["type"] == "websocket.accept"  # which no cache keeps
+        handshake = message["type"] == "websocket.accept"  # no cache keeps a handshake
         headers: list[_Header] = kept if handshake else [*self._for_caches(kept), _VARY]
         headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
         if self._accept_ch:
@@ -227,7 +229,7 @@ class _Response:
         return [*kept, *added]
 
     async def release(self) -> None:
-        """Sends the headers that wait, and the end."""
+        """Sends the headers that wait, and the end of the contents if it waits."""
         held, self._held = self._held, None
         if held is not None:
             self._began = True
@@ -297,8 +299,8 @@ async def _answer(
 
 
 async def _body_of(receive: _Receive) -> tuple[bytes, bool]:
-    """The body of a request, cut behind the first byte that is too many; and False if the client
-    went away before its end.
+    """The body of a request, cut after the first byte that is too many. The second value is False
+    if the client left before the end of the body.
     """
     body, more = b"", True
     while more and len(body) <= MAX_BODY_BYTES:

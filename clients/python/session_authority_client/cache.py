@@ -1,9 +1,9 @@
-"""The near cache: what the service said of sessions, kept in this process for as long as a watch
-proves that it still holds.
+"""The near cache: answers of the service about sessions, kept in this process for as long as a
+watch proves that they still hold.
 
-This is the memory and its rules. It waits for nothing and sends nothing: `watching` tells it what
-happens, `coalescing` asks the service where it has no answer. CACHE.md says how stale an answer can
-be, and why. Any number of threads may use it.
+This module has the memory and its rules. It waits for nothing and sends nothing: `watching` passes
+it the messages of the watch, and `coalescing` asks the service if the cache has no answer. CACHE.md
+says how stale an answer can be, and why. Any number of threads may use a cache.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 
 MAX_AGE = timedelta(seconds=60)
 MAX_SILENCE = timedelta(seconds=15)
-# Events of one user, who is named. Any other event concerns all users, above all an event that this
-# version does not know.
+# Types of events that concern one user, whom the event names. Any other event concerns all users,
+# above all an event whose type this version does not know.
 _OF_A_USER = frozenset(
     kind.value
     for kind in EventType
@@ -47,15 +47,17 @@ _SETTLING_SECONDS = 15.0
 # time by changing their pace gain a second on each other in half an hour at the most, which is how
 # long a connection lasts.
 _MAX_AHEAD_SECONDS = 2.0
-# Users share a counter of events by their hash: it may keep an answer from being stored, never the
-# other way round.
+# Users whose IDs have the same hash share a counter of events. A shared counter may keep an answer
+# from being stored, but never causes an answer to be stored.
 _COUNTERS = 4096
 
 _caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
 
 
 def _clock() -> float:
-    """Seconds that never go back, and that pass while the machine sleeps too, where it can tell."""
+    """Seconds that never go back. They also pass while the machine sleeps, if its system has such a
+    clock.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -73,16 +75,16 @@ class CacheStats:
     misses: int
     emptied: int
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """How many answers were dropped: by an `event` of their user, `emptied` with all others, as
-    they took too much `room`, as their time was `over`, or `replaced` by a renewal or a newer
-    answer.
+    """How many answers were dropped, by reason: by an `event` of their user; `emptied` with all
+    others; too many answers for the `room`; their time was `over`; `replaced` by a renewal or a
+    newer answer.
     """
     staleness: float = math.inf
-    """How many seconds old the last proof of the watch is, at the most; infinite without one."""
+    """The age of the last proof of the watch in seconds, at the most. Infinite without a proof."""
 
 
 class Ticket(NamedTuple):
-    """When a request was sent: on which watch, after how many events of it, at what time."""
+    """When a request was sent: during which watch, after how many of its events, at what time."""
 
     watch: int
     events: int
@@ -100,13 +102,14 @@ class _Entry(NamedTuple):
 
 
 class NearCache:
-    """Answers of ValidateSession that still hold. Give it to one client.
+    """A cache of answers of ValidateSession that still hold. A cache belongs to one client.
 
-    `max_entries` bounds it: the least recently used go first, and about 3 KiB is what one takes.
-    `max_age` is how long an answer may be used at the most; up to the service's `GRACE` no
-    superseded token is taken for longer than by the service itself. `max_silence` is how old the
-    last proof may be that everything was told: a revocation can be missed for so long and no
-    longer. Less than 12 seconds makes it miss often: proofs come every 10.
+    `max_entries` bounds the number of answers: the least recently used ones are dropped first, and
+    one answer takes about 3 KiB. `max_age` is how long an answer may be used at the most. If it is
+    at most the service's `GRACE`, the cache accepts no superseded token for longer than the service
+    itself does. `max_silence` is how old the last proof may be that the watch has sent all events:
+    a revocation can be missed for this time and no longer. With less than 12 seconds the cache is
+    often off: proofs come every 10 seconds.
     """
 
     def __init__(
@@ -139,8 +142,8 @@ class NearCache:
         _caches.add(self)
 
     def _after_fork(self) -> None:
-        """A child has neither the watch nor the thread that held the lock: it starts with nothing,
-        on another watch.
+        """Empties the cache in a forked child. The child has neither the watch nor the thread that
+        held the lock, so it starts with no answers, on another watch.
         """
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -172,8 +175,8 @@ class NearCache:
         )
 
     def claim(self) -> None:
-        """Makes it one client's own. Raises ValueError if it has a client already: two watches
-        would tell it two stories.
+        """Binds the cache to one client. Raises ValueError if it has a client already: the events
+        of two watches would contradict each other.
         """
         if self._claimed:
             raise ValueError("cache: belongs to another client")
@@ -181,12 +184,12 @@ class NearCache:
 
     @property
     def max_silence(self) -> float:
-        """How many seconds old the last proof may be."""
+        """The highest age of the last proof, in seconds, at which the cache answers."""
         return self._max_silence
 
     def vouches_for(self, session: Session) -> bool:
-        """Returns True if the cache has an answer for this session that certainly still holds, with
-        any of its tokens.
+        """Returns True if the cache has an answer for any token of this session that certainly
+        still holds.
         """
         with self._lock:
             now = self._clock()
@@ -209,9 +212,9 @@ class NearCache:
     # --- answers ----------------------------------------------------------------------------------
 
     def get(self, access_token: str, device_id: str) -> Validation | None:
-        """The answer for a token from a device, if it certainly may still be given.
+        """The answer for a token from a device, if this answer certainly still holds.
 
-        Takes no lock. The proof is looked at before the entry and the clock after it: whatever
+        Takes no lock. It reads the proof before the entry, and the clock after the entry: whatever
         threads do in between, the entry was there at some time that this proof covers.
         """
         live_until = self._live_until
@@ -228,8 +231,8 @@ class NearCache:
         return None
 
     def ticket(self) -> Ticket | None:
-        """To be taken before a request is sent whose answer shall be stored. None while no watch is
-        live.
+        """Returns a ticket for `store`. Call this before you send a request whose answer is to be
+        stored. Returns None while no watch is live.
         """
         with self._lock:
             now = self._clock()
@@ -239,7 +242,8 @@ class NearCache:
         """Keeps an answer if it is active, needs no renewal, and no event of its user came in
         between. Returns True if it was stored.
 
-        An answer that needs a renewal may be of a superseded token, whose end no event tells.
+        An answer that needs a renewal may be of a superseded token, and no event reports when such
+        a token stops being good.
         """
         key = (access_token, device_id)
         session = answer.session
@@ -271,14 +275,14 @@ class NearCache:
             self._discard((access_token, device_id), "replaced")
 
     def forget_user(self, user_id: str) -> None:
-        """Drops what is known of a user, and every answer that is on its way: what an event of the
-        user does, before the event comes.
+        """Drops the answers about a user, and keeps the user's answers that are on their way from
+        being stored. An event of the user does the same, but comes later.
         """
         with self._lock:
             self._forget_user(user_id)
 
     def clear(self) -> None:
-        """Drops everything, and every answer that is on its way."""
+        """Drops all answers, and keeps answers that are on their way from being stored."""
         with self._lock:
             self._empty()
             self._watch += 1
@@ -286,7 +290,7 @@ class NearCache:
     # --- for the watch ----------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A watch is about to be asked for, from now on."""
+        """Notes that the client is about to request a watch, at this moment."""
         with self._lock:
             self._lose()
             self._began = self._clock()
@@ -301,20 +305,20 @@ class NearCache:
                     self._forget_user(event.user_id)
                 else:
                     self._empty()
-                    self._watch += 1  # so nothing is stored that was asked for before
+                    self._watch += 1  # so no answer to an earlier request is stored
                     if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
                         self._kept_from = self._clock() + _SETTLING_SECONDS
             if message.HasField("read_uptime"):
                 self._prove(message.read_uptime.seconds + message.read_uptime.nanos / 1e9)
-            elif message.HasField("read_time"):  # of a service that does not tell its uptime
+            elif message.HasField("read_time"):  # of a service that does not send its uptime
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 
     def lost(self, *, history_gone: bool = False) -> None:
-        """The watch is broken: nothing is certain any more.
+        """Drops all answers because the watch is broken, so that nothing is certain any more.
 
-        With `history_gone`, as the store's history is another one than it was: its primary was
-        replaced. Other servers may read the old one for a little longer, and no watch tells what
-        it does not know. So nothing is kept for as long as that.
+        `history_gone` means that the store's history has changed, because its primary was replaced.
+        Other servers of the service may read from the old primary for a little longer, and no watch
+        reports that. So no answer is kept for that time.
         """
         with self._lock:
             self._lose()
@@ -322,7 +326,7 @@ class NearCache:
                 self._kept_from = self._clock() + _SETTLING_SECONDS
 
     def seconds_left(self) -> float:
-        """How long the watch may be silent from now on before it counts as broken: 0 if it is
+        """How many seconds the watch may still be silent before it counts as broken. 0 if it is
         broken already.
         """
         with self._lock:
@@ -332,13 +336,14 @@ class NearCache:
     # --- with the lock held -----------------------------------------------------------------------
 
     def _prove(self, read: float) -> None:
-        """All that happened before `read`, by the server's clock, was told.
+        """Notes a proof: the watch has sent all events from before `read`, by the server's clock.
 
-        The first one was read after this side had asked, so a later one is at least as much younger
-        than that as the server's clock says. Clocks need not agree, and a message that was long on
-        its way, or lay here unread, proves no more than it did when it was sent. A proof that would
-        be younger than now shows that the two clocks don't run alike: one was set, or one stood
-        still. Then no proof of this watch is worth anything, and the watch counts as broken.
+        The server read the first proof's time after this client had requested the watch. So a later
+        proof's time is at least as much later than the request as the server's clock says. The
+        clocks need not agree, and a message that was long on its way, or unread in this process,
+        proves no more than it did when it was sent. If a proof seems to be from the future, the two
+        clocks don't run equally fast: one was set, or one stood still. Then no proof of this watch
+        can be trusted, and the watch counts as broken.
         """
         if self._first_read is None:
             self._first_read = read
@@ -380,8 +385,8 @@ class NearCache:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:
-        """Drops what is too much. Of the entries whose time is over it drops two for each new one:
-        they dry up.
+        """Drops the entries that are too many. For each new entry it also drops up to two entries
+        whose time is over, so that these become fewer.
         """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
             self._discard(oldest, "room")
@@ -392,8 +397,8 @@ class NearCache:
             self._discard(oldest, "over")
 
     def _oldest(self) -> tuple[str, str] | None:
-        """The key of the entry that was unused for longest. A hit takes no lock, so it may move an
-        entry at the same moment.
+        """The key of the least recently used entry. A hit takes no lock, so it may move an entry at
+        the same moment.
         """
         while True:
             with suppress(RuntimeError):

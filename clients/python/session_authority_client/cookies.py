@@ -1,14 +1,15 @@
 """The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
 decides nothing.
 
-A session that ends with the browser has a third one, which marks it: browsers don't tell how long
-they keep a cookie, and a renewed token must be kept no longer than the one before. The mark is the
-session's ID, so that it says nothing of any other session. A client can change it, which is
-harmless: it only says how long the client itself keeps a cookie, and a client can always keep a
-token for longer. The service alone ends sessions.
+A session that ends with the browser has a third cookie, which marks the session: browsers don't say
+how long they keep a cookie, and a renewed token must be kept no longer than the token before it.
+The mark is the session's ID, so that it says nothing of any other session. A client can change the
+mark, which is harmless: the mark only says how long the client itself keeps a cookie, and a client
+can always keep a token for longer. Only the service ends sessions.
 
-Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2:
-`__Host-`). Both are written as exact text: what could end a header or an attribute is refused.
+The cookies are always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section
+4.1.3.2: `__Host-`). They are written as exact text: a value that could end a header or an attribute
+is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from enum import Enum
 
 __all__ = ["MAX_COOKIE_AGE", "MAX_COOKIE_BYTES", "Cookies", "SameSite"]
 
-# Browsers drop what is longer, name and value together, and keep nothing for longer.
+# Browsers drop a cookie if its name and value together are longer. They keep no cookie for longer.
 MAX_COOKIE_BYTES = 4096
 MAX_COOKIE_AGE = timedelta(days=400)
 # The service signs a session in only if all its tokens will have at most 4,000 bytes, so that no
@@ -34,8 +35,8 @@ _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 
 
 class SameSite(Enum):
-    """When other sites' links bring the cookies. `STRICT`: never. `LAX`: when the user follows one
-    to a page.
+    """The rule for sending the cookies with links of other sites. `STRICT`: never send them. `LAX`:
+    send them when the user follows a link to a page.
     """
 
     STRICT = "Strict"
@@ -44,11 +45,11 @@ class SameSite(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """How they are called and written.
+    """The names of the cookies, and the rules by which they are written.
 
-    `insecure` is for developing on http://localhost, with a browser that does not take that for
+    `insecure` is for developing on http://localhost, with a browser that does not treat that as
     secure: without it both names begin with `__Host-`. It is refused for any other host.
-    `device_same_site` is the rule for the device ID, if not that for both.
+    `device_same_site` is the rule for the device ID. If it is None, `same_site` is the rule.
     """
 
     token: str = "session"
@@ -116,15 +117,15 @@ class Cookies:
         return self._only(pairs, token), self._only(pairs, device_id), self._only(pairs, brief)
 
     def _only(self, pairs: Iterable[tuple[str, str]], name: str) -> str:
-        """Its value. Of two that differ one was planted, and nothing tells which: then there is
-        none.
+        """The value of the cookie with this name. If two cookies have it and their values differ,
+        one was planted, and nobody can know which: then the value counts as missing.
 
         But insecure names may have cookies of other paths, left by another app on localhost, that
-        nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as their
-        paths are longer.
+        this module can't remove. Browsers send those first (RFC 6265, section 5.4), as their paths
+        are longer.
 
-        Only blanks are stripped: other white space before a name would make one of ours of one
-        without the prefix's rules.
+        Only blanks are stripped. If other white space before a name were stripped, a cookie that
+        was set without the rules of the prefix would pass for ours.
         """
         found = [value.strip(_BLANK) for key, value in pairs if key == name]
         return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
@@ -147,12 +148,17 @@ class Cookies:
     def hand_out(
         self, token: str, device_id: str, end: datetime, now: datetime, *, brief: str = ""
     ) -> list[str]:
-        """`Set-Cookie` headers that give a browser both. The token stays until the absolute `end`
-        of its session: an expired one renews. The service alone keeps the idle end, which moves
-        with each use.
+        """`Set-Cookie` headers that give a browser its token and its device ID.
 
-        `brief` is the ID of a session that ends with the browser: then the token has no end here,
-        and the mark goes with it. The device ID stays in any case.
+        Args:
+            token: The access token.
+            device_id: The device ID. Its cookie stays in any case.
+            end: The absolute end of the session. The token's cookie lasts until then, because an
+                expired token can be renewed. Only the service knows the idle end, which moves with
+                each use.
+            now: The time.
+            brief: The ID of a session that ends with the browser, else empty. With it the token's
+                cookie has no expiry time, and the mark is set, too.
         """
         life = None if brief else min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         given = [
@@ -162,8 +168,8 @@ class Cookies:
         return [*given, self._set(self.brief_name, brief, None)] if brief else given
 
     def take_back(self, *, device: bool, brief: bool = False) -> list[str]:
-        """`Set-Cookie` headers that take the token back, with `device` the device ID too, and with
-        `brief` the mark.
+        """`Set-Cookie` headers that delete the token's cookie. With `device` they delete the device
+        ID too, and with `brief` the mark.
         """
         names = [self.token_name]
         names += [self.device_name] if device else []

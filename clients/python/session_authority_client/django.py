@@ -1,7 +1,7 @@
-"""For projects of Django: `session_authority_client.django.SessionAuthorityMiddleware` in
-MIDDLEWARE, as far up as may be.
+"""Middleware for Django. Put `session_authority_client.django.SessionAuthorityMiddleware` in
+MIDDLEWARE, as near to the top as possible.
 
-The settings have `SESSION_AUTHORITY`, a function that makes a client, and may have
+The settings must have `SESSION_AUTHORITY`, a function that makes a client, and may have
 `SESSION_AUTHORITY_FLOW`, a `Flow`. The visit is at `request.visit`.
 """
 
@@ -51,7 +51,7 @@ _View = Callable[..., HttpResponseBase]
 
 
 def visit_of(request: HttpRequest) -> Visit:
-    """The visit of a request: who it is, if anybody, and signing in and out."""
+    """The visit of a request. It knows the user's session, if any, and signs users in and out."""
     visit = getattr(request, "visit", None)
     if not isinstance(visit, Visit):
         raise RuntimeError("SessionAuthorityMiddleware is not in MIDDLEWARE")
@@ -71,11 +71,13 @@ def require_session(
     max_age: timedelta | None = None,
     auth_methods: Collection[str] | None = None,
 ) -> _View | Callable[[_View], _View]:
-    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that
-    is unknown. With arguments, `@require_session(max_age=timedelta(minutes=5))`, it asks what
-    `Visit.require` may ask of the sign-in. Raises ValueError, TypeError.
+    """Makes a view that is only for signed-in users. Other clients get 401, or are sent to the
+    sign-in page. If the service gives no answer, the client gets 503. The arguments are those of
+    `Visit.require`: `@require_session(max_age=timedelta(minutes=5))` requires a recent sign-in.
+
+    Raises ValueError, TypeError.
     """
-    wanted = step_up_of(max_age, auth_methods)  # what is wrong is told before the first request
+    wanted = step_up_of(max_age, auth_methods)  # wrong arguments raise before the first request
     return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 
 
@@ -85,7 +87,8 @@ def _guarded(wanted: StepUp, view: _View) -> _View:
         visit = visit_of(request)
         visit.require(max_age=wanted.max_age, auth_methods=wanted.auth_methods or None)
         response = view(request, *args, **kwargs)
-        # Here, too: a decorator that caches the view looks at no middleware's headers.
+        # The middleware adds this header, too. But a decorator that caches the view sees only the
+        # headers that the view itself has set.
         patch_vary_headers(response, VARIES)
         return response
 
@@ -93,10 +96,10 @@ def _guarded(wanted: StepUp, view: _View) -> _View:
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request. Django's own CsrfViewMiddleware may be there,
+    """Finds out for each request who is signed in. Django's own CsrfViewMiddleware may be used,
     too.
 
-    It answers the refusals of views, and of middleware below it.
+    It answers the refusals of views, and of middleware that is listed after it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -105,7 +108,7 @@ class SessionAuthorityMiddleware:
         self._visits = Visits(settings.SESSION_AUTHORITY, self._flow, _dress)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """A request."""
+        """Handles a request."""
         method, headers = request.method or "", headers_of(request.META)
         peer, target = request.META.get("REMOTE_ADDR", ""), target_of(request.META)
         mounted = self._flow.devices_at(target)
@@ -140,13 +143,13 @@ class SessionAuthorityMiddleware:
         return _varying(response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """The answer to what a view refused."""
+        """The answer to a refusal of a view. None if the exception is no refusal."""
         refused = find(exception, Refused) if is_only(exception, Refused) else None
         return None if refused is None else _answer(request, refused)
 
 
 def _reader_of(request: HttpRequest) -> Callable[[int], bytes]:
-    """Reads the body. Django takes one without a length for empty."""
+    """The function that reads the body. Django itself treats a body without a length as empty."""
     chunked = request.META.get("wsgi.input_terminated") and not request.META.get("CONTENT_LENGTH")
     read: Callable[[int], bytes] = request.META["wsgi.input"].read if chunked else request.read
     return read
@@ -172,8 +175,8 @@ def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
 
 
 def _end_with_session(response: HttpResponseBase, visit: Visit) -> None:
-    """Ends an event stream with the session, before its next part. Asynchronous parts are for the
-    middleware of ASGI.
+    """Ends an event stream with the session, before its next part. A stream with asynchronous parts
+    is left to the ASGI middleware.
     """
     kind = response.headers.get("Content-Type", "")
     streams = isinstance(response, StreamingHttpResponse) and not response.is_async
@@ -191,8 +194,9 @@ def _leaving(visit: Visit, parts: Generator[bytes, None, None]) -> Iterator[byte
 
 
 def _begun(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """A response whose first part is there, as the code that makes the parts may refuse the
-    request. Files, event streams and asynchronous parts don't wait.
+    """The response after its first part was made, because the code that makes the parts may refuse
+    the request. Then the answer to the refusal is returned. Files, event streams and asynchronous
+    parts are not made ahead.
     """
     kind = response.headers.get("Content-Type", "")
     if (
@@ -220,9 +224,10 @@ def _varying(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-# Django turns what middleware raises into a response, before the middleware around that sees it: an
-# unknown exception into 500, with an alarm in the log, and a BadRequest into 400, which is put
-# right here. Of those that it knows nobody else looks for this one.
+# Django turns an exception of middleware into a response, before the middleware that wraps it sees
+# the exception. An unknown exception becomes 500, with an error in the log. A BadRequest becomes
+# 400, and this module replaces that 400 by the refusal's answer. BadRequest is used because of the
+# exceptions that Django knows it is the one that nobody else handles.
 _CONVERTED = 400
 
 

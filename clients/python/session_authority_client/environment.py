@@ -1,5 +1,5 @@
-"""Reads from environment variables how an app shows the service who it is, so that the same code
-runs beside `session-authority dev` and against a service in production.
+"""Reads an app's own credentials from environment variables, so that the same code runs against
+`session-authority dev` and against a service in production.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEY = re.compile(
 
 
 class Credentials(TypedDict):
-    """Two arguments of a client."""
+    """The arguments of a client that have its credentials."""
 
     tls: Tls | None
     token: Callable[[], str] | None
@@ -35,9 +35,10 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
     AUTHORITY_TOKEN_FILE name: the CA of the service, this caller's certificate and its key (PEM),
     and its bearer token. The token is read for each call, so that it may change.
 
-    With none of them, the connection is plaintext, as `session-authority dev` has it. Raises
-    ValueError where one of the certificate and its key is missing, or a file holds none, and
-    OSError for a file that can't be read.
+    If none of these variables is set, the connection is plaintext, as `session-authority dev` needs
+    it. Raises ValueError if there is a certificate without its key or a key without its
+    certificate, or if a file does not hold what it should, and OSError for a file that can't be
+    read.
     """
 
     def path(name: str) -> Path | None:
@@ -61,8 +62,8 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
 
 
 def _pem(name: str, file: Path | None, form: re.Pattern[bytes], kind: str) -> bytes | None:
-    """The contents of a file. None if there is no file. A file without PEM data of its kind is
-    refused, as the connection would be in plaintext, or would trust other CAs.
+    """The contents of a file, None without a name of a file. A file without PEM data of its kind is
+    refused, because then the connection would be plaintext, or would trust other CAs.
     """
     if file is None:
         return None

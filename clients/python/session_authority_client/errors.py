@@ -36,15 +36,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """A field of the request that breaks its rule."""
+    """A field of the request that breaks a rule, and the rule."""
 
     field: str
     description: str
 
 
 class SessionAuthorityError(Exception):
-    """A call that failed. `reason` is of the contract's `ErrorReason`, without its prefix; empty if
-    the service said none.
+    """A call that failed. `reason` is a name of the contract's `ErrorReason`, without its prefix.
+    It is empty if the service gave no reason.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class SessionAuthorityError(Exception):
         self.metadata = dict(metadata or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """An exception crosses from one process to another by what it was made of, and Python knows
-        the message only.
+        """Makes the exception picklable with all of its fields. By itself Python would pass only
+        the message to another process.
         """
         more: dict[str, Any] = {
             "retry_after": self.retry_after,
@@ -81,17 +81,17 @@ class InvalidRequest(SessionAuthorityError):
 
 
 class RequestIdReused(InvalidRequest):
-    """A `request_id` came back with other contents."""
+    """A `request_id` was sent again with other contents."""
 
 
 class RequestIdSpent(SessionAuthorityError):
     """The session that a `request_id` started was since used, replaced or ended: sign in with
-    another one.
+    another `request_id`.
     """
 
 
 class DeviceLimitReached(SessionAuthorityError):
-    """The user is signed in on as many devices as they may be."""
+    """The user is signed in on as many devices as the service allows."""
 
 
 class DeviceNotFound(SessionAuthorityError):
@@ -123,8 +123,8 @@ class InternalError(SessionAuthorityError):
 
 
 class Unavailable(SessionAuthorityError):
-    """There is no answer in time. It says nothing of the session, and what was asked for may have
-    been done.
+    """There is no answer in time. This says nothing of the session, and the service may have done
+    what the call requested.
     """
 
 

@@ -1,4 +1,4 @@
-"""For apps of Flask: `install` puts the middleware around one."""
+"""Middleware for Flask: `install` puts the middleware around an app."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def install(
 
 
 def visit() -> Visit:
-    """The visit of the current request: who it is, if anybody, and signing in and out."""
+    """The visit of the current request. It knows the user's session, if any, and signs users in
+    and out.
+    """
     return wsgi.visit_of(request.environ)
 
 
@@ -52,11 +54,13 @@ def require_session(
     max_age: timedelta | None = None,
     auth_methods: Collection[str] | None = None,
 ) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that
-    is unknown. With arguments, `@require_session(max_age=timedelta(minutes=5))`, it asks what
-    `Visit.require` may ask of the sign-in. Raises ValueError, TypeError.
+    """Makes a view that is only for signed-in users. Other clients get 401, or are sent to the
+    sign-in page. If the service gives no answer, the client gets 503. The arguments are those of
+    `Visit.require`: `@require_session(max_age=timedelta(minutes=5))` requires a recent sign-in.
+
+    Raises ValueError, TypeError.
     """
-    wanted = step_up_of(max_age, auth_methods)  # what is wrong is told before the first request
+    wanted = step_up_of(max_age, auth_methods)  # wrong arguments raise before the first request
     return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 
 

@@ -140,7 +140,7 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How an app wants it.
+    """The settings of the middleware: cookies, sign-in page, proxies, origins, and paths.
 
     `sign_in_url`: where browsers without a session are sent instead of being answered 401. If it is
     a path, `next` is added to its query: the path that the browser wanted.
@@ -148,26 +148,28 @@ class Flow:
     proxy at a unix socket.
 
     `bearer`: a client that sends a bearer token, or the `device_header` with a device ID or empty,
-    is an app and no browser. False if something in front adds an `Authorization: Bearer` of its own
-    to what browsers send: then cookies alone are looked at.
+    is an app and no browser. False if a proxy in front of the app adds an `Authorization: Bearer`
+    of its own to the requests of browsers: then only cookies count.
 
-    `check_origin`: what may change something (any method but GET, HEAD, OPTIONS and TRACE; a
-    WebSocket's handshake) is refused if a browser sends it for a page of another origin, a sibling
-    subdomain's included. False if all of the app has a protection of its own. `trusted_origins`
-    ("https://id.example", as the header `Origin` has it) may: an OIDC provider that answers with
-    `form_post`, a front end with an origin of its own, and, behind a proxy that rewrites `Host`,
-    this app's own one: without it browsers from before 2023 and those on plain HTTP would be
-    refused there.
+    `check_origin`: a request that may change something (any method but GET, HEAD, OPTIONS and
+    TRACE; a WebSocket's handshake) is refused if a browser sends it for a page of another origin. A
+    sibling subdomain is another origin. False if all of the app has a protection of its own.
 
-    `return_paths`: paths to which other sites send browsers, such as an OIDC callback, or with `*`
-    at the end all that start like that. There a browser that brings no strict cookie, as it was
-    sent by another site, gets a page that asks for the same URL again, with the cookies.
+    `trusted_origins` ("https://id.example", as the header `Origin` spells it): origins whose pages
+    may send such requests. Examples are an OIDC provider that answers with `form_post`, and a front
+    end with an origin of its own. Behind a proxy that rewrites `Host`, name this app's own origin:
+    without it browsers from before 2023, and browsers on plain HTTP, would be refused there.
+
+    `return_paths`: paths to which other sites send browsers, such as an OIDC callback. A path with
+    `*` at its end stands for all paths that start like it. If a browser was sent to such a path by
+    another site and so brings no strict cookie, it gets a page that requests the same URL again,
+    with the cookies.
 
     `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may last
-    unused. The service's own idle time holds if that is shorter, and the shortest that the service
-    takes if that is longer.
+    unused. If the service's own idle timeout is shorter, that one applies. If the shortest one that
+    the service accepts is longer, that one applies.
 
-    `passive_paths`: paths that pages of the app ask for by themselves, spelled like `return_paths`.
+    `passive_paths`: paths that pages of the app request by themselves, spelled like `return_paths`.
     A request there doesn't count as a use of the session, so it does not put off the idle end.
 
     `end_connections`: WebSockets, event streams and streams of gRPC whose app looked at the session
@@ -216,8 +218,13 @@ class Flow:
     # --- what was presented -----------------------------------------------------------------------
 
     def presented(self, method: str, headers: Headers, peer: str, target: str = "") -> Presented:
-        """Reads a request. `peer` is the address at the other end of its connection. It is empty at
-        a unix socket. `target` is the path with its query, as the client sent it.
+        """Reads a request.
+
+        Args:
+            method: The method of the request; "WEBSOCKET" for a handshake whose method is unknown.
+            headers: The headers of the request: lists of values by lower-case names.
+            peer: The address at the other end of the connection, empty at a unix socket.
+            target: The path with its query, as the client sent it.
 
         Raises CrossOrigin, InsecureHost, ReturnHop.
         """
@@ -266,17 +273,25 @@ class Flow:
         return self.devices if self.devices is not None and self.devices.serves(target) else None
 
     def trusts(self, peer: str) -> bool:
-        """True if the app believes what a proxy at this address says; empty is a unix socket."""
+        """Returns True if the app believes the headers of a proxy at this address. An empty address
+        is a unix socket.
+        """
         return self._proxies.trusts(peer)
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
-        # No page can make an app of a browser: both headers are for scripts, which browsers ask the
-        # app about before (CORS).
+        # No page of another origin can make a browser look like an app. Only scripts can send these
+        # two headers, and for that the browser first asks the app for permission (CORS).
         return self.bearer and (bearer is not None or len(devices) > 0)
 
     def accept_ch(self, method: str, headers: Headers, peer: str, scheme: str) -> str:
-        """The `Accept-CH` header of the response, which asks a browser for client hints; empty for
-        none. Browsers heed it on pages over HTTPS alone. `scheme` is that of the connection.
+        """The `Accept-CH` header of the response, which asks a browser for client hints. Empty if
+        there is none: browsers heed it only on pages over HTTPS.
+
+        Args:
+            method: The method of the request.
+            headers: The headers of the request: lists of values by lower-case names.
+            peer: The address at the other end of the connection, empty at a unix socket.
+            scheme: The scheme of the connection, "http" or "https".
         """
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(headers.get("authorization", ()))
@@ -323,11 +338,11 @@ class Flow:
         return self.cookies.hand_out(issued.access_token, device.device_id, end, now, brief=brief)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
-        """The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that
-        it is: else its next sign-in would look like a stranger's.
+        """The `Set-Cookie` headers of a response to a sign-out. The browser keeps its device ID:
+        else its next sign-in would look like a stranger's.
 
-        A browser that kept its token back keeps it: another site's form that is sent here must not
-        sign its reader out.
+        A browser that did not send its strict cookies keeps its token: a form that another site
+        sends here must not sign the end user out.
         """
         if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
             return []
@@ -338,8 +353,8 @@ class Flow:
     def sign_in_required(
         self, presented: Presented, status: SessionStatus, *, renew_recommended: bool = False
     ) -> SignInRequired:
-        """401, or a redirect for a page. Only an app that is to renew its token itself is told so;
-        nobody is told why.
+        """The answer to a client that is not signed in: 401, or a redirect for a page. Only an app
+        that is to renew its token itself learns that. No client learns any other reason.
         """
         if self.sign_in_url is not None and presented.page:
             return SignInRequired(
@@ -350,7 +365,9 @@ class Flow:
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
 
     def step_up_required(self, presented: Presented, wanted: StepUp, lack: str) -> StepUpRequired:
-        """401 as RFC 9470 has it, or a redirect for a page. `lack` is what the session lacks."""
+        """The answer to a session without the required sign-in: 401 by RFC 9470, or a redirect for
+        a page. `lack` is what the session lacks.
+        """
         code = "insufficient_user_authentication"
         if self.sign_in_url is not None and presented.page:
             url = with_next(self.sign_in_url, presented.way_back)
@@ -366,7 +383,9 @@ class Flow:
         return StepUpRequired(code, answer, wanted)
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
-        """503: it says nothing of the session, so the client keeps what it has and comes again."""
+        """The answer to an outage: 503. It says nothing of the session, so the client keeps its
+        token and tries again.
+        """
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
         text = "unavailable" if presented.repeatable else "unavailable_for_form"

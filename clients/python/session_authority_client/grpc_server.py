@@ -1,11 +1,11 @@
-"""Interceptors for apps that are gRPC servers themselves, of asyncio or of threads.
+"""Interceptors for apps that are gRPC servers themselves, with asyncio or with threads.
 
-Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. A client that is not
-signed in gets UNAUTHENTICATED. Its text is `token_expired` if the client should renew, and
+The apps' clients send `authorization: Bearer ...` and `x-device-id` as metadata. A client that is
+not signed in gets UNAUTHENTICATED. Its text is `token_expired` if the client should renew, and
 `sign_in_required` otherwise. If the service gives no answer, the client gets UNAVAILABLE. Handlers
 get the visit from `current_visit`. If `current_visit().require(max_age=...)` finds the sign-in too
-old or too weak, the text is `insufficient_user_authentication`. A stream is judged as it begins,
-and ends with the session: UNAUTHENTICATED, `session_ended`.
+old or too weak, the text is `insufficient_user_authentication`. The session of a stream is checked
+when the stream begins, and the stream ends with the session: UNAUTHENTICATED, `session_ended`.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def current_async_visit() -> AsyncVisit:
 
 
 class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
-    """For `grpc.aio.server`. `public` methods ("/package.Service/Method") are served to everybody,
-    with a visit.
+    """An interceptor for `grpc.aio.server`. `public` methods ("/package.Service/Method") are served
+    to everybody, with a visit.
 
     Handlers that are plain functions or generators run in the server's threads, as they would
-    without it. They may look at the visit's `session`, and `require()` it; what is to be awaited,
-    they must have the server's event loop do.
+    without the interceptor. They may use the visit's `session` and `require()`. They must pass the
+    calls that are to be awaited to the server's event loop.
     """
 
     def __init__(
@@ -133,16 +133,17 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
         async def admit_plain(context: Any) -> tuple[AsyncVisit, PlainStreamEnd]:
             visit, end = await admit(context), PlainStreamEnd(context, loop)
-            if streams and not public:  # its thread can't begin to listen
+            if streams and not public:  # the thread of a public handler can't start listening
                 visit.hang_up_at_end(end.hang_up)
             return visit, end
 
         @contextmanager
         def admitted(context: Any) -> Iterator[tuple[Context, PlainStreamEnd]]:
-            """Where a plain function runs. Threads serve one call after the other: its visit must
-            not stay behind in one.
+            """The context variables for a plain function. A thread serves one call after the other,
+            so the visit of a call must not stay in the thread's own context.
             """
-            # Another interceptor took the function for a coroutine. It would wait for itself here.
+            # Another interceptor called the function on the event loop, as if it were a coroutine.
+            # The event loop would wait for itself here.
             if get_ident() == home:
                 raise RuntimeError("plain functions must not be called on the event loop")
             handling = copy_context()
@@ -170,8 +171,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                             raise session_ended()
                         yield response
             except Refused as refused:
-                # No abort: the response before may still be on its way out, which grpc.aio does not
-                # wait for then.
+                # No abort: the previous response may still be on its way out, and grpc.aio would
+                # not wait for it.
                 context.set_code(_code_of(refused))
                 context.set_details(refused.code)
 
@@ -182,8 +183,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
 
 class SessionInterceptor(grpc.ServerInterceptor):
-    """For `grpc.server`. `public` methods ("/package.Service/Method") are served to everybody, with
-    a visit.
+    """An interceptor for `grpc.server`. `public` methods ("/package.Service/Method") are served to
+    everybody, with a visit.
     """
 
     def __init__(
@@ -258,12 +259,12 @@ def _inner(handler: _Handler) -> Any:
 
 
 def _streams(handler: _Handler) -> bool:
-    """Returns True if the calls of a method may last. Unary calls do not."""
+    """Returns True if the method has a stream of requests or of responses."""
     return bool(handler.request_streaming or handler.response_streaming)
 
 
 def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
-    """The same kind of handler, with another behavior."""
+    """Makes a handler of the same kind, with another behavior."""
     requests = "stream" if handler.request_streaming else "unary"
     responses = "stream" if handler.response_streaming else "unary"
     make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
@@ -271,7 +272,9 @@ def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
 
 
 def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
-    """A call's metadata, as that of an app whatever it brings: there are no cookies in gRPC."""
+    """A call's metadata as headers. They always have the device header, so that the client counts
+    as an app: there are no cookies in gRPC.
+    """
     headers: dict[str, list[str]] = {flow.device_header.lower(): []}
     for name, value in context.invocation_metadata() or ():
         if isinstance(value, str):
@@ -281,7 +284,9 @@ def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
 
 
 def _peer_of(context: Any) -> str:
-    """The address at the other end: of "ipv4:127.0.0.1:5000" and "ipv6:%5B::1%5D:5000"."""
+    """The IP address of the peer, which gRPC gives as "ipv4:127.0.0.1:5000" or as
+    "ipv6:%5B::1%5D:5000". Empty for any other peer.
+    """
     kind, _, rest = context.peer().partition(":")
     if kind not in ("ipv4", "ipv6"):
         return ""

@@ -1,10 +1,10 @@
-"""Counts what clients do, for Prometheus: needs the extra `metrics`.
+"""Counts the calls of clients for Prometheus. It needs the extra `metrics`.
 
     metrics = ClientMetrics()
     client = AsyncSessionAuthority(target, metrics=metrics)
 
-Whatever else has the methods of `Recorder` can be given to a client in its place. No label tells of
-a user, a device or a token.
+A client also accepts any other object with the methods of `Recorder`. No label names a user, a
+device or a token.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 
 class ClientMetrics:
-    """Counts the calls of any number of clients, of either flavour, and what their caches do.
+    """Counts the calls of any number of clients, of asyncio or of threads, and reads the counts of
+    their caches.
 
-    `registry` is where the metrics are shown; a registry can have them once.
+    `registry` is the registry that shows the metrics. A registry can have them only once.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -96,7 +97,7 @@ class ClientMetrics:
 
 
 class _Caches(Collector):
-    """The counts that caches keep themselves, so that a hit has no cost for metrics."""
+    """Collects the counts that caches keep themselves, so that a hit has no cost for metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._caches: weakref.WeakSet[NearCache] = weakref.WeakSet()

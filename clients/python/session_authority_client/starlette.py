@@ -1,9 +1,9 @@
-"""For apps of Starlette and FastAPI, around which there is a
+"""Dependencies for Starlette and FastAPI apps that are wrapped by
 `session_authority_client.asgi.SessionAuthorityMiddleware`.
 
-`visit_of` and `require_session` are dependencies of FastAPI (`Annotated[Session,
-Depends(require_session)]`), and are called with the request in Starlette. `require_step_up` makes
-such a dependency. They serve WebSockets, too.
+`visit_of` and `require_session` are dependencies for FastAPI (`Annotated[Session,
+Depends(require_session)]`). In Starlette, call them with the request. `require_step_up` makes such
+a dependency. They work for WebSockets, too.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -20,13 +20,13 @@ __all__ = ["AsyncVisit", "require_session", "require_step_up", "visit_of"]
 
 
 async def visit_of(connection: HTTPConnection) -> AsyncVisit:
-    """The visit of a request: who it is, if anybody, and signing in and out."""
+    """The visit of a request. It knows the user's session, if any, and signs users in and out."""
     return asgi.visit_of(connection.scope)
 
 
 async def require_session(connection: HTTPConnection) -> Session:
     """The session of the user. If no user is signed in, the client gets 401, or is sent to the
-    sign-in. If that is unknown, the client gets 503.
+    sign-in page. If the service gives no answer, the client gets 503.
     """
     return asgi.visit_of(connection.scope).require()
 
@@ -34,8 +34,11 @@ async def require_session(connection: HTTPConnection) -> Session:
 def require_step_up(
     *, max_age: timedelta | None = None, auth_methods: Collection[str] | None = None
 ) -> Callable[[HTTPConnection], Awaitable[Session]]:
-    """Makes a dependency that is `require_session` with what `AsyncVisit.require` may ask of the
-    sign-in: `Depends(require_step_up(max_age=timedelta(minutes=5)))`. Raises ValueError, TypeError.
+    """Makes a dependency like `require_session` that also requires a recent or a strong sign-in:
+    `Depends(require_step_up(max_age=timedelta(minutes=5)))`. The arguments are those of
+    `AsyncVisit.require`.
+
+    Raises ValueError, TypeError.
     """
     wanted = step_up_of(max_age, auth_methods)  # what is wrong is told before the first request
 

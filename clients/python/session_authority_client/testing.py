@@ -6,12 +6,12 @@ without Redis.
         authority.expire_tokens()
         assert client.renew_session(issued.access_token, issued.device.device_id).rotated
 
-It speaks the whole contract, and gives the verdicts of the real one with its default settings: use
-`pass_time` to see what becomes of a token after minutes or weeks. It knows less: tokens are no
-JWTs, and there are no signing keys. Every caller may do everything. Sessions have an idle end only
-if their sign-in asked for one, and then to the second. Pages, watches and optional device IDs are
-not checked. User agents are not parsed. No event tells of an ended token. Test these things with
-`session-authority dev`.
+It has every method of the contract, and gives the verdicts of the real service with its default
+settings: use `pass_time` to see what becomes of a token after minutes or weeks. It does less than
+the real service. Tokens are no JWTs, and there are no signing keys. Every caller may do everything.
+Sessions have an idle end only if their sign-in asked for one, and then to the second. Pages,
+watches and optional device IDs are not checked. User agents are not parsed. No event reports that a
+token has ended. Test these things with `session-authority dev`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from session_authority_client._testing.state import State, Token
 
 __all__ = ["FakeAuthority"]
 
-# For what tests ask of the fake itself: none of that is about time.
+# The timeout of the calls that the fake makes to itself for a test. They don't test timing.
 _OWN_TIMEOUT = timedelta(seconds=30)
 _PATIENCE = timedelta(seconds=20)
 _THREADS = 64
@@ -42,11 +42,13 @@ _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 
 
 class FakeAuthority:
-    """The server. Use it as a context manager, or call `start` and `stop`.
+    """A fake Session Authority. Use it as a context manager, or call `start` and `stop`.
 
-    `replay_alarm` is the service's setting `REPLAY_ALARM`. `calls` counts the calls of each method,
-    refused ones too; `rotations` how often a session went on to its next generation. Raises
-    ValueError.
+    `token_ttl` is the life of a token. `replay_alarm` is the service's setting `REPLAY_ALARM`.
+    `calls` counts the calls of each method, refused calls too. `rotations` counts how often a
+    session went on to its next generation.
+
+    Raises ValueError.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class FakeAuthority:
         self.stop()
 
     def start(self) -> None:
-        """Listens at `address`: a free port, or the one that it had before."""
+        """Listens at `address`: at a free port, or at the port that it had before."""
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=_DONT_SHARE_PORTS)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, self._service.handlers()),)
@@ -94,26 +96,26 @@ class FakeAuthority:
         self._server.start()
 
     def stop(self) -> None:
-        """Hangs up, and remembers everything."""
+        """Stops listening and breaks all connections. Users and sessions are kept."""
         server, self._server = self._server, None
         if server is not None:
             server.stop(None).wait()
 
     def client(self, *, timeout: timedelta = _PATIENCE) -> SessionAuthority:
-        """A client of it, for threads. It waits longer than a client of the real service does by
-        itself, as tests run on machines that have much else to do.
+        """A client of the fake, for threads. Its default timeout is longer than that of a client of
+        the real service, because tests run on busy machines.
         """
         return SessionAuthority(self.address, timeout=timeout)
 
     def async_client(self, *, timeout: timedelta = _PATIENCE) -> AsyncSessionAuthority:
-        """A client of it, for asyncio, as patient as that for threads."""
+        """A client of the fake, for asyncio, with the same default timeout as `client`."""
         return AsyncSessionAuthority(self.address, timeout=timeout)
 
-    # --- what tests ask of it ---------------------------------------------------------------------
+    # --- calls for tests --------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forgets every user, and what it counted: for one that serves many tests. Ends watches
-        with CursorExpired.
+        """Forgets every user, and resets the counts, so that one fake can serve many tests. Ends
+        watches with CursorExpired.
         """
         service = self._service
         with service.changed:
@@ -133,8 +135,15 @@ class FakeAuthority:
         """Signs a user in on a new device that is an app. Returns the headers of its requests.
 
         For tests of pages behind the sign-in: any test client accepts the headers. Tests with
-        cookies and redirects, as browsers have them, need a sign-in through the app. `age` is how
-        long ago the user signed in; the token is new. Raises InvalidRequest.
+        cookies and redirects, as browsers have them, need a sign-in through the app.
+
+        Args:
+            user_id: The user.
+            claims: The facts about the user that the app finds in the session.
+            auth_methods: How the user proved their identity, such as "pwd".
+            age: How long ago the user signed in. The token is new.
+
+        Raises InvalidRequest.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
@@ -156,11 +165,11 @@ class FakeAuthority:
         with self.client(timeout=_OWN_TIMEOUT) as client:
             return client.revoke_all(user_id)
 
-    # --- what may happen to it --------------------------------------------------------------------
+    # --- faults and the passing of time -----------------------------------------------------------
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:
-        """Inside, it answers nothing but UNAVAILABLE."""
+        """Inside the context, the fake answers every call with UNAVAILABLE."""
         self._service.away = True
         try:
             yield
@@ -169,7 +178,7 @@ class FakeAuthority:
 
     @contextmanager
     def slow(self, delay: timedelta) -> Iterator[None]:
-        """Inside, it needs so long for each answer."""
+        """Inside the context, the fake waits for `delay` before each answer."""
         self._service.delay = delay
         try:
             yield
@@ -178,7 +187,7 @@ class FakeAuthority:
 
     @contextmanager
     def device_limit(self, devices: int) -> Iterator[None]:
-        """Inside, it signs nobody in on more devices than that."""
+        """Inside the context, the fake signs no user in on more than `devices` devices."""
         self._service.max_devices = devices
         try:
             yield
@@ -187,7 +196,7 @@ class FakeAuthority:
 
     @contextmanager
     def replicas(self, *, confirm: bool = True) -> Iterator[None]:
-        """Inside, it has replicas, which confirm every change or none."""
+        """Inside the context, the fake has replicas, which confirm every change or none."""
         self._service.replicas_confirm = confirm
         try:
             yield
@@ -195,26 +204,26 @@ class FakeAuthority:
             self._service.replicas_confirm = None
 
     def pass_time(self, passed: timedelta) -> None:
-        """Its clock goes on by so much. An app is told times by the clock of the machine: sign-ins
-        grow older, and ends come nearer.
+        """Moves the fake's clock forward by `passed`. The times that an app gets are converted to
+        the clock of the machine: sign-ins get older, and expiry times come nearer.
         """
         with self._service.changed:
             self._service.state.passed += passed
 
     def age_tokens(self) -> None:
-        """Less than half of the life of each token is left: renewing is recommended."""
+        """Ages every token: less than half of its life is left, so renewing is recommended."""
         with self._tokens() as tokens:
             for token in tokens:
                 token.aged = True
 
     def expire_tokens(self) -> None:
-        """Every token's time is over. The sessions go on."""
+        """Expires every token. The sessions go on."""
         with self._tokens() as tokens:
             for token in tokens:
                 token.expired = True
 
     def replay_tokens(self) -> None:
-        """Every token counts as replayed when it is next presented, on a device that is still
+        """Makes every token count as replayed when it is next presented, if its device is still
         signed in.
         """
         with self._tokens() as tokens:

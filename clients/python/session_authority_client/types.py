@@ -1,5 +1,5 @@
-"""The values that calls take and return, without types of gRPC or protobuf. All times are aware and
-in UTC.
+"""The arguments and results of calls, without types of gRPC or protobuf. All times are aware and in
+UTC.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ class ReplayAction(Enum):
 
 
 class Durability(Enum):
-    """How safe a change is. UNSPECIFIED: nothing was written, or an older service does not tell.
-    LOCAL: a failover can lose it. REPLICATED: it is on as many replicas as the service is set to
-    wait for.
+    """How safe a change is. UNSPECIFIED: nothing was written, or the service is older and does not
+    say it. LOCAL: a failover can lose the change. REPLICATED: the change is on as many replicas as
+    the service is set to wait for.
     """
 
     UNSPECIFIED = 0
@@ -140,8 +140,8 @@ class ClientHints:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an end user is: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). Empty
-    where nothing is known.
+    """The place of an end user: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). A
+    field is empty if it is not known.
     """
 
     city: str = ""
@@ -150,7 +150,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """The facts about the end user's browser or app. They are only shown, and decide nothing.
+    """The facts about the end user's browser or app. They are for display, and decide nothing.
 
     A `place` from the app replaces the place that the service finds for the address.
     """
@@ -173,10 +173,11 @@ class DeviceAlarm:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser or an app installation of a user. Texts are empty where nothing is known.
+    """A browser or an app installation of a user. A text is empty if it is not known.
 
-    `city` and `country_code` ("DE") say where it was last seen. `auth_methods` are those of the
-    sign-in of its live session. `last_alarm` is the last theft alarm about it in 28 days.
+    `city` and `country_code` ("DE") say where the device was last seen. `auth_methods` are those of
+    the sign-in of its live session. `last_alarm` is the last theft alarm about the device in 28
+    days.
     """
 
     device_id: str
@@ -229,8 +230,8 @@ class Session:
     """A sign-in of a user on a device that is still good. Its claims and methods are as they were
     given at sign-in.
 
-    `expire_time` is when the session ends if it is not used again, `absolute_expire_time` when it
-    ends however much it is used. An older service does not tell the latter: then it is None.
+    `expire_time` is when the session ends if it is not used again. `absolute_expire_time` is when
+    it ends however much it is used. It is None if the service is older and does not send it.
     """
 
     user_id: str
@@ -251,7 +252,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionName:
-    """Names a session, as `Session` does, without a token of it."""
+    """The name of a session: the fields that identify it, without a token."""
 
     user_id: str
     device_id: str
@@ -262,7 +263,7 @@ class SessionName:
 class SessionState:
     """The state of a session. It is true in a condition if, and only if, the session lives.
 
-    The ends are those of `Session`; None if it does not live.
+    The expiry times are those of `Session`. They are None if the session does not live.
     """
 
     status: SessionStatus
@@ -271,7 +272,7 @@ class SessionState:
 
     @property
     def active(self) -> bool:
-        """It lives."""
+        """Returns True if the session lives."""
         return self.status is SessionStatus.ACTIVE
 
     def __bool__(self) -> bool:
@@ -324,7 +325,7 @@ class Renewal:
 
     @property
     def active(self) -> bool:
-        """The session is good, and there is one."""
+        """Returns True if there is a session and it is good."""
         return self.status is SessionStatus.ACTIVE and self.session is not None
 
     def __bool__(self) -> bool:
@@ -353,7 +354,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """All of them; `jwks_json` is a JWK set."""
+    """All signing keys of the service; `jwks_json` is a JWK set."""
 
     keys: Sequence[SigningKey]
     jwks_json: str
@@ -361,7 +362,7 @@ class SigningKeys:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a session. See docs/events.md for which fields are set when."""
+    """An event of a session. docs/events.md says which fields are set for which type."""
 
     event_id: str
     type: EventType
@@ -389,11 +390,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Events that came together, and where to go on after them.
+    """Events that came together, and the cursor after them.
 
-    `read_time` is set in proofs of life: all that happened before it has been told. `read_uptime`
-    is the same moment by a clock of the server that nobody sets: the difference between two batches
-    of one watch is how much later the second was read.
+    `read_time` is set in proofs of life: the watch has sent all events from before this time.
+    `read_uptime` is the same moment by a clock of the server that nobody sets: the difference
+    between two batches of one watch is how much later the server read the second batch.
     """
 
     events: Sequence[Event]

@@ -1,8 +1,9 @@
-"""Middleware for apps that speak WSGI.
+"""Middleware for WSGI apps.
 
-It opens a visit before the app, leaves it at `environ["session_authority.visit"]`, and writes the
-cookies as the headers go out. It answers for the app what the app refuses (`Refused`), even where a
-framework caught that and made a server error of it. Flask and Django have modules of their own.
+It opens a visit before it calls the app, puts the visit in `environ["session_authority.visit"]`,
+and writes the cookies when the headers go out. If the app refuses the request (`Refused`), the
+middleware sends the answer, even if a framework caught the exception and made a server error of it.
+Flask and Django have modules of their own.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
 def request_of(
     environ: Mapping[str, Any], target: str, read: Callable[[int], bytes]
 ) -> DevicesRequest:
-    """A request to the page of devices. Its body is cut behind the first byte that is too many."""
+    """A request to the page of devices. Its body is cut after the first byte that is too many."""
     headers = {**headers_of(environ), "content-type": (environ.get("CONTENT_TYPE", ""),)}
     length = environ.get("CONTENT_LENGTH") or ""
-    # Without a length, only a server that says so ends the body itself.
+    # Without a length, the body has an end only if the server sets `wsgi.input_terminated`.
     left = MAX_BODY_BYTES + 1 if environ.get("wsgi.input_terminated") else 0
     told = min(int(length), MAX_BODY_BYTES + 1) if length.isdecimal() else None
     left = left if told is None else told
@@ -78,11 +79,11 @@ def target_of(environ: Mapping[str, Any]) -> str:
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request. `authority` is a client, or better a function
+    """Finds out for each request who is signed in. `authority` is a client, or better a function
     that makes one.
 
-    A server that forks must do so before there is a client: a function is called with the first
-    request.
+    A server that forks must fork before there is a client. A function makes that sure, because the
+    middleware calls it with the first request.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class SessionAuthorityMiddleware:
         self._visits = Visits(authority, self._flow)
 
     def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """A request."""
+        """Handles a request."""
         method, headers = environ["REQUEST_METHOD"], headers_of(environ)
         peer = environ.get("REMOTE_ADDR", "")
         exchange = _Exchange(method, start_response)
@@ -127,7 +128,7 @@ class SessionAuthorityMiddleware:
         visit.leave()
         answer = exchange.instead()
         if answer is None:
-            return body  # which servers look at, to send it in a better way
+            return body  # itself, as servers send some types of bodies in a better way
         _close(body)
         return answer
 
@@ -151,7 +152,7 @@ def _status_line(made: Response) -> str:
 
 
 class _Exchange:
-    """A request whose response's headers may not be out yet."""
+    """A request and the state of its response, whose headers may not be out yet."""
 
     def __init__(self, method: str, start_response: Callable[..., Any]) -> None:
         self.method = method
@@ -163,7 +164,9 @@ class _Exchange:
         self.has_ended = False
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """The app's `start_response`."""
+        """Starts the response of the app, or the refusal instead. It is the app's
+        `start_response`.
+        """
         if self._answer is not None:
             return _write_nothing
         refused = None if self.visit is None else self.visit.take_refusal()
@@ -209,8 +212,8 @@ class _Exchange:
         self.has_ended = True
 
     def refuse(self, refused: Refused) -> list[bytes]:
-        """Answers instead of the app. Where its headers are out already the server raises, and
-        breaks off (PEP 3333).
+        """Answers instead of the app. If the app's headers are out already, the server raises and
+        breaks the response off (PEP 3333).
         """
         if self._answer is None:
             answer = refused.answer
@@ -220,13 +223,14 @@ class _Exchange:
         return self._answer
 
     def refuse_for(self, error: Exception) -> list[bytes] | None:
-        """The contents that answer an exception of the app, None if it is no refusal."""
+        """The contents of the answer to an exception of the app. None if it is no refusal."""
         refused = find(error, Refused)
         return None if refused is None else self.refuse(refused)
 
     def instead(self) -> list[bytes] | None:
-        """The contents that take the place of the app's, of which none are out; None if there are
-        none. A refusal may have come after the app chose its status.
+        """The contents of a refusal that replace the app's contents, None if there is no refusal.
+        Nothing of the app's contents may be out yet. The refusal may have come after the app chose
+        its status.
         """
         refused = None if self.visit is None else self.visit.take_refusal()
         return self._answer if refused is None else self.refuse(refused)
@@ -237,7 +241,9 @@ def _write_nothing(_: bytes) -> None:
 
 
 class _Body:
-    """An app's response, as lazy as it was; what it refuses while nothing is out is answered."""
+    """The contents of an app's response, made part by part. If the app refuses before the first
+    part is out, the contents are the answer to the refusal.
+    """
 
     def __init__(self, chunks: Iterable[bytes], exchange: _Exchange) -> None:
         self._source = chunks

@@ -1,5 +1,5 @@
-"""The part of a visit that middleware drives: it reads a request's token, asks about it, and writes
-the cookies of the response.
+"""The part of a visit that middleware calls: it validates the token of a request, and writes the
+cookies of the response.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented, Ref
 from session_authority_client.types import Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
-# An app that needs longer leaves renewing to the next request. By then another request may have
-# renewed long ago, and the token that this request brought would look stolen. So this is far less
-# than ALARM_AFTER, 5 minutes.
+# If an app takes longer to respond, the next request renews the token. After a long time another
+# request may have renewed the token long ago, and the token of this request would look stolen. So
+# this is far less than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
 _SHORTEST_CALL = timedelta(milliseconds=1)
 _OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
@@ -66,8 +66,8 @@ class AsyncAdmission:
 
     @property
     def session(self) -> Session | None:
-        """The session of the user, None if nobody is signed in. Raises NoAnswer if that is
-        unknown: it must not look like a sign-out.
+        """The session of the user, None if nobody is signed in. Raises NoAnswer if the service gave
+        no answer: an outage must not look like a sign-out.
         """
         self._looked = True
         self._session_end.look(self._session)
@@ -78,19 +78,19 @@ class AsyncAdmission:
 
     @property
     def remembered(self) -> bool:
-        """False if the session ends with the browser. For a sign-in that takes its place, as one
-        that proves more: `sign_in(..., remember=visit.remembered)`.
+        """False if the session ends with the browser. Pass it to a sign-in that replaces this
+        session, such as a step-up: `sign_in(..., remember=visit.remembered)`.
         """
         return self._session is None or self._presented.brief != self._session.session_id
 
     def time_left(self) -> timedelta | None:
         """How long the session lasts from now on if it is not used again: until its idle end or its
-        absolute end, whichever is first. Its token may end before, and is renewed. None if nobody
-        is signed in. Raises NoAnswer if that is unknown.
+        absolute end, whichever is first. The token may end before that, and is renewed. None if
+        nobody is signed in. Raises NoAnswer if the service gave no answer.
 
-        It is exact on a path of `Flow.passive_paths`. Elsewhere a near cache may answer with an end
-        that a use has put off since: then it is too short by the `max_age` of the cache at the
-        most, and never too long.
+        The time is exact on a path of `Flow.passive_paths`. At other paths a near cache may answer
+        with an old idle end, which a use has put off since. Then the time is too short by at most
+        the `max_age` of the cache, and never too long.
         """
         session = self.session
         if session is None:
@@ -113,17 +113,17 @@ class AsyncAdmission:
         max_age: timedelta | None = None,
         auth_methods: Collection[str] | None = None,
     ) -> Session:
-        """The session of the user. Raises SignInRequired if nobody is signed in, NoAnswer if that
-        is unknown.
+        """The session of the user. Raises SignInRequired if nobody is signed in, and NoAnswer if
+        the service gave no answer.
 
         Args:
-            max_age: How long ago the sign-in may be, plus 30 s, as clocks differ. Zero asks for one
-                of this moment.
-            auth_methods: The sign-in was by one of these methods (RFC 8176), such as "otp". Where
-                each of two is needed, require them one after the other.
+            max_age: How long ago the sign-in may be. 30 s are added, because clocks differ. Zero
+                requires a sign-in of this moment.
+            auth_methods: The sign-in must have used one of these methods (RFC 8176), such as "otp".
+                If two methods are needed together, require them one after the other.
 
         Raises StepUpRequired, which is a SignInRequired, if the sign-in is older or weaker: the
-        session stays good. Raises ValueError for a negative age, and for no methods.
+        session stays good. Raises ValueError for a negative age, and for an empty list of methods.
         """
         wanted = step_up_of(max_age, auth_methods)
         session = self.session
@@ -140,15 +140,17 @@ class AsyncAdmission:
     # --- for middleware ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finds out whether the session is good. A browser's token is renewed at once if it has
-        expired, as only the renewal says whether its session is good; or if it was superseded and
-        the service recommends that: the user's own browser renews, a queued upload does not.
+        """Finds out whether the session is good. It renews a browser's token at once in two cases.
+        If the token has expired, only a renewal says whether the session is good. If the token was
+        superseded and the service recommends a renewal, it renews because the user's own browser
+        would renew and a queued upload would not.
 
-        If the Session Authority is away, `session` and `require` say so. This takes as long as one
-        call may take, or three if the token is renewed: a renewal may wait for another one.
+        If the Session Authority is away, `session` and `require` raise that. This takes as long as
+        one call may take, or as three calls if the token is renewed: a renewal may wait for another
+        renewal.
 
-        A page that asks by itself renews too: else it would take an expired token for the end of
-        the session. Its renewal does not count as a use, either.
+        A passive request renews too: else the page would mistake an expired token for the end of
+        the session. This renewal does not count as a use, either.
         """
         presented = self._presented
         if presented.status is not None:
@@ -175,7 +177,7 @@ class AsyncAdmission:
             self._fail(error)
 
     def _renew_soon(self) -> None:
-        """Has a browser's token renewed as the response's headers go out, if that is soon."""
+        """Makes `close` renew a browser's token, if the response's headers go out soon."""
         if not self._presented.app:
             self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
 
@@ -220,14 +222,15 @@ class AsyncAdmission:
         return True
 
     def hang_up_at_end(self, hang_up: Callable[[], None]) -> None:
-        """Has a connection hung up when the session ends, unless the app keeps it open. The app
-        must have looked at the session, now or later: what is public goes on.
+        """Ends a connection by `hang_up` when the session ends, unless the app keeps the connection
+        open. This happens only if the app uses the session, before or after this call: public
+        connections go on.
         """
         if self._flow.end_connections:
             self._session_end.hang_up_with(hang_up, self._session if self._looked else None)
 
     def leave(self) -> None:
-        """The connection is over: nobody need be told of the session's end."""
+        """Notes that the connection is over, so that the session's end calls no listener."""
         self._session_end.leave()
 
     def _listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
@@ -235,8 +238,8 @@ class AsyncAdmission:
 
     async def _renew(self) -> Renewal:
         presented = self._presented
-        # A renewal that was sent before this request may not know of a sign-out that this request
-        # must not miss. A renewal that does not count as a use can't stand in for one that does.
+        # A renewal that was sent before this request may have missed a sign-out, and this request
+        # must not miss it. A passive renewal can't replace a renewal that counts as a use.
         renewal = await self._renewals.share(
             (presented.token, presented.device_id, presented.passive),
             lambda: self._authority.renew_session(
@@ -258,8 +261,8 @@ class AsyncAdmission:
         return renewal
 
     def _time_left_to_ask(self) -> timedelta | None:
-        """The time of a call that opens or closes the visit; None leaves it to the client. The
-        patience of a caller that waits for longer than the client does not make a call longer.
+        """The timeout of a call that opens or closes the visit. None means the client's own. If the
+        visit has more time than the client's timeout, its calls don't get longer.
         """
         if self._ends is None:
             return None
@@ -270,8 +273,9 @@ class AsyncAdmission:
         self._cookies, self._ended = cookies, bool(cookies)
 
     def take_refusal(self) -> Refused | None:
-        """Returns the refusal that it raised last, once. A framework may have caught the exception
-        and handled it in its own way, which the middleware puts right.
+        """Returns the last refusal that the visit raised, but each refusal only once. If a
+        framework caught the exception and handled it in its own way, the middleware replaces that
+        response.
         """
         refused, self._refused = self._refused, None
         return refused

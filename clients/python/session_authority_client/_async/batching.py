@@ -4,9 +4,9 @@ that come meanwhile go together after it.
 No caller waits for a batch to fill: at low load every validation is a call of its own, as it would
 be without batching. Each caller's deadline, cancellation and errors stay its own.
 
-Written by hand beside `_sync/batching.py`: in a loop nothing runs in between, so there are no
-locks, the loop's timers send and expire, and a batch is a task. Threads need a lock, and the
-caller whose call has ended sends the next batch.
+This module and `_sync/batching.py` are both written by hand. In an event loop no other code runs
+between two awaits, so there are no locks. The loop's timers send batches and end waits, and a batch
+is a task. Threads need a lock, and the caller whose call has ended sends the next batch.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from session_authority_client._shared.failures import client_closed, too_late
 from session_authority_client.errors import Unavailable
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# When so many callers are queued, a second batch is sent: it can be read while the first one is
-# answered.
+# When this many callers are queued, a second batch is sent. The service can read it while it
+# answers the first batch.
 _SECOND_BATCH_WAITERS = 32
 
 
 class AsyncBatchQueue:
-    """Validates for the tasks of one event loop."""
+    """Sends the validations of the tasks of one event loop, alone or in batches."""
 
     def __init__(self, calls: AsyncCalls, *, batching: bool) -> None:
         self._calls = calls
@@ -51,7 +51,7 @@ class AsyncBatchQueue:
     async def validate(
         self, request: pb.ValidateSessionRequest, seconds: float
     ) -> pb.ValidateSessionResponse:
-        """The service's response, within so many seconds."""
+        """Returns the service's response within `seconds`."""
         if not self._batching:
             return await self._call(request, seconds)
         if not self._under_way and not self._queue:
@@ -126,7 +126,9 @@ class AsyncBatchQueue:
                 self._calls.limiter.release()
 
     def _granted(self, closed: Unavailable | None) -> bool:
-        """There is a slot for a batch. All callers that wait by now go into the batch."""
+        """Sends a batch, in a slot that was granted. All callers that wait by now go into the
+        batch. Returns False if no batch was sent.
+        """
         self._waits_for_slot = False
         if closed is not None:
             self._fail_queue(closed)
@@ -166,7 +168,7 @@ class AsyncBatchQueue:
             self._ended()
 
     async def close(self) -> None:
-        """Tells all callers that wait. No calls are made any more by then."""
+        """Fails all callers that wait. It is called when the client makes no more calls."""
         if self._due is not None:
             self._due.cancel()
             self._due = None

@@ -5,8 +5,9 @@ there have been seen lost: core 1.83 to 1.85 now and then never ends a call, not
 deadline, if the call is cancelled or runs out of time while it waits. So calls wait here for a
 slot, within their own deadline.
 
-Written by hand beside `_sync/calls.py`: a task can be cancelled while it waits, and gRPC loses
-calls of tasks only; a thread can wait for a result and make a call that no thread waits for.
+This module and `_sync/calls.py` are both written by hand because waiting differs: a task can be
+cancelled while it waits, and gRPC loses calls of tasks only; a thread can wait for a result and
+make a call that no thread waits for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from session_authority_client._shared.tracing import Metadata, Tracer
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# A call that gRPC has not ended so long after its deadline is lost.
+# If gRPC has not ended a call for this time after its deadline, the call is lost.
 _LOST_AFTER_SECONDS = 2.0
 
 
@@ -72,7 +73,9 @@ class AsyncCalls:
         self._loop = loop
 
     def _begin(self) -> None:
-        """Raises Unavailable after the end, and RuntimeError in another loop."""
+        """Opens the channel if this is the first call. Raises Unavailable if the client is closed,
+        and RuntimeError in another event loop.
+        """
         if self.limiter.closed:
             raise client_closed()
         loop = asyncio.get_running_loop()
@@ -82,7 +85,7 @@ class AsyncCalls:
             raise RuntimeError("this client belongs to another event loop: make one in each")
 
     async def make(self, method: str, request: Message, seconds: float) -> Any:
-        """Makes a call. Returns the response within so many seconds."""
+        """Makes a call. Returns the response within `seconds`."""
         self._begin()
         with recorded(self.recorder, method):
             if not self.limiter.try_acquire():
@@ -92,8 +95,9 @@ class AsyncCalls:
     async def make_in_slot(
         self, method: str, request: Message, seconds: float, askers: Sequence[Any] | None = None
     ) -> Any:
-        """Makes a call in a slot that was acquired before, and releases the slot. One that many
-        callers asked for belongs to the spans of its `askers`.
+        """Makes a call in a slot that was acquired before, and releases the slot. `askers` are the
+        spans of the callers whose validations are in the call. The call's own span belongs to the
+        first of these spans, and has links to the others.
         """
         with recorded(self.recorder, method):
             return await self._make_in_slot(method, request, seconds, askers)
@@ -149,7 +153,7 @@ class AsyncCalls:
     async def watch(
         self, request: pb.WatchEventsRequest
     ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-        """The messages of a watch. A watch needs no slot."""
+        """Yields the messages of a watch. A watch needs no slot."""
         self._begin()
         stream = self._watch(request, metadata=self._transport.metadata())
         try:
@@ -178,7 +182,7 @@ class AsyncCalls:
                 await slot
             except BaseException:
                 self.limiter.withdraw(granted)
-                # Cancelled in the moment in which the slot was granted.
+                # The caller was cancelled at the moment when the slot was granted.
                 if not slot.cancelled() and slot.exception() is None:
                     self.limiter.release()
                 raise

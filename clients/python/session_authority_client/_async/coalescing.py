@@ -1,8 +1,9 @@
-"""Asks the service for what the near cache does not have, once for all callers that ask the same.
+"""Validates tokens that the near cache has no answer for. Callers that validate the same token at
+the same time share one request.
 
-A caller that joins a request gets what was true when the request was sent. So a caller joins only
-if the watch has told nothing since then, of any user, and only while the cache is live: a request
-that was sent before a revocation answers no caller that comes after the revocation.
+A caller that joins a request gets an answer that was true when the request was sent. So a caller
+joins only if the watch has brought no event of any user since then, and only while the cache is
+live: a request that was sent before a revocation answers no caller that comes after the revocation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncCoalescer:
-    """Validates what is not in the cache."""
+    """Validates the tokens that are not in the cache."""
 
     def __init__(self, cache: NearCache, queue: AsyncBatchQueue) -> None:
         self._cache = cache
@@ -29,7 +30,7 @@ class AsyncCoalescer:
         self._flights: AsyncSingleFlight[Validation] = AsyncSingleFlight(late=True)
 
     async def validate(self, request: pb.ValidateSessionRequest, seconds: float) -> Validation:
-        """The service's answer, within so many seconds."""
+        """Returns the service's answer within `seconds`."""
         deadline = monotonic() + seconds
         while True:
             ticket = self._cache.ticket()
@@ -56,5 +57,5 @@ class AsyncCoalescer:
         return answer
 
     async def close(self) -> None:
-        """Waits until all callers have been told that the client is closed."""
+        """Waits until the calls of all callers have failed because the client is closed."""
         await self._flights.close()

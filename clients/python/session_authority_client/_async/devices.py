@@ -1,5 +1,5 @@
-"""Answers the requests to the page of devices and its API: calls the service as a request wants
-it, and has the rest decided.
+"""Answers the requests to the page of devices and its API. This module makes the calls to the
+service; the package `devices` makes the decisions and the contents.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _DEVICES_IN_A_CALL = 1000
 async def async_answer_devices(
     page: DevicesPage, visit: AsyncVisit, request: DevicesRequest
 ) -> Response:
-    """The response to a request to the page, or below it, that is not for everybody."""
+    """The response to a request to the page of devices, or to a path below it, that needs a session
+    or is refused.
+    """
     route = route_of(page.path, request.method, request.target)
     if route.action is None:
         code = "method_not_allowed" if route.allowed else "not_found"
@@ -38,7 +40,7 @@ async def async_answer_devices(
         visit.require()
         return await _Exchange(page, visit, request, route).answer(route.action)
     except failures.EXPECTED as error:
-        visit.take_refusal()  # it is answered here
+        visit.take_refusal()  # the refusal is answered here, and not by the middleware
         failure = failures.failure_of(error)
         if isinstance(error, SessionAuthorityError) and failure.is_of_service:
             visit.note_refusal(error)
@@ -58,7 +60,7 @@ class _Exchange:
         self._texts = texts_for(page, request.headers)
 
     async def answer(self, action: Action) -> Response:
-        """The response."""
+        """Takes the action, and returns the response."""
         steps: Mapping[Action, Callable[[], Any]] = {
             Action.PAGE: self._page_of_devices,
             Action.ASK_OTHERS: self._ask_others,
@@ -110,8 +112,8 @@ class _Exchange:
         return self._to_sign_in() if here else self._see(done="signed_out", device=device_id)
 
     def _to_sign_in(self) -> Response:
-        """Leads to the page, which leads on to the sign-in. Raises SignInRequired if that is at
-        another origin.
+        """Redirects to the page of devices, which redirects to the sign-in. Raises SignInRequired
+        if the sign-in is at another origin.
         """
         try:
             self._visit.require()
@@ -182,8 +184,8 @@ class _Exchange:
         return replace(device, current=device.device_id == here)
 
     async def _ended(self, device_id: str) -> int:
-        """Signs a device out, and returns on how many the user was signed in: 1 or 0. A device of
-        another user is no device here.
+        """Signs a device out. Returns 1 if the user was signed in there, else 0. A device of
+        another user counts as unknown.
         """
         named = _known_form(device_id)
         if await self._visit.sign_out(named):
@@ -193,7 +195,7 @@ class _Exchange:
 
     async def _forgotten(self, device_id: str) -> int:
         """Signs out a device that the user does not know, and takes it off the list: else the
-        stranger's next sign-in there would be one on a known device, which no mail is sent about.
+        stranger's next sign-in there would be on a known device, and no mail reports such sign-ins.
         """
         named = _known_form(device_id)
         await self._check_listed(named)  # it can't be looked up afterwards

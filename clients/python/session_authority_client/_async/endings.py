@@ -1,5 +1,5 @@
-"""Asks whether the sessions of open connections still live, in one task for all of them, while
-there is any.
+"""Asks the service whether the sessions of open connections still live. One task does this for all
+sessions, while there are any.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Session
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# Nothing waits for a check, so it may take longer than the calls of a request.
+# No request waits for a check, so a check may take longer than the calls of a request.
 _CHECK_SECONDS = 2.0
 
 
 class AsyncEndings:
-    """Tells connections of the ends of their sessions."""
+    """Calls the listeners of connections when their sessions have ended."""
 
     def __init__(self, calls: AsyncCalls, cache: NearCache | None) -> None:
         self._calls = calls
@@ -35,8 +35,8 @@ class AsyncEndings:
         self.sessions = OpenSessions(cache, self._alarm.set)
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
-        """Has the listener called, once, when the session has ended. Returns a function that stops
-        that. Raises Unavailable if the client is closed.
+        """Calls the listener once when the session has ended. Returns a function that cancels this.
+        Raises Unavailable if the client is closed.
         """
         if self._closed:
             raise client_closed()
@@ -54,7 +54,8 @@ class AsyncEndings:
             ended.set()
             woken.set()
 
-        # Before `listen` looks whether the client is closed: closing misses no alarm.
+        # Added before `listen` checks whether the client is closed, so that `close` sets this alarm
+        # in any case.
         self._waiting.add(woken)
         try:
             stop = self.listen(session, tell)
@@ -69,8 +70,8 @@ class AsyncEndings:
         return ended.is_set()
 
     async def close(self) -> None:
-        """Asks no more, and wakes all that wait. No listener is called: it is unknown whether its
-        session has ended.
+        """Sends no more checks, and ends all waiting calls of `wait`. No listener is called: it is
+        unknown whether its session has ended.
         """
         self._closed = True
         for woken in tuple(self._waiting):
@@ -78,7 +79,9 @@ class AsyncEndings:
         await self._background.close(self._alarm)
 
     async def _keep_asking(self) -> bool:
-        """Asks once, or waits. Returns False while there is nothing to ask for."""
+        """Sends one check, or waits until a check is due. Returns False if there is no session to
+        check.
+        """
         asked = self.sessions.take_due()
         if asked is not None:
             await self._ask(asked)

@@ -20,15 +20,15 @@ AsyncGuard = nullcontext[None]
 
 
 def async_home() -> Hashable:
-    """Where a client can be used that is made now: in this event loop."""
+    """The event loop that runs. A client that is made now can be used in this event loop only."""
     return asyncio.get_running_loop()
 
 
 class AsyncAlarm(asyncio.Event):
-    """Something that happens, and that tasks wait for."""
+    """A flag that tasks wait for, with a timeout."""
 
     async def wait(self, seconds: float | None = None) -> bool:  # type: ignore[override]
-        """Waits until it has happened. Returns False if so many seconds were over before."""
+        """Waits until the alarm is set. Returns False if `seconds` were over before."""
         try:
             async with asyncio.timeout(seconds):
                 return await super().wait()
@@ -37,14 +37,14 @@ class AsyncAlarm(asyncio.Event):
 
 
 class AsyncCut:
-    """Cuts a stream off: also while its next item is being waited for."""
+    """Cuts a stream off, even while a task waits for the next item."""
 
     def __init__(self) -> None:
         self._is_cut = False
         self._wait: asyncio.Timeout | None = None
 
     def cut(self) -> None:
-        """There are no more items."""
+        """Ends the stream: it yields no more items."""
         self._is_cut = True
         if self._wait is not None:
             self._wait.reschedule(asyncio.get_running_loop().time())
@@ -75,7 +75,7 @@ class AsyncCut:
 
 
 class AsyncBackground:
-    """Work that is for all callers, in one task, as long as there is any."""
+    """Work for all callers, in one task, as long as there is work."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -83,7 +83,7 @@ class AsyncBackground:
         self._closed = False
 
     def start(self, step: AsyncCall[bool]) -> None:
-        """Repeats a step until it returns False, if that is not under way already."""
+        """Starts to repeat a step until it returns False, if the work is not under way already."""
         if (self._task is None or self._task.done()) and not self._closed:
             self._task = asyncio.get_running_loop().create_task(
                 self._repeat(step), name=self._name, context=Context()
@@ -94,7 +94,7 @@ class AsyncBackground:
             pass
 
     async def close(self, alarm: AsyncAlarm) -> None:
-        """Ends the work, which may wait for an alarm."""
+        """Ends the work, even while it waits for the alarm."""
         del alarm
         self._closed = True
         if self._task is not None:
@@ -118,7 +118,7 @@ class AsyncFlight(Generic[_T]):
     async def exception(self, seconds: float | None = None) -> BaseException | None:
         """Waits for the end. Returns the exception of the call, None if it has a result.
 
-        Raises Unavailable if the call has not ended after so many seconds.
+        Raises Unavailable if the call has not ended after `seconds`.
         """
         if not self._task.done():
             await asyncio.wait([self._task], timeout=seconds)
@@ -127,14 +127,14 @@ class AsyncFlight(Generic[_T]):
         return client_closed() if self._task.cancelled() else self._task.exception()
 
     async def result(self) -> _T:
-        """Waits for the result. Raises the exception of the call, to each caller its own."""
+        """Waits for the result. Raises the exception of the call: each caller gets its own copy."""
         error = await self.exception()
         if error is not None:
             raise copy_of(error)
         return self._task.result()
 
     async def close(self) -> None:
-        """Waits for the end of a call that fails now, since the client is closed."""
+        """Waits for the end of a call, which fails because the client is closed."""
         await asyncio.wait([self._task])
 
 

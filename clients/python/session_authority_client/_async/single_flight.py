@@ -1,4 +1,4 @@
-"""Callers that ask for the same thing at the same time share one call."""
+"""Lets callers that need the same result at the same time share one call."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _T = TypeVar("_T")
 
 
 class AsyncSingleFlight(Generic[_T]):
-    """The calls that are shared, by what they ask for.
+    """The shared calls, by key.
 
-    `late`: a caller may join a call that is under way. Without it a caller joins only a call that
-    has not begun, so the result is never older than the question. Such a call begins when the one
-    under way has ended. Only a call with late callers runs in a context of its own.
+    With `late` a caller may join a call that is under way. Without `late` a caller joins only a
+    call that has not begun, so the result is never older than the caller's request. Such a call
+    begins when the call under way has ended. Only with `late` a call runs in a context of its own.
     """
 
     def __init__(self, *, late: bool) -> None:
@@ -36,7 +36,9 @@ class AsyncSingleFlight(Generic[_T]):
         return await flight.result()
 
     async def join(self, key: Hashable, call: AsyncCall[_T]) -> tuple[AsyncFlight[_T], bool]:
-        """Joins the call for a key, or starts it. Returns it, and True if it was started here."""
+        """Joins the call for a key, or starts it. Returns the call, and True if this caller
+        started it.
+        """
         key = (async_home(), key)
         with self._guard:
             flight = self._open.get(key)

@@ -30,17 +30,17 @@ class AsyncVisit(AsyncAdmission):
     """A request, with its session if it has one. Only one task or thread may use it at a time."""
 
     def next_path(self, default: str = "/") -> str:
-        """Where to send the user after a sign-in: the path of this origin that the request's query
-        has as `next`, as a redirect to `sign_in_url` put it there; else the default.
+        """The path to which to send the user after a sign-in: `next` in the request's query, which
+        a redirect to `sign_in_url` put there. Else, or if `next` is of another origin, the default.
         """
         return next_in(self._presented.target, default)
 
     def requested_step_up(self) -> StepUp | None:
-        """Why the sign-in page is shown to a user who is signed in: the sign-in that a page
-        required, as a redirect to `sign_in_url` put it into the query; else None.
+        """The recent or strong sign-in that a page required of a user who is signed in: a redirect
+        to `sign_in_url` put it into the query. Else None.
 
-        A sign-in page that sends users who are signed in away must not do so with a step-up. The
-        query may be anybody's: it says what to ask the user for, and permits nothing.
+        A sign-in page that sends signed-in users away must not do so if this returns a step-up.
+        Anybody may have written the query: it says what sign-in to request, and permits nothing.
         """
         return step_up_in(self._presented.target)
 
@@ -48,8 +48,8 @@ class AsyncVisit(AsyncAdmission):
 
     async def ended(self, timeout: timedelta | None = None) -> bool:
         """Waits until the session has ended: signed out or revoked, replaced by another sign-in on
-        this device, or expired. A token that ends or is renewed ends no session, and an outage of
-        the service is no end. Another task or thread may wait.
+        this device, or expired. A token that ends or is renewed does not end the session, and an
+        outage of the service does not, either. Another task or thread may call this.
 
         Returns False if the timeout was over before. Raises SignInRequired, NoAnswer, and
         Unavailable if the client is closed, also while this waits.
@@ -57,12 +57,12 @@ class AsyncVisit(AsyncAdmission):
         return await self._authority.endings.wait(self.require(), timeout)
 
     def on_ended(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Has a callback called once when the session has ended: in the event loop, or in a thread
-        of the client, for which it must not wait. Returns a function that stops that.
+        """Calls a callback once when the session has ended: in the event loop, or in a thread of
+        the client. The callback must not block. Returns a function that cancels this.
 
-        Where middleware knows when the connection is over, it stops that itself. Closing the client
-        calls nothing: it is unknown whether the session has ended. Raises SignInRequired, NoAnswer,
-        and Unavailable if the client is closed.
+        Middleware that knows when the connection is over cancels this itself. When the client is
+        closed, no callback is called: it is unknown whether the session has ended. Raises
+        SignInRequired, NoAnswer, and Unavailable if the client is closed.
         """
         return self._session_end.listen(self.require(), callback)
 
@@ -82,7 +82,7 @@ class AsyncVisit(AsyncAdmission):
             stop()
 
     def keep_open(self) -> None:
-        """Has the middleware leave this connection open when the session ends."""
+        """Makes the middleware leave this connection open when the session ends."""
         self._session_end.keep_open()
 
     # --- signing in and out -----------------------------------------------------------------------
@@ -109,13 +109,13 @@ class AsyncVisit(AsyncAdmission):
             claims: The facts about the user that the app finds in each session.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The life of the session, if not the service's own.
-            request_id: Repeated, it signs in once.
-            remember: False: the browser forgets the session when it is closed, though not which
-                device it is, and unused the session ends after `Flow.brief_idle_timeout`.
-            idle_timeout: How long the session may last unused, if not that, or the service's own,
-                which holds if it is shorter.
+            request_id: Two calls with the same `request_id` make one sign-in.
+            remember: If False, the browser forgets the session when the browser is closed, but
+                keeps its device ID. An unused session ends after `Flow.brief_idle_timeout`.
+            idle_timeout: How long the session may last unused, if not `Flow.brief_idle_timeout` or
+                the service's own idle timeout. If the service's own is shorter, that one applies.
 
-        Raises NoAnswer, and all else that `issue_device` raises.
+        Raises NoAnswer, and all other errors of `issue_device`.
         """
         self._check_open()
         before = self._session
@@ -159,9 +159,9 @@ class AsyncVisit(AsyncAdmission):
         self, device_id: str | None = None, *, reason: str = "sign_out", forget: bool = False
     ) -> bool:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. With `forget` the device leaves the list, too, and a later
-        sign-in there is one on a new device. Returns True if the user was signed in there. Raises
-        NoAnswer, TypeError, and InvalidRequest for a text that is no device ID.
+        nothing to do, and no error. With `forget` the device is removed from the list, too, and a
+        later sign-in there counts as a sign-in on a new device. Returns True if the user was signed
+        in there. Raises NoAnswer, TypeError, and InvalidRequest for a text that is no device ID.
         """
         named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = await self._session_to_end()
@@ -181,8 +181,8 @@ class AsyncVisit(AsyncAdmission):
     async def sign_out_everywhere(
         self, *, except_current: bool = True, reason: str = "sign_out_everywhere"
     ) -> int:
-        """Signs the user out on all devices, or on all others. Returns on how many. Raises
-        SignInRequired, NoAnswer.
+        """Signs the user out on all devices, or on all other devices. Returns on how many devices
+        the user was signed in. Raises SignInRequired, NoAnswer.
         """
         arguments.flag("except_current", except_current)
         await self._session_to_end()
@@ -202,7 +202,7 @@ class AsyncVisit(AsyncAdmission):
         self, *, include_signed_out: bool = False, page_size: int = 0
     ) -> Sequence[Device]:
         """Returns the user's devices, the newest activity first. This device is `current`.
-        `page_size` is how many one call brings, if not as many as the service chooses. Raises
+        `page_size` is the number of devices that one call returns, if not the service's own. Raises
         SignInRequired, NoAnswer.
         """
         session = self.require()
@@ -227,11 +227,11 @@ class AsyncVisit(AsyncAdmission):
 
     async def update_claims(self, claims: Mapping[str, str]) -> Session:
         """Changes the claims of the user, such as an e-mail address, here and on all other devices
-        of the user. They replace all claims that there are. Returns the session with them.
+        of the user. The new claims replace all existing claims. Returns the session with them.
 
-        This browser gets a token with them with the response, so that the page to which it is sent
-        shows them; every other one as it answers its next request. Raises SignInRequired, NoAnswer,
-        InvalidRequest.
+        This browser gets a token with the new claims in this response, so the next page shows them.
+        Every other browser of the user gets one with the response to its next request. Raises
+        SignInRequired, NoAnswer, InvalidRequest.
         """
         session = self.require()
         with self._answering():
@@ -241,8 +241,8 @@ class AsyncVisit(AsyncAdmission):
         return self._session
 
     async def renew(self) -> Renewal:
-        """Renews the token of an app that is no browser, for your endpoint that renews. The token
-        of a browser is renewed by the middleware.
+        """Renews the token of an app that is no browser. Call it in your endpoint for renewals. The
+        middleware itself renews the token of a browser.
 
         `access_token` is None if the app keeps the token that it has. Raises SignInRequired,
         NoAnswer.
@@ -260,8 +260,8 @@ class AsyncVisit(AsyncAdmission):
     async def _issue(
         self, user_id: str, idle_timeout: timedelta | None, *, lengthen: bool, **asked: Any
     ) -> IssuedDevice:
-        """Signs in with an idle time, or with the service's longest if that is shorter. `lengthen`:
-        or with the service's shortest if that is longer.
+        """Signs in with an idle timeout, or with the service's longest one if that is shorter. With
+        `lengthen` it also signs in with the service's shortest one if that is longer.
         """
         issue = self._authority.issue_device
         try:
@@ -274,7 +274,7 @@ class AsyncVisit(AsyncAdmission):
 
     async def _end(self, session: Session) -> None:
         """Ends the session of the user who was signed in in this browser before. Else a late
-        response would renew that session, and bring it back.
+        response could renew that session, and give its cookies back to the browser.
         """
         try:
             await self._authority.revoke_device(

@@ -1,4 +1,4 @@
-"""Opens the visits of an app, over a client of its own or the app's."""
+"""Opens the visits of an app, with the app's client or with a client that it makes itself."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class AsyncVisits:
             headers: The headers of the request: lists of values by lower-case names.
             peer: The address at the other end of its connection, empty at a unix socket.
             target: The path with its query, as the client sent it.
-            timeout: The time for all that the opening and the closing of this visit ask the Session
-                Authority. Each call has that of the client at most.
+            timeout: The time for all calls that open and close this visit together. Each call has
+                the client's own timeout at most.
 
-        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. An outage
-        is raised by what looks at the session.
+        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. After an
+        outage, the methods that use the session raise NoAnswer.
         """
         ends = None if timeout is None else monotonic() + timeout.total_seconds()
         try:
@@ -85,7 +85,7 @@ class AsyncVisits:
         return visit
 
     async def close(self) -> None:
-        """Closes the client that it made. Another visit would make another one."""
+        """Closes the client that it made. The next visit would make another client."""
         made, self._made = self._made, None
         if made is not None:
             await made.close()

@@ -1,1 +1,3 @@
-"""The half that both flavours share: it decides, converts and counts, and waits for nothing."""
+"""The code that both flavours of the client share. It decides, converts and counts, and waits for
+nothing.
+"""

@@ -1,8 +1,8 @@
-"""Checks the types of arguments, and names the argument that is wrong. The rules for its contents
-are the service's.
+"""Checks the types of arguments, and names the argument that is wrong. The service checks their
+contents.
 
-Without this, protobuf would misunderstand some arguments (a text as the list of its letters), and
-would name no field.
+Without these checks, protobuf would misunderstand some arguments (a text as the list of its
+letters), and would not name the field.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _broken(name: str, rule: str) -> InvalidRequest:
 
 
 def seconds(name: str, value: timedelta) -> float:
-    """How long something may take. Raises TypeError, and ValueError where it leaves no time."""
+    """A timeout in seconds. Raises TypeError, and ValueError if it is not more than zero."""
     if duration(name, value) <= timedelta(0):
         raise ValueError(f"{name}: more than nothing")
     return value.total_seconds()
@@ -46,7 +46,7 @@ def duration(name: str, value: timedelta) -> timedelta:
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """A moment. Raises TypeError, and ValueError where nobody knows in which time zone it is."""
+    """A moment. Raises TypeError, and ValueError if it has no time zone."""
     if not isinstance(value, datetime):
         raise _not(name, "a datetime", value)
     if value.utcoffset() is None:
@@ -69,15 +69,15 @@ def whole(name: str, value: int) -> int:
 
 
 def any_text(name: str, value: str) -> str:
-    """A text that is not sent as it is, whatever it holds. Raises TypeError."""
+    """A text with any contents. The client does not send it as it is. Raises TypeError."""
     if not isinstance(value, str):
         raise _not(name, "a str", value)
     return value
 
 
 def text(name: str, value: str) -> str:
-    """A text. Raises TypeError, and InvalidRequest where it holds what UTF-8 can't (half of a
-    surrogate pair).
+    """A text. Raises TypeError, and InvalidRequest if UTF-8 can't hold it (half of a surrogate
+    pair).
     """
     if not any_text(name, value).isascii():
         try:
@@ -88,8 +88,8 @@ def text(name: str, value: str) -> str:
 
 
 def device_id(name: str, value: str) -> str:
-    """The ID of a device, in its canonical form. Raises TypeError, and InvalidRequest where it is
-    none.
+    """The ID of a device, in its canonical form. Raises TypeError, and InvalidRequest if the text
+    is no device ID.
     """
     found = canonical_device_id(any_text(name, value))
     if not found:
@@ -98,7 +98,7 @@ def device_id(name: str, value: str) -> str:
 
 
 def presented(name: str, value: str) -> str:
-    """A value from an end user's request. It may have any contents: the service judges it. Raises
+    """A value from an end user's request. It may have any contents: the service checks it. Raises
     TypeError.
     """
     if not isinstance(value, str):
@@ -107,8 +107,8 @@ def presented(name: str, value: str) -> str:
 
 
 def texts(name: str, values: Iterable[str]) -> list[str]:
-    """Several texts. Raises TypeError, also for a single one, which would be taken for its letters;
-    and InvalidRequest.
+    """Several texts. Raises InvalidRequest, and TypeError, also for a single text, which would pass
+    for a list of its letters.
     """
     if isinstance(values, str | bytes):
         raise _not(name, "several texts", values)
@@ -151,7 +151,7 @@ def session_names(name: str, values: Iterable[SessionName]) -> list[pb.SessionNa
 
 
 def members(name: str, kind: type[Any], values: Iterable[Any]) -> list[Any]:
-    """Several of an enum. Raises TypeError."""
+    """Several members of an enum. Raises TypeError."""
     if isinstance(values, kind | str):
         raise _not(name, f"several of {kind.__name__}", values)
     found = list(values)

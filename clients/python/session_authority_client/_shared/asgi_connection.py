@@ -1,7 +1,9 @@
-"""A connection of ASGI that can be hung up while its app goes on: a WebSocket or an event stream.
+"""An ASGI connection that the middleware can end while the app goes on: a WebSocket or an event
+stream.
 
-The other end is told at once. The app sees what it would see if its client had left: a disconnect
-for what it receives, an error or nothing for what it sends. An app that heeds neither is cancelled.
+The client learns of the end at once. For the app it looks as if the client had left: the app
+receives a disconnect, and a message that it sends raises an error or is dropped. An app that heeds
+neither is cancelled.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ CLOSE_REASON = "session_ended"
 # The time that an app gets after its client is gone, before the app is cancelled.
 _WEBSOCKET_GRACE_SECONDS = 10.0
 _STREAM_GRACE_SECONDS = 1.0
-# From this version on, what an app sends to a client that is gone is an error (ASGI, HTTP 2.4).
+# From this version on, sending to a client that is gone raises an error (ASGI, HTTP 2.4).
 _RAISING_SPEC = (2, 4)
 
 
@@ -37,7 +39,7 @@ class HungUp(ConnectionError):
 
 
 class Connection:
-    """One connection. Use it as a context manager around the app."""
+    """One ASGI connection. Use it as a context manager around the app."""
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Connection:
         self._goodbye: asyncio.Task[None] | None = None
 
     async def receive(self) -> _Message:
-        """The app's `receive`."""
+        """Receives a message of the client. The app calls it as `receive`."""
         if not self._hung_up:
             wait = asyncio.timeout(None)
             try:
@@ -87,7 +89,7 @@ class Connection:
         await self._send(message)
 
     def hang_up(self) -> None:
-        """Ends the connection, if it is not over."""
+        """Ends the connection if it is not over yet."""
         if self._hung_up or self._is_over:
             return
         self._hung_up = True

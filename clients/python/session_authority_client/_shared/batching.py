@@ -1,6 +1,6 @@
-"""Decides what goes into a batch, and which caller gets what of its response.
+"""Decides which validations go into a batch, and gives each caller its part of the response.
 
-The flavours wait and send: `_async/batching.py` and `_sync/batching.py`.
+`_async/batching.py` and `_sync/batching.py` do the waiting and the sending.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from session_authority_client.wire import session_authority_pb2 as pb
 # The service accepts 500 requests, in a message of 4 MiB.
 MAX_BATCH_ITEMS = 500
 MAX_BATCH_BYTES = 3 * 1024 * 1024
-# No request that the service accepts is larger. A larger one goes alone: it is refused, and must
-# not fail the others.
+# The service accepts no larger request. A larger request is sent alone: it is refused, and must not
+# fail the others.
 MAX_ITEM_BYTES = 8 * 1024
-# A caller that has waited for so long, or for this share of its time, does not wait any longer for
-# the call that is under way: a batch goes out beside that call.
+# When a caller has waited for this time, or for this share of its timeout, it does not wait any
+# longer for the call that is under way. A batch is sent while that call goes on.
 MAX_WAIT_SECONDS = 0.05
 MAX_WAIT_SHARE = 0.25
 
@@ -41,22 +41,22 @@ class Waiter:
         future: Any,
         asker: Any = None,
     ) -> None:
-        self.asker = asker  # the span in which the caller asks, where spans are made
+        self.asker = asker  # the caller's span, if the client makes spans
         self.request = request
         self.size = size
         self.deadline = deadline
-        self.future = future  # of asyncio or of threads: both are settled alike
+        self.future = future  # of asyncio or of threads: both get their result alike
 
 
 def max_wait_seconds(seconds: float) -> float:
-    """How long a caller that has so many seconds waits for the call that is under way."""
+    """The longest wait for the call under way, for a caller whose timeout is `seconds`."""
     return min(MAX_WAIT_SECONDS, seconds * MAX_WAIT_SHARE)
 
 
 def take_batch(queue: list[Waiter]) -> list[Waiter]:
     """Removes the next batch from the queue, in the order of arrival.
 
-    A caller that has gone is removed, too, and is not in the batch.
+    A caller that has given up is removed, too, and is not in the batch.
     """
     batch: list[Waiter] = []
     held = passed = 0
@@ -72,7 +72,7 @@ def take_batch(queue: list[Waiter]) -> list[Waiter]:
 
 
 def askers_of(waiters: Sequence[Waiter]) -> list[Any]:
-    """The spans in which the callers of a batch ask."""
+    """The spans of the callers of a batch."""
     return [waiter.asker for waiter in waiters if waiter.asker is not None]
 
 
@@ -82,7 +82,7 @@ def message_of(waiters: Sequence[Waiter]) -> pb.BatchValidateSessionsRequest:
 
 
 def seconds_for(waiters: Sequence[Waiter], now: float) -> float:
-    """The time of a batch: that of its most patient caller. The others leave earlier."""
+    """The timeout of a batch: the longest of its callers' timeouts. The others leave earlier."""
     return max(max(waiter.deadline for waiter in waiters) - now, 0.0)
 
 

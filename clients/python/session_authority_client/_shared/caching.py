@@ -1,5 +1,6 @@
-"""The headers of responses for caches: the browser's cache, with its pages for the way back, and
-shared caches in front of the app, which read headers of their own before `Cache-Control`.
+"""The headers of responses for caches: for the browser's cache, with the pages that its Back button
+shows, and for shared caches in front of the app, which prefer headers of their own to
+`Cache-Control`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 
 NO_STORE = ("Cache-Control", "no-store")
 _CLEAR = ("Clear-Site-Data", '"cache"')
-# Beside `Cache-Control` and what ends like that: `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-`,
-# `Vercel-CDN-`, `X-LiteSpeed-Cache-Control` ...
+# These come in addition to `Cache-Control` and to the headers whose names end like it:
+# `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-`, `Vercel-CDN-`, `X-LiteSpeed-Cache-Control` ...
 _CACHING = frozenset({"surrogate-control", "edge-control", "expires", "x-accel-expires"})
 _PAGES = ("text/html", "application/xhtml+xml")
 
@@ -53,7 +54,7 @@ def caching(
             the app says.
         signed_in: The request has a good session.
         looked: The app asked for the session, so that its response may depend on it.
-        ended: The browser's session ended: what it keeps of the pages goes, too.
+        ended: The browser's session ended: the browser must drop the pages that it keeps, too.
     """
     personal = signed_in and (looked or content_type.lower().startswith(_PAGES))
     private = hands_out or (personal and not any(map(is_about_caching, names)))

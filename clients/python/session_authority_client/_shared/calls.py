@@ -1,5 +1,5 @@
-"""The methods of a channel, of both flavours, how a waiting call gets its slot, and when a call is
-made again.
+"""The methods of a channel, for both flavours. This module also decides how a waiting call gets its
+slot, and when a call is made again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PAUSES_SECONDS = (0.02, 0.1)
 
 
 def was_dropped(error: Any) -> bool:
-    """Returns True if the server gave the call up, rather than this side."""
+    """Returns True if the server cancelled the call, and not this client."""
     return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
 
 
 def unary_of(channel: Any) -> dict[str, Callable[..., Any]]:
-    """The methods that answer once, by name."""
+    """The methods with a single response, by name."""
     return {
         name: channel.unary_unary(
             path_of(name),
@@ -40,7 +40,7 @@ def unary_of(channel: Any) -> dict[str, Callable[..., Any]]:
 
 
 def watch_of(channel: Any) -> Any:
-    """The one method that answers again and again."""
+    """The one method with a stream of responses, WatchEvents."""
     return channel.unary_stream(
         path_of("WatchEvents"),
         request_serializer=pb.WatchEventsRequest.SerializeToString,

@@ -1,8 +1,7 @@
-"""User-Agent Client Hints: which a page asks for, and what a request's headers say.
+"""User-Agent Client Hints: the hints that a page requests, and the values in a request's headers.
 
-Reads the structured fields (RFC 9651) that these headers are: a string, a Boolean, and lists of
-strings with parameters. A header that is malformed or too long is ignored as a whole, as section
-4.2 wants it.
+These headers are structured fields (RFC 9651): a string, a Boolean, and lists of strings with
+parameters. A header that is malformed or too long is ignored as a whole, as section 4.2 requires.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from functools import lru_cache
 
 from session_authority_client.types import ClientBrand, ClientHints
 
-# The others (`Sec-CH-UA`, `-Mobile`, `-Platform`) come without being asked for.
+# Browsers send the other hints (`Sec-CH-UA`, `-Mobile`, `-Platform`) by themselves.
 ACCEPT_CH = (
     "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model,"
     " Sec-CH-UA-Form-Factors"

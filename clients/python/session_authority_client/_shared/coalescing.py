@@ -10,8 +10,8 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 def flight_key(request: pb.ValidateSessionRequest, ticket: Ticket) -> tuple[str, str, int, int]:
-    """The key that is equal if two callers can share a request: the question, and the state of the
-    cache's news.
+    """The key that is equal if two callers can share a request. It consists of the token, the
+    device ID, the watch of the cache, and how many events this watch has brought.
     """
     return request.access_token, request.device_id, ticket.watch, ticket.events
 

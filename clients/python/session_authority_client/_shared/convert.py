@@ -1,4 +1,4 @@
-"""Between the messages of the wire and the values of this package."""
+"""Converts the messages of the contract to the values of this package, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _E = TypeVar("_E", bound=Enum)
 
 
 def moment(stamp: Timestamp) -> datetime:
-    """A time of the wire. Faster than protobuf's own way."""
+    """Converts a Timestamp. This is faster than protobuf's own method."""
     return datetime.fromtimestamp(stamp.seconds, UTC).replace(microsecond=stamp.nanos // 1000)
 
 
@@ -26,8 +26,8 @@ def _maybe(message: Any, name: str) -> datetime | None:
 
 
 def _of(kind: type[_E], number: int) -> _E:
-    """The member of that number; the first one, which stands for none, if this version knows
-    none.
+    """The member of an enum with this number. If this version does not know the number, the first
+    member, which is UNSPECIFIED.
     """
     try:
         return kind(number)
@@ -228,7 +228,9 @@ def signing_keys(message: pb.GetSigningKeysResponse) -> t.SigningKeys:
 
 
 def event_types(kinds: Sequence[t.EventType]) -> Any:
-    """Which events a watch asks for. Numbers, whatever the generated types say."""
+    """The types of events that a watch requests. These are numbers, although the generated types
+    say otherwise.
+    """
     return [kind.value for kind in kinds]
 
 

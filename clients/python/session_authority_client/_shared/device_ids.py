@@ -1,4 +1,4 @@
-"""Device IDs in all the spellings that UUID libraries write."""
+"""Reads device IDs in all the spellings that UUID libraries write."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Translates every failure of a call into the exception that the caller gets.
 
-`failure_of` is the one way for what gRPC and asyncio raise, in both flavours.
+Both flavours use `failure_of` for all exceptions of gRPC and asyncio.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def failure_of(error: BaseException, *, closed: bool) -> BaseException:
-    """The exception that a caller gets for what a call raised.
+    """Translates an exception of a call into the exception that the caller gets.
 
     `closed`: the client is closed, which is why gRPC cancels its calls and refuses new ones.
     Returns the same exception if it is no failure of the call.
     """
     if isinstance(error, asyncio.CancelledError):
-        # Either somebody cancels the task, or gRPC ended the call alone.
+        # Either the task is cancelled, or gRPC cancelled only the call.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             return error
@@ -139,14 +139,15 @@ def client_closed() -> Unavailable:
 
 
 def too_late() -> Unavailable:
-    """The error of a call whose time is over."""
+    """The error of a call whose deadline is over."""
     return Unavailable("there was no answer in time", grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def copy_of(error: BaseException) -> BaseException:
-    """The same error for another caller, which may add to it: to its notes or its traceback.
+    """A copy of an error for another caller, which may add notes or a traceback to its copy.
 
-    An error that is no answer of the service is shared as it is: a copy could lose parts of it.
+    An error that is no SessionAuthorityError is shared and not copied: a copy could lose parts of
+    it.
     """
     if not isinstance(error, SessionAuthorityError):
         return error

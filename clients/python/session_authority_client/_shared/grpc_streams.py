@@ -1,7 +1,7 @@
 """Ends streams of gRPC servers, of asyncio and of threads, with the sessions of their callers.
 
-The caller gets UNAUTHENTICATED, "session_ended". The handler sees a caller that has left: a task is
-cancelled, a thread finds its requests and its context at their end.
+The caller gets UNAUTHENTICATED, "session_ended". For the handler it looks as if the caller had
+left: a task is cancelled; in a thread the requests end, and the context is no longer active.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ class AsyncStreamEnd:
         self._waits: set[asyncio.Timeout] = set()
 
     def hang_up(self) -> None:
-        """The session has ended."""
+        """Ends the stream because the session has ended."""
         self.has_come = True
         for wait in self._waits:
             wait.reschedule(asyncio.get_running_loop().time())
 
     async def within(self, work: Awaitable[_T]) -> _T:
-        """The result of a handler's work, which the end cancels. Raises SignInRequired then."""
+        """Returns the result of a handler's work. When the session ends, it cancels the work and
+        raises SignInRequired.
+        """
         wait = asyncio.timeout(0 if self.has_come else None)
         try:
             async with wait:
@@ -55,10 +57,10 @@ class AsyncStreamEnd:
         return result
 
     async def each(self, responses: Any) -> AsyncIterator[Any]:
-        """The responses up to the end. Raises SignInRequired then.
+        """Yields the responses until the session ends. Then raises SignInRequired.
 
-        The end comes between two of them, too, but never while gRPC sends one: that is no work of
-        the handler.
+        The end may also come between two responses, but never while gRPC sends one, because sending
+        is not the handler's work.
         """
         try:
             while True:
@@ -70,8 +72,8 @@ class AsyncStreamEnd:
 
 
 class ThreadStreamEnd:
-    """The end of one stream that a thread handles, which no other thread can interrupt: so the call
-    is ended over its head.
+    """The end of one stream that a thread handles. No other thread can interrupt this thread, so
+    the call is ended without it.
     """
 
     def __init__(self, context: Any) -> None:
@@ -79,12 +81,12 @@ class ThreadStreamEnd:
         self._context = context
 
     def hang_up(self) -> None:
-        """The session has ended."""
+        """Ends the call because the session has ended."""
         self.has_come = True
         self._context.set_code(ENDED_CODE)
         self._context.set_details(ENDED_TEXT)
         try:
-            # The public `cancel` can say nothing but CANCELLED, which clients try again.
+            # The public `cancel` can only send CANCELLED, and clients retry such a call.
             call = self._context._rpc_event.call  # noqa: SLF001
             call.cancel(ENDED_CODE.value[0], ENDED_TEXT)
         except (AttributeError, TypeError):  # another version of gRPC
@@ -100,7 +102,9 @@ class PlainStreamEnd:
         self._loop = loop
 
     def hang_up(self) -> None:
-        """The session has ended. Comes in the event loop, for which `abort` would wait."""
+        """Ends the call because the session has ended. This is called in the event loop, and
+        `abort` would wait for the event loop, so another thread calls `abort`.
+        """
         self.has_come = True
         self._loop.run_in_executor(None, self._abort)
 
@@ -108,5 +112,5 @@ class PlainStreamEnd:
         abort: Callable[..., Any] = self._context.abort
         try:
             abort(ENDED_CODE, ENDED_TEXT)
-        except Exception:  # noqa: BLE001 - so it ends; or the handler was faster
+        except Exception:  # noqa: BLE001 - `abort` always raises, also if the call is over already
             return

@@ -1,4 +1,4 @@
-"""The service's limits of idle times, which it tells as it refuses another one."""
+"""The service's limits of idle timeouts, which its refusal of another idle timeout names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from session_authority_client.errors import InvalidRequest
 def idle_limit(
     refusal: InvalidRequest, asked: timedelta | None, *, lengthen: bool
 ) -> timedelta | None:
-    """The idle time closest to the one asked for that the service takes, if a sign-in was refused
-    for nothing but its idle time; else None. A longer one takes its place only with `lengthen`.
+    """The idle timeout that the service accepts and that is closest to the requested one, if the
+    sign-in was refused for nothing but its idle timeout. Else None. A longer idle timeout than the
+    requested one is returned only with `lengthen`.
     """
     if asked is None or [broken.field for broken in refusal.violations] != ["idle_timeout"]:
         return None

@@ -19,8 +19,8 @@ from session_authority_client.errors import Unavailable
 # Well below the service's MAX_PER_CONNECTION (100): watches count there, too.
 MAX_IN_FLIGHT = 64
 
-# Is called once. With None when a slot is free: then it returns True if it accepts the slot. Or
-# with the reason why there will never be a slot.
+# A function that is called once. It is called with None when a slot is free, and returns True if it
+# accepts the slot. Or it is called with the reason why there will never be a slot.
 Granted = Callable[[Unavailable | None], bool]
 
 
@@ -77,7 +77,7 @@ class Limiter:
             self._queue.remove(granted)
 
     def close(self) -> None:
-        """Grants no slots any more, and tells all callers in the queue."""
+        """Grants no more slots, and fails all callers in the queue."""
         with self._lock:
             self.closed = True
             queue = list(self._queue)

@@ -11,9 +11,9 @@ import re
 from unicodedata import category, normalize
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-# A URL that is longer is no place for a user to return to; servers take about 8,000 characters.
+# A longer URL is no page to which a user returns. Servers accept about 8,000 characters.
 MAX_PATH_CHARACTERS = 2000
-# Paths that are encoded more often than this are nobody's.
+# No app has paths that are encoded more often than this.
 _MAX_DECODINGS = 4
 _MAX_QUERY_FIELDS = 100
 _NEXT = "next"
@@ -27,8 +27,8 @@ def local_path(text: str, default: str = "/") -> str:
 
 
 def next_in(target: str, default: str = "/") -> str:
-    """The path that the query of a request's target names as `next`, if it is one of this origin.
-    Of two that differ neither counts.
+    """The path in the field `next` of a target's query, if it is a path of this origin, else the
+    default. If there are two that differ, neither counts.
     """
     try:
         fields = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)
@@ -39,8 +39,8 @@ def next_in(target: str, default: str = "/") -> str:
 
 
 def with_next(url: str, path: str) -> str:
-    """The URL of the sign-in page, with the path to return to. A page of another origin is not
-    told: there the path would be one of its own.
+    """The URL of the sign-in page, with the path to return to. The URL of a page of another origin
+    gets no path: there the path would mean one of that origin.
     """
     parts = urlsplit(url)
     elsewhere = parts.scheme or parts.netloc or url.startswith(("//", "/\\"))

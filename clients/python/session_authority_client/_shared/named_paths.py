@@ -1,4 +1,4 @@
-"""The paths that an app names in its settings, each by itself or by its start."""
+"""The paths that an app names in its settings: single paths, or all paths with the same start."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Distinguishes a browser that goes to a page from a program that fetches data. People get pages,
 programs get codes.
 
-All browsers of today say so themselves (`Sec-Fetch-Mode`), but over plain HTTP only to this
-machine. Without that word a page is only what the request names: browsers list `text/html` in
-`Accept`, while axios, fetch, curl, jQuery and the libraries of languages send `*/*`, JSON or
-nothing.
+All browsers of today say in `Sec-Fetch-Mode` whether they go to a page, but over plain HTTP only to
+this machine. Without this header, only a request that names `text/html` in `Accept` counts as one
+for a page: browsers name it, while axios, fetch, curl, jQuery and the libraries of languages send
+`*/*`, JSON or nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ def wants_page(method: str, headers: Mapping[str, Sequence[str]]) -> bool:
 
 
 def _quality(parameters: Sequence[str]) -> float:
-    """How much a kind is wanted (RFC 9110, section 12.4.2)."""
+    """The quality value of a type in `Accept` (RFC 9110, section 12.4.2)."""
     found = [match for each in parameters if (match := _QUALITY.fullmatch(each))]
     return float(found[0][1]) if found else 1.0

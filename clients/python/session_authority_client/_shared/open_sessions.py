@@ -1,8 +1,9 @@
-"""The sessions of open connections: which to ask the service for, and when, and whom to tell.
+"""The sessions of open connections: which of them to check, when to check them, and which listeners
+to call.
 
-This is the memory and its rules; it waits for nothing and sends nothing. While a near cache has a
-live watch, events tell that a session may have ended. Else each session is asked for once in an
-interval. Only the service's answer, or an event that names the session, ends it: an outage is no
+This module has the memory and its rules. It waits for nothing and sends nothing. While a near cache
+has a live watch, events report that a session may have ended. Else each session is checked once in
+an interval. Only the service's answer, or an event that names the session, ends it: an outage is no
 sign-out. Any number of threads may use it.
 """
 
@@ -34,17 +35,17 @@ _ENDS_ONE = frozenset((pb.EVENT_TYPE_DEVICE_REVOKED, pb.EVENT_TYPE_DEVICE_EVICTE
 _ENDS_NONE = frozenset(
     (pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED, pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED)
 )
-# Sessions that are due within the same part of an interval are asked for together.
+# Sessions that are due within the same part of an interval are checked in one call.
 _ROUNDS_PER_INTERVAL = 60
-# A session whose end is past by this machine's clock alone is asked for at most so often.
+# The shortest time between two checks of a session whose end is past by this machine's clock only.
 _MIN_PAUSE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
-# When a watch breaks there is mostly another one at once, and then one check is enough.
+# When a watch breaks, there is mostly another watch at once, and then one check is enough.
 _WATCH_AGAIN_SECONDS = 1.0
 _NEVER = math.inf
-# Plans that were changed are dropped when there are so many of them.
+# Plans that were changed are dropped when there are more plans than this.
 _MAX_PLANS_PER_SESSION, _MAX_PLANS_BESIDE = 4, 64
-# Asking again at once would not help: the service is too old, or refuses this caller.
+# Another check at once would not help: the service is too old, or refuses this caller.
 _LASTING = frozenset(
     (
         grpc.StatusCode.UNIMPLEMENTED,
@@ -58,7 +59,7 @@ _log = logging.getLogger("session_authority_client")
 
 @dataclass(eq=False, slots=True)
 class OpenSession:
-    """A session, those who listen for its end, and when it is to be asked for."""
+    """A session, the listeners for its end, and the time of its next check."""
 
     name: SessionName
     absolute_end: float  # by the wall clock
@@ -76,7 +77,7 @@ class Round:
 
 
 class OpenSessions:
-    """Knows the open sessions of one client. `wake` is called when one may be due earlier than
+    """The open sessions of one client. `wake` is called when a check may be due earlier than
     `seconds_until_due` said.
     """
 
@@ -105,8 +106,8 @@ class OpenSessions:
     # --- for connections --------------------------------------------------------------------------
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
-        """Has the listener called, once, when the session has ended. Returns a function that stops
-        that.
+        """Calls the listener once when the session has ended. Returns a function that cancels
+        this.
         """
         with self._lock:
             known = self._of_user.setdefault(session.user_id, {})
@@ -129,8 +130,8 @@ class OpenSessions:
             self._plan(opened, self._clock())
 
     def _stop(self, opened: OpenSession, listener: Callable[[], None]) -> None:
-        """Without listeners the session is still known until it would be asked for: another one
-        may come at once.
+        """Removes a listener. A session without listeners is kept until its next check is due,
+        because another listener may come at once.
         """
         with self._lock:
             if listener in opened.listeners:
@@ -150,7 +151,7 @@ class OpenSessions:
                 if event.user_id:
                     known = list(self._of_user.get(event.user_id, {}).values())
                 elif event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
-                    known = []  # its tokens are worthless, but it ends no session
+                    known = []  # the key's tokens are worthless, but no session has ended
                 else:
                     known = self._all()
                 for opened in known:
@@ -163,8 +164,8 @@ class OpenSessions:
         self._wake()
 
     def lost(self, seconds_left: float) -> None:
-        """The watch is broken, after the cache was told of it. `seconds_left` is how much longer it
-        might have been silent.
+        """Plans checks of all sessions, because the watch is broken. Call this after the cache's
+        `lost`. `seconds_left` is how much longer the watch might have been silent.
         """
         with self._lock:
             wait = min(seconds_left, _WATCH_AGAIN_SECONDS) * random.uniform(0.5, 1)  # noqa: S311
@@ -173,7 +174,7 @@ class OpenSessions:
         self._wake()
 
     def doubt(self, user_id: str) -> None:
-        """This client has changed something of a user, or tried to."""
+        """Plans checks of a user's sessions, because this client has changed some, or tried to."""
         with self._lock:
             for opened in self._of_user.get(user_id, {}).values():
                 self._plan(opened, self._clock())
@@ -183,11 +184,11 @@ class OpenSessions:
 
     @property
     def is_empty(self) -> bool:
-        """No session is open."""
+        """Returns True if no session is open."""
         return not self._of_user
 
     def seconds_until_due(self) -> float | None:
-        """How long nothing needs to be asked for. None if no session is open."""
+        """The time until the next check is due. None if no session is open."""
         with self._lock:
             self._forget_stale()
             if not self._of_user:
@@ -196,7 +197,7 @@ class OpenSessions:
             return max(due - self._clock(), 0.0)
 
     def take_due(self) -> Round | None:
-        """The sessions that are to be asked for now. None if there is none."""
+        """The sessions whose checks are due now. None if there is none."""
         ticket = None if self._cache is None else self._cache.ticket()
         taken: list[OpenSession] = []
         with self._lock:
@@ -216,7 +217,9 @@ class OpenSessions:
     def answered(
         self, asked: Round, answers: Sequence[SessionState | SessionAuthorityError]
     ) -> None:
-        """The service has answered. An answer that it could not give says nothing."""
+        """Handles the answers of the service. An error in an answer's place says nothing of the
+        session.
+        """
         ended: list[OpenSession] = []
         unknown: list[OpenSession] = []
         missing = len(asked.sessions) - len(answers)
@@ -239,8 +242,8 @@ class OpenSessions:
             self.unanswered(Round(unknown, asked.sent, None), next(errors))
 
     def unanswered(self, asked: Round, error: SessionAuthorityError) -> None:
-        """The service did not answer: it is asked again. Only a session past its absolute end,
-        which nothing puts off, has ended.
+        """Plans the checks again, because the service did not answer. Only a session past its
+        absolute end has ended, because nothing puts off the absolute end.
         """
         ended: list[OpenSession] = []
         with self._lock:
@@ -319,7 +322,7 @@ class OpenSessions:
             for listener in listeners:
                 try:
                     listener()
-                except Exception:  # noqa: BLE001 - the others must be told, too
+                except Exception:  # noqa: BLE001 - the other listeners must be called, too
                     _log.exception("A callback for the end of a session has failed")
 
 

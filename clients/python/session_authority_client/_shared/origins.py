@@ -22,8 +22,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def normal(origin: str) -> str | None:
-    """An origin as browsers write it: in lower case, and without a port that goes without saying.
-    None if it is none.
+    """An origin as browsers write it: in lower case, and without the default port of its scheme.
+    None if the text is no origin.
     """
     found = _ORIGIN.fullmatch(origin)
     if found is None:

@@ -15,7 +15,7 @@ from ipaddress import (
 
 __all__ = ["Proxies"]
 
-# Anybody can make the header long.
+# Any client can make the header long.
 _MAX_HOPS = 64
 # An IPv6 address in brackets, with a zone and a port; zones are names of interfaces.
 _MAX_ADDRESS_CHARACTERS = 100
@@ -34,7 +34,9 @@ class Proxies:
         self._networks = tuple(_network(proxy) for proxy in trusted if proxy != "unix")
 
     def address(self, headers: _Headers, peer: str) -> str:
-        """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
+        """The end user's address: the nearest one that is not a trusted proxy's. Empty if it is
+        unknown.
+        """
         if not self.trusts(peer):
             return _plain(peer)
         hops = [
@@ -49,14 +51,16 @@ class Proxies:
         return _plain(hops[0] if hops else peer)
 
     def is_secure(self, headers: _Headers, peer: str, scheme: str) -> bool:
-        """True if the end user's connection is HTTPS, as far as the nearest trusted proxy says."""
+        """Returns True if the end user's connection is HTTPS. The nearest trusted proxy says it, if
+        there is one.
+        """
         if self.trusts(peer):
             told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
             scheme = told or scheme
         return scheme.lower() == "https"
 
     def trusts(self, peer: str) -> bool:
-        """True if the app believes what a proxy at this address says."""
+        """Returns True if the app believes the headers of a proxy at this address."""
         if not peer:
             return self._unix
         address = _address(peer)
@@ -71,16 +75,16 @@ def _network(proxy: str) -> IPv4Network | IPv6Network:
 
 
 def _plain(address: str) -> str:
-    """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it
-    is none.
+    """An address without a zone or port. An IPv4 address that was written as IPv6 becomes IPv4.
+    Empty if the text is no address.
     """
     found = _address(address)
     return "" if found is None else str(found)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The same as an address; None if it is none. Of a text that is too long for one, nothing is
-    kept.
+    """The address in a text, None if it has none. A text that is too long for an address is not
+    kept in the cache of parsed addresses.
     """
     return _parsed(text) if len(text) <= _MAX_ADDRESS_CHARACTERS else None
 

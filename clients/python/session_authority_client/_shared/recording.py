@@ -20,29 +20,31 @@ _NOTHING = nullcontext()
 
 
 class Recorder(Protocol):
-    """Hears of the calls of clients, in any thread. Must return at once and raise nothing.
+    """An object whose methods the clients call for each of their calls, in any thread. The methods
+    must return at once and raise nothing.
 
-    Any object with these methods is one, so that calls can be counted by OpenTelemetry or else.
+    Any object with these methods is a recorder, so that OpenTelemetry or any other library can
+    count the calls.
     """
 
     def begin(self, method: str) -> None:
-        """A call begins, or begins to wait for its turn."""
+        """Notes that a call begins, or begins to wait for its turn."""
 
     def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        """A call has ended, after so many seconds, its retries and its wait included."""
+        """Notes that a call has ended. `seconds` include its retries and its wait."""
 
     def retry(self, method: str) -> None:
-        """A call is made again, as a server that stops had dropped it."""
+        """Notes that a call is made again, because a server that stops had dropped it."""
 
     def batch(self, size: int) -> None:
-        """So many validations go together."""
+        """Notes that a call with `size` validations is sent."""
 
     def cache(self, cache: NearCache) -> None:
-        """A client has this cache."""
+        """Notes that a client has this cache."""
 
 
 class _Recorded:
-    """Tells a recorder of one call."""
+    """A context that reports one call to a recorder."""
 
     __slots__ = ("_began_at", "_method", "_recorder")
 
@@ -60,14 +62,14 @@ class _Recorded:
 
 
 def recorded(recorder: Recorder | None, method: str) -> AbstractContextManager[None]:
-    """A block in which a call is made."""
+    """A context in which a call is made, and which reports the call to the recorder."""
     return _NOTHING if recorder is None else _Recorded(recorder, method)
 
 
 def recorded_until_done(
     recorder: Recorder | None, method: str, done: Callable[[Any, BaseException | None], None]
 ) -> Callable[[Any, BaseException | None], None]:
-    """The same for a call that is begun now, and that ends when the returned function is called."""
+    """Reports a call that begins now, and that ends when the returned function is called."""
     if recorder is None:
         return done
     recording = _Recorded(recorder, method)

@@ -1,7 +1,7 @@
 """Decides whether the app's response after a refusal is sent. Knows no framework.
 
-Frameworks answer exceptions that they don't know themselves. So a visit notes what it refused, and
-middleware gives the refusal's own response in place of one that nobody chose.
+Frameworks answer unknown exceptions by themselves. So a visit notes what it refused. If the app did
+not choose its response, the middleware sends the refusal's own response in its place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SERVER_ERRORS = 500
 # The statuses that an app may choose for a user who is not signed in.
 _DENIALS = frozenset({401, 403, 404})
 _INTERNAL_ERROR = 1011  # RFC 6455, section 7.4.1
-_PRIVATE_SERVER_ERRORS = 4500  # 4000 and the status: a custom of frameworks
+_PRIVATE_SERVER_ERRORS = 4500  # by custom of frameworks, 4000 plus the HTTP status
 
 
 def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
@@ -39,13 +39,13 @@ def _was_caught_at_once(refused: BaseException) -> bool:
 
 
 def is_chosen_close(code: int) -> bool:
-    """True if an app chose to close a WebSocket with this code after a refusal."""
+    """Returns True if the app itself chose to close a WebSocket with this code after a refusal."""
     return code != _INTERNAL_ERROR and code < _PRIVATE_SERVER_ERRORS
 
 
 def find(error: BaseException | None, kind: type[_E]) -> _E | None:
-    """The exception of this kind that led to an exception: itself, one that it holds (a task
-    group's does), or one before it.
+    """The exception of this kind that led to an exception: itself, an exception that it holds (as a
+    task group's does), or its cause or context.
     """
     pending, seen = [error], set()
     while pending:
@@ -61,8 +61,8 @@ def find(error: BaseException | None, kind: type[_E]) -> _E | None:
 
 
 def is_only(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """True if an exception says nothing but that one of this kind was raised. Then it is not for
-    the log of a server.
+    """Returns True if an exception only wraps exceptions of this kind. Then a server need not log
+    it.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(is_only(inner, kind) for inner in error.exceptions)

@@ -1,4 +1,4 @@
-"""The responses that stand in for an app's, with the exceptions that carry them: JSON with a code
+"""The responses that replace an app's own, with the exceptions that carry them: JSON with a code
 for programs, a page for people. No cache may keep them.
 """
 
@@ -37,7 +37,7 @@ _TEXTS = {
             ' <a href="">try again</a>.'
         ),
     ),
-    # To load that page again would send the form again.
+    # This text has no link to the same page: loading it again would send the form again.
     "unavailable_for_form": (
         "That did not work",
         (
@@ -62,7 +62,7 @@ _TEXTS = {
         ),
     ),
 }
-# Explanations for programs, beside the codes.
+# Explanations for programs, in addition to the codes.
 _MESSAGES = {
     "insecure_cookies": (
         "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS"
@@ -73,7 +73,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response that stands in for the app's."""
+    """A response that replaces the app's own."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -88,8 +88,15 @@ def refusal(
     text: str = "",
     more: Mapping[str, object] | None = None,
 ) -> Response:
-    """A response that says why in one word, or with `page` to people, if there is a text for it:
-    the one named `text`, or that of the code. Programs get what is `more`, too.
+    """Makes the response of a refusal: JSON with a code for programs, or a page for people.
+
+    Args:
+        status: The HTTP status.
+        code: The reason for the refusal in one word, for programs.
+        headers: More headers.
+        page: Makes a page, if there is a text for the code.
+        text: The name of the page's text, if it is not the code.
+        more: More fields of the JSON.
     """
     if page and code in _TEXTS:
         heading, sentences = _TEXTS[text or code]
@@ -112,8 +119,8 @@ def _made(status: int, kind: str, text: str, headers: Sequence[tuple[str, str]])
 
 
 class Refused(Exception):
-    """The request can't be served; `answer` says so to the client, and `code` in one word.
-    Middleware turns it into that.
+    """The request can't be served. `answer` is the response to the client, which the middleware
+    sends. `code` is the reason in one word.
     """
 
     def __init__(self, code: str, answer: Response) -> None:
@@ -123,12 +130,12 @@ class Refused(Exception):
 
 
 class SignInRequired(Refused):
-    """It needs a session that is good, and has none."""
+    """The request needs a good session, and has none."""
 
 
 class StepUpRequired(SignInRequired):
-    """It needs a sign-in that is more recent or stronger; `wanted` says which. The session that it
-    has stays good.
+    """The request needs a sign-in that is more recent or stronger; `wanted` says which. The session
+    of the request stays good.
     """
 
     def __init__(self, code: str, answer: Response, wanted: StepUp) -> None:
@@ -137,18 +144,18 @@ class StepUpRequired(SignInRequired):
 
 
 class NoAnswer(Refused):
-    """It needs a session, and the Session Authority does not say whether there is one."""
+    """The request needs a session, and the Session Authority gives no answer about it."""
 
 
 class CrossOrigin(Refused):
-    """A page of another origin sent it, and it may change something. Neither the app nor the
-    Session Authority saw it.
+    """A page of another origin sent the request, and it may change something. Neither the app nor
+    the Session Authority saw the request.
     """
 
 
 class ReturnHop(Refused):
-    """A browser comes from another site, without its strict cookies. It is to ask again, from a
-    page of this origin. Neither the app nor the Session Authority saw the request.
+    """A browser comes from another site, without its strict cookies. It must send the request
+    again, from a page of this origin. Neither the app nor the Session Authority saw the request.
     """
 
 

@@ -1,8 +1,8 @@
-"""The way back from another site, with strict cookies. A browser that another site sends here keeps
-such cookies back. A page that asks for its own URL again is of this origin, so that the second
-request has them.
+"""The return of a browser from another site, with strict cookies. A browser that another site sends
+here does not send strict cookies. So it gets a page of this origin that requests its own URL again,
+and the second request has the cookies.
 
-The second request is one of the same origin (`Sec-Fetch-Site`), so it is never answered like this.
+The second request is of the same origin (`Sec-Fetch-Site`), so it never gets this page.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from session_authority_client._shared.named_paths import is_named
 from session_authority_client._shared.responses import Response
 
-# The URL of the request is not in the page: what it holds can't become a way to somewhere else. A
-# refresh, and a link, without a URL are for the page itself.
+# The page does not contain the URL of the request, so that the URL's contents can't lead to another
+# site. A refresh, and a link, without a URL load the page itself.
 _PAGE = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
 <meta http-equiv="refresh" content="0">
@@ -36,8 +36,9 @@ HOP = Response(
 def is_return(
     method: str, headers: Mapping[str, Sequence[str]], target: str, paths: Sequence[str]
 ) -> bool:
-    """Returns True if a person comes back from another site to one of the paths. False in a frame:
-    a page of another site that frames this one must not make the browser send strict cookies.
+    """Returns True if a browser comes from another site to one of the paths. Returns False in a
+    frame: a page of another site that frames this page must not make the browser send strict
+    cookies.
     """
     return (
         method == "GET"

@@ -1,5 +1,5 @@
-"""Calls the app's callbacks when the session of one visit ends, and the middleware, which then
-closes the connection.
+"""Calls the app's callbacks when the session of one visit ends, and the middleware's, which closes
+the connection.
 """
 
 from __future__ import annotations
@@ -26,31 +26,35 @@ class SessionEnd:
         self._keeps_open = False
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Stop:
-        """Has a listener told, until the connection is over. Returns what stops that."""
+        """Calls a listener when the session ends, until the connection is over. Returns a function
+        that cancels this.
+        """
         stop = self._listen(session, listener)
         self._stops.append(stop)
         return stop
 
     def hang_up_with(self, hang_up: Callable[[], None], looked_at: Session | None) -> None:
-        """Has the middleware hang up. `looked_at` is the session if the app has looked at it."""
+        """Calls `hang_up` of the middleware when the session ends. `looked_at` is the session if
+        the app has used it.
+        """
         self._hang_up = hang_up
         self.look(looked_at)
 
     def look(self, session: Session | None) -> None:
-        """The app looks at the session: from now on what it serves depends on that."""
+        """Notes that the app uses the session: from now on its response depends on the session."""
         unheard = self._hang_up is not None and self._stop_hanging_up is None
         if session is not None and unheard and not self._keeps_open:
             assert self._hang_up is not None
-            with suppress(Unavailable):  # the client is closed: the connection is not known to end
+            with suppress(Unavailable):  # the client is closed: nobody reports the session's end
                 self._stop_hanging_up = self._listen(session, self._hang_up)
 
     def keep_open(self) -> None:
-        """The middleware is not to hang up."""
+        """Keeps the middleware from ending the connection."""
         self._keeps_open = True
         self._stop()
 
     def leave(self) -> None:
-        """The connection is over."""
+        """Cancels all callbacks, because the connection is over."""
         self._stop()
         self._hang_up = None
         stops, self._stops = self._stops, []

@@ -1,5 +1,5 @@
 """Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
-learns what is wanted (RFC 9470). Knows no request and no clock.
+learns which sign-in is required (RFC 9470). It uses no request and no clock.
 
 Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
 """
@@ -21,7 +21,7 @@ __all__ = ["CLOCK_TOLERANCE", "StepUp", "step_up_in", "step_up_of"]
 # live on. With less, an app whose clock is fast would send users to sign in again and again.
 CLOCK_TOLERANCE = timedelta(seconds=30)
 _REASON, _STEP_UP, _MAX_AGE, _AUTH_METHODS = "reason", "step_up", "max_age", "auth_methods"
-# As the service has it.
+# The service has the same rule.
 _METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,128}", re.ASCII)
 _METHOD_RULE = "each must be 1 to 128 letters, digits or characters of a URI"
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -39,13 +39,13 @@ class StepUp:
 
     @property
     def max_age_seconds(self) -> int | None:
-        """The age in whole seconds, rounded down, as RFC 9470 and OpenID Connect have it."""
+        """The age in whole seconds, rounded down, as in RFC 9470 and OpenID Connect."""
         return None if self.max_age is None else self.max_age // timedelta(seconds=1)
 
     @property
     def query(self) -> str:
-        """The fields for the query of the sign-in page: the reason for which a user who is signed
-        in comes.
+        """The fields for the query of the sign-in page. They say why a signed-in user is sent
+        there.
         """
         fields = [f"{_REASON}={_STEP_UP}"]
         if self.max_age_seconds is not None:

@@ -1,5 +1,5 @@
-"""Log lines about a state that lasts, such as an outage: a line when it is noticed, and at most one
-a minute, not one for each request.
+"""Log lines about a state that lasts, such as an outage: one line when the state is noticed, and at
+most one line a minute, not one for each request.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from threading import Lock
 from time import monotonic
 
 _SECONDS_BETWEEN = 60.0
-# Not the logger that other modules keep: frameworks disable loggers that exist before they
-# configure logging (`disable_existing_loggers`), and a project's settings import this package.
+# This is not the logger that other modules keep. It is made only when the first line is written:
+# frameworks disable loggers that exist before they configure logging (`disable_existing_loggers`),
+# and a project's settings import this package.
 _LOGGER = "session_authority_client.states"
 
 

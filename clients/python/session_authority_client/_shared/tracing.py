@@ -1,7 +1,7 @@
-"""Makes a span for each call of a client, with OpenTelemetry's API, where an app asks for it.
+"""Makes a span for each call of a client, with OpenTelemetry's API, if an app requests it.
 
-The app sets OpenTelemetry up; without that the API does nothing. No span tells of a person: no
-user, device, token or address of one. The API is imported only when a client is to make spans.
+The app sets OpenTelemetry up; without that the API does nothing. No span has data of a person: no
+user, device, token or address. The API is imported only when a client is to make spans.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ class Tracer:
         self._server = _server(target)
 
     def asking(self) -> Any:
-        """The span in which a caller asks, or None."""
+        """The current span of a caller, or None."""
         span = self._trace.get_current_span()
         return span.get_span_context() if span.is_recording() else None
 
     def begin(self, method: str, askers: Sequence[Any] | None = None) -> CallSpan:
-        """A span of one attempt at a call. It belongs to the span under way; that of a batch
-        belongs to the first of its askers, and has links to the others.
+        """Begins a span of one attempt at a call. It belongs to the current span. The span of a
+        batch belongs to the first of `askers`, the spans of its callers, and has links to the
+        others.
         """
         trace = self._trace
         name = path_of(method).removeprefix("/")
@@ -65,7 +66,7 @@ class Tracer:
 
 
 class CallSpan:
-    """The span of one attempt at a call. `headers` tell the service of it."""
+    """The span of one attempt at a call. `headers` pass its context to the service."""
 
     __slots__ = ("_error", "_span", "headers")
 
@@ -75,7 +76,7 @@ class CallSpan:
         self.headers = headers
 
     def end(self, error: BaseException | None = None) -> None:
-        """Ends it; any code but OK is an error of a client's span."""
+        """Ends the span. Any code but OK is an error of a client's span."""
         code = "OK" if error is None else _code_of(error)
         self._span.set_attribute("rpc.response.status_code", code)
         if error is not None:
@@ -90,7 +91,7 @@ def _code_of(error: BaseException) -> str:
 
 
 def _server(target: str) -> dict[str, str | int]:
-    """Where the calls go, as far as a target tells."""
+    """The attributes of the span that name the server, as far as the target names it."""
     place = target.rpartition("/")[2]
     host, _, port = place.rpartition(":")
     if not port.isdecimal():

@@ -1,5 +1,5 @@
-"""How the service is reached: addresses, TLS, bearer tokens, retries, keepalive. The same for both
-kinds of clients.
+"""The connection to the service: addresses, TLS, bearer tokens, retries, keepalive. Both flavours
+of the client use it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_authority_client.errors import Unavailable
 
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
-# All methods but the watch: its reader resumes it, from its cursor.
+# All methods except WatchEvents: the reader of a watch resumes it, from its cursor.
 METHODS = (
     "IssueDevice",
     "RenewSession",
@@ -31,14 +31,15 @@ METHODS = (
     "RevokeAll",
     "GetSigningKeys",
 )
-# How a call that was refused or lost is tried again. Safe for every method: IssueDevice always has
-# a `request_id`, a token that was renewed twice is still one renewal, and the same claims once more
-# change nothing.
+# The rules by which a call that was refused or lost is retried. Retries are safe for every method:
+# IssueDevice always has a `request_id`, a token that was renewed twice is still one renewal, and
+# the same claims once more change nothing.
 _SERVICE_CONFIG = {
-    # Calls go to all addresses in turn, but for five seconds not to one at which nine of ten calls
-    # failed in two seconds, as they do at a server that hangs. At least half of the addresses stay,
-    # and a single one always does: two must have been called twice for one to be left out. A
-    # shorter interval would never see that of a caller that calls twice a second.
+    # Calls go to all addresses in turn. An address at which nine of ten calls failed in two seconds
+    # gets no calls for five seconds: a server that hangs fails them all. At least half of the
+    # addresses stay in use, and a single address always does. An address is left out only if two
+    # addresses got two calls each in the interval. A caller that calls twice a second would never
+    # make that many calls in a shorter interval.
     "loadBalancingConfig": [
         {
             "outlier_detection_experimental": {
@@ -77,8 +78,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # The service allows a ping every 10 seconds.
     ("grpc.keepalive_time_ms", 12_000),
     ("grpc.keepalive_timeout_ms", 4_000),
-    # gRPC pings on its own, too, where data flows. A process that hangs does not answer; calls get
-    # there no more until a new connection to it is made.
+    # gRPC pings on its own, too, while data flows. A process that hangs does not answer. Then no
+    # calls go there until a new connection to it is made.
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
@@ -89,20 +90,20 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # back, a new attempt finds it sooner than an attempt that lasts longer than 5 seconds.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Clients to one address would share a connection, and with it the number of calls that the
-    # service lets one have.
+    # Without this, the clients to one address would share a connection, and the number of calls
+    # that the service allows on one connection.
     ("grpc.use_local_subchannel_pool", 1),
-    # A proxy for the web has no business between services.
+    # Calls between services must not go through a proxy for the web.
     ("grpc.enable_http_proxy", 0),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """An encrypted connection. All is PEM; without `root_certificates` those that gRPC trusts vouch
-    for the service.
+    """The certificates of a TLS connection, as PEM. Without `root_certificates`, the CAs that gRPC
+    trusts are used to check the service's certificate.
 
-    With a certificate and its key this side shows who it is, too (mutual TLS).
+    With a certificate and its key, this caller proves its own identity, too (mutual TLS).
     """
 
     root_certificates: bytes | None = None
@@ -118,7 +119,7 @@ class Tls:
             raise ValueError("certificate_chain and private_key: give both or neither")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For a channel of gRPC's."""
+        """The credentials for a gRPC channel."""
         return grpc.ssl_channel_credentials(
             self.root_certificates, self.private_key, self.certificate_chain
         )
@@ -126,11 +127,12 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """Where the service is, and how to speak to it.
+    """The address of the service, and the options and credentials for calls to it.
 
-    `target` is what gRPC takes: `host:port`, or `dns:///host:port` to spread over all addresses of
-    a name. `token` is the bearer token of this caller, or what returns the current one. Raises
-    ValueError for a token that others could read, and for a URL, and TypeError.
+    `target` is a target of gRPC: `host:port`, or `dns:///host:port` to spread over all addresses of
+    a name. `token` is the bearer token of this caller, or a function that returns the current
+    token. Raises TypeError, and ValueError for a URL, or for a token that others could read on the
+    network.
     """
 
     target: str
@@ -159,7 +161,9 @@ class Transport:
             raise ValueError("token: goes to another machine over TLS only; give tls")
 
     def channel_options(self) -> list[tuple[str, Any]]:
-        """Ours, and what was given beside or instead of them."""
+        """The options of the channel: the client's own ones, and the given ones in addition to them
+        or instead of them.
+        """
         return list({**dict(_OPTIONS), **dict(self.options)}.items())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -178,7 +182,8 @@ def _is_token(token: str) -> bool:
 
 def _current(ask: Callable[[], str]) -> str:
     """The token that a function returns. Raises Unavailable if the function fails or returns none:
-    then no call can be made. The text of its exception may hold anything, and is not passed on.
+    then no call can be made. The text of the function's exception may have secrets, and is not
+    passed on.
     """
     try:
         token: object = ask()
@@ -198,7 +203,7 @@ def _current(ask: Callable[[], str]) -> str:
 
 
 def path_of(method: str) -> str:
-    """Where a method is on the wire."""
+    """The path of a method in HTTP/2 requests."""
     return f"/{SERVICE}/{method}"
 
 

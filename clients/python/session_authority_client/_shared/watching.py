@@ -1,4 +1,4 @@
-"""How long a near cache waits before it watches again, and what the log says meanwhile."""
+"""The pauses before a near cache starts another watch, and the log lines about them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Backoff:
         self._logged = ""
 
     def reset(self) -> None:
-        """A watch works."""
+        """Notes that the watch works."""
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         if self._logged:
             self._logged = ""
             _log.info("the near cache is on again")
 
     def next_seconds(self, error: BaseException | None) -> float:
-        """A watch has ended. Returns how many seconds to wait before the next one.
+        """Notes that a watch has ended. Returns how many seconds to wait before the next watch.
 
         The pauses are random: caches that lost a server together must not come back together.
         """

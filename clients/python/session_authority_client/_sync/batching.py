@@ -4,8 +4,8 @@ that come meanwhile go together after it.
 No caller waits for a batch to fill. A caller that finds the queue idle makes its own call. A batch
 is sent by the caller whose call has ended, and no thread waits for that batch.
 
-Written by hand beside `_async/batching.py`: threads need a lock, and have no loop whose timers
-send and expire.
+This module and `_async/batching.py` are both written by hand: threads need a lock, and have no
+event loop whose timers send batches and end waits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class BatchQueue:
-    """Validates for threads."""
+    """Sends the validations of threads, alone or in batches."""
 
     def __init__(self, calls: Calls, *, batching: bool) -> None:
         self._calls = calls
@@ -49,7 +49,7 @@ class BatchQueue:
     def validate(
         self, request: pb.ValidateSessionRequest, seconds: float
     ) -> pb.ValidateSessionResponse:
-        """The service's response, within so many seconds."""
+        """Returns the service's response within `seconds`."""
         size = request.ByteSize()
         if not self._batching or size > MAX_ITEM_BYTES:
             return self._call(request, seconds)
@@ -143,7 +143,7 @@ class BatchQueue:
         self._ended()
 
     def close(self) -> None:
-        """Tells all callers that wait. No calls are made any more by then."""
+        """Fails all callers that wait. It is called when the client makes no more calls."""
         self._fail_queue(client_closed())
 
     def _fail_queue(self, error: Unavailable) -> None:

@@ -1,8 +1,8 @@
 """Makes every call of a client for threads: with its deadline, its slot, and one way to fail.
 
-Why calls wait for a slot is said in `_async/calls.py`. Written by hand beside that file: a task
-can be cancelled while it waits, and gRPC loses calls of tasks only; a thread can wait for a result
-and make a call that no thread waits for.
+`_async/calls.py` says why calls wait for a slot. This module is written by hand because waiting
+differs: a task can be cancelled while it waits, and gRPC loses calls of tasks only; a thread can
+wait for a result and make a call that no thread waits for.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from session_authority_client._shared.tracing import CallSpan, Tracer
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# Is called when a call has ended, with the response or with the exception.
+# A function that is called when a call has ended, with the response or with the exception.
 Done = Callable[[Any, BaseException | None], None]
 
 
@@ -57,7 +57,7 @@ class Calls:
         self._watch = watch_of(self._channel)
 
     def make(self, method: str, request: Message, seconds: float) -> Any:
-        """Makes a call. Returns the response within so many seconds."""
+        """Makes a call. Returns the response within `seconds`."""
         with recorded(self.recorder, method):
             return self._make(method, request, seconds)
 
@@ -103,10 +103,11 @@ class Calls:
         done: Done,
         askers: Sequence[Any] = (),
     ) -> None:
-        """Starts a call that no thread waits for, in a slot that was acquired before. It belongs to
-        the spans of its `askers`.
+        """Starts a call that no thread waits for, in a slot that was acquired before.
 
-        The slot is released before `done` is called.
+        `askers` are the spans of the callers whose validations are in the call. The call's own span
+        belongs to the first of these spans, and has links to the others. The slot is released
+        before `done` is called.
         """
         done = recorded_until_done(self.recorder, method, done)
         deadline = time.monotonic() + seconds
@@ -187,7 +188,7 @@ class Calls:
     def watch(
         self, request: pb.WatchEventsRequest
     ) -> Generator[pb.WatchEventsResponse, None, None]:
-        """The messages of a watch. A watch needs no slot."""
+        """Yields the messages of a watch. A watch needs no slot."""
         if self.limiter.closed:
             raise client_closed()
         stream: Any = None

@@ -53,8 +53,8 @@ class SessionAuthority:
         target: `host:port`, or `dns:///host:port` to spread over all addresses of a name.
         tls: Makes the connection over TLS.
         token: This caller's bearer token, or a function that returns it.
-        timeout: The time of each call that is given no other, retries included.
-        options: Options of gRPC, beside or instead of the client's own.
+        timeout: The default timeout of each call, retries included.
+        options: Options of gRPC, in addition to the client's own ones or instead of them.
         batching: Validations that come while others are under way go together after them.
         cache: Answers validations in this process as long as the answers certainly hold. CACHE.md
             says how stale they can be.
@@ -63,8 +63,8 @@ class SessionAuthority:
             service's MAX_PER_CONNECTION (100): watches count there, too.
         metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
             `Recorder`.
-        tracing: Makes a span for each call with OpenTelemetry's API, and tells the service of it.
-            Needs the extra `tracing`. Watches have none.
+        tracing: Makes a span for each call with OpenTelemetry's API, and sends its context to the
+            service. Needs the extra `tracing`. Watches have no span.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class SessionAuthority:
 
     @property
     def timeout(self) -> timedelta:
-        """The time of each call that is given no other, retries included."""
+        """The default timeout of each call, retries included."""
         return timedelta(seconds=self._timeout)
 
     def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -142,8 +142,8 @@ class SessionAuthority:
         return self._timeout if timeout is None else arguments.seconds("timeout", timeout)
 
     def _forget(self, user_id: str) -> None:
-        """Drops what the cache has of a user whom this client has changed, or tried to change. The
-        next validation need not wait for the event.
+        """Drops the cached answers about a user whose sessions this client has changed, or tried to
+        change. The next validation need not wait for the event.
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
@@ -165,7 +165,8 @@ class SessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
-        """Signs a user in on a device. If its ID is empty or nonsense, a fresh one is assigned.
+        """Signs a user in on a device. If the device ID is empty or malformed, the service assigns
+        a new one.
 
         Args:
             user_id: The user, who has just proven their identity.
@@ -176,8 +177,9 @@ class SessionAuthority:
             session_ttl: The life of the session, if not the service's own.
             idle_timeout: How long the session may last unused, if not the service's own: from 1 or
                 2 minutes on (see the contract).
-            request_id: Repeated, it signs in once. Give your own to go on with a sign-in that a
-                crash interrupted; without one a retry after a lost reply is safe, too.
+            request_id: Two calls with the same `request_id` make one sign-in. Pass your own to
+                continue a sign-in that a crash interrupted. Without it, the client makes one, so
+                that its retries after a lost reply are safe, too.
             require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
                 where the service waits for none.
             timeout: The time of this call.
@@ -212,9 +214,19 @@ class SessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Renewal:
-        """Swaps a token for the next one, when `renew_recommended` says so or when it has
-        expired. If `passive`, the session does not count as used; see `validate_session`.
-        `require_replicated` raises NotReplicated if too few replicas have it in time.
+        """Swaps a token for the next one. Call it when `renew_recommended` is true or when the
+        token has expired.
+
+        Args:
+            access_token: The token that the browser or app presented.
+            device_id: The device ID that the browser or app presented.
+            client: The facts about the browser or app, only to be shown.
+            passive: The session does not count as used; see `validate_session`.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
+            timeout: The time of this call.
+
+        Raises InvalidRequest, NotReplicated.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
@@ -238,11 +250,11 @@ class SessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
-        """Changes the claims of sessions that are under way, such as an e-mail address. Returns
-        how many live sessions have these claims now.
+        """Changes the claims of live sessions, such as an e-mail address. Returns how many live
+        sessions have these claims now.
 
-        Each session gets a token with them at its next renewal, which validations recommend from
-        now on. They never grant permissions.
+        Each session gets a token with the new claims at its next renewal, which validations
+        recommend from now on. Claims never grant permissions.
 
         Args:
             user_id: The user.
@@ -278,16 +290,16 @@ class SessionAuthority:
         passive: bool = False,
         timeout: timedelta | None = None,
     ) -> Validation:
-        """Says whether device, user and token are good: right now, or as far as a cache can know.
+        """Checks whether device, user and token are good: right now, or as far as a cache can know.
 
         Args:
             access_token: The token that the browser or app presented.
             device_id: The device ID that the browser or app presented.
             client: The facts about the browser or app, only to be shown.
-            observe_only: Changes nothing, and never looks into the cache. For operators.
-            passive: The end user did nothing, a page asks by itself: the session does not count as
-                used. The cache is left out: its answer may have an end of the session that a use
-                has put off since, and this one must not stand in for a use.
+            observe_only: Changes nothing, and never uses the cache. For operators.
+            passive: The page sent the request by itself, without the end user: the session does not
+                count as used. The cache is not used: its answer may have an old idle end, and the
+                answer to this call must not be kept for a call that counts as a use.
             timeout: The time of this call.
         """
         cache = None if observe_only or passive else self._cache
@@ -338,12 +350,12 @@ class SessionAuthority:
     def check_sessions(
         self, sessions: Sequence[SessionName], *, timeout: timedelta | None = None
     ) -> list[SessionState | SessionAuthorityError]:
-        """Says whether up to 500 sessions still live, for connections that outlast their tokens.
-        Nothing counts as used. Returns the answers in the same order.
+        """Checks whether up to 500 sessions still live, for connections that outlast their tokens.
+        No session counts as used. Returns the answers in the same order.
 
-        It admits no request: it knows no token. Where it is unknown whether a session lives, or
-        where its name breaks a rule, the error is in its place. A service that is too old for this
-        raises a plain SessionAuthorityError, with UNIMPLEMENTED for a code.
+        Don't use it to admit a request: it checks no token. If it is unknown whether a session
+        lives, or if its name breaks a rule, the error is in its place. If the service is too old
+        for this call, it raises a plain SessionAuthorityError with the code UNIMPLEMENTED.
         """
         request = pb.CheckSessionsRequest(sessions=arguments.session_names("sessions", sessions))
         answer = self._call("CheckSessions", request, timeout)
@@ -370,7 +382,7 @@ class SessionAuthority:
 
         Args:
             user_id: The user.
-            current_device_id: The device that asks: it is `current` in the list.
+            current_device_id: The device that sent the request: it is `current` in the list.
             include_signed_out: Lists devices where the user is signed out, too.
             page_size: The number of devices on a page, if not the service's own.
             page_token: The `next_page_token` of the page before.
@@ -393,8 +405,13 @@ class SessionAuthority:
         include_signed_out: bool = False,
         page_size: int = 0,
     ) -> Iterator[Device]:
-        """Returns all of a user's devices, the newest activity first: "My devices". `page_size` is
-        how many one call brings, if not as many as the service chooses.
+        """Returns all of a user's devices, the newest activity first: "My devices".
+
+        Args:
+            user_id: The user.
+            current_device_id: The device that sent the request: it is `current` in the list.
+            include_signed_out: Returns devices where the user is signed out, too.
+            page_size: The number of devices that one call returns, if not the service's own.
         """
         token = ""
         while True:
@@ -420,8 +437,17 @@ class SessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Device:
-        """Names a device. An empty name removes the name. Raises DeviceNotFound, and with
-        `require_replicated` NotReplicated if too few replicas have it in time.
+        """Names a device. Returns the device.
+
+        Args:
+            user_id: The user.
+            device_id: The device.
+            display_name: The name. An empty name removes the name.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
+            timeout: The time of this call.
+
+        Raises DeviceNotFound, InvalidRequest, NotReplicated.
         """
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -517,13 +543,13 @@ class SessionAuthority:
         types: Sequence[EventType] = (),
         user_ids: Sequence[str] = (),
     ) -> Iterator[EventBatch]:
-        """Watches what happens to sessions, until the service or the connection ends the watch.
+        """Yields the events of sessions, until the service or the connection ends the watch.
 
-        The first batch comes at once. Keep the cursor of the last one, and go on from it after
-        `Unavailable`. Each watch counts against the service's MAX_PER_CONNECTION.
+        The first batch comes at once. Keep the cursor of the last batch, and start another watch
+        from it after `Unavailable`. Each watch counts against the service's MAX_PER_CONNECTION.
 
         Args:
-            cursor: Goes on from here.
+            cursor: Starts after the batch that had this cursor.
             since: Starts at this moment, which must be aware. For callers that have no cursor.
             types: Only events of these types.
             user_ids: Only events of these users.

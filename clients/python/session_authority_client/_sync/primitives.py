@@ -21,7 +21,7 @@ Guard = Lock
 
 
 def home() -> Hashable:
-    """Where a client can be used that is made now: in this process, and in no fork of it."""
+    """This process. A client that is made now can be used in this process, and in no fork of it."""
     return os.getpid()
 
 
@@ -35,7 +35,7 @@ class Cut:
         self._is_cut = False
 
     def cut(self) -> None:
-        """There are no more items."""
+        """Ends the stream: it yields no more items."""
         self._is_cut = True
 
     def each(self, items: Iterable[_T]) -> Generator[_T, None, None]:
@@ -55,7 +55,7 @@ class Cut:
 
 
 class Background:
-    """Work that is for all callers, in one daemon thread, as long as there is any."""
+    """Work for all callers, in one daemon thread, as long as there is work."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -65,7 +65,7 @@ class Background:
         self._closed = False
 
     def start(self, step: Call[bool]) -> None:
-        """Repeats a step until it returns False, if that is not under way already."""
+        """Starts to repeat a step until it returns False, if the work is not under way already."""
         with self._lock:
             self._started += 1
             if self._thread is None and not self._closed:
@@ -85,7 +85,7 @@ class Background:
                     return
 
     def close(self, alarm: Alarm) -> None:
-        """Ends the work, which may wait for an alarm."""
+        """Ends the work, even while it waits for the alarm."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -117,7 +117,7 @@ class Flight(Generic[_T]):
     def exception(self, seconds: float | None = None) -> BaseException | None:
         """Waits for the end. Returns the exception of the call, None if it has a result.
 
-        Raises Unavailable if the call has not ended after so many seconds.
+        Raises Unavailable if the call has not ended after `seconds`.
         """
         try:
             return self._future.exception(seconds)
@@ -125,7 +125,7 @@ class Flight(Generic[_T]):
             raise too_late() from None
 
     def result(self) -> _T:
-        """Waits for the result. Raises the exception of the call, to each caller its own."""
+        """Waits for the result. Raises the exception of the call: each caller gets its own copy."""
         error = self.exception()
         if error is not None:
             raise copy_of(error)

@@ -1,9 +1,9 @@
-"""Keeps a near cache informed, in a thread: watches from now on, on a connection of its own, and
-again whenever that ends.
+"""Passes the events of a watch to a near cache, in a thread. The watch has a connection of its own,
+and starts anew whenever it ends.
 
-When a watch ends, and why it starts anew, is said in `_async/watching.py`. Written by hand beside
-that file: the wait of a task has a timeout and can be cancelled. A thread that waits for gRPC wakes
-up only if another thread cancels the call: the idle timer, or the thread that closes the client.
+`_async/watching.py` says when a watch ends, and why it starts anew. Both modules are written by
+hand: the wait of a task has a timeout and can be cancelled. A thread that waits for gRPC wakes up
+only if another thread cancels the call: the idle timer, or the thread that closes the client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class Watch:
-    """Watches in a daemon thread: it keeps no program from ending."""
+    """The watch of a client, in a daemon thread, which keeps no program from ending."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Watch:
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Watches from now on if there is no watch yet."""
+        """Starts the watch if there is none yet."""
         if self._thread is not None:
             return
         with self._lock:
@@ -122,14 +122,14 @@ class IdleTimer:
         self.restart(seconds)
 
     def restart(self, seconds: float) -> None:
-        """Cancels the call so many seconds from now."""
+        """Cancels the call `seconds` from now, and no earlier."""
         self.stop()
         self._timer = threading.Timer(seconds, self._expire)
         self._timer.daemon = True
         self._timer.start()
 
     def stop(self) -> None:
-        """Leaves the call alone."""
+        """Stops the timer: it cancels the call no more."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -23,7 +23,7 @@ IDLE_LIMITS = {
     "min_seconds": str(int(_SHORTEST_IDLE_TIMEOUT.total_seconds())),
     "max_seconds": str(int(_IDLE_TIMEOUT.total_seconds())),
 }
-"""What the service tells beside an idle time that it refuses."""
+"""The limits that the service names when it refuses an idle timeout."""
 _MAX_BATCH = 500
 _MAX_CLAIMS_BYTES = 1024
 _MAX_AUTH_METHODS = 8
@@ -37,7 +37,7 @@ _SESSION_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
 def of_sign_in(request: pb.IssueDeviceRequest) -> Broken:
-    """Of a sign-in."""
+    """The broken rules of a sign-in."""
     broken = broken_fields({"user_id": request.user_id})
     broken += of_claims(request.claims)
     broken += _of_auth_methods(request.auth_methods)
@@ -53,7 +53,7 @@ def of_sign_in(request: pb.IssueDeviceRequest) -> Broken:
 
 
 def of_claims(claims: Mapping[str, str]) -> Broken:
-    """Of the claims of a session."""
+    """The broken rules of a session's claims."""
     broken = []
     if any(_NAME.fullmatch(name) is None for name in claims):
         broken.append(("claims", f"names must be {_NAME_RULE}"))
@@ -85,13 +85,13 @@ def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta
 
 
 def of_batch(size: int, name: str) -> Broken:
-    """Of a batch, by how many entries the field of this name has."""
+    """The broken rule of a batch: the number of entries in the field with this name."""
     in_range = 1 <= size <= _MAX_BATCH
     return [] if in_range else [(name, f"must be 1 to {_MAX_BATCH} {name}, not {size}")]
 
 
 def of_session_name(name: pb.SessionName) -> Broken:
-    """Of the name of a session."""
+    """The broken rules of a session's name."""
     broken = broken_fields({"user_id": name.user_id, "device_id": name.device_id})
     if _SESSION_ID.fullmatch(name.session_id) is None:
         broken.append(("session_id", "must be 32 hexadecimal digits"))

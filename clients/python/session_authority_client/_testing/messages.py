@@ -1,4 +1,4 @@
-"""The messages of the fake service, and how its calls fail."""
+"""The messages of the fake service, and the errors of its calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 def stamp(moment: datetime) -> Timestamp:
-    """A time as the contract has it."""
+    """Converts a time to a Timestamp of the contract."""
     made = Timestamp()
     made.FromDatetime(moment)
     return made
@@ -56,7 +56,7 @@ def session_message(state: State, token: Token) -> pb.Session:
 
 
 def device_message(state: State, device: Device, current: str = "") -> pb.Device:
-    """A device in a list. `current` is the ID of the device that asks."""
+    """A device in a list. `current` is the ID of the device that sent the request."""
     message = pb.Device(
         device_id=device.device_id,
         display_name=device.display_name or device.client.display_name or "Unknown device",
@@ -127,7 +127,7 @@ def event_message(
 
 
 def prove(message: pb.WatchEventsResponse, state: State) -> None:
-    """Makes a message of a watch the proof that all was told."""
+    """Makes a message of a watch the proof that all events were sent."""
     message.read_time.CopyFrom(stamp(state.now()))
     message.read_uptime.FromNanoseconds(time.monotonic_ns())
 

@@ -1,5 +1,5 @@
-"""The rules of the service, with its default settings: what a token is worth, what a field may
-hold.
+"""The rules of the service, with its default settings: the verdicts on tokens, and the allowed
+contents of fields.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _MAX_DISPLAY_NAME_LENGTH = 100
 _MAX_APP_VERSION_LENGTH = 64
 _MAX_CITY_LENGTH = 100
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
-# Printable for Python, but nobody sees them.
+# Python calls these characters printable, but they are invisible.
 _UNSEEN = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f")
-# Invisible, but part of how Persian words and many emoji are written.
+# These are invisible, but Persian words and many emoji need them.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 
 
@@ -57,7 +57,7 @@ def judge(
 
 
 def replay_cause(state: State, token: Token, presented: str | None) -> pb.ReplayCause:
-    """Why a token counts as replayed on a device. To be asked before the session is ended."""
+    """Returns why a token counts as replayed on a device. Call it before the session is ended."""
     live = state.devices[token.session.user_id][token.session.device_id].session
     if live is None or presented != token.session.device_id:
         return pb.REPLAY_CAUSE_LEFT_DEVICE
@@ -90,8 +90,8 @@ def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.Sessi
 
 
 def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
-    """Notes what it proves that a token of the current generation was presented. If it `settles`,
-    its copy may become the only good one.
+    """Notes that a token of the current generation was presented. If the token is old enough, it
+    counts as seen. If it `settles`, its copy may become the only good one.
     """
     session = token.session
     if token.aged or now - token.issued_at >= DURABLE_AFTER:
@@ -112,7 +112,7 @@ def rotate_if_due(token: Token, now: datetime) -> bool:
 
 
 def uuid_of(text: str) -> str | None:
-    """A device ID as the service writes it, None if the text is none."""
+    """A device ID as the service writes it, None if the text is no device ID."""
     return canonical_device_id(text) or None
 
 
@@ -145,7 +145,7 @@ def _device_id_rule(value: str) -> str:
 
 
 def cleaned(value: str) -> str:
-    """A name as it can be shown: white space is one space, and what nobody sees is left out."""
+    """A name for display: white space becomes one space, and invisible characters are left out."""
     shown = "".join(
         " " if letter.isspace() else letter
         for letter in value
@@ -155,7 +155,9 @@ def cleaned(value: str) -> str:
 
 
 def shown_client(client: pb.ClientInfo) -> pb.ClientInfo:
-    """A client as the service keeps it: nothing is refused, and what nobody sees is left out."""
+    """A client as the service keeps it: no value is refused, and invisible characters are left
+    out.
+    """
     shown = pb.ClientInfo()
     shown.CopyFrom(client)
     shown.ip_address, shown.user_agent = cleaned(client.ip_address), cleaned(client.user_agent)

@@ -1,4 +1,4 @@
-"""The methods of the contract, on a state in memory."""
+"""The methods of the contract, with a state in memory."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class _Judged:
 
 
 class FakeService:
-    """A service on a state of its own. Hold `changed` while you change anything here.
+    """The fake service, with a state of its own. Hold `changed` while you change anything here.
 
-    `calls` counts the calls of each method, refused ones too; `rotations` how often a session went
-    on to its next generation.
+    `calls` counts the calls of each method, refused calls too. `rotations` counts how often a
+    session went on to its next generation.
     """
 
     def __init__(self, token_ttl: timedelta, *, alarm_on_renewal: bool = False) -> None:
@@ -279,7 +279,7 @@ class FakeService:
     def validate_session(
         self, request: pb.ValidateSessionRequest, _: grpc.ServicerContext
     ) -> pb.ValidateSessionResponse:
-        """Says what a token is worth."""
+        """Gives the verdict on a token."""
         judged = self._judge(
             request.access_token, request.device_id, observe_only=request.observe_only
         )
@@ -321,7 +321,7 @@ class FakeService:
     def batch_validate_sessions(
         self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
     ) -> pb.BatchValidateSessionsResponse:
-        """Says what many tokens are worth."""
+        """Gives the verdicts on many tokens."""
         refuse(context, of_batch(len(request.requests), "requests"))
         results = [
             pb.BatchValidateSessionsResult(response=self.validate_session(one, context))
@@ -360,7 +360,7 @@ class FakeService:
         return _Judged(status, None, revoked)
 
     def _tell_of_superseded(self, session: Session) -> None:
-        """Leaves an event, at most one an hour for a session."""
+        """Adds an event about a superseded token, at most one an hour for a session."""
         now = self.state.now()
         if session.told_at is None or now - session.told_at >= timedelta(hours=1):
             session.told_at = now
@@ -444,13 +444,13 @@ class FakeService:
     def get_signing_keys(
         self, _: pb.GetSigningKeysRequest, __: grpc.ServicerContext
     ) -> pb.GetSigningKeysResponse:
-        """No keys."""
+        """Returns no keys: the fake service has none."""
         return pb.GetSigningKeysResponse(jwks_json='{"keys":[]}')
 
     def watch_events(
         self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
-        """The events from a cursor, a moment, or now on."""
+        """Yields the events from a cursor, a moment, or now on."""
         with self.changed:
             self.calls["WatchEvents"] += 1
             self.check_available(context)

@@ -38,7 +38,7 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """When it ends if it is not used again."""
+        """The time when the session ends if it is not used again."""
         if self.idle_timeout is None:
             return self.ends_at
         return min(self.ends_at, self.last_seen_at + self.idle_timeout)
@@ -46,8 +46,8 @@ class Session:
 
 @dataclass(eq=False)
 class Token:
-    """A token that was handed out. Each is a copy of its own of its generation, unless it was made
-    once more with newer claims.
+    """A token that was handed out. Each token is another copy of its generation, unless it is an
+    earlier token that was made once more with newer claims.
     """
 
     session: Session
@@ -88,7 +88,7 @@ class SignIn:
 
 @dataclass
 class State:
-    """Everything that the fake service knows. It forgets by getting a new one."""
+    """Everything that the fake service knows. A reset replaces it by a new state."""
 
     devices: dict[str, dict[str, Device]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
@@ -102,8 +102,8 @@ class State:
         return datetime.now(UTC) + self.passed
 
     def told(self, moment: datetime) -> datetime:
-        """A moment as an app is told it: by the clock of the machine, which no test moves. So what
-        has happened lies further back after time passed, and what is to come is nearer.
+        """Converts a moment to the clock of the machine, which no test moves. Apps get times in
+        this form. So after `pass_time`, past times are further back and future times are nearer.
         """
         return moment - self.passed
 

@@ -10,7 +10,7 @@ from session_authority_client.devices.catalogue import Texts
 
 Header = tuple[str, str]
 
-# Each error's status. Its text is `error.CODE` in the catalogue.
+# The HTTP status of each error. The text of an error is `error.CODE` in the catalogue.
 STATUS: Mapping[str, int] = {
     "bad_request": 400,
     "name_too_long": 400,

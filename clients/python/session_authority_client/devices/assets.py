@@ -1,5 +1,5 @@
-"""The files that the page loads: its style sheet and, if the app wants it, the custom element. Each
-is known by its contents, so that browsers may keep it for as long as they like.
+"""The files that the page loads: its style sheet and, if the app requests it, the custom element.
+The URL of a file changes with the file's contents, so that browsers may keep it for any time.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Asset:
 
     @property
     def version(self) -> str:
-        """The part of its URL that changes with its contents."""
+        """The part of the file's URL that changes with the file's contents."""
         return sha384(self.body).hexdigest()[:16]
 
     def url(self, mount: str) -> str:
-        """Where the page finds it."""
+        """The URL from which the page loads the file."""
         return f"{mount}/static/{self.name}?v={self.version}"
 
 
@@ -57,7 +57,7 @@ def _read(name: str) -> Asset | None:
 
 
 def serve(found: Asset, version: str) -> Response:
-    """The response with a file. `version` is the one that was asked for."""
+    """The response with a file. `version` is the version in the requested URL."""
     headers = (
         ("Content-Type", _KINDS[found.name.rpartition(".")[2]]),
         ("Content-Length", str(len(found.body))),

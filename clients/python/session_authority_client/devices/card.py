@@ -1,4 +1,4 @@
-"""A device on the page: what is known of it, and what can be done."""
+"""The card of a device on the page: the facts about the device, and the actions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from session_authority_client.types import Device
 
 
 def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Listing) -> Markup:
-    """The card of a device. `title` is what it is called in the list."""
+    """The card of a device. `title` is its title in the list."""
     marked = device.device_id == found.marked
     badge = element("span", texts.text("this_device"), class_="badge") if device.current else None
     return element(
@@ -48,8 +48,10 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
 
 
 def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
-    """A time as people tell it, with the exact time for those who point at it or tab to it."""
-    # A clock that is behind tells no future.
+    """A relative time, such as "2 hours ago". The exact time is shown to a user who points at it or
+    reaches it by the Tab key.
+    """
+    # A time in the future counts as "just now": this machine's clock may be slow.
     just_now = now - moment < timedelta(minutes=1)
     return element(
         "time",

@@ -1,8 +1,8 @@
 """The texts that users read, in all languages: `messages/LANGUAGE.json`, flat, by key.
 
-A text has placeholders such as `{device}`. A text that depends on a count is an object with a text
-for each plural category of its language (Unicode CLDR). A value that fills a placeholder is never
-read as a text with placeholders.
+A text has placeholders such as `{device}`, which the code calls places. A text that depends on a
+count is an object with a text for each plural category of its language (Unicode CLDR). A value that
+fills a placeholder is never read as a text with placeholders.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLACE = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", re.ASCII)
 _QUALITY = re.compile(r"q *= *([01](?:\.[0-9]{0,3})?)", re.ASCII)
 _MAX_RANGES = 20
-# No language of an app has as many; all shorter forms of a tag are looked for.
+# No language of an app has more subtags. Each shorter form of a tag costs one lookup.
 _MAX_SUBTAGS = 8
 
 
@@ -41,8 +41,8 @@ class Texts:
     zone: tzinfo = UTC
 
     def text(self, key: str, count: int | None = None, **places: str) -> str:
-        """The text of a key with its places filled. `count` chooses its plural form, and fills the
-        place of that name.
+        """The text of a key with its places filled. `count` chooses the plural form, and fills the
+        place `{count}`.
         """
         if count is not None:
             places["count"] = locales.number(count, self.language)
@@ -54,7 +54,7 @@ class Texts:
         )
 
     def parts(self, key: str, count: int | None = None) -> Sequence[tuple[str, bool]]:
-        """The text of a key in pieces, each with True if it is the name of a place."""
+        """The text of a key in pieces. A piece comes with True if it is the name of a place."""
         return _parts(self._form(key, count))
 
     def has(self, key: str) -> bool:
@@ -98,7 +98,7 @@ def places_of(message: Message) -> frozenset[str]:
 
 @cache
 def shipped(language: str) -> Mapping[str, Message]:
-    """The texts of a language that comes with this package."""
+    """This package's own texts in a language."""
     folder = files("session_authority_client.devices") / "messages"
     texts: Mapping[str, Message] = json.loads((folder / f"{language}.json").read_text("utf-8"))
     return texts
@@ -112,8 +112,8 @@ def texts_in(language: str, own: Mapping[str, Mapping[str, Message]], zone: tzin
 
 
 def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
-    """The first language of those wanted for which there are texts; English if there is none.
-    "de-AT" is served by "de".
+    """The first of the wanted languages for which there are texts, else English. For "de-AT" the
+    texts of "de" are used, too.
     """
     there = {name.lower(): name for name in (*LANGUAGES, *own)}
     for tag in wanted:
@@ -125,7 +125,7 @@ def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
 
 
 def accepted(headers: Sequence[str]) -> Sequence[str]:
-    """The languages that `Accept-Language` headers name, the most wanted first."""
+    """The languages in `Accept-Language` headers, the highest quality value first."""
     ranges: list[tuple[float, str]] = []
     for member in ",".join(headers).split(",")[:_MAX_RANGES]:
         tag, *parameters = (part.strip(" \t") for part in member.split(";"))

@@ -1,5 +1,5 @@
-"""Why a request to the page or its API is not served: one table from what was raised to an error,
-and the response that says so.
+"""The failures of requests to the page and its API: one table from exceptions to errors, and the
+response to each error.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _RETRY_AFTER = ("Retry-After", "1")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error's code, the field that is wrong, and the headers that go with it. `instead` is the
-    response that a browser gets in place of an error page: the way to the sign-in.
+    """An error's code, the field that is wrong, and the headers of the response. `instead` is the
+    response that a browser gets in place of an error page: the redirect to the sign-in.
     """
 
     code: str
@@ -47,7 +47,7 @@ class Failure:
 
 
 EXPECTED = (BadRequest, BadCursor, NoAnswer, SignInRequired, SessionAuthorityError)
-"""The exceptions that stand for a failure. All others are faults, which nobody answers."""
+"""The exceptions that stand for a failure. Any other exception is a fault, and has no answer."""
 
 
 def failure_of(error: Exception) -> Failure:
@@ -74,8 +74,8 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _of_service(error: BaseException | None, *retry: tuple[str, str]) -> Failure:
-    """The failure that is not the user's. If waiting does not help, no header says "later": a
-    program would ask for ever.
+    """The failure for an error that is not the user's. If waiting does not help, there is no
+    `Retry-After`: a program would retry for ever.
     """
     match error:
         case CallerNotAllowed() | CallerUnknown():
@@ -97,7 +97,7 @@ def _broken_rule(error: InvalidRequest) -> Failure:
 
 
 def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
-    """The response that tells a program, or a person, of a failure."""
+    """The response to a failure: an error of the API for a program, a page for a person."""
     texts = texts_for(page, request.headers)
     route = route_of(page.path, request.method, request.target)
     if not route.is_api:
@@ -116,7 +116,7 @@ def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Re
 
 
 def _typed(request: DevicesRequest) -> Mapping[str, str]:
-    """The fields of a form; none if it can't be understood."""
+    """The fields of a form. There are none if the form can't be read."""
     try:
         return request.form()
     except BadRequest:

@@ -1,5 +1,5 @@
-"""The icons of the page, drawn in lines of the colour of the text: those of the custom element.
-They say nothing that the text does not say, so they are hidden from screen readers.
+"""The icons of the page, drawn in lines of the colour of the text. The custom element has the same
+icons. They say nothing that the text does not say, so they are hidden from screen readers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PATHS: Mapping[str, str] = {
     "other": "M4 4h16v16H4zM9 9a3 3 0 1 1 3 3v2M12 17h.01",
     "alarm": "M12 3 2 20h20zM12 10v4M12 17h.01",
 }
-"""What each icon draws, in a square of 24 units."""
+"""The drawing of each icon, in a square of 24 units."""
 
 
 def icon(name: str) -> Markup:

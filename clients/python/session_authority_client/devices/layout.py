@@ -52,8 +52,8 @@ def screen(
 
 
 def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -> Node:
-    """The list of devices: as the custom element with the list in it, which stays until its script
-    runs, or the list alone. `alarm` is the event that a mail was about, or empty.
+    """The list of devices. If the app requests it, the list is inside the custom element, and is
+    shown until the element's script runs. `alarm` is the event that a mail was about, or empty.
     """
     if not page.scripted or asset(ELEMENT) is None:
         return children
@@ -63,7 +63,7 @@ def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -
         src=page.path,
         language=texts.language,
         alarm=alarm or None,
-        # A user who is signed out there is sent to the sign-in.
+        # The script sends a user who is signed out to the page, which redirects to the sign-in.
         sign_in=page.path,
     )
 
@@ -85,20 +85,20 @@ def _head(page: DevicesPage, title: str) -> Markup:
 
 
 def button(label: Node, *, style: str = "", **attributes: str | bool | None) -> Markup:
-    """A button that sends the form around it."""
+    """A button that submits its form."""
     return element("button", label, class_=f"button {style}".strip(), **attributes)
 
 
 def link(label: Node, url: str, *, style: str = "button", **attributes: str | None) -> Markup:
-    """A link, which looks like a button unless `style` says otherwise."""
+    """A link. It looks like a button unless `style` is another style."""
     return element("a", label, href=url, class_=style or None, **attributes)
 
 
 def form(url: str, *children: Node, **attributes: str | None) -> Markup:
-    """A form that changes something."""
+    """A form that is sent by POST."""
     return element("form", *children, method="post", action=url, **attributes)
 
 
 def hidden(name: str, value: str) -> Markup:
-    """A field that nobody sees."""
+    """A hidden field of a form."""
     return element("input", type="hidden", name=name, value=value)

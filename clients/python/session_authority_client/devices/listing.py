@@ -1,4 +1,4 @@
-"""A user's devices in the order of the page, page by page, and as the API tells them."""
+"""A user's devices in the order of the page and of the API, page by page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 from session_authority_client.types import Device, FormFactor
 
 PAGE_SIZE = 50
-# The rule of the service.
+# The service has the same limit, in characters.
 MAX_NAME_LENGTH = 100
 MAX_ALARMS = 20
-# How long a device that is signed out is shown, and an alarm: the service remembers alarms for as
-# long.
+# How long an alarm, and a device that is signed out, are shown. The service keeps alarms for the
+# same time.
 MEMORY = timedelta(days=28)
-# A use of a session is written about once a minute, and a near cache may hold it back.
+# The service writes a use of a session about once a minute, and a near cache may delay that.
 _ACTIVE_WITHIN = timedelta(minutes=5)
-# An event is written just after it happened, and clocks of the store and the service differ.
+# An event is written just after its cause, and the clocks of the store and the service differ.
 _EVENT_WITHIN = timedelta(seconds=5)
 _EVENT_ID = re.compile(r"evt_[A-Za-z0-9]{1,32}_([0-9]{13})_[0-9]{1,20}", re.ASCII)
 _CURSOR = re.compile(r"([12])\.([0-9]{1,20})\.([0-9a-f-]{36})", re.ASCII)
@@ -43,8 +43,8 @@ class BadCursor(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A theft alarm. `event_id` is that of the mail which led to the page, if it was about this
-    alarm, else empty.
+    """A theft alarm. `event_id` is the event of the mail that linked to the page, if the mail was
+    about this alarm, else empty.
     """
 
     device_id: str
@@ -54,11 +54,11 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of devices: this device first, then those that are signed in, then those that were in
-    the last 28 days. `alarms` are those of all devices, the newest first, on the first page only.
-    `others` counts the other devices that are signed in, on all pages, and `signed_out` those that
-    are not. `marked` is the ID of the device whose sign-in a mail was about, or empty. `everything`
-    has the devices of all pages.
+    """A page of devices: this device first, then the devices that are signed in, then the devices
+    that were seen, or had an alarm, in the last 28 days. `alarms` are the alarms of all devices,
+    the newest first, on the first page only. `others` counts the other devices that are signed in,
+    on all pages, and `signed_out` the devices that are not. `marked` is the ID of the device whose
+    sign-in a mail was about, or empty. `everything` has the devices of all pages.
     """
 
     devices: Sequence[Device]
@@ -77,7 +77,7 @@ def listing(
     """A page of a user's devices.
 
     Args:
-        devices: All of them.
+        devices: All devices of the user.
         now: The time.
         after: The `next_cursor` of the page before, or empty.
         event_id: The event that a mail was about, or empty.
@@ -103,7 +103,9 @@ def listing(
 
 
 def name_of(device: Device) -> str:
-    """The name that the user or the app gave; empty if the service made one from what it knows."""
+    """The name that the user or the app gave. Empty if the service made the name from the browser
+    and the system.
+    """
     on = (device.model, device.operating_system)
     made = {"", "Unknown device", device.browser, *on}
     made |= {f"{device.browser} on {place}" for place in on}
@@ -139,7 +141,7 @@ def _key(device: Device) -> _Key:
 
 def _cursor(device: Device) -> str:
     group, micros, device_id = _key(device)
-    # This device is the first of all: what comes after it comes after nothing of its group.
+    # This device is the only one of its group, so a cursor after it starts with the next group.
     return f"{max(group, 1)}.{-micros}.{device_id}"
 
 
@@ -173,7 +175,7 @@ def _marked(devices: Sequence[Device], event_id: str) -> str:
 
 
 def _moment_of(event_id: str) -> datetime | None:
-    """When an event was written, as its ID says; None for an ID that says nothing."""
+    """The time in an event's ID, at which the event was written. None for any other text."""
     found = _EVENT_ID.fullmatch(event_id)
     return _EPOCH + timedelta(milliseconds=int(found[1])) if found is not None else None
 

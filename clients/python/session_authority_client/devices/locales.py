@@ -1,5 +1,6 @@
-"""Owns what differs between languages beside the texts: numbers, plurals, times, countries. The
-only module that knows Babel, which it imports late: nothing else of this package needs Babel.
+"""Owns the differences between languages other than the texts: numbers, plurals, times, countries.
+It is the only module that uses Babel, and it imports Babel late: nothing else of this package needs
+Babel.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def number(value: int, language: str) -> str:
 
 @lru_cache(maxsize=1024)
 def listed(names: tuple[str, ...], language: str) -> str:
-    """Several names in one: "password and one-time code"."""
+    """Several names in one text: "password and one-time code"."""
     from babel.lists import format_list
 
     return str(format_list(names, locale=_locale(language)))
@@ -51,12 +52,14 @@ def listed(names: tuple[str, ...], language: str) -> str:
 
 @lru_cache(maxsize=1024)
 def country(code: str, language: str) -> str:
-    """The name of a country by its code of ISO 3166-1; the code if there is none."""
+    """The name of a country by its code of ISO 3166-1. If there is no name, the code."""
     return str(_locale(language).territories.get(code.upper(), code))
 
 
 def zone_named(name: str) -> tzinfo | None:
-    """The time zone of a name of the IANA database, UTC for the empty name, None for any other."""
+    """The time zone with a name of the IANA database. UTC for the empty name, None for any other
+    text.
+    """
     if name == "":
         return UTC
     if not isinstance(name, str) or not _ZONE.fullmatch(name):
@@ -99,8 +102,8 @@ _RELATIVE_DAYS = 7
 
 
 def relative(moment: datetime, now: datetime, language: str, zone: tzinfo = UTC) -> str:
-    """How long ago a time was, a minute at the least: "2 hours ago", or its date if that is a week
-    ago.
+    """How long ago a time was: "2 hours ago". The time must be at least a minute ago. For a time
+    that is a week ago or more, its date.
     """
     seconds = int((now - moment).total_seconds())
     if seconds >= _RELATIVE_DAYS * 86_400:

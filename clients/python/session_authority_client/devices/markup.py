@@ -1,5 +1,5 @@
-"""HTML that can't be broken by what it shows: text becomes HTML here only, and is escaped. Nothing
-else of this package writes a `<`.
+"""Makes HTML that its contents can't break: text becomes HTML only in this module, and is escaped.
+Nothing else of this package writes a tag.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _UNSAFE = re.compile("[&<>\"']")
 
 
 class Markup(str):
-    """A piece of HTML. Only `element`, `joined` and `phrase` make one; all that is made of it by
-    other means is a plain text, and would be escaped.
+    """A piece of HTML. Only `element`, `joined` and `phrase` make it. A text that other code makes
+    from it is plain text, and would be escaped.
     """
 
     __slots__ = ()
 
 
 Node: TypeAlias = "Markup | str | Iterable[Node] | None"
-"""What an element may hold: HTML, text, nothing, or several of these."""
+"""The contents of an element: HTML, text, nothing, or several of these."""
 
 
 def element(name: str, /, *children: Node, **attributes: str | bool | None) -> Markup:
-    """An element. An attribute's name may end in `_` (`class_`), and `_` stands for `-`. An
-    attribute that is True has no value; one that is False or None is left out.
+    """An element. An attribute's name may end in `_` (`class_`), and any other `_` stands for `-`.
+    An attribute that is True has no value. An attribute that is False or None is left out.
     """
     shown = "".join([_attribute(key, value) for key, value in attributes.items()])
     if name in _VOID:
@@ -39,7 +39,7 @@ def element(name: str, /, *children: Node, **attributes: str | bool | None) -> M
 
 
 def joined(node: Node) -> Markup:
-    """One piece of several: text is escaped, HTML stays."""
+    """Joins several pieces to one: text is escaped, HTML stays."""
     return Markup(_html(node))
 
 
@@ -60,7 +60,7 @@ def _html(node: Node) -> str:
 
 
 def _escaped(text: str) -> str:
-    # Most texts have nothing to escape, and a look is five times as fast as to escape it.
+    # Most texts have nothing to escape, and this search is five times as fast as `escape`.
     return text if _UNSAFE.search(text) is None else escape(text, quote=True)
 
 

@@ -1,4 +1,4 @@
-"""The description of the API: OpenAPI 3.1, as `openapi.json` has it, below the mount of an app."""
+"""The description of the API in OpenAPI 3.1, from `openapi.json`, with the paths of an app."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Answers what everybody gets the same of: the page's files, the texts, the description of the API.
-No session is needed, so the service is not asked: its outage must not slow the style of the page
-that tells of the outage.
+"""Answers requests whose response is the same for everybody: the page's files, the texts, the
+description of the API. They need no session, so no call is made to the service: during an outage
+the page that reports the outage must load its style at once.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The form that renames a device: in its card, and once more with what was typed if the name was
-refused.
+"""The form that renames a device: in the device's card, and once more with the typed name if the
+name was refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ _MENDABLE = frozenset({"bad_request", "name_too_long", "too_many_requests", "una
 def rename_form(
     page: DevicesPage, texts: Texts, device_id: str, name: str, *, label: str, save: str
 ) -> Markup:
-    """The form of a card. `save` is what its button is called for those who only hear it."""
+    """The form in a device's card.
+
+    Args:
+        page: The settings of the page.
+        texts: The texts in the reader's language.
+        device_id: The device.
+        name: The name that the device has now.
+        label: The label of the field.
+        save: The name of the button for screen readers.
+    """
     field, hint = f"name-{device_id}", f"hint-{device_id}"
     return form(
         f"{page.path}/rename",

@@ -54,7 +54,7 @@ def device_json(device: Device, now: datetime) -> Json:
         "last_active_at": _maybe(device.last_seen_time),
         "active_now": is_active_now(device, now),
         "ends_at": _maybe(device.expire_time if device.signed_in else None),
-        # The service does not tell when a session ended.
+        # The service does not say when a session ended.
         "signed_out_at": None,
         "alarm": None if alarm is None else alarm_json(alarm),
     }
@@ -71,7 +71,7 @@ def alarm_json(alarm: Alarm) -> Json:
 
 
 def time_text(moment: datetime) -> str:
-    """A time as RFC 3339 has it, in UTC and to the second."""
+    """A time in the form of RFC 3339, in UTC and to the second."""
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 

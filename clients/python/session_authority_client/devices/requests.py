@@ -19,7 +19,7 @@ _MAX_FIELDS = 20
 
 
 class BadRequest(ValueError):
-    """A request that can't be understood: the code of its error, and the field that is wrong."""
+    """A request that can't be read. It has the code of the error, and the field that is wrong."""
 
     def __init__(self, code: str, field: str = "") -> None:
         super().__init__(code)
@@ -29,8 +29,8 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DevicesRequest:
-    """A request. `target` is its path with its query, `body` at most `MAX_BODY_BYTES` and one more
-    byte, if it has more than that. `is_whole` is False if the client went away before all of that.
+    """A request. `target` is its path with its query. `body` has at most one byte more than
+    `MAX_BODY_BYTES`: a longer body is cut. `is_whole` is False if the client left before the end.
     """
 
     method: str
@@ -40,11 +40,13 @@ class DevicesRequest:
     is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
-        """The fields of its query. Of two of the same name the last counts. Raises BadRequest."""
+        """The fields of the query. If two have the same name, the last one counts. Raises
+        BadRequest.
+        """
         return _fields(self.target.partition("?")[2])
 
     def form(self) -> Mapping[str, str]:
-        """The fields of the form that it sends. Raises BadRequest."""
+        """The fields of the form in the body. Raises BadRequest."""
         kind = self._content_type()
         if (self.body or kind) and kind != "application/x-www-form-urlencoded":
             raise BadRequest("unsupported_type")
@@ -55,7 +57,7 @@ class DevicesRequest:
         return _fields(text)
 
     def json_text(self, name: str) -> str:
-        """The text of that name in the object that it sends as JSON. Raises BadRequest."""
+        """The text with this name in the JSON object in the body. Raises BadRequest."""
         self.check_type()
         try:
             sent = json.loads(self._whole_body().decode())
@@ -67,7 +69,7 @@ class DevicesRequest:
         return value
 
     def check_type(self) -> None:
-        """Lets nothing but JSON through, and no body at all. Raises BadRequest."""
+        """Checks that the body is JSON, or that there is no body. Raises BadRequest."""
         if (self.body or self._content_type()) and self._content_type() != "application/json":
             raise BadRequest("unsupported_type")
         self._whole_body()
@@ -78,14 +80,14 @@ class DevicesRequest:
     def _whole_body(self) -> bytes:
         if len(self.body) > MAX_BODY_BYTES:
             raise BadRequest("too_large")
-        if not self.is_whole:  # half of a name is another name
+        if not self.is_whole:  # a name that was cut is another name
             raise BadRequest("bad_request")
         return self.body
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
-    """The texts in the language of a request, with the time zone of its reader. `asked` is a
-    language that the request names in its query, which goes before all others.
+    """The texts in the language of a request, with the time zone of its reader. `asked` is the
+    language that the request names in its query. It is preferred to all others.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]
@@ -97,7 +99,9 @@ def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
 
 
 def _fields(text: str) -> Mapping[str, str]:
-    """The fields of a query or a form. Raises BadRequest if they are too many, or no UTF-8."""
+    """The fields of a query or a form. Raises BadRequest if there are too many, or if the text is
+    no UTF-8.
+    """
     try:
         return dict(
             parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)

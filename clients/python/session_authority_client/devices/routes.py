@@ -1,4 +1,4 @@
-"""Which request is which: the table of all that is mounted."""
+"""The routes of the page and its API: one table of all paths and methods."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     ("api", "sign-out-others"): {"POST": Action.SIGN_OUT_OTHERS},
     ("api", "sign-out"): {"POST": Action.SIGN_OUT_HERE},
 }
-# Everybody gets the same of these: no session is needed.
+# The response to these is the same for everybody: no session is needed.
 PUBLIC = frozenset({Action.STATIC, Action.OPENAPI, Action.MESSAGES})
 
 
@@ -67,7 +67,7 @@ class Route:
 
     @property
     def allow(self) -> tuple[tuple[str, str], ...]:
-        """The header that names the methods of its path."""
+        """The `Allow` header, which names the methods of the path."""
         return (("Allow", ", ".join(self.allowed)),) if self.allowed else ()
 
 

@@ -1,5 +1,5 @@
-"""The screens of the page: the list, what is asked before all others are signed out, what to do
-after "That wasn't me", and why something did not work.
+"""The screens of the page: the list, the question before all other devices are signed out, the next
+steps after "That wasn't me", and the error screens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from session_authority_client.types import Device
 def list_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
-    """The list of devices. `query` names the result of a form that led here, and the page."""
+    """The list of devices. `query` names the result of the last form, and the page of the list."""
     titles = titles_of(found.everything, texts)
     here = [d for d in found.devices if d.signed_in]
     out = [d for d in found.devices if not d.signed_in]
@@ -178,11 +178,11 @@ def _alarm(texts: Texts, alarm: Alarm, found: Listing, titles: Mapping[str, str]
     return phrase(texts, "alarm.token_replayed", device=device, when=moment)
 
 
-# --- what leads to the list, and away from it -----------------------------------------------------
+# --- the other screens ----------------------------------------------------------------------------
 
 
 def others_screen(page: DevicesPage, texts: Texts) -> Response:
-    """Asks before all others are signed out."""
+    """Asks for confirmation before all other devices are signed out."""
     return _question(
         page,
         texts,
@@ -196,7 +196,7 @@ def others_screen(page: DevicesPage, texts: Texts) -> Response:
 
 
 def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
-    """Asks before a device is signed out that the user does not know."""
+    """Asks for confirmation before a device that the user does not know is signed out."""
     title = titles_of(found.everything, texts)[device_id]
     return _question(
         page,
@@ -214,9 +214,9 @@ def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: st
 def secure_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
-    """Leads to the app's password page, and offers to sign out everywhere else. `query` names the
-    device that was just signed out and forgotten, if one was, and says whether the password page
-    led back here.
+    """Links to the app's password page, and offers to sign out everywhere else. `query` names the
+    device that was just signed out and forgotten, if there is one. It also says whether the user
+    comes back from the password page.
     """
     named = canonical_device_id(query.get("device", ""))
     is_gone = bool(named) and named not in {device.device_id for device in found.everything}
@@ -267,8 +267,8 @@ def failure_screen(
 def signed_out_screen(
     page: DevicesPage, texts: Texts, headers: tuple[Header, ...], *, leads_on: bool
 ) -> Response:
-    """Says that the user is signed out. `leads_on`: the page leads to a sign-in. Without one there
-    is no link: it would lead to this screen.
+    """Says that the user is signed out. `leads_on` is True if the page redirects to a sign-in.
+    Otherwise there is no link, because the link would show this screen again.
     """
     way = element("div", link(texts.text("back"), page.path), class_="answers")
     return screen(

@@ -23,26 +23,29 @@ _URL = re.compile(r"[!-~]+", re.ASCII)
 class DevicesPage:
     """The page of a user's devices, and its API, below one path of the app.
 
-    `path` is where both are: "/devices" has the page, "/devices/api" the API. The app has no
-    route there: the middleware answers. It is the path that browsers see, with the prefix below
-    which the app is served, if there is one.
+    `path` is the path of both: "/devices" has the page, "/devices/api" the API. The app needs no
+    route there, because the middleware answers. It is the path that browsers see, with the prefix
+    below which the app is served, if there is a prefix.
 
-    `secure_account_url` is the app's own page for a new password, a path or an https URL: users who
-    say "That wasn't me" are led there. A path has `next` in its query: lead users there once the
-    password is changed, as by `visit.next_path()`, and they are offered to sign out everywhere
-    else. Without the URL they are offered that at once.
+    `secure_account_url` is the app's own page for a new password, a path or an https URL. It is
+    linked for users who say "That wasn't me". A path gets `next` in its query: a page that offers
+    to sign out everywhere else. Redirect users to it after the password is changed, for example by
+    `visit.next_path()`. Without the URL users get that offer at once.
 
-    `language` is that of all texts ("de"), or a function that chooses it by the headers of a
-    request, such as by a cookie of the app; empty leaves it to `Accept-Language`. `messages` adds
-    texts or changes them, by language and key: `{"de": {"title": "Meine Geräte"}}`. A new language
-    needs no more than its texts; English stands in for those that it lacks.
+    `language` is the language of all texts ("de"), or a function that chooses it by the headers of
+    a request, for example by a cookie of the app. If it is empty, `Accept-Language` decides.
+    `messages` adds texts or changes them, by language and key: `{"de": {"title": "Meine Geräte"}}`.
+    A new language needs nothing but its texts. Texts that it lacks are in English.
 
-    `time_zone` is that of the times that are shown ("Europe/Berlin"), or a function that chooses it
-    by the headers of a request, such as by a cookie that a script of the app sets; empty, or a name
-    that a function made up, is UTC. The custom element knows the reader's own zone.
+    `time_zone` is the time zone of the times that are shown ("Europe/Berlin"), or a function that
+    chooses it by the headers of a request, for example by a cookie that a script of the app sets.
+    An empty name, or an unknown name that the function returns, means UTC. The custom element knows
+    the reader's own zone.
 
     `scripted`: the page loads the custom element `<session-devices>`, which does the same without
-    page loads where JavaScript runs. Raises ValueError, and ImportError without Babel.
+    page loads if JavaScript runs.
+
+    Raises ValueError, TypeError, and ImportError without Babel.
     """
 
     path: str = "/devices"

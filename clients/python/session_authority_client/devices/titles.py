@@ -10,11 +10,11 @@ from session_authority_client.types import Device
 
 
 def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
-    """The titles of devices, by their IDs. The second of two that would have the same has a number:
-    "Chrome on Windows (2)".
+    """The titles of devices, by their IDs. If two devices would have the same title, the second one
+    gets a number: "Chrome on Windows (2)".
     """
     taken: set[str] = set()
-    last: dict[str, int] = {}  # else a thousand devices of one title cost half a million tries
+    last: dict[str, int] = {}  # without it, 1,000 devices of one title cost half a million tries
     titles: dict[str, str] = {}
     for device in devices:
         plain = title = title_of(device, texts)
