@@ -147,7 +147,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	guarded := newGuardedConn(connection, isWebSocket(w.visit))
 	w.visit.HangUpAtEnd(func() { go guarded.hangUp() })
 	guarded.left = w.visit.detach()
-	return guarded, bufio.NewReadWriter(buffer.Reader, bufio.NewWriter(guarded)), nil
+	return guarded, guarded.buffered(buffer.Reader), nil
 }
 
 // finish ends a response of which nothing may have been written.
