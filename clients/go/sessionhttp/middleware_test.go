@@ -298,6 +298,49 @@ func TestAnEventStreamEndsWithTheSession(t *testing.T) {
 	await(t, "the watch to end", func() bool { return s.service.Watchers() == 0 })
 }
 
+// stages is a reader with a part of a stream for each function.
+type stages []func() string
+
+func (s *stages) Read(data []byte) (int, error) {
+	if len(*s) == 0 {
+		return 0, io.EOF
+	}
+	next := (*s)[0]
+	*s = (*s)[1:]
+	return copy(data, next()), nil
+}
+
+func TestAnEventStreamThatIsCopiedEndsWithTheSession(t *testing.T) {
+	ended := make(chan error, 1)
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/events": func(w http.ResponseWriter, r *http.Request) {
+			if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, err := io.Copy(w, &stages{
+				func() string { return "data: hello\n\n" },
+				func() string { <-r.Context().Done(); return "data: late\n\n" },
+			})
+			ended <- err
+		},
+	})
+	s.signIn()
+	contents := make(chan string)
+	go func() {
+		_, body := s.send("GET", "/events", "")
+		contents <- body
+	}()
+	await(t, "a watch", func() bool { return s.service.Watchers() == 1 })
+	revoke(t, s.service)
+	if err := <-ended; !errors.Is(err, sessionhttp.ErrSessionEnded) {
+		t.Error(err)
+	}
+	if body := <-contents; body != "data: hello\n\n" {
+		t.Errorf("%q", body)
+	}
+}
+
 func TestAnEventStreamStaysOpenWhereTheAppSaysSo(t *testing.T) {
 	told := make(chan struct{})
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{

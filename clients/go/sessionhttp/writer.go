@@ -63,9 +63,13 @@ func (w *responseWriter) send(status int, kind string) {
 		header.Add("Set-Cookie", line)
 	}
 	w.ResponseWriter.WriteHeader(status)
-	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
+	if isEventStream(kind) {
 		visit.HangUpAtEnd(func() { w.cancel(ErrSessionEnded) })
 	}
+}
+
+func isEventStream(kind string) bool {
+	return strings.HasPrefix(strings.ToLower(kind), "text/event-stream")
 }
 
 // replace answers a refusal. Headers of middleware around this one stay; those about the app's
@@ -112,9 +116,10 @@ func (w *responseWriter) begin(data []byte) {
 }
 
 // ReadFrom sends contents from a reader, such as a file, in the way that is best for the writer
-// below.
+// below. The parts of an event stream go through Write, which fails once the session has ended.
 func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
-	if _, has := w.Header()["Content-Type"]; !has || w.isReplaced {
+	_, has := w.Header()["Content-Type"]
+	if !has || w.isReplaced || isEventStream(w.Header().Get("Content-Type")) {
 		return io.Copy(struct{ io.Writer }{w}, source)
 	}
 	w.begin(nil)
