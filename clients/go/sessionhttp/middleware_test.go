@@ -449,3 +449,37 @@ func TestNoHandlerRunsWithoutTheMiddleware(t *testing.T) {
 	}()
 	sessionhttp.FromContext(t.Context())
 }
+
+func TestARouterThatWrites200ByItselfStillHasTheMiddlewareAnswer(t *testing.T) {
+	const denied = `{"error": "sign_in_required"}`
+	inTime := func(handler http.HandlerFunc) http.HandlerFunc {
+		return http.TimeoutHandler(handler, patience, "").ServeHTTP
+	}
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/in-time": inTime(greet),
+		"/now": func(w http.ResponseWriter, r *http.Request) {
+			greet(w, r)
+			w.WriteHeader(http.StatusOK) // as Gin does when its handlers are through
+		},
+		"/own": func(w http.ResponseWriter, r *http.Request) {
+			greet(w, r)
+			w.WriteHeader(http.StatusOK)
+			fmt.Fprint(w, "a page for everybody")
+		},
+		"/empty": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) },
+	})
+	for _, path := range []string{"/in-time", "/now"} {
+		if status, body := s.send("GET", path, ""); status != 401 || body != denied {
+			t.Error(path, status, body)
+		}
+	}
+	if status, body := s.send("GET", "/own", ""); status != 200 || body != "a page for everybody" {
+		t.Error(status, body)
+	}
+	if status, body := s.send("GET", "/empty", ""); status != 200 || body != "" {
+		t.Error(status, body)
+	}
+	if status, body := s.signIn().send("GET", "/in-time", ""); status != 200 || body != "hello ada" {
+		t.Error(status, body)
+	}
+}

@@ -32,6 +32,11 @@ func (w *responseWriter) WriteHeader(status int) {
 		}
 		return
 	}
+	// A router may write 200 by itself, where no handler has written anything. A handler that answers
+	// a refusal with 200 writes contents, too: they send the headers.
+	if w.visit.refused != nil && status == http.StatusOK {
+		return
+	}
 	refused := w.visit.takeRefusal()
 	// Frameworks make 500 of an error that they don't know.
 	if refused != nil && status >= 500 && status != refused.Response.Status {
@@ -90,6 +95,9 @@ func (w *responseWriter) replace(refused *Refusal) {
 
 // Write sends contents, and the headers before the first of them.
 func (w *responseWriter) Write(data []byte) (int, error) {
+	if len(data) == 0 && w.visit.refused != nil {
+		return 0, nil // http.TimeoutHandler writes the nothing that its handler wrote
+	}
 	w.begin(data)
 	switch {
 	case w.isReplaced:
