@@ -483,3 +483,23 @@ func TestARouterThatWrites200ByItselfStillHasTheMiddlewareAnswer(t *testing.T) {
 		t.Error(status, body)
 	}
 }
+
+func TestARouterThatAsksForCloseNotifyIsToldOfTheEndOfTheSession(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/stream": func(w http.ResponseWriter, r *http.Request) {
+			if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.(http.Flusher).Flush()
+			// Gin asserts this in Context.Stream, and panics without it.
+			<-w.(interface{ CloseNotify() <-chan bool }).CloseNotify()
+		},
+	})
+	response := s.signIn().open("GET", "/stream", "")
+	await(t, "a watch", func() bool { return s.service.Watchers() == 1 })
+	revoke(t, s.service)
+	if contents, err := io.ReadAll(response.Body); len(contents) > 0 || err != nil {
+		t.Errorf("%q %v", contents, err)
+	}
+}

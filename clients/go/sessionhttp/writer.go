@@ -146,6 +146,14 @@ func (w *responseWriter) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
+// CloseNotify returns a channel that gets a value once the client has left, or once the session of
+// an event stream has ended. Gin's Context.Stream asserts http.CloseNotifier.
+func (w *responseWriter) CloseNotify() <-chan bool {
+	left := make(chan bool, 1)
+	context.AfterFunc(w.request.Context(), func() { left <- true })
+	return left
+}
+
 // Hijack hands the connection over, as for a WebSocket. What is written then is the app's own, so
 // no cookie goes out and no token is renewed. If the app has looked at the session, the connection
 // ends with it.
