@@ -201,12 +201,11 @@ func (v *Visit) renewSoon() {
 func (v *Visit) renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	p := &v.presented
 	key := flightKey{p.token, p.deviceID, p.passive}
+	// The call may outlive the request, whose headers are the handler's then.
+	how := &sessionauthority.RenewSessionOptions{Client: v.flow.client(p), Passive: p.passive}
 	renewal, err := v.flow.renewals.share(ctx, key,
 		func(ctx context.Context) (*sessionauthority.Renewal, error) {
-			return v.flow.authority.RenewSession(ctx, p.token, p.deviceID,
-				&sessionauthority.RenewSessionOptions{
-					Client: v.flow.client(p), Passive: p.passive,
-				})
+			return v.flow.authority.RenewSession(ctx, key.token, key.device, how)
 		})
 	if err != nil {
 		return nil, err
