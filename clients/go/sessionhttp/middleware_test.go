@@ -503,3 +503,19 @@ func TestARouterThatAsksForCloseNotifyIsToldOfTheEndOfTheSession(t *testing.T) {
 		t.Errorf("%q %v", contents, err)
 	}
 }
+
+func TestAReplacedResponseKeepsThePolicyOfTheAppAround(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/": func(w http.ResponseWriter, r *http.Request) {
+			for _, name := range []string{"Content-Security-Policy", "Content-Disposition"} {
+				w.Header().Set(name, "of the app")
+			}
+			greet(w, r)
+		},
+	})
+	header := s.open("GET", "/", "").Header
+	policy := header.Get("Content-Security-Policy")
+	if policy != "of the app" || header.Get("Content-Disposition") != "" {
+		t.Error(header)
+	}
+}

@@ -82,7 +82,8 @@ func isEventStream(kind string) bool {
 func (w *responseWriter) replace(refused *Refusal) {
 	header := w.Header()
 	for name := range header {
-		isOfContents := strings.HasPrefix(name, "Content-") || isAboutCaching(name)
+		isPolicy := strings.HasPrefix(name, "Content-Security-Policy") // and its Report-Only
+		isOfContents := strings.HasPrefix(name, "Content-") && !isPolicy || isAboutCaching(name)
 		if isOfContents || name == "Etag" || name == "Last-Modified" || name == "Location" ||
 			name == "Transfer-Encoding" || name == "Www-Authenticate" || name == "Retry-After" {
 			delete(header, name)
