@@ -519,3 +519,18 @@ func TestAReplacedResponseKeepsThePolicyOfTheAppAround(t *testing.T) {
 		t.Error(header)
 	}
 }
+
+func TestAHandlerThatOnlyLogsTheUserAnswersItselfInAnOutage(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/beacon": func(w http.ResponseWriter, r *http.Request) {
+			if user := sessionhttp.FromContext(r.Context()).UserID(); user != "" {
+				t.Error(user)
+			}
+			w.WriteHeader(http.StatusOK)
+		},
+	})
+	s.signIn().service.Fail(sessionauthority.ErrUnavailable)
+	if status, body := s.send("POST", "/beacon", ""); status != 200 || body != "" {
+		t.Error(status, body)
+	}
+}
