@@ -282,7 +282,14 @@ func TestAnEventStreamEndsWithTheSession(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 			_, err := fmt.Fprint(w, "data: late\n\n")
-			ended <- errors.Join(context.Cause(r.Context()), err)
+			for _, each := range []error{
+				context.Cause(r.Context()), http.NewResponseController(w).Flush(),
+			} {
+				if !errors.Is(each, sessionhttp.ErrSessionEnded) {
+					t.Error(each)
+				}
+			}
+			ended <- err
 		},
 	})
 	response := s.signIn().open("GET", "/events", "")

@@ -103,10 +103,15 @@ func (w *responseWriter) Write(data []byte) (int, error) {
 	switch {
 	case w.isReplaced:
 		return len(data), nil
-	case context.Cause(w.request.Context()) == ErrSessionEnded:
+	case w.hasSessionEnded():
 		return 0, ErrSessionEnded
 	}
 	return w.ResponseWriter.Write(data)
+}
+
+// hasSessionEnded tells whether an event stream is over, as its session is.
+func (w *responseWriter) hasSessionEnded() bool {
+	return context.Cause(w.request.Context()) == ErrSessionEnded
 }
 
 // begin sends the headers, unless they are out. The kind of contents that has no name is found as
@@ -141,9 +146,13 @@ func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
 // Flush sends what is buffered.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError sends what is buffered, and the headers before it.
+// FlushError sends what is buffered, and the headers before it. It fails once the session of an
+// event stream has ended.
 func (w *responseWriter) FlushError() error {
 	w.begin(nil)
+	if w.hasSessionEnded() {
+		return ErrSessionEnded
+	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
