@@ -541,3 +541,17 @@ func TestAHandlerThatOnlyLogsTheUserAnswersItselfInAnOutage(t *testing.T) {
 		t.Error(status, body)
 	}
 }
+
+func TestAHostHeaderBesideTheAuthorityOfHTTP2DoesNotCount(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, nil)
+	// net/http keeps the header where a client of HTTP/2 sends both.
+	request := httptest.NewRequest("POST", "/sign-in", nil)
+	request.Host = "localhost"
+	request.Header["Host"] = []string{"evil.example"}
+	request.Header["Origin"] = []string{"http://evil.example"}
+	response := httptest.NewRecorder()
+	s.flow.Middleware(http.HandlerFunc(greet)).ServeHTTP(response, request)
+	if response.Code != http.StatusForbidden {
+		t.Error(response.Code, response.Body)
+	}
+}
