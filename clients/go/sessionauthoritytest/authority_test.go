@@ -3,6 +3,7 @@ package sessionauthoritytest_test
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -418,5 +419,31 @@ func TestTheHeadersOfAnApp(t *testing.T) {
 	header := sessionauthoritytest.SignedIn{AccessToken: "a", DeviceID: "d"}.Header()
 	if header.Get("authorization") != "Bearer a" || header.Get("x-device-id") != "d" {
 		t.Errorf("got %v", header)
+	}
+}
+
+func TestManyGoroutinesStopAndStartTheFake(t *testing.T) {
+	authority := sessionauthoritytest.New(t)
+	client := authority.Client()
+	ada := authority.SignIn("ada")
+	var work sync.WaitGroup
+	for range 8 {
+		work.Go(func() {
+			for range 20 {
+				authority.Stop()
+				authority.Start()
+				authority.Start()
+			}
+		})
+	}
+	work.Wait()
+	found, err := client.ValidateSession(t.Context(), ada.AccessToken, ada.DeviceID, nil)
+	if err != nil || !found.Active {
+		t.Errorf("after all: %v, %v", found.Status, err)
+	}
+	authority.Stop()
+	found, err = client.ValidateSession(t.Context(), ada.AccessToken, ada.DeviceID, nil)
+	if !errors.Is(err, sa.ErrUnavailable) {
+		t.Errorf("stopped: %v, %v", found.Status, err)
 	}
 }
