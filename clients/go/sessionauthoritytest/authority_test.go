@@ -1,6 +1,7 @@
 package sessionauthoritytest_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -446,4 +447,28 @@ func TestManyGoroutinesStopAndStartTheFake(t *testing.T) {
 	if !errors.Is(err, sa.ErrUnavailable) {
 		t.Errorf("stopped: %v, %v", found.Status, err)
 	}
+}
+
+func TestTimePassesWhileWatchesBegin(t *testing.T) {
+	authority := sessionauthoritytest.New(t)
+	client := authority.Client()
+	watched, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() {
+		for watched.Err() == nil {
+			authority.PassTime(time.Millisecond)
+		}
+	})
+	work.Go(func() {
+		defer stop()
+		for range 50 {
+			for batch, err := range client.WatchEvents(t.Context(), nil) {
+				if err != nil || batch.ReadTime.IsZero() {
+					t.Errorf("got %v, %v", batch, err)
+				}
+				break
+			}
+		}
+	})
+	work.Wait()
 }
