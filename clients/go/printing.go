@@ -15,7 +15,9 @@ type (
 )
 
 // Format prints all fields but the token.
-func (d IssuedDevice) Format(state fmt.State, verb rune) { printPlain(state, verb, d.withoutToken()) }
+func (d IssuedDevice) Format(state fmt.State, verb rune) {
+	printPlain(state, verb, d.withoutToken())
+}
 
 // LogValue logs all fields but the token.
 func (d IssuedDevice) LogValue() slog.Value { return slog.AnyValue(d.withoutToken()) }
@@ -26,7 +28,9 @@ func (d IssuedDevice) withoutToken() plainIssuedDevice {
 }
 
 // Format prints all fields but the token.
-func (r Renewal) Format(state fmt.State, verb rune) { printPlain(state, verb, r.withoutToken()) }
+func (r Renewal) Format(state fmt.State, verb rune) {
+	printPlain(state, verb, r.withoutToken())
+}
 
 // LogValue logs all fields but the token.
 func (r Renewal) LogValue() slog.Value { return slog.AnyValue(r.withoutToken()) }
@@ -37,7 +41,9 @@ func (r Renewal) withoutToken() plainRenewal {
 }
 
 // Format prints all fields but the token.
-func (p Presented) Format(state fmt.State, verb rune) { printPlain(state, verb, p.withoutToken()) }
+func (p Presented) Format(state fmt.State, verb rune) {
+	printPlain(state, verb, p.withoutToken())
+}
 
 // LogValue logs all fields but the token.
 func (p Presented) LogValue() slog.Value { return slog.AnyValue(p.withoutToken()) }
