@@ -288,7 +288,7 @@ workflows: $(actionlint) ## Check the workflow of releases
 words: $(venv) $(vale) ## Check spelling, and the rules of plain English that a program can check
 	@$(bin)/codespell $$(git ls-files)
 	@vale --output=line --glob='!*_pb2*' session_authority protos \
-	    clients/python/session_authority_client CONTRIBUTING.md docs/design.md docs/protocol.md
+	    clients/python/session_authority_client CONTRIBUTING.md docs
 
 .PHONY: manifests
 manifests: $(helm) ## Render the plain manifests of packaging/kubernetes from the chart

@@ -43,7 +43,8 @@ type waiter struct {
 	request  *pb.ValidateSessionRequest
 	size     int
 	deadline time.Time
-	gone     bool // the caller gave up; guarded by the queue
+	queued   bool // it is in no batch yet; guarded by the queue, as is gone
+	gone     bool // the caller gave up
 	settled  chan struct{}
 	answer   Validation // written before settled is closed
 	err      error
@@ -73,7 +74,9 @@ func (q *batchQueue) validate(
 		return q.callAlone(own, ctx, request)
 	}
 	deadline, _ := own.Deadline()
-	w := &waiter{request: request, size: size, deadline: deadline, settled: make(chan struct{})}
+	w := &waiter{
+		request: request, size: size, deadline: deadline, queued: true, settled: make(chan struct{}),
+	}
 	q.queue = append(q.queue, w)
 	q.mu.Unlock()
 	return q.wait(own, ctx, w)
@@ -117,22 +120,13 @@ func (q *batchQueue) wait(own, ctx context.Context, w *waiter) (Validation, erro
 func (q *batchQueue) isQueued(w *waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.holds(w)
-}
-
-func (q *batchQueue) holds(w *waiter) bool {
-	for _, queued := range q.queue {
-		if queued == w {
-			return true
-		}
-	}
-	return false
+	return w.queued
 }
 
 func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, error) {
 	q.mu.Lock()
 	w.gone = true
-	withoutSlot := q.sending && q.holds(w)
+	withoutSlot := q.sending && w.queued
 	q.mu.Unlock()
 	select {
 	case <-w.settled: // in this very moment
@@ -231,6 +225,7 @@ func takeBatch(queue []*waiter) (batch, rest []*waiter) {
 		if len(batch) == maxBatchItems || held+w.size > maxBatchBytes {
 			return batch, append([]*waiter(nil), queue[i:]...)
 		}
+		w.queued = false
 		batch = append(batch, w)
 		held += w.size
 	}

@@ -66,11 +66,19 @@ func (k *cacheKeeper) watch(
 			pauses.reset()
 			return true
 		})
-	if errors.Is(context.Cause(ctx), errSilentWatch) {
+	return endOfWatch(ctx, err, k.client.closed())
+}
+
+// endOfWatch returns why a watch has ended: nil if the service ended it.
+//
+// That the store has another history goes before all else, also if the watch was given up in the
+// same moment: for some time nothing may be kept.
+func endOfWatch(ctx context.Context, err error, closed bool) error {
+	if err != nil {
+		err = failureOf(ctx, err, closed)
+	}
+	if !errors.Is(err, ErrCursorExpired) && errors.Is(context.Cause(ctx), errSilentWatch) {
 		return errSilentWatch
 	}
-	if err != nil {
-		return failureOf(ctx, err, k.client.closed())
-	}
-	return nil
+	return err
 }

@@ -122,10 +122,11 @@ func call[Q, R any](
 }
 
 // begin returns the context of a call: it ends with its time, with the caller and with the client.
+// A timeout below zero, as time.Until returns it for a moment that is past, leaves no time.
 func (c *Client) begin(
 	ctx context.Context, timeout time.Duration,
 ) (context.Context, context.CancelFunc) {
-	if timeout <= 0 {
+	if timeout == 0 {
 		timeout = c.settings.timeout
 	}
 	own, cancel := context.WithTimeout(ctx, timeout)

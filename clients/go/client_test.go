@@ -209,6 +209,18 @@ func TestACallEndsWithItsTimeout(t *testing.T) {
 	}
 }
 
+func TestACallWhoseTimeIsOverIsNotMade(t *testing.T) {
+	service := newScripted(t)
+	_, err := service.client(t).ValidateSession(t.Context(), "token", testDevice,
+		&sa.ValidateSessionOptions{Timeout: -time.Nanosecond})
+	if !errors.Is(err, sa.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if calls := service.called("ValidateSession"); calls != 0 {
+		t.Errorf("%d calls", calls)
+	}
+}
+
 func TestACallEndsWithItsCaller(t *testing.T) {
 	service := newScripted(t)
 	ctx, cancel := context.WithCancel(t.Context())

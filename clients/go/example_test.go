@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"testing"
+	"time"
 
 	sa "github.com/session-authority/session-authority/clients/go"
 	"github.com/session-authority/session-authority/clients/go/sessionauthoritytest"
@@ -128,7 +129,7 @@ func ExampleClient_WatchEvents() {
 				cursor = "" // events were missed
 			}
 			if err != nil {
-				log.Print(err) // wait a moment before the next watch
+				log.Print(err)
 				break
 			}
 			for _, event := range batch.Events {
@@ -137,6 +138,7 @@ func ExampleClient_WatchEvents() {
 			}
 			cursor = batch.Cursor // keep it once the events are dealt with
 		}
+		time.Sleep(time.Second) // a watch ends at once while the service is away
 	}
 }
 

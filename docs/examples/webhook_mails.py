@@ -64,8 +64,8 @@ sign out each device that you don't know, in the list of your devices:
 def text_of(
     event_id: str, browser: str, system: str, address: str, when: datetime, advice: str
 ) -> str:
-    """What happened, and what to do. The link leads to a page, where it marks the event, and does
-    nothing by itself.
+    """The text of the mail: what happened, what to do, and a link to the page of devices. The link
+    marks the event on that page, and does nothing by itself.
     """
     device = f"{browser or 'A browser'} on {system or 'a device'}"
     happened = f"{device}, at {address or 'an unknown address'}, {when:%d %B, %H:%M} UTC."

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,8 +34,10 @@ type Config struct {
 type Authority struct {
 	t        testing.TB
 	service  *service
-	server   *grpc.Server
 	listener *switchboard
+
+	starting sync.Mutex   // guards server
+	server   *grpc.Server // nil while the fake is stopped
 }
 
 // SignedIn is what a sign-in gives the client of an end user.
@@ -85,14 +88,22 @@ func (a *Authority) Client(opts ...sa.Option) *sa.Client {
 
 // Stop breaks all connections; the fake remembers everything. Start answers again.
 func (a *Authority) Stop() {
+	a.starting.Lock()
+	defer a.starting.Unlock()
 	a.listener.replace(nil)
 	if a.server != nil {
 		a.server.Stop()
+		a.server = nil
 	}
 }
 
-// Start answers calls. New has called it.
+// Start answers calls again after Stop. New has called it.
 func (a *Authority) Start() {
+	a.starting.Lock()
+	defer a.starting.Unlock()
+	if a.server != nil {
+		return
+	}
 	listener := bufconn.Listen(1 << 20)
 	a.server = grpc.NewServer(grpc.UnaryInterceptor(a.service.guard))
 	pb.RegisterSessionAuthorityServiceServer(a.server, a.service)

@@ -1,8 +1,10 @@
 package sessionauthoritytest_test
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -419,4 +421,54 @@ func TestTheHeadersOfAnApp(t *testing.T) {
 	if header.Get("authorization") != "Bearer a" || header.Get("x-device-id") != "d" {
 		t.Errorf("got %v", header)
 	}
+}
+
+func TestManyGoroutinesStopAndStartTheFake(t *testing.T) {
+	authority := sessionauthoritytest.New(t)
+	client := authority.Client()
+	ada := authority.SignIn("ada")
+	var work sync.WaitGroup
+	for range 8 {
+		work.Go(func() {
+			for range 20 {
+				authority.Stop()
+				authority.Start()
+				authority.Start()
+			}
+		})
+	}
+	work.Wait()
+	found, err := client.ValidateSession(t.Context(), ada.AccessToken, ada.DeviceID, nil)
+	if err != nil || !found.Active {
+		t.Errorf("after all: %v, %v", found.Status, err)
+	}
+	authority.Stop()
+	found, err = client.ValidateSession(t.Context(), ada.AccessToken, ada.DeviceID, nil)
+	if !errors.Is(err, sa.ErrUnavailable) {
+		t.Errorf("stopped: %v, %v", found.Status, err)
+	}
+}
+
+func TestTimePassesWhileWatchesBegin(t *testing.T) {
+	authority := sessionauthoritytest.New(t)
+	client := authority.Client()
+	watched, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() {
+		for watched.Err() == nil {
+			authority.PassTime(time.Millisecond)
+		}
+	})
+	work.Go(func() {
+		defer stop()
+		for range 50 {
+			for batch, err := range client.WatchEvents(t.Context(), nil) {
+				if err != nil || batch.ReadTime.IsZero() {
+					t.Errorf("got %v, %v", batch, err)
+				}
+				break
+			}
+		}
+	})
+	work.Wait()
 }

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
@@ -146,7 +148,7 @@ func (s *service) WatchEvents(
 	}
 	first := &pb.WatchEventsResponse{Cursor: strconv.Itoa(start)}
 	if request.GetCursor() == "" && request.GetStartTime() == nil {
-		prove(first, own)
+		s.prove(first, own)
 	}
 	if err := stream.Send(first); err != nil {
 		return err
@@ -163,7 +165,8 @@ func (s *service) WatchEvents(
 			case <-changed:
 				continue
 			case <-proof.C:
-				message = prove(&pb.WatchEventsResponse{Cursor: strconv.Itoa(start)}, own)
+				message = &pb.WatchEventsResponse{Cursor: strconv.Itoa(start)}
+				s.prove(message, own)
 			case <-stream.Context().Done():
 				return stream.Context().Err()
 			}
@@ -222,4 +225,12 @@ func (s *service) nextMessage(
 	*start = len(own.events)
 	message.Cursor = strconv.Itoa(*start)
 	return message, nil, nil
+}
+
+// prove makes a message of a watch the proof that all was told.
+func (s *service) prove(message *pb.WatchEventsResponse, own *state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	message.ReadTime = timestamppb.New(own.now())
+	message.ReadUptime = durationpb.New(time.Since(started))
 }

@@ -181,13 +181,6 @@ func eventMessage(s *state, event *pb.Event, d *device) *pb.Event {
 	return event
 }
 
-// prove makes a message of a watch the proof that all was told.
-func prove(message *pb.WatchEventsResponse, s *state) *pb.WatchEventsResponse {
-	message.ReadTime = timestamppb.New(s.now())
-	message.ReadUptime = durationpb.New(time.Since(started))
-	return message
-}
-
 // isWanted says whether a watch asked for an event.
 func isWanted(event *pb.Event, request *pb.WatchEventsRequest) bool {
 	return (len(request.GetTypes()) == 0 || slices.Contains(request.GetTypes(), event.GetType())) &&

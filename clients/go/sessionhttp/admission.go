@@ -101,12 +101,17 @@ func (v *Visit) ask(ctx context.Context) {
 // Session returns the session of the user, nil if nobody is signed in. It returns a *Refusal that
 // is ErrNoAnswer if that is unknown: an outage must not look like a sign-out.
 func (v *Visit) Session() (*sessionauthority.Session, error) {
-	v.looked = true
-	v.end.look(v, v.session)
+	v.look()
 	if v.failure != nil {
 		return nil, v.refuse(v.flow.noAnswer(&v.presented, v.failure))
 	}
 	return v.session, nil
+}
+
+// look: from now on what the app serves depends on the session.
+func (v *Visit) look() {
+	v.looked = true
+	v.end.look(v, v.session)
 }
 
 // Require returns the session of the user. It returns a *Refusal if nobody is signed in, if that is
@@ -133,13 +138,14 @@ func (v *Visit) Require(demands ...Demand) (*sessionauthority.Session, error) {
 	return session, nil
 }
 
-// UserID returns the user who is signed in. It is empty if nobody is, or if that is unknown.
+// UserID returns the user who is signed in. It is empty if nobody is, or if that is unknown: then
+// the handler answers by itself.
 func (v *Visit) UserID() string {
-	session, err := v.Session()
-	if err != nil || session == nil {
+	v.look()
+	if v.failure != nil || v.session == nil {
 		return ""
 	}
-	return session.UserID
+	return v.session.UserID
 }
 
 // DeviceID returns the ID of the browser or app, empty before its first sign-in.
@@ -201,12 +207,11 @@ func (v *Visit) renewSoon() {
 func (v *Visit) renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	p := &v.presented
 	key := flightKey{p.token, p.deviceID, p.passive}
+	// The call may outlive the request, whose headers are the handler's then.
+	how := &sessionauthority.RenewSessionOptions{Client: v.flow.client(p), Passive: p.passive}
 	renewal, err := v.flow.renewals.share(ctx, key,
 		func(ctx context.Context) (*sessionauthority.Renewal, error) {
-			return v.flow.authority.RenewSession(ctx, p.token, p.deviceID,
-				&sessionauthority.RenewSessionOptions{
-					Client: v.flow.client(p), Passive: p.passive,
-				})
+			return v.flow.authority.RenewSession(ctx, key.token, key.device, how)
 		})
 	if err != nil {
 		return nil, err

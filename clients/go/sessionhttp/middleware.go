@@ -33,8 +33,8 @@ func WithVisit(ctx context.Context, visit *Visit) context.Context {
 }
 
 // Middleware wraps an app. It finds out who is signed in before the app runs, and writes the
-// cookies as the headers go out. If a handler writes nothing after Visit.Require has refused, or
-// answers an error of a server (500 and more), the middleware answers the refusal instead.
+// cookies as the headers go out. If a handler writes no contents after Visit.Require has refused,
+// or answers an error of a server (500 and more), the middleware answers the refusal instead.
 func (f *Flow) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request := requestOf(r)

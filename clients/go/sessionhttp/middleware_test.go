@@ -282,7 +282,14 @@ func TestAnEventStreamEndsWithTheSession(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 			_, err := fmt.Fprint(w, "data: late\n\n")
-			ended <- errors.Join(context.Cause(r.Context()), err)
+			for _, each := range []error{
+				context.Cause(r.Context()), http.NewResponseController(w).Flush(),
+			} {
+				if !errors.Is(each, sessionhttp.ErrSessionEnded) {
+					t.Error(each)
+				}
+			}
+			ended <- err
 		},
 	})
 	response := s.signIn().open("GET", "/events", "")
@@ -296,6 +303,49 @@ func TestAnEventStreamEndsWithTheSession(t *testing.T) {
 		t.Error(err)
 	}
 	await(t, "the watch to end", func() bool { return s.service.Watchers() == 0 })
+}
+
+// stages is a reader with a part of a stream for each function.
+type stages []func() string
+
+func (s *stages) Read(data []byte) (int, error) {
+	if len(*s) == 0 {
+		return 0, io.EOF
+	}
+	next := (*s)[0]
+	*s = (*s)[1:]
+	return copy(data, next()), nil
+}
+
+func TestAnEventStreamThatIsCopiedEndsWithTheSession(t *testing.T) {
+	ended := make(chan error, 1)
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/events": func(w http.ResponseWriter, r *http.Request) {
+			if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, err := io.Copy(w, &stages{
+				func() string { return "data: hello\n\n" },
+				func() string { <-r.Context().Done(); return "data: late\n\n" },
+			})
+			ended <- err
+		},
+	})
+	s.signIn()
+	contents := make(chan string)
+	go func() {
+		_, body := s.send("GET", "/events", "")
+		contents <- body
+	}()
+	await(t, "a watch", func() bool { return s.service.Watchers() == 1 })
+	revoke(t, s.service)
+	if err := <-ended; !errors.Is(err, sessionhttp.ErrSessionEnded) {
+		t.Error(err)
+	}
+	if body := <-contents; body != "data: hello\n\n" {
+		t.Errorf("%q", body)
+	}
 }
 
 func TestAnEventStreamStaysOpenWhereTheAppSaysSo(t *testing.T) {
@@ -405,4 +455,103 @@ func TestNoHandlerRunsWithoutTheMiddleware(t *testing.T) {
 		}
 	}()
 	sessionhttp.FromContext(t.Context())
+}
+
+func TestARouterThatWrites200ByItselfStillHasTheMiddlewareAnswer(t *testing.T) {
+	const denied = `{"error": "sign_in_required"}`
+	inTime := func(handler http.HandlerFunc) http.HandlerFunc {
+		return http.TimeoutHandler(handler, patience, "").ServeHTTP
+	}
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/in-time": inTime(greet),
+		"/now": func(w http.ResponseWriter, r *http.Request) {
+			greet(w, r)
+			w.WriteHeader(http.StatusOK) // as Gin does when its handlers are through
+		},
+		"/own": func(w http.ResponseWriter, r *http.Request) {
+			greet(w, r)
+			w.WriteHeader(http.StatusOK)
+			fmt.Fprint(w, "a page for everybody")
+		},
+		"/empty": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) },
+	})
+	for _, path := range []string{"/in-time", "/now"} {
+		if status, body := s.send("GET", path, ""); status != 401 || body != denied {
+			t.Error(path, status, body)
+		}
+	}
+	if status, body := s.send("GET", "/own", ""); status != 200 || body != "a page for everybody" {
+		t.Error(status, body)
+	}
+	if status, body := s.send("GET", "/empty", ""); status != 200 || body != "" {
+		t.Error(status, body)
+	}
+	if status, body := s.signIn().send("GET", "/in-time", ""); status != 200 || body != "hello ada" {
+		t.Error(status, body)
+	}
+}
+
+func TestARouterThatAsksForCloseNotifyIsToldOfTheEndOfTheSession(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/stream": func(w http.ResponseWriter, r *http.Request) {
+			if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.(http.Flusher).Flush()
+			// Gin asserts this in Context.Stream, and panics without it.
+			<-w.(interface{ CloseNotify() <-chan bool }).CloseNotify()
+		},
+	})
+	response := s.signIn().open("GET", "/stream", "")
+	await(t, "a watch", func() bool { return s.service.Watchers() == 1 })
+	revoke(t, s.service)
+	if contents, err := io.ReadAll(response.Body); len(contents) > 0 || err != nil {
+		t.Errorf("%q %v", contents, err)
+	}
+}
+
+func TestAReplacedResponseKeepsThePolicyOfTheAppAround(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/": func(w http.ResponseWriter, r *http.Request) {
+			for _, name := range []string{"Content-Security-Policy", "Content-Disposition"} {
+				w.Header().Set(name, "of the app")
+			}
+			greet(w, r)
+		},
+	})
+	header := s.open("GET", "/", "").Header
+	policy := header.Get("Content-Security-Policy")
+	if policy != "of the app" || header.Get("Content-Disposition") != "" {
+		t.Error(header)
+	}
+}
+
+func TestAHandlerThatOnlyLogsTheUserAnswersItselfInAnOutage(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/beacon": func(w http.ResponseWriter, r *http.Request) {
+			if user := sessionhttp.FromContext(r.Context()).UserID(); user != "" {
+				t.Error(user)
+			}
+			w.WriteHeader(http.StatusOK)
+		},
+	})
+	s.signIn().service.Fail(sessionauthority.ErrUnavailable)
+	if status, body := s.send("POST", "/beacon", ""); status != 200 || body != "" {
+		t.Error(status, body)
+	}
+}
+
+func TestAHostHeaderBesideTheAuthorityOfHTTP2DoesNotCount(t *testing.T) {
+	s := newSite(t, sessionhttp.Settings{}, nil)
+	// net/http keeps the header where a client of HTTP/2 sends both.
+	request := httptest.NewRequest("POST", "/sign-in", nil)
+	request.Host = "localhost"
+	request.Header["Host"] = []string{"evil.example"}
+	request.Header["Origin"] = []string{"http://evil.example"}
+	response := httptest.NewRecorder()
+	s.flow.Middleware(http.HandlerFunc(greet)).ServeHTTP(response, request)
+	if response.Code != http.StatusForbidden {
+		t.Error(response.Code, response.Body)
+	}
 }

@@ -32,6 +32,11 @@ func (w *responseWriter) WriteHeader(status int) {
 		}
 		return
 	}
+	// A router may write 200 by itself, where no handler has written anything. A handler that answers
+	// a refusal with 200 writes contents, too: they send the headers.
+	if w.visit.refused != nil && status == http.StatusOK {
+		return
+	}
 	refused := w.visit.takeRefusal()
 	// Frameworks make 500 of an error that they don't know.
 	if refused != nil && status >= 500 && status != refused.Response.Status {
@@ -63,9 +68,13 @@ func (w *responseWriter) send(status int, kind string) {
 		header.Add("Set-Cookie", line)
 	}
 	w.ResponseWriter.WriteHeader(status)
-	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
+	if isEventStream(kind) {
 		visit.HangUpAtEnd(func() { w.cancel(ErrSessionEnded) })
 	}
+}
+
+func isEventStream(kind string) bool {
+	return strings.HasPrefix(strings.ToLower(kind), "text/event-stream")
 }
 
 // replace answers a refusal. Headers of middleware around this one stay; those about the app's
@@ -73,7 +82,8 @@ func (w *responseWriter) send(status int, kind string) {
 func (w *responseWriter) replace(refused *Refusal) {
 	header := w.Header()
 	for name := range header {
-		isOfContents := strings.HasPrefix(name, "Content-") || isAboutCaching(name)
+		isPolicy := strings.HasPrefix(name, "Content-Security-Policy") // and its Report-Only
+		isOfContents := strings.HasPrefix(name, "Content-") && !isPolicy || isAboutCaching(name)
 		if isOfContents || name == "Etag" || name == "Last-Modified" || name == "Location" ||
 			name == "Transfer-Encoding" || name == "Www-Authenticate" || name == "Retry-After" {
 			delete(header, name)
@@ -86,14 +96,22 @@ func (w *responseWriter) replace(refused *Refusal) {
 
 // Write sends contents, and the headers before the first of them.
 func (w *responseWriter) Write(data []byte) (int, error) {
+	if len(data) == 0 && w.visit.refused != nil {
+		return 0, nil // http.TimeoutHandler writes the nothing that its handler wrote
+	}
 	w.begin(data)
 	switch {
 	case w.isReplaced:
 		return len(data), nil
-	case context.Cause(w.request.Context()) == ErrSessionEnded:
+	case w.hasSessionEnded():
 		return 0, ErrSessionEnded
 	}
 	return w.ResponseWriter.Write(data)
+}
+
+// hasSessionEnded tells whether an event stream is over, as its session is.
+func (w *responseWriter) hasSessionEnded() bool {
+	return context.Cause(w.request.Context()) == ErrSessionEnded
 }
 
 // begin sends the headers, unless they are out. The kind of contents that has no name is found as
@@ -112,9 +130,10 @@ func (w *responseWriter) begin(data []byte) {
 }
 
 // ReadFrom sends contents from a reader, such as a file, in the way that is best for the writer
-// below.
+// below. The parts of an event stream go through Write, which fails once the session has ended.
 func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
-	if _, has := w.Header()["Content-Type"]; !has || w.isReplaced {
+	_, has := w.Header()["Content-Type"]
+	if !has || w.isReplaced || isEventStream(w.Header().Get("Content-Type")) {
 		return io.Copy(struct{ io.Writer }{w}, source)
 	}
 	w.begin(nil)
@@ -127,10 +146,22 @@ func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
 // Flush sends what is buffered.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError sends what is buffered, and the headers before it.
+// FlushError sends what is buffered, and the headers before it. It fails once the session of an
+// event stream has ended.
 func (w *responseWriter) FlushError() error {
 	w.begin(nil)
+	if w.hasSessionEnded() {
+		return ErrSessionEnded
+	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// CloseNotify returns a channel that gets a value once the client has left, or once the session of
+// an event stream has ended. Gin's Context.Stream asserts http.CloseNotifier.
+func (w *responseWriter) CloseNotify() <-chan bool {
+	left := make(chan bool, 1)
+	context.AfterFunc(w.request.Context(), func() { left <- true })
+	return left
 }
 
 // Hijack hands the connection over, as for a WebSocket. What is written then is the app's own, so
@@ -147,7 +178,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	guarded := newGuardedConn(connection, isWebSocket(w.visit))
 	w.visit.HangUpAtEnd(func() { go guarded.hangUp() })
 	guarded.left = w.visit.detach()
-	return guarded, bufio.NewReadWriter(buffer.Reader, bufio.NewWriter(guarded)), nil
+	return guarded, guarded.buffered(buffer.Reader), nil
 }
 
 // finish ends a response of which nothing may have been written.

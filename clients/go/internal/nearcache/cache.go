@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 )
@@ -170,6 +171,8 @@ func (c *Cache[V]) Store(ticket Ticket, accessToken, deviceID string, answer Ans
 	if c.lastEvents[c.counter(answer.UserID)] > ticket.Events {
 		return false
 	}
+	// The texts may be small parts of a large header, which must not stay in memory with them.
+	name = key{strings.Clone(accessToken), strings.Clone(deviceID)}
 	made := &entry[V]{key: name, answer: answer}
 	made.until = ticket.sent + c.settings.MaxAge
 	if left := answer.Ends.Sub(wall); left < c.settings.MaxAge {

@@ -21,14 +21,13 @@ type Request struct {
 	Secure bool
 }
 
+// hosts returns where the request went. With HTTP/2, Host is the authority, and a header beside it
+// is only what the client wrote.
 func (r *Request) hosts() []string {
-	if lines := r.Header["Host"]; len(lines) > 0 {
-		return lines
+	if r.Host != "" {
+		return []string{r.Host}
 	}
-	if r.Host == "" {
-		return nil
-	}
-	return []string{r.Host}
+	return r.Header["Host"]
 }
 
 // HostText is the value of the Host header, or "localhost" if there is none.
