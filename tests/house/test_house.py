@@ -64,6 +64,14 @@ def test_every_make_target_is_listed_and_brings_what_it_uses(rule: dict[str, str
         assert used not in runs or needed in needs.split()
 
 
+def test_every_check_in_a_shell_script_is_run():
+    """A merge may drop the line that calls a script, and nothing else would notice."""
+    scripts = set((ROOT / "scripts").glob("*.sh"))
+    for script in scripts:
+        callers = scripts - {script} | {ROOT / "Makefile"}
+        assert any(f"scripts/{script.name}" in caller.read_text() for caller in callers), script
+
+
 def test_running_installs_nothing_for_developers():
     needs = {rule["target"]: rule["needs"].split() for rule in RULES}
     assert needs["run"] == needs["demo"] == ["$(running)"]
