@@ -203,6 +203,20 @@ test("a call ends at its deadline, which the service is told", async () => {
   assert(call !== undefined && call.leftMs > 0 && call.leftMs <= 80, String(call?.leftMs));
 });
 
+test("a call may be given more time than a timer can wait", async () => {
+  for (const batching of [false, true]) {
+    const [client, service] = await connected({ timeoutMs: Number.MAX_SAFE_INTEGER, batching });
+    service.answers.close();
+    const calls = [1, 2, 3].map(() => client.validateSession("token of ada", DEVICE));
+    await Promise.race([until(() => service.decided > 0), ...calls]);
+    service.answers.open();
+    assert.deepEqual(
+      (await Promise.all(calls)).map(({ status }) => status),
+      ["ACTIVE", "ACTIVE", "ACTIVE"],
+    );
+  }
+});
+
 test("a signal ends a call with its own reason, and the service hears of it", async () => {
   const [client, service] = await connected();
   const leaving = new AbortController();
