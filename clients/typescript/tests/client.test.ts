@@ -290,6 +290,20 @@ test("the caller's token goes with each call, and a token that fails fails the c
   assert.equal(service.calls.length, 2);
 });
 
+test("a token that never comes holds up neither a signal nor closing", async () => {
+  const never = () => new Promise<string>(() => undefined);
+  const [client] = await connected({ token: never });
+  const leaving = new AbortController();
+  const watch = client.watchEvents({ signal: leaving.signal }).next();
+  const closed = [client.watchEvents().next(), client.revokeAll("ada")].map(failure);
+  leaving.abort(new Error("left"));
+  await assert.rejects(watch, /left/);
+  client.close();
+  for (const error of await Promise.all(closed)) {
+    assert.equal(error.message, "the client is closed");
+  }
+});
+
 test("a token is never sent to another machine without TLS", () => {
   for (const target of ["authority.internal:443", "dns:///a.example:1", "10.0.0.1:1", "[::2]:1"]) {
     assert.throws(() => new SessionAuthority(target, { token: "secret" }), RangeError, target);
