@@ -12,7 +12,7 @@ import { CacheWatch } from "../src/watching.js";
 /** A transport that reaches nothing. */
 const nowhere: Transport = {
   unary: () => Promise.reject(new TransportError(14, "nowhere")),
-  // eslint-disable-next-line @typescript-eslint/require-await, require-yield -- it only fails
+  // eslint-disable-next-line @typescript-eslint/require-await -- it only fails
   async *stream() {
     throw new TransportError(14, "nowhere");
   },
