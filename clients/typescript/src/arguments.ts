@@ -5,17 +5,23 @@
 
 import { SessionAuthorityError } from "./errors.js";
 
+// A timer of Node ends at once if it is to last longer than 2^31 ms, which are 24.8 days.
+const LONGEST_MS = 24 * 86_400_000;
+
 function not(name: string, wanted: string, value: unknown): TypeError {
   const kind = value === null ? "null" : typeof value;
   return new TypeError(`${name}: ${wanted}, not ${kind}`);
 }
 
-/** How long something may take, in milliseconds. Throws TypeError and RangeError. */
+/**
+ * How long something may take, in milliseconds; more than 24 days are 24 days. Throws TypeError and
+ * RangeError.
+ */
 export function milliseconds(name: string, value: unknown): number {
   if (typeof value !== "number") throw not(name, "a number of milliseconds", value);
   if (!(value > 0)) throw new RangeError(`${name}: more than nothing`);
   if (!Number.isFinite(value)) throw new RangeError(`${name}: must be finite`);
-  return value;
+  return Math.min(value, LONGEST_MS);
 }
 
 /** A length of time in milliseconds that the service judges. Throws TypeError and RangeError. */

@@ -7,6 +7,7 @@
  * client says how stale an answer can be, and why: the rules are the same.
  */
 
+import { milliseconds as positive } from "./arguments.js";
 import { machineClocks, type Clocks } from "./clocks.js";
 import { milliseconds, timestampMs } from "./convert.js";
 import {
@@ -138,13 +139,13 @@ export class NearCache {
     if (!Number.isInteger(maxEntries) || maxEntries < 1) {
       throw new RangeError("maxEntries: a whole number, at least 1");
     }
-    if (!(maxAgeMs > 0)) throw new RangeError("maxAgeMs: more than nothing");
-    if (!(maxSilenceMs > 0 && maxSilenceMs <= MAX_SILENCE_MS)) {
+    // A text would be appended to a time, not added to it.
+    this.#maxAgeMs = positive("maxAgeMs", maxAgeMs);
+    if (positive("maxSilenceMs", maxSilenceMs) > MAX_SILENCE_MS) {
       const most = String(MAX_SILENCE_MS);
       throw new RangeError(`maxSilenceMs: more than nothing, and at most ${most}`);
     }
     this.#maxEntries = maxEntries;
-    this.#maxAgeMs = maxAgeMs;
     this.maxSilenceMs = maxSilenceMs;
     this.#clocks = options.clocks ?? machineClocks();
   }

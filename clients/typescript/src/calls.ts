@@ -20,6 +20,8 @@ import { callHeaders, type CallerToken, type Transport, TransportError } from ".
 
 // A call that the transport has not ended so long after its deadline is ended here.
 const LOST_AFTER_MS = 2_000;
+// A watch has no deadline, but a function that never returns its token must not hold it up.
+export const MAX_TOKEN_WAIT_MS = 15_000;
 
 /** How long a call may take, and what ends it earlier. */
 export interface CallLimits {
@@ -74,8 +76,8 @@ export class Calls {
           return response;
         } catch (error) {
           signal?.throwIfAborted();
-          if (!(error instanceof TransportError)) throw error;
           if (this.limiter.closed) throw clientClosed();
+          if (!(error instanceof TransportError)) throw error;
           const pause = retries.pauseMs(error.code);
           if (pause === undefined || performance.now() + pause >= deadline) throw failure(error);
           await this.#pause(pause, signal);
@@ -94,12 +96,19 @@ export class Calls {
   ): Promise<MessageShape<O>> {
     if (this.limiter.closed) throw clientClosed();
     if (timeoutMs <= 0) throw tooLate();
-    const headers =
-      typeof this.#token === "function"
-        ? await within(callHeaders(this.#token), timeoutMs, signal)
-        : await callHeaders(this.#token);
+    const headers = await this.#headers(timeoutMs, signal);
     const call = this.#transport.unary(method, request, { headers, signal, timeoutMs });
     return await within(call, timeoutMs + LOST_AFTER_MS, undefined);
+  }
+
+  /** The headers of a call. A function for the token may wait for anything: closing ends it. */
+  async #headers(
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Readonly<Record<string, string>>> {
+    const headers = callHeaders(this.#token);
+    if (typeof this.#token !== "function") return await headers;
+    return await within(within(headers, timeoutMs, signal), timeoutMs, this.#closing.signal);
   }
 
   /** The messages of a watch. A watch needs no slot. */
@@ -110,7 +119,7 @@ export class Calls {
     if (this.limiter.closed) throw clientClosed();
     signal?.throwIfAborted();
     try {
-      const headers = await callHeaders(this.#token);
+      const headers = await this.#headers(MAX_TOKEN_WAIT_MS, signal);
       const method = SessionAuthorityService.method.watchEvents;
       yield* this.#transport.stream(method, request, { headers, signal });
     } catch (error) {

@@ -49,7 +49,8 @@ export class SessionAuthority implements AsyncDisposable {
   readonly #endings: Endings;
 
   constructor(target: string, options: o.ClientOptions = {}) {
-    const { tls, token, cache, transport = grpcTransport, log = () => undefined } = options;
+    const { tls, token, cache, transport = grpcTransport } = options;
+    const log = harmless(options.log ?? (() => undefined));
     checkTarget(target, tls, token);
     this.timeoutMs = check.milliseconds("timeoutMs", options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
     const batching = check.flag("batching", options.batching ?? true);
@@ -397,6 +398,18 @@ export class SessionAuthority implements AsyncDisposable {
       yield convert.eventBatch(message);
     }
   }
+}
+
+/** A log whose failure stops nothing else: the watch of the cache must go on. */
+function harmless(log: (message: string) => void): (message: string) => void {
+  if (typeof log !== "function") throw new TypeError(`log: a function, not ${typeof log}`);
+  return (message) => {
+    try {
+      log(message);
+    } catch {
+      return; // there is nowhere to tell it
+    }
+  };
 }
 
 function mayBeCached({ observeOnly, passive }: o.ValidateSessionOptions): boolean {

@@ -76,6 +76,8 @@ export class OpenSessions {
   readonly #wall: () => number;
   readonly #intervalMs: number;
   readonly #ofUser = new Map<string, Map<string, OpenSession>>();
+  /** No session is due earlier. A session that has left may have been due then. */
+  #earliest = Infinity;
   #failures = 0;
   #logged = "";
 
@@ -102,8 +104,9 @@ export class OpenSessions {
         name: { userId, deviceId, sessionId },
         absoluteEnd: session.absoluteExpireTime?.getTime() ?? Infinity,
         listeners: [],
-        due: vouched ? this.#atEnd(session.expireTime) : this.#now(),
+        due: Infinity,
       };
+      this.#plan(opened, vouched ? this.#atEnd(session.expireTime) : this.#now());
       known.set(sessionId, opened);
     }
     const once = () => {
@@ -124,7 +127,7 @@ export class OpenSessions {
   #stop(opened: OpenSession, listener: () => void): void {
     opened.listeners = opened.listeners.filter((known) => known !== listener);
     if (opened.listeners.length === 0) {
-      opened.due = Math.min(opened.due, this.#now() + this.#intervalMs);
+      this.#plan(opened, this.#now() + this.#intervalMs);
       this.#parts.wake();
     }
   }
@@ -140,7 +143,7 @@ export class OpenSessions {
         if (ENDS_ONE.has(event.type) && event.sessionId !== "") {
           if (event.sessionId === opened.name.sessionId) ended.push(this.#drop(opened));
         } else if (mayEnd(event, opened.name)) {
-          opened.due = this.#now();
+          this.#plan(opened, this.#now());
         }
       }
     }
@@ -160,24 +163,25 @@ export class OpenSessions {
    */
   lost(leftMs: number): void {
     const due = this.#now() + Math.min(leftMs, WATCH_AGAIN_MS) * (0.5 + Math.random() / 2);
-    for (const opened of this.#all()) opened.due = Math.min(opened.due, due);
+    for (const opened of this.#all()) this.#plan(opened, due);
     this.#parts.wake();
   }
 
   /** This client has changed something of a user, or tried to. */
   doubt(userId: string): void {
-    for (const opened of this.#ofUser.get(userId)?.values() ?? []) opened.due = this.#now();
+    for (const opened of this.#ofUser.get(userId)?.values() ?? []) this.#plan(opened, this.#now());
     this.#parts.wake();
   }
 
   // --- for asking -------------------------------------------------------------------------------
 
-  /** How long nothing needs to be asked for. Undefined if no session is open. */
+  /**
+   * How long nothing needs to be asked for. Undefined if no session is open. It looks at no
+   * session: each connection that opens or closes asks this.
+   */
   msUntilDue(): number | undefined {
     if (this.#ofUser.size === 0) return undefined;
-    let due = this.#now() + this.#intervalMs;
-    for (const opened of this.#all()) due = Math.min(due, opened.due);
-    return Math.max(due - this.#now(), 0);
+    return Math.max(Math.min(this.#earliest - this.#now(), this.#intervalMs), 0);
   }
 
   /** The sessions that are to be asked for now. Undefined if there is none. */
@@ -185,8 +189,12 @@ export class OpenSessions {
     const ticket = this.#parts.cache?.ticket();
     const now = this.#now();
     const sessions: OpenSession[] = [];
+    this.#earliest = Infinity;
     for (const opened of this.#all()) {
-      if (opened.due > now || sessions.length === MAX_NAMES) continue;
+      if (opened.due > now || sessions.length === MAX_NAMES) {
+        this.#earliest = Math.min(this.#earliest, opened.due);
+        continue;
+      }
       opened.due = Infinity;
       if (opened.listeners.length > 0) sessions.push(opened);
       else this.#drop(opened);
@@ -232,7 +240,7 @@ export class OpenSessions {
     for (const opened of asked.sessions) {
       if (!this.#isOpen(opened)) continue;
       if (this.#wall() >= opened.absoluteEnd) ended.push(this.#drop(opened));
-      else opened.due = Math.min(opened.due, this.#now() + pause);
+      else this.#plan(opened, this.#now() + pause);
     }
     const why = error.reason === "" ? error.code : error.reason;
     if (why !== this.#logged) {
@@ -254,7 +262,13 @@ export class OpenSessions {
       const part = this.#intervalMs / ROUNDS_PER_INTERVAL;
       due = Math.min(due, Math.ceil((asked.sent + this.#intervalMs) / part) * part);
     }
+    this.#plan(opened, due);
+  }
+
+  /** Has a session asked for then, unless it is due earlier already. */
+  #plan(opened: OpenSession, due: number): void {
     opened.due = Math.min(opened.due, due);
+    this.#earliest = Math.min(this.#earliest, opened.due);
   }
 
   #atEnd(expires: Date | undefined): number {

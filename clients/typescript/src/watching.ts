@@ -10,6 +10,7 @@
 import { create } from "@bufbuild/protobuf";
 
 import type { NearCache } from "./cache.js";
+import { MAX_TOKEN_WAIT_MS, within } from "./calls.js";
 import { SessionAuthorityError } from "./errors.js";
 import { codeOf, errorOfStatus } from "./failures.js";
 import {
@@ -79,7 +80,7 @@ export class CacheWatch {
 
   async #watch(transport: Transport): Promise<void> {
     const { cache, sessions, token } = this.#parts;
-    const headers = await callHeaders(token);
+    const headers = await within(callHeaders(token), MAX_TOKEN_WAIT_MS, this.#closing.signal);
     const ending = new AbortController();
     let silent = false;
     let idle: NodeJS.Timeout | undefined;

@@ -39,7 +39,8 @@ export function verifyWebhook(request: WebhookRequest): boolean {
   const timestamp = header(headers, "webhook-timestamp");
   const signatures = header(headers, "webhook-signature");
   if (id === "" || !/^\d{1,15}$/.test(timestamp)) return false;
-  if (Math.abs(now.getTime() - Number(timestamp) * 1000) > toleranceMs) return false;
+  // Not `>`: a tolerance that is no number must refuse, and NaN is not larger than anything.
+  if (!(Math.abs(now.getTime() - Number(timestamp) * 1000) <= toleranceMs)) return false;
   const presented = signatures
     .split(" ")
     .filter((signature) => signature.startsWith("v1,"))

@@ -203,6 +203,20 @@ test("a call ends at its deadline, which the service is told", async () => {
   assert(call !== undefined && call.leftMs > 0 && call.leftMs <= 80, String(call?.leftMs));
 });
 
+test("a call may be given more time than a timer can wait", async () => {
+  for (const batching of [false, true]) {
+    const [client, service] = await connected({ timeoutMs: Number.MAX_SAFE_INTEGER, batching });
+    service.answers.close();
+    const calls = [1, 2, 3].map(() => client.validateSession("token of ada", DEVICE));
+    await Promise.race([until(() => service.decided > 0), ...calls]);
+    service.answers.open();
+    assert.deepEqual(
+      (await Promise.all(calls)).map(({ status }) => status),
+      ["ACTIVE", "ACTIVE", "ACTIVE"],
+    );
+  }
+});
+
 test("a signal ends a call with its own reason, and the service hears of it", async () => {
   const [client, service] = await connected();
   const leaving = new AbortController();
@@ -274,6 +288,20 @@ test("the caller's token goes with each call, and a token that fails fails the c
     assert.match(error.message, /^token: /);
   }
   assert.equal(service.calls.length, 2);
+});
+
+test("a token that never comes holds up neither a signal nor closing", async () => {
+  const never = () => new Promise<string>(() => undefined);
+  const [client] = await connected({ token: never });
+  const leaving = new AbortController();
+  const watch = client.watchEvents({ signal: leaving.signal }).next();
+  const closed = [client.watchEvents().next(), client.revokeAll("ada")].map(failure);
+  leaving.abort(new Error("left"));
+  await assert.rejects(watch, /left/);
+  client.close();
+  for (const error of await Promise.all(closed)) {
+    assert.equal(error.message, "the client is closed");
+  }
 });
 
 test("a token is never sent to another machine without TLS", () => {

@@ -309,3 +309,9 @@ test("an outage ends no session", async () => {
   service.always = answers(create(pb.CheckSessionsResponseSchema, { results }));
   await until(() => ended);
 });
+
+test("settings of a cache that are no numbers are refused", () => {
+  const text = "15000" as unknown as number;
+  assert.throws(() => new NearCache({ maxSilenceMs: text }), /maxSilenceMs/);
+  assert.throws(() => new NearCache({ maxAgeMs: text }), /maxAgeMs/);
+});

@@ -1,0 +1,23 @@
+/** Webhooks beyond the vectors: settings of a receiver that are no numbers. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { verifyWebhook } from "../src/index.js";
+import { webhookHeaders } from "../src/testing.js";
+
+const secret = `whsec_${Buffer.from("a secret of 24 bytes ...").toString("base64")}`;
+const body = "{}";
+
+test("a tolerance that is no number makes no old webhook good", () => {
+  const headers = webhookHeaders(secret, "msg_1", body, new Date(0));
+  assert.equal(verifyWebhook({ secret, headers, body, now: new Date(0) }), true);
+  for (const toleranceMs of [NaN, Number("five minutes"), "five minutes" as unknown as number]) {
+    assert.equal(verifyWebhook({ secret, headers, body, toleranceMs }), false);
+  }
+});
+
+test("a moment that is none makes no webhook good", () => {
+  const headers = webhookHeaders(secret, "msg_1", body);
+  assert.equal(verifyWebhook({ secret, headers, body, now: new Date(NaN) }), false);
+});
