@@ -94,10 +94,8 @@ function bodyUntilEnd(
   body: ReadableStream<Uint8Array> | null,
   endsWithSession: boolean,
 ): ReadableStream<Uint8Array> | null {
-  if (body === null || (!endsWithSession && !visit.isHeard)) {
-    visit.leave();
-    return body;
-  }
+  if (body === null) visit.leave();
+  if (body === null || (!endsWithSession && !visit.isHeard)) return body;
   const reader = body.getReader();
   let isOver = false;
   const over = () => {

@@ -63,9 +63,13 @@ class GuardedResponse {
     response.flushHeaders = () => {
       this.flushHeaders();
     };
-    response.once("close", () => {
-      visit.leave();
-    });
+    // The client may have gone away while the service was asked.
+    if (response.closed) visit.leave();
+    else {
+      response.once("close", () => {
+        visit.leave();
+      });
+    }
   }
 
   writeHead(given: unknown[]): ServerResponse {

@@ -26,6 +26,7 @@ const OPTIONS: FlowOptions = { log: { error: write, warn: write, info: () => und
 
 /** A condition that does not come true within this time fails its test. */
 const PATIENCE_MS = 30_000;
+const LIMIT = { timeout: PATIENCE_MS };
 
 let service: MemoryAuthority;
 let cookie: string;
@@ -329,6 +330,57 @@ for (const [name, stream] of Object.entries(STREAMS)) {
     },
   );
 }
+
+test("nobody listens for a client that left while its token was renewed", LIMIT, async () => {
+  service.isRenewalDue = true;
+  let renew: () => void = () => undefined;
+  service.beforeRenewal = new Promise<void>((resolve) => (renew = resolve));
+  let left: () => void = () => undefined;
+  const gone = new Promise<void>((resolve) => (left = resolve));
+  const port = await serve((request, response) => {
+    request.visit.require();
+    response.on("close", left);
+    response.setHeader("content-type", "text/event-stream");
+    response.flushHeaders();
+    asked.destroy();
+  });
+  const asked = get({ port, host: "127.0.0.1", headers: { cookie }, agent: false });
+  asked.on("error", () => undefined);
+  await gone;
+  renew();
+  await new Promise(setImmediate);
+  assert.deepEqual([service.renewals, service.listening], [1, 0]);
+});
+
+test("nobody listens for a client that left before its session was known", LIMIT, async () => {
+  let served: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => (served = resolve));
+  const validate = service.validateSession.bind(service);
+  service.validateSession = async (token, device) => {
+    asked.destroy();
+    await gone;
+    return validate(token, device);
+  };
+  const app = express();
+  const gone = new Promise<void>((resolve) => {
+    app.use((_request, response, next) => {
+      response.on("close", resolve);
+      next();
+    });
+  });
+  app.use(sessionAuthority(service.authority, OPTIONS));
+  app.use((request, response) => {
+    request.visit.onEnded(() => undefined);
+    response.setHeader("content-type", "text/event-stream");
+    response.flushHeaders();
+    served();
+  });
+  const port = await listen(createServer(app));
+  const asked = get({ port, host: "127.0.0.1", headers: { cookie }, agent: false });
+  asked.on("error", () => undefined);
+  await opened;
+  assert.equal(service.listening, 0);
+});
 
 test("an app hears of the end of a session that it asked about", async () => {
   let heard: () => void = () => undefined;
