@@ -142,17 +142,17 @@ class GuardedResponse {
       return;
     }
     this.#hold();
-    (cookies as Promise<readonly string[]>).then(
-      (lines) => {
+    (cookies as Promise<readonly string[]>)
+      .then((lines) => {
         this.#unhold();
         this.#release(lines, replaced);
         this.#drain();
-      },
-      (error: unknown) => {
+      })
+      .catch((error: unknown) => {
+        // The renewal failed, or a call of the app was wrong, which Node sees only now.
         this.#state = "over";
         response.destroy(error instanceof Error ? error : new Error("a renewal failed"));
-      },
-    );
+      });
   }
 
   #release(cookies: readonly string[], replaced: Refused | undefined): void {

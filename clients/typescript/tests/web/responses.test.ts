@@ -382,6 +382,15 @@ test("nobody listens for a client that left before its session was known", LIMIT
   assert.equal(service.listening, 0);
 });
 
+test("a wrong call of the app while a token is renewed breaks that response alone", LIMIT, async () => {
+  service.isRenewalDue = true;
+  const port = await serve((_request, response) => {
+    response.write(undefined);
+  });
+  await assert.rejects(ask(port), { code: "ECONNRESET" });
+  service.isRenewalDue = false;
+});
+
 test("an app hears of the end of a session that it asked about", async () => {
   let heard: () => void = () => undefined;
   const ended = new Promise<void>((resolve) => (heard = resolve));
