@@ -93,6 +93,17 @@ const WRITERS: Readonly<Record<string, RequestHandler>> = {
     response.writeHead(200, ["Set-Cookie", "a=1", "Set-Cookie", "b=2"]);
     response.end("one two");
   },
+  "a list of headers by pairs": (_request, response) => {
+    response.writeHead(200, [
+      ["Set-Cookie", "a=1"],
+      ["set-cookie", "b=2"],
+    ] as never);
+    response.end("one two");
+  },
+  "a raw header with two values": (_request, response) => {
+    response.writeHead(200, ["Set-Cookie", ["a=1", "b=2"]] as never);
+    response.end("one two");
+  },
   "flushHeaders, then parts": (_request, response) => {
     response.flushHeaders();
     response.write("one ");
@@ -116,7 +127,7 @@ for (const [name, handler] of Object.entries(WRITERS)) {
       given.some((line) => line.startsWith("__Host-session=token-2;")),
       name,
     );
-    if (name.includes("writeHead") || name.includes("raw")) {
+    if (/writeHead|raw|pairs/.test(name)) {
       assert.deepEqual(given.slice(0, 2), ["a=1", "b=2"]);
     }
     assert.equal(response.headers["cache-control"], "no-store");
