@@ -90,5 +90,6 @@ function connectionOf(context: Context, peer: HonoOptions["peer"]): Connection {
   return {
     peer: peer?.(context) ?? incoming?.socket.remoteAddress ?? "",
     headers: incoming?.headersDistinct,
+    before: new Headers(context.res.headers), // as this is the object that the app adds to
   };
 }

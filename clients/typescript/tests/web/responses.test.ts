@@ -214,6 +214,30 @@ for (const [status, said] of [
   });
 }
 
+test("an answer in place of the app's keeps earlier headers, over hono", async () => {
+  const app = new Hono();
+  app.use(async (context, next) => {
+    context.res.headers.set("access-control-allow-origin", "https://spa.example");
+    context.res.headers.set("vary", "Origin");
+    await next();
+  });
+  app.use(honoSessions(service.authority, { ...OPTIONS, devices: true }));
+  app.get("/", (context) => context.text(context.get("visit").require().userId));
+  app.onError((_error, context) => context.text("Internal Server Error", 500));
+  const port = await listen(createAdaptorServer({ fetch: app.fetch }) as Server);
+  cookie = "";
+  for (const [path, status] of [
+    ["/", 401],
+    ["/devices/api/devices", 401],
+    ["/devices/api/messages", 200],
+  ] as const) {
+    const { statusCode, headers } = await ask(port, path);
+    assert.equal(statusCode, status);
+    assert.equal(headers["access-control-allow-origin"], "https://spa.example");
+    assert.match(headers.vary ?? "", /^Origin/);
+  }
+});
+
 test("guards and the error middleware answer without an error for the log", async () => {
   cookie = "";
   const failures: unknown[] = [];
