@@ -46,6 +46,10 @@ export function sessionAuthority(
 ): MiddlewareHandler & { close(): void } {
   const visits = new Visits(authority, options);
   const middleware: MiddlewareHandler = async (context, next) => {
+    if (!visits.meets(context.req.raw)) {
+      await next();
+      return;
+    }
     const response = await serveFetch(
       visits,
       context.req.raw,

@@ -238,6 +238,30 @@ test("an answer in place of the app's keeps earlier headers, over hono", async (
   }
 });
 
+test("middleware that is used twice keeps the cookies of a sign-in, over express", async () => {
+  const app = express();
+  const sessions = sessionAuthority(service.authority, OPTIONS);
+  app.use(sessions);
+  app.use(sessions, async (request, response) => {
+    await request.visit.signIn("ada");
+    response.end();
+  });
+  const response = await ask(await listen(createServer(app)));
+  assert.match(newToken(response), /^__Host-session=/);
+});
+
+test("middleware that is used twice keeps the cookies of a sign-in, over hono", async () => {
+  const app = new Hono();
+  const sessions = honoSessions(service.authority, OPTIONS);
+  app.use(sessions, sessions);
+  app.get("/", async (context) => {
+    await context.get("visit").signIn("ada");
+    return context.text("");
+  });
+  const response = await ask(await listen(createAdaptorServer({ fetch: app.fetch }) as Server));
+  assert.match(newToken(response), /^__Host-session=/);
+});
+
 test("guards and the error middleware answer without an error for the log", async () => {
   cookie = "";
   const failures: unknown[] = [];
