@@ -18,7 +18,7 @@ export interface Connection {
   readonly peer: string;
   /** The headers with two lines of one name apart, where the platform has them so. */
   readonly headers?: HeaderLists | undefined;
-  /** Headers that other middleware has set already: an answer in place of the app's has them too. */
+  /** Headers that other middleware has set: an answer in place of the app's has them, too. */
   readonly before?: Headers;
 }
 

@@ -441,7 +441,7 @@ test("nobody listens for a client that left before its session was known", LIMIT
   assert.equal(service.listening, 0);
 });
 
-test("a wrong call of the app while a token is renewed breaks that response alone", LIMIT, async () => {
+test("a wrong call while a token is renewed breaks that response alone", LIMIT, async () => {
   service.isRenewalDue = true;
   const port = await serve((_request, response) => {
     response.write(undefined);
