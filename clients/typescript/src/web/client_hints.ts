@@ -7,7 +7,7 @@
  */
 
 import type { ClientHints } from "../types.js";
-import { type Headers, values } from "./headers.js";
+import { type Headers, values, withoutBlanks } from "./headers.js";
 
 /** The others (`Sec-CH-UA`, `-Mobile`, `-Platform`) come without being asked for. */
 export const ACCEPT_CH =
@@ -36,7 +36,6 @@ const PARAMETER = new RegExp(
 );
 const ITEM = new RegExp(`(${STRING})|(?:${NUMBER}|${TOKEN}|${OTHER})`, "y");
 const COMMA = /[ \t]*,[ \t]*/y;
-const SPACES = /^ +| +$/g;
 const MOBILE = new Map([
   ["?1", true],
   ["?0", false],
@@ -52,7 +51,7 @@ export function readHints(headers: Headers): ClientHints | undefined {
   };
   const versions = strings("-full-version-list");
   const brands = versions.length > 0 ? versions : strings("");
-  const mobile = MOBILE.get(values(headers, `${NAME}-mobile`).join(",").replace(SPACES, ""));
+  const mobile = MOBILE.get(withoutBlanks(values(headers, `${NAME}-mobile`).join(","), " "));
   const hints = {
     brands: brands.map(({ text, parameters }) => ({
       name: text,
@@ -75,7 +74,7 @@ interface Member {
 
 /** The strings of a list with their parameters; none if the header is malformed. */
 function readStrings(lines: readonly string[]): readonly Member[] {
-  const text = lines.join(", ").replace(SPACES, "");
+  const text = withoutBlanks(lines.join(", "), " ");
   if (text === "" || text.length > MAX_HEADER_CHARACTERS) return [];
   const members: Member[] = [];
   for (let position = 0; ; ) {

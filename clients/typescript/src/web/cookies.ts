@@ -11,6 +11,8 @@
  * `__Host-`). Both are written as exact text: text that could end a header is refused.
  */
 
+import { withoutBlanks } from "./headers.js";
+
 /** Browsers drop a longer cookie, name and value together. */
 export const MAX_COOKIE_BYTES = 4096;
 /** Browsers keep nothing for longer: 400 days. */
@@ -187,6 +189,10 @@ function checkedRule(option: string, rule: SameSite): SameSite {
   throw new TypeError(`${option}: must be "Strict" or "Lax"`);
 }
 
+/**
+ * Only blanks are removed: other white space before a name would make one of ours of one without
+ * the prefix's rules.
+ */
 function pairsOf(headers: readonly string[]): [string, string][] {
   const pairs: [string, string][] = [];
   for (const header of headers) {
@@ -197,20 +203,4 @@ function pairsOf(headers: readonly string[]): [string, string][] {
     }
   }
   return pairs;
-}
-
-/**
- * Only blanks are removed: other white space before a name would make one of ours of one without
- * the prefix's rules.
- */
-function withoutBlanks(text: string): string {
-  let start = 0;
-  let end = text.length;
-  while (start < end && isBlank(text.charCodeAt(start))) start++;
-  while (end > start && isBlank(text.charCodeAt(end - 1))) end--;
-  return text.slice(start, end);
-}
-
-function isBlank(code: number): boolean {
-  return code === 0x20 || code === 0x09;
 }

@@ -55,6 +55,10 @@ export function sessionAuthority(
 ): SessionMiddleware {
   const visits = new Visits(authority, options);
   const middleware = (request: NodeRequest, response: ServerResponse, next: Next): void => {
+    if (!visits.meets(request)) {
+      next();
+      return;
+    }
     openVisit(visits, request, response).then(
       (visit) => {
         if (visit === undefined) return;

@@ -18,6 +18,8 @@ export interface Connection {
   readonly peer: string;
   /** The headers with two lines of one name apart, where the platform has them so. */
   readonly headers?: HeaderLists | undefined;
+  /** Headers that other middleware has set: an answer in place of the app's has them, too. */
+  readonly before?: Headers;
 }
 
 /** Makes the app's response. */
@@ -31,6 +33,7 @@ export async function serveFetch(
   handler: Handler,
 ): Promise<Response> {
   const { flow } = visits;
+  const answering = (answer: Answer) => responseOf(answer, connection.before);
   const url = new URL(request.url);
   const facts: RequestFacts = {
     method: request.method,
@@ -41,39 +44,44 @@ export async function serveFetch(
   const { devices } = flow.settings;
   const mount = devices?.serves(facts.target) === true ? devices : undefined;
   const publicAnswer = mount?.publicAnswer(facts);
-  if (publicAnswer !== undefined) return responseOf(publicAnswer);
+  if (publicAnswer !== undefined) return answering(publicAnswer);
   let visit: Visit;
   try {
     visit = await visits.open(facts);
   } catch (error) {
-    if (error instanceof Refused) return responseOf(withVary(error.answer));
+    if (error instanceof Refused) return answering(withVary(error.answer));
     throw error;
   }
   const serve = async () =>
     mount === undefined
       ? handler(visit)
-      : responseOf(await mount.answer(visit, { ...facts, body: await bodyOf(request) }));
-  const response = await answered(visit, serve);
+      : answering(await mount.answer(visit, { ...facts, body: await bodyOf(request) }));
+  const response = await answered(visit, serve, answering);
   const shown = facts.method === "HEAD" ? new Response(null, response) : response;
   return finish(visit, shown, flow.acceptCh(facts, url.protocol.slice(0, -1)));
 }
 
-/** A whole response. */
-export function responseOf({ status, headers, body }: Answer): Response {
-  const lists = new Headers();
+/** A whole response, beside headers that are set already. */
+export function responseOf({ status, headers, body }: Answer, before?: Headers): Response {
+  const lists = new Headers(before);
+  for (const [name] of headers) if (name !== "Vary") lists.delete(name);
   for (const [name, value] of headers) lists.append(name, value);
   return new Response(body === "" ? null : body, { status, headers: lists });
 }
 
 /** The app's response, or what it refused. */
-async function answered(visit: Visit, serve: () => Promise<Response>): Promise<Response> {
+async function answered(
+  visit: Visit,
+  serve: () => Promise<Response>,
+  answering: (answer: Answer) => Response,
+): Promise<Response> {
   try {
     const response = await serve();
     const refused = visit.takeRefusal();
     if (refused === undefined || isChosen(response.status, refused)) return response;
-    return responseOf(refused.answer);
+    return answering(refused.answer);
   } catch (error) {
-    if (error instanceof Refused) return responseOf(error.answer);
+    if (error instanceof Refused) return answering(error.answer);
     visit.leave();
     throw error;
   }
@@ -94,10 +102,8 @@ function bodyUntilEnd(
   body: ReadableStream<Uint8Array> | null,
   endsWithSession: boolean,
 ): ReadableStream<Uint8Array> | null {
-  if (body === null || (!endsWithSession && !visit.isHeard)) {
-    visit.leave();
-    return body;
-  }
+  if (body === null) visit.leave();
+  if (body === null || (!endsWithSession && !visit.isHeard)) return body;
   const reader = body.getReader();
   let isOver = false;
   const over = () => {

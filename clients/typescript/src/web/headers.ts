@@ -11,3 +11,15 @@ const NONE: readonly string[] = [];
 export function values(headers: Headers, name: string): readonly string[] {
   return headers[name] ?? NONE;
 }
+
+/**
+ * The text without the blanks, spaces and tabs unless told, at its start and its end. Anybody can
+ * send thousands of blanks: a regular expression that looks for those at an end takes seconds.
+ */
+export function withoutBlanks(text: string, blanks = " \t"): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && blanks.includes(text.charAt(start))) start++;
+  while (end > start && blanks.includes(text.charAt(end - 1))) end--;
+  return text.slice(start, end);
+}

@@ -46,6 +46,10 @@ export function sessionAuthority(
 ): MiddlewareHandler & { close(): void } {
   const visits = new Visits(authority, options);
   const middleware: MiddlewareHandler = async (context, next) => {
+    if (!visits.meets(context.req.raw)) {
+      await next();
+      return;
+    }
     const response = await serveFetch(
       visits,
       context.req.raw,
@@ -90,5 +94,6 @@ function connectionOf(context: Context, peer: HonoOptions["peer"]): Connection {
   return {
     peer: peer?.(context) ?? incoming?.socket.remoteAddress ?? "",
     headers: incoming?.headersDistinct,
+    before: new Headers(context.res.headers), // as this is the object that the app adds to
   };
 }

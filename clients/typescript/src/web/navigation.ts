@@ -8,7 +8,7 @@
  * nothing.
  */
 
-import { type Headers, values } from "./headers.js";
+import { type Headers, values, withoutBlanks } from "./headers.js";
 
 // Scripts that fetch parts of pages accept HTML, and say here that they are scripts.
 const SCRIPT_HEADERS = [
@@ -20,7 +20,6 @@ const SCRIPT_HEADERS = [
 ];
 const JSON_KIND = /^[a-z]+\/(?:[a-z0-9.!#$&^_-]+\+)?json$/;
 const QUALITY = /^q *= *([0-9]*\.?[0-9]+)$/;
-const BLANKS = /^[ \t]+|[ \t]+$/g;
 
 /** Whether a request is a browser's that goes to a page. */
 export function wantsPage(method: string, headers: Headers): boolean {
@@ -31,7 +30,7 @@ export function wantsPage(method: string, headers: Headers): boolean {
   let html = 0;
   let json = 0;
   for (const member of values(headers, "accept").join(",").toLowerCase().split(",")) {
-    const [kind = "", ...parameters] = member.split(";").map((part) => part.replace(BLANKS, ""));
+    const [kind = "", ...parameters] = member.split(";").map((part) => withoutBlanks(part));
     if (kind === "text/html") html = Math.max(html, quality(parameters));
     else if (JSON_KIND.test(kind)) json = Math.max(json, quality(parameters));
   }

@@ -63,9 +63,13 @@ class GuardedResponse {
     response.flushHeaders = () => {
       this.flushHeaders();
     };
-    response.once("close", () => {
-      visit.leave();
-    });
+    // The client may have gone away while the service was asked.
+    if (response.closed) visit.leave();
+    else {
+      response.once("close", () => {
+        visit.leave();
+      });
+    }
   }
 
   writeHead(given: unknown[]): ServerResponse {
@@ -138,17 +142,17 @@ class GuardedResponse {
       return;
     }
     this.#hold();
-    (cookies as Promise<readonly string[]>).then(
-      (lines) => {
+    (cookies as Promise<readonly string[]>)
+      .then((lines) => {
         this.#unhold();
         this.#release(lines, replaced);
         this.#drain();
-      },
-      (error: unknown) => {
+      })
+      .catch((error: unknown) => {
+        // The renewal failed, or a call of the app was wrong, which Node sees only now.
         this.#state = "over";
         response.destroy(error instanceof Error ? error : new Error("a renewal failed"));
-      },
-    );
+      });
   }
 
   #release(cookies: readonly string[], replaced: Refused | undefined): void {
@@ -251,21 +255,21 @@ function headOf(given: unknown[]): [number, string | undefined, unknown] {
 
 function setAll(response: ServerResponse, headers: unknown): void {
   if (Array.isArray(headers)) {
-    const flat = headers.flat(1) as (string | number)[];
-    const named = new Map<string, string[]>();
-    for (let at = 0; at + 1 < flat.length; at += 2) {
-      const name = String(flat[at]);
-      named.set(name, [...(named.get(name) ?? []), String(flat[at + 1])]);
-    }
-    for (const [name, values] of named) {
-      const [only = ""] = values;
-      response.setHeader(name, values.length > 1 ? values : only);
-    }
+    const pairs = pairsOf(headers);
+    for (const [name] of pairs) response.removeHeader(name); // as Node does
+    for (const [name, value] of pairs) response.appendHeader(name, value);
   } else if (typeof headers === "object" && headers !== null) {
     for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders)) {
       if (value !== undefined) response.setHeader(name, value);
     }
   }
+}
+
+/** The pairs of a list of pairs, or of a flat list of names and values. */
+function pairsOf(list: unknown[]): [string, string | string[]][] {
+  if (Array.isArray(list[0])) return list as [string, string | string[]][];
+  const flat = list as (string | string[])[];
+  return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? ""]] : []));
 }
 
 /** Calls the callback of a write that is left out. */

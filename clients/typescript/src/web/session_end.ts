@@ -16,6 +16,7 @@ export class SessionEnd {
   #hangUp: (() => void) | undefined;
   #stopHangingUp: (() => void) | undefined;
   #keepsOpen = false;
+  #isOver = false;
 
   constructor(listen: Listen) {
     this.#listen = listen;
@@ -28,6 +29,7 @@ export class SessionEnd {
 
   /** Has a listener called, until the connection is over. Returns a function that stops that. */
   listen(session: Session, listener: () => void): () => void {
+    if (this.#isOver) return () => undefined;
     const stop = this.#listen(session, listener);
     this.#stops.push(stop);
     return stop;
@@ -35,6 +37,7 @@ export class SessionEnd {
 
   /** Has the middleware end the connection. `lookedAt` is the session if the app looked at it. */
   hangUpWith(hangUp: () => void, lookedAt: Session | undefined): void {
+    if (this.#isOver) return;
     this.#hangUp = hangUp;
     this.look(lookedAt);
   }
@@ -57,8 +60,9 @@ export class SessionEnd {
     this.#stop();
   }
 
-  /** The connection is over. */
+  /** The connection is over. What is asked for later would never be stopped: nothing hears. */
   leave(): void {
+    this.#isOver = true;
     this.#stop();
     this.#hangUp = undefined;
     for (const stop of this.#stops.splice(0)) stop();

@@ -22,6 +22,7 @@ export class Visits {
   readonly #renewals = new Renewals();
   readonly #states: ThrottledLog;
   readonly #now: () => Date;
+  readonly #met = new WeakSet();
   #made: Authority | undefined;
 
   /**
@@ -39,6 +40,16 @@ export class Visits {
     this.#given = authority;
     this.#states = new ThrottledLog(this.flow.settings.log);
     this.#now = now;
+  }
+
+  /**
+   * Whether a request comes for the first time. An app may use one middleware twice on its way, for
+   * all routes and in a router: a second visit's cookies would be left out as the app's own.
+   */
+  meets(request: object): boolean {
+    if (this.#met.has(request)) return false;
+    this.#met.add(request);
+    return true;
   }
 
   /**

@@ -26,6 +26,7 @@ const OPTIONS: FlowOptions = { log: { error: write, warn: write, info: () => und
 
 /** A condition that does not come true within this time fails its test. */
 const PATIENCE_MS = 30_000;
+const LIMIT = { timeout: PATIENCE_MS };
 
 let service: MemoryAuthority;
 let cookie: string;
@@ -92,6 +93,17 @@ const WRITERS: Readonly<Record<string, RequestHandler>> = {
     response.writeHead(200, ["Set-Cookie", "a=1", "Set-Cookie", "b=2"]);
     response.end("one two");
   },
+  "a list of headers by pairs": (_request, response) => {
+    response.writeHead(200, [
+      ["Set-Cookie", "a=1"],
+      ["set-cookie", "b=2"],
+    ] as never);
+    response.end("one two");
+  },
+  "a raw header with two values": (_request, response) => {
+    response.writeHead(200, ["Set-Cookie", ["a=1", "b=2"]] as never);
+    response.end("one two");
+  },
   "flushHeaders, then parts": (_request, response) => {
     response.flushHeaders();
     response.write("one ");
@@ -115,7 +127,7 @@ for (const [name, handler] of Object.entries(WRITERS)) {
       given.some((line) => line.startsWith("__Host-session=token-2;")),
       name,
     );
-    if (name.includes("writeHead") || name.includes("raw")) {
+    if (/writeHead|raw|pairs/.test(name)) {
       assert.deepEqual(given.slice(0, 2), ["a=1", "b=2"]);
     }
     assert.equal(response.headers["cache-control"], "no-store");
@@ -201,6 +213,54 @@ for (const [status, said] of [
     assert.equal((await contentsOf(response)).includes("for members"), isOwn);
   });
 }
+
+test("an answer in place of the app's keeps earlier headers, over hono", async () => {
+  const app = new Hono();
+  app.use(async (context, next) => {
+    context.res.headers.set("access-control-allow-origin", "https://spa.example");
+    context.res.headers.set("vary", "Origin");
+    await next();
+  });
+  app.use(honoSessions(service.authority, { ...OPTIONS, devices: true }));
+  app.get("/", (context) => context.text(context.get("visit").require().userId));
+  app.onError((_error, context) => context.text("Internal Server Error", 500));
+  const port = await listen(createAdaptorServer({ fetch: app.fetch }) as Server);
+  cookie = "";
+  for (const [path, status] of [
+    ["/", 401],
+    ["/devices/api/devices", 401],
+    ["/devices/api/messages", 200],
+  ] as const) {
+    const { statusCode, headers } = await ask(port, path);
+    assert.equal(statusCode, status);
+    assert.equal(headers["access-control-allow-origin"], "https://spa.example");
+    assert.match(headers.vary ?? "", /^Origin/);
+  }
+});
+
+test("middleware that is used twice keeps the cookies of a sign-in, over express", async () => {
+  const app = express();
+  const sessions = sessionAuthority(service.authority, OPTIONS);
+  app.use(sessions);
+  app.use(sessions, async (request, response) => {
+    await request.visit.signIn("ada");
+    response.end();
+  });
+  const response = await ask(await listen(createServer(app)));
+  assert.match(newToken(response), /^__Host-session=/);
+});
+
+test("middleware that is used twice keeps the cookies of a sign-in, over hono", async () => {
+  const app = new Hono();
+  const sessions = honoSessions(service.authority, OPTIONS);
+  app.use(sessions, sessions);
+  app.get("/", async (context) => {
+    await context.get("visit").signIn("ada");
+    return context.text("");
+  });
+  const response = await ask(await listen(createAdaptorServer({ fetch: app.fetch }) as Server));
+  assert.match(newToken(response), /^__Host-session=/);
+});
 
 test("guards and the error middleware answer without an error for the log", async () => {
   cookie = "";
@@ -329,6 +389,66 @@ for (const [name, stream] of Object.entries(STREAMS)) {
     },
   );
 }
+
+test("nobody listens for a client that left while its token was renewed", LIMIT, async () => {
+  service.isRenewalDue = true;
+  let renew: () => void = () => undefined;
+  service.beforeRenewal = new Promise<void>((resolve) => (renew = resolve));
+  let left: () => void = () => undefined;
+  const gone = new Promise<void>((resolve) => (left = resolve));
+  const port = await serve((request, response) => {
+    request.visit.require();
+    response.on("close", left);
+    response.setHeader("content-type", "text/event-stream");
+    response.flushHeaders();
+    asked.destroy();
+  });
+  const asked = get({ port, host: "127.0.0.1", headers: { cookie }, agent: false });
+  asked.on("error", () => undefined);
+  await gone;
+  renew();
+  await new Promise(setImmediate);
+  assert.deepEqual([service.renewals, service.listening], [1, 0]);
+});
+
+test("nobody listens for a client that left before its session was known", LIMIT, async () => {
+  let served: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => (served = resolve));
+  const validate = service.validateSession.bind(service);
+  service.validateSession = async (token, device) => {
+    asked.destroy();
+    await gone;
+    return validate(token, device);
+  };
+  const app = express();
+  const gone = new Promise<void>((resolve) => {
+    app.use((_request, response, next) => {
+      response.on("close", resolve);
+      next();
+    });
+  });
+  app.use(sessionAuthority(service.authority, OPTIONS));
+  app.use((request, response) => {
+    request.visit.onEnded(() => undefined);
+    response.setHeader("content-type", "text/event-stream");
+    response.flushHeaders();
+    served();
+  });
+  const port = await listen(createServer(app));
+  const asked = get({ port, host: "127.0.0.1", headers: { cookie }, agent: false });
+  asked.on("error", () => undefined);
+  await opened;
+  assert.equal(service.listening, 0);
+});
+
+test("a wrong call while a token is renewed breaks that response alone", LIMIT, async () => {
+  service.isRenewalDue = true;
+  const port = await serve((_request, response) => {
+    response.write(undefined);
+  });
+  await assert.rejects(ask(port), { code: "ECONNRESET" });
+  service.isRenewalDue = false;
+});
 
 test("an app hears of the end of a session that it asked about", async () => {
   let heard: () => void = () => undefined;

@@ -44,7 +44,8 @@ export interface Route {
 /** The route of a request to a path below the mount. */
 export function routeOf(mount: string, method: string, target: string): Route {
   const path = unquote(cut(target, "?")[0]);
-  const segments = path.slice(mount.length).replace(/\/+$/, "").split("/").slice(1);
+  const segments = path.slice(mount.length).split("/").slice(1);
+  while (segments.at(-1) === "") segments.pop();
   const isApi = segments[0] === "api" || segments[0] === "static";
   for (const [pattern, wanted, action] of ROUTES) {
     if (!fits(pattern, segments)) continue;
