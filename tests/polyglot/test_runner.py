@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.polyglot import test_walk as walk
 from tests.polyglot import testee as runner
 from tests.polyglot.testee import Process, Testee
-from tests.polyglot.testees import Program
+from tests.polyglot.testees import Program, Recipe, building, built
 from tests.support.waiting import eventually
 
 READY = """print('{"ready": "odd", "commands": []}', flush=True)"""
@@ -60,3 +63,39 @@ async def test_a_testee_that_ended_by_itself_fails_the_test(odd: Callable[[str],
         async with Testee(process):
             pass
     assert process.end() == 1
+
+
+def test_one_process_at_a_time_builds_in_the_folder_of_a_client(tmp_path: Path):
+    (tmp_path / "testee.json").write_text("{}")
+    tries = (
+        "import fcntl, sys\n"
+        f"lock = open({str(tmp_path / 'testee.json')!r})\n"
+        "try:\n    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except BlockingIOError:\n    sys.exit(0)\n"
+        "sys.exit('another build could begin')\n"
+    )
+    (tmp_path / "out").mkdir()
+    recipe = Recipe("odd", tmp_path, run=[], build=[[sys.executable, "-c", tries]])
+    assert isinstance(built(recipe, tmp_path / "out"), Program)
+    with (
+        building(tmp_path),
+        (tmp_path / "testee.json").open() as other,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_program_of_the_walk_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(walk, "PATIENCE", 0.2)
+    deaf = "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-uc", f"{deaf}sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            walk.end(process)
+        assert process.poll() is not None
