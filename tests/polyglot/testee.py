@@ -168,7 +168,7 @@ class Process:
             if isinstance(line, str):
                 self.unexpected.append({"no JSON object": line})
                 continue
-            number = line.get("id")
+            number: Any = line.get("id")
             command = self._under_way.get(number)
             if command is None:
                 self.unexpected.append(line)
