@@ -38,7 +38,9 @@ find clients/go -name go.mod -printf '%h\n' | sort | while read -r module; do
         export GOFLAGS="${GOFLAGS:-} -mod=readonly"
         go vet ./...
         staticcheck ./...
-        go test "${race[@]}" ./... | { grep -v -e '^ok ' -e 'no test files' || true; }
+        # Go's cache of results does not see changes of clients/vectors, outside of the module.
+        go test -count=1 "${race[@]}" ./... | { grep -v -e '^ok ' -e 'no test files' || true; }
     )
 done
+sed -n 's/^ *"\([^"]*\)": "\(.*\)",\{0,1\}$/SKIPPED: \1: \2/p' clients/go/vectors.skip.json >&2
 echo "Go: form, vet, staticcheck and tests are fine."

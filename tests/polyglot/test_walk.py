@@ -23,6 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from client_tests.devices_browser import DevicesBrowser, devices_browser
 from client_tests.readme import PATIENCE
 from client_tests.test_browser import SETTINGS
+from tests.polyglot.testees import building
 from tests.support.backends import missing
 from tests.support.dev import dev_server
 from tests.support.ports import free_port
@@ -37,6 +38,7 @@ BUILD_SECONDS = 600
 class Program:
     """An example program. `{out}` in a command is a folder for what is built."""
 
+    client: str
     folder: str
     needs: Sequence[str]
     build: Sequence[Sequence[str]]
@@ -46,6 +48,7 @@ class Program:
 
 PROGRAMS = {
     "nethttp": Program(
+        client="clients/go",
         folder="clients/go/examples",
         needs=["go"],
         build=[["go", "build", "-o", "{out}/nethttp", "./nethttp"]],
@@ -53,10 +56,11 @@ PROGRAMS = {
         environment={"GOFLAGS": "-p=2 -buildvcs=false"},
     ),
     "express": Program(
+        client="clients/typescript",
         folder="clients/typescript",
         needs=["node", "npm"],
         build=[
-            ["npm", "install", "--prefer-offline", "--no-audit", "--no-fund"],
+            ["npm", "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund"],
             ["npm", "run", "build"],
         ],
         run=["node", "examples/express/app.js"],
@@ -72,9 +76,10 @@ def serving(program: Program, out: Path, authority: str) -> Iterator[str]:
     folder = ROOT / program.folder
     listen = f"localhost:{free_port()}"
     environment = {**os.environ, **program.environment, "AUTHORITY": authority, "LISTEN": listen}
-    for command in program.build:
-        made = [part.replace("{out}", str(out)) for part in command]
-        subprocess.run(made, cwd=folder, env=environment, check=True, timeout=BUILD_SECONDS)
+    with building(ROOT / program.client):
+        for command in program.build:
+            made = [part.replace("{out}", str(out)) for part in command]
+            subprocess.run(made, cwd=folder, env=environment, check=True, timeout=BUILD_SECONDS)
     log = out / "program.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
@@ -96,8 +101,17 @@ def serving(program: Program, out: Path, authority: str) -> Iterator[str]:
         wait_for(ready, "the program to serve", PATIENCE)
         yield f"http://{listen}"
     finally:
-        process.terminate()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a program in order, or by force if it does not end."""
+    process.terminate()
+    try:
         process.wait(PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Person:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -110,9 +110,13 @@ class Process:
         ]
         for thread in self._threads:
             thread.start()
-        first = ready.get(timeout=PATIENCE)
-        assert first is not None, f"{self.name} did not start: {self.end()}\n{self.stderr}"
-        assert "ready" in first, first
+        try:
+            first = ready.get(timeout=PATIENCE)
+        except Empty:
+            first = "nothing"
+        if not isinstance(first, dict) or "ready" not in first:
+            self.kill()
+            raise AssertionError(f"{self.name} did not start, it said {first}:\n{self.stderr}")
         self.commands: set[str] = set(first["commands"])
 
     @property
@@ -141,23 +145,30 @@ class Process:
         try:
             status: int | None = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
             status = None
+        self.kill()
+        return status
+
+    def kill(self) -> None:
+        """Ends the process at once if it still runs, and what reads from it."""
+        self._process.kill()
+        self._process.wait()
         for thread in self._threads:
             thread.join()
-        for pipe in (self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                pipe.close()
-        return status
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def _listen(self, ready: SimpleQueue[Any]) -> None:
         assert self._process.stdout
-        first = self._process.stdout.readline()
-        ready.put(json.loads(first) if first else None)
+        ready.put(_object_of(self._process.stdout.readline()))
         for text in self._process.stdout:
-            line = json.loads(text)
-            number = line.get("id")
+            line = _object_of(text)
+            if isinstance(line, str):
+                self.unexpected.append({"no JSON object": line})
+                continue
+            number: Any = line.get("id")
             command = self._under_way.get(number)
             if command is None:
                 self.unexpected.append(line)
@@ -172,6 +183,15 @@ class Process:
         assert self._process.stderr
         for text in self._process.stderr:
             self.stderr = (self.stderr + text)[-_STDERR_CHARACTERS:]
+
+
+def _object_of(text: str) -> dict[str, Any] | str:
+    """The JSON object in a line, or the line as it is."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return found if isinstance(found, dict) else text
 
 
 _tests = count(1)
@@ -202,7 +222,8 @@ class Testee:
                 await self.do("close", client=client)
         unexpected, self.process.unexpected = self.process.unexpected, []
         if error is None:
-            assert unexpected == []
+            assert self.process.running, f"{self.name} ended by itself:\n{self.process.stderr}"
+            assert unexpected == [], f"{self.name} sent what no command awaits: {unexpected}"
         elif self.process.stderr:
             error.add_note(f"{self.name} said:\n{self.process.stderr}")
 

@@ -12,7 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def wanted_recipes() -> dict[str, Recipe]:
     }
 
 
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """Keeps the other processes of this run from building in a client's folder, too: two `npm
+    install` at once break what both install.
+    """
+    with (folder / "testee.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass(frozen=True)
 class Program:
     """A testee that can be started."""
@@ -92,8 +103,7 @@ def built(recipe: Recipe, scratch: Path) -> Program | str:
 
     environment = {**os.environ, **{key: filled(text) for key, text in recipe.environment.items()}}
     out.mkdir(exist_ok=True)
-    with (out / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with building(recipe.folder):
         if not (out / "built").exists():
             for step in recipe.build:
                 subprocess.run(
