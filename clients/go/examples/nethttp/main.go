@@ -21,6 +21,8 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	// People at a page would rather wait than read that nobody knows whether they are signed in.
+	options = append(options, sessionauthority.WithTimeout(5*time.Second))
 	address := cmp.Or(os.Getenv("AUTHORITY"), "127.0.0.1:50051")
 	authority, err := sessionauthority.NewClient(address, options...)
 	if err != nil {

@@ -21,7 +21,8 @@ const { AUTHORITY = "127.0.0.1:50051", LISTEN = "localhost:8000" } = process.env
 const FIVE_MINUTES_MS = 5 * 60 * 1000;
 
 const sessions = sessionAuthority(
-  () => new SessionAuthority(AUTHORITY, { cache: new NearCache() }),
+  // People at a page would rather wait than read that nobody knows whether they are signed in.
+  () => new SessionAuthority(AUTHORITY, { cache: new NearCache(), timeoutMs: 5000 }),
   {
     signInUrl: "/sign-in",
     devices: { secureAccountUrl: "/password" },
