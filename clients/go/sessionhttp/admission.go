@@ -35,7 +35,9 @@ type Visit struct {
 	hasLines bool
 	closed   bool
 	looked   bool
-	handsOut bool
+	// hadSession: there was a session when the app looked.
+	hadSession bool
+	handsOut   bool
 	// ended: the browser's session ended with this request.
 	ended bool
 	end   sessionEnd
@@ -111,6 +113,7 @@ func (v *Visit) Session() (*sessionauthority.Session, error) {
 // look: from now on what the app serves depends on the session.
 func (v *Visit) look() {
 	v.looked = true
+	v.hadSession = v.hadSession || v.session != nil
 	v.end.look(v, v.session)
 }
 

@@ -38,7 +38,8 @@ func (v *Visit) setCaching(header http.Header, kind string) {
 	kind = strings.ToLower(kind)
 	isPage := strings.HasPrefix(kind, "text/html") ||
 		strings.HasPrefix(kind, "application/xhtml+xml")
-	isPersonal := v.session != nil && (v.looked || isPage)
+	// A renewal that finds the session ended does not take back what the app has written.
+	isPersonal := (v.session != nil || v.hadSession) && (v.looked || isPage)
 	if handsOut || (isPersonal && !has) {
 		header.Add(noStore.Name, noStore.Value)
 	}

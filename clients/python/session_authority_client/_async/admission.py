@@ -60,6 +60,7 @@ class AsyncAdmission:
         self._cookies: list[str] | None = None
         self._closed = False
         self._looked = False
+        self._had_session = False  # when the app looked
         self._hands_out = False
         self._ended = False
         self._session_end = SessionEnd(self._listen)
@@ -70,6 +71,7 @@ class AsyncAdmission:
         no answer: an outage must not look like a sign-out.
         """
         self._looked = True
+        self._had_session = self._had_session or self._session is not None
         self._session_end.look(self._session)
         if self._failure is not None:
             refused = self._flow.no_answer(self._presented, self._failure)
@@ -203,7 +205,8 @@ class AsyncAdmission:
             names,
             content_type,
             hands_out=self._hands_out or bool(self._cookies),
-            signed_in=self._session is not None,
+            # A renewal that finds the session ended does not take back what the app has written.
+            signed_in=self._session is not None or self._had_session,
             looked=self._looked,
             ended=self._ended,
         )

@@ -54,6 +54,8 @@ export class Admission {
   #renewRecommended = false;
   #renewUntil = 0;
   #looked = false;
+  /** There was a session when the app looked. */
+  #hadSession = false;
 
   constructor(context: VisitContext, presented: Presented) {
     this.context = context;
@@ -70,6 +72,7 @@ export class Admission {
    */
   get session(): Session | undefined {
     this.#looked = true;
+    this.#hadSession ||= this.found !== undefined;
     this.sessionEnd.look(this.found);
     if (this.failure !== undefined) {
       throw this.refuse(this.context.flow.noAnswer(this.presented, this.failure));
@@ -172,7 +175,8 @@ export class Admission {
       names,
       contentType,
       handsOut: this.handsOut || (this.cookies?.length ?? 0) > 0,
-      signedIn: this.found !== undefined,
+      // A renewal that finds the session ended does not take back what the app has written.
+      signedIn: this.found !== undefined || this.#hadSession,
       looked: this.#looked,
       ended: this.ended,
     });
