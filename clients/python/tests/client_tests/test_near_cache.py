@@ -292,9 +292,9 @@ async def test_what_this_client_revokes_is_not_answered_here(
     service, _ = scripted
     await ask(client)
     service.flowing.clear()
-    # This service knows no RevokeAll: nobody can tell what came of it.
+    # This service knows no RevokeDevice: it is unknown whether the session has ended.
     with pytest.raises(SessionAuthorityError):
-        await client.revoke_all("ada")
+        await client.revoke_device("ada", DEVICE)
     await ask(client)
     assert len(service.requests) == 3
 
