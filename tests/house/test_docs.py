@@ -84,7 +84,7 @@ class _Tags(HTMLParser):
 
 
 def fault(kind: str, code: str) -> str:
-    """Why a block can't be right; empty if it can. Shells parse theirs in `test_shell_blocks`."""
+    """The fault of a block. Empty if it has none. `test_shell_blocks` parses blocks of shells."""
     try:
         if kind == "python":
             compile(code, "a page", "exec")
