@@ -19,6 +19,8 @@ MAX_WORDS = 1200
 # have others beside them, which are only parsed here and by `test_shell_blocks`.
 RUN_BY = {
     "README.md": "tests/e2e/test_first_minutes.py",
+    "clients/go/README.md": "clients/go/readme_test.go",
+    "clients/go/WEB.md": "tests/polyglot/test_go_readme.py",
     "clients/python/CACHE.md": "",
     "clients/python/README.md": f"{CLIENT}/test_readme.py",
     "clients/python/TIME_LEFT.md": f"{CLIENT}/test_browser_time_left.py",
@@ -33,6 +35,7 @@ RUN_BY = {
     "docs/kubernetes.md": "tests/packaging/test_chart.py",
     "docs/logs.md": "",
     "docs/metrics.md": "tests/e2e/test_metrics_page.py",
+    "docs/my_devices.md": "",
     "docs/offline.md": "tests/e2e/test_offline_page.py",
     "docs/operations.md": "tests/e2e/test_operations_page.py",
     "docs/protocol.md": "tests/e2e/test_protocol_page.py",
@@ -49,7 +52,7 @@ SHOWN = {"", "mermaid", "text"}
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PAGES = [
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "clients/python/*.md")
+    for pattern in ("*.md", "docs/*.md", "clients/go/*.md", "clients/python/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 
