@@ -282,7 +282,8 @@ func isOutage(err error) bool {
 func (v *Visit) logOutage(ctx context.Context, err error) {
 	if ctx.Err() == nil { // else the client has left
 		v.flow.states.error("the Session Authority gives no answer, so a request that needs a"+
-			" session gets 503", "error", err)
+			" session gets 503; is the service running at the client's address, and is the client's"+
+			" timeout long enough?", "error", err)
 	}
 }
 

@@ -27,7 +27,11 @@ _log = logging.getLogger("session_authority_client")
 # this is far less than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
 _SHORTEST_CALL = timedelta(milliseconds=1)
-_OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
+_OUTAGE = (
+    "The Session Authority gives no answer, so a request that needs a session gets 503: "
+    "%s (%.300r). Is the service running at the client's address, and is the "
+    "client's `timeout` long enough?"
+)
 _DENIED = "The Session Authority refuses to say who is signed in: %s"
 _REFUSED = "The Session Authority refuses a call for a request: %s (%.300r)"
 
