@@ -10,7 +10,7 @@ import { SessionAuthorityError } from "../../src/errors.js";
 import type { FlowOptions } from "../../src/web/public.js";
 import { type Got, CARRIERS } from "./carriers.js";
 import { MemoryAuthority } from "./memory_authority.js";
-import { CLIENT } from "./vectors.js";
+import { CLIENT } from "../vectors.js";
 
 const SILENT = { error: () => undefined, warn: () => undefined, info: () => undefined };
 const OPTIONS: FlowOptions = {
