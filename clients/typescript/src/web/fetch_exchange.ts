@@ -58,7 +58,8 @@ export async function serveFetch(
       : answering(await mount.answer(visit, { ...facts, body: await bodyOf(request) }));
   const response = await answered(visit, serve, answering);
   const shown = facts.method === "HEAD" ? new Response(null, response) : response;
-  return finish(visit, shown, flow.acceptCh(facts, url.protocol.slice(0, -1)));
+  const acceptCh = flow.acceptCh(facts, url.protocol.slice(0, -1));
+  return finish(visit, shown, { acceptCh, exchange: request });
 }
 
 /** A whole response, beside headers that are set already. */
@@ -87,10 +88,14 @@ async function answered(
   }
 }
 
-async function finish(visit: Visit, response: Response, acceptCh: string): Promise<Response> {
+async function finish(
+  visit: Visit,
+  response: Response,
+  asked: { readonly acceptCh: string; readonly exchange: object },
+): Promise<Response> {
   const cookies = await visit.close();
   const headers = new FetchHeaders(new Headers(response.headers));
-  dressHeaders(headers, visit, cookies, acceptCh);
+  dressHeaders(headers, visit, cookies, asked);
   const body = bodyUntilEnd(visit, response.body, isEventStream(headers));
   const { status, statusText } = response;
   return new Response(body, { status, statusText, headers: headers.lists });

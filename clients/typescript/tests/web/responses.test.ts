@@ -262,6 +262,63 @@ test("middleware that is used twice keeps the cookies of a sign-in, over hono", 
   assert.match(newToken(response), /^__Host-session=/);
 });
 
+/** The names and beginnings of the cookies that a response sets. */
+const setBy = (response: IncomingMessage) =>
+  (response.headers["set-cookie"] ?? []).map((line) => line.slice(0, line.indexOf("=") + 5));
+
+for (const isSignedIn of [true, false]) {
+  const name = isSignedIn ? "another session" : "an ended session";
+
+  test(`the inner of two middlewares sets the cookies, over express, with ${name}`, async () => {
+    if (!isSignedIn) await service.revokeDevice("ada", deviceId);
+    const app = express();
+    app.use(sessionAuthority(service.authority, OPTIONS));
+    app.use(sessionAuthority(service.authority, OPTIONS), async (request, response) => {
+      const { accessToken } = await request.visit.signIn("ada");
+      response.send(accessToken);
+    });
+    const response = await ask(await listen(createServer(app)));
+    const token = await contentsOf(response);
+    assert.equal(newToken(response), `__Host-session=${token}`);
+    assert.deepEqual(setBy(response), [
+      `__Host-session=${token.slice(0, 4)}`,
+      `__Host-device=${deviceId.slice(0, 4)}`,
+    ]);
+    assert.deepEqual(lines, []);
+  });
+
+  test(`the inner of two middlewares sets the cookies, over hono, with ${name}`, async () => {
+    if (!isSignedIn) await service.revokeDevice("ada", deviceId);
+    const app = new Hono();
+    app.use(honoSessions(service.authority, OPTIONS));
+    app.use(honoSessions(service.authority, OPTIONS));
+    app.get("/", async (context) => {
+      const { accessToken } = await context.get("visit").signIn("ada");
+      return context.text(accessToken);
+    });
+    const response = await ask(await listen(createAdaptorServer({ fetch: app.fetch }) as Server));
+    const token = await contentsOf(response);
+    assert.equal(newToken(response), `__Host-session=${token}`);
+    assert.equal(response.headers["set-cookie"]?.length, 2);
+    assert.deepEqual(lines, []);
+  });
+}
+
+test("the outer of two middlewares renews where the inner one sets no cookie", async () => {
+  const app = express();
+  app.use(sessionAuthority(service.authority, OPTIONS));
+  app.use((_request, _response, next) => {
+    service.isRenewalDue = false; // the inner one is recommended nothing
+    next();
+  });
+  app.use(sessionAuthority(service.authority, OPTIONS), (_request, response) => {
+    response.send("done");
+  });
+  service.isRenewalDue = true;
+  const response = await ask(await listen(createServer(app)));
+  assert.deepEqual([service.renewals, response.headers["set-cookie"]?.length], [1, 2]);
+});
+
 test("guards and the error middleware answer without an error for the log", async () => {
   cookie = "";
   const failures: unknown[] = [];
