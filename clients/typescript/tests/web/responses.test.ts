@@ -523,3 +523,51 @@ test("an app hears of the end of a session that it asked about", async () => {
   await ended;
   assert.equal(await contentsOf(response), "ended");
 });
+
+test("an app that listens while it makes contents does not listen for longer", LIMIT, async () => {
+  let go: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  const app = new Hono();
+  app.use(honoSessions(service.authority, OPTIONS));
+  app.get("/", (context) => {
+    const visit = context.get("visit");
+    const contents = new ReadableStream({
+      async pull(controller) {
+        await gate; // the headers are out
+        visit.onEnded(() => undefined);
+        controller.enqueue(new TextEncoder().encode(`${service.listening} listens`));
+        controller.close();
+      },
+    });
+    return context.body(contents);
+  });
+  const port = await listen(createAdaptorServer({ fetch: app.fetch }) as Server);
+  const response = await ask(port);
+  go();
+  assert.equal(await contentsOf(response), "1 listens");
+  assert.equal(service.listening, 0);
+});
+
+test("the contents that nobody reads end: those for a HEAD, and those of a refusal", async () => {
+  const left: string[] = [];
+  const endless = (name: string) =>
+    new ReadableStream({
+      cancel() {
+        left.push(name);
+      },
+    });
+  const app = new Hono();
+  app.use(honoSessions(service.authority, OPTIONS));
+  app.get("/", (context) => context.body(endless("head")));
+  app.get("/refused", (context) => {
+    context.get("visit").require({ authMethods: ["hwk"] });
+    return context.text("");
+  });
+  app.onError((_error, context) => context.body(endless("refused"), 500));
+  const headers = { cookie, host: "localhost" };
+  const asked = (path: string, method: string) =>
+    app.request(`http://localhost${path}`, { method, headers });
+  assert.equal((await asked("/", "HEAD")).status, 200);
+  assert.equal((await asked("/refused", "GET")).status, 401);
+  assert.deepEqual(left, ["head", "refused"]);
+});
