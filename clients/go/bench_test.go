@@ -7,8 +7,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 
 	sa "github.com/session-authority/session-authority/clients/go"
 )
@@ -45,8 +48,9 @@ func BenchmarkHitParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkInFlight measures 64 callers at once against the service at AUTHORITY, batched and not,
-// and what the service's process AUTHORITY_PID spends on each validation.
+// BenchmarkInFlight measures 64 callers at once against the service at AUTHORITY, batched and not:
+// what this process and the service's, AUTHORITY_PID, spend on each validation, and how many
+// validations went with each call.
 func BenchmarkInFlight(b *testing.B) {
 	address := os.Getenv("AUTHORITY")
 	if address == "" {
@@ -67,7 +71,15 @@ func BenchmarkInFlight(b *testing.B) {
 }
 
 func inFlight(b *testing.B, address string, callers int, opts []sa.Option) {
-	client, err := sa.NewClient(address, append(opts, sa.WithTimeout(20*time.Second))...)
+	var calls atomic.Int64
+	counting := sa.WithDialOptions(grpc.WithUnaryInterceptor(func(
+		ctx context.Context, method string, request, response any, conn *grpc.ClientConn,
+		call grpc.UnaryInvoker, opts ...grpc.CallOption,
+	) error {
+		calls.Add(1)
+		return call(ctx, method, request, response, conn, opts...)
+	}))
+	client, err := sa.NewClient(address, append(opts, sa.WithTimeout(20*time.Second), counting)...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -79,8 +91,10 @@ func inFlight(b *testing.B, address string, callers int, opts []sa.Option) {
 	token, device := issued.AccessToken, issued.Device.DeviceID
 	var left atomic.Int64
 	left.Store(int64(b.N))
+	calls.Store(0)
+	b.ReportAllocs()
 	b.ResetTimer()
-	before := cpuTime(b)
+	own, before := ownTime(b), cpuTime(b)
 	var group sync.WaitGroup
 	for range callers {
 		group.Go(func() {
@@ -95,8 +109,19 @@ func inFlight(b *testing.B, address string, callers int, opts []sa.Option) {
 	}
 	group.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "validations/s")
+	b.ReportMetric(float64(b.N)/float64(calls.Load()), "validations/call")
+	b.ReportMetric(float64((ownTime(b)-own).Microseconds())/float64(b.N), "client-us/op")
 	spent := cpuTime(b) - before
 	b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "service-us/op")
+}
+
+// ownTime returns what this process has spent so far.
+func ownTime(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // cpuTime returns what the process AUTHORITY_PID has spent so far, as Linux tells it.

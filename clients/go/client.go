@@ -187,7 +187,10 @@ func (c *Client) withToken(ctx context.Context) (context.Context, error) {
 	if c.settings.transport.Token == nil {
 		return ctx, nil
 	}
-	token, err := c.settings.transport.Token()
+	token, err := c.settings.transport.Token(ctx)
+	if err != nil && ctx.Err() != nil {
+		return ctx, ctx.Err()
+	}
 	if err != nil {
 		return ctx, newError(codes.Unavailable, "", "the token can't be had")
 	}

@@ -290,6 +290,49 @@ func TestATokenGoesWithEachCall(t *testing.T) {
 	}
 }
 
+func TestASourceThatBlocksHoldsNothingUp(t *testing.T) {
+	service := newWatched(t)
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	defer close(release)
+	client := service.client(t, sa.WithCache(sa.CacheConfig{}), sa.WithTokenSource(
+		func() (string, error) {
+			asked <- struct{}{}
+			<-release
+			return "token", nil
+		},
+	))
+	validated, closed := make(chan error, 2), make(chan error, 1)
+	validate := func(timeout time.Duration) {
+		_, err := client.ValidateSession(t.Context(), "token", testDevice,
+			&sa.ValidateSessionOptions{Timeout: timeout})
+		validated <- err
+	}
+	within := func(what string, done chan error) error {
+		t.Helper()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s waits for the source", what)
+			return nil
+		}
+	}
+	go validate(10 * time.Millisecond) // it has the cache watch, too: a goroutine of the client
+	<-asked
+	err := within("a call", validated)
+	if !errors.Is(err, sa.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the call whose time was over got %v", err)
+	}
+	go validate(time.Hour)
+	go func() { closed <- client.Close() }()
+	if err := within("Close", closed); err != nil {
+		t.Error(err)
+	}
+	if err := within("a call", validated); !errors.Is(err, sa.ErrClientClosed) {
+		t.Errorf("the call that Close ended got %v", err)
+	}
+}
+
 func TestATextThatIsNotUTF8(t *testing.T) {
 	service := newScripted(t)
 	var token string

@@ -1,11 +1,13 @@
 package sessionauthority
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/session-authority/session-authority/clients/go/internal/transport"
@@ -67,20 +69,38 @@ func WithToken(token string) Option {
 		if !transport.IsToken(token) {
 			return errors.New("WithToken: the token is empty, or holds what no header may")
 		}
-		s.transport.Token = func() (string, error) { return token, nil }
+		s.transport.Token = func(context.Context) (string, error) { return token, nil }
 		return nil
 	}
 }
 
-// WithTokenSource is WithToken for a token that changes: source is asked for each call. If source
-// fails, the call fails with ErrUnavailable; the text of its error is not passed on.
+// WithTokenSource is WithToken for a token that changes: source is asked for each call, and calls
+// that ask at the same time share its answer. If source fails, the call fails with ErrUnavailable;
+// the text of its error is not passed on. A source that blocks takes time of the calls that wait
+// for it. Neither their ends nor Close wait for it.
 func WithTokenSource(source func() (string, error)) Option {
 	return func(s *settings) error {
 		if source == nil {
 			return errors.New("WithTokenSource: the source must not be nil")
 		}
-		s.transport.Token = source
+		s.transport.Token = sharedToken(source)
 		return nil
+	}
+}
+
+// sharedToken returns a function that asks source in a goroutine of its own, one at a time: nobody
+// can end a source that blocks, so nobody but this goroutine stays with it.
+func sharedToken(source func() (string, error)) func(context.Context) (string, error) {
+	var asking singleflight.Group
+	return func(ctx context.Context) (string, error) {
+		answers := asking.DoChan("", func() (any, error) { return source() })
+		select {
+		case answer := <-answers:
+			token, _ := answer.Val.(string)
+			return token, answer.Err
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
 }
 

@@ -28,70 +28,28 @@ func status(
 	return found.Status
 }
 
-func TestWhatATokenIsWorth(t *testing.T) {
-	const elsewhere = "00000000-0000-4000-8000-000000000001"
-	type world struct {
-		authority *sessionauthoritytest.Authority
-		client    *sa.Client
-		ada       sessionauthoritytest.SignedIn
-	}
-	renew := func(w *world) sessionauthoritytest.SignedIn {
-		renewal, err := w.client.RenewSession(t.Context(), w.ada.AccessToken, w.ada.DeviceID, nil)
-		if err != nil || !renewal.Rotated {
-			t.Fatalf("got %+v, %v", renewal, err)
-		}
-		return sessionauthoritytest.SignedIn{
-			UserID: "ada", AccessToken: renewal.AccessToken, DeviceID: w.ada.DeviceID,
-		}
-	}
-	see := func(w *world, of sessionauthoritytest.SignedIn) {
-		w.authority.PassTime(4 * time.Minute)
-		if got := status(t, w.client, of); got != sa.StatusActive {
-			t.Fatalf("the newer token is %v", got)
-		}
-	}
+func TestWhatATestDoesToTokens(t *testing.T) {
 	for name, row := range map[string]struct {
-		before func(*world)
+		change func(*sessionauthoritytest.Authority)
 		want   sa.SessionStatus
 	}{
-		"just signed in":   {func(*world) {}, sa.StatusActive},
-		"no token":         {func(w *world) { w.ada.AccessToken = "" }, sa.StatusTokenMissing},
-		"another token":    {func(w *world) { w.ada.AccessToken = "x" }, sa.StatusTokenInvalid},
-		"no device":        {func(w *world) { w.ada.DeviceID = "" }, sa.StatusNoSession},
-		"another spelling": {func(w *world) { w.ada.DeviceID = "{" + w.ada.DeviceID + "}" }, 1},
-		"another device":   {func(w *world) { w.ada.DeviceID = elsewhere }, sa.StatusReplayed},
-		"expired":          {func(w *world) { w.authority.ExpireTokens() }, sa.StatusTokenExpired},
-		"an hour later":    {func(w *world) { w.authority.PassTime(2 * time.Hour) }, 4},
-		"signed out":       {func(w *world) { w.authority.SignOut("ada") }, sa.StatusNoSession},
-		"replayed":         {func(w *world) { w.authority.ReplayTokens() }, sa.StatusReplayed},
-		"just superseded": {func(w *world) {
-			w.authority.PassTime(6 * time.Minute)
-			renew(w)
-		}, sa.StatusActive},
-		"superseded, its successor seen": {func(w *world) {
-			w.authority.PassTime(6 * time.Minute)
-			see(w, renew(w))
-			w.authority.PassTime(time.Minute)
-		}, sa.StatusSuperseded},
-		"superseded for long": {func(w *world) {
-			w.authority.PassTime(6 * time.Minute)
-			see(w, renew(w))
-			w.authority.PassTime(6 * time.Minute)
-		}, sa.StatusReplayed},
-		"replaced by another sign-in": {func(w *world) {
-			_, err := w.client.IssueDevice(t.Context(), "ada",
-				&sa.IssueDeviceOptions{DeviceID: w.ada.DeviceID})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}, sa.StatusSuperseded},
+		"expired":  {(*sessionauthoritytest.Authority).ExpireTokens, sa.StatusTokenExpired},
+		"replayed": {(*sessionauthoritytest.Authority).ReplayTokens, sa.StatusReplayed},
+		"aged":     {(*sessionauthoritytest.Authority).AgeTokens, sa.StatusActive},
+		"signed out": {
+			func(a *sessionauthoritytest.Authority) { a.SignOut("ada") }, sa.StatusNoSession,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			authority := sessionauthoritytest.New(t)
-			w := &world{authority, authority.Client(), authority.SignIn("ada")}
-			row.before(w)
-			if got := status(t, w.client, w.ada); got != row.want {
-				t.Errorf("it is %v, not %v", got, row.want)
+			client, ada := authority.Client(), authority.SignIn("ada")
+			row.change(authority)
+			found, err := client.ValidateSession(t.Context(), ada.AccessToken, ada.DeviceID, nil)
+			if err != nil || found.Status != row.want {
+				t.Errorf("got %+v, %v", found, err)
+			}
+			if found.RenewRecommended != (name == "aged") {
+				t.Errorf("renew recommended: %v", found.RenewRecommended)
 			}
 		})
 	}

@@ -16,7 +16,7 @@ import {
 } from "../src/index.js";
 import type { Ticket } from "../src/cache.js";
 import { webhookHeaders } from "../src/testing.js";
-import { isFile, runVectors, skips } from "./vectors.js";
+import { isFile, skips, testVectors, type Vector } from "./vectors.js";
 
 test("each skip is of a file of vectors", () => {
   for (const id of Object.keys(skips())) assert(isFile(id.split("/")[0] ?? ""), id);
@@ -40,7 +40,7 @@ function errorOf(given: FailedCall): SessionAuthorityError {
   return errorOfStatus(given.code, given.message, details);
 }
 
-runVectors("errors", (given: FailedCall) => {
+testVectors("errors", ({ given }: Vector<FailedCall>) => {
   const error = errorOf(given);
   return {
     kind: error.kind,
@@ -127,7 +127,7 @@ function messageOf({ events = [], read_uptime: uptime, read_time: time }: Step) 
   });
 }
 
-runVectors("cache", ({ settings, steps }: History) => {
+testVectors("cache", ({ given: { settings, steps } }: Vector<History>) => {
   let [now, wall] = [0, 0];
   const cache = new NearCache({
     maxEntries: settings.max_entries,
@@ -204,7 +204,7 @@ type Signature =
       body_base64: string;
     };
 
-runVectors("signatures", (given: Signature) => {
+testVectors("signatures", ({ given }: Vector<Signature>) => {
   const body = Buffer.from(given.body_base64, "base64");
   const now = new Date(given.now * 1000);
   if (given.operation === "sign") {

@@ -5,54 +5,88 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 
-const VECTORS = new URL("../../../vectors/", import.meta.url);
-const SKIPS = new URL("../../vectors.skip.json", import.meta.url);
-
-/** A case of a file. */
-export interface VectorCase<Given, Expected> {
+/** One case. Its parts differ from file to file. */
+export interface Vector<Given = any> {
   readonly id: string;
   readonly given: Given;
-  readonly expected: Expected;
+  readonly expected: any;
 }
 
-/** A file of cases. */
-export interface VectorFile<Given, Expected> {
-  readonly settings?: Readonly<Record<string, unknown>>;
-  readonly cases: readonly VectorCase<Given, Expected>[];
+/** The settings of an app, as the files name them. */
+export type VectorSettings = Readonly<Record<string, unknown>>;
+
+/** The folder of the client, above the compiled tests. */
+export const CLIENT = upTo("package.json");
+const VECTORS = join(CLIENT, "..", "vectors");
+
+function upTo(name: string): string {
+  for (let at = dirname(fileURLToPath(import.meta.url)); ; at = dirname(at)) {
+    if (existsSync(join(at, name))) return at;
+    if (at === dirname(at)) throw new Error(`no ${name} above the tests`);
+  }
+}
+
+function read(path: string): unknown {
+  return JSON.parse(readFileSync(path, "utf8"));
 }
 
 /** The cases that this client skips, with the reasons. */
 export function skips(): Readonly<Record<string, string>> {
-  return JSON.parse(readFileSync(SKIPS, "utf8")) as Record<string, string>;
+  return read(join(CLIENT, "vectors.skip.json")) as Record<string, string>;
 }
 
 /** Whether there is a file of that name. */
 export function isFile(name: string): boolean {
-  return existsSync(new URL(`${name}.json`, VECTORS));
+  return existsSync(join(VECTORS, `${name}.json`));
 }
 
-/** Makes a test of each case of a file: what comes of it must be what the file expects. */
-export function runVectors<Given, Expected>(
-  name: string,
-  decide: (given: Given, file: VectorFile<Given, Expected>) => unknown,
+/** How the cases of a file are run. */
+export interface VectorOptions {
+  /** The way in which they are run, for the names of the tests. */
+  readonly over?: string;
+  /** Cases that another way runs. */
+  readonly leavesOut?: (vector: Vector) => boolean;
+}
+
+/**
+ * Makes one test of each case of a file. Cases are skipped only with a reason, and if they exist.
+ */
+export function testVectors<Given = any>(
+  file: string,
+  run: (vector: Vector<Given>, settings: VectorSettings) => unknown,
+  { over, leavesOut = () => false }: VectorOptions = {},
 ): void {
-  const text = readFileSync(new URL(`${name}.json`, VECTORS), "utf8");
-  const file = JSON.parse(text) as VectorFile<Given, Expected>;
-  const skipped = skips();
-  for (const { id, given, expected } of file.cases) {
-    const reason = skipped[`${name}/${id}`];
-    test(`${name}/${id}`, { skip: reason ?? false }, async () => {
-      assert.deepEqual(await decide(given, file), expected);
-    });
-  }
-  test(`the skips of ${name} are cases, and have reasons`, () => {
-    const ids = new Set(file.cases.map(({ id }) => `${name}/${id}`));
-    for (const [id, reason] of Object.entries(skipped)) {
-      if (!id.startsWith(`${name}/`)) continue;
-      assert(ids.has(id), `${id} is no case`);
-      assert(reason.trim() !== "", `${id} has no reason`);
+  const { cases, settings = {} } = read(join(VECTORS, `${file}.json`)) as {
+    cases: Vector<Given>[];
+    settings?: VectorSettings;
+  };
+  const reasons = skips();
+  const ids = new Set(cases.map(({ id }) => `${file}/${id}`));
+  test(`${file}: each skip has a reason, and is one of its cases`, () => {
+    assert.ok(ids.size > 0);
+    for (const [id, reason] of Object.entries(reasons)) {
+      if (!id.startsWith(`${file}/`)) continue;
+      assert.ok(ids.has(id), `${id} is no case`);
+      assert.notEqual(reason.trim(), "", `${id} has no reason`);
     }
   });
+  for (const vector of cases) {
+    if (leavesOut(vector)) continue;
+    const id = `${file}/${vector.id}`;
+    const reason = reasons[id];
+    test(
+      over === undefined ? id : `${id} over ${over}`,
+      reason === undefined ? {} : { skip: reason },
+      async () => {
+        const given = (vector.given as { settings?: VectorSettings }).settings ?? {};
+        const found = await run(vector, { ...settings, ...given });
+        // As JSON has it: without what is undefined, and without prototypes.
+        assert.deepEqual(JSON.parse(JSON.stringify(found)), vector.expected);
+      },
+    );
+  }
 }

@@ -3,6 +3,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -22,8 +23,9 @@ type Settings struct {
 	Target string
 	// TLS is nil for plaintext.
 	TLS *tls.Config
-	// Token returns the bearer token of this caller. It is nil without one.
-	Token       func() (string, error)
+	// Token returns the bearer token of this caller, or the error of the context when that ends. It
+	// is nil without one.
+	Token       func(context.Context) (string, error)
 	DialOptions []grpc.DialOption
 }
 

@@ -109,7 +109,7 @@ func Load(t *testing.T, name string) []*Case {
 		Decode(t, each.Given, &given)
 		for _, settings := range []json.RawMessage{file.Settings, given.Settings} {
 			if len(settings) > 0 {
-				decodeStrictly(t, settings, &each.Settings)
+				DecodeStrictly(t, settings, &each.Settings)
 			}
 		}
 	}
@@ -156,9 +156,9 @@ func Decode(t *testing.T, data []byte, into any) {
 	}
 }
 
-// decodeStrictly refuses members that the type does not have: a setting that this loader does not
+// DecodeStrictly refuses members that the type does not have: a setting that this loader does not
 // know must not be left out in silence.
-func decodeStrictly(t *testing.T, data []byte, into any) {
+func DecodeStrictly(t *testing.T, data []byte, into any) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()

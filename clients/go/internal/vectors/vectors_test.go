@@ -19,6 +19,7 @@ var handled = []string{
 	"origins",    // sessionhttp
 	"presented",  // sessionhttp
 	"signatures", // sessionauthority
+	"verdicts",   // sessionauthoritytest
 }
 
 func TestEachFileIsHandled(t *testing.T) {

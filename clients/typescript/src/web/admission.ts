@@ -206,9 +206,9 @@ export class Admission {
     this.sessionEnd.hangUpWith(hangUp, this.#looked ? this.found : undefined);
   }
 
-  /** Whether the app waits for the end of the session. */
-  get isHeard(): boolean {
-    return this.sessionEnd.isHeard;
+  /** Whether the app may wait for the end of the session, now or later: there is one. */
+  get canHear(): boolean {
+    return this.found !== undefined || this.sessionEnd.isHeard;
   }
 
   /** The connection is over: nobody need hear of the session's end. */

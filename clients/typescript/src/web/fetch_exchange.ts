@@ -57,8 +57,15 @@ export async function serveFetch(
       ? handler(visit)
       : answering(await mount.answer(visit, { ...facts, body: await bodyOf(request) }));
   const response = await answered(visit, serve, answering);
+  if (facts.method === "HEAD") discard(response);
   const shown = facts.method === "HEAD" ? new Response(null, response) : response;
-  return finish(visit, shown, flow.acceptCh(facts, url.protocol.slice(0, -1)));
+  const acceptCh = flow.acceptCh(facts, url.protocol.slice(0, -1));
+  return finish(visit, shown, { acceptCh, exchange: request });
+}
+
+/** Ends the contents of a response that nobody will read: they may be a stream without an end. */
+function discard({ body }: Response): void {
+  body?.cancel().catch(() => undefined); // as the app reads them itself
 }
 
 /** A whole response, beside headers that are set already. */
@@ -79,6 +86,7 @@ async function answered(
     const response = await serve();
     const refused = visit.takeRefusal();
     if (refused === undefined || isChosen(response.status, refused)) return response;
+    discard(response);
     return answering(refused.answer);
   } catch (error) {
     if (error instanceof Refused) return answering(error.answer);
@@ -87,23 +95,30 @@ async function answered(
   }
 }
 
-async function finish(visit: Visit, response: Response, acceptCh: string): Promise<Response> {
+async function finish(
+  visit: Visit,
+  response: Response,
+  asked: { readonly acceptCh: string; readonly exchange: object },
+): Promise<Response> {
   const cookies = await visit.close();
   const headers = new FetchHeaders(new Headers(response.headers));
-  dressHeaders(headers, visit, cookies, acceptCh);
+  dressHeaders(headers, visit, cookies, asked);
   const body = bodyUntilEnd(visit, response.body, isEventStream(headers));
   const { status, statusText } = response;
   return new Response(body, { status, statusText, headers: headers.lists });
 }
 
-/** The contents; those of an event stream end with the session. */
+/**
+ * The contents; those of an event stream end with the session. As the contents end, nobody hears of
+ * the session's end any more: an app may have begun to listen while it made them.
+ */
 function bodyUntilEnd(
   visit: Visit,
   body: ReadableStream<Uint8Array> | null,
   endsWithSession: boolean,
 ): ReadableStream<Uint8Array> | null {
   if (body === null) visit.leave();
-  if (body === null || (!endsWithSession && !visit.isHeard)) return body;
+  if (body === null || (!endsWithSession && !visit.canHear)) return body;
   const reader = body.getReader();
   let isOver = false;
   const over = () => {

@@ -159,7 +159,8 @@ class GuardedResponse {
     const response = this.#response;
     const headers = new NodeHeaders(response);
     if (replaced !== undefined) this.#replaceHead(replaced.answer);
-    dressHeaders(headers, this.#visit, cookies, this.#acceptCh);
+    const [acceptCh, exchange] = [this.#acceptCh, response];
+    dressHeaders(headers, this.#visit, cookies, { acceptCh, exchange });
     this.#state = "passing";
     if (replaced !== undefined) {
       Reflect.apply(this.#end, response, [replaced.answer.body]);

@@ -7,6 +7,9 @@ import type { Visit } from "./visit.js";
 
 const ALL_VARIES = VARIES.join(", ");
 
+/** The `Set-Cookie` lines of visits so far, by the exchange of request and response. */
+const written = new WeakMap<object, readonly string[]>();
+
 /** Reads and changes the headers of a response on its way out. Names are in lower case. */
 export interface OutgoingHeaders {
   names(): readonly string[];
@@ -15,15 +18,27 @@ export interface OutgoingHeaders {
   remove(name: string): void;
 }
 
-/** Puts cookies, and what caches must see, into the headers. The visit is closed. */
+/**
+ * Puts cookies, and what caches must see, into the headers. The visit is closed.
+ *
+ * `exchange` is the request or the response, the same object for all middleware of one exchange.
+ * Where an app has two middlewares in a row, the app saw the visit of the inner one. Its cookies
+ * stay, and the outer visit writes no cookie of the same name: it would undo a sign-in.
+ */
 export function dressHeaders(
   headers: OutgoingHeaders,
   visit: Visit,
   cookies: readonly string[],
-  acceptCh: string,
+  { acceptCh, exchange }: { readonly acceptCh: string; readonly exchange: object },
 ): void {
-  const own = headers.values("set-cookie").filter((line) => !visit.owns(line));
-  const lines = [...own, ...cookies];
+  const inner = written.get(exchange) ?? [];
+  const taken = new Set(inner.map(nameOf));
+  const own = headers
+    .values("set-cookie")
+    .filter((line) => inner.includes(line) || !visit.owns(line));
+  const added = cookies.filter((line) => !taken.has(nameOf(line)));
+  if (added.length > 0) written.set(exchange, [...inner, ...added]);
+  const lines = [...own, ...added];
   if (lines.length > 0) headers.set("set-cookie", lines);
   else headers.remove("set-cookie");
   const names = headers.names();
@@ -31,7 +46,13 @@ export function dressHeaders(
   if (caching.drops) for (const name of names) if (isAboutCaching(name)) headers.remove(name);
   for (const [name, value] of caching.added) headers.set(name.toLowerCase(), [value]);
   headers.set("vary", [varyOf(headers.values("vary"))]);
-  if (acceptCh !== "") headers.set("accept-ch", [...headers.values("accept-ch"), acceptCh]);
+  const asked = headers.values("accept-ch");
+  if (acceptCh !== "" && !asked.includes(acceptCh)) headers.set("accept-ch", [...asked, acceptCh]);
+}
+
+/** The name of the cookie that a `Set-Cookie` line sets. */
+function nameOf(line: string): string {
+  return line.split("=", 1)[0] ?? "";
 }
 
 /**

@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { afterEach, mock } from "node:test";
 
 import type { Visit } from "../../src/web/visit.js";
+import { testVectors, type Vector, type VectorSettings } from "../vectors.js";
 import { CARRIERS, type Carry, type Got } from "./carriers.js";
+import { optionsOf } from "./flow_options.js";
 import { ScriptedAuthority } from "./scripted_authority.js";
-import { optionsOf, testVectors, type Vector, type VectorSettings } from "./vectors.js";
 
 const COMPARED = [
   "accept-ch",

@@ -7,10 +7,11 @@ import { join } from "node:path";
 import { beforeEach, test } from "node:test";
 
 import { SessionAuthorityError } from "../../src/errors.js";
+import { DevicesMount } from "../../src/web/devices/mount.js";
 import type { FlowOptions } from "../../src/web/public.js";
+import { CLIENT } from "../vectors.js";
 import { type Got, CARRIERS } from "./carriers.js";
 import { MemoryAuthority } from "./memory_authority.js";
-import { CLIENT } from "./vectors.js";
 
 const SILENT = { error: () => undefined, warn: () => undefined, info: () => undefined };
 const OPTIONS: FlowOptions = {
@@ -285,4 +286,12 @@ test("the files of the package are those of the Python client", () => {
     readdirSync(join(ASSETS, "messages")).map((name) => `messages/${name}`),
     known,
   );
+});
+
+test("the description of the API is made once for a path", () => {
+  const mount = new DevicesMount({ path: "/mine" });
+  const asked = { method: "GET", target: "/mine/api/openapi.json", headers: {} };
+  const first = mount.publicAnswer(asked);
+  assert.match(first?.body ?? "", /"servers":\[\{"url":"\/mine"\}\]/);
+  assert.ok(mount.publicAnswer(asked) === first);
 });

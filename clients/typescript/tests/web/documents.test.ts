@@ -10,8 +10,8 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 
 import { FakeAuthority } from "../../src/testing.js";
+import { CLIENT } from "../vectors.js";
 import { ask, type Got } from "./carriers.js";
-import { CLIENT } from "./vectors.js";
 
 /** Building and starting may take long on a busy machine. */
 const PATIENCE_MS = 120_000;

@@ -262,6 +262,63 @@ test("middleware that is used twice keeps the cookies of a sign-in, over hono", 
   assert.match(newToken(response), /^__Host-session=/);
 });
 
+/** The names and beginnings of the cookies that a response sets. */
+const setBy = (response: IncomingMessage) =>
+  (response.headers["set-cookie"] ?? []).map((line) => line.slice(0, line.indexOf("=") + 5));
+
+for (const isSignedIn of [true, false]) {
+  const name = isSignedIn ? "another session" : "an ended session";
+
+  test(`the inner of two middlewares sets the cookies, over express, with ${name}`, async () => {
+    if (!isSignedIn) await service.revokeDevice("ada", deviceId);
+    const app = express();
+    app.use(sessionAuthority(service.authority, OPTIONS));
+    app.use(sessionAuthority(service.authority, OPTIONS), async (request, response) => {
+      const { accessToken } = await request.visit.signIn("ada");
+      response.send(accessToken);
+    });
+    const response = await ask(await listen(createServer(app)));
+    const token = await contentsOf(response);
+    assert.equal(newToken(response), `__Host-session=${token}`);
+    assert.deepEqual(setBy(response), [
+      `__Host-session=${token.slice(0, 4)}`,
+      `__Host-device=${deviceId.slice(0, 4)}`,
+    ]);
+    assert.deepEqual(lines, []);
+  });
+
+  test(`the inner of two middlewares sets the cookies, over hono, with ${name}`, async () => {
+    if (!isSignedIn) await service.revokeDevice("ada", deviceId);
+    const app = new Hono();
+    app.use(honoSessions(service.authority, OPTIONS));
+    app.use(honoSessions(service.authority, OPTIONS));
+    app.get("/", async (context) => {
+      const { accessToken } = await context.get("visit").signIn("ada");
+      return context.text(accessToken);
+    });
+    const response = await ask(await listen(createAdaptorServer({ fetch: app.fetch }) as Server));
+    const token = await contentsOf(response);
+    assert.equal(newToken(response), `__Host-session=${token}`);
+    assert.equal(response.headers["set-cookie"]?.length, 2);
+    assert.deepEqual(lines, []);
+  });
+}
+
+test("the outer of two middlewares renews where the inner one sets no cookie", async () => {
+  const app = express();
+  app.use(sessionAuthority(service.authority, OPTIONS));
+  app.use((_request, _response, next) => {
+    service.isRenewalDue = false; // the inner one is recommended nothing
+    next();
+  });
+  app.use(sessionAuthority(service.authority, OPTIONS), (_request, response) => {
+    response.send("done");
+  });
+  service.isRenewalDue = true;
+  const response = await ask(await listen(createServer(app)));
+  assert.deepEqual([service.renewals, response.headers["set-cookie"]?.length], [1, 2]);
+});
+
 test("guards and the error middleware answer without an error for the log", async () => {
   cookie = "";
   const failures: unknown[] = [];
@@ -465,4 +522,52 @@ test("an app hears of the end of a session that it asked about", async () => {
   await service.revokeDevice("ada", deviceId);
   await ended;
   assert.equal(await contentsOf(response), "ended");
+});
+
+test("an app that listens while it makes contents does not listen for longer", LIMIT, async () => {
+  let go: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  const app = new Hono();
+  app.use(honoSessions(service.authority, OPTIONS));
+  app.get("/", (context) => {
+    const visit = context.get("visit");
+    const contents = new ReadableStream({
+      async pull(controller) {
+        await gate; // the headers are out
+        visit.onEnded(() => undefined);
+        controller.enqueue(new TextEncoder().encode(`${service.listening} listens`));
+        controller.close();
+      },
+    });
+    return context.body(contents);
+  });
+  const port = await listen(createAdaptorServer({ fetch: app.fetch }) as Server);
+  const response = await ask(port);
+  go();
+  assert.equal(await contentsOf(response), "1 listens");
+  assert.equal(service.listening, 0);
+});
+
+test("the contents that nobody reads end: those for a HEAD, and those of a refusal", async () => {
+  const left: string[] = [];
+  const endless = (name: string) =>
+    new ReadableStream({
+      cancel() {
+        left.push(name);
+      },
+    });
+  const app = new Hono();
+  app.use(honoSessions(service.authority, OPTIONS));
+  app.get("/", (context) => context.body(endless("head")));
+  app.get("/refused", (context) => {
+    context.get("visit").require({ authMethods: ["hwk"] });
+    return context.text("");
+  });
+  app.onError((_error, context) => context.body(endless("refused"), 500));
+  const headers = { cookie, host: "localhost" };
+  const asked = (path: string, method: string) =>
+    app.request(`http://localhost${path}`, { method, headers });
+  assert.equal((await asked("/", "HEAD")).status, 200);
+  assert.equal((await asked("/refused", "GET")).status, 401);
+  assert.deepEqual(left, ["head", "refused"]);
 });

@@ -6,13 +6,8 @@ import { localPath, nextIn, withNext } from "../../src/web/local_paths.js";
 import { normalOrigin } from "../../src/web/origins.js";
 import { type Presented, wayBack } from "../../src/web/presented.js";
 import { CrossOrigin, Refused } from "../../src/web/responses.js";
-import {
-  headerLists,
-  optionsOf,
-  testVectors,
-  type Vector,
-  type VectorSettings,
-} from "./vectors.js";
+import { testVectors, type Vector, type VectorSettings } from "../vectors.js";
+import { headerLists, optionsOf } from "./flow_options.js";
 
 testVectors("presented", ({ given }, settings) => {
   const { request } = given;

@@ -46,6 +46,7 @@ export class DevicesMount {
   readonly #language: string;
   readonly #messages: texts.OwnMessages;
   readonly #secureAccountUrl: string | null;
+  #description: Answer | undefined;
 
   /** @throws TypeError that names the wrong option. */
   constructor(options: DevicesOptions = {}) {
@@ -84,10 +85,7 @@ export class DevicesMount {
     if (!["openapi", "static", "messages"].includes(route.action ?? "")) return undefined;
     try {
       const query = queryOf(request);
-      if (route.action === "openapi") {
-        const shipped = JSON.parse(textOf("openapi.json")) as Record<string, unknown>;
-        return apiAnswer(200, { ...shipped, servers: [{ url: this.path }] });
-      }
+      if (route.action === "openapi") return (this.#description ??= this.#described());
       if (route.action === "static") {
         const found = asset(route.name);
         if (found === undefined) throw new BadRequest("not_found");
@@ -155,6 +153,12 @@ export class DevicesMount {
       default:
         throw new Error(`no such action: ${String(action)}`);
     }
+  }
+
+  /** The description of the API, at the path where it is mounted. */
+  #described(): Answer {
+    const shipped = JSON.parse(textOf("openapi.json")) as Record<string, unknown>;
+    return apiAnswer(200, { ...shipped, servers: [{ url: this.path }] });
   }
 
   #textsFor(headers: Headers, asked?: string): texts.Texts {
