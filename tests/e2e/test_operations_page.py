@@ -106,8 +106,8 @@ def test_the_bounds_of_memory_are_those_of_the_code():
     limit, events = window.MAX_BYTES_IN_MEMORY // mib, window._MAX_EVENTS_IN_MEMORY
     in_memory = limit + events * 512 // mib
     text = " ".join(PAGE.split())
-    assert f"{events:,} events of each partition and endpoint, or {limit} MiB of them" in text
-    assert f"at most {in_memory} MiB, and {in_memory * PARTITIONS} MiB for an endpoint" in text
+    assert f"up to {events:,} events of each partition for this endpoint, or {limit} MiB" in text
+    assert f"{in_memory} MiB for a partition, and {in_memory * PARTITIONS} MiB for an" in text
 
 
 def test_sizes_are_planned_with_the_figures_of_the_last_report():

@@ -77,7 +77,7 @@ def test_each_exception_of_a_proxy_is_told():
 # --- the table of answers -------------------------------------------------------------------------
 
 _HEADERS: Mapping[str, Mapping[str, list[str]]] = {
-    "browser's page": {"accept": ["text/html"]},
+    "page in a browser": {"accept": ["text/html"]},
     "script, or app": {"accept": ["application/json"]},
     "gRPC, gRPC-web": {"content-type": ["application/grpc-web+proto"]},
     "WebSocket": {"upgrade": ["websocket"], "sec-websocket-key": ["x"]},
@@ -90,7 +90,7 @@ _ROWS: Mapping[str, tuple[visitors.Visitor, Mapping[str, str]]] = {
     "no session, or an ended one": (visitors.signed_out, {}),
     "replayed token, or a foreign device": (visitors.replayed, {}),
     "older sign-in than `max_age`": (visitors.browser, {"max_age": "5m"}),
-    "page of another origin that may change something": (visitors.browser, {}),
+    "another origin's page sends a request that may change something": (visitors.browser, {}),
     "the service gives no answer": (visitors.browser, {}),
     "options of the route are wrong": (visitors.browser, {"sesion": "optional"}),
 }
@@ -107,7 +107,7 @@ def _in_words(answer: Answer) -> str:
 @pytest.mark.parametrize("kind", _HEADERS)
 @pytest.mark.parametrize("row", _ROWS)
 async def test_the_table_of_answers_is_true(fake: FakeAuthority, row: str, kind: str):
-    (_, *kinds), *rows = table("What is answered")
+    (_, *kinds), *rows = table("Answers to each kind of request")
     assert [cells[0] for cells in rows] == list(_ROWS)
     assert kinds == list(_HEADERS)
     visitor, options = _ROWS[row]
@@ -116,7 +116,7 @@ async def test_the_table_of_answers_is_true(fake: FakeAuthority, row: str, kind:
         fake.pass_time(timedelta(minutes=10))
     cookies = [value for name, value in visit.headers if name == "Cookie"]
     headers = {**_HEADERS[kind], "cookie": cookies}
-    page = kind == "browser's page"
+    page = kind == "page in a browser"
     is_get = page or kind == "WebSocket"
     if "another origin" in row:
         headers.update(_FOREIGN)
