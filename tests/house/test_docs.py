@@ -24,6 +24,10 @@ RUN_BY = {
     "clients/python/CACHE.md": "",
     "clients/python/README.md": f"{CLIENT}/test_readme.py",
     "clients/python/TIME_LEFT.md": f"{CLIENT}/test_browser_time_left.py",
+    "clients/typescript/README.md": "clients/typescript/tests/web/documents.test.ts",
+    "clients/typescript/WEB.md": "clients/typescript/tests/web/documents.test.ts",
+    "clients/vectors/README.md": "tests/house/test_vectors.py",
+    "clients/vectors/TESTEE.md": "",
     "docs/adapters.md": f"{CLIENT}/test_adapter.py",
     "docs/devices_element.md": f"{CLIENT}/test_devices_element.py",
     "docs/events.md": "tests/e2e/test_mail_examples.py",
@@ -48,11 +52,19 @@ RUN_BY = {
 }
 # Kinds of blocks that people run or copy. Others show output, trees and drawings.
 CODE = {"css", "go", "html", "js", "json", "promql", "proto", "python", "sh", "toml", "ts", "yaml"}
+CODE.add("tsx")
 SHOWN = {"", "mermaid", "text"}
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PAGES = [
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "clients/go/*.md", "clients/python/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "clients/go/*.md",
+        "clients/python/*.md",
+        "clients/typescript/*.md",
+        "clients/vectors/*.md",
+    )
     for path in sorted(ROOT.glob(pattern))
 ]
 

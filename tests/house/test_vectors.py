@@ -48,6 +48,12 @@ def test_each_file_keeps_to_its_schema(name: str):
     assert faults(name, read(name)) == []
 
 
+def test_the_file_that_the_page_shows_keeps_to_its_schema():
+    page = (VECTORS / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert faults("cookies", json.loads(block)) == []
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_field_that_no_schema_knows_is_noticed(name: str):
     document = read(name)

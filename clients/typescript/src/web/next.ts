@@ -8,10 +8,12 @@
  *     // app/page.tsx
  *     const { userId } = await sessions.require(await headers(), { path: "/" });
  *
- * The proxy renews tokens: Server Components can't set cookies. The edge runtime can't call the
+ * The proxy renews tokens: Server Components can't set cookies. Route handlers and server actions
+ * sign users in and out. The edge runtime can't call the
  * service: put `session-authority gateway` in front of an app that runs there.
  */
 
+import { cookies, headers as requestHeaders } from "next/headers.js";
 import { redirect } from "next/navigation.js";
 import { type NextRequest, NextResponse } from "next/server.js";
 
@@ -115,10 +117,30 @@ export class NextSessions {
     try {
       return visit.require(rules);
     } catch (error) {
-      if (!(error instanceof Refused) || error.answer.status !== 303) throw error;
-      const location = error.answer.headers.find(([name]) => name === "Location");
-      redirect(location?.[1] ?? "/");
+      throw redirected(error);
     } finally {
+      visit.leave();
+    }
+  }
+
+  /**
+   * Does the work of a server action, such as a sign-in: `act((visit) => visit.signIn("ada"))`. The
+   * response of the action sets the cookies of the visit, also if the work fails.
+   *
+   * A user who must sign in is sent to `signInUrl`, and from there back to `path`. Rejects with
+   * NoAnswer if the session is unknown, and with every error of the work.
+   */
+  async act<Result>(
+    work: (visit: Visit) => Result | Promise<Result>,
+    { path = "/" } = {},
+  ): Promise<Result> {
+    const visit = await this.visit(await requestHeaders(), { path });
+    try {
+      return await work(visit);
+    } catch (error) {
+      throw redirected(error);
+    } finally {
+      await keepCookies(await visit.close());
       visit.leave();
     }
   }
@@ -127,6 +149,27 @@ export class NextSessions {
   close(): void {
     this.#visits.close();
   }
+}
+
+/** The error by which Next.js redirects, in place of a refusal that is a redirect. */
+function redirected(error: unknown): unknown {
+  if (!(error instanceof Refused) || error.answer.status !== 303) return error;
+  const location = error.answer.headers.find(([name]) => name === "Location");
+  try {
+    redirect(location?.[1] ?? "/");
+  } catch (redirection) {
+    return redirection;
+  }
+}
+
+/** Sets cookies in the response of a server action, by the store that Next.js has for them. */
+async function keepCookies(lines: readonly string[]): Promise<void> {
+  if (lines.length === 0) return;
+  const carrier = new NextResponse();
+  for (const line of lines) carrier.headers.append("set-cookie", line);
+  const parsed = new NextResponse(null, { headers: carrier.headers }).cookies.getAll();
+  const store = await cookies();
+  for (const cookie of parsed) store.set(cookie);
 }
 
 /** A `Cookie` header after a browser has kept these `Set-Cookie` lines. */

@@ -1,4 +1,7 @@
-/** The blocks of code of WEB.md: each is checked by the compiler, and each app is run. */
+/**
+ * The blocks of code of README.md and WEB.md: each is checked by the compiler, and each app is run.
+ * `next_app.test.ts` builds the blocks for Next.js.
+ */
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
@@ -15,9 +18,10 @@ import { ask, type Got } from "./carriers.js";
 
 /** Building and starting may take long on a busy machine. */
 const PATIENCE_MS = 120_000;
-const BLOCK = /<!-- (app: (\w+)|check) -->\n```(js|ts)\n(.*?)\n```/gs;
-const blocks = [...readFileSync(join(CLIENT, "WEB.md"), "utf8").matchAll(BLOCK)].map(
-  ([, , app, kind = "", code = ""], at) => ({ app, file: `${app ?? `block${at}`}.${kind}`, code }),
+const BLOCK = /<!-- (?:app: (\w+)|check|run: \S+) -->\n```(js|ts)\n(.*?)\n```/gs;
+const pages = ["README.md", "WEB.md"].map((name) => readFileSync(join(CLIENT, name), "utf8"));
+const blocks = [...pages.join("\n").matchAll(BLOCK)].map(
+  ([, app, kind = "", code = ""], at) => ({ app, file: `${app ?? `block${at}`}.${kind}`, code }),
 );
 let folder: string;
 let authority: FakeAuthority;
@@ -33,6 +37,14 @@ before(async () => {
 after(() => {
   authority.stop();
   rmSync(folder, { recursive: true });
+});
+
+test("each block of code is checked here, or belongs to the app for Next.js", () => {
+  for (const page of pages) {
+    const all = page.match(/^```(js|ts|tsx)$/gm) ?? [];
+    const next = page.match(/^<!-- next: \S+ -->$/gm) ?? [];
+    assert.equal([...page.matchAll(BLOCK)].length + next.length, all.length);
+  }
 });
 
 test(
