@@ -26,7 +26,7 @@ export interface AttemptOptions {
   /** Ends the attempt. The attempt fails then, in whatever way. */
   readonly signal?: AbortSignal | undefined;
   /** After so many milliseconds the attempt fails with DEADLINE_EXCEEDED. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 /**
@@ -63,6 +63,8 @@ export type TransportFactory = (settings: TransportSettings) => Transport;
 
 /** An attempt that failed, as a transport tells it. */
 export class TransportError extends Error {
+  override readonly name = "TransportError";
+
   constructor(
     /** The number of the status of gRPC. */
     readonly code: number,
@@ -79,9 +81,9 @@ export class TransportError extends Error {
  * the service. With a certificate and its key this side shows who it is, too (mutual TLS).
  */
 export interface Tls {
-  readonly rootCertificates?: string | Uint8Array;
-  readonly certificateChain?: string | Uint8Array;
-  readonly privateKey?: string | Uint8Array;
+  readonly rootCertificates?: string | Uint8Array | undefined;
+  readonly certificateChain?: string | Uint8Array | undefined;
+  readonly privateKey?: string | Uint8Array | undefined;
 }
 
 /** The bearer token of this caller, or a function that returns the current one. */

@@ -70,23 +70,23 @@ export type Claims = Readonly<Record<string, string>>;
 /** A name under which a browser is known, and its version: "Google Chrome", "148.0.7778.96". */
 export interface ClientBrand {
   readonly name: string;
-  readonly version?: string;
+  readonly version?: string | undefined;
 }
 
 /** What a browser says in its `Sec-CH-UA` headers. A field that is missing was not said. */
 export interface ClientHints {
-  readonly brands?: readonly ClientBrand[];
-  readonly platform?: string;
-  readonly platformVersion?: string;
-  readonly model?: string;
-  readonly mobile?: boolean;
-  readonly formFactors?: readonly string[];
+  readonly brands?: readonly ClientBrand[] | undefined;
+  readonly platform?: string | undefined;
+  readonly platformVersion?: string | undefined;
+  readonly model?: string | undefined;
+  readonly mobile?: boolean | undefined;
+  readonly formFactors?: readonly string[] | undefined;
 }
 
 /** Where an end user is: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). */
 export interface Place {
-  readonly city?: string;
-  readonly countryCode?: string;
+  readonly city?: string | undefined;
+  readonly countryCode?: string | undefined;
 }
 
 /**
@@ -95,12 +95,12 @@ export interface Place {
  * A `place` that an app gives goes before the one that the service has for the address.
  */
 export interface ClientInfo {
-  readonly ipAddress?: string;
-  readonly userAgent?: string;
-  readonly displayName?: string;
-  readonly appVersion?: string;
-  readonly clientHints?: ClientHints;
-  readonly place?: Place;
+  readonly ipAddress?: string | undefined;
+  readonly userAgent?: string | undefined;
+  readonly displayName?: string | undefined;
+  readonly appVersion?: string | undefined;
+  readonly clientHints?: ClientHints | undefined;
+  readonly place?: Place | undefined;
 }
 
 /** A theft alarm about a session on a device. */

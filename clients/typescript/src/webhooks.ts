@@ -8,9 +8,9 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 const PREFIX = "whsec_";
 const TOLERANCE_MS = 5 * 60_000;
 
-/** Headers as Node, Express and Fastify have them, or as `fetch` has them. */
+/** Headers as Node, Express and Fastify have them, or as any `fetch` has them. */
 export type WebhookHeaders =
-  | Headers
+  | { get(name: string): string | null | undefined }
   | Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /** A request that may be a webhook. */
@@ -86,7 +86,8 @@ function keyOf(secret: string): Buffer {
 }
 
 function header(headers: WebhookHeaders, name: string): string {
-  if (headers instanceof Headers) return headers.get(name) ?? "";
-  const value = headers[name];
+  // By its method, as a `fetch` from a package has a class of its own.
+  if (typeof headers.get === "function") return headers.get(name) ?? "";
+  const value = (headers as Readonly<Record<string, unknown>>)[name];
   return typeof value === "string" ? value : "";
 }

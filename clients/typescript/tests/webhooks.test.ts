@@ -21,3 +21,10 @@ test("a moment that is none makes no webhook good", () => {
   const headers = webhookHeaders(secret, "msg_1", body);
   assert.equal(verifyWebhook({ secret, headers, body, now: new Date(NaN) }), false);
 });
+
+test("the headers of a fetch that is not Node's own are read", () => {
+  const sent = new Map(Object.entries(webhookHeaders(secret, "msg_1", body)));
+  const headers = { get: (name: string) => sent.get(name) ?? null };
+  assert.equal(verifyWebhook({ secret, headers, body }), true);
+  assert.equal(verifyWebhook({ secret, headers: { get: () => null }, body }), false);
+});

@@ -36,18 +36,18 @@ export type SameSite = "Strict" | "Lax";
 /** How the cookies are called and written. */
 export interface CookieOptions {
   /** The name of the cookie with the token, without a prefix. `session` unless told. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** The name of the cookie with the device ID, without a prefix. `device` unless told. */
-  readonly device?: string;
+  readonly device?: string | undefined;
   /** The rule for both. `Strict` unless told. */
-  readonly sameSite?: SameSite;
+  readonly sameSite?: SameSite | undefined;
   /** The rule for the device ID, if not that for both. */
-  readonly deviceSameSite?: SameSite;
+  readonly deviceSameSite?: SameSite | undefined;
   /**
    * For developing on http://localhost, with a browser that does not take that for secure: without
    * it all names begin with `__Host-`. Refused for any other host.
    */
-  readonly insecure?: boolean;
+  readonly insecure?: boolean | undefined;
 }
 
 /** What a session's cookies are written from. */

@@ -19,7 +19,7 @@ export interface Connection {
   /** The headers with two lines of one name apart, where the platform has them so. */
   readonly headers?: HeaderLists | undefined;
   /** Headers that other middleware has set: an answer in place of the app's has them, too. */
-  readonly before?: Headers;
+  readonly before?: Headers | undefined;
 }
 
 /** Makes the app's response. */

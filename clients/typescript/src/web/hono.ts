@@ -33,7 +33,7 @@ export interface HonoOptions extends FlowOptions {
    * The address at the other end of a request's connection. Told by `@hono/node-server`, unless
    * another server carries the app.
    */
-  readonly peer?: (context: Context) => string;
+  readonly peer?: ((context: Context) => string) | undefined;
 }
 
 /**

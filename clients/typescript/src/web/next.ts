@@ -34,7 +34,7 @@ export interface NextOptions extends FlowOptions {
    * The address at the other end of a request's connection. Next.js does not tell it, so without
    * this function `trustedProxies: ["unix"]` says that `X-Forwarded-For` is believed.
    */
-  readonly peer?: (request: NextRequest) => string;
+  readonly peer?: ((request: NextRequest) => string) | undefined;
 }
 
 /** A route handler with the visit of its request. */

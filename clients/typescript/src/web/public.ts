@@ -16,4 +16,9 @@ export {
 } from "./responses.js";
 export type { FlowOptions, WebLog } from "./settings.js";
 export type { SignInRules, StepUp } from "./step_up.js";
-export { type SignInOptions, type SignOutOptions, Visit } from "./visit.js";
+export {
+  type SignInOptions,
+  type SignOutEverywhereOptions,
+  type SignOutOptions,
+  Visit,
+} from "./visit.js";

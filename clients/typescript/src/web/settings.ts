@@ -14,7 +14,7 @@ const HEADER = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
 /** What an app may choose. */
 export interface FlowOptions {
   /** How the cookies are called and written. */
-  readonly cookies?: CookieOptions;
+  readonly cookies?: CookieOptions | undefined;
   /**
    * Where browsers without a session are sent instead of being answered 401. If it is a path,
    * `next` is added to its query: the path that the browser wanted.
@@ -24,54 +24,54 @@ export interface FlowOptions {
    * Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; "unix" for
    * a proxy at a unix socket.
    */
-  readonly trustedProxies?: readonly string[];
+  readonly trustedProxies?: readonly string[] | undefined;
   /** Where apps that are no browsers put their device ID. `x-device-id` unless told. */
-  readonly deviceHeader?: string;
+  readonly deviceHeader?: string | undefined;
   /**
    * A client that sends a bearer token, or the `deviceHeader` with a device ID or empty, is an app
    * and no browser. False if a proxy adds an `Authorization: Bearer` of its own to what browsers
    * send: then cookies alone are looked at. True unless told.
    */
-  readonly bearer?: boolean;
+  readonly bearer?: boolean | undefined;
   /**
    * What may change something (any method but GET, HEAD, OPTIONS and TRACE; a WebSocket's
    * handshake) is refused if a browser sends it for a page of another origin, a sibling subdomain's
    * included. True unless told.
    */
-  readonly checkOrigin?: boolean;
+  readonly checkOrigin?: boolean | undefined;
   /**
    * Other origins whose forms may come, "https://id.example" as the header `Origin` has it. Behind
    * a proxy that rewrites `Host`, this app's own one, for older browsers.
    */
-  readonly trustedOrigins?: readonly string[];
+  readonly trustedOrigins?: readonly string[] | undefined;
   /**
    * Paths to which other sites send browsers, such as an OIDC callback, or with `*` at the end all
    * that start like that. There a browser that brings no strict cookie, as it was sent by another
    * site, gets a page that asks for the same URL again, with the cookies.
    */
-  readonly returnPaths?: readonly string[];
+  readonly returnPaths?: readonly string[] | undefined;
   /**
    * How long a session that ends with the browser (`remember: false`) may last unused. The
    * service's own idle time holds if that is shorter. 12 hours unless told, a minute at least.
    */
-  readonly briefIdleTimeoutMs?: number;
+  readonly briefIdleTimeoutMs?: number | undefined;
   /**
    * Paths that pages of the app ask for by themselves, spelled like `returnPaths`. A request there
    * doesn't count as a use of the session, so it does not put off the idle end.
    */
-  readonly passivePaths?: readonly string[];
+  readonly passivePaths?: readonly string[] | undefined;
   /**
    * Event streams whose app looked at the session end when the session does. False leaves that to
    * the app. True unless told.
    */
-  readonly endConnections?: boolean;
+  readonly endConnections?: boolean | undefined;
   /**
    * The middleware answers below a path of the app with the page of the user's devices, and with
    * its API. There the origin is checked in any case. `true` is the page at `/devices`.
    */
-  readonly devices?: boolean | DevicesOptions;
+  readonly devices?: boolean | DevicesOptions | undefined;
   /** Where lines about outages and refusals go. `console` unless told, without what is routine. */
-  readonly log?: WebLog;
+  readonly log?: WebLog | undefined;
 }
 
 /** Writes lines for the people who run the app. Lines have no token and no cookie. */

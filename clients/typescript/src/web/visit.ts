@@ -1,7 +1,7 @@
 /** Requests of end users: who is signed in, and signing in and out. */
 
 import { SessionAuthorityError } from "../errors.js";
-import type { IssueDeviceOptions } from "../options.js";
+import type { IssueDeviceOptions, ListDevicesOptions } from "../options.js";
 import type { Claims, Device, IssuedDevice, Renewal, Session } from "../types.js";
 import { Admission } from "./admission.js";
 import { CONDUCT } from "./conduct.js";
@@ -14,29 +14,36 @@ import { type StepUp, stepUpIn } from "./step_up.js";
 /** What an app says of a sign-in. */
 export interface SignInOptions {
   /** What the app wants to find in each session. */
-  readonly claims?: Claims;
+  readonly claims?: Claims | undefined;
   /** How the user proved their identity, such as "pwd" (RFC 8176). */
-  readonly authMethods?: readonly string[];
+  readonly authMethods?: readonly string[] | undefined;
   /** The life of the session, if not the service's own. */
-  readonly sessionTtlMs?: number;
+  readonly sessionTtlMs?: number | undefined;
   /** Repeated, it signs in once: an ID that is fresh with each form. */
-  readonly requestId?: string;
+  readonly requestId?: string | undefined;
   /**
    * False: the browser forgets the session when it is closed, though not which device it is, and
    * unused the session ends after `briefIdleTimeoutMs`.
    */
-  readonly remember?: boolean;
+  readonly remember?: boolean | undefined;
   /** How long the session may last unused, if not that, or the service's own if that is shorter. */
-  readonly idleTimeoutMs?: number;
+  readonly idleTimeoutMs?: number | undefined;
 }
 
 /** What an app says of a sign-out. */
 export interface SignOutOptions {
   /** Another device of the user; this one unless told. */
-  readonly deviceId?: string;
-  readonly reason?: string;
+  readonly deviceId?: string | undefined;
+  readonly reason?: string | undefined;
   /** The device leaves the list, too: a later sign-in there is one on a new device. */
-  readonly forget?: boolean;
+  readonly forget?: boolean | undefined;
+}
+
+/** What an app says of a sign-out on several devices. */
+export interface SignOutEverywhereOptions {
+  /** Whether the user stays signed in on this device. True unless told. */
+  readonly exceptCurrent?: boolean | undefined;
+  readonly reason?: string | undefined;
 }
 
 /** A request, with its session if it has one. */
@@ -132,10 +139,8 @@ export class Visit extends Admission {
    * Signs the user out on all devices, or on all others. Resolves to how many they were. Rejects
    * with SignInRequired, NoAnswer.
    */
-  async signOutEverywhere({
-    exceptCurrent = true,
-    reason = "sign_out_everywhere",
-  } = {}): Promise<number> {
+  async signOutEverywhere(options: SignOutEverywhereOptions = {}): Promise<number> {
+    const { exceptCurrent = true, reason = "sign_out_everywhere" } = options;
     await this.#sessionToEnd();
     const session = this.require();
     if (!exceptCurrent) this.#checkOpen();
@@ -152,7 +157,7 @@ export class Visit extends Admission {
    * with SignInRequired, NoAnswer.
    */
   async devices(
-    options: { readonly includeSignedOut?: boolean; readonly pageSize?: number } = {},
+    options: Pick<ListDevicesOptions, "includeSignedOut" | "pageSize"> = {},
   ): Promise<Device[]> {
     const session = this.require();
     return this.answering(async () => {

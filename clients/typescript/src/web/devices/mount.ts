@@ -28,16 +28,16 @@ export interface DevicesOptions {
    * Where the page is; its API and its files are below. The app has no route there: the middleware
    * answers. It is the path that browsers see. `/devices` unless told.
    */
-  readonly path?: string;
+  readonly path?: string | undefined;
   /**
    * The app's own page for a new password, a path or an https URL: users who say "That wasn't me"
    * are led there. A path gets `next`: lead back there by `visit.nextPath()`.
    */
-  readonly secureAccountUrl?: string;
+  readonly secureAccountUrl?: string | undefined;
   /** The language of all texts ("de"). Without it, `Accept-Language` decides. */
-  readonly language?: string;
+  readonly language?: string | undefined;
   /** Texts that the app changes, or adds for another language: `{ de: { title: "…" } }`. */
-  readonly messages?: texts.OwnMessages;
+  readonly messages?: texts.OwnMessages | undefined;
 }
 
 /** Answers requests below the path of the page. */
