@@ -22,7 +22,7 @@ from benchmarks.goals import Verdict, verdicts
 from benchmarks.plots import Bar, write_bars
 from benchmarks.rounds import Results
 from benchmarks.stage import FLOOR_PYTHON
-from benchmarks.suites import Sizes
+from benchmarks.suites import ROUNDS_TIMES, Sizes
 
 _PACKAGES = ("grpcio", "protobuf", "redis", "hiredis", "PyJWT", "cryptography", "fastapi")
 # Which bars each plot has, from the floor up.
@@ -147,7 +147,8 @@ def _about(sizes: Sizes, seconds: float) -> str:
         "Unless a line says otherwise, 4 connections with 16 streams each ask about one user, in"
         " plaintext and without `client`; HTTP/1.1 has 64 connections instead. Many users are"
         f" {sizes.users:,}; few and many sessions are {sizes.few_sessions:,} and"
-        f" {sizes.many_sessions:,}. Every answer is checked; a wrong one ends the run."
+        f" {sizes.many_sessions:,}, with {ROUNDS_TIMES['scale']} times as many rounds. Every answer"
+        " is checked; a wrong one ends the run."
     )
     return "\n\n".join(textwrap.fill(part, _COLUMNS) for part in (made, where, load_of_lines))
 

@@ -55,15 +55,32 @@ class _Judged:
         """The claims that a token made now must have."""
         return self.token.claims if self.claims is None else self.claims.record.claims
 
-    def commit_of(self, record: SessionRecord | None) -> Commit:
-        """The commit that replaces the record that was read. With None it removes the record."""
+    def commit_of(
+        self,
+        record: SessionRecord | None,
+        device: Stored[DeviceRecord] | None = None,
+        touched: DeviceRecord | None = None,
+        *,
+        durable: bool = True,
+    ) -> Commit:
+        """The commit that replaces the record that was read.
+
+        Args:
+            record: The new record of the session. None removes the record.
+            device: The record of the device that is replaced, too. None if it stays as it is.
+            touched: The new record of the device.
+            durable: Says if replicas must have the commit.
+        """
         key = self.token.device_key
         return Commit(
             self.token.user_id,
             self.now,
             if_sessions={key: self.stored},
+            if_devices={} if device is None else {key: device},
             if_claims={} if self.claims is None else {key: self.claims},
             set_sessions={key: record},
+            set_devices={} if device is None else {key: touched},
+            durable=durable,
         )
 
 
@@ -376,8 +393,7 @@ class Sessions:
             if durable:
                 await self._store.confirm(judged.token.user_id)
             return True
-        key = judged.token.device_key
-        commit = replace(judged.commit_of(used), durable=durable)
+        touched: DeviceRecord | None = None
         if (
             device is not None
             and not judged.presented.passive
@@ -385,7 +401,8 @@ class Sessions:
         ):
             client = self._resources.placed(judged.presented.client)
             touched = device.record.touched(client, judged.now)
-            commit = replace(commit, if_devices={key: device}, set_devices={key: touched})
+        changed = None if touched is None else device
+        commit = judged.commit_of(used, changed, touched, durable=durable)
         return isinstance(await self._store.commit(commit), Committed)
 
 

@@ -58,6 +58,8 @@ class Client:
 
     def updated_by(self, newer: Client) -> Client:
         """This client, with each fact that `newer` knows taken from `newer`."""
+        if newer is NO_CLIENT:
+            return self
         return Client(
             ip_address=newer.ip_address or self.ip_address,
             user_agent=newer.user_agent or self.user_agent,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+from functools import lru_cache
 from uuid import UUID
 
 from session_authority.domain.events import NOBODY, EventType
@@ -37,6 +38,8 @@ def _tags() -> tuple[str, ...]:
 TAGS = _tags()
 
 
+# A call asks several times in a row for the partition of its user.
+@lru_cache(maxsize=1024)
 def partition(user_id: str) -> int:
     """The partition of a user: 0 to 63."""
     return hashlib.sha256(user_id.encode()).digest()[0] % PARTITIONS

@@ -72,6 +72,8 @@ class Tokens:
         self._audience = audience
         self._lifetime = lifetime
         self._remembered = TokenMemory(memory_bytes)
+        # The headers of good tokens, read. All tokens of a key have the same header.
+        self._headers: dict[str, tuple[str, object]] = {}
         self._version = source.version
         self._known = source.current
         self._revoked: frozenset[str] = frozenset()
@@ -143,6 +145,7 @@ class Tokens:
     def _recalled(self, digest: bytes) -> Remembered | None:
         if self._version != self._source.version:
             self._remembered.clear()
+            self._headers.clear()
             self._version = self._source.version
         return self._remembered.get(digest)
 
@@ -196,22 +199,20 @@ class Tokens:
         InvalidRequest if there is none.
         """
         header_text, payload_text, signature_text = text.split(".")
-        key = self._key_of(decode_json_object(decode_base64url(header_text)), now)
+        header = self._headers.get(header_text) or _read_header(header_text)
+        key = self._key_of(*header, now)
         signed = text[: -len(signature_text) - 1].encode()
         if not key.verify(signed, decode_base64url(signature_text)):
             raise ValueError("signature")
-        return self._read(decode_json_object(decode_base64url(payload_text)), now), key.kid
+        token = self._read(decode_json_object(decode_base64url(payload_text)), now)
+        self._headers[header_text] = header
+        return token, key.kid
 
-    def _key_of(self, header: dict[str, object], now: datetime) -> SigningKey:
-        # Only these three members are accepted: `jku`, `jwk`, `x5u` and `x5c` bring a key along,
-        # `crit` and `b64` change the rules.
-        if header.keys() != _HEADER or header["typ"] != _TYP:
-            raise ValueError("header")
-        kid = _take(header, "kid", str)
+    def _key_of(self, kid: str, algorithm: object, now: datetime) -> SigningKey:
         self._source.seek(kid, now)
         key = self._verifier(kid, now)
         # The key says which algorithm is used (RFC 8725 §3.1); the header may only agree.
-        if key is None or header["alg"] != key.algorithm.value:
+        if key is None or algorithm != key.algorithm.value:
             raise ValueError("key")
         return key
 
@@ -261,6 +262,18 @@ class Tokens:
         checks.auth_methods(token.auth_methods)
         checks.done()
         return token
+
+
+def _read_header(text: str) -> tuple[str, object]:
+    """The name of the key and the algorithm that a header names. Raises ValueError or
+    RecursionError.
+    """
+    header = decode_json_object(decode_base64url(text))
+    # Only these three members are accepted: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit`
+    # and `b64` change the rules.
+    if header.keys() != _HEADER or header["typ"] != _TYP:
+        raise ValueError("header")
+    return _take(header, "kid", str), header["alg"]
 
 
 def _digest(text: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from session_authority.domain.clients import Client
+from session_authority.domain.clients import NO_CLIENT, Client
 
 
 def test_a_client_learns_and_forgets_nothing():
@@ -13,6 +13,7 @@ def test_a_client_learns_and_forgets_nothing():
         app_version="4.11",
     )
     assert before.updated_by(Client()) == before
+    assert before.updated_by(NO_CLIENT) == before
     assert Client().updated_by(before) == before
     after = before.updated_by(Client(app_version="4.12"))
     assert after == Client("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12")

@@ -126,6 +126,7 @@ def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read
     whole += ["decode_base64url", "decode_json_object"]
     whole += ["decode_base64url"]  # the device key
     for kind, name, text in forgeries(victim):
+        tokens._headers.clear()  # a header that is known is not read again
         work.clear()
         assert tokens.verify(text, NOW) is None
         expected = (
@@ -139,9 +140,20 @@ def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read
 def test_a_forgery_is_not_remembered(tokens, victim):
     """It would push out what is worth remembering."""
     before = len(tokens._remembered)
+    tokens._headers.clear()
     for _, _, text in forgeries(victim):
         tokens.verify(text, NOW)
     assert len(tokens._remembered) == before
+    assert tokens._headers == {}
+
+
+def test_a_header_is_read_once_for_all_tokens_of_a_key(tokens, victim, work):
+    tokens._headers.clear()
+    for generation in range(101, 104):
+        text = tokens.sign(replace(TOKEN, generation=generation))
+        work.clear()
+        assert tokens.verify(text, NOW) == replace(TOKEN, generation=generation)
+        assert work.count("decode_json_object") == (2 if generation == 101 else 1)
 
 
 # ----- what is just good

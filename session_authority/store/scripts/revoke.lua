@@ -32,15 +32,16 @@ local function going(hash)
 end
 
 local function as_one(values)
-  if #values < 8 or #values[1] > 63 then
+  local size = values[1] and #values[1]
+  if #values < 8 or size > 63 then
     return values
   end
-  for _, value in ipairs(values) do
-    if #value ~= #values[1] then
+  for i = 2, #values do
+    if #values[i] ~= size then
       return values
     end
   end
-  return {#values[1], table.concat(values)}
+  return {size, table.concat(values)}
 end
 
 local fields, removed = {{}, {}, {}}, {}
