@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,31 +35,30 @@ def logged(package: Path) -> dict[str, list[Event]]:
     """The events that the code of a package logs. Raises AssertionError for a line whose event
     can't be told.
     """
-    trees = [ast.parse(path.read_text()) for path in sorted(package.rglob("*.py"))]
-    calls = [call for tree in trees for call in _calls(tree)]
+    trees = [list(ast.walk(ast.parse(path.read_text()))) for path in sorted(package.rglob("*.py"))]
+    calls = [call for nodes in trees for call in _calls(nodes)]
     found: dict[str, list[Event]] = {}
-    for tree in trees:
-        for function, call in _lines(tree):
-            names = list(_names(call.args[0], function, calls, _calls(tree)))
+    for nodes in trees:
+        own = _calls(nodes)
+        for function, call in _lines(nodes):
+            names = list(_names(call.args[0], function, calls, own))
             assert names, f"nobody can tell the event of {ast.unparse(call)}"
             for name in names:
                 found.setdefault(name, []).append(_event(call))
     return found
 
 
-def _calls(tree: ast.Module) -> list[ast.Call]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def _calls(nodes: Iterable[ast.AST]) -> list[ast.Call]:
+    return [node for node in nodes if isinstance(node, ast.Call)]
 
 
-def _lines(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Call]]:
+def _lines(nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, ast.Call]]:
     """The calls that write a line, each with the innermost function around it."""
-    functions = [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for node in _calls(nodes):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
             logger = ast.unparse(node.func.value)
-            if node.func.attr in LEVELS and ("_log" in logger or "get_logger" in logger):
+            if "_log" in logger or "get_logger" in logger:
                 around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
                 yield max(around, key=lambda f: f.lineno), node
 
@@ -122,7 +121,7 @@ def client_lines(package: Path) -> list[tuple[str, str]]:
             and isinstance(node.targets[0], ast.Name)
             and isinstance(node.value, ast.Constant)
         }
-        for call in _calls(tree):
+        for call in _calls(ast.walk(tree)):
             if isinstance(call.func, ast.Attribute) and call.func.attr in {*LEVELS, "exception"}:
                 if ast.unparse(call.func.value) not in ("_log", "self._states"):
                     continue
