@@ -36,6 +36,9 @@ type batchQueue struct {
 	queue    []*waiter
 	underWay int
 	sending  bool // a batch waits for a slot
+	// One timer serves the whole queue: one for each caller took an eighth of the client's time.
+	patience *time.Timer
+	patient  time.Time // until then all in the queue wait for the call that is under way
 }
 
 // waiter is a caller in the queue, or in a batch.
@@ -77,7 +80,7 @@ func (q *batchQueue) validate(
 	w := &waiter{
 		request: request, size: size, deadline: deadline, queued: true, settled: make(chan struct{}),
 	}
-	q.queue = append(q.queue, w)
+	q.append(w)
 	q.mu.Unlock()
 	return q.wait(own, ctx, w)
 }
@@ -101,26 +104,38 @@ func (q *batchQueue) callAlone(
 }
 
 func (q *batchQueue) wait(own, ctx context.Context, w *waiter) (Validation, error) {
-	patience := time.NewTimer(min(maxBatchWait, time.Until(w.deadline)/maxBatchWaitPart))
-	defer patience.Stop()
-	for {
-		select {
-		case <-w.settled:
-			return w.answer, w.err
-		case <-patience.C:
-			if q.isQueued(w) {
-				q.send()
-			}
-		case <-own.Done():
-			return q.giveUp(own, ctx, w)
+	select {
+	case <-w.settled:
+		return w.answer, w.err
+	case <-own.Done():
+		return q.giveUp(own, ctx, w)
+	}
+}
+
+// append adds a caller to the queue, which is locked, and has it wait no longer than it may.
+func (q *batchQueue) append(w *waiter) {
+	now := time.Now()
+	patience := min(maxBatchWait, w.deadline.Sub(now)/maxBatchWaitPart)
+	isFirst := len(q.queue) == 0
+	q.queue = append(q.queue, w)
+	if until := now.Add(patience); isFirst || until.Before(q.patient) {
+		q.patient = until
+		if q.patience == nil {
+			q.patience = time.AfterFunc(patience, q.hurry)
+		} else {
+			q.patience.Reset(patience)
 		}
 	}
 }
 
-func (q *batchQueue) isQueued(w *waiter) bool {
+// hurry sends the queue if a caller has waited for as long as it may.
+func (q *batchQueue) hurry() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	return w.queued
+	isDue := len(q.queue) > 0 && !time.Now().Before(q.patient)
+	q.mu.Unlock()
+	if isDue {
+		q.send()
+	}
 }
 
 func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, error) {

@@ -6,6 +6,8 @@ Wins"). So each result is encoded as a batch of one, and these batches in a row 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
 
@@ -21,14 +23,20 @@ def result_of(outcome: bytes | Exception) -> bytes:
 
 def answered(answer: bytes) -> bytes:
     """A batch of one result: an encoded `ValidateSessionResponse`."""
-    result = _FIELD_1 + _varint(len(answer)) + answer
-    return _FIELD_1 + _varint(len(result)) + result
+    return _opening(len(answer)) + answer
 
 
 def failed(error: Exception) -> bytes:
     """A batch of one result: an error."""
     result = pb.BatchValidateSessionsResult(error=failure_of(error, _METHOD).message_of_batch())
     return pb.BatchValidateSessionsResponse(results=[result]).SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def _opening(size: int) -> bytes:
+    """What stands before an answer of so many bytes. Few sizes are common."""
+    response = _FIELD_1 + _varint(size)
+    return _FIELD_1 + _varint(len(response) + size) + response
 
 
 def _varint(number: int) -> bytes:
