@@ -1,4 +1,6 @@
-"""The rule of every field: its boundary values, what breaks it, and what the caller is told."""
+"""The rule of every field: its boundary values, the values that break it, and the message for the
+caller.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ UNPRINTABLE = {
 
 
 def told(check: Callable[[FieldChecks], Any]) -> list[tuple[str, str]]:
-    """What a caller is told after a check: nothing if it passed."""
+    """The messages for a caller after a check: none if the check passed."""
     checks = FieldChecks()
     check(checks)
     try:
@@ -62,7 +64,7 @@ def told(check: Callable[[FieldChecks], Any]) -> list[tuple[str, str]]:
 
 
 def passed(check: Callable[[FieldChecks], Any]) -> Any:
-    """What a check that must pass returns."""
+    """The result of a check that must pass."""
     checks = FieldChecks()
     value = check(checks)
     checks.done()
@@ -92,7 +94,7 @@ SHOWN = "must have no control or other unprintable characters"
         "<\"'&;\\>",
     ],
 )
-def test_a_user_id(value: str):
+def test_a_user_id_within_the_rule_is_accepted(value: str):
     assert passed(lambda c: c.user_id(value)) == value
 
 
@@ -129,19 +131,19 @@ def test_a_user_id(value: str):
         ),
     ],
 )
-def test_a_bad_user_id(value: str, rule: str):
+def test_a_bad_user_id_is_refused(value: str, rule: str):
     assert told(lambda c: c.user_id(value)) == [("user_id", rule)]
     assert told(lambda c: c.user_id(value, "user_ids[3]")) == [("user_ids[3]", rule)]
 
 
-def test_a_user_id_is_counted_in_characters():
+def test_the_length_of_a_user_id_is_counted_in_characters():
     assert passed(lambda c: c.user_id("😀" * MAX_USER_ID_CHARACTERS))
 
 
-# A device ID that must be there, and one that may.
+# A required device ID, and an optional one.
 
 
-def test_a_device_id():
+def test_a_device_id_is_accepted_in_each_spelling():
     assert passed(lambda c: c.device_id(SPELLED)) == UUID(SPELLED)
     checks = FieldChecks()
     for spelled in (SPELLED.upper(), f" {{{SPELLED}}}\t", UUID(SPELLED).hex, UUID(SPELLED).urn):
@@ -155,7 +157,7 @@ def test_a_device_id():
 @pytest.mark.parametrize(
     "value", [" ", "nobody", SPELLED.replace("-", "", 1), SPELLED + "\0", str(UUID(int=0))]
 )
-def test_a_bad_device_id(value: str):
+def test_a_bad_device_id_is_refused(value: str):
     rule = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
     assert told(lambda c: c.device_id(value)) == [("device_id", rule)]
     assert told(lambda c: c.optional_device_id(value, "except_device_id")) == [
@@ -264,7 +266,7 @@ CLEANED = {
 
 
 @pytest.mark.parametrize(("value", "kept"), CLEANED.values(), ids=CLEANED)
-def test_what_a_client_calls_itself_is_cleaned(value: str, kept: str):
+def test_the_name_that_a_client_gives_is_cleaned(value: str, kept: str):
     assert passed(client(display_name=value)).display_name == kept
     assert passed(client(app_version=value)).app_version == kept
     assert passed(client(user_agent=value)).user_agent == kept
@@ -289,7 +291,7 @@ def test_what_a_client_calls_itself_is_cleaned(value: str, kept: str):
         ("a" + "\u0301" * 5000, "a" + "\u0301" * 99),
     ],
 )
-def test_a_long_name_is_cut_between_what_is_shown_as_one(value: str, kept: str):
+def test_a_long_name_is_cut_between_characters_that_are_shown_as_one(value: str, kept: str):
     assert passed(client(display_name=value)).display_name == kept
 
 
@@ -302,12 +304,12 @@ def test_every_name_can_be_stored(value: str):
 
 
 @pytest.mark.parametrize("value", ["\u200b", "\u00ad\u202e", "\ue000", "\0", "\u0301"])
-def test_a_name_that_a_user_gives_must_be_seen(value: str):
+def test_the_name_that_a_user_gives_must_be_visible(value: str):
     rule = "must have a character that can be seen"
     assert told(lambda c: c.display_name(value)) == [("display_name", rule)]
 
 
-def test_a_name_that_a_user_gives():
+def test_the_name_that_a_user_gives_is_kept():
     limit = MAX_DISPLAY_NAME_CHARACTERS
     for value in ("", "a", "Sami's phone", "Сами 📱", "a" * limit, "😀" * limit):
         assert passed(lambda c: c.display_name(value)) == value  # noqa: B023
@@ -329,7 +331,7 @@ def test_a_name_that_a_user_gives():
         ("\u202e\0", ""),
     ],
 )
-def test_a_reason_is_cleaned_and_cut_never_refused(value: str, kept: str):
+def test_a_reason_is_cleaned_and_cut_but_never_refused(value: str, kept: str):
     assert passed(lambda c: c.reason(value)) == kept
 
 
@@ -360,7 +362,7 @@ def test_the_limits_are_those_of_the_contract():
         ("", ""),
     ],
 )
-def test_a_user_agent_is_cut_never_refused(value: str, kept: str):
+def test_a_user_agent_is_cut_but_never_refused(value: str, kept: str):
     assert cut_user_agent(value) == kept
     assert passed(client(user_agent=value)).user_agent == kept
 
@@ -390,29 +392,29 @@ URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/'
         {f"n{n}": "a" for n in range(50)},
     ],
 )
-def test_claims(value: dict[str, str]):
+def test_claims_within_the_rule_are_accepted(value: dict[str, str]):
     assert passed(lambda c: c.claims(value)) == value
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_CLAIMS))
-def test_a_reserved_claim(name: str):
+def test_a_reserved_claim_is_refused(name: str):
     assert told(lambda c: c.claims({name: "a"})) == [(f"claims.{name}", "is a reserved name")]
 
 
-def test_what_a_token_says_itself_and_what_permits_is_reserved():
+def test_claims_of_the_token_itself_and_claims_that_permit_are_reserved():
     own = "iss aud sub dk sid gen jti iat exp auth_time amr typ nbf"
     permissions = "scope roles groups entitlements permissions"
     assert set(f"{own} {permissions}".split()) <= RESERVED_CLAIMS
 
 
 @pytest.mark.parametrize("name", ["", "n" * 129, "a b", "a\n", "é", 'a"', "a|b", "a\0", "١"])
-def test_a_bad_claim_name(name: str):
+def test_a_bad_claim_name_is_refused(name: str):
     rule = f"names must be 1 to 128 {URI_RULE}"
     assert told(lambda c: c.claims({name: "a"})) == [("claims", rule)]
 
 
-def test_many_bad_claim_names_are_told_of_once():
-    """What is told travels in trailers, and those have a limit."""
+def test_many_bad_claim_names_are_one_message():
+    """Messages travel in trailers, and trailers have a limit."""
     assert len(told(lambda c: c.claims({f"{n} ": "" for n in range(100)}))) == 1
 
 
@@ -420,7 +422,7 @@ def test_many_bad_claim_names_are_told_of_once():
     ("letter", "size"),
     [("a", 1), ('"', 2), ("\\", 2), ("\n", 2), ("é", 2), ("😀", 4), ("\u2028", 3), ("\x01", 6)],
 )
-def test_claims_are_counted_as_the_json_in_the_token(letter: str, size: int):
+def test_the_size_of_claims_is_that_of_the_json_in_the_token(letter: str, size: int):
     room = MAX_CLAIMS_BYTES - len('{"n":""}')
     fits = {"n": letter * (room // size) + "a" * (room % size)}
     assert passed(lambda c: c.claims(fits)) == fits
@@ -430,7 +432,7 @@ def test_claims_are_counted_as_the_json_in_the_token(letter: str, size: int):
     ]
 
 
-def test_names_of_claims_count_too():
+def test_names_of_claims_count_towards_the_size():
     room = MAX_CLAIMS_BYTES - len('{"n":"","mm":""}')
     assert told(lambda c: c.claims({"n": "a" * room, "mm": ""})) == []
     assert told(lambda c: c.claims({"n": "a" * room, "mmm": ""})) == [
@@ -453,17 +455,17 @@ def test_names_of_claims_count_too():
         ["pwd"] * MAX_AUTH_METHODS,
     ],
 )
-def test_auth_methods(value: list[str]):
+def test_auth_methods_within_the_rule_are_accepted(value: list[str]):
     assert passed(lambda c: c.auth_methods(value)) == tuple(value)
 
 
 @pytest.mark.parametrize("bad", ["", "m" * 129, "a b", "é", "pwd\n"])
-def test_a_bad_auth_method(bad: str):
+def test_a_bad_auth_method_is_refused(bad: str):
     rule = f"must be 1 to 128 {URI_RULE}"
     assert told(lambda c: c.auth_methods(["pwd", bad])) == [("auth_methods[1]", rule)]
 
 
-def test_too_many_auth_methods():
+def test_too_many_auth_methods_are_refused():
     assert told(lambda c: c.auth_methods(["pwd"] * (MAX_AUTH_METHODS + 1))) == [
         ("auth_methods", "must have at most 8 entries")
     ]
@@ -476,7 +478,7 @@ def test_too_many_auth_methods():
 @pytest.mark.parametrize(
     "value", [MIN_SESSION_TTL, MIN_SESSION_TTL + US, timedelta(hours=8), MONTH - US, MONTH]
 )
-def test_a_session_ttl(value: timedelta):
+def test_a_session_ttl_within_the_rule_is_accepted(value: timedelta):
     assert passed(lambda c: c.session_ttl(value, MONTH)) == value
 
 
@@ -487,23 +489,23 @@ def test_an_absent_session_ttl_is_the_longest():
 @pytest.mark.parametrize(
     "value", [timedelta(0), -MIN_SESSION_TTL, MIN_SESSION_TTL - US, MONTH + US, timedelta.max]
 )
-def test_a_bad_session_ttl(value: timedelta):
+def test_a_bad_session_ttl_is_refused(value: timedelta):
     rule = "must be from 1 to 2592000 seconds"
     assert told(lambda c: c.session_ttl(value, MONTH)) == [("session_ttl", rule)]
 
 
-def test_a_request_id():
+def test_a_request_id_within_the_rule_is_accepted():
     assert passed(lambda c: c.request_id(SPELLED)) == UUID(SPELLED)
     assert passed(lambda c: c.request_id("")) is None
 
 
 @pytest.mark.parametrize("value", ["again", SPELLED[:-1], f"-{SPELLED}", str(UUID(int=0))])
-def test_a_bad_request_id(value: str):
+def test_a_bad_request_id_is_refused(value: str):
     assert told(lambda c: c.request_id(value)) == [("request_id", "must be a UUID")]
 
 
 @pytest.mark.parametrize(("value", "size"), [(0, 50), (1, 1), (50, 50), (999, 999), (1000, 1000)])
-def test_a_page_size(value: int, size: int):
+def test_a_page_size_within_the_rule_is_accepted(value: int, size: int):
     assert passed(lambda c: c.page_size(value)) == size
 
 
@@ -516,24 +518,24 @@ def test_a_page_size(value: int, size: int):
         (2**31 - 1, "must be at most 1000"),
     ],
 )
-def test_a_bad_page_size(value: int, rule: str):
+def test_a_bad_page_size_is_refused(value: int, rule: str):
     assert told(lambda c: c.page_size(value)) == [("page_size", rule)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 499, 500])
-def test_a_batch(size: int):
+def test_a_batch_within_the_rule_is_accepted(size: int):
     assert told(lambda c: c.batch(size)) == []
 
 
 @pytest.mark.parametrize("size", [0, 501, 10_000])
-def test_a_bad_batch(size: int):
+def test_a_bad_batch_is_refused(size: int):
     assert told(lambda c: c.batch(size)) == [("requests", f"must be 1 to 500 requests, not {size}")]
 
 
-# Together.
+# Several fields together.
 
 
-def test_all_mistakes_of_a_request_are_told_at_once_in_their_order():
+def test_all_faults_of_a_request_are_reported_at_once_in_order():
     checks = FieldChecks()
     checks.user_id("")
     checks.claims({"sub": "a", "a b": ""})
@@ -559,12 +561,12 @@ def test_all_mistakes_of_a_request_are_told_at_once_in_their_order():
         assert f"{violation.field}: {violation.description}" in str(refusal.value)
 
 
-def test_a_request_without_mistakes_passes():
+def test_a_request_without_faults_passes():
     FieldChecks().done()
 
 
-def test_a_message_never_repeats_what_was_sent():
-    """It may hold a secret, or be written to a log or a page as it is."""
+def test_a_message_never_repeats_the_value_that_was_sent():
+    """The value may hold a secret, or be written unchanged to a log or a page."""
     secret = "s3cr3t\n<script>"
     checks = FieldChecks()
     checks.user_id(secret)
@@ -586,7 +588,7 @@ def test_a_violation_names_field_and_rule():
     assert str(refusal) == "a: must be b; c: must be d"
 
 
-def test_a_display_name_may_join_what_belongs_together():
+def test_a_display_name_may_contain_joining_characters():
     checks = FieldChecks()
     for name in ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f4bb"):
         assert checks.display_name(name) == name

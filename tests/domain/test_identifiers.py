@@ -1,4 +1,4 @@
-"""Device IDs: what spells one, and what tokens and the store call it."""
+"""Device IDs: which texts are device IDs, and how tokens and the store name a device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_uuid_is_read_in_each_spelling(spelling: str, value: UUID, before:
         assert parse_uuid(f"{before}{cased}{after}") == value
 
 
-def test_the_version_does_not_matter():
+def test_a_uuid_of_any_version_is_read():
     for version in "013478f":
         spelled = SPELLED[:14] + version + SPELLED[15:]
         assert parse_uuid(spelled) == UUID(spelled)
@@ -81,14 +81,14 @@ def test_the_version_does_not_matter():
         SPELLED + "0",
         SPELLED.replace("1", "g", 1),
         SPELLED.replace("-", "_"),
-        SPELLED.replace("-", "–"),  # an en dash
-        SPELLED.replace("1", "١", 1),  # an Arabic digit, which int() would read
+        SPELLED.replace("-", "–"),  # An en dash.
+        SPELLED.replace("1", "١", 1),  # An Arabic digit, which int() would read.
         SPELLED.replace("e", "е", 1),
         "123e4567e-89b-42d3-a456-426614174000",
         SPELLED * 1000,
     ],
 )
-def test_nothing_else_is_one(text: str):
+def test_no_other_text_is_a_device_id(text: str):
     assert parse_uuid(text) is None
 
 
@@ -104,6 +104,6 @@ def test_a_device_key_is_the_start_of_a_hash():
     assert len(device_key(uuid4())) == DEVICE_KEY_BYTES == 16
 
 
-def test_a_device_key_gives_no_device_id_away():
+def test_a_device_key_does_not_reveal_the_device_id():
     assert UUID(bytes=device_key(UUID(SPELLED))) != UUID(SPELLED)
     assert device_key(UUID(int=1)) != device_key(UUID(int=2))

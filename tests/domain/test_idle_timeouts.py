@@ -1,4 +1,4 @@
-"""The steps that a session's own idle time has in its record."""
+"""The steps in which a record stores a session's own idle time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_each_step_is_kept_as_it_is(step: timedelta):
+def test_each_step_is_stored_exactly(step: timedelta):
     assert shortened(step) == step
     assert STEPS[step_of(step) - 1] == step
     assert 1 <= step_of(step) <= 255
@@ -36,6 +36,6 @@ def test_usual_times_are_steps(minutes: int):
         (400 * DAY, 45 * DAY),
     ],
 )
-def test_other_times_become_the_next_shorter_step(asked: timedelta, kept: timedelta):
+def test_other_times_are_rounded_down_to_a_step(asked: timedelta, kept: timedelta):
     assert shortened(asked) == kept
     assert kept >= SHORTEST

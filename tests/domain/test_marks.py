@@ -1,4 +1,6 @@
-"""What using a token proves: that it arrived, who holds it, and that the session is in use."""
+"""What the use of a token proves: the token arrived, its copy is the holder, and the session is in
+use.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +33,18 @@ def test_the_first_use_is_noted():
     assert mark(unseen, CURRENT, LIMITS, NOW) == replace(unseen, first_seen_at=NOW)
 
 
-def test_later_uses_do_not_move_the_first():
+def test_later_uses_do_not_move_the_first_use():
     seen = record(first_seen_at=NOW - SECOND, holder=None, dated_at=NOW - SECOND)
     assert mark(seen, CURRENT, LIMITS, NOW) == seen
 
 
 @pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
-def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(
-    when: str, age: timedelta
-):
+def test_the_first_copy_used_after_the_generation_settled_is_its_holder(when: str, age: timedelta):
     unsettled = record(holder=None, dated_at=NOW - age)
     assert mark(unsettled, CURRENT, LIMITS, NOW).holder == (None if when == "before" else COPY)
 
 
-def test_a_holder_is_chosen_though_nobody_was_seen_before():
+def test_a_holder_is_chosen_even_if_no_copy_was_seen_before():
     untouched = record(holder=None, first_seen_at=None, dated_at=NOW - LIMITS.alarm_after)
     marked = mark(untouched, CURRENT, LIMITS, NOW)
     assert (marked.holder, marked.first_seen_at) == (COPY, NOW)
@@ -70,13 +70,13 @@ def test_last_seen_is_written_once_per_touch_interval(when: str, idle: timedelta
     )
 
 
-def test_the_clock_of_a_process_that_is_behind_moves_nothing_back():
+def test_a_process_with_a_slow_clock_moves_no_time_back():
     ahead = record(first_seen_at=NOW + SECOND, last_seen_at=NOW + MINUTE)
     assert mark(ahead, CURRENT, LIMITS, NOW) == ahead
 
 
 @pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
-def test_nothing_new_leaves_the_record_as_it_is(presented):
+def test_a_use_that_proves_nothing_new_changes_no_record(presented):
     settled = record()
     assert mark(settled, presented, LIMITS, NOW) == settled
 
@@ -88,7 +88,7 @@ def test_nothing_new_leaves_the_record_as_it_is(presented):
     holder=st.sampled_from([None, COPY, OTHER_COPY]),
     generation=st.sampled_from([6, 7]),
 )
-def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
+def test_a_mark_changes_only_its_fields_and_may_be_applied_twice(
     seen: timedelta | None,
     dated: timedelta,
     last_seen: timedelta,

@@ -1,4 +1,6 @@
-"""Page tokens: each leads to the next page of its own list, and anything else is refused."""
+"""Page tokens: each token leads to the next page of its own list, and any other token is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,7 @@ def test_a_page_has_as_many_devices_as_fit(sizes: list[int], page_size: int, exp
 
 
 @given(users, users, st.booleans(), st.booleans())
-def test_every_list_has_a_scope_of_its_own(
+def test_every_list_has_its_own_scope(
     user: str, other: str, signed_out: bool, other_signed_out: bool
 ):
     same = (user, signed_out) == (other, other_signed_out)
@@ -131,7 +133,7 @@ def test_a_token_of_another_version_is_refused():
     st.text(max_size=80)
     | st.binary(min_size=33, max_size=33).map(lambda b: base64.urlsafe_b64encode(b).decode())
 )
-def test_a_made_up_token_is_refused(text: str):
+def test_an_invented_token_is_refused(text: str):
     assert parse_page_token(text, SCOPE) is None
 
 
@@ -143,9 +145,9 @@ def test_hostile_text_is_refused(text: str):
 
 
 @pytest.mark.parametrize("moment", [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.8e308])
-def test_a_place_that_is_no_time_harms_nobody(moment: float):
-    """Whoever knows how tokens are made can make one that leads anywhere, and finds a list, maybe
-    an empty one.
+def test_a_position_that_is_no_valid_time_does_no_harm(moment: float):
+    """A caller that knows how tokens are made can make a token for any position. It gets a page,
+    which may be empty.
     """
     raw = struct.pack(">Bd16s", 1, moment, PHONE_KEY)
     forged = base64.urlsafe_b64encode(raw + pages._digest(moment, PHONE_KEY, SCOPE)).decode()

@@ -1,4 +1,6 @@
-"""Which places are shown, which addresses have one, and how exactly an address is kept."""
+"""The places that are shown, the addresses that have a place, and the precision with which an
+address is kept.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def test_each_country_of_the_standard_has_a_code_and_so_has_kosovo():
         ("y" * 10_000_000, "", Place("y" * 100)),
     ],
 )
-def test_a_place_is_mended_and_never_refused(city: str, code: str, shown: Place):
+def test_a_malformed_place_is_mended_and_never_refused(city: str, code: str, shown: Place):
     assert shown_place(city, code) == shown
 
 
@@ -68,7 +70,7 @@ def test_a_place_is_mended_and_never_refused(city: str, code: str, shown: Place)
         ([], NO_PLACE),
     ],
 )
-def test_the_place_of_a_record_of_any_shape(record: Any, place: Place):
+def test_a_record_of_any_shape_has_a_place_or_none(record: Any, place: Place):
     assert place_of_record(record) == place
 
 
@@ -100,7 +102,7 @@ def test_the_place_of_a_record_of_any_shape(record: Any, place: Place):
         ("a proxy", None),
     ],
 )
-def test_an_address_that_may_be_anywhere_has_no_place(address: str, placed: str | None):
+def test_an_address_that_may_be_used_anywhere_has_no_place(address: str, placed: str | None):
     found = placed_address(shown_address(address))
     assert (None if found is None else str(found)) == placed
 

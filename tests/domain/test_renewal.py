@@ -1,6 +1,4 @@
-"""What presenting a token for renewal leads to: the next generation, another copy of the current
-one, or nothing new.
-"""
+"""The result of a renewal: the next generation, another copy of the current one, or nothing new."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def after(renewal: Renewal) -> SessionRecord:
 
 
 @pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
-def test_the_current_generation_is_swapped_once_it_is_old_enough(when: str, age: timedelta):
+def test_the_current_generation_is_replaced_once_it_is_old_enough(when: str, age: timedelta):
     before = record(dated_at=NOW - age)
     renewal = swap(before, CURRENT)
     assert renewal.verdict.status is SessionStatus.ACTIVE
@@ -56,7 +54,7 @@ def test_the_current_generation_is_swapped_once_it_is_old_enough(when: str, age:
         assert after(renewal).generation == 8
 
 
-def test_the_next_generation_is_fresh_unseen_and_anyones():
+def test_the_next_generation_is_new_unseen_and_has_no_holder():
     before = record(last_seen_at=NOW - SECOND)
     rotated = after(swap(before, CURRENT))
     assert (rotated.generation, rotated.holder, rotated.first_seen_at) == (8, None, None)
@@ -80,7 +78,7 @@ def test_no_token_outlives_its_session(when: str, left: timedelta):
 
 
 @pytest.mark.parametrize(("when", "left"), around(LIMITS.token_ttl))
-def test_nor_the_longest_time_that_a_session_may_last_by_now(when: str, left: timedelta):
+def test_no_token_outlives_the_longest_session_of_the_present_settings(when: str, left: timedelta):
     began = NOW + left - LIMITS.session_ttl
     for before, presented in (
         (record(signed_in_at=began, ends_at=NOW + DAY), CURRENT),
@@ -89,19 +87,19 @@ def test_nor_the_longest_time_that_a_session_may_last_by_now(when: str, left: ti
         assert after(swap(before, presented)).token_ends_at == NOW + min(left, LIMITS.token_ttl)
 
 
-def test_a_token_that_has_ended_is_swapped_while_its_session_lives():
+def test_an_ended_token_is_replaced_while_its_session_lives():
     ended = token(issued_at=NOW - DAY, expires_at=NOW - DAY + LIMITS.token_ttl)
     assert swap(record(dated_at=NOW - DAY), ended).hand_out
 
 
-def test_a_young_generation_notes_its_first_use_and_no_holder():
+def test_a_young_generation_records_its_first_use_and_no_holder():
     before = record(dated_at=NOW - MINUTE, first_seen_at=None, holder=None)
     assert swap(before, CURRENT) == Renewal(
         swap(before, CURRENT).verdict, replace(before, first_seen_at=NOW), False
     )
 
 
-def test_a_second_copy_is_not_swapped():
+def test_a_second_copy_is_not_renewed():
     renewal = swap(record(), token(copy=OTHER_COPY))
     assert (renewal.verdict.status, renewal.record, renewal.hand_out) == (
         SessionStatus.REPLAYED,
@@ -110,11 +108,13 @@ def test_a_second_copy_is_not_swapped():
     )
 
 
-# With the one before it.
+# With the generation before it.
 
 
 @pytest.mark.parametrize(("when", "age"), around(LIMITS.grace))
-def test_while_the_newest_is_unseen_another_copy_of_it_is_handed_out(when: str, age: timedelta):
+def test_while_the_newest_generation_is_unseen_another_copy_of_it_is_issued(
+    when: str, age: timedelta
+):
     before = record(dated_at=NOW - age, first_seen_at=None, holder=None, last_seen_at=NOW - SECOND)
     renewal = swap(before, PREVIOUS)
     assert renewal.hand_out
@@ -134,7 +134,7 @@ def test_while_the_newest_is_unseen_another_copy_of_it_is_handed_out(when: str, 
 @pytest.mark.parametrize(
     "age", [0 * MS, LIMITS.grace, LIMITS.alarm_after, LIMITS.token_ttl, 6 * DAY]
 )
-def test_it_never_leads_further_than_the_newest(age: timedelta):
+def test_an_older_token_never_leads_beyond_the_newest_generation(age: timedelta):
     before = record(dated_at=NOW - age, first_seen_at=None, holder=None)
     assert after(swap(before, PREVIOUS)).generation == before.generation
 
@@ -145,7 +145,7 @@ def test_another_copy_does_not_count_as_seen():
 
 
 @pytest.mark.parametrize("seen", [0 * MS, LIMITS.grace - MS])
-def test_once_the_newest_was_seen_the_client_has_it_already(seen: timedelta):
+def test_once_the_newest_generation_was_seen_no_copy_is_issued(seen: timedelta):
     before = record(first_seen_at=NOW - seen, last_seen_at=NOW - LIMITS.touch_interval, holder=None)
     renewal = swap(before, PREVIOUS)
     assert (renewal.verdict.status, renewal.hand_out) == (SessionStatus.ACTIVE, False)
@@ -153,7 +153,7 @@ def test_once_the_newest_was_seen_the_client_has_it_already(seen: timedelta):
 
 
 @pytest.mark.parametrize("seen", [LIMITS.grace, LIMITS.alarm_after])
-def test_past_its_grace_it_gets_nothing(seen: timedelta):
+def test_after_its_grace_an_older_token_gets_no_copy(seen: timedelta):
     renewal = swap(record(first_seen_at=NOW - seen), PREVIOUS)
     assert (renewal.record, renewal.hand_out) == (None, False)
 
@@ -169,11 +169,11 @@ def test_parallel_tabs_end_with_one_generation():
     assert {after(r).dated_at for r in (first, second, third)} == {NOW}
 
 
-# With one that is ahead of a store that lost writes.
+# With a token that is ahead of a store that lost writes.
 
 
 @pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
-def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta):
+def test_a_token_ahead_is_renewed_from_the_record_that_it_proves(when: str, age: timedelta):
     presented = token(generation=8, issued_at=NOW - age, expires_at=NOW - age + LIMITS.token_ttl)
     renewal = swap(record(dated_at=NOW - DAY), presented)
     forwarded = renewal.verdict.forwarded
@@ -196,17 +196,17 @@ NEWER, IN_TOKENS = StoredClaims.NEWER, StoredClaims.IN_TOKENS
 
 @pytest.mark.parametrize("stored", [NEWER, IN_TOKENS])
 @pytest.mark.parametrize("age", [0 * MS, LIMITS.durable_after, LIMITS.alarm_after - MS])
-def test_a_token_too_young_to_be_swapped_is_made_again_with_newer_claims(
+def test_a_token_too_young_to_be_replaced_is_issued_again_with_newer_claims(
     age: timedelta, stored: StoredClaims
 ):
-    """Nothing that any verdict rests on changes: neither a date, nor a copy, nor a generation."""
+    """Nothing that a verdict depends on changes: no time, no copy, and no generation."""
     before = record(dated_at=NOW - age, holder=None, stored_claims=stored)
     renewal = renew(before, token(claims=OLD), PHONE_KEY, LIMITS, NOW, claims=NEW)
     assert (renewal.hand_out, renewal.reissue) == (False, True)
     assert renewal.record == mark(before, CURRENT, LIMITS, NOW)
 
 
-def test_a_token_that_has_them_is_not_made_again_and_proves_that_they_arrived():
+def test_a_token_with_the_claims_is_not_issued_again_and_proves_their_arrival():
     before = record(dated_at=NOW - MINUTE, stored_claims=NEWER)
     renewal = renew(before, token(claims=NEW), PHONE_KEY, LIMITS, NOW, claims=NEW)
     assert (renewal.hand_out, renewal.reissue) == (False, False)
@@ -214,14 +214,14 @@ def test_a_token_that_has_them_is_not_made_again_and_proves_that_they_arrived():
 
 
 @pytest.mark.parametrize("left", [-MS, 0 * MS, MS])
-def test_a_token_that_has_ended_is_not_made_again(left: timedelta):
+def test_an_ended_token_is_not_issued_again(left: timedelta):
     before = record(dated_at=NOW - MINUTE, holder=None, stored_claims=NEWER)
     ending = token(claims=OLD, expires_at=NOW + left)
     assert renew(before, ending, PHONE_KEY, LIMITS, NOW, claims=NEW).reissue == (left > 0 * MS)
 
 
 @pytest.mark.parametrize("claims", [OLD, NEW])
-def test_the_next_generation_has_them(claims: dict[str, str]):
+def test_the_next_generation_has_the_claims(claims: dict[str, str]):
     renewal = renew(
         record(stored_claims=NEWER), token(claims=claims), PHONE_KEY, LIMITS, NOW, claims=NEW
     )
@@ -229,42 +229,42 @@ def test_the_next_generation_has_them(claims: dict[str, str]):
     assert after(renewal).stored_claims is IN_TOKENS
 
 
-def test_another_copy_does_not_prove_that_they_arrived():
-    """The copy before it may be without them, and in use."""
+def test_another_copy_does_not_prove_the_arrival_of_the_claims():
+    """An earlier copy may lack the claims, and be in use."""
     before = record(first_seen_at=None, holder=None, stored_claims=NEWER)
     renewal = renew(before, token(generation=6), PHONE_KEY, LIMITS, NOW, claims=NEW)
     assert (renewal.hand_out, renewal.reissue) == (True, False)
     assert after(renewal).stored_claims is NEWER
 
 
-def test_a_superseded_token_is_not_made_again():
+def test_a_superseded_token_is_not_issued_again():
     before = record(first_seen_at=NOW - LIMITS.grace + MS, stored_claims=NEWER)
     renewal = renew(before, PREVIOUS, PHONE_KEY, LIMITS, NOW, claims=NEW)
     assert (renewal.hand_out, renewal.reissue) == (False, False)
     assert after(renewal).stored_claims is NEWER
 
 
-def test_no_use_without_renewal_proves_that_they_arrived():
+def test_no_use_without_a_renewal_proves_the_arrival_of_the_claims():
     before = record(dated_at=NOW - MINUTE, stored_claims=NEWER)
     assert mark(before, token(claims=NEW), LIMITS, NOW).stored_claims is NEWER
 
 
-# However often, and in whatever order.
+# Any number of renewals, in any order.
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([0, 1]),  # presents the newest, or the one before it
+            st.sampled_from([0, 1]),  # Presents the newest token, or the one before it.
             st.sampled_from(
                 [MS, SECOND, LIMITS.grace, MINUTE, LIMITS.alarm_after, LIMITS.token_ttl]
             ),
-            st.booleans(),  # the newest is used in between
+            st.booleans(),  # The newest token is used in between.
         ),
         max_size=30,
     )
 )
-def test_generations_only_grow_by_one_and_only_with_the_newest(
+def test_generations_grow_only_by_one_and_only_with_the_newest(
     steps: list[tuple[int, timedelta, bool]],
 ):
     state, now = record(ends_at=NOW + DAY), NOW

@@ -1,4 +1,4 @@
-"""The decision to change the claims of sessions: of which, and what is written."""
+"""The decision to change the claims of sessions: which sessions change, and what is written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def change(
     )
 
 
-def test_all_live_sessions_get_them():
+def test_all_live_sessions_get_the_claims():
     changed = change({PHONE_KEY: PHONE, LAPTOP_KEY: LAPTOP, TABLET_KEY: OVER})
     assert changed.claims == {
         PHONE_KEY: SessionClaims(PHONE.session_id, NEW),
@@ -52,18 +52,18 @@ def test_all_live_sessions_get_them():
     }
 
 
-def test_or_that_on_one_device():
+def test_the_session_on_one_device_gets_the_claims():
     changed = change({PHONE_KEY: PHONE, LAPTOP_KEY: LAPTOP}, PHONE_KEY)
     assert changed.claims.keys() == changed.changed.keys() == {PHONE_KEY}
 
 
 @pytest.mark.parametrize("sessions", [{}, {LAPTOP_KEY: LAPTOP}, {PHONE_KEY: OVER}])
-def test_there_may_be_none(sessions: dict[bytes, SessionRecord]):
+def test_a_user_may_have_no_session(sessions: dict[bytes, SessionRecord]):
     assert change(sessions, PHONE_KEY) == ClaimsChange({}, {})
 
 
 @pytest.mark.parametrize("stored", [IN_TOKENS, NEWER])
-def test_what_a_session_has_already_changes_nothing(stored: StoredClaims):
+def test_claims_that_a_session_has_already_change_nothing(stored: StoredClaims):
     kept = {PHONE_KEY: SessionClaims(SESSION, NEW, ("pwd",))}
     changed = change({PHONE_KEY: record(stored_claims=stored)}, stored=kept)
     assert (changed.claims, changed.changed) == (kept, {})
@@ -80,7 +80,7 @@ def test_other_claims_are_replaced_and_the_methods_kept(stored: StoredClaims):
 @pytest.mark.parametrize(
     ("session_id", "stored"), [(SESSION, NONE), (ENDED, IN_TOKENS), (ENDED, NONE)]
 )
-def test_claims_of_an_earlier_session_on_the_device_count_for_nothing(
+def test_claims_of_an_earlier_session_on_the_device_do_not_count(
     session_id: bytes, stored: StoredClaims
 ):
     """A server of an earlier version leaves them behind."""
@@ -92,7 +92,7 @@ def test_claims_of_an_earlier_session_on_the_device_count_for_nothing(
 
 @pytest.mark.parametrize("stored", StoredClaims)
 @pytest.mark.parametrize("generation", [7, 8])
-def test_a_newest_token_is_to_be_renewed_until_its_claims_are_known_to_be_new(
+def test_a_renewal_is_recommended_until_the_newest_token_is_known_to_have_the_claims(
     stored: StoredClaims, generation: int
 ):
     current = record(stored_claims=stored, dated_at=NOW - DAY)
@@ -101,7 +101,7 @@ def test_a_newest_token_is_to_be_renewed_until_its_claims_are_known_to_be_new(
     assert verdict.renew_recommended == (stored is NEWER)
 
 
-def test_no_date_moves():
+def test_no_time_of_a_session_changes():
     changed = change({PHONE_KEY: replace(PHONE, last_seen_at=NOW - DAY, dated_at=NOW - MS)})
     assert changed.changed[PHONE_KEY].last_seen_at == NOW - DAY
     assert changed.changed[PHONE_KEY].dated_at == NOW - MS

@@ -48,7 +48,7 @@ def signed_in(
     remembered: bool = True,
     **changes: Any,
 ) -> SignIn:
-    """A sign-in on the phone. Sessions bring a device of their own along, as every session does."""
+    """Signs in on the phone. Each given session adds a device of its own, as every session does."""
     sessions = sessions or {}
     arguments: dict[str, Any] = {
         "sessions": sessions,
@@ -69,14 +69,14 @@ def key(number: int) -> bytes:
 
 
 def used(*ago: timedelta) -> dict[bytes, SessionRecord]:
-    """Live sessions on devices 1, 2, ..., last used so long ago."""
+    """Live sessions on devices 1, 2, ..., last used this long ago."""
     return {key(i): record(last_seen_at=NOW - a) for i, a in enumerate(ago, 1)}
 
 
 # The session.
 
 
-def test_a_session_begins_with_generation_1_unseen_and_anyones():
+def test_a_session_begins_with_generation_1_unseen_and_without_a_holder():
     session = signed_in().session
     assert (session.session_id, session.generation, session.holder, session.first_seen_at) == (
         NEW_SESSION,
@@ -93,7 +93,7 @@ def test_a_session_begins_with_generation_1_unseen_and_anyones():
 
 
 @pytest.mark.parametrize(("when", "left"), around(SMALL.token_ttl))
-def test_its_first_token_does_not_outlive_it(when: str, left: timedelta):
+def test_the_first_token_does_not_outlive_its_session(when: str, left: timedelta):
     assert signed_in(session_end=NOW + left).session.token_ends_at == NOW + min(
         left, SMALL.token_ttl
     )
@@ -107,7 +107,7 @@ def test_a_live_session_on_the_device_is_replaced_and_remembered():
     assert (decision.ended, decision.evicted) == ((), ())
 
 
-def test_only_the_last_one_is_remembered():
+def test_only_the_last_replaced_session_is_remembered():
     first = replace(record(), replaced=b"\x77" * REPLACED_ID_BYTES)
     assert signed_in({PHONE_KEY: first}).session.replaced == SESSION[:REPLACED_ID_BYTES]
 
@@ -121,20 +121,20 @@ def test_only_the_last_one_is_remembered():
     ],
     ids=["just", "yesterday", "idle"],
 )
-def test_one_that_had_ended_is_overwritten_and_forgotten(over: SessionRecord):
+def test_an_ended_session_is_overwritten_and_forgotten(over: SessionRecord):
     decision = signed_in({PHONE_KEY: over})
     assert not decision.replaced
     assert decision.session.replaced is None
     assert decision.ended == ()
 
 
-def test_a_session_on_another_device_is_left_alone():
+def test_a_session_on_another_device_does_not_change():
     decision = signed_in({LAPTOP_KEY: record()})
     assert (decision.replaced, decision.session.replaced) == (False, None)
     assert (decision.ended, decision.evicted) == ((), ())
 
 
-def test_ended_sessions_elsewhere_are_dropped():
+def test_ended_sessions_on_other_devices_are_removed():
     sessions = {
         key(1): OVER,
         key(2): record(),
@@ -153,7 +153,7 @@ def test_a_device_that_was_never_seen_is_new():
     assert decision.device == DeviceRecord(PHONE, "", client, NOW, NOW, NOW)
 
 
-def test_one_that_is_remembered_is_not_and_keeps_its_name():
+def test_a_remembered_device_is_not_new_and_keeps_its_name():
     known = device(
         display_name="Sami's phone",
         last_client=Client(ip_address="203.0.113.7", app_version="4.11"),
@@ -174,12 +174,12 @@ def test_last_seen_of_a_device_never_goes_back():
     assert signed_in(devices={PHONE_KEY: ahead}).device.last_seen_at == NOW + SECOND
 
 
-def test_a_second_device_is_new_but_not_the_first():
+def test_a_second_device_is_new_but_the_first_is_not():
     decision = signed_in(devices={LAPTOP_KEY: device()})
     assert (decision.new_device, decision.first_device) == (True, False)
 
 
-def test_a_device_is_not_the_first_beside_a_session_whose_device_was_forgotten():
+def test_a_device_is_not_the_first_if_there_is_a_session_without_a_device():
     assert not signed_in({LAPTOP_KEY: record()}, devices={}, remembered=False).first_device
     assert signed_in({LAPTOP_KEY: OVER}, devices={}, remembered=False).first_device
 
@@ -187,7 +187,7 @@ def test_a_device_is_not_the_first_beside_a_session_whose_device_was_forgotten()
 # The limit.
 
 
-def test_up_to_the_limit_nobody_makes_room():
+def test_up_to_the_limit_no_session_makes_room():
     assert signed_in(used(MINUTE, MINUTE)).evicted == ()
 
 
@@ -195,14 +195,14 @@ def test_the_longest_unused_session_makes_room():
     assert signed_in(used(MINUTE, DAY, SECOND)).evicted == (key(2),)
 
 
-def test_equally_unused_ones_make_room_by_their_key():
+def test_of_equally_unused_sessions_the_key_decides():
     for ago, evicted in (((DAY, DAY, DAY), key(1)), ((DAY - MS, DAY, DAY), key(2))):
         sessions = used(*ago)
         assert signed_in(sessions).evicted == (evicted,)
         assert signed_in(dict(reversed(sessions.items()))).evicted == (evicted,)
 
 
-def test_a_limit_that_was_lowered_is_reached_at_once():
+def test_a_lowered_limit_is_reached_at_once():
     assert signed_in(used(SECOND, 3 * DAY, MINUTE, 2 * DAY, DAY)).evicted == (
         key(2),
         key(4),
@@ -210,20 +210,20 @@ def test_a_limit_that_was_lowered_is_reached_at_once():
     )
 
 
-def test_the_sessions_own_use_counts_not_the_devices():
+def test_the_session_s_own_use_counts_and_not_the_device_s():
     sessions = used(MINUTE, DAY, MINUTE)
     devices = {key(2): device(last_seen_at=NOW), key(1): device(last_seen_at=NOW - 99 * DAY)}
     assert signed_in(sessions, devices).evicted == (key(2),)
 
 
-def test_signing_in_again_takes_no_room():
+def test_signing_in_again_on_a_device_needs_no_room():
     sessions = {PHONE_KEY: record(last_seen_at=NOW - 5 * DAY), **used(MINUTE, DAY)}
     for limits in (SMALL, REJECT):
         decision = signed_in(sessions, limits=limits)
         assert (decision.replaced, decision.evicted) == (True, ())
 
 
-def test_ended_sessions_take_no_room():
+def test_ended_sessions_need_no_room():
     sessions = {**used(MINUTE, DAY), key(3): OVER, key(4): OVER}
     for limits in (SMALL, REJECT):
         decision = signed_in(sessions, limits=limits)
@@ -234,14 +234,14 @@ def test_a_limit_of_one_leaves_only_the_newest():
     assert signed_in(used(MINUTE), limits=SessionLimits(max_devices=1)).evicted == (key(1),)
 
 
-def test_where_the_limit_rejects_one_more_is_refused():
+def test_where_the_setting_rejects_a_sign_in_beyond_the_limit_is_refused():
     with pytest.raises(DeviceLimitReached, match=r"3 devices") as refusal:
         signed_in(used(DAY, DAY, DAY), limits=REJECT)
     assert refusal.value.max_devices == 3
     assert signed_in(used(DAY, DAY), limits=REJECT).evicted == ()
 
 
-# What is remembered.
+# Devices that are remembered.
 
 
 @pytest.mark.parametrize(("when", "ago"), around(DEVICE_MEMORY))
@@ -256,12 +256,12 @@ def test_a_device_with_a_live_session_is_never_forgotten():
     assert signed_in({key(1): OVER}, {key(1): ancient}).pruned == (key(1),)
 
 
-def test_nor_is_the_one_that_signs_in():
+def test_the_device_that_signs_in_is_never_forgotten():
     decision = signed_in(devices={PHONE_KEY: device(last_seen_at=NOW - 2 * DEVICE_MEMORY)})
     assert (decision.pruned, decision.new_device) == ((), False)
 
 
-def test_at_most_twice_the_limit_is_remembered():
+def test_at_most_twice_the_limit_of_devices_is_remembered():
     devices = {key(i): device(last_seen_at=NOW - i * MINUTE) for i in range(1, 6)}
     assert signed_in(devices=devices).pruned == ()
     devices[key(6)] = device(last_seen_at=NOW - 6 * MINUTE)
@@ -277,31 +277,31 @@ def test_a_device_that_returns_adds_none():
     assert signed_in(devices=devices).pruned == ()
 
 
-def test_equally_old_ones_are_forgotten_by_their_key():
+def test_of_equally_old_devices_the_key_decides():
     devices = {key(i): device(last_seen_at=NOW - DAY) for i in reversed(range(1, 8))}
     assert signed_in(devices=devices).pruned == (key(1), key(2))
 
 
-def test_those_forgotten_by_age_count_first():
+def test_devices_forgotten_by_age_count_first():
     devices = {key(i): device(last_seen_at=NOW - i * MINUTE) for i in range(1, 6)}
     devices[key(9)] = device(last_seen_at=NOW - 2 * DEVICE_MEMORY)
     assert signed_in(devices=devices).pruned == (key(9),)
 
 
-def test_signed_in_devices_count_but_stay():
+def test_signed_in_devices_count_but_are_not_forgotten():
     sessions = used(DAY, DAY)
     devices = {key(i): device(last_seen_at=NOW - i * DAY) for i in range(1, 7)}
     assert signed_in(sessions, devices).pruned == (key(6),)
 
 
-def test_one_that_makes_room_may_be_forgotten_too():
+def test_the_device_of_a_session_that_makes_room_may_be_forgotten_too():
     sessions = used(DAY, DAY, DAY)
     devices = {key(i): device(last_seen_at=NOW - DAY) for i in range(1, 7)}
     decision = signed_in(sessions, devices)
     assert (decision.evicted, decision.pruned) == ((key(1),), (key(1),))
 
 
-# Whatever there was before.
+# For any records.
 
 lives = st.dictionaries(
     st.integers(1, 12).map(key) | st.just(PHONE_KEY),
@@ -330,7 +330,7 @@ def devices_of(life: Life) -> dict[bytes, DeviceRecord]:
 
 
 @given(lives)
-def test_the_bounds_hold_and_everything_is_accounted_for(life: Life):
+def test_the_limits_hold_and_every_record_is_accounted_for(life: Life):
     sessions, devices = sessions_of(life), devices_of(life)
     decision = signed_in(sessions, devices)
     live = {k for k, s in sessions.items() if s.is_live(SMALL, NOW)}
@@ -350,10 +350,10 @@ def test_the_bounds_hold_and_everything_is_accounted_for(life: Life):
 
 
 @given(lives, st.sets(st.integers(1, 12).map(key)), st.integers(2, 14))
-def test_a_decision_by_some_records_is_that_by_all_but_for_rubbish(
+def test_a_decision_by_some_records_equals_that_by_all_except_for_clean_up(
     life: Life, drawn: set[bytes], max_devices: int
 ):
-    """Ended sessions and old devices that were not read are left for later."""
+    """Ended sessions and old devices that were not read are removed later."""
     limits = SessionLimits(max_devices=max_devices)
     sessions, devices = sessions_of(life), devices_of(life)
     read = drawn | {PHONE_KEY}

@@ -1,4 +1,4 @@
-"""A kept answer is what judging the token again would say, at every moment at which it is used."""
+"""A kept answer equals a new judgement of the token at every moment at which it is used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = range(6000)
 
 
 def wrong_moments(case: Case) -> Iterator[datetime]:
-    """The moments at which the kept answer would be another one than the judged."""
+    """The moments at which the kept answer would differ from the judged one."""
     until = case.until()
     if until is None:
         return
@@ -40,7 +40,7 @@ def wrong_moments(case: Case) -> Iterator[datetime]:
 
 @settings(max_examples=budget(3000), deadline=None)
 @given(st.integers(0, 2**64))
-def test_a_kept_answer_is_the_judged_one(seed: int):
+def test_a_kept_answer_equals_the_judged_one(seed: int):
     assert list(wrong_moments(case_of(Random(seed)))) == []
 
 
@@ -104,7 +104,7 @@ def test_each_bound_is_needed_to_the_tick(
     assert any(any(wrong_moments(case_of(Random(seed)))) for seed in SEEDS)
 
 
-def test_the_token_must_be_the_newest(monkeypatch: pytest.MonkeyPatch):
+def test_only_the_newest_token_has_a_kept_answer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(steady_verdicts, "_is_newest", lambda *_: True)
     assert any(any(wrong_moments(case_of(Random(seed)))) for seed in SEEDS)
 
@@ -112,12 +112,12 @@ def test_the_token_must_be_the_newest(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     "changes", [{"session_id": bytes(16)}, {"generation": 6}, {"copy": OTHER_COPY}]
 )
-def test_nothing_is_kept_of_a_token_that_is_not_the_newest(changes: dict[str, Any]):
+def test_nothing_is_kept_for_a_token_that_is_not_the_newest(changes: dict[str, Any]):
     assert steady_until(record(), token(), LIMITS, NOW) is not None
     assert steady_until(record(), token(**changes), LIMITS, NOW) is None
 
 
-def test_a_passive_request_is_answered_when_a_touch_is_due():
+def test_a_passive_request_has_a_kept_answer_when_a_touch_is_due():
     seen_at = NOW - LIMITS.touch_interval + SECOND
     stored = record(last_seen_at=seen_at)
     kept = steadiness(stored, b"bytes", token(), LIMITS, NOW)
@@ -129,14 +129,14 @@ def test_a_passive_request_is_answered_when_a_touch_is_due():
     assert not kept.holds_at(NOW - MS, passive=True)
 
 
-def test_what_a_passive_request_leaves_is_for_passive_requests_alone():
+def test_an_answer_to_a_passive_request_is_only_for_passive_requests():
     kept = steadiness(
         record(last_seen_at=NOW - LIMITS.touch_interval), b"bytes", token(), LIMITS, NOW
     )
     assert kept == Steadiness(b"bytes", NOW, NOW, token().issued_at + 30 * MINUTE + _TICK)
 
 
-def test_where_uploads_are_forgiven_no_validation_settles_a_copy():
+def test_where_lost_uploads_are_forgiven_no_validation_settles_a_copy():
     limits = SessionLimits(replay_alarm=ReplayAlarm.RENEWED)
     stored = record(limits, holder=None, last_seen_at=NOW)
     assert steady_until(stored, token(limits), limits, NOW) == NOW + limits.touch_interval

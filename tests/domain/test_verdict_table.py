@@ -1,8 +1,8 @@
 """The verdict table, from the row "none" on: each row as data, at the edges of every interval that
 it names.
 
-A row says what the token is worth on its own device and what it is worth on any other. Rows are
-tried top-down, so the table also holds what two of them could claim.
+A row says the verdict on the token's own device and the verdict on any other device. Rows are tried
+from the top, so the table also decides where two rows would apply.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SECOND_COPY = Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SECOND_COPY)
 SUPERSEDED_TOKEN = Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_TOKEN)
 REPLACED_SESSION = Verdict(SessionStatus.REPLAYED, cause=ReplayCause.REPLACED_SESSION)
 
-# What the rooms before this one answer, without a record.
+# Verdicts that earlier steps give, without a record.
 ANSWERED_EARLIER = {
     SessionStatus.TOKEN_MISSING,
     SessionStatus.TOKEN_INVALID,
@@ -69,8 +69,8 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `forwards` says that the store had lost writes, and the token proves a
-    newer record.
+    """A row of the table. `forwards` says that the store had lost writes, and that the token proves
+    a newer record.
     """
 
     name: str
@@ -90,7 +90,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
     def stored(
         *, seen: timedelta | None = long_ago, dated: timedelta = long_ago, **changes: Any
     ) -> SessionRecord:
-        """The settled record, with `seen` and `dated` as how long ago that was."""
+        """The settled record. `seen` and `dated` say how long ago each of them was."""
         first_seen = None if seen is None else NOW - seen
         return record(
             limits,
@@ -105,7 +105,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
 
     yield Row("none", None, current, NO_SESSION, NO_SESSION)
 
-    # Past its absolute or its idle end, whichever is first, nothing else matters.
+    # Past the absolute or the idle end, whichever is first, nothing else matters.
     live, over = (ACTIVE, LEFT_DEVICE), (SESSION_EXPIRED, SESSION_EXPIRED)
     for when, end, both in (("before", MS, live), ("at", 0 * MS, over), ("after", -MS, over)):
         yield Row(f"absolute end, {when}", stored(ends_at=NOW + end), current, *both)
@@ -128,8 +128,8 @@ def table(limits: SessionLimits) -> Iterator[Row]:
     )
     yield Row("over, before ended", stored(**gone), presented(session_id=ENDED), *over)
 
-    # The current generation: no holder, or the holder's copy. Neither its date nor when it was seen
-    # matters.
+    # The current generation: it has no holder, or the token is the holder's copy. Neither the time
+    # of its issue nor the time when it was seen matters.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         for dated in (0 * MS, alarm, long_ago):
             name = f"current, seen {seen} ago, dated {dated} ago"
@@ -162,7 +162,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         aged = presented(issued_at=NOW + left - limits.token_ttl, expires_at=NOW + left)
         yield Row(f"current, half-life, {when}", stored(), aged, here, LEFT_DEVICE)
 
-    # The generation before it.
+    # The generation before the current one.
     yield Row("previous, unseen", stored(seen=None), previous, ACTIVE_RENEW, LEFT_DEVICE)
     yield Row(
         "previous, unseen, just dated",
@@ -192,7 +192,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         "previous, alarm, after", stored(seen=alarm + MS), previous, SUPERSEDED_TOKEN, LEFT_DEVICE
     )
 
-    # Its other copies went with it: the one that was swapped had been settled on.
+    # Its other copies ended with it: the generation that was replaced had been settled on one copy.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         another = replace(previous, copy=OTHER_COPY)
         yield Row(
@@ -209,7 +209,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         name = f"previous, another copy though any is good, seen {seen} ago"
         yield Row(name, anyone, another, ACTIVE_RENEW if quiet else late, elsewhere)
 
-    # Older otherwise: not even an unseen generation excuses it.
+    # Older still: not even an unseen generation excuses it.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         for generation in (1, 5):
             older = presented(generation=generation)
@@ -217,7 +217,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
             yield Row(name, stored(seen=seen), older, SUPERSEDED_TOKEN, LEFT_DEVICE)
 
     # Ahead of the record: the store lost writes, if the token is younger than the record and not
-    # absurdly far ahead.
+    # impossibly far ahead.
     for ahead, here, elsewhere, forwards in (
         (1, ACTIVE, LEFT_DEVICE, True),
         (2, ACTIVE, LEFT_DEVICE, True),
@@ -289,7 +289,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         LEFT_DEVICE,
     )
 
-    # Any other session: a dead token is no weapon, whatever it says.
+    # Any other session: a token of an ended session can't cause an alarm, whatever it says.
     for generation in (1, 7, 8):
         for seen in (None, long_ago):
             dead = presented(session_id=ENDED, generation=generation)
@@ -316,27 +316,27 @@ CASES = [
 EVERY_ROW = pytest.mark.parametrize(("row", "limits"), CASES)
 
 
-def test_every_row_has_a_name_of_its_own():
+def test_every_row_has_its_own_name():
     names = [row.name for row in table(SessionLimits())]
     assert len(names) == len(set(names))
 
 
 @EVERY_ROW
-def test_a_token_on_its_own_device(row: Row, limits: SessionLimits):
+def test_the_verdict_on_a_token_s_own_device(row: Row, limits: SessionLimits):
     verdict = judge(row.record, row.token, PHONE_KEY, limits, NOW)
     assert replace(verdict, forwarded=None) == row.here
     assert (verdict.forwarded is not None) == row.forwards
 
 
 @EVERY_ROW
-def test_a_token_on_any_other_device(row: Row, limits: SessionLimits):
-    """Nothing is proven there, so nothing is moved forward either."""
+def test_the_verdict_on_any_other_device(row: Row, limits: SessionLimits):
+    """A token on another device proves nothing, so it moves no record forward either."""
     assert judge(row.record, row.token, LAPTOP_KEY, limits, NOW) == row.elsewhere
 
 
 @EVERY_ROW
 @pytest.mark.parametrize("key", [PHONE_KEY, LAPTOP_KEY])
-def test_a_renewal_judges_alike(row: Row, limits: SessionLimits, key: bytes):
+def test_a_renewal_gives_the_same_verdict(row: Row, limits: SessionLimits, key: bytes):
     renewal = renew(row.record, row.token, key, limits, NOW)
     assert renewal.verdict == judge(row.record, row.token, key, limits, NOW)
     is_active = renewal.verdict.status is SessionStatus.ACTIVE
@@ -356,7 +356,7 @@ def test_a_cause_is_given_exactly_for_a_replay():
             assert (verdict.cause is not None) == (verdict.status is SessionStatus.REPLAYED)
 
 
-def test_where_grace_ends_with_the_alarm_nothing_is_superseded():
+def test_where_grace_ends_with_the_alarm_no_token_is_superseded():
     limits = replace(SessionLimits(), grace=SessionLimits().alarm_after)
     previous = token(generation=6)
     for seen, expected in ((limits.grace - MS, ACTIVE_RENEW), (limits.grace, SUPERSEDED_TOKEN)):
@@ -388,7 +388,7 @@ def test_an_assigned_device_raises_no_alarm(row: Row, limits: SessionLimits):
 
 
 @EVERY_ROW
-def test_only_a_renewal_raises_the_alarm_where_that_is_set(row: Row, limits: SessionLimits):
+def test_only_a_renewal_raises_the_alarm_where_the_setting_says_so(row: Row, limits: SessionLimits):
     patient = replace(limits, replay_alarm=ReplayAlarm.RENEWED)
     expected = row.here
     if row.here.status is SessionStatus.REPLAYED:
@@ -401,7 +401,7 @@ def test_only_a_renewal_raises_the_alarm_where_that_is_set(row: Row, limits: Ses
     assert renewal.verdict.status is row.here.status
 
 
-def test_moving_forward_never_takes_last_seen_back():
+def test_moving_forward_never_moves_last_seen_back():
     before = record(last_seen_at=NOW + SECOND)
     forwarded = judge(before, token(generation=8), PHONE_KEY, SessionLimits(), NOW).forwarded
     assert forwarded is not None

@@ -11,8 +11,8 @@ from tests.domain.world import ACTIVE, EXPIRED, World
 
 
 class Thief(ABC):
-    """Whoever holds a copy of a browser's cookies and uses it every so often. Each kind of thief is
-    one `_use`.
+    """A thief who holds a copy of a browser's cookies and uses it again and again. Each kind of
+    thief is one `_use`.
     """
 
     def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
@@ -30,7 +30,7 @@ class Thief(ABC):
             self.world.after(self.every, self.poll)
 
     def is_out_for_good(self) -> bool:
-        """It holds nothing that could ever be good again."""
+        """Returns whether no cookie of the thief could ever be good again."""
         return self.last_status in (
             SessionStatus.NO_SESSION,
             SessionStatus.SESSION_EXPIRED,
@@ -39,7 +39,7 @@ class Thief(ABC):
 
     @abstractmethod
     def _use(self) -> None:
-        """What it does with its cookies each time."""
+        """What the thief does with the cookies each time."""
 
     def _validate(self, token: Token) -> tuple[SessionStatus, bool]:
         status, recommended = self.world.validate(token, self.key, "thief")
@@ -66,7 +66,9 @@ class GreedyThief(Thief):
 
 
 class LazyThief(Thief):
-    """Does what a well-behaved client does: renews when told to, or when its token has ended."""
+    """Acts like a well-behaved client: renews when the answer recommends it, or when its token has
+    ended.
+    """
 
     def _use(self) -> None:
         status, recommended = self._validate(self.newest)
@@ -75,8 +77,8 @@ class LazyThief(Thief):
 
 
 class LateThief(Thief):
-    """Knows the rule: copies the cookies, and uses them only once the victim has renewed and rests,
-    while the token before the newest is still good.
+    """Knows the rule: copies the cookies, and uses them only after the victim has renewed and
+    pauses, while the token before the newest is still good.
     """
 
     def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
@@ -108,8 +110,8 @@ class IdleThief(Thief):
 
 
 class PatientThief(Thief):
-    """Knows the rule: takes the next generation as soon as there may be one, and presents it only
-    once the victim has.
+    """Knows the rule: gets the next generation as soon as there may be one, and presents it only
+    after the victim has presented it.
     """
 
     def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:

@@ -1,9 +1,9 @@
-"""A small world in which the rule of generations is tried: a server and its store on an invented
-clock, for one user.
+"""A small world that tests the rule of generations: a server and its store on an invented clock,
+for one user.
 
 The server calls the real decisions and adds only what the use cases add to them: it reads, compares
-and sets, makes tokens, and signs everybody out at an alarm. All that is left to chance comes from
-the seed, so a history can be told again.
+and sets, makes tokens, and signs every device out at an alarm. Everything random comes from the
+seed, so a history can be repeated.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from session_authority.domain.verdicts import ReplayCause, SessionStatus, judge
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACTIVE, EXPIRED = SessionStatus.ACTIVE, SessionStatus.TOKEN_EXPIRED
-MEMORY = 40  # log lines that a failure prints
-VERSIONS = 8  # earlier versions of a record that a store may fall back to
+MEMORY = 40  # Log lines that a failure prints.
+VERSIONS = 8  # Earlier versions of a record that a store may return to.
 
 
 class Broken(AssertionError):
-    """A history that must not be; its text is the last lines of it."""
+    """A history that breaks a promise. Its text is the last lines of the history."""
 
 
 class World:
-    """The clock, what is due, the server with its store, and the log."""
+    """The clock, the events that are due, the server with its store, and the log."""
 
     def __init__(self, seed: int, limits: SessionLimits) -> None:
         self.seed = seed
@@ -59,7 +59,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._numbers = self._updates = 0
-        self._made: set[str] = set()  # the updates whose claims some token had
+        self._made: set[str] = set()  # The updates whose claims were in some token.
         self._log: deque[tuple[object, ...]] = deque(maxlen=MEMORY)
 
     # Time.
@@ -69,8 +69,8 @@ class World:
         heapq.heappush(self._due, (self.now + timedelta(seconds=seconds), self._numbers, what))
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Lets everything that is due happen, in order; ends when nothing is or when `until` says
-        so.
+        """Runs everything that is due, in order. Ends when nothing is due, or when `until`
+        says so.
         """
         due = self._due
         while due and not until():
@@ -114,8 +114,8 @@ class World:
         return token
 
     def sign_in_again(self, first: Token, who: str) -> Token | None:
-        """The same `request_id` as that of the sign-in that made `first`; None if that can't be
-        answered any more.
+        """Repeats the sign-in that made `first`, with its `request_id`. Returns None if the store
+        can't answer it any more.
         """
         record = self.records.get(first.device_key)
         if (
@@ -155,14 +155,16 @@ class World:
             self.log("session", record.session_id, "gets claims", self._updates)
 
     def _expect_claims_in_tokens(self, key: bytes, record: SessionRecord) -> None:
-        """Nobody is told to renew for the sake of claims any more: then some token has them."""
+        """Checks that some token has the claims as soon as no renewal is recommended for them."""
         if record.stored_claims is StoredClaims.IN_TOKENS:
             newest = self.claims[key].claims["update"]
             if newest not in self._made:
                 raise self.broken(f"no token has the claims of update {newest}")
 
     def claims_of(self, record: SessionRecord | None, token: Token) -> Mapping[str, str]:
-        """The claims that the next token of a session must have, by those of a token of it."""
+        """The claims that the next token of a session must have, computed from one of its
+        tokens.
+        """
         stored = None if record is None else self.claims.get(token.device_key)
         return token.claims if stored is None else stored.claims
 
@@ -216,7 +218,7 @@ class World:
         return renewal.verdict.status, handed_out
 
     def roll_back(self) -> None:
-        """Some device's record becomes an earlier version of itself."""
+        """Makes the record of a device an earlier version of itself."""
         keys = [k for k in self.records if self.versions.get(k)]
         if not keys:
             return
@@ -246,7 +248,7 @@ class World:
             session_id=record.session_id,
             generation=record.generation,
             copy=self.random.randint(1, MAX_COPY),
-            issued_at=self.now.replace(microsecond=0),  # as a JWT has it
+            issued_at=self.now.replace(microsecond=0),  # In whole seconds, as in a JWT.
             expires_at=record.token_ends_at.replace(microsecond=0),
             signed_in_at=record.signed_in_at,
             claims=claims or {},
@@ -278,8 +280,8 @@ class World:
             self.claims[key] = claims
 
     def _write_later(self, key: bytes, read: SessionRecord, marked: SessionRecord) -> None:
-        """What a mark is worth: it may be lost, it may come late, and it is dropped where the
-        record changed meanwhile.
+        """Writes a mark: the write may be lost, may be late, and is dropped where the record has
+        changed.
         """
         if marked == read:
             return

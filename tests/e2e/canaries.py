@@ -1,4 +1,4 @@
-"""Texts that can be told from all others, and where each of them may turn up."""
+"""Texts that differ from all others, and where each of them may appear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 
 class Place(Enum):
-    """Where something can leak to."""
+    """A place where a secret can leak to."""
 
     LOG = "a log, or what a command prints"
     ERROR = "a gRPC error"
@@ -22,7 +22,8 @@ class Place(Enum):
 
 
 _TOLD = frozenset({Place.EVENT, Place.REDIS})
-# What is in events and records by contract. What is not named here must not turn up anywhere.
+# Texts that events and records contain by contract. A text that is not named here must not appear
+# anywhere.
 CARRIED: Mapping[str, frozenset[Place]] = {
     "user ID": _TOLD,
     "device ID": _TOLD,
@@ -33,13 +34,13 @@ CARRIED: Mapping[str, frozenset[Place]] = {
     "user's name of the device": _TOLD,
     "reason": _TOLD,
     "changed claim": frozenset({Place.REDIS}),
-    "auth method": frozenset({Place.REDIS}),  # of devices, whose lists tell it
-    "broken record": frozenset({Place.REDIS}),  # the test itself puts it there
+    "auth method": frozenset({Place.REDIS}),  # Of devices: lists of devices show it.
+    "broken record": frozenset({Place.REDIS}),  # The test itself puts it there.
 }
 
 
 class Canaries:
-    """Makes them, and finds them again: as they are, or as base64, hexadecimal digits or in a
+    """Makes canaries, and finds them again: unchanged, or as base64, hexadecimal digits or in a
     URL.
     """
 
@@ -47,10 +48,9 @@ class Canaries:
         self._needles: dict[bytes, str] = {}
 
     def plant(self, what: str, secret: str | bytes | None = None) -> str:
-        """A text that is nowhere else; or takes note of a secret that there is already, by its
-        start.
+        """Makes a text that exists nowhere else, or records the start of an existing secret.
 
-        Its start, so that one that was cut is found too.
+        The start is enough, so that a secret that was cut is found too.
         """
         text = secret if secret is not None else f"cnry{secrets.token_hex(8)}"
         raw = text if isinstance(text, bytes) else text.encode()
@@ -60,12 +60,12 @@ class Canaries:
         return text if isinstance(text, str) else ""
 
     def found(self, data: bytes) -> set[str]:
-        """Which of them are in there."""
+        """The canaries that a text contains."""
         lower = data.lower()
         return {what for needle, what in self._needles.items() if needle in lower}
 
     def leaks(self, place: Place, data: bytes) -> set[str]:
-        """Which of them are in there and must not be."""
+        """The canaries that a text contains and must not contain."""
         return {what for what in self.found(data) if place not in CARRIED.get(what, ())}
 
 
@@ -73,14 +73,14 @@ def _spellings(secret: bytes) -> Iterator[bytes]:
     yield secret
     yield secret.hex().encode()
     yield quote(secret, safe="").encode()
-    for shift, start in enumerate((0, 2, 3)):  # wherever it begins in what was encoded
+    for shift, start in enumerate((0, 2, 3)):  # Wherever it begins in the encoded text.
         encoded = base64.b64encode(b"\0" * shift + secret)[start : (shift + len(secret)) * 8 // 6]
         yield encoded
         yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
 
 
 def note_token(canaries: Canaries, token: str) -> str:
-    """Takes note of an access token: what it says, and the signature that makes it good."""
+    """Records an access token: its payload, and its signature."""
     _, payload, signature = token.split(".")
     canaries.plant("access token", signature)
     canaries.plant("access token", base64.urlsafe_b64decode(signature + "=="))
@@ -89,7 +89,7 @@ def note_token(canaries: Canaries, token: str) -> str:
 
 
 def note_key(canaries: Canaries, folder: Path) -> Path:
-    """Takes note of the one key in a folder."""
+    """Records the one key in a folder."""
     [path] = folder.glob("*.json")
     private = json.loads(path.read_text())["jwk"]["d"]
     canaries.plant("signing key", private)
@@ -98,7 +98,7 @@ def note_key(canaries: Canaries, folder: Path) -> Path:
 
 
 def note_pem(canaries: Canaries, path: Path) -> None:
-    """Takes note of a private key in PEM."""
+    """Records a private key in PEM."""
     for line in path.read_text().splitlines()[1:-1]:
         canaries.plant("TLS key", line)
         canaries.plant("TLS key", line[-24:])

@@ -22,7 +22,7 @@ from tests.support.commands import PATIENCE, Command
 
 @dataclass
 class Stage:
-    """A running service, its Redis, and all that was seen of them."""
+    """A running service, its Redis, and everything that was seen of them."""
 
     canaries: Canaries
     server: Command
@@ -37,7 +37,7 @@ class Stage:
 
     @contextmanager
     def stub(self, token: str | None) -> Iterator[Any]:
-        """Calls with this token, on a connection of its own."""
+        """A stub that calls with this token, on a connection of its own."""
         listen = Listen.parse(self.address)
         tls = self.ca is not None
         with channel_to(Target(listen, tls=tls, ca=self.ca, token=token)) as channel:
@@ -45,19 +45,19 @@ class Stage:
 
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
-        """Without a token."""
+        """A channel without a token."""
         tls = self.ca is not None
         with channel_to(Target(Listen.parse(self.address), tls=tls, ca=self.ca)) as channel:
             yield channel
 
     def printed(self, what: str, text: str) -> None:
-        """Takes note of what a command printed."""
+        """Records what a command printed."""
         self.seen.append((Place.LOG, what, text.encode()))
 
     def refuses(
         self, call: Callable[..., Any], request: Any, *codes: grpc.StatusCode, **more: Any
     ) -> None:
-        """Makes a call that must fail, and takes note of all that is told of it."""
+        """Makes a call that must fail, and records everything in its error."""
         with pytest.raises(grpc.RpcError) as refused:
             _all(call(request, timeout=PATIENCE, **more))
         error: Any = refused.value
@@ -68,7 +68,7 @@ class Stage:
         self.seen.append((Place.ERROR, f"{error.details()!r}", told))
 
     def look_around(self) -> None:
-        """Reads the logs, the metrics, and everything that Redis holds or was ever told to
+        """Reads the logs, the metrics, and everything that Redis holds or ever received as a
         write.
         """
         self.printed("the server's output", self.server.printed + self.server.errors)
@@ -95,8 +95,8 @@ class Stage:
         self.seen.append((Place.REDIS, "the file that Redis appends to", appended))
 
     def has_leaked_nothing(self) -> None:
-        """Fails for what turned up where it must not; and for what must turn up and did not, as
-        then nobody has looked.
+        """Fails for a canary in a place where it must not be. Also fails for a canary that is
+        missing where it must be, because the search itself is broken then.
         """
         leaks = {
             f"{what} is in {place.value}: {where:.100}"
@@ -115,7 +115,7 @@ class Stage:
 
 
 def _all(answer: Any) -> list[Any]:
-    """The messages of a stream; an answer that is none is there already."""
+    """The messages of a stream. A unary answer is its own only message."""
     return list(answer) if hasattr(answer, "__next__") else [answer]
 
 
@@ -139,7 +139,7 @@ def _content(admin: redis.Redis, key: bytes) -> Any:
 
 
 def _flat(value: Any) -> Iterator[bytes]:
-    """All the bytes in it, which a repr would write otherwise."""
+    """All the bytes in a value, which a repr would write differently."""
     if isinstance(value, bytes):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The slow commands of docs/protocol.md, as they stand: `make stub-builds`. They download the
+"""The slow commands of docs/protocol.md, run unchanged: `make stub-builds`. They download the
 compilers, plugins and libraries of Java and Rust, and compile the stubs.
 """
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.one_acceptor
 METHODS = [
     method.name for method in pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].methods
 ]
-# The oldest that tonic builds with.
+# The oldest Rust that tonic builds with.
 OLDEST_RUST = (1, 88)
 
 
@@ -49,7 +49,7 @@ def test_java_compiles_the_stubs(tmp_path: Path):
 def test_rust_compiles_the_stubs(tmp_path: Path):
     if _rust() < OLDEST_RUST:
         missing("a Rust compiler that is new enough for tonic")
-    # What cargo builds stays, so that another run is quick.
+    # The results of cargo's build stay, so that another run is quick.
     kept = Path(__file__).parents[2] / ".tools" / "rust-stubs"
     kept.mkdir(parents=True, exist_ok=True)
     (tmp_path / "stubs").mkdir()

@@ -31,7 +31,7 @@ def command(language: str) -> str:
 
 def generate(language: str, folder: Path, *programs: str, script: str = "") -> Path:
     """Runs the command of a language, or another script. Returns the folder with the stubs. Skips
-    where the machine lacks one of the programs.
+    the test where the machine lacks one of the programs.
     """
     for program in programs:
         if shutil.which(program) is None:

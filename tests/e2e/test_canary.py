@@ -1,5 +1,5 @@
-"""Nothing secret is printed, told or stored: canaries go into everything that is secret or that a
-caller may send, through the real processes, well and badly; and then every place that they could
+"""No secret is printed, sent or stored: canaries go into every secret and into everything that a
+caller may send, through the real processes, in good and bad calls. Then every place that they could
 leak to is searched for them.
 """
 
@@ -47,12 +47,12 @@ roles = ["validator"]
 Code = grpc.StatusCode
 
 
-# --- what is said to the service ------------------------------------------------------------------
+# --- input of the service -------------------------------------------------------------------------
 
 
 @dataclass
 class User:
-    """One who signs in on two devices, all of whose fields are canaries."""
+    """A user who signs in on two devices. All fields of the user are canaries."""
 
     name: str
     client: pb.ClientInfo
@@ -61,7 +61,7 @@ class User:
 
 
 def live_a_life(stage: Stage) -> User:
-    """What honest users do, and a thief."""
+    """Makes the calls of honest users, and of a thief."""
     plant = stage.canaries.plant
     client = pb.ClientInfo(
         ip_address="2001:db8:ca9a:51ed::c0de", user_agent=f"{plant('user agent')}/1.0 " + "x" * 600,
@@ -153,7 +153,7 @@ def live_a_life(stage: Stage) -> User:
 
 
 def talk_nonsense(stage: Stage, user: User) -> None:
-    """Everything that is refused, each with a canary in it."""
+    """Makes calls that are refused, each with a canary in it."""
     plant = stage.canaries.plant
     token, device = user.phone.access_token, user.phone.device.device_id
     head, payload, signature = token.split(".")
@@ -257,7 +257,7 @@ def talk_nonsense(stage: Stage, user: User) -> None:
 
 
 def send_bad_metadata(stage: Stage) -> None:
-    """Calls that show badly who makes them, or carry what nobody asked for, or are of no method."""
+    """Makes calls with bad credentials, with unknown metadata, or to unknown methods."""
     plant = stage.canaries.plant
     request = pb.ListDevicesRequest(user_id="a")
     bad: list[list[tuple[str, str | bytes]]] = [
@@ -310,7 +310,7 @@ def send_bad_metadata(stage: Stage) -> None:
 
 
 def poison_a_record(stage: Stage, user: User) -> None:
-    """The log must tell of a record that can't be read, without what is in it."""
+    """Damages a record: the log must report it without its content."""
     broken = stage.canaries.plant("broken record").encode()
     [devices] = [
         key for key in stage.admin.scan_iter(count=1000) if key.endswith(f":d:{user.name}".encode())
@@ -326,7 +326,7 @@ def poison_a_record(stage: Stage, user: User) -> None:
 
 
 def hear_of_it(stage: Stage) -> None:
-    """Watches all that has happened."""
+    """Watches all events."""
     streams = [
         key
         for key in stage.admin.scan_iter(count=1000)
@@ -347,11 +347,11 @@ def hear_of_it(stage: Stage) -> None:
         watch.cancel()
 
 
-# --- what goes wrong around it --------------------------------------------------------------------
+# --- faults around the service --------------------------------------------------------------------
 
 
 def ask_in_vain(stage: Stage, user: User) -> None:
-    """Calls that Redis does not answer."""
+    """Makes calls that Redis does not answer."""
     with stage.stub(stage.token) as stub:
         plant = stage.canaries.plant
         for call, request in (
@@ -376,7 +376,9 @@ def ask_in_vain(stage: Stage, user: User) -> None:
 
 
 def trouble_redis(stage: Stage, server: ValkeyServer, name: str, password: str, user: User) -> None:
-    """Redis is away, then refuses the password, then each command; and is well again."""
+    """Makes Redis unreachable, then lets it refuse the password, then each command, and restores
+    it.
+    """
     plant = stage.canaries.plant
     stage.admin.execute_command("ACL", "SAVE")
     server.kill()
@@ -398,7 +400,7 @@ def trouble_redis(stage: Stage, server: ValkeyServer, name: str, password: str, 
 
 
 def break_files(stage: Stage, *files: tuple[str, Path, str]) -> None:
-    """Changes files of the running service into such that can't be used, and back."""
+    """Replaces files of the running service by unusable ones, and restores them."""
     for event, path, content in files:
         before, count = path.read_text(), stage.server.events().count(event)
         path.write_text(content)
@@ -513,7 +515,7 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
             ["check"], ["callers", "list"], ["keys", "list"], ["redis-acl"], ["relay", "status"],
             ["relay", "dead", "list"],
         ):  # fmt: skip
-            # The ports are taken: the service runs.
+            # The ports are in use: the service runs.
             expected = 1 if command == ["check"] else 0
             done = run(tmp_path, *command, **relay_settings)
             assert done.returncode == expected, done

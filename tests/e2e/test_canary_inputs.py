@@ -1,5 +1,5 @@
-"""Settings and files with a secret in the wrong place, or a wrong secret in the right one: what is
-said of them shows none.
+"""Settings and files with a secret in the wrong place, or with a wrong secret in the right place:
+no error shows a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.ca import CA
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bytes]]:
-    """All that a command prints that must fail, run in this process."""
+    """Everything that a command prints that must fail, run in this process."""
     monkeypatch.setattr(
         "session_authority.processes.workers.run",
         lambda *_: pytest.fail("a server was started in this process"),
@@ -47,14 +47,16 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bytes]]:
 
 
 def names_a_file(name: str) -> bool:
-    """The setting names a file or folder: its name is told when it is not there."""
+    """Returns whether the setting names a file or folder: its error shows the name of a missing
+    file.
+    """
     return "Path" in str(Settings.model_fields[name].annotation)
 
 
 Told = Callable[..., bytes]
 
 
-def test_no_setting_that_is_wrong_is_shown(told: Told, tmp_path: Path):
+def test_no_wrong_setting_is_shown(told: Told, tmp_path: Path):
     canaries = Canaries()
     names = [
         name
@@ -66,7 +68,8 @@ def test_no_setting_that_is_wrong_is_shown(told: Told, tmp_path: Path):
     for command in ("serve", "check", "dev", "relay", "keys retire a", "callers list"):
         text = told(*command.split(), **settings)
         assert canaries.found(text) == set()
-        valid = {"REDIS_URL", "REDIS_PREFIX"}  # the first is looked at once all others are right
+        # The first setting is checked once all others are right.
+        valid = {"REDIS_URL", "REDIS_PREFIX"}
         assert all(
             f"SESSION_AUTHORITY_{name}:".encode() in text for name in settings.keys() - valid
         ), text
@@ -82,7 +85,7 @@ def test_no_setting_that_is_wrong_is_shown(told: Told, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if names_a_file(name)])
-def test_what_is_in_a_file_is_not_shown_where_its_name_should_be(told: Told, name: str):
+def test_the_content_of_a_file_is_not_shown_where_its_name_belongs(told: Told, name: str):
     """As from `TLS_KEY="$(cat key.pem)"`."""
     canaries = Canaries()
     for content in (
@@ -108,7 +111,7 @@ redis+cluster://u:{}@127.0.0.1:1
 
 
 @pytest.mark.parametrize("form", URLS)
-def test_no_redis_url_that_is_wrong_is_shown(told: Told, tmp_path: Path, form: str):
+def test_no_wrong_redis_url_is_shown(told: Told, tmp_path: Path, form: str):
     canaries = Canaries()
     url = form.replace("{}", canaries.plant("Redis password"))
     file = tmp_path / "endpoints.toml"
@@ -121,7 +124,7 @@ def test_no_redis_url_that_is_wrong_is_shown(told: Told, tmp_path: Path, form: s
         )
 
 
-def test_no_key_that_is_wrong_is_shown(told: Told, tmp_path: Path):
+def test_no_wrong_signing_key_is_shown(told: Told, tmp_path: Path):
     canaries = Canaries()
     folder = tmp_path / "keys"
     kid = add_signing_key(folder)
@@ -204,7 +207,7 @@ def test_no_caller_token_in_the_place_of_a_name_is_shown(told: Told, tmp_path: P
         assert canaries.found(told(*command.split(), ACCESS_POLICY=str(policy))) == set()
 
 
-def test_no_key_of_tls_in_the_wrong_place_is_shown(told: Told, tmp_path: Path):
+def test_no_tls_key_in_the_wrong_place_is_shown(told: Told, tmp_path: Path):
     canaries = Canaries()
     mine = CA(tmp_path).sign()
     note_pem(canaries, mine.key)
@@ -242,7 +245,7 @@ def test_no_secret_of_an_endpoint_in_the_wrong_place_is_shown(told: Told, tmp_pa
         )
 
 
-def test_a_canary_is_found_in_any_spelling():
+def test_a_canary_is_found_in_any_encoding():
     canaries = Canaries()
     text = canaries.plant("it")
     raw = text.encode()

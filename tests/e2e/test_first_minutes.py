@@ -1,5 +1,5 @@
-"""The first minutes of a newcomer: the README's two commands, and docs/getting_started.md, whose
-app is the one that the client's tests serve and use.
+"""The first minutes of a newcomer: the README's two commands, and docs/getting_started.md. The app
+of that page is the app that the client's tests serve and use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def variables(arguments: str) -> dict[str, str]:
 
 @pytest.mark.one_acceptor
 @pytest.mark.slow
-def test_the_two_commands_of_the_readme_show_a_life(tmp_path: Path):
+def test_the_two_commands_of_the_readme_show_the_life_of_a_session(tmp_path: Path):
     run, demo = blocks(README)
     address = f"127.0.0.1:{free_port()}"
     log = tmp_path / "server.log"
@@ -76,7 +76,7 @@ def test_getting_started_begins_with_the_two_commands_of_the_readme():
 
 
 @pytest.mark.one_acceptor
-def test_the_app_of_getting_started_is_the_one_that_is_served_and_used():
+def test_the_app_of_getting_started_is_the_one_that_is_tested():
     """`client_tests.test_examples` runs these lines of the client's README with this app."""
     [served] = [
         block
@@ -92,7 +92,7 @@ def test_the_app_of_getting_started_is_the_one_that_is_served_and_used():
 
 
 @pytest.mark.one_acceptor
-def test_the_wheel_brings_what_its_lines_install():
+def test_the_wheel_has_what_the_lines_of_the_page_install():
     [lines] = [block for block in blocks(PAGE) if "make wheel" in block]
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     for extra in re.findall(r"\[(\w+)\]\"$", lines, re.MULTILINE):

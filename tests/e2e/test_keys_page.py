@@ -1,4 +1,4 @@
-"""The commands of docs/keys.md, pasted as they stand, in a folder that grows older between them."""
+"""The commands of docs/keys.md, pasted unchanged, in a folder that gets older between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fork_server import ROOT, write_executable
 pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "keys.md").read_text("utf-8")
-LONG = timedelta(days=8)  # enough for anybody to learn a key, and for its tokens to end
+LONG = timedelta(days=8)  # Enough for every process to read a key, and for its tokens to end.
 
 
 def blocks(text: str) -> list[str]:
@@ -26,7 +26,7 @@ def blocks(text: str) -> list[str]:
 
 
 def promises(text: str) -> dict[str, str]:
-    """The output that the sentence behind a block promises, by block."""
+    """The output that the sentence after a block promises, by block."""
     sentence = r"(?:The list shows|It prints) [^`]*`(.*?)`"
     found = re.findall(rf"```sh\n((?:(?!```).)*)```\s+{sentence}", text, re.DOTALL)
     return {without_indent(block): promise for block, promise in found}
@@ -49,7 +49,7 @@ PROMISES = promises(PAGE)
 
 
 class Shell:
-    """A shell whose commands print what the sentences behind them promise."""
+    """A shell whose commands print what the sentences after them promise."""
 
     def __init__(self, folder: Path) -> None:
         self.keys, self.copy = folder / "keys", folder / "copy"
@@ -72,7 +72,7 @@ class Shell:
         }
 
     def paste(self, block: str) -> str:
-        """Runs a block, with the variables of those before; what it printed."""
+        """Runs a block, with the variables of earlier blocks. Returns its output."""
         keep = f'for name in OLD NEW LEAKED; do echo "$name=${{!name-}}"; done > {self._variables}'
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f". {self._variables}\n{block}\n{keep}"],
@@ -86,7 +86,7 @@ class Shell:
         return done.stdout + done.stderr
 
     def wait(self) -> None:
-        """Lets every key grow older."""
+        """Makes every key older."""
         for path in self.keys.iterdir():
             key = json.loads(path.read_text())
             for name in ("created", "promoted", "revoked"):
@@ -95,12 +95,12 @@ class Shell:
             path.write_text(json.dumps(key))
 
     def states(self) -> dict[str, KeyState]:
-        """The keys, in the order in which they were made."""
+        """The states of the keys, in the order in which the keys were made."""
         ring = self.ring()
         return {key.kid: ring.state(key.kid) for key in ring.keys}
 
     def ring(self) -> Keyring:
-        """What a server reads."""
+        """The key ring that a server reads."""
         return load_keyring(self.keys)
 
 
@@ -111,7 +111,7 @@ def shell(tmp_path: Path) -> Shell:
     return made
 
 
-def test_rotating(shell: Shell):
+def test_keys_are_rotated_as_the_page_says(shell: Shell):
     first = shell.ring().signing.kid
     publish, promote, retire = section("rotate")
     shell.wait()
@@ -128,7 +128,7 @@ def test_rotating(shell: Shell):
     assert list(shell.states().values()) == [KeyState.SIGNING]
 
 
-def test_a_leak(shell: Shell):
+def test_a_leaked_key_is_revoked_as_the_page_says(shell: Shell):
     [leak] = section("leak")
     shell.paste(leak)
     assert list(shell.states().values()) == [KeyState.REVOKED, KeyState.SIGNING]
@@ -138,7 +138,7 @@ def test_a_leak(shell: Shell):
     assert list(shell.states().values()) == [KeyState.REVOKED] * 3 + [KeyState.SIGNING]
 
 
-def test_copies_and_modes(shell: Shell):
+def test_keys_are_copied_with_the_modes_of_the_page(shell: Shell):
     [copy] = section("copy")
     shell.paste(copy)
     assert load_keyring(shell.copy).keys == shell.ring().keys
@@ -150,15 +150,15 @@ def test_copies_and_modes(shell: Shell):
     assert exposed(shell.keys) == []
 
 
-def test_a_lost_folder(shell: Shell):
+def test_a_lost_folder_is_replaced_as_the_page_says(shell: Shell):
     shell.keys.rename(shell.keys.with_name("lost"))
     [lost] = section("lost")
     shell.paste(lost)
     assert list(shell.states().values()) == [KeyState.SIGNING]
 
 
-def test_no_command_is_left_out():
-    """Those above run every block of the page."""
+def test_no_block_of_the_page_is_left_out():
+    """The tests above run every block of the page."""
     assert SECTIONS == ["rotate", "leak", "folder", "copy", "modes", "lost"]
     assert blocks(PAGE) == [FIRST, *(block for name in SECTIONS for block in section(name))]
     assert list(PROMISES.values()) == [

@@ -1,6 +1,4 @@
-"""The examples of docs/, run as they are against a real server, a real relay and a real SMTP
-server.
-"""
+"""The examples of docs/, run unchanged with a real server, a real relay and a real SMTP server."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ PATIENCE = 40.0
 
 
 class Postman:
-    """An SMTP server that keeps what it is given."""
+    """An SMTP server that keeps the mails that it receives."""
 
     def __init__(self) -> None:
         self.mails: list[Message] = []
@@ -58,14 +56,14 @@ class Postman:
         return "250 OK"
 
     def to(self, user: str) -> list[Message]:
-        """A user's mails; one that came twice counts once, as its ID says."""
+        """The mails to a user. A mail that came twice counts once, by its ID."""
         return list(
             {m["Message-ID"]: m for m in self.mails if m["To"] == f"{user}@example.org"}.values()
         )
 
     @contextmanager
     def open(self) -> Iterator[Postman]:
-        """Takes mails inside."""
+        """Accepts mails inside the block."""
         controller = Controller(self, hostname="127.0.0.1", port=self.port)
         controller.start()
         try:
@@ -81,7 +79,7 @@ def postman() -> Iterator[Postman]:
 
 
 def as_written(name: str, settings: dict[str, str]) -> str:
-    """The commands in its docstring, with values of a test in the place of those that are there."""
+    """The commands in an example's docstring, with the values of a test."""
     code = (EXAMPLES / name).read_text()
     lines = [line.strip() for line in code.split('"""')[1].splitlines() if line[:4] == "    "]
     install, *exports, start = lines
@@ -96,8 +94,8 @@ def as_written(name: str, settings: dict[str, str]) -> str:
 
 @contextmanager
 def example(name: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An example, running."""
-    # Beside the client, and what it says itself that it needs; without the service.
+    """A running example."""
+    # With the client and the packages that the example itself names, and without the service.
     path = {"PYTHONPATH": str(ROOT / "clients" / "python")}
     with (folder / f"{name}.txt").open("ab") as out:
         process = subprocess.Popen(
@@ -147,11 +145,11 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
     cursor = folder / "sign_in_mails.cursor"
     with example("sign_in_mails.py", folder, **settings):
         wait_for(cursor.exists, "it to watch", PATIENCE)
-        first = sign_in(caller, "ada")  # the first device: nobody to warn
+        first = sign_in(caller, "ada")  # The first device: there is nobody to warn.
         sign_in(caller, "ada")
         wait_for(lambda: len(postman.to("ada")) == 1, "the mail", PATIENCE)
-    sign_in(caller, "ada")  # while it is dead
-    caller.sign_in("ada", device_id=first.device.device_id)  # not a new device
+    sign_in(caller, "ada")  # While it is dead.
+    caller.sign_in("ada", device_id=first.device.device_id)  # Not a new device.
     with example("sign_in_mails.py", folder, **settings):
         sign_in(caller, "ben")
         sign_in(caller, "ben")
@@ -168,7 +166,7 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
     assert "sign the device out" in " ".join(text.split())
 
 
-def test_the_watcher_waits_for_a_mail_server_that_is_away(
+def test_the_watcher_waits_for_a_mail_server_that_is_unreachable(
     served: tuple[Caller, str, Path], postman: Postman
 ):
     caller, _, folder = served
@@ -184,10 +182,10 @@ def test_the_watcher_waits_for_a_mail_server_that_is_away(
             wait_for(lambda: len(away.to("ada")) == 1, "the mail after all", PATIENCE)
 
 
-def test_a_mail_that_can_never_be_sent_holds_up_no_other(
+def test_a_mail_that_can_never_be_sent_delays_no_other(
     served: tuple[Caller, str, Path], postman: Postman
 ):
-    """Neither for nobody nor for a user whose ID looks like two addresses, or has letters that mail
+    """There is no user, or the user's ID looks like two addresses, or it has letters that mail
     servers refuse.
     """
     caller, _, folder = served
@@ -276,7 +274,9 @@ def _post(port: int, webhook: Webhook) -> int:
     return connection.getresponse().status
 
 
-def test_a_stolen_token_is_told_with_what_to_do(served: tuple[Caller, str, Path], postman: Postman):
+def test_the_mail_about_a_stolen_token_says_what_to_do(
+    served: tuple[Caller, str, Path], postman: Postman
+):
     caller, _, folder = served
     settings = {"AUTHORITY": caller.address, "SMTP": f"127.0.0.1:{postman.port}"}
     with example("sign_in_mails.py", folder, **settings):
@@ -292,7 +292,7 @@ def test_a_stolen_token_is_told_with_what_to_do(served: tuple[Caller, str, Path]
     assert all("hange your password" in " ".join(text.split()) for text in mails.values())
 
 
-def test_both_examples_say_the_same():
+def test_both_examples_send_the_same_text():
     part = re.compile(r"# begin: what both say\n(.*?)# end: what both say", re.DOTALL)
     said = [part.findall(path.read_text()) for path in sorted(EXAMPLES.glob("*_mails.py"))]
     assert len(said) == 2
@@ -301,7 +301,7 @@ def test_both_examples_say_the_same():
 
 
 def test_a_link_of_a_mail_does_nothing_by_itself():
-    """It names a page and the event: no ID of a user or a device, and no token."""
+    """The link names a page and the event: no ID of a user or a device, and no token."""
     for path in EXAMPLES.glob("*_mails.py"):
         code = path.read_text()
         assert re.findall(r'MY_DEVICES", "(.*)"\)', code) == ["https://www.example.org/devices"]

@@ -1,4 +1,4 @@
-"""docs/metrics.md and what live processes show are the same; and no metric tells of a person."""
+"""docs/metrics.md and live processes show the same metrics, and no metric shows personal data."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SECTIONS = {
     "relay": ("Redis", "The process", "The relay"),
     "client": ("The Python client",),
 }
-# None of these may be seen anywhere.
+# None of these texts may appear anywhere.
 SECRETS = ("canary", "mallory", "192.0.2.77", "Firefox/")
 pytestmark = [pytest.mark.one_acceptor, pytest.mark.slow]
 
 
 def documented(*sections: str) -> dict[str, tuple[str, set[str]]]:
-    """The type and the labels of each metric in some sections of the page, or in all."""
+    """The type and the labels of each metric in some sections of the page, or in all sections."""
     texts = re.split(r"^## ", PAGE, flags=re.MULTILINE)
     chosen = [text for text in texts if not sections or text.partition("\n")[0] in sections]
     assert len(chosen) >= len(sections)
@@ -53,7 +53,9 @@ def documented(*sections: str) -> dict[str, tuple[str, set[str]]]:
 
 
 def shown(page: str) -> dict[str, tuple[str, set[str]]]:
-    """The same, by a live process; of `worker` the page's text tells."""
+    """The type and the labels of each metric of a live process. The text of the page describes
+    `worker`.
+    """
     found = {}
     for family in text_string_to_metric_families(page):
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
@@ -64,7 +66,7 @@ def shown(page: str) -> dict[str, tuple[str, set[str]]]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a service with one worker, one with two, and a relay show after some use."""
+    """The metrics of a service with one worker, of one with two, and of a relay, after some use."""
     folder = tmp_path_factory.mktemp("metrics")
     with ExitStack() as stack:
         valkey = stack.enter_context(valkey_server(folder / "valkey"))
@@ -106,14 +108,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def fetched(port: int) -> str:
-    """What a scrape brings."""
+    """The result of a scrape."""
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         text: str = answer.read().decode()
         return text
 
 
 def of_a_client() -> str:
-    """What a client shows that has done everything."""
+    """The metrics of a client that has made every kind of call."""
     registry = CollectorRegistry()
     metrics = ClientMetrics(registry)
     metrics.begin("ValidateSession")
@@ -126,7 +128,7 @@ def of_a_client() -> str:
 
 
 def use_with_malice(caller: Caller) -> None:
-    """Sign-ins and more, with all that a stranger can send."""
+    """Makes sign-ins and other calls, with everything that a stranger can send."""
     user_id = 'mallory"}1-canary\\'
     client = pb.ClientInfo(
         ip_address="192.0.2.77", display_name="canary", user_agent="Mozilla/5.0 Firefox/canary"
@@ -147,7 +149,7 @@ def use_with_malice(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("what", [*SECTIONS])
-def test_the_page_and_a_live_process_tell_of_the_same_metrics(pages: dict[str, str], what: str):
+def test_the_page_and_a_live_process_show_the_same_metrics(pages: dict[str, str], what: str):
     live = shown(pages[what])
     expected = documented(*SECTIONS[what])
     if what != "2":
@@ -157,7 +159,7 @@ def test_the_page_and_a_live_process_tell_of_the_same_metrics(pages: dict[str, s
     assert live.keys() == expected.keys()
     for name, (kind, labels) in live.items():
         assert kind == expected[name][0], name
-        # A number that nothing has happened to yet has no labels.
+        # A metric that was never counted has no labels yet.
         assert labels in (expected[name][1], set()), name
 
 
@@ -169,7 +171,7 @@ def test_a_query_names_only_metrics_of_the_page(pages: dict[str, str]):
 
 
 @pytest.mark.parametrize("what", [*SECTIONS])
-def test_no_metric_tells_of_a_person_or_a_secret(pages: dict[str, str], what: str):
+def test_no_metric_shows_personal_data_or_a_secret(pages: dict[str, str], what: str):
     for secret in SECRETS:
         assert secret not in pages[what]
     assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-|eyJ", pages[what]), "no UUID, no token"
@@ -183,7 +185,7 @@ def test_several_workers_are_summed(pages: dict[str, str]):
 
 
 @pytest.mark.parametrize("what", [*SECTIONS])
-def test_promtool_finds_nothing_to_mend(pages: dict[str, str], what: str):
+def test_promtool_finds_no_fault(pages: dict[str, str], what: str):
     if shutil.which("promtool") is None:
         missing("promtool")
     check = ["promtool", "check", "metrics"]

@@ -1,4 +1,6 @@
-"""The page about verifying tokens without the service: its example works, its tables are true."""
+"""The page about verifying tokens without the service: its example works, and its tables are
+true.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,7 @@ def signed(key: SigningKey, kid: str = "", typ: str = "at+jwt", **changes: Any) 
 
 
 class Service:
-    """Gives the public keys of a folder away, and counts how often it is asked."""
+    """Serves the public keys of a folder, and counts the requests."""
 
     def __init__(self) -> None:
         self.keys = [new_key()]
@@ -117,7 +119,7 @@ class Service:
         return SimpleNamespace(jwks_json=json.dumps({"keys": published}))
 
 
-def test_the_example_refuses_what_is_no_token_of_the_service(example: Any):
+def test_the_example_refuses_a_token_of_another_service(example: Any):
     service = Service()
     verify, [key] = example.Verifier(service).verify, service.keys
     assert verify(signed(key))["sub"] == "x"
@@ -139,13 +141,13 @@ def test_the_example_refuses_what_is_no_token_of_the_service(example: Any):
     assert service.asked == 1
 
 
-def test_the_example_learns_of_other_keys(example: Any, monkeypatch: pytest.MonkeyPatch):
+def test_the_example_learns_of_new_keys(example: Any, monkeypatch: pytest.MonkeyPatch):
     service, now = Service(), [1000.0]
     monkeypatch.setattr(example, "time", SimpleNamespace(monotonic=lambda: now[0]))
     verify, [old] = example.Verifier(service).verify, service.keys
     verify(signed(old))
     new = new_key()
-    for _ in range(3):  # made-up names of keys ask the service no more than once
+    for _ in range(3):  # Invented key names cause at most one request to the service.
         with pytest.raises(jwt.InvalidTokenError, match="no key of the service"):
             verify(signed(new))
     assert service.asked == 1

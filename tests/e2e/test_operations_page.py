@@ -1,5 +1,5 @@
-"""The commands of docs/operations.md and docs/troubleshooting.md, pasted as they stand; and their
-figures and links.
+"""The commands of docs/operations.md and docs/troubleshooting.md, pasted unchanged; and the figures
+and links of both pages.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DOCS = ROOT / "docs"
 PAGE = (DOCS / "operations.md").read_text("utf-8")
 TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
-# What a validation costs, as the README has it from the last report.
+# The cost of a validation, as the README has it from the last report.
 COSTS = (
     "`ValidateSession`",
     "each session of a batch of 100",
@@ -51,7 +51,7 @@ COSTS = (
 def pasted(
     block: str, shell: str, folder: Path, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """What came of a block, with the command on the path."""
+    """The output of a block, with the command on the path."""
     command = folder / "bin" / "session-authority"
     command.parent.mkdir()
     write_executable(command)
@@ -66,7 +66,7 @@ def pasted(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_to_say_that_redis_was_restored(tmp_path: Path, shell: str):
+def test_a_restored_redis_is_declared_as_the_page_says(tmp_path: Path, shell: str):
     require(shell)
     begin, end = "<!-- restored: begin -->", "<!-- restored: end -->"
     [block] = blocks(PAGE.partition(begin)[2].partition(end)[0])
@@ -82,7 +82,7 @@ def test_to_say_that_redis_was_restored(tmp_path: Path, shell: str):
     assert f"{ring.signing.kid} signs." in done.stdout
 
 
-def test_the_bounds_of_memory_are_those_of_the_code():
+def test_the_memory_limits_on_the_page_are_those_of_the_code():
     begin, end = "<!-- memory: begin -->", "<!-- memory: end -->"
     lines = PAGE.partition(begin)[2].partition(end)[0].strip().splitlines()[2:]
     shown = [line.strip("| ").split(" | ")[2] for line in lines]
@@ -131,7 +131,7 @@ def anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["operations.md", "incidents.md", "troubleshooting.md"])
-def test_links_lead_somewhere(name: str):
+def test_links_of_the_page_lead_to_a_heading_or_file(name: str):
     links = re.findall(r"\]\(([^)\s]+)\)", (DOCS / name).read_text("utf-8"))
     assert links
     for link in links:
@@ -146,12 +146,12 @@ def test_links_lead_somewhere(name: str):
 
 
 def documented(name: str) -> str:
-    """The command that a part of the page on troubleshooting begins with."""
+    """The command at the beginning of a part of the troubleshooting page."""
     return blocks(TROUBLESHOOTING.partition(f"\n## {name}\n")[2].partition("\n## ")[0])[0]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_to_void_a_leaked_key_at_night(tmp_path: Path, shell: str):
+def test_a_leaked_key_is_revoked_as_the_page_says(tmp_path: Path, shell: str):
     require(shell)
     folder = tmp_path / "keys"
     leaked = generate(Algorithm.EDDSA, now() - timedelta(days=1))

@@ -1,6 +1,4 @@
-"""docs/protocol.md: its quick commands are run as they stand. `make stub-builds` runs the slow
-ones.
-"""
+"""docs/protocol.md: its quick commands are run unchanged. `make stub-builds` runs the slow ones."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ certificates = ["spiffe://example.org/login"]
 
 
 def without_versions(path: Path) -> list[str]:
-    """The lines of a generated file but for those that say what generated it."""
+    """The lines of a generated file without the lines that name the generator."""
     lines = path.read_text("utf-8").splitlines()
     return [line for line in lines if not re.match(r"//\W*protoc", line)]
 
@@ -41,7 +39,7 @@ def without_versions(path: Path) -> list[str]:
 # --- stubs ----------------------------------------------------------------------------------------
 
 
-def test_stubs_for_go_are_those_of_the_client(tmp_path: Path):
+def test_stubs_for_go_equal_those_of_the_client(tmp_path: Path):
     stubs = generate("go", tmp_path, "go", "protoc") / "session_authority" / "v1"
     committed = ROOT / "clients" / "go" / "sessionauthorityv1"
     names = sorted(path.name for path in committed.glob("*.pb.go"))
@@ -51,7 +49,7 @@ def test_stubs_for_go_are_those_of_the_client(tmp_path: Path):
         assert without_versions(stubs / name) == without_versions(committed / name)
 
 
-def test_stubs_for_typescript_are_those_of_the_client(tmp_path: Path):
+def test_stubs_for_typescript_equal_those_of_the_client(tmp_path: Path):
     stubs = generate("typescript", tmp_path, "npx")
     committed = ROOT / "clients" / "typescript" / "src" / "gen"
     found = sorted(path.relative_to(stubs) for path in stubs.rglob("*.ts"))
@@ -117,7 +115,7 @@ def grpcurl(*names: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_grpcurl_learns_the_contract_by_reflection(server: DevServer):
+def test_grpcurl_reads_the_contract_by_reflection(server: DevServer):
     done = grpcurl("reflection", ADDRESS=server.address)
     assert done.returncode == 0, done.stderr
     for method in METHODS:

@@ -1,4 +1,4 @@
-"""docs/protocol.md: its tables say what the contract and the client for Python say."""
+"""docs/protocol.md: its tables agree with the contract and with the Python client."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def words(cell: str) -> list[str]:
 
 
 def kind_of(error: type[errors.SessionAuthorityError]) -> str:
-    """The word for a kind of errors that all languages share."""
+    """The word for a kind of error that all languages share."""
     if error is errors.SessionAuthorityError:
         return "other"
     return re.sub(r"(?<!^)(?=[A-Z])", "_", error.__name__).lower()
@@ -98,12 +98,12 @@ def test_the_options_of_the_channel_are_those_of_the_client():
     assert {words(row[0])[0]: int(row[1]) for row in rows("channel")} == options
 
 
-def test_the_service_config_is_that_of_the_client():
+def test_the_service_config_equals_that_of_the_client():
     [config] = re.findall(r"```json\n(.*?)```", section("service config"), re.DOTALL)
     assert json.loads(config) == transport._SERVICE_CONFIG
 
 
-def test_the_figures_of_the_cache_are_those_of_the_client():
+def test_the_figures_of_the_cache_equal_those_of_the_client():
     figures = [row[1] for row in rows("cache")]
     assert figures == [
         f"{cache.MAX_AGE.total_seconds():g} s",
@@ -118,7 +118,7 @@ def test_the_figures_of_the_cache_are_those_of_the_client():
     assert set(words(said)) == set(dropped)
 
 
-def test_the_figures_in_sentences_are_those_of_the_client():
+def test_the_figures_in_sentences_equal_those_of_the_client():
     wait, share = batching.MAX_WAIT_SECONDS, batching.MAX_WAIT_SHARE
     assert share == 0.25, "the page says: a quarter"
     for said in (
@@ -153,7 +153,7 @@ def test_the_errors_of_devices_are_those_of_the_client():
 
 
 def fields_of(message: Descriptor) -> dict[str, tuple[int, int, bool]]:
-    """The fields of a message, as they are on the wire."""
+    """The fields of a message, by their names on the wire."""
     return {field.name: (field.number, field.type, field.is_repeated) for field in message.fields}
 
 

@@ -1,4 +1,4 @@
-"""docs/security.md: its commands are run as they stand, and its tables say what the code says."""
+"""docs/security.md: its commands are run unchanged, and its tables agree with the code."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _SECONDS = 240
 
 
 def section(name: str) -> str:
-    """What stands between the marks of this name."""
+    """The text between the marks of this name."""
     found = PAGE.partition(f"<!-- {name}: begin -->")[2].partition(f"<!-- {name}: end -->")[0]
     assert found
     return found
 
 
 def table(name: str) -> list[list[str]]:
-    """The cells of its table, without the title."""
+    """The cells of a table, without its title."""
     lines = [line for line in section(name).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -70,7 +70,7 @@ PORTS = ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")
 
 
 def way_to_production() -> tuple[list[str], str]:
-    """The shell lines of the way to production, block by block; the last of them cleans up."""
+    """The shell lines of the way to production, block by block. The last block cleans up."""
     *way, end = blocks(section("production"))
     return way, end
 
@@ -95,12 +95,12 @@ def pasted(
     checkout: Path = ROOT,
     strict: bool,
 ) -> Iterator[Pasted]:
-    """The text on its way through a shell; all that is left of it is killed in the end."""
+    """Pastes the text into a shell. Every process that is left is killed at the end."""
     require(shell)
     temporary = folder / "tmp"
     temporary.mkdir()
     mine = {**environment(folder), "TMPDIR": str(temporary), **variables}
-    del mine["PYTHONPATH"]  # for a person the command of the checkout finds its modules itself
+    del mine["PYTHONPATH"]  # For a person, the command of the checkout finds its modules itself.
     on_its_way = Pasted(shell, text, checkout, mine, folder / "shell", strict=strict)
     try:
         yield on_its_way
@@ -110,7 +110,7 @@ def pasted(
 
 
 def own_ports() -> dict[str, str]:
-    """Free ports for all that the guide starts."""
+    """Free ports for all processes that the guide starts."""
     return {name: str(free_port()) for name in PORTS}
 
 
@@ -118,7 +118,7 @@ def own_ports() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("shell", "acceptor"), list(zip(SHELLS, cycle(Acceptor), strict=False)), indirect=["acceptor"]
 )
-def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path):
+def test_the_way_to_production_works_as_the_page_says(shell: str, tmp_path: Path):
     way, end = way_to_production()
     kept, left = tmp_path / "kept", tmp_path / "left"
     client = ROOT / "clients" / "python"
@@ -147,7 +147,7 @@ def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path
         line
         for line in variables
         if line.startswith(("SESSION_AUTHORITY_", "TOKEN=", "AUTHORITY"))
-        and not line.startswith(f"{PREFIX}ACCEPTOR=")  # the test's own
+        and not line.startswith(f"{PREFIX}ACCEPTOR=")  # The test's own.
     ]
     assert f"PATH={os.environ['PATH']}" in variables
     assert int(umask, 8) == os.umask(int(umask, 8))
@@ -155,7 +155,7 @@ def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path
 
 @pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize("name", PORTS)
-def test_the_way_to_production_ends_where_a_port_is_taken(name: str, tmp_path: Path):
+def test_the_way_to_production_ends_where_a_port_is_in_use(name: str, tmp_path: Path):
     way, end = way_to_production()
     ports = own_ports()
     starts = next(number for number, block in enumerate(way) if block.startswith("start()"))
@@ -174,8 +174,8 @@ def test_the_way_to_production_ends_where_a_port_is_taken(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_no_key_gets_into_the_checkout_if_there_is_no_folder_for_it(shell: str, tmp_path: Path):
-    """Each line is pasted all the same, as by a person who does not read what goes wrong."""
+def test_no_key_is_written_to_the_checkout_if_its_folder_is_missing(shell: str, tmp_path: Path):
+    """Each line is pasted all the same, as by a person who does not read errors."""
     way, end = way_to_production()
     checkout, programs = tmp_path / "checkout", tmp_path / "programs"
     checkout.mkdir()
@@ -195,7 +195,7 @@ def test_no_key_gets_into_the_checkout_if_there_is_no_folder_for_it(shell: str, 
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_the_guide_leaves_the_ports_of_make_run_alone():
+def test_the_guide_does_not_use_the_ports_of_make_run():
     usual = {str(Settings.model_fields["listen"].default).rpartition(":")[2], "6379"}
     defaults = re.findall(r"PORT:-(\d+)", section("production"))
     assert len(set(defaults)) == len(PORTS)
@@ -203,11 +203,11 @@ def test_the_guide_leaves_the_ports_of_make_run_alone():
 
 
 def checkout_files() -> set[str]:
-    """What lies in the checkout, but for what `make` and the tests keep there."""
+    """The files in the checkout, without the files that `make` and the tests keep there."""
     return {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
 
 
-def test_the_policy_that_explains_the_format_is_one(tmp_path: Path):
+def test_the_policy_that_explains_the_format_is_valid(tmp_path: Path):
     [example] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     path = tmp_path / "access.toml"
     path.write_text(example)
@@ -248,7 +248,7 @@ def test_levels_of_assurance_are_those_of_the_settings():
     assert shown == PRESETS
 
 
-def test_every_name_of_what_may_be_allowed_is_there():
+def test_every_name_that_a_policy_may_allow_is_there():
     assert [row[0].strip("`") for row in table("unsafe")] == [unsafe.value for unsafe in Unsafe]
     grace = {row[0].strip("`"): row[1] for row in table("unsafe")}["short-grace"]
     assert f"({2 * MAX_CLOCK_SKEW.seconds} s)" in grace
@@ -330,7 +330,7 @@ def test_limits_are_those_of_the_code():
     assert f"after {options['grpc.http2.max_ping_strikes']} more" in section("pressure")
 
 
-def test_what_points_to_the_page_finds_its_sections():
+def test_links_to_the_page_lead_to_its_sections():
     anchors = {
         re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-")
         for title in re.findall(r"^#+ (.*)$", PAGE, re.M)

@@ -1,5 +1,5 @@
-"""The grpcurl lines of docs/session_life.md, pasted as they stand into each shell, against a server
-that `make run` would start.
+"""The grpcurl lines of docs/session_life.md, pasted unchanged into each shell, with a server as
+`make run` starts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
 
 def section() -> str:
-    """The section of a session's life."""
+    """The section about a session's life."""
     return PAGE.partition("<!-- life: begin -->")[2].partition("<!-- life: end -->")[0]
 
 
@@ -38,8 +38,8 @@ def expected() -> list[str]:
 
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pasted]]:
-    """A life under way in each shell that this machine has: all at once, as each takes half a
-    minute of waiting.
+    """A session's life in each shell of this machine: all at once, as each life waits for half a
+    minute.
     """
     if not list(ROOT.glob(".tools/bin/grpcurl-v*")):
         missing("grpcurl (`make grpcurl` builds it)")
@@ -63,7 +63,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pasted
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_life_goes_as_the_page_says(lives: dict[str, Pasted], shell: str) -> None:
+def test_the_life_of_a_session_is_as_the_page_says(lives: dict[str, Pasted], shell: str) -> None:
     require(shell)
     told = lives[shell].wait(180)
     rest = lives[shell].printed

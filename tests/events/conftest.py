@@ -31,8 +31,8 @@ def store(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 
 
 def _hear_each_other(nodes: Sequence[redis.Redis]) -> bool:
-    """Whether what is published on any is heard on all. A new cluster says that all are connected
-    some time before.
+    """Returns whether every node receives the messages that any node publishes. A new cluster
+    reports that all nodes are connected some time before.
     """
     for node in nodes:
         with node.pubsub(ignore_subscribe_messages=True) as listener:
@@ -61,7 +61,7 @@ async def scene_on(prefix: str) -> AsyncIterator[SceneOn]:
 
 @pytest.fixture
 def scene_with(store: Backend, scene_on: SceneOn) -> SceneOn:
-    """Makes scenes whose intervals differ from the default in what is named."""
+    """Makes scenes with the given intervals, and the usual values for the others."""
 
     def make(**intervals: Any) -> Scene:
         return scene_on(store.connect(), **intervals)
@@ -71,13 +71,13 @@ def scene_with(store: Backend, scene_on: SceneOn) -> SceneOn:
 
 @pytest.fixture
 def scene(scene_with: SceneOn) -> Scene:
-    """A feed that looks often."""
+    """A feed that polls often."""
     return scene_with()
 
 
 @pytest.fixture
 def hang_up(valkey_backend: Backend) -> Callable[[], None]:
-    """Cuts the lines of all who listen to the bundled Valkey or read from it."""
+    """Cuts all connections that listen to the bundled Valkey or read from it."""
 
     def cut() -> None:
         with redis.Redis.from_url(valkey_backend.admin_url) as own:

@@ -1,5 +1,5 @@
-"""A feed on a store of its own, things that happen in it, and watchers that note what they are
-told.
+"""A feed on a store of its own, the events in it, and watchers that record the messages that they
+get.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.support.waiting import eventually
 MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
 QUICK, NEVER = timedelta(milliseconds=20), timedelta(hours=1)
 ALL = EventFilter()
-CURSOR, READ_TIME = 2, 3  # fields of WatchEventsResponse
+CURSOR, READ_TIME = 2, 3  # Fields of WatchEventsResponse.
 USERS = ["ada", "bob", "cleo", "dan", "eve", "fay", "gus"]
 
 
@@ -52,8 +52,8 @@ class CountedMessages(WatchMessages):
 
 @dataclass(frozen=True)
 class Message:
-    """What a watcher was sent at once: its events, each as a user and what happened, the cursor
-    after them, and until when everything was told, if that is said.
+    """A message to a watcher: its events, each as a user and a type, the cursor after them, and the
+    time until which everything was sent, if the message proves it.
     """
 
     raw: bytes
@@ -66,7 +66,7 @@ class Message:
 
 def read_message(raw: bytes) -> Message:
     message = pb.WatchEventsResponse.FromString(raw)
-    parts: Any = UnknownFieldSet(Empty.FromString(raw))  # its types say nothing of its items
+    parts: Any = UnknownFieldSet(Empty.FromString(raw))  # Its types say nothing about its items.
     fields = [part.field_number for part in parts if part.field_number != READ_TIME]
     assert fields == sorted(fields), "a message ends with a cursor"
     assert fields.count(CURSOR) == 1, "a message has one cursor only"
@@ -81,7 +81,9 @@ def read_message(raw: bytes) -> Message:
 
 
 class Watcher:
-    """Watches until it is stopped. One that is held takes only as many messages as it is let."""
+    """Watches until it is stopped. A held watcher accepts only as many messages as the test
+    allows.
+    """
 
     def __init__(
         self, feed: Feed, since: str | datetime | None = None, only: EventFilter = ALL
@@ -100,17 +102,17 @@ class Watcher:
         self.messages.append(read_message(raw))
 
     def hold(self) -> Watcher:
-        """From now on it takes nothing, as over a connection that is stuck."""
+        """From now on it accepts no message, as over a connection that is stuck."""
         self._held = True
         return self
 
     def free(self) -> None:
-        """From now on it takes everything."""
+        """From now on it accepts every message."""
         self._held = False
         self._let.release()
 
     async def take_one(self) -> None:
-        """Takes the message that it is held by."""
+        """Accepts the message that waits."""
         taken = len(self.messages)
         await self.has(lambda: self.waiting, "a message")
         self._let.release()
@@ -133,7 +135,7 @@ class Watcher:
         return not self._task.done()
 
     async def has(self, condition: Callable[[], bool], what: str) -> None:
-        """Waits for it, as long as the watch goes on."""
+        """Waits for a condition as long as the watch goes on."""
         await eventually(lambda: condition() or not self.is_watching, what)
         if not condition():
             raise AssertionError(f"the watch ended before {what}: {self._task}")
@@ -144,14 +146,12 @@ class Watcher:
         return self
 
     async def told(self, *expected: tuple[str, str]) -> None:
-        """Waits until it was told as much as this, which must then be it; in order for each
-        user.
-        """
+        """Waits until it got this many events, which must then be these, in order for each user."""
         await self.has(lambda: len(self.events) >= len(expected), f"{len(expected)} events")
         assert by_user(self.events) == by_user(expected)
 
     async def ended(self) -> BaseException:
-        """Why it ended."""
+        """Why the watch ended."""
         async with asyncio.timeout(20):
             await asyncio.wait([self._task])
         error = self._task.exception()
@@ -170,7 +170,7 @@ def place_of(cursor: str) -> LogPosition:
 
 
 def by_user(events: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """What happened to each, in order."""
+    """The events of each user, in order."""
     found: dict[str, list[str]] = defaultdict(list)
     for user, happened in events:
         found[user].append(happened)
@@ -178,7 +178,7 @@ def by_user(events: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 class Listening(EventLog):
-    """The real log. Counts what it was asked for, and calls back before it answers."""
+    """The real log. It counts the reads, and runs a callback before it answers."""
 
     def __init__(self, client: RedisClient, keys: KeyNames) -> None:
         super().__init__(client, keys)
@@ -203,7 +203,7 @@ class Listening(EventLog):
 
 
 class Scene:
-    """A feed, the store below it, and who watches."""
+    """A feed, the store below it, and its watchers."""
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class Scene:
     async def happen(
         self, *users: str, kind: EventType = EventType.DEVICE_SIGNED_IN
     ) -> list[tuple[str, str]]:
-        """Something happens to each of them in turn."""
+        """Writes one event for each of the users in turn."""
         return [await self._happen(user, kind) for user in users]
 
     async def _happen(self, user: str, kind: EventType) -> tuple[str, str]:
@@ -257,13 +257,13 @@ class Scene:
         return await self.client.execute_command(*command)
 
     def expired(self) -> int:
-        """How many watches were ended, as the metrics tell."""
+        """How many watches were ended, by the metrics."""
         value = self.metrics.registry.get_sample_value("session_authority_watches_expired_total")
         assert value is not None
         return int(value)
 
     def watching(self) -> int:
-        """How many watch, as the metrics tell."""
+        """How many watches there are, by the metrics."""
         value = self.metrics.registry.get_sample_value("session_authority_watchers")
         assert value is not None
         return int(value)

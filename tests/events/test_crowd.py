@@ -1,5 +1,5 @@
-"""Many watchers come, go and resume at random while events flow: nobody misses anything, or is told
-it twice or in disorder.
+"""Many watchers come, go and resume at random while events flow: no watcher misses an event, or
+gets one twice or out of order.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ EVENTS, WATCHERS, WRITERS = budget(700), 14, 4
 
 
 class History:
-    """What happened: each user's events are numbered from 1. Written by several, but each user's by
-    one.
+    """All events: each user's events are numbered from 1. Several tasks write, and each user has
+    one writer.
     """
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class History:
 
 
 class Somebody:
-    """Watches in several goes, each from where the one before ended; checks every event as it
-    comes.
+    """A watcher that watches several times, each time from where the last watch ended. It checks
+    every event on arrival.
     """
 
     def __init__(self, history: History, only: EventFilter, chance: Random) -> None:
         self._history, self._only, self._chance = history, only, chance
-        # The earliest and the latest event of each user that may be the first to be told.
+        # The earliest and the latest event of each user that may arrive first.
         self._earliest = {user: number + 1 for user, number in history.written.items()}
         self._latest: dict[str, int] | None = None
         self.told: dict[str, list[int]] = defaultdict(list)
@@ -76,7 +76,7 @@ class Somebody:
         self.cursor = message.cursor
 
     def _taking(self, patience: int, enough: asyncio.Event) -> Send:
-        """Takes messages, at a pace of its own, and says when it has had enough of them."""
+        """Accepts messages at a pace of its own, and ends when it has enough of them."""
         seen = count(1)
 
         async def take(raw: bytes) -> None:
@@ -101,7 +101,7 @@ class Somebody:
                 task.cancel()
             await asyncio.wait([watch, stop])
             if not watch.cancelled() and (error := watch.exception()) is not None:
-                # Too slow: it goes on with its cursor
+                # Too slow: it goes on with its cursor.
                 assert isinstance(error, CursorExpired), error
                 assert self.cursor is not None
 
@@ -117,7 +117,9 @@ class Somebody:
 
 
 @pytest.mark.parametrize("memory", [60, 8192], ids=["short", "long"])
-async def test_nobody_misses_anything(scene: Scene, monkeypatch: pytest.MonkeyPatch, memory: int):
+async def test_no_watcher_misses_an_event(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, memory: int
+):
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", memory)
     monkeypatch.setattr(history_module, "MAX_READ_EVENTS", 64)
     monkeypatch.setattr(recent, "MAX_MESSAGE_EVENTS", 25)
@@ -131,7 +133,7 @@ async def test_nobody_misses_anything(scene: Scene, monkeypatch: pytest.MonkeyPa
     crowd: list[Somebody] = []
     watching: list[asyncio.Task[None]] = []
     for number in range(WATCHERS):
-        # They come one after another, all through the history.
+        # They come one after another, during the whole history.
         due = number * EVENTS // WATCHERS
         await eventually(lambda due=due: history.written.total() >= due, "events to flow")  # type: ignore[misc]
         only = EventFilter(user_ids=frozenset(chance.sample(USERS, 7))) if number % 4 == 3 else ALL
@@ -140,7 +142,8 @@ async def test_nobody_misses_anything(scene: Scene, monkeypatch: pytest.MonkeyPa
     async with asyncio.timeout(60 + EVENTS / 20):
         await asyncio.gather(*writers)
         history.is_over = True
-        for user in USERS:  # a last one each, so that all who wait get to see that it is over
+        # One last event each, so that all who wait learn that the history has ended.
+        for user in USERS:
             await history.write(scene, [user], 1, chance)
         await asyncio.gather(*watching)
     assert history.written.total() >= EVENTS

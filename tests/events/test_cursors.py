@@ -1,4 +1,4 @@
-"""Cursors: what is written is read again, and nothing else is read at all."""
+"""Cursors: a cursor that was written is read again, and nothing else is read at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STREAMS = 64
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LAST_MS = 253402300799999  # in the year 9999
+LAST_MS = 253402300799999  # In the year 9999.
 MILLISECOND = timedelta(milliseconds=1)
 
 entries = st.tuples(st.integers(0, LAST_MS), st.integers(0, 2**64 - 1)) | st.just(START)
@@ -31,7 +31,7 @@ positions = st.builds(
     LogPosition, st.lists(entries, min_size=3, max_size=3).map(tuple), moments, memories
 )
 
-# As they are in a store: all of the last weeks, many in one millisecond at worst.
+# Positions as a store has them: all of the last weeks, and many in one millisecond at worst.
 usual_entries = st.tuples(
     st.integers(NOW_MS - 30 * 86_400_000, NOW_MS + 60_000), st.integers(0, 2**21 - 1)
 )
@@ -44,7 +44,7 @@ usual_positions = st.lists(usual_entries, min_size=STREAMS, max_size=STREAMS).ma
 @example(LogPosition(((0, 0), (0, 1), (1, 0)), EPOCH))
 @example(LogPosition(((LAST_MS, 2**64 - 1), (0, 2**64 - 1), START), EPOCH + LAST_MS * MILLISECOND))
 @example(LogPosition((START,) * 3, EPOCH, LAST_MS * MILLISECOND))
-def test_what_is_written_is_read(position: LogPosition):
+def test_a_written_cursor_is_read_back(position: LogPosition):
     assert parse_cursor(cursor_of(position), 3) == position
 
 
@@ -52,7 +52,7 @@ def test_what_is_written_is_read(position: LogPosition):
 @example(
     LogPosition(((NOW_MS - 30 * 86_400_000, 2**21 - 1),) * STREAMS, NOW + timedelta(minutes=1))
 )
-def test_64_streams_stay_small(position: LogPosition):
+def test_a_cursor_of_64_streams_is_small(position: LogPosition):
     cursor = cursor_of(position)
     assert parse_cursor(cursor, STREAMS) == position
     assert len(cursor) < 1024
@@ -60,22 +60,22 @@ def test_64_streams_stay_small(position: LogPosition):
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
-def test_most_entries_take_six_bytes():
-    """A quiet log: one event a millisecond at most, over some days."""
+def test_most_positions_take_six_bytes():
+    """A quiet log: at most one event a millisecond, over some days."""
     position = LogPosition(
         tuple((NOW_MS - number * 3_600_000, 0) for number in range(STREAMS)), NOW
     )
     assert len(cursor_of(position)) <= (64 * 6 + 25) * 4 // 3
 
 
-def test_the_largest_that_there_can_be_is_read():
+def test_the_largest_possible_cursor_is_read():
     position = LogPosition(((1, 2**64 - 1),) * STREAMS, EPOCH + LAST_MS * MILLISECOND)
     assert len(cursor_of(position)) <= MAX_CURSOR_CHARACTERS
     assert parse_cursor(cursor_of(position), STREAMS) == position
 
 
 @given(positions)
-def test_a_log_of_other_streams_refuses_it(position: LogPosition):
+def test_a_log_with_other_streams_refuses_a_cursor(position: LogPosition):
     for streams in (0, 1, 2, 4, 64):
         assert parse_cursor(cursor_of(position), streams) is None
 
@@ -109,7 +109,7 @@ def test_only_one_spelling_is_read(position: LogPosition, more: str):
 
 
 def test_spare_bits_at_the_end_are_refused():
-    """Base64 whose last letter has bits to spare has several spellings."""
+    """Base64 whose last letter has unused bits has several spellings."""
     seen = 0
     for number in range(1, 5):
         cursor = cursor_of(LogPosition(((NOW_MS, 7),) * number, NOW))
@@ -121,19 +121,19 @@ def test_spare_bits_at_the_end_are_refused():
 
 
 @given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
-def test_what_is_made_up_is_refused(text: str):
+def test_an_invented_cursor_is_refused(text: str):
     assert parse_cursor(text, STREAMS) is None
 
 
-def test_what_is_too_long_is_refused():
-    """However right it is otherwise."""
+def test_a_cursor_that_is_too_long_is_refused():
+    """This holds even if the rest of the cursor is right."""
     streams = 1000
     cursor = cursor_of(LogPosition(((NOW_MS, 2**30),) * streams, NOW))
     assert len(cursor) > MAX_CURSOR_CHARACTERS
     assert parse_cursor(cursor, streams) is None
 
 
-# --- with a checksum that fits: who makes these knows how -----------------------------------------
+# --- with a right checksum: the forger knows the form ---------------------------------------------
 
 
 def forged(
@@ -160,7 +160,7 @@ def test_the_forger_knows_the_form():
     assert parse_cursor(forged(NOW_MS, 0, [7, 0], [3, 0]), 2) == LogPosition((entry, START), NOW)
 
 
-TOO_LARGE = b"\x80" * 9 + b"\x02"  # a number of 65 bits
+TOO_LARGE = b"\x80" * 9 + b"\x02"  # A number of 65 bits.
 
 
 @pytest.mark.parametrize(
@@ -173,34 +173,36 @@ TOO_LARGE = b"\x80" * 9 + b"\x02"  # a number of 65 bits
         forged(NOW_MS, 0, [7, 0]),
         forged(NOW_MS),
         forged(),
-        forged(NOW_MS, 0, [7, 0], [3, 5]),  # a number of an entry that is not there
+        forged(NOW_MS, 0, [7, 0], [3, 5]),  # The number of an entry that does not exist.
         forged(NOW_MS, NOW_MS + 1, [7, 0], [3, 0]),
-        forged(NOW_MS, 5, [7, 0], [3, 0]),  # none of them is the latest
+        forged(NOW_MS, 5, [7, 0], [3, 0]),  # None of them is the latest.
         forged(LAST_MS + 1, 0, [7, 0], [3, 0]),
         forged(NOW_MS, 0, [NOW_MS + 2, 0], [3, 0]),
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x80"),
-        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x30\x01"),  # an unknown field
-        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28\x00"),  # a memory that says nothing
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x30\x01"),  # An unknown field.
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28\x00"),  # An empty memory.
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28" + b"\xff" * 9 + b"\x01"),
-        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x10\x00"),  # a field that says nothing
-        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x08\x07"),  # a field twice
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x10\x00"),  # An empty field.
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x08\x07"),  # A field twice.
         forged(0, 0, [7, 0], [3, 0], tail=b"\x08" + TOO_LARGE),
         forged(tail=b"\xff" * 500),
     ],
     ids=str,
 )
-def test_what_fits_no_position_is_refused(cursor: str):
+def test_a_cursor_with_an_impossible_position_is_refused(cursor: str):
     assert parse_cursor(cursor, 2) is None
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, 255])
 def test_a_cursor_of_another_version_has_expired(version: int):
-    """A watcher that goes on across an upgrade begins anew, and is not told that it errs."""
+    """A watcher that resumes across an upgrade starts again, and gets no error about its cursor's
+    form.
+    """
     with pytest.raises(CursorExpired):
         parse_cursor(forged(NOW_MS, 0, [7, 0], [3, 0], version=version), 2)
 
 
 @given(st.binary(max_size=40))
-def test_no_forgery_breaks_it(body: bytes):
+def test_no_forgery_makes_the_reader_fail(body: bytes):
     position = parse_cursor(sealed(b"\x03" + body), 3)
     assert position is None or len(position.entries) == 3

@@ -1,4 +1,4 @@
-"""Stores that fail: watches go on if nothing can have been missed, and end if something may have
+"""Stores that fail: watches go on if no event can have been missed, and end if an event may have
 been.
 """
 
@@ -36,14 +36,14 @@ from tests.support.backends import (
 from tests.support.waiting import eventually
 
 MINUTE = timedelta(minutes=1)
-# What a node wrote is there when it comes back.
+# What a node wrote is there when it returns.
 KEPT: Any = {"appendonly": "yes", "appendfsync": "always"}
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(milliseconds=500))
 
 
 async def watchers_of(scene: Scene) -> list[Watcher]:
-    """One that was there all along, one that was resumed, one that wants little and one that is
-    stuck; all have seen events.
+    """Four watchers that have seen events: one that was there from the start, one that resumed, one
+    with a filter, and one that is stuck.
     """
     first = await scene.watch().started()
     happened = await scene.happen(*USERS)
@@ -57,7 +57,9 @@ async def watchers_of(scene: Scene) -> list[Watcher]:
 
 
 async def all_expire(scene: Scene, watchers: list[Watcher]) -> None:
-    """And whoever comes afterwards is served, but for those who come with a cursor of before."""
+    """Checks that all watches end. A watch that starts afterwards is served, unless it has an
+    earlier cursor.
+    """
     for watcher in watchers:
         assert isinstance(await watcher.ended(), CursorExpired)
     assert scene.expired() == len(watchers)
@@ -88,15 +90,15 @@ async def test_a_flushed_store_ends_all_watches(scene: Scene, store: Backend):
     assert isinstance(await scene.watch(cursor).ended(), CursorExpired)
 
 
-async def test_a_stream_that_vanished_ends_all_watches(scene: Scene):
-    """What became of the records beside it nobody knows."""
+async def test_a_vanished_stream_ends_all_watches(scene: Scene):
+    """It is not known what happened to the records beside it."""
     watchers = await watchers_of(scene)
     await scene.run("DEL", scene.keys.events("ada"))
     await all_expire(scene, watchers)
 
 
 async def test_a_restart_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
-    """Though all is still there, as far as one can see: what was written last may be lost."""
+    """All events seem to be there, but the last writes may be lost."""
     with valkey_server(tmp_path) as server:
         scene = scene_on(connect(server.url, IMPATIENT))
         watchers = await watchers_of(scene)
@@ -108,8 +110,8 @@ async def test_a_restart_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
 
 
 async def test_a_restart_of_one_node_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
-    """Its log goes on where it was read. But what it wrote last may be lost, and with it what a
-    cache has read, so nothing is proven until every cache has emptied itself.
+    """Its log goes on at the position that was read. Its last writes may be lost, and with them a
+    record that a cache has read, so nothing is proven until every cache has emptied itself.
     """
     with valkey_cluster_servers(tmp_path, **KEPT) as servers:
         scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
@@ -133,10 +135,8 @@ async def test_a_restart_of_one_node_ends_no_watch(tmp_path: Path, scene_on: Sce
         assert scene.expired() == 0
 
 
-async def test_a_log_that_is_lost_ends_the_watches_that_depend_on_it(
-    tmp_path: Path, scene_on: SceneOn
-):
-    """A node comes back with nothing: nobody knows what was told of it."""
+async def test_a_lost_log_ends_the_watches_that_depend_on_it(tmp_path: Path, scene_on: SceneOn):
+    """A node returns without data: it is not known which of its events were sent."""
     with valkey_cluster_servers(tmp_path) as servers:
         scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
         watchers = await watchers_of(scene)
@@ -172,8 +172,10 @@ async def test_a_failover_of_one_node_ends_the_watches_that_depend_on_it(
         await later.has(lambda: ("ada", "after") in later.events, "it to be told")
 
 
-async def test_a_process_begins_watches_while_a_node_is_away(tmp_path: Path, scene_on: SceneOn):
-    """What happens meanwhile where it can't look is told once it can."""
+async def test_a_process_starts_watches_while_a_node_is_unreachable(
+    tmp_path: Path, scene_on: SceneOn
+):
+    """The events of the unreachable node are sent once it can be read."""
     with valkey_cluster_servers(tmp_path, **KEPT) as servers:
         scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
         scene.clock.advance(datetime.now(UTC) - scene.clock())
@@ -206,7 +208,9 @@ async def test_a_process_begins_watches_while_a_node_is_away(tmp_path: Path, sce
 
 
 def users_beside(server: ValkeyServer) -> EventFilter:
-    """Somebody whose partition, like that of nobody, another server serves."""
+    """Users whose partition is on another server than that of the partition of events without a
+    user.
+    """
     with redis.Redis(port=server.port) as node:
         slots = [
             range(int(first), int(last) + 1)
@@ -246,8 +250,8 @@ async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
         await asyncio.to_thread(group_context.__exit__, None, None, None)
 
 
-async def test_a_hung_primary_that_comes_back_proves_nothing(tmp_path: Path, scene_on: SceneOn):
-    """It was replaced meanwhile, and does not know it."""
+async def test_a_hung_primary_that_returns_proves_nothing(tmp_path: Path, scene_on: SceneOn):
+    """It was replaced in between, and does not know it."""
     group_context = sentinel_group(tmp_path, replicas=2, sentinels=3)
     group = await asyncio.to_thread(group_context.__enter__)
     try:
@@ -285,7 +289,7 @@ async def replicated(primary: redis.Redis) -> bool:
 
 
 async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
-    """Nothing proves that all is told while it does; and nothing is lost."""
+    """While it hangs, nothing proves that all events were sent; and no event is lost."""
     with valkey_server(tmp_path) as server:
         scene = scene_on(connect(server.url, IMPATIENT), heartbeat=timedelta())
         with redis.Redis(port=server.port) as own:
@@ -324,8 +328,10 @@ async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneO
         await scene.store.close()
 
 
-async def test_a_heartbeat_proves_that_everything_was_read(scene_with: SceneOn):
-    """So there is none while one partition can't be, though the others' events are told."""
+async def test_a_heartbeat_proves_that_every_partition_was_read(scene_with: SceneOn):
+    """There is no heartbeat while one partition can't be read, although the events of others are
+    sent.
+    """
     scene = scene_with(heartbeat=timedelta())
     watcher = await scene.watch().started()
     await watcher.has(lambda: watcher.heartbeats >= 3, "heartbeats")
@@ -346,13 +352,15 @@ async def test_a_heartbeat_proves_that_everything_was_read(scene_with: SceneOn):
 
 
 async def reads_fail(scene: Scene, times: int) -> bool:
-    """So many looks at everything have been made since this was first asked."""
+    """Returns whether this many reads of all partitions were made since the first call of this
+    function.
+    """
     asked = scene.log.asked["primaries"]
     await eventually(lambda: scene.log.asked["primaries"] >= asked + times, "looks")
     return True
 
 
-async def test_a_lost_line_loses_nothing(
+async def test_a_lost_connection_loses_no_event(
     valkey_backend: Backend, scene_on: SceneOn, hang_up: Callable[[], None]
 ):
     """All connections are cut again and again, while events flow."""

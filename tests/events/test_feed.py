@@ -1,4 +1,4 @@
-"""What watchers are told, and what that costs."""
+"""The messages that watchers get, and their cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.waiting import eventually
 REVOKED = EventType.DEVICE_REVOKED
 
 
-# --- what is told ---------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 async def test_the_first_message_comes_at_once(scene_with: SceneOn):
@@ -54,7 +54,7 @@ async def test_a_wake_up_is_enough(scene_with: SceneOn):
     assert watcher.heartbeats == 0
 
 
-async def test_a_poll_finds_what_no_wake_up_told_of(scene: Scene):
+async def test_a_poll_finds_events_without_a_wake_up(scene: Scene):
     watcher = await scene.watch().started()
     for number in range(1, 4):
         raw = codec.encode_event(event("ada", reason=str(number)))
@@ -62,7 +62,7 @@ async def test_a_poll_finds_what_no_wake_up_told_of(scene: Scene):
         await watcher.told(*(("ada", str(n)) for n in range(1, number + 1)))
 
 
-async def test_what_had_happened_before_is_not_told(scene: Scene):
+async def test_events_before_the_start_are_not_sent(scene: Scene):
     await scene.happen(*USERS)
     first = await scene.watch().started()
     assert scene.written.events == 0, "nor is it read"
@@ -73,7 +73,7 @@ async def test_what_had_happened_before_is_not_told(scene: Scene):
     await second.told(happened[-1])
 
 
-async def test_watchers_are_told_what_they_asked_for(scene: Scene):
+async def test_watchers_get_the_events_that_their_filter_names(scene: Scene):
     some = scene.watch(only=EventFilter(types=frozenset({REVOKED})))
     adas = scene.watch(only=EventFilter(user_ids=frozenset({"ada", "bob"})))
     both = scene.watch(only=EventFilter(frozenset({REVOKED}), frozenset({"ada"})))
@@ -90,7 +90,7 @@ async def test_watchers_are_told_what_they_asked_for(scene: Scene):
     await some.told(("ada", "2"), ("cleo", "2"), (NOBODY, "2"))
     await adas.told(("ada", "1"), ("ada", "2"), ("bob", "1"), (NOBODY, "1"), (NOBODY, "2"))
     await both.told(("ada", "2"), (NOBODY, "2"))
-    # And resumed, from the very first cursor on.
+    # The same for watches that resume, from the very first cursor on.
     for watcher, only in [
         (some, EventFilter(types=frozenset({REVOKED}))),
         (both, EventFilter(frozenset({REVOKED}), frozenset({"ada"}))),
@@ -99,7 +99,7 @@ async def test_watchers_are_told_what_they_asked_for(scene: Scene):
         await again.told(*watcher.events)
 
 
-async def test_what_is_not_for_a_watcher_sends_it_nothing(scene_with: SceneOn):
+async def test_an_event_that_a_filter_excludes_sends_no_message(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     picky = await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started()
     everything = await scene.watch().started()
@@ -108,13 +108,13 @@ async def test_what_is_not_for_a_watcher_sends_it_nothing(scene_with: SceneOn):
     mine = await scene.happen("ada")
     await picky.told(*mine)
     assert [len(message.events) for message in picky.messages] == [0, 1]
-    # Its cursor is behind all that was kept from it.
+    # Its cursor is after all events that the filter excluded.
     again = await scene.watch(picky.cursor).started()
     await again.told(*await scene.happen("ada"))
 
 
-async def test_watches_that_nothing_is_for_are_kept_alive(scene_with: SceneOn):
-    """By heartbeats, whose cursors move on though nothing is told."""
+async def test_watches_without_matching_events_are_kept_alive(scene_with: SceneOn):
+    """Heartbeats keep them alive, and their cursors move on although no event is sent."""
     scene = scene_with(heartbeat=QUICK)
     picky = await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started()
     await scene.happen(*["bob"] * 3)
@@ -125,7 +125,7 @@ async def test_watches_that_nothing_is_for_are_kept_alive(scene_with: SceneOn):
     assert not picky.events
 
 
-async def test_heartbeats_tell_how_far_time_has_come(scene_with: SceneOn):
+async def test_heartbeats_say_until_when_everything_was_sent(scene_with: SceneOn):
     scene = scene_with(heartbeat=QUICK)
     watcher = await scene.watch().started()
     for _ in range(3):
@@ -137,21 +137,25 @@ async def test_heartbeats_tell_how_far_time_has_come(scene_with: SceneOn):
     assert not watcher.events
 
 
-async def test_only_a_look_at_everything_proves_how_far_time_has_come(scene_with: SceneOn):
+async def test_only_a_read_of_all_partitions_proves_until_when_everything_was_sent(
+    scene_with: SceneOn,
+):
     scene = scene_with(poll=NEVER)
     watcher, as_of = await scene.watch().started(), scene.clock()
     scene.clock.advance(HOUR)
     await watcher.told(*await scene.happen("ada"))
     assert place_of(watcher.cursor).as_of == as_of
-    await scene.watch().started()  # which takes such a look
+    await scene.watch().started()  # It causes such a read.
     await watcher.told(("ada", "1"), *await scene.happen("ada"))
     assert place_of(watcher.cursor).as_of == scene.clock()
 
 
-# --- at whose pace --------------------------------------------------------------------------------
+# --- pace -----------------------------------------------------------------------------------------
 
 
-async def test_who_falls_too_far_behind_is_sent_away(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+async def test_a_watcher_that_falls_too_far_behind_is_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 20)
     stuck, slow, good = [await scene.watch().started() for _ in range(3)]
     stuck.hold()
@@ -191,8 +195,8 @@ async def test_the_memory_is_bounded(
     assert scene.expired() == 0
 
 
-async def test_what_all_have_read_is_not_kept(scene: Scene):
-    """Else a server whose events come slowly grows for hours until the bound is reached."""
+async def test_batches_that_all_watchers_have_read_are_not_kept(scene: Scene):
+    """Otherwise a server with few events grows for hours until the limit is reached."""
     quick, stuck = [await scene.watch().started() for _ in range(2)]
     stuck.hold()
     first = await scene.happen(*USERS)
@@ -212,8 +216,8 @@ async def test_what_all_have_read_is_not_kept(scene: Scene):
     assert kept.held_bytes == sum(batch.held_bytes for batch in kept.batches.values())
 
 
-async def test_the_memory_takes_no_more_than_it_says():
-    """Objects take several times their bytes on the wire, if one is not careful."""
+async def test_the_memory_is_no_larger_than_its_own_count():
+    """Objects can take several times as much memory as their bytes on the wire."""
     recent_batches = RecentBatches()
     gc.collect()
     tracemalloc.start()
@@ -231,9 +235,7 @@ async def test_the_memory_takes_no_more_than_it_says():
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
-async def test_heartbeats_tell_how_far_uptime_has_come_however_the_clock_is_set(
-    scene_with: SceneOn, step: timedelta
-):
+async def test_heartbeats_use_a_clock_that_cannot_be_set(scene_with: SceneOn, step: timedelta):
     scene = scene_with(heartbeat=QUICK)
     watcher = await scene.watch().started()
     began = watcher.messages[0].read_uptime
@@ -259,7 +261,7 @@ async def test_heartbeats_alone_do_not_fill_the_memory(
     assert sum(len(batch.cursor) for batch in scene.feed._reader.recent.batches.values()) <= 1000
 
 
-async def test_who_is_behind_is_told_many_events_at_once(
+async def test_a_watcher_that_is_behind_gets_many_events_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(recent, "MAX_MESSAGE_EVENTS", 10)
@@ -275,10 +277,10 @@ async def test_who_is_behind_is_told_many_events_at_once(
     assert len(slow.messages) <= 6
 
 
-# --- what it costs --------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
-async def test_an_event_is_written_once_for_all_watchers(scene_with: SceneOn):
+async def test_an_event_is_encoded_once_for_all_watchers(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watchers = [await scene.watch().started() for _ in range(6)]
     watchers += [
@@ -317,7 +319,7 @@ async def test_only_partitions_with_news_are_read_between_polls(scene_with: Scen
     assert scene.log.asked["primaries"] == 0
 
 
-async def test_what_goes_over_the_wire_for_one_event(scene_on: SceneOn, valkey_backend: Backend):
+async def test_one_event_costs_few_bytes_on_the_wire(scene_on: SceneOn, valkey_backend: Backend):
     async with Proxy(valkey_backend.url) as wire:
         scene = scene_on(connect(wire.url, PATIENT), poll=NEVER)
         watchers = [await scene.watch().started() for _ in range(5)]
@@ -340,7 +342,7 @@ async def test_what_goes_over_the_wire_for_one_event(scene_on: SceneOn, valkey_b
         await scene.store.close()
 
 
-# --- when nobody watches --------------------------------------------------------------------------
+# --- without watchers -----------------------------------------------------------------------------
 
 
 def tasks() -> set[asyncio.Task[Any]]:
@@ -385,7 +387,7 @@ async def test_leaving_at_any_time_leaves_nothing_behind(scene: Scene):
         for _ in range(steps):
             await asyncio.sleep(0)
         await watcher.stop()
-        if steps % 3 == 0:  # while the reader of before still ends, or not
+        if steps % 3 == 0:  # While the earlier reader still ends, or has ended.
             await eventually(lambda: tasks() == before, "all tasks to be over")
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen(*USERS))
@@ -393,7 +395,7 @@ async def test_leaving_at_any_time_leaves_nothing_behind(scene: Scene):
     await eventually(lambda: tasks() == before, "all tasks to be over")
 
 
-async def test_who_comes_as_the_last_one_leaves_is_told_everything(scene: Scene):
+async def test_a_watcher_that_comes_as_the_last_one_leaves_gets_every_event(scene: Scene):
     cursor: str | None = None
     told: list[tuple[str, str]] = []
     happened: list[tuple[str, str]] = []
@@ -416,7 +418,7 @@ async def test_who_comes_as_the_last_one_leaves_is_told_everything(scene: Scene)
     assert by_user([*told, *last.events]) == by_user(happened)
 
 
-async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Backend):
+async def test_a_watch_that_cannot_start_gets_an_error(scene_on: SceneOn, valkey_backend: Backend):
     before = tasks()
     async with Proxy(valkey_backend.url) as wire:
         scene = scene_on(connect(wire.url, PATIENT))
@@ -432,7 +434,7 @@ async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Ba
             assert scene.watching() == 0
         await wire.open()
         watcher = await scene.watch().started()
-        # While others watch: that they go on with what is known helps nobody who comes.
+        # The others watch on with what is known, which does not help a new watch.
         await wire.close()
         assert isinstance(await scene.watch().ended(), StoreUnavailable)
         assert watcher.is_watching
@@ -455,10 +457,10 @@ async def _can_watch(scene: Scene) -> bool:
     return good
 
 
-# --- what must not matter -------------------------------------------------------------------------
+# --- faults that must affect nothing else ---------------------------------------------------------
 
 
-async def test_what_one_watcher_raises_is_its_own(scene: Scene):
+async def test_an_error_in_one_watch_affects_no_other(scene: Scene):
     good = await scene.watch().started()
 
     async def broken(_: bytes) -> None:
@@ -477,8 +479,8 @@ async def test_what_one_watcher_raises_is_its_own(scene: Scene):
     assert scene.expired() == 0
 
 
-async def test_an_event_that_cannot_be_written_ends_no_reader(scene: Scene):
-    """It ends the watches instead: they would miss it."""
+async def test_an_event_that_cannot_be_encoded_ends_no_reader(scene: Scene):
+    """It ends the watches instead, because they would miss it."""
     watcher = await scene.watch().started()
     write, scene.written.event = scene.written.event, _refuse  # type: ignore[method-assign,assignment]
     await scene.happen("ada")
@@ -492,8 +494,10 @@ def _refuse(_: object) -> bytes:
     raise ValueError("can't be written")
 
 
-async def test_being_sent_away_while_a_page_arrives_is_still_that(scene: Scene):
-    """The history goes at the very moment at which a page that was sent lets a watcher go on."""
+async def test_a_watch_that_is_ended_while_a_page_arrives_learns_the_reason(scene: Scene):
+    """The history is dropped at the very moment at which a page was sent and the watch could
+    go on.
+    """
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen(*USERS))
     late = scene.watch(watcher.messages[0].cursor).hold()
@@ -509,10 +513,10 @@ async def test_being_sent_away_while_a_page_arrives_is_still_that(scene: Scene):
     assert isinstance(await watcher.ended(), CursorExpired)
 
 
-async def test_being_sent_away_while_a_message_is_taken_is_still_that(
+async def test_a_watch_that_is_ended_while_a_message_is_read_learns_the_reason(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    """What it would be told next is forgotten at the very moment at which it could go on."""
+    """Its next events are forgotten at the very moment at which it could go on."""
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 5)
     watcher = (await scene.watch().started()).hold()
     await scene.watch().started()

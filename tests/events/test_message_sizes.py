@@ -1,5 +1,5 @@
-"""No message is larger than a client takes, however much its events hold; and each cursor leads to
-exactly what follows.
+"""No message is larger than a client accepts, however large its events are; and each cursor leads
+to exactly the events that follow.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tests.store.samples import event
 MESSAGE_BYTES = 1024 * 1024
 # A cursor and a read time, at most.
 SPARE_BYTES = 5000
-EVENT_BYTES = 18_000  # as of a browser that fills all of its client hints
+EVENT_BYTES = 18_000  # As of a browser that fills all of its client hints.
 ONE_USER, MANY_USERS = ["ada"], USERS
 FEW = EventFilter(user_ids=frozenset({"ada", "bob"}))
 
 
 async def _happen(scene: Scene, users: list[str], count: int) -> list[tuple[str, str]]:
-    """Large events, so many to each user in one commit."""
+    """Writes large events, this many for each user in one commit."""
     happened = []
     for user in users:
         reasons = [f"{number} ".ljust(EVENT_BYTES, "x") for number in range(count)]
@@ -36,7 +36,7 @@ def _selected(happened: list[tuple[str, str]], only: EventFilter) -> list[tuple[
 
 
 async def _resumes_exactly(scene: Scene, watcher: Watcher, only: EventFilter) -> None:
-    """A watch from each cursor is sent the events of the later messages."""
+    """Checks that a watch from each cursor gets the events of the later messages."""
     another = scene.another_feed()
     for number, message in enumerate(watcher.messages):
         rest = [e for later in watcher.messages[number + 1 :] for e in later.events]
@@ -51,7 +51,7 @@ def _largest(watcher: Watcher) -> int:
 
 @pytest.mark.parametrize("only", [ALL, FEW], ids=["all", "few"])
 @pytest.mark.parametrize("users", [ONE_USER, MANY_USERS], ids=["one-user", "many-users"])
-async def test_a_slow_watcher_is_sent_small_messages(
+async def test_a_slow_watcher_gets_small_messages(
     scene: Scene, users: list[str], only: EventFilter
 ):
     quick = await scene.watch().started()

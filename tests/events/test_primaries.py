@@ -1,11 +1,11 @@
-"""Which partitions another primary serves, and which the same one, started again."""
+"""Which partitions have another primary, and which have the same primary after a restart."""
 
 from __future__ import annotations
 
 from session_authority.events.primaries import Changes, Primaries
 
 
-def test_what_is_not_known_has_not_changed():
+def test_an_unknown_primary_has_not_changed():
     primaries = Primaries()
     assert primaries.changes(["a:1 run", None, "b:2 run"]) == Changes()
     assert primaries.changes([None, "a:1 run", "b:2 run"]) == Changes()
@@ -13,7 +13,7 @@ def test_what_is_not_known_has_not_changed():
     assert not primaries.are_others(["a:1 run", None, "b:2 run"])
 
 
-def test_a_server_that_was_started_again_is_told_from_another_server():
+def test_a_restarted_server_is_distinguished_from_another_server():
     primaries = Primaries(["a:1 run", "a:1 run", "b:2 run"])
     changed = primaries.changes(["a:1 later", "b:2 run", "b:2 run"])
     assert changed == Changes(restarted=frozenset({0}), moved=frozenset({1}))
@@ -21,8 +21,8 @@ def test_a_server_that_was_started_again_is_told_from_another_server():
     assert primaries.are_others(["c:3 run", "b:2 run", "b:2 run"])
 
 
-def test_where_one_server_serves_all_nobody_can_tell():
-    """Its name is that of its run alone."""
+def test_where_one_server_has_all_partitions_a_restart_looks_like_a_change():
+    """The server's name is only the ID of its run."""
     primaries = Primaries(["run succeeded"] * 3)
     assert primaries.changes(["later succeeded"] * 3) == Changes(moved=frozenset(range(3)))
 

@@ -1,4 +1,4 @@
-"""A watch starts from a cursor, or from a moment, and is told exactly what follows."""
+"""A watch starts from a cursor or from a moment, and gets exactly the events that follow."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from tests.support.waiting import eventually
 
 MINUTE, DAY = HOUR / 60, 24 * HOUR
 
-# --- from where on --------------------------------------------------------------------------------
+# --- the start ------------------------------------------------------------------------------------
 
 
-async def test_every_cursor_leads_to_exactly_what_follows(
+async def test_every_cursor_leads_to_exactly_the_events_that_follow(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        history_module, "MAX_READ_EVENTS", 16
-    )  # so that catching up takes several pages
+    monkeypatch.setattr(history_module, "MAX_READ_EVENTS", 16)  # Catching up takes several pages.
     first = await scene.watch().started()
     happened: list[tuple[str, str]] = []
     for number in range(24):
@@ -35,13 +33,13 @@ async def test_every_cursor_leads_to_exactly_what_follows(
         if number % 3:
             await first.told(*happened)
     await first.told(*happened)
-    another = scene.another_feed()  # of another server
+    another = scene.another_feed()  # Of another server.
     resumed = []
     for number, message in enumerate(first.messages):
         rest = [e for later in first.messages[number + 1 :] for e in later.events]
         feed = another if number % 2 else scene.feed
         resumed.append((await scene.watch(message.cursor, feed=feed).started(), rest))
-    # And those that were told while catching up do the same.
+    # The cursors of pages during the catch-up do the same.
     for watcher, rest in resumed:
         await watcher.told(*rest)
     for watcher, _ in resumed[:: len(resumed) // 4]:
@@ -58,7 +56,7 @@ async def test_every_cursor_leads_to_exactly_what_follows(
     assert [i for message in resumed[0][0].messages for i in message.ids if i not in ids] == []
 
 
-async def test_a_moment_leads_to_what_followed_it(scene: Scene):
+async def test_a_moment_leads_to_the_events_after_it(scene: Scene):
     before = await scene.happen(*USERS)
     [(last, _)] = await scene.run("XREVRANGE", scene.keys.events(USERS[-1]), "+", "-", "COUNT", "1")
     moment = from_ms(int(last.split(b"-")[0]) + 1)
@@ -81,8 +79,8 @@ async def _later_than(store: SessionStore, moment: datetime) -> bool:
     return all(time >= moment for time in await store.server_times())
 
 
-async def test_a_moment_counts_as_the_age_of_its_cursor(scene: Scene):
-    """Unless it is yet to come, or so long past that the cursor could not be used."""
+async def test_a_moment_is_the_age_of_its_cursor(scene: Scene):
+    """Unless the moment is in the future, or so long past that the cursor could not be used."""
     now = scene.clock()
     oldest = now - EVENT_MEMORY + 2 * HOUR
     for since, as_of in [
@@ -113,7 +111,7 @@ async def test_catching_up_goes_on_while_events_flow(scene: Scene, monkeypatch: 
 
 
 async def test_catching_up_outlasts_the_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    """What was forgotten meanwhile is read again."""
+    """Events that the memory dropped in between are read again."""
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 10)
     first = await scene.watch().started()
     happened = await scene.happen("ada")
@@ -130,7 +128,7 @@ async def test_catching_up_outlasts_the_memory(scene: Scene, monkeypatch: pytest
     assert scene.expired() == 0
 
 
-async def test_what_is_no_cursor_is_refused(scene: Scene):
+async def test_a_malformed_cursor_is_refused(scene: Scene):
     cursor = (await scene.watch().started()).cursor
     for bad in (
         "",
@@ -167,10 +165,10 @@ async def test_a_cursor_older_than_the_memory_has_expired(scene: Scene):
         (30 * DAY, 30 * DAY, 30 * DAY - HOUR),
     ],
 )
-async def test_a_cursor_is_good_for_the_shorter_memory_of_two(
+async def test_a_cursor_is_good_for_the_shorter_of_two_memories(
     scene: Scene, before: timedelta, after: timedelta, good_for: timedelta
 ):
-    """Events that followed it may be gone, though they would be kept today."""
+    """Events that followed it may have been trimmed, although they would be kept today."""
     scene.log.memory = before
     cursor = (await scene.watch().started()).cursor
     happened = await scene.happen(*USERS)
@@ -188,7 +186,7 @@ async def test_a_cursor_is_good_for_the_shorter_memory_of_two(
     await scene.watch().started()
 
 
-async def test_a_cursor_of_after_a_change_is_good_for_the_new_memory(scene: Scene):
+async def test_a_cursor_made_after_a_change_is_good_for_the_new_memory(scene: Scene):
     scene.log.memory = HOUR
     cursor = (await scene.watch().started()).cursor
     happened = await scene.happen(*USERS)
@@ -199,8 +197,8 @@ async def test_a_cursor_of_after_a_change_is_good_for_the_new_memory(scene: Scen
     await (await scene.watch(resumed.cursor).started()).told()
 
 
-async def test_a_cursor_that_leads_nowhere_has_expired_from_the_start(scene: Scene):
-    """Even where only one of many partitions was lost, and even if nothing happens any more."""
+async def test_a_cursor_to_a_lost_position_has_expired_from_the_start(scene: Scene):
+    """This holds even if only one of many partitions was lost, and even if no event follows."""
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen(*USERS))
     cursor = watcher.cursor

@@ -1,5 +1,5 @@
-"""Where one reading meets another: backlogs, moments, pages of a catch-up, and messages that
-several watchers share.
+"""Where one read meets another: backlogs, moments, pages of a catch-up, and messages that several
+watchers share.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 def place_of(watcher: Watcher, number: int = -1) -> LogPosition:
-    """The place that a message of a watcher leads to."""
+    """The position that a message of a watcher leads to."""
     place = parse_cursor(watcher.messages[number].cursor, PARTITIONS)
     assert place is not None
     return place
@@ -41,9 +41,9 @@ def place_of(watcher: Watcher, number: int = -1) -> LogPosition:
 
 @asynccontextmanager
 async def unheard(scene: Scene) -> AsyncIterator[None]:
-    """What happens inside wakes nobody."""
+    """Events that are written inside the block wake nobody."""
     keys = scene.store._keys
-    scene.store._keys = copy(keys)  # the log, which may be about to listen, has the same
+    scene.store._keys = copy(keys)  # The log, which may be about to listen, has the same function.
     scene.store._keys.wake_channel = "t-nobody-listens:wake"
     yield
     scene.store._keys = keys
@@ -52,22 +52,22 @@ async def unheard(scene: Scene) -> AsyncIterator[None]:
 # --- backlogs -------------------------------------------------------------------------------------
 
 
-async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn):
-    """Not even if a partition has more than is read at once: whoever hears it may believe that it
-    was told everything.
+async def test_no_heartbeat_overtakes_an_earlier_event(scene_with: SceneOn):
+    """This holds even if a partition has more events than one read returns: a watcher may believe
+    that it got everything before the heartbeat.
     """
     scene = scene_with(poll=NEVER, heartbeat=timedelta())
     watcher = (await scene.watch().started()).hold()
     happened = await scene.happen("bob")
-    # From now on all batches are remembered for it.
+    # From now on all batches are kept for it.
     await watcher.has(lambda: watcher.waiting, "a message")
     for _ in range(5):
         async with unheard(scene):
             happened += await scene.happen(*["ada"] * 30, "bob")
         beats = sum(not batch.events for batch in scene.feed._reader.recent.batches.values())
-        newcomer = await scene.watch().started()  # makes the reader look at everything
+        newcomer = await scene.watch().started()  # Makes the reader read all partitions.
         await newcomer.stop()
-        # A message may hold several batches, so they are looked at where they are remembered.
+        # A message may hold several batches, so the test looks at the batches in memory.
         batches = list(scene.feed._reader.recent.batches.values())
         assert sum(not batch.events for batch in batches) == beats + 1
         last = max(number for number, batch in enumerate(batches) if not batch.events)
@@ -76,7 +76,7 @@ async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn)
     await watcher.told(*happened)
 
 
-async def test_a_heartbeat_comes_once_it_is_time_and_not_with_every_look(scene: Scene):
+async def test_a_heartbeat_comes_when_it_is_due_and_not_with_every_read(scene: Scene):
     watcher = await scene.watch().started()
 
     async def looks(count: int) -> None:
@@ -88,13 +88,13 @@ async def test_a_heartbeat_comes_once_it_is_time_and_not_with_every_look(scene: 
     for number in range(1, 4):
         scene.feed._reader._last_heartbeat -= (
             NEVER.total_seconds()
-        )  # as if so much time had gone by
+        )  # As if this much time had passed.
         await watcher.has(lambda n=number: watcher.heartbeats == n, "a heartbeat")  # type: ignore[misc]
         await looks(5)
         assert watcher.heartbeats == number
 
 
-async def test_who_comes_begins_behind_a_backlog(scene_with: SceneOn):
+async def test_a_new_watch_starts_after_a_backlog(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     first = await scene.watch().started()
     happened: list[tuple[str, str]] = []
@@ -109,8 +109,8 @@ async def test_who_comes_begins_behind_a_backlog(scene_with: SceneOn):
     await first.told(*happened)
 
 
-async def test_what_had_happened_is_not_even_read(scene_with: SceneOn):
-    """However long the history is: it may be of days."""
+async def test_events_before_a_watch_are_not_read(scene_with: SceneOn):
+    """However long the history is: it may cover days."""
     scene = scene_with(poll=NEVER)
     await scene.happen(*USERS * 3)
     watcher = await scene.watch().started()
@@ -118,10 +118,8 @@ async def test_what_had_happened_is_not_even_read(scene_with: SceneOn):
     assert scene.written.events == 1
 
 
-async def test_who_comes_as_the_history_goes_begins_behind_it(scene_with: SceneOn):
-    """Those who were there are sent away; whoever has been told nothing yet has nothing to
-    forget.
-    """
+async def test_a_watch_that_starts_as_the_history_is_dropped_starts_after_it(scene_with: SceneOn):
+    """Earlier watches are ended. A watch that has got no event yet has nothing to miss."""
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen("ada"))
@@ -132,7 +130,7 @@ async def test_who_comes_as_the_history_goes_begins_behind_it(scene_with: SceneO
     assert scene.expired() == 1
 
 
-async def test_a_burst_of_one_user_arrives_whole_and_in_order(scene_with: SceneOn):
+async def test_a_burst_of_one_user_arrives_completely_and_in_order(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
     async with unheard(scene):
@@ -142,7 +140,7 @@ async def test_a_burst_of_one_user_arrives_whole_and_in_order(scene_with: SceneO
     assert watcher.messages[-1].cursor == (await scene.watch().started()).cursor
 
 
-async def test_what_happened_while_nobody_could_be_woken_is_read_as_soon_as_one_can(
+async def test_events_during_a_loss_of_wake_ups_are_read_when_they_return(
     scene_on: SceneOn, valkey_backend: Backend, prefix: str
 ):
     elsewhere = Scene(valkey_backend.connect(), prefix)
@@ -164,7 +162,7 @@ async def test_what_happened_while_nobody_could_be_woken_is_read_as_soon_as_one_
 # --- how old a cursor is --------------------------------------------------------------------------
 
 
-async def test_a_cursor_is_no_younger_than_what_was_read(scene_with: SceneOn):
+async def test_a_cursor_is_no_younger_than_the_last_read(scene_with: SceneOn):
     """A partition that could not be read may have news of any age."""
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
@@ -187,7 +185,7 @@ async def test_a_cursor_is_no_younger_than_what_was_read(scene_with: SceneOn):
     assert place_of(newcomer).as_of == newcomer.messages[0].read_time == scene.clock()
 
 
-async def test_a_watch_does_not_begin_while_nothing_can_be_read(scene_with: SceneOn):
+async def test_a_watch_does_not_start_while_nothing_can_be_read(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     await scene.watch().started()
 
@@ -199,8 +197,8 @@ async def test_a_watch_does_not_begin_while_nothing_can_be_read(scene_with: Scen
 
 
 async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: SceneOn):
-    """Until all that happened since was told: what was not may be trimmed before the cursor comes
-    back.
+    """Until all events since the moment were sent: the others may be trimmed before the cursor
+    returns.
     """
     scene = scene_with(poll=NEVER)
     scene.clock.now = from_ms(to_ms(datetime.now(UTC)))
@@ -215,7 +213,7 @@ async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: 
     await scene.watch(watcher.cursor).started()
 
 
-async def test_a_watch_from_before_all_memory_can_be_resumed(scene_with: SceneOn):
+async def test_a_watch_from_before_the_memory_can_be_resumed(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     scene.clock.now = datetime.now(UTC)
     happened = await scene.happen(*USERS)
@@ -226,8 +224,8 @@ async def test_a_watch_from_before_all_memory_can_be_resumed(scene_with: SceneOn
     assert isinstance(await scene.watch(watcher.messages[0].cursor).ended(), CursorExpired)
 
 
-async def test_cursors_on_the_way_are_as_old_as_the_first(scene: Scene):
-    """Only the last one of a catch-up knows all up to now."""
+async def test_cursors_during_a_catch_up_are_as_old_as_the_first(scene: Scene):
+    """Only the last cursor of a catch-up covers all events up to now."""
     start = await scene.watch().started()
     old = place_of(start).as_of
     happened = await scene.happen(*["ada"] * 400, *["bob"] * 100)
@@ -244,10 +242,10 @@ async def test_cursors_on_the_way_are_as_old_as_the_first(scene: Scene):
 # --- catching up ----------------------------------------------------------------------------------
 
 
-async def test_every_page_of_a_catch_up_leads_to_exactly_what_follows(
+async def test_every_page_of_a_catch_up_leads_to_exactly_the_events_that_follow(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    """In partitions of very different lengths."""
+    """The partitions have very different lengths."""
     monkeypatch.setattr(history_module, "MAX_READ_EVENTS", 12)
     start = await scene.watch().started()
     happened = await scene.happen(*["ada"] * 60, *["bob"] * 7, *USERS)
@@ -265,7 +263,7 @@ async def test_every_page_of_a_catch_up_leads_to_exactly_what_follows(
         await resumed.stop()
 
 
-async def test_a_filter_holds_while_catching_up(scene: Scene):
+async def test_a_filter_applies_while_catching_up(scene: Scene):
     start = await scene.watch().started()
     happened = await scene.happen(*USERS * 3)
     await start.told(*happened)
@@ -274,10 +272,12 @@ async def test_a_filter_holds_while_catching_up(scene: Scene):
     await late.told(*(one for one in [*happened, *await scene.happen(*USERS)] if one[0] == "bob"))
 
 
-async def test_however_many_catch_up_they_take_one_connection(
+async def test_any_number_of_catch_ups_uses_one_connection(
     scene_on: SceneOn, valkey_backend: Backend
 ):
-    """Beside the one that is woken: what sign-ins and validations need is theirs."""
+    """Beside the connection for wake-ups. The other connections belong to sign-ins and
+    validations.
+    """
     async with Proxy(valkey_backend.url) as wire:
         limits = Limits(reply_timeout=timedelta(seconds=10), max_connections=5)
         scene = scene_on(connect(wire.url, limits), poll=NEVER)
@@ -298,7 +298,7 @@ async def test_however_many_catch_up_they_take_one_connection(
 # --- sharing --------------------------------------------------------------------------------------
 
 
-async def test_those_who_are_behind_by_as_much_share_a_message(scene_with: SceneOn):
+async def test_watchers_that_are_equally_far_behind_share_a_message(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     good = await scene.watch().started()
     slow = [(await scene.watch().started()).hold() for _ in range(4)]
@@ -314,8 +314,8 @@ async def test_those_who_are_behind_by_as_much_share_a_message(scene_with: Scene
     assert scene.written.events == 10
 
 
-async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):
-    """Each who is behind by another length gets a message that is nobody else's."""
+async def test_a_joined_message_is_not_kept_for_ever(scene_with: SceneOn):
+    """Each watcher that is behind by another length gets a message that no other watcher gets."""
     scene = scene_with(poll=NEVER)
     good = await scene.watch().started()
     slow: list[Watcher] = []
@@ -331,10 +331,8 @@ async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):
     assert len(scene.feed._reader.recent.joined) <= recent.MAX_JOINED_MESSAGES
 
 
-async def test_who_is_sent_away_is_sent_away_once(
-    scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch
-):
-    """However much more happens before it has gone."""
+async def test_a_watch_is_ended_once(scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch):
+    """However many events follow before it has gone."""
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 5)
     scene = scene_with(poll=NEVER)
     stuck = await scene.watch().started()
@@ -345,10 +343,10 @@ async def test_who_is_sent_away_is_sent_away_once(
     await eventually(lambda: scene.watching() == 0, "it to be gone")
 
 
-async def test_a_reader_that_goes_back_as_a_page_arrives_reads_from_there(
+async def test_a_reader_that_goes_back_while_a_page_arrives_reads_from_there(
     scene_with: SceneOn, store: Backend
 ):
-    """Who made it go back has joined it already, and would miss what is in between."""
+    """The watch that made it go back has joined already, and would miss the events in between."""
     scene = scene_with(poll=NEVER)
     scene.clock.advance(datetime.now(UTC) + HOUR - scene.clock())
     [early] = await scene.happen("ada")
@@ -368,14 +366,16 @@ async def test_a_reader_that_goes_back_as_a_page_arrives_reads_from_there(
     scene.log.on_read = go_back
     async with store.admin() as admin:
         await admin.execute_command("RENAME", aside, key)
-    await scene.watch().started()  # makes the reader look at everything
+    await scene.watch().started()  # Makes the reader read all partitions.
     await first.told(early)
 
 
-async def test_a_watch_begins_where_the_reader_was_before_a_partition_went_away(
+async def test_a_watch_starts_where_the_reader_was_before_a_partition_was_lost(
     scene_with: SceneOn, store: Backend
 ):
-    """From a moment, or from the cursor of a process that could not read the partition."""
+    """The watch starts from a moment, or from the cursor of a process that could not read the
+    partition.
+    """
     scene = scene_with()
     scene.clock.advance(datetime.now(UTC) + HOUR - scene.clock())
     running = await scene.watch().started()

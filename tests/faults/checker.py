@@ -33,7 +33,7 @@ from tests.faults import event_checks, session_checks
 from tests.faults.history import Call, Event, History
 from tests.faults.knowledge import Knowledge
 
-# What a call may fail with while something is at fault, or because others were faster.
+# Errors that a call may have during a fault, or because other calls were faster.
 ALLOWED_ERRORS = {
     *("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"),
     *("ABORTED", "RESOURCE_EXHAUSTED"),
@@ -70,7 +70,7 @@ CHECKS = (*BY_USER, *OVERALL)
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that must not be."""
+    """A part of the history that breaks a promise."""
 
     check: str
     what: str
@@ -87,13 +87,13 @@ class Report:
     violations: list[Violation] = field(default_factory=list)
     lost: list[Violation] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
-    """The calls by what they asked for and what they heard."""
+    """The number of calls by kind and outcome."""
     late_errors: int = 0
-    """Errors in no fault, nor in the two seconds after one."""
+    """Errors outside of faults, and outside of the two seconds after a fault."""
 
     @property
     def broken(self) -> set[str]:
-        """The checks that found something."""
+        """The checks that found a violation."""
         return {violation.check for violation in self.violations}
 
 

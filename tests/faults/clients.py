@@ -31,14 +31,14 @@ from tests.faults.recorder import (
 )
 
 _SIGNED_OUT = {"NO_SESSION", "SESSION_ENDED", "SESSION_EXPIRED", "REPLAYED", "TOKEN_EXPIRED"}
-_REMEMBERED = 6  # tokens of each browser that thieves and onlookers can get hold of
+_REMEMBERED = 6  # Tokens of each browser that thieves and onlookers can get.
 
 
 class Browser:
-    """A user's browser: several tabs, one jar where the token that came last wins.
+    """A user's browser: several tabs and one cookie jar, where the token that arrived last wins.
 
-    It may be killed: replies on their way to it are lost, and a token that is not yet `durable`
-    may be lost with it. `cancels` is how often it gives up a call, or loses the reply.
+    It may be killed: replies on their way to it are lost, and a token that is not yet `durable` may
+    be lost with it. `cancels` is how often it cancels a call, or loses the reply.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Browser:
         self._denied = 0
 
     async def live(self, pause: float) -> None:
-        """Does one thing after the other, for ever."""
+        """Makes one request after the other, for ever."""
         random = self._random
         while True:
             await asyncio.sleep(random.uniform(0, 2 * pause))
@@ -89,7 +89,7 @@ class Browser:
                 self._keep(answered.held)
                 return
             if answered.call.outcome == "ABORTED":
-                return  # it was used or ended meanwhile
+                return  # It was used, or it has ended, in between.
             await asyncio.sleep(0.1)
 
     async def _open_tabs(self) -> None:
@@ -122,7 +122,7 @@ class Browser:
             await self._present(self._server().renew)
 
     async def _maybe_lost(self, work: Awaitable[Answered]) -> Answered | None:
-        """The answer, unless the browser gives up, or the reply is lost on its way to it."""
+        """The answer, unless the browser cancels the call, or the reply is lost on its way."""
         chance = self._random.random()
         if chance < self._cancels / 2:
             return await unless_cancelled(work, self._random.uniform(0, 0.02))
@@ -135,7 +135,9 @@ class Browser:
         self._denied = 0
 
     def _fall_back(self) -> None:
-        """The browser is killed. The token before comes back, if the newest was not yet on disk."""
+        """The browser is killed. It returns with the token before, if the newest was not yet on
+        disk.
+        """
         held, before = self.jar, self._on_disk
         assert held is not None
         fresh = now() - held.got_at < self._terms.durable_after / 8
@@ -146,7 +148,9 @@ class Browser:
 async def steal(
     victims: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
 ) -> None:
-    """Copies tokens for ever, and presents each some time later, on its device or on another."""
+    """Copies tokens for ever, and presents each copy some time later, on its device or on
+    another.
+    """
 
     async def use(held: Held, wait: float) -> None:
         await asyncio.sleep(wait)
@@ -169,7 +173,7 @@ async def steal(
 async def bide(
     victims: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
 ) -> None:
-    """Copies tokens for ever, and presents each once its client has moved on by two generations."""
+    """Copies tokens for ever, and presents each copy once its client is two generations further."""
     while True:
         await asyncio.sleep(random.uniform(0, 2 * pause))
         victim = random.choice(victims)
@@ -185,8 +189,8 @@ async def bide(
 async def sign_out(
     browsers: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
 ) -> None:
-    """Signs users out for ever: one device, all, or all but one. Once that has answered, onlookers
-    present every token of the user to every server, at once.
+    """Signs users out for ever: one device, all, or all but one. After each answer, onlookers
+    present every token of the user to every server at once.
     """
     of_user: dict[str, list[Browser]] = {}
     for browser in browsers:
@@ -206,7 +210,9 @@ async def sign_out(
 
 
 async def look(browsers: Sequence[Browser], servers: Sequence[Server]) -> None:
-    """Onlookers present what these browsers of one user hold to every server, and list it."""
+    """Onlookers present the tokens of these browsers of one user to every server, and list the
+    user's devices.
+    """
     tokens = [held for browser in browsers for held in list(browser.seen)[-2:]]
     looks = [server.validate(held, Role.ONLOOKER) for server in servers for held in tokens]
     lists = [server.list_devices(browsers[0].user) for server in servers]
@@ -216,7 +222,7 @@ async def look(browsers: Sequence[Browser], servers: Sequence[Server]) -> None:
 async def crowd(
     browsers: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
 ) -> None:
-    """Onlookers who all come within a moment, for ever: a busy one, after which servers have more
+    """Onlookers who all come within a moment, for ever. After such a moment, servers have more
     connections to the store than they need.
     """
 
@@ -233,7 +239,7 @@ async def crowd(
 async def ask(
     browsers: Sequence[Browser], client: PythonClient, random: Random, pause: float
 ) -> None:
-    """A backend that asks over the Python client, for ever."""
+    """A backend that validates over the Python client, for ever."""
     while True:
         await asyncio.sleep(random.uniform(0, 2 * pause))
         held = random.choice(browsers).jar
@@ -242,9 +248,9 @@ async def ask(
 
 
 class Watcher:
-    """Watches the events of one server, and goes on after every break: where it was, or from its
-    start if it hears that it may have missed something. Such a start is told in whole seconds, so
-    there may be events of a run before: only those of some users are noted.
+    """Watches the events of one server, and goes on after every break: from its position, or from
+    its start if it may have missed an event. The start is in whole seconds, so there may be events
+    of an earlier run: only the events of some users are recorded.
     """
 
     def __init__(self, server: Server, recorder: Recorder, users: Sequence[str]) -> None:
@@ -258,7 +264,7 @@ class Watcher:
         self._start = datetime.now(UTC)
 
     async def watch(self) -> None:
-        """For ever."""
+        """Watches for ever."""
         while True:
             request = pb.WatchEventsRequest(cursor=self._cursor)
             if self._since is not None and not self._cursor:
@@ -277,7 +283,7 @@ class Watcher:
             await asyncio.sleep(0.05)
 
     def has_heard(self, events: set[str]) -> bool:
-        """It was told all of these."""
+        """Returns whether it got all of these events."""
         return events <= {event.event_id for event in self._told}
 
 
@@ -289,7 +295,9 @@ def _event(event: pb.Event) -> Event:
 
 @contextmanager
 def running(*work: Awaitable[None]) -> Iterator[list[asyncio.Task[None]]]:
-    """Runs all of it inside, and ends it outside. What fails inside fails outside."""
+    """Runs all tasks inside the block, and ends them at its end. A failure inside fails the
+    block.
+    """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         yield tasks

@@ -1,4 +1,4 @@
-"""Judges events: each is there once, in a user's order, and no alarm is false."""
+"""Judges events: each event is there once, in a user's order, and no alarm is false."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAKES = {kind: event for event, kinds in _MADE_BY.items() for kind in kinds}
 
 
 def false_alarm(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
-    """No alarm without a token that was stolen and presented."""
+    """There is no alarm without a token that was stolen and presented."""
     calls = {call.number: call for call in known.calls}
     for event in known.history.log:
         call = calls.get(event.call or 0)
@@ -31,7 +31,9 @@ def false_alarm(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
 
 
 def missing_event(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
-    """What a call did is told by exactly one event; what it did not do, by none."""
+    """Exactly one event reports each change of a call, and no event reports a change that was not
+    made.
+    """
     damaged = any(call.server == DAMAGE for call in known.calls)
     for call in known.calls:
         if call.kind not in _MAKES or call.kind is Kind.SIGN_IN or call.cached:
@@ -40,7 +42,7 @@ def missing_event(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
         found = sum(event.type == name for event in known.events_of.get(call.number, ()))
         least, most = _expected(call)
         if damaged and not call.failed:
-            most = 1  # what can't be read is revoked, and not counted
+            most = 1  # A record that can't be read is revoked, and not counted.
         if found < least:
             yield f"{LOST if known.may_be_lost(call) else ''}no {name} event", call
         elif found > most:
@@ -48,7 +50,7 @@ def missing_event(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
 
 
 def _expected(call: Call) -> tuple[int, int]:
-    """How many events a revocation or a presented token leaves: at least, and at most."""
+    """How many events a revocation or a presented token causes: at least, and at most."""
     if call.role is Role.ONLOOKER:
         return 0, 0
     if call.failed:
@@ -59,7 +61,7 @@ def _expected(call: Call) -> tuple[int, int]:
 
 
 def wrong_sign_in(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
-    """A sign-in happens once however often it is tried, and one event tells of it."""
+    """A sign-in happens once however often it is tried, and one event reports it."""
     lost = LOST if known.history.may_lose else ""
     told = [event for event in known.history.log if event.type == "DEVICE_SIGNED_IN"]
     by_session = {event.session: event for event in told}
@@ -99,12 +101,12 @@ def wrong_order(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
 
 
 def untold(history: History) -> Iterator[tuple[str, Event]]:
-    """Every watcher is told every event, and a user's events in their order."""
+    """Every watcher gets every event, and a user's events in their order."""
     expected: dict[str, list[str]] = {}
     for event in history.log:
         expected.setdefault(event.user, []).append(event.event_id)
     by_id = {event.event_id: event for event in history.log}
-    # Watchers hear CURSOR_EXPIRED then: the log may be another one.
+    # Watchers get CURSOR_EXPIRED then: the log may be another one.
     replaced = any(fault.ends_watches for fault in history.faults)
     for watcher, told in history.told.items():
         heard: dict[str, list[str]] = {}

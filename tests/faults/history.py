@@ -1,6 +1,6 @@
-"""What happened: every call with its answer, every event, every fault, by one monotonic clock.
+"""The history: every call with its answer, every event, every fault, by one monotonic clock.
 
-Nothing is judged here. `checker` judges a history; `recorder` writes one.
+Nothing is judged here. `checker` judges a history, and `recorder` writes one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What a call asks for."""
+    """The kind of a call."""
 
     SIGN_IN = "IssueDevice"
     VALIDATE = "ValidateSession"
@@ -22,29 +22,29 @@ class Kind(Enum):
 
 
 class Role(Enum):
-    """Whose call it is."""
+    """The role of the client that made a call."""
 
     HONEST = "honest"
     """The browser that the token was made for, or the page of its user."""
     THIEF = "thief"
     """A client that has copied a token."""
     ONLOOKER = "onlooker"
-    """An operator who looks and changes nothing (`observe_only`)."""
+    """An operator who reads and changes nothing (`observe_only`)."""
 
 
-# Codes of calls that may have been carried out, though no answer says so.
+# Codes of calls that may have been carried out, although no answer says so.
 UNKNOWN = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}
-# The "server" of a call that stands for a record that was damaged.
+# The "server" of a call that stands for a damaged record.
 DAMAGE = "damage"
 # How late a busy machine may be, in seconds.
 _LAG = 10.0
-# Reasons that promise that nothing was done.
+# Reasons which promise that nothing was done.
 NOTHING_DONE = {"DEADLINE_TOO_SHORT", "NOT_READY", "OVERLOADED", "CONFLICT"}
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an access token says. `device` is the device ID that it was made for."""
+    """The content of an access token. `device` is the device ID that it was made for."""
 
     user: str
     device: str
@@ -74,7 +74,7 @@ class Call:
     server: str
     user: str
     device: str
-    """The presented device ID; of a RevokeAll the device that is to stay signed in, if any."""
+    """The presented device ID. Of a RevokeAll, the device that stays signed in, if there is one."""
     started: float
     ended: float
     outcome: str
@@ -92,7 +92,7 @@ class Call:
     cached: bool = False
     """The answer may come from a near cache."""
     replicated: bool = False
-    """The answer says that the replicas have what the call did."""
+    """The answer says that the replicas have the change."""
 
     @property
     def is_unknown(self) -> bool:
@@ -101,7 +101,7 @@ class Call:
 
     @property
     def failed(self) -> bool:
-        """The call ended with an error, and so says nothing of a session."""
+        """The call ended with an error, and so says nothing about a session."""
         return self.outcome in ERRORS
 
 
@@ -122,7 +122,7 @@ class Event:
     session: str = ""
     call: int | None = None
     at: float = field(default=0.0, compare=False)
-    """When it happened, as the server says: of another clock, so never twice quite the same."""
+    """When it happened, by the server's clock: another clock, so never exactly the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,30 +142,32 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The service's settings that the checks know, and the bounds that its docs name; seconds."""
+    """The service's settings that the checks know, and the limits that its docs name, in
+    seconds.
+    """
 
     durable_after: float
     alarm_after: float
     longest_flight: float
     """How long an honest request and its reply may be under way together."""
     cache_bound: float = 15.0
-    """How long a near cache may go on after a revocation has answered."""
+    """How long a near cache may answer "active" after a revocation has answered."""
     settle: float = 2.0
     """How long after a fault its effects may last."""
 
 
 @dataclass
 class History:
-    """All that was recorded of a run."""
+    """Everything that was recorded during a run."""
 
     terms: Terms
     calls: list[Call] = field(default_factory=list)
     log: list[Event] = field(default_factory=list)
-    """The log of events at the end; the events of one user in their order."""
+    """The log of events at the end, with the events of one user in their order."""
     told: dict[str, list[Event]] = field(default_factory=dict)
-    """What each watcher was told, in that order."""
+    """The events that each watcher got, in that order."""
     broken_watches: dict[str, int] = field(default_factory=dict)
-    """How often each watcher heard CURSOR_EXPIRED. It then watches again from its start."""
+    """How often each watcher got CURSOR_EXPIRED. It then watches again from its start."""
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -175,7 +177,7 @@ class History:
 
     def acts_until(self, call: Call) -> float:
         """Until when a call without an answer may still take effect: a store or a server that was
-        stopped carries it out when it goes on.
+        stopped carries it out when it continues.
         """
         ends = (f.ended for f in self.faults if f.started <= call.ended <= f.ended + _LAG)
         return max((call.ended, *ends)) + _LAG
@@ -188,11 +190,11 @@ class History:
         return max((call.ended, *ends))
 
     def in_fault(self, moment: float) -> bool:
-        """A fault was there, or was over for less than `settle`."""
+        """Returns whether a fault was there, or had ended less than `settle` ago."""
         return any(f.started <= moment <= f.ended + self.terms.settle for f in self.faults)
 
     def by_user(self) -> dict[str, History]:
-        """The same for each user alone."""
+        """The history of each user alone."""
         parts: dict[str, History] = {}
 
         def part(user: str) -> History:
@@ -208,5 +210,5 @@ class History:
 
 
 def first_tellings(told: Iterable[Event]) -> list[Event]:
-    """What was told, without repeats."""
+    """The events that a watcher got, without repeats."""
     return list({event.event_id: event for event in told}.values())

@@ -1,5 +1,5 @@
-"""What a history lets one know of one user's sessions: when each began, and what may, or must, have
-ended it.
+"""What a history proves about one user's sessions: when each session began, and which calls may, or
+must, have ended it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from functools import cached_property
 from tests.faults.history import Call, Event, History, Kind, Role
 
 INFINITY = float("inf")
-# An event of a call happened before its answer. Seconds; two clocks are compared.
+# An event of a call happened before its answer. In seconds; two clocks are compared.
 _AT_ONCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that a sign-in has handed a token of."""
+    """A session whose sign-in has returned a token."""
 
     session: str
     device: str
@@ -40,10 +40,10 @@ class End:
     """The one device that it signs out; None for all but `spares`."""
     spares: str | None
     until: float
-    """From then on it has no effect any more."""
+    """From then on the call has no effect any more."""
 
     def covers(self, session: Session) -> bool:
-        """The session is among those that it ends."""
+        """Returns whether the call ends this session."""
         if self.call.kind is Kind.SIGN_IN and self.call.request == session.request:
             return False
         if self.device is not None:
@@ -52,7 +52,7 @@ class End:
 
     @property
     def is_certain(self) -> bool:
-        """It has answered that it was done."""
+        """Returns whether the answer says that it was done."""
         return not self.call.failed
 
 
@@ -87,7 +87,7 @@ class Knowledge:
 
     @cached_property
     def ends(self) -> list[End]:
-        """All that ended sessions, or may have."""
+        """All calls that ended sessions, or may have ended them."""
         return list(self._ends())
 
     def _ends(self) -> Iterator[End]:
@@ -110,7 +110,7 @@ class Knowledge:
 
     @cached_property
     def stuck(self) -> set[str]:
-        """Sessions of which a request was under way for longer than honest requests are."""
+        """Sessions that had a request under way for longer than honest requests are."""
         return {
             call.presented.session
             for call in self.calls
@@ -138,8 +138,8 @@ class Knowledge:
         return None if call.presented is None else self.sessions.get(call.presented.session)
 
     def had_ended(self, session: Session, moment: float) -> End | None:
-        """What had ended the session for certain, and had answered before the moment. Writes that
-        the store has lost don't count, unless the service did them again.
+        """The calls that certainly ended the session, and had answered before the moment. Writes
+        that the store has lost don't count, unless the service made them again.
         """
         for end in self.ends:
             if (
@@ -152,32 +152,36 @@ class Knowledge:
         return None
 
     def may_have_ended(self, session: Session, moment: float) -> bool:
-        """Something may have ended the session before the moment."""
+        """Returns whether a call may have ended the session before the moment."""
         return any(
             end.call.started < moment and end.until > session.begun and end.covers(session)
             for end in self.ends
         )
 
     def _holds_from(self, call: Call) -> float:
-        """When what the call did was settled."""
+        """When the change of the call was settled."""
         if self.is_lost(call):
             return INFINITY
         again = [event.at for event in self.events_of.get(call.number, ()) if self.is_again(event)]
         return max((call.ended, *(at + self.terms.settle for at in again)))
 
     def is_again(self, event: Event) -> bool:
-        """A failover lost what a call did, and the service did it again: the event is of then."""
+        """A failover lost a call's change, and the service made it again: the event has that
+        time.
+        """
         call = self._by_number.get(event.call or 0)
         if not self.history.may_lose or call is None or call.replicated:
             return False
         return event.at > call.ended + _AT_ONCE
 
     def may_be_lost(self, call: Call) -> bool:
-        """A failover may have lost what the call wrote: no answer said that replicas have it."""
+        """A failover may have lost the writes of the call: no answer said that replicas have
+        them.
+        """
         return self.history.may_lose and not call.replicated
 
     def is_lost(self, call: Call) -> bool:
-        """The call was answered, and a failover lost what it wrote: its event is gone."""
+        """The call was answered, and a failover lost its writes: its event is gone."""
         if not self.may_be_lost(call) or call.failed:
             return False
         if call.kind is Kind.SIGN_IN:

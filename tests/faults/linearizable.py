@@ -2,8 +2,8 @@
 
 Each call happens at one moment between its start and its end: the answers must be those of some
 order of such moments. A call without an answer happens at some moment after its start, or never.
-The state is the live session of each device; a search tries all orders (Wing and Gong). It is for
-small histories of one user without thieves, in which tokens are not old enough to be superseded.
+The state is the live session of each device. A search tries all orders (Wing and Gong). It is for
+short histories of one user without thieves, in which tokens are not old enough to be superseded.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tests.faults.history import Call, Kind, Role
 State = frozenset[tuple[str, str]]
 """Devices with their live sessions."""
 _NONE: Mapping[int, str] = MappingProxyType({})
-# Answers about a session in whose place there is another one.
+# Answers about a session that another session has replaced.
 _REPLACED = {"SESSION_ENDED", "SUPERSEDED"}
 
 
 def is_linearizable(calls: Sequence[Call], unanswered: Mapping[int, str] = _NONE) -> bool:
     """Returns True if there is such an order. `unanswered` has the sessions of sign-ins without an
-    answer, by the number of the call, as far as the log tells of them.
+    answer, by the number of the call, as far as the log shows them.
     """
     calls = [replace(call, request=unanswered.get(call.number, call.request)) for call in calls]
     ordered = sorted(calls, key=lambda call: call.started)
@@ -53,7 +53,9 @@ def _search(
 
 
 def _states_after(call: Call, state: State) -> Iterator[State]:
-    """The states that the call may have led to; none if its answer is wrong in this state."""
+    """The states that the call may have led to. There are none if its answer is wrong in this
+    state.
+    """
     live = dict(state)
     if call.failed and not call.is_unknown:
         yield state
@@ -75,7 +77,7 @@ def _states_after(call: Call, state: State) -> Iterator[State]:
 
 
 def _is_right(call: Call, live: dict[str, str]) -> bool:
-    """Whether a token was rightly let in, or refused."""
+    """Returns whether a token was rightly accepted or refused."""
     token = call.presented
     assert token is not None
     assert call.role is not Role.THIEF

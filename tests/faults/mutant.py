@@ -1,4 +1,4 @@
-"""What a broken service is: the edits that break it, and what finds it."""
+"""A broken service: the edits that break it, and the check that finds it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A text of a file, which is there once, and what stands there in the broken service."""
+    """A text that a file has exactly once, and its replacement in the broken service."""
 
     path: str
     old: str
@@ -22,15 +22,17 @@ class Mutant:
     edits: tuple[Edit, ...]
     found_by: frozenset[str]
     troubles: str = ""
-    """What it takes to be seen; nothing, if it is wrong on a good day, too."""
+    """The faults that must be made for the mutant to be noticed. Empty if it is wrong without
+    faults too.
+    """
     seconds: int = 12
-    """Of each run."""
+    """The seconds of each run."""
     campaign: str = ""
-    """The campaign that finds it, if it takes one: then `found_by` names the same."""
+    """The campaign that finds it, if it needs one: then `found_by` has the same name."""
 
 
 def edited(text: str, edit: Edit) -> str:
-    """The text of the file after the edit. Raises ValueError if the code is no longer so."""
+    """The text of the file after the edit. Raises ValueError if the file no longer has the text."""
     if text.count(edit.old) != 1:
         raise ValueError(f"{edit.path} has {text.count(edit.old)} times: {edit.old!r}")
     return text.replace(edit.old, edit.new)

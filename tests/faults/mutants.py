@@ -2,9 +2,9 @@
 
 python -m tests.faults.mutants [NAME ...]
 
-An edit is made in a copy of the code, which then plays runs, or makes the trials of a campaign,
-until the first violation. A mutant is caught if one of the checks that are named with it finds
-something, or if its campaign does; else it survives.
+An edit is made in a copy of the code. The copy then plays runs, or makes the trials of a campaign,
+until the first violation. A mutant is found if one of the checks that are named with it finds a
+violation, or if its campaign does. Otherwise it survives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.faults.mutant import Edit, Mutant, edited
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("session_authority", "tests", "clients/python")
-_MINUTES = "2"  # for the runs of one mutant at the most
+_MINUTES = "2"  # For the runs of one mutant at most.
 _STORE, _DOMAIN = "session_authority/store/", "session_authority/domain/"
 _READ_SESSION = 'raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)\n'
 
@@ -78,14 +78,14 @@ MUTANTS = (
     ),
     _mutant(
         "marks of use are written blindly, and raise the dead",
-        # The last, where a mark of the session before overwrites the record of a new sign-in.
+        # The last mutant: a mark of the session before overwrites the record of a new sign-in.
         "active_after_end wrong_list wrong_refusal",
         Edit(
             _STORE + "scripts/commit.lua",
             "if there ~= expected then",
             "if false then",
         ),
-        troubles="wire delays",  # a mark is on its way for longer
+        troubles="wire delays",  # A mark is on its way for longer.
     ),
     _mutant(
         "a store that is away means that nobody is signed in",
@@ -247,7 +247,7 @@ MUTANTS = (
 
 
 def copy_of(mutant: Mutant, folder: Path) -> None:
-    """Puts the broken service, and the rig, into a folder."""
+    """Puts the broken service and the rig into a folder."""
     for name in _COPIED:
         ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -257,7 +257,7 @@ def copy_of(mutant: Mutant, folder: Path) -> None:
 
 
 def checks_that_find(mutant: Mutant, seed: int) -> set[str]:
-    """Plays runs of a mutant until something is found."""
+    """Plays runs of a mutant until a violation is found."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_of(mutant, folder)
@@ -280,7 +280,7 @@ def checks_that_find(mutant: Mutant, seed: int) -> set[str]:
 
 
 def main() -> None:
-    """Ends with 1 if a mutant survives."""
+    """Exits with 1 if a mutant survives."""
     wanted = sys.argv[1:]
     survivors = 0
     for mutant in MUTANTS:

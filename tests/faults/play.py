@@ -1,4 +1,4 @@
-"""Plays a run: clients and troubles on a stage for some seconds, from a seed; then the history."""
+"""Plays a run: clients and faults on a stage for some seconds, from a seed. Returns the history."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ _TIMEOUT = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How much goes on in a run."""
+    """How much happens in a run."""
 
     seed: int
-    """Also a part of the users' names: each run on a stage has another one."""
+    """Also a part of the users' names: each run on a stage has another seed."""
     seconds: float
     troubles: dict[str, Trouble]
     users: int = 24
-    """Every fourth one has a thief, and every fourth one a thief who bides the time."""
+    """Every fourth user has a thief, and every fourth user a thief who waits."""
     browsers: int = 2
-    """Of each user."""
+    """The number of each user's browsers."""
     pause: float = 0.4
-    """Seconds between two things that a browser does, on average."""
+    """Seconds between two acts of a browser, on average."""
     cancels: float = 0.08
-    """How often a browser gives up a call, or loses its reply."""
+    """How often a browser cancels a call, or loses its reply."""
     trouble_pause: float = 1.5
-    """Seconds between two troubles, on average."""
+    """Seconds between two faults, on average."""
     most_troubles: float = inf
-    """The run is over after so many."""
+    """The run ends after this many seconds."""
 
 
 class Cast:
-    """The users of a run and their browsers. What a thief does to a user, and whether the user ever
-    signs out, is settled by a user's number.
+    """The users of a run and their browsers. A user's number decides what a thief does to the user,
+    and whether the user ever signs out.
     """
 
     def __init__(self, script: Script, servers: Sequence[Server], random: Random) -> None:
@@ -76,7 +76,7 @@ class Cast:
         return [browser for browser in self.browsers if browser.user in users]
 
     def lives(self, script: Script, servers: Sequence[Server], random: Random) -> list[Work]:
-        """What all of them do, and what is done to them."""
+        """The tasks of all clients and thieves."""
         pause = script.pause
         return [
             *(browser.live(pause) for browser in self.browsers),
@@ -90,28 +90,28 @@ class Cast:
     def questions(
         self, script: Script, clients: Sequence[PythonClient], random: Random
     ) -> list[Work]:
-        """What backends ask about honest users."""
+        """The validations of honest users by backends."""
         pause = script.pause / 4
         return [ask(self.of(2, 3), client, Random(random.random()), pause) for client in clients]
 
 
 @asynccontextmanager
 async def _caching(server: Server, recorder: Recorder) -> AsyncIterator[PythonClient]:
-    """A client with a near cache, of one server."""
+    """A client with a near cache, connected to one server."""
     async with AsyncSessionAuthority(server.address, cache=NearCache()) as client:
         yield PythonClient(f"cache of {server.name}", client, recorder, cached=True)
 
 
 @asynccontextmanager
 async def _balanced(servers: Sequence[Server], recorder: Recorder) -> AsyncIterator[PythonClient]:
-    """A client of all servers, with the time for its retries."""
+    """A client of all servers, with time for its retries."""
     target = "ipv4:" + ",".join(server.address for server in servers)
     async with AsyncSessionAuthority(target, timeout=_TIMEOUT) as client:
         yield PythonClient(BALANCED, client, recorder, cached=False)
 
 
 async def play(stage: Stage, script: Script) -> History:
-    """The history of a run."""
+    """Plays a run. Returns its history."""
     recorder, random = Recorder(TERMS), Random(script.seed)
     stage.recorder = recorder
     async with AsyncExitStack() as stack:
@@ -135,8 +135,8 @@ async def play(stage: Stage, script: Script) -> History:
 
 
 async def _told_log(stage: Stage, users: set[str], watchers: Sequence[Watcher]) -> list[Event]:
-    """The log, once it grows no more. Gives the watchers the time to hear all of it; the checker
-    says who did not.
+    """The log, once it no longer grows. Gives the watchers time to get all of it; the checker
+    reports the watchers that did not.
     """
     before: list[Event] = []
     while True:
@@ -157,7 +157,7 @@ async def _make_trouble(
     random: Random,
     clients: list[asyncio.Task[None]],
 ) -> None:
-    """Makes one trouble after the other until the run's time is over; the last one is whole."""
+    """Makes one fault after the other until the run's time is over. The last one is complete."""
     end = now() + script.seconds
     names = sorted(script.troubles)
     while now() < end and len(recorder.history.faults) < script.most_troubles:

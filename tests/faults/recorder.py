@@ -1,4 +1,4 @@
-"""Calls servers and writes down every call with its answer."""
+"""Calls servers and records every call with its answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from session_authority_client import AsyncSessionAuthority, SessionAuthorityError
 from tests.faults.history import DAMAGE, Call, Fault, History, Kind, Named, Role, Terms, Token
 
-DEADLINE = 2.5  # seconds; shorter than honest requests may be under way
+DEADLINE = 2.5  # Seconds; shorter than an honest request may be under way.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call that has ended, and the token that it gave."""
+    """A call that has ended, and the token that it returned."""
 
     call: Call
     held: Held | None = None
@@ -49,7 +49,7 @@ def now() -> float:
 
 
 class Recorder:
-    """Writes a history."""
+    """Records a history."""
 
     def __init__(self, terms: Terms) -> None:
         self.history = History(terms)
@@ -60,11 +60,11 @@ class Recorder:
         return next(self._numbers)
 
     def add(self, call: Call) -> None:
-        """Writes down a call."""
+        """Records a call."""
         self.history.calls.append(call)
 
     def damage(self, user: str, key: bytes) -> None:
-        """Writes down that a record of one device is damaged from now on: a call that may have
+        """Records that a record of one device is damaged from now on: as a call that may have
         signed the user out there, and did nothing else.
         """
         devices = {call.device for call in self.history.calls if call.user == user and call.device}
@@ -79,12 +79,12 @@ class Recorder:
                 )
 
     def fault(self, name: str, started: float, **what: bool) -> None:
-        """Writes down a fault that is over now."""
+        """Records a fault that has ended now."""
         self.history.faults.append(Fault(name, started, now(), **what))
 
 
 class Server:
-    """A server, called over a channel of its own. Every call is written down."""
+    """A server, called over a channel of its own. Every call is recorded."""
 
     def __init__(self, name: str, address: str, recorder: Recorder) -> None:
         self.name = name
@@ -95,7 +95,7 @@ class Server:
         self._recorder = recorder
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes the channel."""
         await self._channel.close()
 
     async def sign_in(self, user: str, device: str, request_id: str) -> Answered:
@@ -117,7 +117,7 @@ class Server:
     async def validate(
         self, held: Held, role: Role = Role.HONEST, device: str | None = None
     ) -> Answered:
-        """Presents a token; an onlooker changes nothing by it."""
+        """Presents a token. An onlooker's validation changes nothing."""
         number, device = self._recorder.number(), device or held.token.device
         request = pb.ValidateSessionRequest(
             access_token=held.text,
@@ -226,12 +226,12 @@ class Server:
 
 
 class PythonClient:
-    """The same over the Python client; only validations.
+    """Makes validations over the Python client.
 
     Args:
-        name: What its calls are noted under.
+        name: The name under which its calls are recorded.
         client: The client.
-        recorder: Where its calls are noted.
+        recorder: Where its calls are recorded.
         cached: The client has a near cache.
     """
 
@@ -270,7 +270,7 @@ class PythonClient:
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """The `ErrorReason` of an error; empty if it is none of the service's."""
+    """The `ErrorReason` of an error. Empty if the error is not from the service."""
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
     except ValueError:
@@ -283,7 +283,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 
 def read_token(text: str, device: str) -> Token:
-    """What a token says; nothing is verified."""
+    """The content of a token; nothing is verified."""
     payload = text.split(".")[1]
     said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     copy = said["jti"].rpartition(".")[2]
@@ -312,7 +312,7 @@ def _named(answer: pb.ValidateSessionResponse | pb.RenewSessionResponse) -> Name
 
 
 async def unless_cancelled(work: Awaitable[Answered], seconds: float) -> Answered | None:
-    """The answer, unless the client goes away before."""
+    """The answer, unless the client is cancelled first."""
     try:
         async with asyncio.timeout(seconds):
             return await work

@@ -1,7 +1,8 @@
-"""Stages whose store has replicas, and what goes wrong there: primaries are killed, hang, step
-down, and give their slots away.
-Replication is asynchronous: what a primary acknowledged with durability LOCAL may be lost with it.
-What was REPLICATED may not.
+"""Stages whose store has replicas, and their faults: primaries are killed, hang, step down, and
+give their slots away.
+
+Replication is asynchronous: writes that a primary acknowledged with durability LOCAL may be lost
+with it. REPLICATED writes may not.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from tests.support.backends import (
 from tests.support.waiting import wait_for
 
 _SLOTS = [Cluster.keyslot(Cluster([("h", 1)]), tag) for tag in TAGS]
-_PATIENCE = 60.0  # seconds until another primary is there
+_PATIENCE = 60.0  # Seconds until another primary is promoted.
 
 
 @asynccontextmanager
 async def sentinel(
     folder: Path, servers: int = 2, *, source: str = "", **settings: str
 ) -> AsyncIterator[Stage]:
-    """A primary with two replicas and three Sentinels, which connect to each other from `source`;
-    `settings` are the servers'.
+    """A primary with two replicas and three Sentinels, which connect to each other from `source`.
+    `settings` are the servers' settings.
     """
     async with AsyncExitStack() as stack:
-        # Less would make a busy machine's primaries change with no fault to explain it.
+        # A shorter time would let a busy machine's primaries change without a fault to explain it.
         context = sentinel_group(folder, replicas=2, sentinels=3, down_after_ms=3000, source=source)
         group = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
@@ -55,7 +56,7 @@ async def sentinel(
 
 
 def acknowledged(folder: Path) -> AbstractAsyncContextManager[Stage]:
-    """The same; changes wait until both replicas have them, for a short time."""
+    """The same stage, where changes wait for a short time until both replicas have them."""
     return sentinel(folder, REPLICAS_ACK="2")
 
 
@@ -80,7 +81,7 @@ async def cluster(
 
 
 async def primary_killed(stage: Stage, random: Random) -> None:
-    """The primary is killed. It comes back empty once every Sentinel knows the next one, whose
+    """The primary is killed. It returns empty once every Sentinel knows the next primary, whose
     replica it becomes.
     """
     group: SentinelGroup = stage.store
@@ -92,8 +93,8 @@ async def primary_killed(stage: Stage, random: Random) -> None:
 
 
 async def primary_restarted(stage: Stage, random: Random) -> None:
-    """The primary is killed, and comes back empty as soon as one Sentinel knows another: the other
-    Sentinels may still name the old one.
+    """The primary is killed, and returns empty as soon as one Sentinel knows another primary: the
+    other Sentinels may still name the old one.
     """
     group: SentinelGroup = stage.store
     old = await _killed_primary(group)
@@ -103,7 +104,7 @@ async def primary_restarted(stage: Stage, random: Random) -> None:
 
 
 async def _killed_primary(group: SentinelGroup) -> int:
-    """Kills the primary; its port."""
+    """Kills the primary. Returns its port."""
     old = await asyncio.to_thread(group.primary)
     group.servers[old].kill()
     await asyncio.to_thread(group.servers[old].wait, 10)
@@ -111,8 +112,9 @@ async def _killed_primary(group: SentinelGroup) -> int:
 
 
 async def primary_hung(stage: Stage, random: Random) -> None:
-    """The primary hangs until another one is there, and for some time after. When it wakes it goes
-    on as a primary until the Sentinels tell it, after some 10 s: the group is whole only then.
+    """The primary hangs until another one is promoted, and for some time after. When it continues,
+    it acts as a primary until the Sentinels demote it after some 10 s: only then is the group
+    complete.
     """
     group: SentinelGroup = stage.store
     old = await asyncio.to_thread(group.primary)
@@ -136,12 +138,12 @@ async def primary_steps_down(stage: Stage, random: Random) -> None:
 
 
 async def moved(group: SentinelGroup, old: int) -> None:
-    """Waits until the Sentinels have promoted another one."""
+    """Waits until the Sentinels have promoted another primary."""
     await until(lambda: group.primary() != old, "the Sentinels to promote another")
 
 
 async def whole(group: SentinelGroup) -> None:
-    """Every server but the primary replicates it."""
+    """Returns whether every server except the primary replicates it."""
 
     def is_whole() -> bool:
         primary = group.primary()
@@ -163,7 +165,7 @@ def _follows(port: int, primary: int) -> bool:
 
 
 async def node_killed(stage: Stage, random: Random) -> None:
-    """A primary is killed; its replica takes over, and it comes back as the replica."""
+    """A primary is killed. Its replica takes over, and it returns as the replica."""
     nodes: Sequence[ValkeyServer] = stage.store
     node = random.choice(await asyncio.to_thread(primary_nodes, nodes))
     await asyncio.to_thread(node.kill)
@@ -225,7 +227,7 @@ def primary_nodes(nodes: Sequence[ValkeyServer]) -> list[ValkeyServer]:
 
 
 def _slots_of(node: ValkeyServer) -> set[int]:
-    """The slots of a primary; none of a replica, or of a node that is away."""
+    """The slots of a primary. A replica, or a node that is unreachable, has none."""
     try:
         with redis.Redis(port=node.port) as asked:
             lines = asked.execute_command("CLUSTER", "NODES").decode().splitlines()
@@ -237,7 +239,7 @@ def _slots_of(node: ValkeyServer) -> set[int]:
 
 
 def all_well(nodes: Sequence[ValkeyServer]) -> bool:
-    """Three primaries have all slots, and everybody else follows one."""
+    """Returns whether three primaries have all slots, and every other node follows one of them."""
     primaries = primary_nodes(nodes)
     replicas = [node for node in nodes if node not in primaries]
     return len(primaries) == 3 and all(map(_is_linked, replicas))
@@ -252,7 +254,7 @@ def _is_linked(replica: ValkeyServer) -> bool:
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    """Waits for a condition that blocks while it looks."""
+    """Waits for a condition that blocks while it is checked."""
     await asyncio.to_thread(wait_for, condition, what, _PATIENCE)
 
 

@@ -1,4 +1,6 @@
-"""Judges answers about sessions: who was let in, who was refused, and who was named."""
+"""Judges answers about sessions: which tokens were accepted, which were refused, and whom the
+answers named.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ LOST = "lost: "
 _PRESENTS = (Kind.VALIDATE, Kind.RENEW)
 # Refusals of a session that has ended.
 _ENDED = {"NO_SESSION", "SESSION_ENDED", "SESSION_EXPIRED"}
-# Refusals that an honest browser never hears.
+# Refusals that an honest browser never gets.
 _NEVER = {"TOKEN_MISSING", "TOKEN_INVALID", "TOKEN_EXPIRED", "WRONG_DEVICE"}
 
 
 def active_after_end(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """Nothing is ACTIVE that had ended before the call started."""
+    """No session is ACTIVE that had ended before the call started."""
     for call in known.of(*_PRESENTS):
         session = known.session_of(call)
         if call.outcome != "ACTIVE" or session is None:
@@ -28,7 +30,7 @@ def active_after_end(known: Knowledge) -> Iterator[tuple[str, Call]]:
 
 
 def wrong_refusal(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """No session is over unless something may have ended it, and no honest browser is denied for
+    """No session has ended unless a call may have ended it, and no honest browser is denied for
     another reason.
     """
     for call in known.of(*_PRESENTS):
@@ -55,7 +57,9 @@ def _lost(known: Knowledge, session: str) -> str:
 
 
 def _newer_may_exist(known: Knowledge, refused: Call) -> bool:
-    """A newer token of the session, or a newer sign-in on its device, may be in use."""
+    """Returns whether a newer token of the session, or a newer sign-in on its device, may be in
+    use.
+    """
     token = refused.presented
     assert token is not None
     for call in known.calls:
@@ -73,7 +77,7 @@ def _newer_may_exist(known: Knowledge, refused: Call) -> bool:
 
 
 def elsewhere(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """A token is never good on another device than its own."""
+    """A token is never good on a device other than its own."""
     for call in known.of(*_PRESENTS):
         token = call.presented
         if call.outcome == "ACTIVE" and token is not None and call.device != token.device:
@@ -81,11 +85,12 @@ def elsewhere(known: Knowledge) -> Iterator[tuple[str, Call]]:
 
 
 def missed_replay(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """A token that two newer ones followed, or that one followed that is long in use, is never good
-    again, and never quietly denied. Neither is a live token that comes from another device.
+    """A token that two newer ones followed, or that one followed that was in use for long, is never
+    good again, and never denied without an alarm. The same holds for a live token from another
+    device.
     """
     if known.history.may_lose:
-        return  # the record may be an older one
+        return  # The record may be an older one.
     gone = _gone_generations(known)
     for call in known.of(*_PRESENTS):
         token, session = call.presented, known.session_of(call)
@@ -103,7 +108,7 @@ def missed_replay(known: Knowledge) -> Iterator[tuple[str, Call]]:
 class _gone_generations:  # noqa: N801 - used as a function
     """The newest generation of each session that must count as a replay at a moment."""
 
-    _USES = 3  # marks of use are written in the background, and may be lost
+    _USES = 3  # Marks of use are written in the background, and may be lost.
 
     def __init__(self, known: Knowledge) -> None:
         self._moments: dict[str, list[tuple[float, int]]] = {}
@@ -139,7 +144,7 @@ class _gone_generations:  # noqa: N801 - used as a function
 
 
 def foreign_answer(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """An answer names the user, device, session and generation that were asked for."""
+    """An answer names the user, device, session and generation of the presented token."""
     for call in known.calls:
         if call.failed:
             continue
@@ -163,7 +168,7 @@ def foreign_answer(known: Knowledge) -> Iterator[tuple[str, Call]]:
 
 
 def wrong_list(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """A list has every session that nothing may have ended, and none that had ended."""
+    """A list has every session that no call may have ended, and no session that had ended."""
     for call in known.of(Kind.LIST):
         if call.failed:
             continue
@@ -186,7 +191,7 @@ def _unanswered(known: Knowledge) -> set[str]:
 
 
 def blind_revoke(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """A revocation finds every session that nothing may have ended."""
+    """A revocation finds every session that no call may have ended."""
     for call in known.of(Kind.REVOKE_ALL, Kind.REVOKE_DEVICE):
         if call.failed or call.revoked:
             continue

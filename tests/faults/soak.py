@@ -1,5 +1,5 @@
-"""Plays one run after the other, for as long as there is time, and writes what was counted as a
-Markdown table.
+"""Plays one run after the other, for as long as there is time, and writes the counts as a Markdown
+table.
 
 python -m tests.faults.soak --seed 1 --minutes 60 --on standalone [--troubles "store killed,full"]
 """
@@ -33,12 +33,12 @@ STAGES: dict[str, tuple[OpenStage, dict[str, Trouble]]] = {
     "acknowledged": (replicated.acknowledged, replicated.SENTINEL),
     "cluster": (replicated.cluster, replicated.CLUSTER),
 }
-_SHOWN = 5  # violations of each run that are printed whole
+_SHOWN = 5  # Violations of each run that are printed in full.
 
 
 @dataclass
 class Tally:
-    """What all runs together came to."""
+    """The counts of all runs together."""
 
     runs: int = 0
     seconds: float = 0.0
@@ -64,7 +64,7 @@ class Tally:
 
     @property
     def broken(self) -> set[str]:
-        """The checks that found something."""
+        """The checks that found a violation."""
         return {violation.check for violation in self.violations}
 
     def table(self, seed: int, stage: str) -> str:
@@ -104,7 +104,7 @@ def _counted_as(call: Call) -> Iterator[str]:
 
 
 async def soak(on: str, script: Script, minutes: float, *, patient: bool) -> Tally:
-    """Plays the script from one seed after the other until the time is over; if not `patient`, only
+    """Plays the script from one seed after the other until the time is over, or, unless `patient`,
     until the first violation.
     """
     tally, end = Tally(), now() + 60 * minutes
@@ -118,7 +118,7 @@ async def soak(on: str, script: Script, minutes: float, *, patient: bool) -> Tal
 
 
 def main() -> None:
-    """Ends with 1 if something was found."""
+    """Exits with 1 if a violation was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60)

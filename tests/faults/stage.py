@@ -1,4 +1,4 @@
-"""What a run is played on: real `serve` processes on a real store, each behind its own wire."""
+"""The stage of a run: real `serve` processes on a real store, each behind its own wire."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class ServerProcess:
 
     @property
     def process_id(self) -> int:
-        """Of the running one; with several workers it is their parent."""
+        """The process ID of the running server. With several workers it is their supervisor's."""
         return int(self._command.process.pid)
 
     def logged(self, event: str) -> int:
-        """How often it logged this since it was started last."""
+        """How often it logged this event since its last start."""
         return self._command.events().count(event)
 
     def signal(self, number: int) -> None:
@@ -76,7 +76,7 @@ class ServerProcess:
         self._command.process.send_signal(number)
 
     def kill(self) -> None:
-        """Kills it, whatever state it is in."""
+        """Kills it, whatever its state is."""
         self._command.kill()
 
     def stop(self) -> None:
@@ -86,17 +86,19 @@ class ServerProcess:
 
 @dataclass
 class Stage:
-    """A store and the servers on it. `wires`, if any, are between each of them and the store."""
+    """A store and the servers on it. `wires`, if there are any, are between each of them and the
+    store.
+    """
 
     servers: Sequence[ServerProcess]
     admin: Callable[[], RedisClient]
     store: Any
     wires: Sequence[Proxy] = ()
     recorder: Recorder | None = None
-    """Of the run that is played here."""
+    """The seed of the run that is played here."""
 
     async def log(self) -> list[Event]:
-        """All events, those of a user in their order."""
+        """All events, with the events of a user in their order."""
         keys, found = KeyNames(), []
         async with _closing(self.admin()) as client:
             for number in range(PARTITIONS):
@@ -132,8 +134,8 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
 
 
 def durable_valkey(folder: Path) -> AbstractContextManager[ValkeyServer]:
-    """The bundled Valkey. It writes at once: else a write that a slow disk delays is lost with the
-    process, though it was answered.
+    """The bundled Valkey. It writes at once: otherwise a write that a slow disk delays is lost with
+    the process, although it was answered.
     """
     return valkey_server(folder, appendonly="yes", appendfsync="always")
 
@@ -148,8 +150,8 @@ async def standalone(
     process: type[ServerProcess] = ServerProcess,
     **settings: str,
 ) -> AsyncIterator[Stage]:
-    """A store with an append-only file, and servers behind wires, unless `wire` is None: what goes
-    over a wire passes through this process. `settings` are the servers'.
+    """A store with an append-only file, and servers behind wires, unless `wire` is None: bytes on a
+    wire pass through this process. `settings` are the servers' settings.
     """
     async with AsyncExitStack() as stack:
         context = store(folder / "store")

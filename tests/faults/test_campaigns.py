@@ -59,7 +59,7 @@ def test_the_readme_counts_the_faults_and_what_they_broke() -> None:
     assert sum(result.violations for result in counted) == 0
 
 
-def test_the_results_are_those_of_campaigns() -> None:
+def test_every_result_belongs_to_a_campaign() -> None:
     assert set(results.read()) <= {campaign.name for campaign in CAMPAIGNS}
 
 
@@ -69,7 +69,7 @@ def test_a_campaign_has_a_name_of_its_own_that_a_file_can_hold() -> None:
     assert [name for name in names if not re.fullmatch(r"[a-z0-9-]+", name)] == []
 
 
-def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_results_are_read_back(tmp_path: Path) -> None:
     found = {name: Result((1, 2), "build", 20, 3_000, 0, 4, 5) for name in ("b", "a")}
     results.write(found, tmp_path / "results.toml")
     assert results.read(tmp_path / "results.toml") == found
@@ -115,7 +115,7 @@ async def _ended_early(_: Path, __: Order, tally: Tally) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Result]]:
-    """Runs the command with a campaign that is ended early; what its results are then."""
+    """Runs the command with a campaign that is ended early. Returns its results."""
     campaign = Campaign("early", "ended early", 100, _ended_early)
     monkeypatch.setattr(command, "CAMPAIGNS", (campaign,))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -130,7 +130,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
     return run
 
 
-def test_a_run_that_is_ended_early_has_counted(run: Callable[..., dict[str, Result]]) -> None:
+def test_a_run_that_is_ended_early_has_counted_its_rounds(
+    run: Callable[..., dict[str, Result]],
+) -> None:
     assert run(1, KeyboardInterrupt)["early"].trials == 3
     found = run(2, KeyboardInterrupt)["early"]
     assert (found.seeds, found.trials, found.calls) == ((1, 2), 6, 60)
@@ -145,7 +147,7 @@ async def _waits_for_nothing(_: Path, __: Order, ___: Tally) -> None:
         group.create_task(wait())
 
 
-async def test_a_rig_that_waits_in_vain_has_failed(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_rig_that_never_becomes_ready_has_failed(capfd: pytest.CaptureFixture[str]) -> None:
     tally = Tally()
     campaign = Campaign("in-vain", "waits in vain", 100, _waits_for_nothing)
     await command._run(campaign, Order(1, 10, now() + 60), tally)
@@ -158,10 +160,10 @@ def test_no_seed_counts_twice(run: Callable[..., dict[str, Result]]) -> None:
     assert run(1, SystemExit) == before
 
 
-async def test_a_storm_without_its_dirt_is_no_storm(
+async def test_a_storm_that_breaks_no_connection_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else clean connections would be counted as dirtied ones."""
+    """Otherwise undisturbed connections would be counted as disturbed ones."""
 
     async def no_wires(*_: object) -> None:
         raise OSError("no wires")
@@ -184,7 +186,7 @@ async def test_a_storm_without_its_dirt_is_no_storm(
 
 
 async def test_rotations_leave_calls_no_time_to_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many clients there are, only so many have requests under way."""
+    """However many clients there are, only a limited number has requests under way."""
     monkeypatch.setattr(rotations, "UNTIL_RENEWED_SECONDS", 0)
     under_way: set[object] = set()
     most = 0
@@ -233,8 +235,6 @@ async def test_stages_that_play_at_the_same_time_share_the_trials(
     ("trials", "ends_in", "violations", "expected"),
     [(40, 60, [], 10), (15, 60, [], 5), (10, 60, [], 0), (40, -1, [], 0), (40, 60, ["one"], 0)],
 )
-def test_a_campaign_is_over(
-    trials: int, ends_in: float, violations: list[str], expected: int
-) -> None:
+def test_a_campaign_ends(trials: int, ends_in: float, violations: list[str], expected: int) -> None:
     order = Order(1, trials, now() + ends_in, until_broken=True)
     assert order.left(Tally(trials=10, violations=violations), 10) == expected

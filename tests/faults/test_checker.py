@@ -1,4 +1,4 @@
-"""The checker, on histories that are written by hand: each check finds what it forbids, and excuses
+"""The checker, on histories that are written by hand: each check finds what it forbids, and accepts
 what the docs allow.
 """
 
@@ -34,14 +34,14 @@ MADE_BY = {
 
 
 class Story:
-    """Writes a history call by call; each takes 0.1 s unless it is told otherwise."""
+    """Writes a history call by call. Each call takes 0.1 s unless the test says otherwise."""
 
     def __init__(self) -> None:
         self.history = History(TERMS)
         self._numbers = count(1)
 
     def call(self, kind: Kind, at: float, outcome: str = "OK", **more: Any) -> Call:
-        """Something was called, and left its event if it did something."""
+        """Records a call, and its event if the call changed something."""
         values: dict[str, Any] = {"user": ADA, "device": PHONE, "role": Role.HONEST}
         values |= {"server": "one", "ended": at + 0.1}
         tells = more.pop("tells", outcome == "OK" and (kind is Kind.SIGN_IN or more.get("revoked")))
@@ -52,14 +52,14 @@ class Story:
         return made
 
     def event(self, name: str, call: Call) -> None:
-        """It is in the log."""
+        """Adds an event to the log."""
         token = call.given or call.presented
         session = token.session if token else ""
         number = str(len(self.history.log))
         self.history.log.append(Event(number, name, call.user, session, call.number))
 
     def sign_in(self, at: float, session: str = "s1", device: str = PHONE, **more: Any) -> Token:
-        """A sign-in was answered."""
+        """Records an answered sign-in."""
         token = Token(ADA, device, session, 1, "a")
         named = Named(ADA, device, session, 1)
         values: dict[str, Any] = {"request": f"request of {session}", "given": token}
@@ -67,13 +67,13 @@ class Story:
         return token
 
     def validate(self, token: Token, at: float, outcome: str = "ACTIVE", **more: Any) -> Call:
-        """A token was presented."""
+        """Records a validation."""
         named = Named(token.user, token.device, token.session, token.generation)
         more = {"named": named if outcome == "ACTIVE" else None, "device": token.device} | more
         return self.call(Kind.VALIDATE, at, outcome, presented=token, **more)
 
     def renew(self, token: Token, at: float, copy: str = "b", by: int = 1) -> Token:
-        """A token was swapped."""
+        """Records a renewal."""
         given = replace(token, generation=token.generation + by, copy=copy)
         named = Named(token.user, token.device, token.session, given.generation)
         more: dict[str, Any] = {"given": given, "named": named, "device": token.device}
@@ -81,7 +81,7 @@ class Story:
         return given
 
     def judged(self) -> Report:
-        """What the checker says."""
+        """The report of the checker."""
         return judge(self.history)
 
 
@@ -90,7 +90,7 @@ def story() -> Story:
     return Story()
 
 
-def test_an_ordinary_life_breaks_nothing(story: Story) -> None:
+def test_an_ordinary_history_breaks_nothing(story: Story) -> None:
     token = story.sign_in(0)
     story.validate(token, 1)
     newer = story.renew(token, 10)
@@ -489,7 +489,7 @@ def test_a_sign_in_that_replicas_have_is_never_lost(story: Story) -> None:
     assert report.lost == []
 
 
-def test_a_revocation_that_was_carried_out_again_holds_from_then_on(story: Story) -> None:
+def test_a_revocation_that_was_made_again_holds_from_then_on(story: Story) -> None:
     story.history.faults.append(Fault("primary killed", 1, 5, loses_writes=True))
     token = story.sign_in(0)
     revoked = story.call(Kind.REVOKE_ALL, 1, device="", revoked=1, tells=False)

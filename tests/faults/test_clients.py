@@ -1,4 +1,4 @@
-"""What the clients of a run write down."""
+"""What the clients of a run record."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.faults.stage import TERMS
 from tests.support.waiting import eventually
 
 
-async def test_a_watcher_notes_no_event_of_a_run_before() -> None:
-    """Its start is told in whole seconds, and what happened just before is told, too."""
+async def test_a_watcher_records_no_event_of_an_earlier_run() -> None:
+    """Its start is in whole seconds, so it also gets events from just before."""
     events = [pb.Event(event_id=f"of {user}", user_id=user) for user in ("before", "mine")]
 
     async def watch(*_: object, **__: object) -> AsyncIterator[pb.WatchEventsResponse]:

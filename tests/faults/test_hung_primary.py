@@ -1,5 +1,5 @@
 """Two real servers with mutual TLS behind three Sentinels, whose primary hangs, is replaced, and
-comes back: what it says of sessions counts no more for any caller.
+returns: no caller gets a verdict from its records any more.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PATIENCE = timedelta(seconds=30)
 
 
 class Trial:
-    """A Sentinel group, the servers on it, and how they are called."""
+    """A Sentinel group, the servers on it, and their clients."""
 
     def __init__(self, folder: Path, group: SentinelGroup) -> None:
         self.group = group
@@ -67,7 +67,7 @@ class Trial:
         self._servers: list[Command] = []
 
     def serve(self) -> str:
-        """Starts a server; its address."""
+        """Starts a server. Returns its address."""
         address = f"localhost:{free_port()}"
         listen = address.replace("localhost", "127.0.0.1")
         folder = self._folder / f"server-{len(self._servers)}"
@@ -82,7 +82,7 @@ class Trial:
         )
 
     def replace_hung_primary(self) -> int:
-        """The port of the primary that hung, was replaced, and is back.
+        """Returns the port of the primary that hung, was replaced, and is back.
 
         It hangs only until a Sentinel finds that all agree, so that the servers hardly notice.
         """
@@ -119,7 +119,7 @@ async def trial(tmp_path: Path) -> AsyncIterator[Trial]:
     await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-async def test_nobody_is_signed_in_any_more_once_a_revocation_was_answered(trial: Trial) -> None:
+async def test_no_user_is_signed_in_after_a_revocation_was_answered(trial: Trial) -> None:
     async with AsyncExitStack() as stack:
         cache = NearCache()
         one, other = [await asyncio.to_thread(trial.serve) for _ in range(2)]
@@ -132,7 +132,7 @@ async def test_nobody_is_signed_in_any_more_once_a_revocation_was_answered(trial
         await eventually(lambda: cache.live, "the cache to be live")
         for session in issued:
             assert await status(cached, session) is SessionStatus.ACTIVE
-        # A busy moment, which leaves idle connections to the primary.
+        # Many concurrent calls, which leave idle connections to the primary.
         await asyncio.gather(*(status(asker, session) for session in issued * 10))
 
         replaced = await asyncio.to_thread(trial.replace_hung_primary)
@@ -146,7 +146,7 @@ async def test_nobody_is_signed_in_any_more_once_a_revocation_was_answered(trial
 
         await eventually(denies, "the cache to know it")
         await eventually(lambda: cache.live, "the cache to be live again")
-        # What only the old primary was told is lost when it follows the new one.
+        # Writes that only the old primary has are lost when it follows the new one.
         await eventually(lambda: is_replica(replaced), "the old primary to be told", 40)
         for client in (asker, cached):
             found = [await status(client, session) for session in issued]
@@ -154,7 +154,7 @@ async def test_nobody_is_signed_in_any_more_once_a_revocation_was_answered(trial
 
 
 async def status(client: AsyncSessionAuthority, issued: IssuedDevice) -> SessionStatus | None:
-    """What the session is worth; None if that can't be known."""
+    """The status of the session, or None without an answer."""
     try:
         return (await client.validate_session(issued.access_token, issued.device.device_id)).status
     except Unavailable:

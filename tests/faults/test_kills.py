@@ -1,5 +1,5 @@
-"""Whoever is killed, whenever: every event is delivered, to watchers and to endpoints, and repeats
-have the same ID.
+"""Whichever process is killed, and whenever: every event is delivered, to watchers and to
+endpoints, and repeats have the same ID.
 
 TEST_BUDGET=50 kills 200 times, with 10,000 events.
 """
@@ -43,7 +43,7 @@ PATIENCE = 120.0
 
 
 class Cast:
-    """Those who may be killed, each started anew at once."""
+    """The processes that may be killed, each started again at once."""
 
     def __init__(self, folder: Path, url: str, receiver: Receiver) -> None:
         self._folder = folder
@@ -93,22 +93,22 @@ class Cast:
             ).process
 
     def kill(self, name: str) -> None:
-        """Kills it and starts it anew."""
+        """Kills a process and starts it again."""
         self._living[name].kill()
         self._living[name].wait(10)
         self._start(name)
 
     @property
     def names(self) -> list[str]:
-        """All of them."""
+        """The names of all processes."""
         return list(self._living)
 
     def is_watching(self) -> bool:
-        """The watcher has got its first cursor."""
+        """Returns whether the watcher has got its first cursor."""
         return self._cursor.exists()
 
     def told_lines(self) -> list[tuple[str, str]]:
-        """The events that the watcher was told, with their users, in order."""
+        """The events that the watcher got, with their users, in order."""
         lines = self.told.read_text().splitlines() if self.told.exists() else []
         return [(line.split()[0], line.split()[1]) for line in lines]
 
@@ -146,7 +146,7 @@ def sign_in_and_out(address: str, user: str, times: int, permits: Semaphore) -> 
 
 
 def happened(url: str) -> dict[str, list[str]]:
-    """What is in the log: for each user the events, in order."""
+    """The log: for each user the events, in order."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     keys = KeyNames()
     with redis.Redis.from_url(url) as client:
@@ -158,7 +158,7 @@ def happened(url: str) -> dict[str, list[str]]:
 
 
 def first_times(lines: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """For each user the events in the order in which each was told first."""
+    """For each user the events in the order of their first arrival."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for event, user in lines:
         if event not in found[user]:
@@ -166,7 +166,7 @@ def first_times(lines: list[tuple[str, str]]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Receiver):
+def test_every_event_is_delivered_whichever_process_is_killed(tmp_path: Path, receiver: Receiver):
     chance = random.Random(os.environ.get("KILL_SEED", "7"))
     with ExitStack() as stack:
         valkey = stack.enter_context(valkey_server(tmp_path / "valkey"))
@@ -187,8 +187,8 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
             for number in range(USERS)
         ]
         for number in range(KILLS):
-            # Each at some moment after something came through since the one before, with more on
-            # its way.
+            # Each kill comes at some moment after an event arrived since the one before, with more
+            # events on their way.
             delivered, told = len(receiver.ids()), len(cast.told_lines())
             more = chance.randint(1, max(EVENTS // KILLS // 2, 1))
             permits.release(-(-USERS * times // KILLS))

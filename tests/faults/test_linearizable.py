@@ -1,4 +1,4 @@
-"""The search for an order finds one exactly if calls in some order could have answered so."""
+"""The search finds an order exactly if calls in some order could have had these answers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_an_order_is_found_if_there_is_one(calls: list[Call], expected: bool) ->
     assert is_linearizable(calls) is expected
 
 
-def test_the_log_tells_the_session_of_a_sign_in_without_an_answer() -> None:
+def test_the_log_shows_the_session_of_a_sign_in_without_an_answer() -> None:
     lost = call(Kind.SIGN_IN, 0, "UNAVAILABLE", request="r")
     assert not is_linearizable([lost, LISTS_PHONE])
     assert is_linearizable([lost, LISTS_PHONE], {lost.number: "a"})

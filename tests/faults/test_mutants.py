@@ -1,5 +1,5 @@
-"""Every mutant can be made of the code as it is, and names checks that there are. Whether the rig
-finds them is what `make mutants` asks.
+"""Every mutant can be made from the present code, and names existing checks. `make mutants` tests
+whether the rig finds them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Runs of the rig: clients of all kinds on real servers, everything goes wrong, and the checker
-finds nothing.
+"""Runs of the rig: clients of all kinds on real servers, with faults of all kinds, and the checker
+finds no violation.
 
-A failure names its seed: FAULT_SEED repeats what was done, though not the moments of the answers.
+A failure names its seed: FAULT_SEED repeats the acts, but not the moments of the answers.
 FAULT_STAGES="standalone sentinel acknowledged cluster" plays on all of these stores, TEST_BUDGET=10
 ten times as long; `make soak` plays for hours.
 """

@@ -1,4 +1,4 @@
-"""The faults, by name: each goes wrong for a while, and is over when its function returns."""
+"""The faults, by name. Each fault lasts for some time, and has ended when its function returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.proxy import Proxy
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A fault that can be made, and what follows from it: see `Fault`."""
+    """A fault that can be made, and its consequences: see `Fault`."""
 
     make: Callable[[Stage, Random], Awaitable[None]]
     holds_requests: bool = False
@@ -30,16 +30,17 @@ class Trouble:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the fault."""
         return self.make.__name__.replace("_", " ")
 
     def follows(self) -> dict[str, bool]:
-        """What a `Fault` says of it."""
+        """The consequences in its `Fault`."""
         flags = ("holds_requests", "ends_watches", "loses_writes")
         return {flag: getattr(self, flag) for flag in flags}
 
 
-# A server that is stopped holds requests: honest ones may not be under way for longer than this.
+# A server that is stopped holds requests: honest requests may not be under way for longer than
+# this.
 _LONGEST_STOP_SECONDS = 1.5
 
 
@@ -54,7 +55,7 @@ async def wire_delays(stage: Stage, random: Random) -> None:
 
 
 async def replies_lost(stage: Stage, random: Random) -> None:
-    """The store carries out what one server asks; a third of the replies is lost with their
+    """The store carries out one server's commands. A third of the replies is lost with their
     connections.
     """
 
@@ -67,7 +68,7 @@ async def replies_lost(stage: Stage, random: Random) -> None:
 
 
 async def replies_stall(stage: Stage, random: Random) -> None:
-    """The store carries out what one server asks, and the replies come late or never."""
+    """The store carries out one server's commands, and the replies come late or never."""
     over = asyncio.Event()
 
     async def stall(_: bytes) -> None:
@@ -212,7 +213,7 @@ def _damage_one(stage: Stage, random: Random) -> None:
 
 
 def named(*troubles: Trouble) -> dict[str, Trouble]:
-    """The troubles by their names."""
+    """The faults by name."""
     return {trouble.name: trouble for trouble in troubles}
 
 
@@ -224,14 +225,14 @@ STANDALONE = named(
         Trouble(make, holds_requests=True)
         for make in (server_killed, server_restarted, server_stopped)
     ),
-    # The store refuses writes, or a part of them.
+    # The store refuses writes, or some of them.
     Trouble(read_only, ends_watches=True),
     *map(Trouble, (full, permission_taken, records_damaged)),
 )
 
 
 async def suffer(stage: Stage, trouble: Trouble, recorder: Recorder, random: Random) -> None:
-    """Makes one trouble, and waits until every server serves again."""
+    """Makes one fault, and waits until every server serves again."""
     started = now()
     try:
         await trouble.make(stage, random)

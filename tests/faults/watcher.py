@@ -1,5 +1,5 @@
-"""A watcher that may be killed at any moment: what it was told goes to a file first, and only then
-its cursor does.
+"""A watcher that may be killed at any moment: it writes the events to a file first, and only then
+their cursor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 
 def watch(address: str, told: Path, cursor: Path) -> None:
-    """Goes on from where it was, for ever."""
+    """Goes on from its last position, for ever."""
     out = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     while True:
         with grpc.insecure_channel(address, [("grpc.max_reconnect_backoff_ms", 500)]) as channel:

@@ -10,8 +10,8 @@ from tests.fuzz.campaign import FOLDER, HAS_WHEEL, TARGETS, fuzz
 
 
 def main(names: list[str]) -> int:
-    """1 if a target failed, or there is nothing to fuzz with where that is not to be missing; 2 for
-    a name that is none.
+    """Returns 1 if a target failed, or if the fuzzer is missing where it is required; 2 for an
+    unknown name.
     """
     if unknown := set(names) - set(TARGETS):
         print(

@@ -1,8 +1,8 @@
-"""Fuzzes targets one after another, and says of each in a line how far it came.
+"""Fuzzes one target after another, and prints a line for each.
 
-Whatever is found stays below `.fuzz/` in the project's folder, which git ignores: an input that
-breaks a property, hangs or eats memory, what the fuzzer said about it, and the inputs that led
-furthest, with which the next run begins.
+Findings stay below `.fuzz/` in the project's folder, which git ignores: an input that breaks a
+property, hangs or uses too much memory, the fuzzer's report about it, and the inputs that reached
+most code, with which the next run starts.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def fuzz(
     hang_seconds: int = HANG_SECONDS,
     max_megabytes: int = MAX_MEGABYTES,
 ) -> Outcome:
-    """Runs one target for so long, or until it finds something."""
+    """Fuzzes one target for this long, or until a property fails."""
     corpus, words, log = folder / "corpus", folder / "words", folder / "log"
     corpus.mkdir(parents=True, exist_ok=True)
     target = target_of(module, name)
     for seed in target.seeds:
         (corpus / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
-    # One at least
+    # At least one.
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in (b"\0", *target.words)))
     command = [*_OF_ITS_OWN, sys.executable, "-m", "tests.fuzz.fuzzer", f"tests.fuzz.{module}"]
     command += [name, str(corpus)]

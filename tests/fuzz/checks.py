@@ -1,8 +1,8 @@
-"""The questions of Envoy, from bytes to the answer that Envoy gets.
+"""Envoy's requests, from bytes to the answer that Envoy gets.
 
-The first byte says whether the service answers or is away. It knows nobody, so no question about a
-route that needs a session lets the request pass, and a question is never a fault of the gateway.
-Only a route whose own options say so passes, and then without an identity.
+The first byte says whether the service answers or is unreachable. The service knows no user, so no
+request on a route that needs a session passes, and no request causes a fault of the gateway. Only a
+route whose own options say so lets it pass, and then without an identity.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COOKIES = f"__Host-session=a.b.c; __Host-device={_DEVICE}"
 
 
 class _Nobody:
-    """Stands for the client of the service, which knows nobody or is away."""
+    """A client of a service that knows no user or is unreachable."""
 
     away = False
     timeout = timedelta(seconds=1)
@@ -54,7 +54,7 @@ atexit.register(_LOOP.close)
 
 
 def check(data: bytes) -> None:
-    """Sends a question."""
+    """Sends a request."""
     if not data:
         return
     _NOBODY.away = bool(data[0] % 2)
@@ -70,7 +70,7 @@ def check(data: bytes) -> None:
 
 
 def _check_passed(data: bytes, said: pb.CheckResponse) -> None:
-    """It passes as the route wants it, and has no identity."""
+    """Checks that the request passes as the route says, without an identity."""
     try:
         attributes = pb.CheckRequest.FromString(data).attributes
     except DecodeError:

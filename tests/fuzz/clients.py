@@ -1,8 +1,8 @@
-"""What a caller tells of the end user's client, and what its user agent tells.
+"""What a caller says about the end user's client, and what its user agent says.
 
-Four texts that end with a NUL each: address, user agent, display name, version. None is
-refused. What is kept stays unchanged when it is checked again, has the sizes that are kept, and can
-be stored and shown.
+Four texts that end with a NUL each: address, user agent, display name, version. None of them is
+refused. The kept values do not change when they are checked again, keep to the limits, and can be
+stored and shown.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.store.samples import device
 
 
 def check(data: bytes) -> None:
-    """Reads a client."""
+    """Checks a client."""
     parts = data.decode(errors="replace").split("\0", 3)
     address, agent, name, version = parts + [""] * (4 - len(parts))
     client = _client(address, agent, name, version)

@@ -1,8 +1,8 @@
-"""Cursors of the event log: any text, real ones that are changed in a position, and any body with a
-checksum that fits.
+"""Cursors of the event log: any text, real cursors with a change in one place, and any body with a
+right checksum.
 
-The first byte says how many streams the log has, and by its two lowest bits what follows. What is
-read is a position of that log, and written again it is the same text.
+The first byte says how many streams the log has, and its two lowest bits say what follows. A cursor
+that is read is a position of that log, and is written again as the same text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check(data: bytes) -> None:
             text = changed(_real(streams), rest)
     try:
         position = parse_cursor(text, streams)
-    except CursorExpired:  # of another version
+    except CursorExpired:  # Of another version.
         return
     if position is None:
         return
@@ -55,7 +55,7 @@ def _seeds() -> list[bytes]:
         for entry in (START, (_NOW_MS, 0), (_NOW_MS - 86_400_000, 2**21), (1, 2**64 - 1)):
             text = cursor_of(LogPosition((entry,) * streams, _NOW))
             seeds.append(bytes([number << 2]) + text.encode())
-            # Its body: what is left without the checksum.
+            # The body: the cursor without its checksum.
             seeds.append(bytes([number << 2 | 1]) + _decoded(text)[:-4])
         seeds += [
             bytes([number << 2 | 2]) + change for change in changes_at_the_end(_real(streams))

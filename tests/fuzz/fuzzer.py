@@ -1,5 +1,5 @@
-"""Fuzzes one target in this process: `python -m tests.fuzz.fuzzer MODULE NAME`, and what libFuzzer
-shall know.
+"""Fuzzes one target in this process: `python -m tests.fuzz.fuzzer MODULE NAME`, with the options of
+libFuzzer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.fuzz.target import Mutate
 def main() -> None:
     """Fuzzes until libFuzzer ends the process."""
     program, module, name, *arguments = sys.argv
-    # What is imported within is instrumented: its branches are what libFuzzer sees of an input.
+    # Modules that are imported within are instrumented: libFuzzer sees only their branches.
     with atheris.instrument_imports(include=["session_authority"]):
         target = getattr(import_module(module), name)
     mutators = {} if target.mutate is None else {"custom_mutator": _mutator(target.mutate)}
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _mutator(mutate: Mutate) -> Callable[[bytes, int, int], bytes]:
-    """Half of the time the target's own, half of the time that of libFuzzer."""
+    """Uses the target's own mutator half of the time, and libFuzzer's the other half."""
 
     def mutator(data: bytes, max_size: int, seed: int) -> bytes:
         random = Random(seed)

@@ -1,7 +1,7 @@
-"""Key files: whatever a folder of keys may come to hold.
+"""Key files: whatever a folder of keys may contain.
 
-A file is refused with every fault and without quoting key material, or it is a key that writes
-itself as it was read.
+A file is refused with every fault and without quoting key material, or it is a key that is written
+as it was read.
 """
 
 from __future__ import annotations

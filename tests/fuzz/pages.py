@@ -1,7 +1,7 @@
-"""Page tokens of the device list: any text, real ones that are changed in a place, and any place
-with a digest that fits.
+"""Page tokens of the device list: any text, real tokens with a change in one place, and any
+position with a right digest.
 
-What is read belongs to that list alone, and written again it is the same text.
+A token that is read belongs only to that list, and is written again as the same text.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _SCOPE, _OTHER = list_scope("ada", False), list_scope("ada", True)
 
 @dataclass(frozen=True)
 class _Last:
-    """The last device of a page, of which only the place counts."""
+    """The last device of a page, of which only the position counts."""
 
     moment: float
     key: bytes
 
     def sort_key(self) -> tuple[float, bytes]:
-        """Where it was."""
+        """Its position."""
         return self.moment, self.key
 
 
 def check(data: bytes) -> None:
-    """Parses a text, or what is packed with its digest."""
+    """Parses a text, or a position with its digest."""
     if data[:1] == b"\1":
         packed = data[1:]
         text = base64url(packed + hashlib.sha256(packed + _SCOPE).digest()[:8])

@@ -1,5 +1,5 @@
-"""Targets with a fault that was put there, to show that a fault would be found. None of those that
-are run.
+"""Targets with a planted fault, to show that a fault would be found. None of them is among the
+targets that `make fuzz` runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What is read from Redis. It may be of a later version or damaged: then it is unreadable, and
-nothing worse.
+"""Records that are read from Redis. A record of a later version, or a damaged one, is unreadable,
+and does no other harm.
 
-The first byte says which record follows. A session that is read is written as the same bytes; what
-is protobuf may hold what this version does not know, but what it does know stays the same.
+The first byte says which record follows. A session that is read is written as the same bytes. A
+protobuf record may hold fields that this version does not know; the known fields stay the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WITHOUT_CRC = (1, 2)
 
 
 def check_session(raw: bytes, decode: Callable[[bytes], Any] = codec.decode_session) -> None:
-    """The form of our own. Its CRC is made right, where it is not: else little would be read."""
+    """The service's own form. Its CRC is corrected, otherwise little would be read."""
     try:
         record = decode(raw)
     except UnreadableRecord:
@@ -45,13 +45,13 @@ def check_device(raw: bytes) -> None:
 
 
 def check_issued(raw: bytes) -> None:
-    """What a request led to."""
+    """The record of a request's result."""
     record = codec.decode_issued(raw)
     assert codec.decode_issued(codec.encode_issued(record)) == record
 
 
 def check_event(raw: bytes) -> None:
-    """An event. One of a type that is not known is read, and never written."""
+    """An event. An event of an unknown type is read, and never written."""
     record: Event = codec.decode_event(raw)
     if record.type is not EventType.UNKNOWN:
         assert codec.decode_event(codec.encode_event(record)) == record

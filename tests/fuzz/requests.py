@@ -1,7 +1,7 @@
-"""The requests of every method, from bytes to what the authority is asked.
+"""The requests of every method, from bytes to the call of the authority.
 
 The first byte says which method. A request is refused by naming its fields, or it reaches the
-authority (here: one that knows nobody), and is never a fault of the service.
+authority (here: one that knows no user), and never causes a fault of the service.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _METHODS = [
 
 
 class _Nobody:
-    """Stands for the authority and the feed: whatever is asked, it knows nobody."""
+    """Replaces the authority and the feed: it knows no user."""
 
     limits = SessionLimits()
 

@@ -1,5 +1,5 @@
-"""Changes that keep most of an input as it was: libFuzzer by itself knows bytes only, and would
-mostly break it.
+"""Changes that keep most of an input: libFuzzer by itself knows only bytes, and would mostly break
+the input.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+')
 
 
 def change_a_value(data: bytes, random: Random, mutated: Callable[[bytes], bytes]) -> bytes:
-    """Makes one text or number a part of itself, another one of them, no such thing at all, or what
-    the fuzzer makes of it.
+    """Replaces one text or number by a part of itself, by another one of the input, by nothing, or
+    by what the fuzzer makes of it.
     """
     values = list(_VALUE.finditer(data))
     if not values:
@@ -51,15 +51,17 @@ def change_a_value(data: bytes, random: Random, mutated: Callable[[bytes], bytes
 
 
 def changed(text: str, change: bytes) -> str:
-    """The text with a change in one place: where (two bytes), how many characters go, and what
-    comes instead.
+    """The text with a change in one place: the position (two bytes), how many characters are
+    removed, and what is inserted.
     """
     place, gone = int.from_bytes(change[:2]) % (len(text) + 1), change[2] if len(change) > 2 else 0
     return text[:place] + change[3:].decode(errors="surrogateescape") + text[place + gone :]
 
 
 def changes_at_the_end(text: str) -> list[bytes]:
-    """What is most often overlooked there: spare bits, padding, white space, more."""
+    """Changes at the end that readers often overlook: unused bits, padding, white space, more
+    text.
+    """
     place = (len(text) - 1).to_bytes(2)
     after = len(text).to_bytes(2)
     return [

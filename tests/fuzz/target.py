@@ -1,6 +1,4 @@
-"""What a fuzz target is: something that reads hostile bytes, and what must be so whatever they
-are.
-"""
+"""A fuzz target: code that reads hostile bytes, and the properties that hold for any bytes."""
 
 from __future__ import annotations
 
@@ -13,10 +11,10 @@ Mutate = Callable[[bytes, Random, Callable[[bytes], bytes]], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`check` raises anything at all if a property does not hold for its input. `seeds` are inputs
-    that lead deep into what is tested, `words` are what inputs are made of. `mutate` changes an
-    input where bytes alone would not do: it is given a source of chance, and what the fuzzer would
-    do to a part.
+    """`check` raises an exception if a property does not hold for its input. `seeds` are inputs
+    that lead deep into the tested code, and `words` are parts of inputs. `mutate` changes an input
+    where bytes alone would not do: it gets a random generator, and a function that lets the fuzzer
+    change a part.
     """
 
     check: Callable[[bytes], None]

@@ -1,5 +1,5 @@
-"""The fuzz targets work: their seeds are good and lead to what is tested, and a fault is found and
-told.
+"""The fuzz targets work: their seeds pass and reach the tested code, and a fault is found and
+reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOT_TARGETS = {"__main__", "campaign", "fuzzer", "planted", "structure", "target
 
 @pytest.fixture
 def fuzzer() -> None:
-    """What finds things."""
+    """The fuzzer."""
     if not HAS_WHEEL:
         pytest.skip("there is no atheris for this machine")
     if find_spec("atheris") is None:
@@ -84,7 +84,7 @@ def test_a_planted_leak_is_found(tmp_path: Path):
 
 
 def run_main(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What `make fuzz` runs."""
+    """Runs what `make fuzz` runs."""
     command = [sys.executable, *arguments]
     return subprocess.run(
         command,
@@ -97,14 +97,14 @@ def run_main(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.usefixtures("fuzzer")
-def test_a_target_that_finds_nothing_is_told_in_a_line():
+def test_a_target_without_a_finding_prints_one_line():
     ran = run_main("-m", "tests.fuzz", "pages", FUZZ_SECONDS="1")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("pages ")
     assert "executions in 1 s" in ran.stdout
 
 
-def test_a_target_that_is_none_is_named():
+def test_an_unknown_target_is_named():
     ran = run_main("-m", "tests.fuzz", "tokens", "tolkiens")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("No such target: tolkiens. There are: tokens, ")
@@ -112,7 +112,7 @@ def test_a_target_that_is_none_is_named():
 
 @pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
 @pytest.mark.skipif(not HAS_WHEEL, reason="it may be missing here")
-def test_without_the_fuzzer_it_says_so(required: str, code: int):
+def test_a_missing_fuzzer_is_reported(required: str, code: int):
     hidden = "import sys, runpy, importlib.util as u; find = u.find_spec\n"
     hidden += "u.find_spec = lambda name, *more: None if name == 'atheris' else find(name, *more)\n"
     ran = run_main(

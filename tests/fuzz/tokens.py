@@ -1,10 +1,11 @@
-"""Verifying tokens: any text, real ones that are changed in a place, and anything that is truly
+"""Verifying tokens: any text, real tokens with a change in one place, and any text that a real key
 signed.
 
-The first byte says which: 0 is followed by a text as it is, the upper half of the rest by a change
-of a real text (where, how many characters go, what comes instead), the lower half by a header and a
-payload that one of the keys signs. What is accepted as it is must be what we signed before, in its
-only spelling; what is accepted at all must come back as the same token when it is signed anew.
+The first byte says which: 0 is followed by a text unchanged; the upper half of the other values by
+a change of a real text (position, how many characters are removed, what is inserted); the lower
+half by a header and a payload that one of the keys signs. An unchanged text that is accepted must
+be a token that the service signed, in its only spelling. Every accepted token must be read back as
+the same token when it is signed again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from tests.tokens.harness import (
     tokens_of,
 )
 
-# The same in every process, so that what one run found out is worth something to the next.
+# The same in every process, so that the inputs of one run are useful to the next.
 _EDDSA, _ES256 = (
     Ed25519PrivateKey.from_private_bytes(bytes(range(32))),
     derive_private_key(2**200 + 7, SECP256R1()),
@@ -51,14 +52,15 @@ _KEYS = [
 _STRANGER = replace(key_named("stranger"), kid="HS256")
 with tempfile.TemporaryDirectory() as folder:
     _TOKENS = tokens_of(save(Path(folder) / "keys", *_KEYS))
-# Not of ES256, whose signatures are never the same.
+# Not of ES256, whose signatures always differ.
 _REAL = [*(compact(header_of(key), PAYLOAD, key.sign) for key in _KEYS[:2]), _TOKENS.sign(TOKEN)]
-_CHANGE = 0x80  # from here on a first byte announces a change, of the text that its remainder says
+# From here on a first byte announces a change of the text that the rest of the byte selects.
+_CHANGE = 0x80
 _SIGNED = {text.rpartition(".")[0] for text in _REAL}
 
 
 def check(data: bytes) -> None:
-    """Verifies a text, or what is signed."""
+    """Verifies a text, or a signed payload."""
     number, rest = data[0] if data else 0, data[1:]
     if number == 0 or number >= _CHANGE:
         real = _REAL[(number - _CHANGE) % len(_REAL)]
@@ -88,7 +90,9 @@ def _verified(text: str) -> Token | None:
 
 
 def _check_accepted(header: bytes, payload: bytes, token: Token) -> None:
-    """It says what any other reader of JSON finds in it, and would be signed again as it is."""
+    """Checks that another JSON reader finds the same values in it, and that it would be signed
+    again unchanged.
+    """
     head, claims = (json.loads(part, object_pairs_hook=_unambiguous) for part in (header, payload))
     assert head.keys() == {"alg", "kid", "typ"}
     assert (head["typ"], claims["iss"], claims["aud"]) == ("at+jwt", ISSUER, AUDIENCE)

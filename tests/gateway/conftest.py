@@ -1,4 +1,4 @@
-"""One fake of the service for all tests of a module, and a gateway before it."""
+"""One fake of the service for all tests of a module, and a gateway that uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shared_fake() -> Iterator[FakeAuthority]:
 
 @pytest.fixture
 def fake(shared_fake: FakeAuthority) -> FakeAuthority:
-    """A service that nobody has used."""
+    """A service without sessions."""
     shared_fake.reset()
     return shared_fake
 
@@ -32,5 +32,5 @@ async def authority(fake: FakeAuthority) -> AsyncIterator[AsyncSessionAuthority]
 
 @pytest.fixture
 def proxy(authority: AsyncSessionAuthority) -> Proxy:
-    """A proxy before a gateway with the flow of `harness.FLOW`."""
+    """A proxy with a gateway that has the flow of `harness.FLOW`."""
     return proxy_before(authority)

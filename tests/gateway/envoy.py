@@ -1,4 +1,4 @@
-"""Asks as Envoy does."""
+"""Makes requests as Envoy does."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def question(
     raw: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A serialized question: `raw` as with `encode_raw_headers`, else lines of a name are joined by
-    commas, as Envoy does it.
+    """A serialized request: `raw` as with `encode_raw_headers`; otherwise lines of a name are
+    joined by commas, as Envoy joins them.
     """
     asked = pb.CheckRequest()
     attributes = asked.attributes
@@ -43,7 +43,7 @@ def question(
 
 
 class Reply:
-    """What Envoy makes of an answer."""
+    """How Envoy reads an answer."""
 
     def __init__(self, message: bytes) -> None:
         self.said = pb.CheckResponse.FromString(message)
@@ -70,7 +70,7 @@ class Reply:
         return self._response.body
 
     def to_client(self, name: str) -> list[str]:
-        """The lines of a header that the client gets, as far as Envoy adds each to the others."""
+        """The lines of a header that the client gets, where Envoy adds each to the others."""
         ok = self.said.ok_response.response_headers_to_add
         options = ok if self.kind == "ok_response" else self._response.headers
         found = [each for each in options if each.header.key.decode().lower() == name.lower()]

@@ -1,4 +1,6 @@
-"""The harness for the gateway: its HTTP app before the fake of the service, asked as by proxies."""
+"""The harness for the gateway: its HTTP app with the fake of the service, called as proxies call
+it.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,13 @@ FLOW = Flow(sign_in_url="/sign-in", trusted_proxies=[PROXY])
 ROUTES = Routes({"shop": "https://shop.example"})
 Headers = Iterable[tuple[str, str]]
 
-# A question of each kind of proxy for the same original.
+# The request of each kind of proxy for the same original.
 FORMS = ("/forward-auth", "/auth-request", "/ext-authz")
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a proxy hears."""
+    """The answer that a proxy gets."""
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -44,13 +46,13 @@ class Heard:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies that it sets, by name, each with its value."""
+        """The cookies that the answer sets, by name, each with its value."""
         pairs = [line.partition(";")[0].partition("=") for line in self.all("set-cookie")]
         return {name: value for name, _, value in pairs}
 
 
 class Proxy:
-    """Asks a gateway as each kind of proxy does."""
+    """Calls a gateway as each kind of proxy does."""
 
     def __init__(self, app: GatewayApp, peer: str = PROXY) -> None:
         self.app = app
@@ -101,7 +103,7 @@ class Proxy:
         target: str = "/page?x=1",
         options: str = "",
     ) -> Heard:
-        """Asks about an original request as proxies of one kind do."""
+        """Checks an original request as proxies of one kind do."""
         mount = f"{form}:{options}" if options else form
         if form == "/ext-authz":
             return await self.send(method, mount + target, [("Host", host), *headers])
@@ -121,7 +123,7 @@ def proxy_before(
     *,
     assertions: Assertions | None = None,
 ) -> Proxy:
-    """A proxy before a gateway with this client."""
+    """A proxy with a gateway that has this client."""
     gateway = Gateway(authority, flow, routes=ROUTES, assertions=assertions)
     return Proxy(GatewayApp(ForwardAuth(gateway), authority, flow, Health()))
 
@@ -143,7 +145,7 @@ def token_of(cookie: str) -> str:
 
 
 def original(headers: Mapping[str, list[str]] | None = None, **more: Any) -> GatewayRequest:
-    """A request of a browser, as a proxy tells of it."""
+    """A browser's request, as a proxy describes it."""
     given = {"method": "GET", "scheme": "https", "host": "app.example", "target": "/", **more}
     return GatewayRequest(headers=headers or {}, peer=PROXY, **given)
 

@@ -1,4 +1,4 @@
-"""What the gateway answers, whichever way a proxy asks: one table of cases for all."""
+"""What the gateway answers, for every way in which a proxy asks: one table of cases for all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORGED = [(name, "root") for name in IDENTITY_HEADERS]
 
 
 def check(heard: Heard, form: str, status: int, *, code: str = "") -> None:
-    """The status reaches the client, whichever way the proxy asks."""
+    """Checks that the status reaches the client, for every way in which a proxy asks."""
     if status < 300:
         assert heard.status == (204 if form == "/auth-request" else 200)
         return
@@ -44,13 +44,17 @@ def check(heard: Heard, form: str, status: int, *, code: str = "") -> None:
 
 
 def check_for_scripts(heard: Heard) -> None:
-    """Scripts of a page can read a denial without learning a token, a device ID or a reason."""
+    """Checks that scripts of a page can read a denial without learning a token, a device ID or a
+    reason.
+    """
     ours = ("x-session-", "cookie", "authorization", "x-device-id")
     assert [name for name, _ in heard.headers if name.startswith(ours)] == []
 
 
 def check_anonymous(heard: Heard) -> None:
-    """An allowed request has all identity headers, empty, and a denial has none with a value."""
+    """Checks that an allowed request has all identity headers, all of them empty, and that a denial
+    has no identity header with a value.
+    """
     if heard.status not in (200, 204):
         assert not any(value for name in IDENTITY_HEADERS for value in heard.all(name))
         return
@@ -58,7 +62,7 @@ def check_anonymous(heard: Heard) -> None:
 
 
 def location_of(heard: Heard, form: str) -> str:
-    """Where the client is sent."""
+    """The location that the client is sent to."""
     return heard["X-Session-Location" if form == "/auth-request" else "Location"]
 
 
@@ -68,7 +72,7 @@ def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def test_a_page_without_a_session_leads_to_the_sign_in(form: str, proxy: Proxy):
+async def test_a_page_without_a_session_is_redirected_to_the_sign_in(form: str, proxy: Proxy):
     heard = await proxy.ask(form, [*PAGE, *FORGED])
     check(heard, form, 303)
     assert location_of(heard, form) == "/sign-in?next=/page%3Fx%3D1"
@@ -98,14 +102,14 @@ async def test_an_app_gets_the_identity_of_a_good_session_and_no_token(
     assert heard["X-Session-Sign-In-Time"].endswith("Z")
     assert json.loads(heard["X-Session-Claims"]) == {"name": "Ädá"}
     assert heard["X-Session-Claims"].isascii()
-    # An app takes a browser with an empty device ID for an app.
+    # An app would think that a browser with an empty device ID is an app.
     onward = [heard.all(name) for name in ("Cookie", "Authorization", "X-Device-Id")]
     assert onward == [["theme=dark"], [], []]
     assert heard.cookies == {}
     assert heard[ASSERTION] == ""
 
 
-async def test_credentials_go_on_where_a_route_says_so(
+async def test_credentials_are_passed_on_where_a_route_says_so(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     cookie = browser_cookies(fake)
@@ -116,7 +120,7 @@ async def test_credentials_go_on_where_a_route_says_so(
     assert (heard["Authorization"], heard["X-Device-Id"]) == tuple(bearer.values())
 
 
-async def test_users_of_other_alphabets_stay_apart_in_headers(
+async def test_users_with_names_in_other_alphabets_are_distinct_in_headers(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     names = []
@@ -158,8 +162,8 @@ async def test_a_renewal_before_a_denial_shows_its_token_to_no_script(
         assert not any(token in value for value in [*seen, heard.body.decode()])
 
 
-async def test_envoy_is_told_over_http_what_to_take_off(proxy: Proxy, fake: FakeAuthority):
-    """Envoy leaves the client's own header where an answer has none of that name."""
+async def test_envoy_learns_over_http_which_headers_to_remove(proxy: Proxy, fake: FakeAuthority):
+    """Envoy passes on the client's own header where an answer has none of that name."""
     app = fake.sign_in("ada")
     heard = await proxy.ask("/ext-authz", [*app.items(), ("X-Session-Admin", "root")])
     check(heard, "/ext-authz", 200)
@@ -167,7 +171,7 @@ async def test_envoy_is_told_over_http_what_to_take_off(proxy: Proxy, fake: Fake
     assert set(gone) == {"cookie", "authorization", "x-device-id", "x-session-admin"}
 
 
-async def test_a_replayed_token_is_denied_and_its_cookies_taken_back(
+async def test_a_replayed_token_is_denied_and_its_cookies_are_deleted(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     cookie = browser_cookies(fake)
@@ -203,12 +207,12 @@ async def test_an_outage_is_503_and_never_a_sign_out(form: str, proxy: Proxy, fa
             check(heard, form, 503, code="unavailable")
             assert heard["Retry-After"] == "1"
             assert heard.cookies == {}
-        # Nothing was presented, so nobody need be asked.
+        # The request has no token, so there is nothing to ask the service.
         check(await proxy.ask(form, options="session=optional"), form, 200)
         check(await proxy.ask(form, [("Cookie", cookie)], options="session=disabled"), form, 200)
 
 
-async def test_optional_routes_pass_with_the_identity_that_there_is(
+async def test_optional_routes_pass_with_or_without_an_identity(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     anonymous = await proxy.ask(form, FORGED, options="session=optional")
@@ -218,7 +222,7 @@ async def test_optional_routes_pass_with_the_identity_that_there_is(
     assert heard["X-Session-User"] == "ada"
 
 
-async def test_disabled_routes_ask_nobody_and_have_no_identity(
+async def test_disabled_routes_ask_no_service_and_give_no_identity(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     cookie = browser_cookies(fake)
@@ -267,7 +271,7 @@ async def test_wrong_options_of_a_route_deny(
     check_anonymous(heard)
 
 
-async def test_the_origin_is_checked_against_the_originals_host(
+async def test_the_origin_is_checked_against_the_original_s_host(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     cookie = ("Cookie", browser_cookies(fake))
@@ -289,7 +293,7 @@ async def test_an_assertion_goes_to_the_app_of_the_route(
     assert heard[ASSERTION] == "ada@https://shop.example"
 
 
-async def test_a_browser_that_comes_back_from_another_site_gets_a_page_that_comes_again(
+async def test_a_browser_that_returns_from_another_site_gets_a_page_that_reloads(
     form: str, authority: AsyncSessionAuthority
 ):
     proxy = proxy_before(authority, Flow(trusted_proxies=[PROXY], return_paths=["/page"]))

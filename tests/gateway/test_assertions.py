@@ -1,4 +1,4 @@
-"""The assertion that an app gets: verified as apps do it, with other libraries."""
+"""The assertion that an app gets: verified as apps verify it, with other libraries."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SESSION = Session(
 
 
 def keys_in(folder: Path, *algorithms: Algorithm) -> Path:
-    """A folder of keys, of which the last signs."""
+    """A folder of keys. The last key signs."""
     for algorithm in algorithms:
         key = generate(algorithm, datetime.now(UTC))
         add_key(folder, key)
@@ -70,7 +70,7 @@ class Counting:
 # joserfc knows EdDSA by the newer name Ed25519, too.
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 @pytest.mark.parametrize("algorithm", [Algorithm.ES256, Algorithm.EDDSA, Algorithm.RS256])
-def test_an_app_verifies_it_with_the_published_keys(algorithm: Algorithm, tmp_path: Path):
+def test_an_app_verifies_an_assertion_with_the_published_keys(algorithm: Algorithm, tmp_path: Path):
     keys = keys_of(keys_in(tmp_path / "keys", algorithm))
     text, published = keys.assertions(SESSION, ROUTE), json.loads(keys.jwks())
     [key] = jwt.PyJWKSet.from_dict(published).keys
@@ -108,7 +108,7 @@ def test_a_rotated_key_still_verifies(tmp_path: Path):
         assert jwt.decode(text, key, [head["alg"]], audience=SHOP)["sub"] == "ada"
 
 
-def test_a_revoked_key_signs_nothing_that_is_sent(tmp_path: Path):
+def test_no_assertion_of_a_revoked_key_is_sent(tmp_path: Path):
     folder = keys_in(tmp_path / "keys", Algorithm.ES256, Algorithm.ES256)
     keys = keys_of(folder)
     leaked = jwt.get_unverified_header(keys.assertions(SESSION, ROUTE))["kid"]
@@ -118,7 +118,7 @@ def test_a_revoked_key_signs_nothing_that_is_sent(tmp_path: Path):
     assert leaked not in keys.jwks().decode()
 
 
-def test_broken_keys_change_nothing(tmp_path: Path):
+def test_broken_key_files_change_nothing(tmp_path: Path):
     folder = keys_in(tmp_path / "keys", Algorithm.ES256)
     keys = keys_of(folder)
     before = keys.jwks()
@@ -134,7 +134,7 @@ def test_a_key_without_a_public_part_is_refused(tmp_path: Path):
         keys_of(keys_in(tmp_path / "keys", Algorithm.HS256))
 
 
-def test_a_key_without_a_public_part_takes_no_keys_place(tmp_path: Path):
+def test_a_key_without_a_public_part_replaces_no_key(tmp_path: Path):
     folder = keys_in(tmp_path / "keys", Algorithm.ES256)
     keys = keys_of(folder)
     before = keys.jwks()
@@ -145,7 +145,7 @@ def test_a_key_without_a_public_part_takes_no_keys_place(tmp_path: Path):
     assert head["alg"] == "ES256"
 
 
-def test_it_is_signed_once_until_half_of_its_life_is_left():
+def test_an_assertion_is_reused_until_half_of_its_life_is_left():
     signer, now = Counting(), [1_000_000.0]
     assertions = Assertions(signer, ISSUER, clock=lambda: now[0])
     assert assertions(SESSION, ROUTE) == assertions(replace(SESSION), ROUTE) == "assertion 1"
@@ -154,11 +154,11 @@ def test_it_is_signed_once_until_half_of_its_life_is_left():
     now[0] += 0.1
     assert assertions(SESSION, ROUTE) == "assertion 2"
     assert signer.signed[1]["exp"] == 1_000_030 + 60
-    now[0] -= 3600  # the clock was set back
+    now[0] -= 3600  # The clock was set back.
     assert assertions(SESSION, ROUTE) == "assertion 3"
 
 
-def test_it_is_signed_anew_for_other_apps_and_for_what_changed():
+def test_an_assertion_is_signed_again_for_another_app_and_for_changed_claims():
     signer = Counting()
     assertions = Assertions(signer, ISSUER)
     first = assertions(SESSION, ROUTE)
@@ -170,7 +170,7 @@ def test_it_is_signed_anew_for_other_apps_and_for_what_changed():
     assert len(signer.signed) == 3
 
 
-async def test_the_app_of_the_route_gets_it(
+async def test_only_the_app_of_the_route_gets_the_assertion(
     tmp_path: Path, fake: FakeAuthority, authority: AsyncSessionAuthority
 ):
     keys = keys_of(keys_in(tmp_path / "keys", Algorithm.ES256))
@@ -189,7 +189,7 @@ async def test_the_app_of_the_route_gets_it(
     assert (await proxy.send("POST", JWKS_PATH)).status == 405
 
 
-def test_a_session_of_another_age_is_told_by_its_sign_in():
+def test_the_sign_in_time_of_a_session_is_part_of_the_assertion():
     signer = Counting()
     earlier = replace(SESSION, sign_in_time=NOW - timedelta(hours=1))
     Assertions(signer, ISSUER)(earlier, ROUTE)

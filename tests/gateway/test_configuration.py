@@ -1,4 +1,4 @@
-"""The gateway's file: what it says, and how its faults are named."""
+"""The gateway's file: what it may contain, and how its faults are named."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def faults(folder: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{folder / 'gateway.toml'}: ") for line in lines]
 
 
-def test_the_least_that_a_file_may_say(tmp_path: Path):
+def test_a_minimal_file_is_accepted(tmp_path: Path):
     config = load(tmp_path, LEAST)
     assert str(config.http and config.http.listen) == "127.0.0.1:8080"
     assert config.authority.cache() is not None
@@ -80,7 +80,7 @@ def test_the_least_that_a_file_may_say(tmp_path: Path):
     assert config.routes().read({}).app == ""
 
 
-def test_all_that_a_file_may_say(tmp_path: Path):
+def test_a_file_with_every_field_is_accepted(tmp_path: Path):
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
     token = tmp_path / "token"
     token.write_text("sacall_x\n")
@@ -184,7 +184,7 @@ def test_certificate_and_key_are_set_together(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["[authority", "\ud800".encode("utf-8", "surrogatepass")])
-def test_a_file_that_is_none_is_named(tmp_path: Path, text: str | bytes):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | bytes):
     file = tmp_path / "gateway.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(GatewayConfigError, match="is not"):

@@ -1,6 +1,4 @@
-"""docs/gateway_file.md leaves no field, option or header out, and says the defaults that there
-are.
-"""
+"""docs/gateway_file.md lists every field, option and header, with the defaults of the code."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "gateway_file.md").read_text("utf-8
 
 
 def rows(heading: str) -> dict[str, str]:
-    """The first two columns of the table below a heading; several names may share a row."""
+    """The first two columns of the table below a heading. Several names may share a row."""
     below = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for first, second in re.findall(r"^\| (.*?) \| (.*?) \|", below, re.MULTILINE):
@@ -34,7 +32,7 @@ def rows(heading: str) -> dict[str, str]:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """The table that a field is, if it is one."""
+    """The table that a field holds, or None."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -55,7 +53,7 @@ def test_every_field_of_the_file_is_a_row():
     assert set(rows("The file")) == {name for name, _ in fields(GatewayConfig)}
 
 
-def test_the_defaults_are_as_they_are_told():
+def test_the_defaults_on_the_page_are_those_of_the_code():
     told = rows("The file")
     for name, default in fields(GatewayConfig):
         value = told[name].strip("`")
@@ -85,7 +83,7 @@ def test_every_header_is_a_row():
     assert set(rows("Headers")) >= set(IDENTITY_HEADERS)
 
 
-def test_the_example_is_a_file(tmp_path: Path):
+def test_the_example_of_the_page_is_a_valid_file(tmp_path: Path):
     (example,) = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
     (tmp_path / "token").touch(0o600)

@@ -1,4 +1,4 @@
-"""What Envoy hears over gRPC, and how its questions are read."""
+"""The gateway's answers to Envoy over gRPC, and how the gateway reads Envoy's requests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_a_renewal_reaches_the_browser_on_the_allowed_answer(
     assert (await ask(checks, [("cookie", cookie)])).allowed
 
 
-async def test_a_page_is_sent_to_the_sign_in_and_a_script_hears_401(checks: Checks):
+async def test_a_page_is_redirected_to_the_sign_in_and_a_script_gets_401(checks: Checks):
     page = await ask(checks, PAGE)
     assert (page.allowed, page.kind, page.status) == (False, "denied_response", 303)
     assert page.to_client("location") == ["/sign-in?next=/page%3Fx%3D1"]
@@ -97,12 +97,12 @@ async def test_a_page_is_sent_to_the_sign_in_and_a_script_hears_401(checks: Chec
     assert script.metadata == {"denial": "sign_in_required"}
 
 
-async def test_a_call_of_grpc_hears_its_own_status(checks: Checks):
+async def test_a_grpc_call_gets_a_grpc_status(checks: Checks):
     heard = await ask(checks, [("content-type", "application/grpc")], method="POST")
     assert (heard.status, heard.to_client("grpc-status")) == (200, ["16"])
 
 
-async def test_a_replay_wipes_the_cookies(fake: FakeAuthority, checks: Checks):
+async def test_a_replay_deletes_the_cookies(fake: FakeAuthority, checks: Checks):
     cookie = browser_cookies(fake)
     fake.replay_tokens()
     heard = await ask(checks, [("cookie", cookie), *SCRIPT])
@@ -127,12 +127,12 @@ async def test_an_outage_fails_the_call_or_is_a_response(
     assert heard.to_client("retry-after") == ["1"]
 
 
-async def test_the_deadline_is_passed_on_less_what_the_answer_takes(
+async def test_the_deadline_is_passed_on_minus_the_time_for_the_answer(
     fake: FakeAuthority, checks: Checks
 ):
     cookie = browser_cookies(fake)
     with fake.slow(timedelta(seconds=60)):
-        # Without the deadline this would take as long as the client's own time-out.
+        # Without the deadline, this would take as long as the client's own time-out.
         assert await checks.reply(question([("cookie", cookie)]), 0.1) is None
     seen = []
 
@@ -149,7 +149,7 @@ async def test_the_deadline_is_passed_on_less_what_the_answer_takes(
 
 
 @pytest.mark.parametrize(("waits", "capped"), [(20.0, True), (0.5, False), (None, True)])
-async def test_a_patient_proxy_makes_no_call_longer_than_the_files_timeout(
+async def test_no_call_is_longer_than_the_timeout_of_the_file(
     waits: float | None, capped: bool, fake: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
     cookie = browser_cookies(fake)
@@ -163,7 +163,7 @@ async def test_a_patient_proxy_makes_no_call_longer_than_the_files_timeout(
     monkeypatch.setattr(AsyncSessionAuthority, "validate_session", asked)
     async with fake.async_client(timeout=own) as client:
         await Checks(Gateway(client, FLOW)).reply(question([("cookie", cookie)]), waits)
-    # None is the client's own time.
+    # None is the client's own time-out.
     assert [None if left is None else left < own for left in seen] == [None if capped else True]
 
 
@@ -186,7 +186,7 @@ async def test_a_route_with_wrong_options_lets_nothing_pass(
     assert not heard.upstream
 
 
-async def test_a_route_may_want_a_fresh_sign_in(fake: FakeAuthority, checks: Checks):
+async def test_a_route_may_require_a_fresh_sign_in(fake: FakeAuthority, checks: Checks):
     cookie = browser_cookies(fake, age=timedelta(hours=2))
     assert (await ask(checks, [("cookie", cookie)])).allowed
     heard = await ask(checks, [("cookie", cookie), *SCRIPT], options={"max_age": "1h"})
@@ -216,12 +216,12 @@ GOOD, PLANTED = cookie_header("aaa.bbb.ccc", DEVICE_ID), f"{TOKEN}=x.y.z"
     ],
 )
 @pytest.mark.parametrize("raw", [False, True])
-def test_cookie_lines_that_differ_are_none(lines: list[str], read: bool, raw: bool):
+def test_different_lines_of_one_cookie_count_as_no_cookie(lines: list[str], read: bool, raw: bool):
     asked = question([("cookie", line) for line in lines], raw=raw)
     attributes = pb.CheckRequest.FromString(asked).attributes
     request = request_of(attributes, FLOW.cookies, None)
     token, device = FLOW.cookies.read(request.headers.get("cookie", ()))
-    # Envoy joins lines, after which the cookie before a comma may have another value.
+    # Envoy joins lines. The cookie before a comma may then have another value.
     joined = not raw and len(lines) > 1 and ";" not in lines[0].partition(DEVICE_ID)[2]
     if read and not joined:
         assert (token, device) == ("aaa.bbb.ccc", DEVICE_ID)
@@ -229,7 +229,7 @@ def test_cookie_lines_that_differ_are_none(lines: list[str], read: bool, raw: bo
         assert token == ""
 
 
-async def test_cookie_lines_that_differ_are_no_session(fake: FakeAuthority, checks: Checks):
+async def test_different_lines_of_one_cookie_give_no_session(fake: FakeAuthority, checks: Checks):
     cookie = browser_cookies(fake)
     for raw in (False, True):
         heard = await ask(
@@ -239,7 +239,7 @@ async def test_cookie_lines_that_differ_are_no_session(fake: FakeAuthority, chec
         assert heard.to_client("set-cookie") == []
 
 
-def test_the_client_is_where_the_request_came_from():
+def test_the_client_s_address_is_the_source_of_the_request():
     for headers in ([], [("x-forwarded-for", "198.51.100.1")]):
         attributes = pb.CheckRequest.FromString(question(headers)).attributes
         request = request_of(attributes, FLOW.cookies, None)
@@ -258,23 +258,23 @@ def test_the_client_is_where_the_request_came_from():
         ([("x-session-" + "x" * 5000, "root")], False),
     ],
 )
-async def test_no_client_fills_memory_with_long_replies(
+async def test_long_answers_to_clients_do_not_fill_the_memory(
     headers: list[tuple[str, str]], kept: bool, checks: Checks
 ):
-    """What is kept for the next request is bounded by count, so each must be short."""
+    """The memory for the next requests is bounded by count, so each entry must be short."""
     replies._plainly_allowed.cache_clear()
     assert (await ask(checks, headers, options={"session": "disabled"})).allowed
     assert replies._plainly_allowed.cache_info().currsize == int(kept)
 
 
-def test_bytes_that_are_no_utf8_are_read_as_they_came():
+def test_bytes_that_are_no_utf8_are_read_unchanged():
     for raw in (False, True):
         asked = question([("x-name", b"\xff\xfe")], raw=raw)
         attributes = pb.CheckRequest.FromString(asked).attributes
         assert request_of(attributes, FLOW.cookies, None).headers["x-name"] == ["\xff\xfe"]
 
 
-async def test_what_goes_on_to_envoy_is_utf8(fake: FakeAuthority, checks: Checks):
+async def test_text_that_is_sent_to_envoy_is_utf8(fake: FakeAuthority, checks: Checks):
     cookie = browser_cookies(fake)
     for name, shown in ((b"\xff", "\ufffd"), ("ü".encode(), "ü")):
         heard = await ask(checks, [("cookie", b"a=" + name + f"; {cookie}".encode())], raw=True)
@@ -298,7 +298,7 @@ async def test_what_goes_on_to_envoy_is_utf8(fake: FakeAuthority, checks: Checks
         question(host="app.example, evil.example"),
     ],
 )
-async def test_a_question_that_is_none_is_denied(asked: bytes, checks: Checks):
+async def test_a_malformed_request_is_denied(asked: bytes, checks: Checks):
     answer = await checks.reply(asked, 20.0)
     assert answer is not None
     heard = Reply(answer)

@@ -1,4 +1,4 @@
-"""The page about the gateway says what the code does."""
+"""The page about the gateway agrees with the code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table(heading: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-def test_the_options_of_routes_are_those_that_there_are():
+def test_the_options_on_the_page_are_those_of_the_code():
     _, *rows = table("Kinds of routes")
     told = {row[0].strip("`"): row[1] for row in rows}
     assert set(told) == {*routes._READERS, "app"}
@@ -69,7 +69,7 @@ def test_the_file_in_the_example_is_good(tmp_path: Path):
     assert config.client_flow().devices is not None
 
 
-def test_each_exception_of_a_proxy_is_told():
+def test_each_exception_of_a_proxy_is_on_the_page():
     for proxy in {proxy for case in CASES for proxy in case.exceptions}:
         assert f"- **{proxy}** " in PAGE.lower()
 
@@ -83,7 +83,7 @@ _HEADERS: Mapping[str, Mapping[str, list[str]]] = {
     "WebSocket": {"upgrade": ["websocket"], "sec-websocket-key": ["x"]},
 }
 _FOREIGN = {"sec-fetch-site": ["cross-site"], "origin": ["https://evil.example"]}
-# Each row: who comes, and what else is so.
+# Each row: the visitor, and the other conditions.
 _ROWS: Mapping[str, tuple[visitors.Visitor, Mapping[str, str]]] = {
     "good session": (visitors.browser, {}),
     "expired token, session good": (visitors.expired, {}),
@@ -137,7 +137,7 @@ async def test_the_table_of_answers_is_true(fake: FakeAuthority, row: str, kind:
     assert _in_words(answer) == cell.partition(";")[0]
 
 
-async def test_an_app_with_an_expired_token_is_told_to_renew(fake: FakeAuthority):
+async def test_an_app_with_an_expired_token_must_renew_it(fake: FakeAuthority):
     visit = visitors.app(fake)
     fake.expire_tokens()
     headers = {name.lower(): [value] for name, value in visit.headers}
@@ -149,7 +149,7 @@ async def test_an_app_with_an_expired_token_is_told_to_renew(fake: FakeAuthority
     assert "an app gets 401 `token_expired`" in PAGE
 
 
-# --- configurations that no test runs -------------------------------------------------------------
+# --- configurations that no other test runs -------------------------------------------------------
 
 
 def test_the_form_of_the_configuration_for_envoy_gateway_is_good():

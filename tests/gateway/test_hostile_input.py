@@ -1,4 +1,4 @@
-"""Whatever a client sends through a proxy: the gateway neither crashes nor gives an identity."""
+"""Whatever a client sends through a proxy, the gateway neither crashes nor gives an identity."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def fuzzed(runner: asyncio.Runner) -> Iterator[Proxy]:
-    """One proxy before one gateway for all examples."""
+    """One proxy with one gateway for all examples."""
 
     async def connect() -> AsyncSessionAuthority:
         return fake.async_client()
@@ -92,7 +92,8 @@ def test_no_request_without_a_session_gets_an_identity(
     heard = runner.run(asked)
     assert heard.status in (200, 204, 303, 400, 401, 403)
     if heard.status < 300:
-        # Preflights pass, too; a method that is one is no word of the proxy's but the client's.
+        # Preflights pass too. A method that makes a request a preflight comes from the client, not
+        # from the proxy.
         assert options == "session=optional" or method == "OPTIONS"
     told = [heard.all(name) for name in IDENTITY_HEADERS]
     assert told in ([[""]] * len(told), [[]] * len(told))
@@ -101,7 +102,7 @@ def test_no_request_without_a_session_gets_an_identity(
 
 @settings(max_examples=150, deadline=None)
 @given(options=st.text(st.characters(max_codepoint=255), max_size=40))
-def test_options_that_are_none_deny(runner: asyncio.Runner, fuzzed: Proxy, options: str):
+def test_unknown_options_deny(runner: asyncio.Runner, fuzzed: Proxy, options: str):
     path = f"/forward-auth:{options}".partition("?")[0]
     told = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/"), ("X-Forwarded-Host", "a")]
     heard = runner.run(fuzzed.send("GET", path, told))

@@ -1,4 +1,4 @@
-"""The identity headers of one session are never another's, however they are kept."""
+"""The identity headers of one session are never given to another, however they are remembered."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def session(user: str, signed_in: datetime = NOW) -> Session:
 
 
 def test_no_session_gets_the_headers_of_another():
-    """A session that is gone leaves its place in memory to the next."""
+    """A later session may reuse the memory address of a session that is gone."""
     headers = IdentityHeaders()
     for number in range(_MAX_KEPT_SESSIONS + 100):
         user = f"user-{number}"
         assert dict(headers.of(session(user), ""))["X-Session-User"] == user
 
 
-def test_what_is_kept_is_without_the_assertion():
+def test_remembered_headers_have_no_assertion():
     headers, ada = IdentityHeaders(), session("ada")
     told = [dict(headers.of(ada, assertion)) for assertion in ("one", "two")]
     assert [each["X-Session-Assertion"] for each in told] == ["one", "two"]

@@ -1,4 +1,4 @@
-"""APIs and streams: what preflights, scripts, gRPC, WebSockets and apps are answered."""
+"""APIs and streams: the answers to preflights, scripts, gRPC, WebSockets and apps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.gateway.test_answers import check, check_anonymous
 
 PREFLIGHT = [("Origin", "https://other.example"), ("Access-Control-Request-Method", "PUT")]
 HANDSHAKE = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "eA==")]
-# What is left of a handshake where a proxy drops the headers of its connection.
+# The rest of a handshake where a proxy drops the headers of its connection.
 BARE_HANDSHAKES = [
     [("Sec-WebSocket-Key", "eA==")],
     [("Sec-WebSocket-Version", "13")],
@@ -61,7 +61,7 @@ async def test_nothing_else_passes_as_a_preflight(
 @pytest.mark.parametrize(
     "contents", ["application/grpc", "application/grpc+proto", "application/grpc-web-text"]
 )
-async def test_calls_of_grpc_are_denied_as_such(
+async def test_grpc_calls_are_denied_with_a_grpc_status(
     contents: str, authority: AsyncSessionAuthority, fake: FakeAuthority
 ):
     gateway = Gateway(authority, FLOW)
@@ -83,7 +83,7 @@ async def test_calls_of_grpc_are_denied_as_such(
     assert dict(away.headers)["grpc-status"] == "14"
 
 
-async def test_over_http_a_denied_call_of_grpc_never_looks_allowed(form: str, proxy: Proxy):
+async def test_a_grpc_call_that_is_denied_over_http_never_looks_allowed(form: str, proxy: Proxy):
     heard = await proxy.ask(form, [("Content-Type", "application/grpc")], method="POST")
     check(heard, form, 401)
     assert heard["grpc-status"] == "16"
@@ -91,7 +91,7 @@ async def test_over_http_a_denied_call_of_grpc_never_looks_allowed(form: str, pr
 
 
 @pytest.mark.parametrize("signs", [HANDSHAKE, *BARE_HANDSHAKES])
-async def test_handshakes_of_websockets_work_with_cookies_from_the_own_origin(
+async def test_websocket_handshakes_work_with_cookies_from_the_own_origin(
     form: str, signs: list[tuple[str, str]], proxy: Proxy, fake: FakeAuthority
 ):
     cookie = ("Cookie", browser_cookies(fake))
@@ -102,7 +102,7 @@ async def test_handshakes_of_websockets_work_with_cookies_from_the_own_origin(
     check(await proxy.ask(form, [*signs, OWN]), form, 401)
 
 
-async def test_apps_bring_a_bearer_token_and_their_device_id(
+async def test_apps_send_a_bearer_token_and_their_device_id(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     app = fake.sign_in("ada")
@@ -114,7 +114,7 @@ async def test_apps_bring_a_bearer_token_and_their_device_id(
     check(await proxy.ask(form, list(app.items())), form, 401, code="token_expired")
 
 
-async def test_a_token_of_another_scheme_goes_on(form: str, proxy: Proxy):
+async def test_a_token_of_another_scheme_is_passed_on(form: str, proxy: Proxy):
     basic = ("Authorization", "Basic YTpi")
     heard = await proxy.ask(form, [basic], options="session=optional")
     assert heard["Authorization"] == "Basic YTpi"

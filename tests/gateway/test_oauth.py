@@ -1,4 +1,4 @@
-"""Introspection and revocation, as frameworks ask for them."""
+"""Token introspection and revocation, as frameworks request them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_good_token_is_active(fake: FakeAuthority, proxy: Proxy):
     }
 
 
-async def test_an_inactive_token_says_nothing_more(fake: FakeAuthority, proxy: Proxy):
+async def test_an_inactive_token_has_no_other_fields(fake: FakeAuthority, proxy: Proxy):
     form = signed_in(fake)
     other = {**form, "device_id": "7b9a2f4e-6f0c-4c57-9d1f-0a8a4e9d3a11"}
     for wrong in (
@@ -119,7 +119,9 @@ async def test_an_introspection_finds_a_replay(fake: FakeAuthority, proxy: Proxy
     assert await introspect(proxy, elsewhere) == INACTIVE
 
 
-async def test_a_token_that_left_its_device_is_found(fake: FakeAuthority, proxy: Proxy):
+async def test_a_token_on_another_device_is_inactive_and_detected(
+    fake: FakeAuthority, proxy: Proxy
+):
     stolen = signed_in(fake)
     other = {**stolen, "device_id": "7b9a2f4e-6f0c-4c57-9d1f-0a8a4e9d3a11"}
     assert await introspect(proxy, other) == INACTIVE
@@ -135,7 +137,7 @@ async def test_a_token_that_left_its_device_is_found(fake: FakeAuthority, proxy:
         ([], {"client_id": API, "client_secret": SECRET}),
     ],
 )
-async def test_a_caller_shows_who_it_is(
+async def test_a_caller_must_authenticate(
     headers: list[tuple[str, str]], form: dict[str, str], fake: FakeAuthority, proxy: Proxy
 ):
     heard = await post(proxy, INTROSPECTION_PATH, {**signed_in(fake), **form}, *headers)
@@ -161,7 +163,7 @@ async def test_a_caller_shows_who_it_is(
     ],
 )
 @pytest.mark.parametrize("path", [INTROSPECTION_PATH, REVOCATION_PATH])
-async def test_a_stranger_hears_nothing(
+async def test_a_stranger_learns_nothing(
     path: str,
     headers: list[tuple[str, str]],
     form: dict[str, str],
@@ -175,7 +177,7 @@ async def test_a_stranger_hears_nothing(
     assert bool(heard.all("www-authenticate")) == (status == 401)
 
 
-async def test_what_is_no_request_is_said_to_be_none(proxy: Proxy):
+async def test_a_malformed_request_is_named(proxy: Proxy):
     async def code(method: str, kind: str, body: bytes) -> str:
         headers = [("Content-Type", kind), basic()]
         heard = await proxy.send(method, INTROSPECTION_PATH, headers, body=body)
@@ -197,20 +199,21 @@ async def test_what_is_no_request_is_said_to_be_none(proxy: Proxy):
         assert await code(*asked) == "invalid_request", asked
 
 
-async def test_guessing_is_slowed_down_and_locks_nobody_out(fake: FakeAuthority, proxy: Proxy):
+async def test_guesses_are_slowed_down_and_lock_no_caller_out(fake: FakeAuthority, proxy: Proxy):
     form = signed_in(fake)
     for _ in range(MAX_FAILURES):
         assert (await post(proxy, INTROSPECTION_PATH, form, basic(secret="x"))).status == 401
     heard = await post(proxy, INTROSPECTION_PATH, form, basic(secret="x"))
     assert heard.status == 429
     assert 0 < int(heard["retry-after"]) <= FAILURE_WINDOW_SECONDS
-    # A right secret is let in from there, too: all callers at a unix socket share an address.
+    # A right secret is accepted from that address too: all callers at a unix socket share an
+    # address.
     assert (await post(proxy, INTROSPECTION_PATH, form, basic())).status == 200
     elsewhere = Proxy(proxy.app, peer="10.0.0.9")
     assert (await post(elsewhere, INTROSPECTION_PATH, form, basic(secret="x"))).status == 401
 
 
-def test_an_address_may_fail_again_after_a_while():
+def test_an_address_may_fail_again_after_some_time():
     now = [0.0]
     callers = OAuthCallers(CALLERS, clock=lambda: now[0])
     wrong = [basic(secret="x")[1]]
@@ -241,13 +244,13 @@ async def test_an_expired_token_still_signs_out(fake: FakeAuthority, proxy: Prox
     assert fake.sign_out("ada") == 0
 
 
-async def test_a_token_that_is_none_is_revoked_already(fake: FakeAuthority, proxy: Proxy):
+async def test_the_revocation_of_an_invalid_token_succeeds(fake: FakeAuthority, proxy: Proxy):
     form = {**signed_in(fake), "token": "a.b.c"}
     assert (await post(proxy, REVOCATION_PATH, form, basic("closer"))).status == 200
     assert fake.sign_out("ada") == 1
 
 
-async def test_only_callers_that_may_revoke(fake: FakeAuthority, proxy: Proxy):
+async def test_only_callers_with_the_right_may_revoke(fake: FakeAuthority, proxy: Proxy):
     form = signed_in(fake)
     heard = await post(proxy, REVOCATION_PATH, form, basic())
     assert (heard.status, json.loads(heard.body)["error"]) == (400, "unauthorized_client")
@@ -256,7 +259,7 @@ async def test_only_callers_that_may_revoke(fake: FakeAuthority, proxy: Proxy):
     assert (await introspect(proxy, form))["active"]
 
 
-async def test_an_outage_is_no_answer(fake: FakeAuthority, proxy: Proxy):
+async def test_an_outage_gives_no_verdict(fake: FakeAuthority, proxy: Proxy):
     form = signed_in(fake)
     with fake.unavailable():
         for path in (INTROSPECTION_PATH, REVOCATION_PATH):
@@ -265,7 +268,7 @@ async def test_an_outage_is_no_answer(fake: FakeAuthority, proxy: Proxy):
             assert json.loads(heard.body) == {"error": "temporarily_unavailable"}
 
 
-async def test_a_gateway_that_may_not_revoke_says_that_it_did_not(
+async def test_a_gateway_without_the_right_to_revoke_reports_that_it_did_not(
     fake: FakeAuthority, authority: AsyncSessionAuthority, proxy: Proxy, monkeypatch
 ):
     async def refuse(*_: object, **__: object) -> bool:

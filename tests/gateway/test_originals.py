@@ -1,4 +1,6 @@
-"""What a proxy tells of the original, what is believed of it, and what hostile input leads to."""
+"""What a proxy says about the original request, what the gateway believes, and what hostile input
+leads to.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ async def test_only_a_trusted_proxy_is_believed(
 
 
 @pytest.mark.parametrize("form", TELLING)
-async def test_without_trusted_proxies_nobody_is_believed(
+async def test_without_trusted_proxies_none_is_believed(
     form: str, authority: AsyncSessionAuthority
 ):
     assert (await proxy_before(authority, Flow()).ask(form)).status == 400
@@ -82,7 +84,7 @@ async def test_a_proxy_at_a_unix_socket_may_be_trusted(form: str, authority: Asy
         ("X-Forwarded-Uri", "/a\x00"),
     ],
 )
-async def test_an_original_that_is_not_told_is_denied(
+async def test_a_request_without_its_original_is_denied(
     form: str, name: str, value: str | None, proxy: Proxy, fake: FakeAuthority
 ):
     told = {**TOLD, name: value}
@@ -109,7 +111,7 @@ async def test_an_original_that_is_not_told_is_denied(
         ("X-Original-URL", "/page"),
     ],
 )
-async def test_a_second_word_of_the_clients_own_is_not_believed(
+async def test_a_second_header_from_the_client_is_not_believed(
     form: str, second: tuple[str, str], proxy: Proxy, fake: FakeAuthority
 ):
     headers = [*TOLD.items(), second, ("Cookie", browser_cookies(fake))]
@@ -123,15 +125,15 @@ async def test_a_second_word_of_the_clients_own_is_not_believed(
         {"X-Original-Method": "GET", "X-Original-URL": "https://app.example/page?x=1"},
     ],
 )
-async def test_nginx_tells_of_the_original_in_its_own_words(told: dict[str, str], proxy: Proxy):
+async def test_nginx_s_own_headers_for_the_original_are_read(told: dict[str, str], proxy: Proxy):
     page = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
     heard = await proxy.send("GET", "/auth-request", [*told.items(), *page])
     assert heard["X-Session-Location"] == "/sign-in?next=/page%3Fx%3D1"
 
 
 @pytest.mark.parametrize("form", TELLING)
-async def test_a_route_is_never_what_the_client_says(form: str, proxy: Proxy, fake: FakeAuthority):
-    """Caddy sends the original's query along if it was given none of its own."""
+async def test_the_client_never_chooses_the_route(form: str, proxy: Proxy, fake: FakeAuthority):
+    """Caddy appends the original's query if its own has none."""
     target = "/page?session=disabled"
     headers = [*({**TOLD, "X-Forwarded-Uri": target}).items()]
     check(await proxy.send("GET", f"{form}?session=disabled", headers), form, 401)
@@ -162,7 +164,7 @@ async def test_a_path_of_the_client_changes_no_route(path: str, proxy: Proxy):
     "target",
     ["//evil.example/", "/%2f%2fevil.example", "/\\evil.example", "http://evil.example//x", "*"],
 )
-async def test_no_path_leads_a_browser_elsewhere_after_the_sign_in(
+async def test_no_path_redirects_a_browser_to_another_site_after_the_sign_in(
     form: str, target: str, proxy: Proxy
 ):
     page = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
@@ -177,7 +179,7 @@ async def test_no_path_leads_a_browser_elsewhere_after_the_sign_in(
     )
 
 
-async def test_doubled_credentials_are_none(form: str, proxy: Proxy, fake: FakeAuthority):
+async def test_doubled_credentials_count_as_none(form: str, proxy: Proxy, fake: FakeAuthority):
     ada, bo = fake.sign_in("ada"), fake.sign_in("bo")
     first, second = (
         cookie_header(app["Authorization"].removeprefix("Bearer "), app["X-Device-Id"])
@@ -207,13 +209,13 @@ async def test_64_kib_of_cookies_are_answered(form: str, proxy: Proxy, fake: Fak
     assert heard["Cookie"] == many
 
 
-async def test_heads_are_answered_without_a_body(proxy: Proxy):
+async def test_head_requests_are_answered_without_a_body(proxy: Proxy):
     heard = await proxy.ask("/ext-authz", method="HEAD")
     assert (heard.status, heard.body) == (401, b"")
     assert int(heard["Content-Length"]) > 0
 
 
-async def test_the_body_of_a_question_is_ignored(form: str, proxy: Proxy, fake: FakeAuthority):
+async def test_the_body_of_a_check_is_ignored(form: str, proxy: Proxy, fake: FakeAuthority):
     headers = [
         ("Content-Type", "application/x-www-form-urlencoded"),
         ("Cookie", browser_cookies(fake)),
@@ -225,7 +227,7 @@ async def test_the_body_of_a_question_is_ignored(form: str, proxy: Proxy, fake: 
 @pytest.mark.parametrize(
     "path", ["/", "/forward-auth/x", "/forward-authx", "/ext-authzx/a", "/%66orward-auth"]
 )
-async def test_other_paths_are_nothing(path: str, proxy: Proxy):
+async def test_unknown_paths_are_not_found(path: str, proxy: Proxy):
     heard = await proxy.send("GET", path, TOLD.items())
     assert heard.status == 404
 

@@ -1,4 +1,4 @@
-"""The real command before a real service, with TLS: sockets, health, metrics, and its end."""
+"""The real command with a real service, over TLS: sockets, health, metrics, and its end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def fake() -> Iterator[FakeAuthority]:
 def gateway(
     fake: FakeAuthority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    """A gateway in a folder of a short name, as paths of sockets are short."""
+    """A gateway in a folder with a short name, as paths of sockets must be short."""
     running = GatewayProcess(tmp_path_factory.mktemp("g"), config_for(fake.address))
     try:
         running.wait_for_event("ready")
@@ -86,7 +86,9 @@ def told(**more: str) -> dict[str, str]:
     }
 
 
-def test_it_answers_at_a_port_and_at_a_unix_socket(gateway: GatewayProcess, fake: FakeAuthority):
+def test_the_gateway_answers_at_a_port_and_at_a_unix_socket(
+    gateway: GatewayProcess, fake: FakeAuthority
+):
     cookie = browser_cookies(fake)
     with httpx.Client(base_url=gateway.url, timeout=PATIENCE) as client:
         answer = client.get("/forward-auth", headers=told(Cookie=cookie))
@@ -98,7 +100,7 @@ def test_it_answers_at_a_port_and_at_a_unix_socket(gateway: GatewayProcess, fake
     assert Path(gateway.addresses[1]).stat().st_mode & 0o777 == 0o660
 
 
-def test_its_health_and_its_page_of_devices_are_at_the_same_port(
+def test_health_and_the_page_of_devices_are_at_the_same_port(
     gateway: GatewayProcess, fake: FakeAuthority
 ):
     cookie = browser_cookies(fake, "dora")
@@ -139,9 +141,7 @@ def test_its_health_and_its_page_of_devices_are_at_the_same_port(
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n",
     ],
 )
-def test_nothing_that_is_sent_crashes_it_or_gets_an_identity(
-    gateway: GatewayProcess, question: bytes
-):
+def test_no_input_crashes_the_gateway_or_gets_an_identity(gateway: GatewayProcess, question: bytes):
     host, _, port = gateway.addresses[0].rpartition(":")
     with closing(socket.create_connection((host, int(port)), timeout=PATIENCE)) as connection:
         connection.sendall(question + b"Accept: application/json\r\nConnection: close\r\n\r\n")
@@ -153,7 +153,7 @@ def test_nothing_that_is_sent_crashes_it_or_gets_an_identity(
     assert "Traceback" not in gateway.errors
 
 
-def test_it_is_ready_once_the_service_answers_and_ends_in_order(tmp_path: Path):
+def test_the_gateway_is_ready_once_the_service_answers_and_ends_in_order(tmp_path: Path):
     fake, metrics = FakeAuthority(), f"127.0.0.1:{free_port()}"
     fake.start()
     fake.stop()
@@ -192,7 +192,7 @@ def test_it_is_ready_once_the_service_answers_and_ends_in_order(tmp_path: Path):
         fake.stop()
 
 
-def test_a_check_says_whether_the_service_answers(fake: FakeAuthority, tmp_path: Path):
+def test_the_check_command_says_whether_the_service_answers(fake: FakeAuthority, tmp_path: Path):
     file = tmp_path / "gateway.toml"
     file.write_text(config_for(fake.address))
     checked = run(tmp_path, "gateway", "--check", GATEWAY_CONFIG=str(file))

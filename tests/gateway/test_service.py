@@ -1,4 +1,4 @@
-"""The gateway before the real service with mutual TLS, as a caller of its own role and no more."""
+"""The gateway with the real service over mutual TLS, as a caller that has only its own role."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Running:
     login: SessionAuthority
 
     def ask(self, cookie: str) -> httpx.Response:
-        """What a proxy hears of a browser's request."""
+        """The gateway's answer to a proxy about a browser's request."""
         url = f"{self.gateway.url}/forward-auth"
         return httpx.get(url, headers=told(Cookie=cookie), timeout=PATIENCE)
 
@@ -99,7 +99,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             serve.kill()
 
 
-def test_its_role_is_enough_to_validate_renew_and_watch(running: Running):
+def test_the_gateway_s_role_is_enough_to_validate_renew_and_watch(running: Running):
     issued = running.login.issue_device("ada")
     cookie = cookie_header(issued.access_token, issued.device.device_id)
     renewed: list[httpx.Response] = []

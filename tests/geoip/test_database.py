@@ -1,4 +1,4 @@
-"""Databases of places: sound ones, and those that no call may fail on."""
+"""Databases of places: sound ones, and damaged ones, on which no call may fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NETWORK = "203.0.113.0/24"
 
 @pytest.fixture(params=[True, False], ids=["compiled", "python"], autouse=True)
 def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both readers: the compiled one, and that of a machine without it."""
+    """Both readers: the compiled one, and the reader of a machine without it."""
     assert database._HAS_COMPILED_READER, "the reader that production has"
     monkeypatch.setattr(database, "_HAS_COMPILED_READER", request.param)
     return bool(request.param)
@@ -41,7 +41,7 @@ def place_in(found: GeoipDatabase, address: str = ADDRESS) -> Place:
 
 
 @pytest.mark.parametrize("kind", ["GeoLite2-City", "DBIP-Country-Lite"])
-def test_a_sound_database(path: Path, kind: str):
+def test_a_sound_database_is_read(path: Path, kind: str):
     records = {NETWORK: place_record("Berlin", "DE"), "2001:db8::/32": place_record("Rome", "IT")}
     found = opened(path, mmdb(records, kind=kind, built_at_seconds=1_800_000_000))
     assert (found.kind, found.has_places) == (kind, True)
@@ -51,12 +51,12 @@ def test_a_sound_database(path: Path, kind: str):
     assert place_in(found, "198.51.100.7") == place_in(found, "2001:dead::1") == NO_PLACE
 
 
-def test_an_address_of_a_family_that_the_database_does_not_have(path: Path):
+def test_an_address_of_a_missing_family_has_no_place(path: Path):
     found = opened(path, mmdb({NETWORK: place_record("Berlin", "DE")}, ip_version=4))
     assert (place_in(found), place_in(found, "2001:db8::7")) == (BERLIN, NO_PLACE)
 
 
-def test_a_database_of_something_else(path: Path):
+def test_a_database_of_another_kind_is_refused(path: Path):
     found = opened(path, mmdb({NETWORK: {"autonomous_system_number": 7}}, kind="GeoLite2-ASN"))
     assert (found.has_places, place_in(found)) == (False, NO_PLACE)
 
@@ -103,26 +103,26 @@ def test_a_name_is_cleaned_and_cut(path: Path):
     assert (len(place.city), place.country_code) == (100, "DE")
 
 
-def test_text_that_is_not_utf_8(path: Path):
+def test_text_that_is_not_utf_8_is_left_out(path: Path):
     contents = mmdb({NETWORK: place_record("Berlin", "DE")})
     assert place_in(opened(path, contents.replace(b"Berlin", b"\xff\xfelin"))) == NO_PLACE
 
 
-def test_a_tree_that_leads_nowhere(path: Path):
+def test_a_tree_that_leads_nowhere_gives_no_place(path: Path):
     contents = mmdb({NETWORK: place_record("Berlin", "DE")})
     tree = 8 * 120
     for filler in (b"\xff", b"\x00", b"\x7f"):
         assert place_in(opened(path, filler * tree + contents[tree:])) == NO_PLACE
 
 
-def test_a_database_that_is_cut_anywhere(path: Path):
+def test_a_database_that_is_cut_anywhere_fails_no_call(path: Path):
     contents = mmdb({NETWORK: place_record("Berlin", "DE")})
     for size in range(0, len(contents), 19):
         with pytest.raises(GeoipError, match=f"^{path}: "):
             opened(path, contents[:size])
 
 
-def test_a_database_with_one_wrong_byte_anywhere(path: Path):
+def test_a_database_with_one_wrong_byte_fails_no_call(path: Path):
     contents = mmdb({NETWORK: place_record("Berlin", "DE")})
     for at in range(0, len(contents), 11):
         for wrong in (0, 0xFF, contents[at] ^ 1):
@@ -148,7 +148,7 @@ def test_a_database_with_one_wrong_byte_anywhere(path: Path):
     ],
     ids=range(9),
 )
-def test_metadata_that_make_no_sense(path: Path, metadata: dict[str, Any]):
+def test_metadata_that_make_no_sense_are_refused(path: Path, metadata: dict[str, Any]):
     with pytest.raises(GeoipError, match=f"^{path}: "):
         opened(path, mmdb({NETWORK: place_record("Berlin", "DE")}, metadata=metadata))
 
@@ -158,12 +158,12 @@ def test_metadata_that_make_no_sense(path: Path, metadata: dict[str, Any]):
     [b"", b"\x1f\x8b\x08" + bytes(64), MARKER, MARKER + encoded([1, 2]), MARKER + encoded({})],
     ids=range(5),
 )
-def test_a_file_of_another_kind(path: Path, contents: bytes):
+def test_a_file_of_another_format_is_refused(path: Path, contents: bytes):
     with pytest.raises(GeoipError, match=f"^{path}: is "):
         opened(path, contents)
 
 
-def test_what_is_no_file(path: Path, tmp_path: Path):
+def test_a_path_that_is_no_file_is_refused(path: Path, tmp_path: Path):
     with pytest.raises(GeoipError, match="can't be read: No such file or directory"):
         open_database(path)
     os.mkfifo(path)

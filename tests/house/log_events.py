@@ -1,4 +1,4 @@
-"""Finds what the service logs, and what the docs say of it."""
+"""Finds the events that the service logs, and the events that the docs list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _FAULT = frozenset({"error", "trace"})
 
 @dataclass(frozen=True)
 class Event:
-    """An event with its level and its fields. `open` has more fields than the code shows."""
+    """An event with its level and its fields. `open` means that it has more fields than the code
+    shows.
+    """
 
     level: str
     fields: frozenset[str]
@@ -33,7 +35,7 @@ def documented(page: str) -> dict[str, Event]:
 
 def logged(package: Path) -> dict[str, list[Event]]:
     """The events that the code of a package logs. Raises AssertionError for a line whose event
-    can't be told.
+    can't be determined.
     """
     trees = [list(ast.walk(ast.parse(path.read_text()))) for path in sorted(package.rglob("*.py"))]
     calls = [call for nodes in trees for call in _calls(nodes)]
@@ -66,8 +68,8 @@ def _lines(nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, ast.Call]]:
 def _names(
     name: ast.expr, function: ast.AST, calls: list[ast.Call], own: list[ast.Call]
 ) -> Iterator[str]:
-    """What an expression may be: itself, or what the function is called with; one that is private
-    is called in its own module.
+    """The names that an expression may have: the expression itself, or the arguments of the
+    function's calls. A private function is called in its own module.
     """
     if isinstance(name, ast.Constant):
         yield str(name.value)
@@ -106,8 +108,8 @@ def _event(call: ast.Call) -> Event:
 
 
 def client_lines(package: Path) -> list[tuple[str, str]]:
-    """The lines that the client logs, and their levels. What is generated for threads has the
-    same.
+    """The lines that the client logs, with their levels. The generated client for threads has the
+    same lines.
     """
     found = []
     for path in sorted(package.rglob("*.py")):

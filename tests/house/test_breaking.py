@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = re.compile(r"^option .*\n", re.MULTILINE)
-# The options of the contract for other languages, a line for each.
+# The options of the contract for other languages, one line for each.
 OPTION_LINES = OPTIONS.findall((ROOT / "protos/session_authority/v1/errors.proto").read_text())
 
 
@@ -21,7 +21,7 @@ def name_of(line: str) -> str:
 
 
 class Checkout:
-    """A repository with the contract as it is here, and the check."""
+    """A repository with the present contract, and the check."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,21 +36,21 @@ class Checkout:
         subprocess.run(["git", *me, *arguments], cwd=self._folder, check=True, capture_output=True)
 
     def remove(self, pattern: re.Pattern[str]) -> None:
-        """Takes something out of the public contract's two files, each of which must have it."""
+        """Removes a text from the public contract's two files. Each of them must have it."""
         for path in (self._folder / "protos/session_authority/v1").glob("*.proto"):
             text, count = pattern.subn("", path.read_text())
             assert count, f"{path.name} has nothing to remove"
             path.write_text(text)
 
     def add(self, line: str) -> None:
-        """Adds a line for all of a file to the public contract's two files."""
+        """Adds a file-level line to the public contract's two files."""
         for path in (self._folder / "protos/session_authority/v1").glob("*.proto"):
             package = "package session_authority.v1;\n"
             before, after = path.read_text().split(package)
             path.write_text(f"{before}{package}{line}{after}")
 
     def commit_on_main(self) -> None:
-        """Makes the contract as it is now the one that clients have."""
+        """Commits the present contract on main, as the contract that clients have."""
         self._git("add", "protos")
         self._git("commit", "--quiet", "--message=The contract")
 
@@ -74,7 +74,7 @@ def test_the_contract_has_options_for_other_languages():
     }
 
 
-def test_a_contract_without_options_may_be_given_them(checkout: Checkout):
+def test_options_may_be_added_to_a_contract_without_any(checkout: Checkout):
     checkout.remove(OPTIONS)
     checkout.commit_on_main()
     for line in OPTION_LINES:
@@ -83,7 +83,7 @@ def test_a_contract_without_options_may_be_given_them(checkout: Checkout):
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_that_exception_is_for_these_options_alone(checkout: Checkout):
+def test_the_exception_is_only_for_these_options(checkout: Checkout):
     checkout.remove(OPTIONS)
     checkout.commit_on_main()
     for line in [*OPTION_LINES, "option cc_enable_arenas = false;\n"]:
@@ -94,7 +94,7 @@ def test_that_exception_is_for_these_options_alone(checkout: Checkout):
 
 
 @pytest.mark.parametrize("line", OPTION_LINES, ids=name_of)
-def test_an_option_that_there_is_never_changes(checkout: Checkout, line: str):
+def test_an_existing_option_never_changes(checkout: Checkout, line: str):
     checkout.commit_on_main()
     checkout.remove(re.compile(rf"^option {name_of(line)} .*\n", re.MULTILINE))
     checkout.add(line.replace("true", "false") if "true" in line else line.replace('";', '2";'))
@@ -104,14 +104,14 @@ def test_an_option_that_there_is_never_changes(checkout: Checkout, line: str):
 
 
 @pytest.mark.parametrize("line", OPTION_LINES, ids=name_of)
-def test_an_option_is_not_added_to_the_others_later(checkout: Checkout, line: str):
+def test_an_option_is_not_added_to_existing_ones(checkout: Checkout, line: str):
     checkout.remove(re.compile(rf"^option {name_of(line)} .*\n", re.MULTILINE))
     checkout.commit_on_main()
     checkout.add(line)
     assert checkout.check().returncode == 1
 
 
-def test_options_that_there_are_never_go(checkout: Checkout):
+def test_existing_options_are_never_removed(checkout: Checkout):
     checkout.commit_on_main()
     checkout.remove(OPTIONS)
     assert checkout.check().returncode == 1

@@ -1,4 +1,4 @@
-"""The script that checks the client for Go, before programs that only note how they are called."""
+"""The script that checks the Go client, run with programs that only record how they are called."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ esac
 
 @pytest.fixture
 def noted(tmp_path: Path) -> tuple[list[str], str]:
-    """The commands that the script ran, and what it said."""
+    """The commands that the script ran, and its output."""
     for name in ("go", "gofmt", "staticcheck"):
         program = tmp_path / name
         program.write_text(NOTING)
@@ -41,7 +41,7 @@ def noted(tmp_path: Path) -> tuple[list[str], str]:
     return notes.read_text().splitlines(), done.stderr
 
 
-def test_each_run_is_new_as_the_cache_of_go_does_not_see_the_vectors(
+def test_every_run_is_new_because_the_cache_of_go_ignores_the_vectors(
     noted: tuple[list[str], str],
 ):
     runs = [command for command in noted[0] if command.startswith("go test ")]
@@ -50,6 +50,6 @@ def test_each_run_is_new_as_the_cache_of_go_does_not_see_the_vectors(
     assert all("-count=1" in command.split() for command in runs)
 
 
-def test_each_skipped_case_is_said_with_its_reason(noted: tuple[list[str], str]):
+def test_each_skipped_case_is_printed_with_its_reason(noted: tuple[list[str], str]):
     said = [line for line in noted[1].splitlines() if line.startswith("SKIPPED: ")]
     assert said == [f"SKIPPED: {case}: {reason}" for case, reason in SKIPS.items()]

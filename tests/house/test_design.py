@@ -1,4 +1,4 @@
-"""docs/design.md: its tables of layers and of keys in Redis are those of the code."""
+"""docs/design.md has the same layers and keys in Redis as the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows_below(heading: str) -> list[str]:
     return [line for line in section.splitlines() if line.startswith("|")][2:]
 
 
-def test_the_layers_are_those_that_are_held():
+def test_the_layers_on_the_page_are_those_that_are_checked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     [layers] = [
         contract["layers"]
@@ -31,7 +31,7 @@ def test_the_layers_are_those_that_are_held():
     assert told == [layer.split(" | ") for layer in layers]
 
 
-def test_the_keys_in_redis_are_those_of_the_code():
+def test_the_keys_in_redis_on_the_page_are_those_of_the_code():
     names, user, endpoint = KeyNames(), "<user>", "<endpoint>"
     made = [
         names.sessions(user),
@@ -64,6 +64,6 @@ def _told_keys() -> list[str]:
 
 
 def _shape(key: str) -> str:
-    """A key with stars for what was computed."""
+    """A key with stars in place of computed parts."""
     key = re.sub(r":[0-9a-f]{32}(?=:|$)", ":*", key)
     return re.sub(r"(:x:\*):\w+", r"\1:*", key)

@@ -15,8 +15,8 @@ import yaml  # type: ignore[import-untyped]
 ROOT = Path(__file__).parents[2]
 CLIENT = "clients/python/tests/client_tests"
 MAX_WORDS = 1200
-# The test that runs blocks of a page as they stand, or holds them against what is run. A page may
-# have others beside them, which are only parsed here and by `test_shell_blocks`.
+# The test that runs blocks of a page unchanged, or compares them with what is run. A page may have
+# other blocks too, which are only parsed here and by `test_shell_blocks`.
 RUN_BY = {
     "README.md": "tests/e2e/test_first_minutes.py",
     "clients/go/README.md": "clients/go/readme_test.go",
@@ -99,7 +99,7 @@ class _Tags(HTMLParser):
 
 
 def fault(kind: str, code: str) -> str:
-    """The fault of a block. Empty if it has none. `test_shell_blocks` parses blocks of shells."""
+    """The fault of a block, or an empty text. `test_shell_blocks` parses the blocks of shells."""
     try:
         if kind == "python":
             compile(code, "a page", "exec")
@@ -144,7 +144,7 @@ def test_each_page_of_docs_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     linked = set(re.findall(r"\]\(([a-z_]+\.md)", index))
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
-    assert pages - linked == set()  # `make docs` finds a link that leads nowhere
+    assert pages - linked == set()  # `make docs` finds a link that leads nowhere.
 
 
 @pytest.mark.parametrize(

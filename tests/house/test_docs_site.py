@@ -1,4 +1,6 @@
-"""The checks of `make docs` find what they look for: on small sites that are broken on purpose."""
+"""The checks of `make docs` find their faults: they run on small sites that are broken on
+purpose.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ PAGE = "<html><body><article><p>Here.</p></article>{}</body></html>"
         ("assets/bundle.1.min.js", f'load("{ELSEWHERE}.js")'),
     ],
 )
-def test_what_would_come_from_elsewhere_is_found(name: str, text: str, tmp_path: Path):
+def test_content_from_another_host_is_found(name: str, text: str, tmp_path: Path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     [found] = check.foreign_addresses(tmp_path)
@@ -43,7 +45,7 @@ def test_links_and_own_files_are_no_faults(tmp_path: Path):
     assert list(check.foreign_addresses(tmp_path)) == []
 
 
-def test_a_page_of_another_shape_than_on_github_is_found(
+def test_a_page_that_looks_different_from_github_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(check, "ROOT", tmp_path / "tree")
@@ -58,13 +60,14 @@ def test_a_page_of_another_shape_than_on_github_is_found(
     assert list(check.different_pages(site)) == ["index.html: 2 <ol>, and 1 on GitHub"]
 
 
-def test_the_browser_notices_a_request_elsewhere_and_a_diagram_that_is_not_drawn(
+def test_the_browser_notices_a_request_elsewhere_and_a_missing_diagram(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         missing("chromium with chromedriver")
     monkeypatch.setattr(check, "PATIENCE_SECONDS", 1)
-    # No name server knows it; the script asks on its own, as no scan of addresses can see.
+    # No name server knows this host. The script makes the request itself, which no scan of
+    # addresses can see.
     script = "fetch(['http:', '', 'cdn.invalid', 'x'].join('/')).catch(() => 0)"
     text = PAGE.format(f'<pre class="mermaid">graph</pre><script>{script}</script>')
     (tmp_path / "index.html").write_text(text)

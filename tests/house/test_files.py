@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 TRACKED = subprocess.run(
     ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
 ).stdout.split("\0")[:-1]
-# A new kind belongs here if it is a source that people write, never something built or downloaded.
+# A new kind may be added if people write it as source, never if it was built or downloaded.
 SUFFIXES = {
     ".cfg",
     ".csproj",
@@ -61,7 +61,7 @@ MAX_COLUMNS = 100
 
 
 def kind_faults(name: str) -> list[str]:
-    """Why a file may not be tracked by its name."""
+    """Why a file may not be tracked, by its name."""
     path = Path(name)
     known = name in NAMES or path.name == "LICENSE" or path.suffix in SUFFIXES
     faults = [] if known else [f"{name}: of no known kind"]
@@ -71,8 +71,8 @@ def kind_faults(name: str) -> list[str]:
 
 
 def wide_lines(name: str, text: str) -> Iterator[str]:
-    """The lines over the columns that could be wrapped: not a row of a table, nor a lone link, nor
-    one word.
+    """The lines over the limit that could be wrapped: not a row of a table, a lone link, or one
+    word.
     """
     for number, line in enumerate(text.splitlines(), 1):
         row_or_link = name.endswith(".md") and line.startswith(("|", "["))
@@ -82,7 +82,9 @@ def wide_lines(name: str, text: str) -> Iterator[str]:
 
 
 def written_by_people(name: str) -> bool:
-    """True for files that are not generated, locked or given. Ruff measures Python."""
+    """True for files that are not generated, locked or copied from elsewhere. Ruff measures
+    Python.
+    """
     unmeasured = (".json", ".png", ".py", ".pyi", ".sum", ".svg", ".txt")
     generated = name.startswith(GENERATED) or Path(name).suffix in unmeasured
     return not generated and Path(name).name != "LICENSE"
@@ -96,7 +98,7 @@ def test_tracked_files_are_small():
     assert [name for name in TRACKED if (ROOT / name).stat().st_size > MAX_BYTES] == []
 
 
-def test_what_people_write_ends_at_column_100():
+def test_text_that_people_write_ends_at_column_100():
     names = filter(written_by_people, TRACKED)
     found = [fault for name in names for fault in wide_lines(name, (ROOT / name).read_text())]
     assert found == []

@@ -1,5 +1,5 @@
-"""The house is complete: what is shipped, locked, offered by make and said by scripts leaves
-nothing out.
+"""The project is complete: the wheel, the locks, the targets of make and the headers of scripts
+leave nothing out.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "session_authority"
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 LUA_SCRIPTS = sorted((PACKAGE / "store" / "scripts").glob("*.lua"))
-# A rule of the Makefile: its target, what it needs, its line of help if it has one, and what it
-# runs.
+# A rule of the Makefile: its target, its prerequisites, its line of help if it has one, and its
+# commands.
 RULE = re.compile(
     r"^(?P<target>[a-z][a-z-]*):(?P<needs>[^#=\n]*)(?:## (?P<help>\S.*))?\n(?P<recipe>(?:\t.*\n)*)",
     re.MULTILINE,
@@ -47,7 +47,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["target"])
-def test_every_make_target_is_listed_and_brings_what_it_uses(rule: dict[str, str]):
+def test_every_make_target_is_listed_and_installs_what_it_uses(rule: dict[str, str]):
     assert rule["help"], "it has no line of help"
     assert f".PHONY: {rule['target']}\n" in MAKEFILE
     scripts = [
@@ -65,7 +65,7 @@ def test_every_make_target_is_listed_and_brings_what_it_uses(rule: dict[str, str
 
 
 def test_every_check_in_a_shell_script_is_run():
-    """A merge may drop the line that calls a script, and nothing else would notice."""
+    """A merge may drop the line that calls a script, and no other test would notice."""
     scripts = set((ROOT / "scripts").glob("*.sh"))
     for script in scripts:
         callers = scripts - {script} | {ROOT / "Makefile"}
@@ -80,8 +80,8 @@ def test_running_installs_nothing_for_developers():
     assert files == ["requirements/run.txt", "requirements/build.txt"]
 
 
-def test_setting_up_shows_that_it_is_at_work(tmp_path: Path):
-    """A stand-in for pip tells what pip tells."""
+def test_the_set_up_shows_its_progress(tmp_path: Path):
+    """A stand-in for pip prints what pip prints."""
     folder, requirements = tmp_path / "venv", tmp_path / "some.txt"
     requirements.write_text("first==1 \\\n    --hash=sha256:0\nsecond==2 \\\n    --hash=sha256:0\n")
     python = tmp_path / "python"
@@ -114,8 +114,8 @@ esac
     assert "done" not in run.stdout
 
 
-def test_what_was_skipped_is_told_at_the_end(tmp_path: Path):
-    """With the options of `make test`, run on a test that the machine can't run."""
+def test_skipped_tests_are_listed_at_the_end(tmp_path: Path):
+    """With the options of `make test`, on a test that the machine can't run."""
     would_run = subprocess.run(
         ["make", "--dry-run", "test"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
@@ -143,7 +143,7 @@ def test_make_help_lists_every_target():
 
 
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.stem)
-def test_requirements_are_hashed_and_name_no_place(path: Path):
+def test_requirements_are_hashed_and_name_no_registry(path: Path):
     lines = path.read_text().splitlines()
     for line in lines:
         assert "://" not in line
@@ -159,7 +159,7 @@ def test_requirements_are_hashed_and_name_no_place(path: Path):
     )
 
 
-def test_the_service_is_locked_as_it_is_tested():
+def test_the_service_is_locked_to_the_versions_that_are_tested():
     pins = {
         path.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE))
         for path in REQUIREMENTS
@@ -189,7 +189,7 @@ def test_the_service_is_locked_as_it_is_tested():
     assert len(beyond) <= 3, "`make run` installs what running needs"
 
 
-def test_standing_tasks_are_tried_on_both_ends_of_the_range_of_grpcio():
+def test_standing_tasks_are_tested_on_both_ends_of_the_range_of_grpcio():
     [(oldest, beyond)] = re.findall(
         r'^    "grpcio>=([\d.]+),<([\d.]+)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
     )
@@ -212,7 +212,7 @@ def test_there_are_lua_scripts():
 
 
 @pytest.mark.parametrize("path", LUA_SCRIPTS, ids=lambda path: path.stem)
-def test_a_lua_script_says_what_it_takes_and_gives(path: Path):
+def test_a_lua_script_documents_its_keys_arguments_and_results(path: Path):
     header = []
     for line in path.read_text().splitlines():
         if not line.startswith("--"):

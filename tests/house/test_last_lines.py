@@ -1,4 +1,4 @@
-"""`make test` and `make lint` end with a plain line: what ran, and what was skipped and why."""
+"""`make test` and `make lint` end with a plain line: what ran, what was skipped, and why."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def reports(*reasons: str) -> list[Any]:
         ),
     ],
 )
-def test_the_line_of_tests_counts_them(stats: dict[str, list[Any]], line: str):
+def test_the_last_line_counts_the_tests(stats: dict[str, list[Any]], line: str):
     assert Results.of(stats).line() == line
 
 
-def test_make_test_ends_with_its_line():
+def test_make_test_ends_with_its_summary():
     done = made("test", "ARGS=-n 1 -p no:cacheprovider tests/house/test_pictures.py")
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "tests: 7 tests passed, none skipped."
 
 
-def test_make_lint_ends_with_its_line():
+def test_make_lint_ends_with_its_summary():
     done = made("lint", "checks=contract workflows")
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Every event of the log is in the docs, as it is."""
+"""Every log event is in the docs, with its level and its fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_event_is_logged_as_the_docs_say(of_the_service: dict[str, list[Event
     assert told.fields == shown or any(event.open for event in events)
 
 
-def test_the_docs_name_every_line_of_the_client():
+def test_the_docs_name_every_log_line_of_the_client():
     table = PAGE.partition("## The Python")[2]
     told = re.findall(r"^\| `([^`]+)` \| (\w+) \| [^|]*\|$", table, re.MULTILINE)
     assert len(told) > 10
@@ -45,7 +45,7 @@ def test_the_docs_name_every_line_of_the_client():
         assert any(text.startswith(begin) for text, _ in lines), begin
 
 
-def test_an_event_is_found_however_it_is_named(tmp_path: Path):
+def test_an_event_is_found_in_every_form_of_its_name(tmp_path: Path):
     (tmp_path / "a.py").write_text(
         "def tell(event, **details):\n    _log.warning(event, left_out=0, **details)\n"
         "def run():\n    _log.error('failed', **fault(error))\n    tell('one')\n    tell('two')\n"
@@ -57,7 +57,7 @@ def test_an_event_is_found_however_it_is_named(tmp_path: Path):
     }
 
 
-def test_an_event_that_cannot_be_told_is_a_fault(tmp_path: Path):
+def test_an_event_whose_name_is_unknown_is_a_fault(tmp_path: Path):
     (tmp_path / "a.py").write_text("def tell(event):\n    _log.info(event)\n")
     with pytest.raises(AssertionError, match="nobody can tell"):
         logged(tmp_path)

@@ -1,4 +1,4 @@
-"""The pictures of "My devices": they are there, small, and as `make screenshots` writes them."""
+"""The pictures of "My devices" exist, are small, and are as `make screenshots` writes them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_palette_changes_no_pixel(kind: int):
     assert found == wanted
 
 
-def test_the_readme_shows_one_of_them():
+def test_the_readme_shows_one_of_the_pictures():
     [shown] = SOURCE.findall((ROOT / "README.md").read_text("utf-8"))
     assert ROOT / shown in PICTURES
 

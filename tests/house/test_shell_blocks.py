@@ -11,7 +11,7 @@ import pytest
 from tests.support.shells import SHELLS, blocks, require
 
 ROOT = Path(__file__).parents[2]
-# Not those of packages that other tests install.
+# Packages that other tests install are left out.
 PAGES = [
     ROOT / name
     for name in subprocess.run(
@@ -27,7 +27,7 @@ def test_pages_have_commands():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_reads_every_block(shell: str, page: Path):
+def test_every_shell_parses_every_block(shell: str, page: Path):
     require(shell)
     for block in blocks(page.read_text("utf-8")):
         read = subprocess.run([shell, "-n", "-c", block], capture_output=True, text=True)
@@ -35,7 +35,7 @@ def test_every_shell_reads_every_block(shell: str, page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_block_has_what_only_some_readers_can_paste(page: Path):
+def test_no_block_has_a_line_that_some_shells_cannot_paste(page: Path):
     for block in blocks(page.read_text("utf-8")):
         assert not re.search(r"(^|\s)#", block, re.MULTILINE), "for zsh a comment is a command"
         assert "<<<" not in block, "dash knows no here-string"
@@ -44,6 +44,6 @@ def test_no_block_has_what_only_some_readers_can_paste(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_block_mixes_the_command_on_the_path_with_that_of_the_checkout(page: Path):
+def test_no_block_mixes_the_installed_command_with_the_checkout_s(page: Path):
     for block in blocks(page.read_text("utf-8")):
         assert ".venv/bin/" not in block

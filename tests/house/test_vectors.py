@@ -28,7 +28,7 @@ def read(name: str) -> Any:
 
 
 def faults(name: str, document: object) -> list[str]:
-    """Where a file of cases breaks its schema."""
+    """The places where a file of cases breaks its schema."""
     validator = Draft202012Validator(SCHEMAS[f"{name}.json"], registry=REGISTRY)
     return [error.json_path for error in validator.iter_errors(document)]
 
@@ -38,12 +38,12 @@ def test_each_file_has_a_schema_and_each_schema_a_file():
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_each_schema_is_one(name: str):
+def test_each_schema_is_valid(name: str):
     Draft202012Validator.check_schema(SCHEMAS[name])
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_keeps_to_its_schema(name: str):
+def test_each_file_fits_its_schema(name: str):
     assert read(name)["$schema"] == f"schema/{name}.json"
     assert faults(name, read(name)) == []
 
@@ -66,7 +66,7 @@ def test_a_field_that_no_schema_knows_is_noticed(name: str):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_id_is_there_once(name: str):
+def test_each_id_is_used_once(name: str):
     ids = Counter(case["id"] for case in read(name)["cases"])
     assert [name for name, count in ids.items() if count > 1] == []
 
@@ -96,7 +96,7 @@ SKIPS = sorted(ROOT.glob("clients/*/vectors.skip.json"))
 
 
 @pytest.mark.parametrize("path", SKIPS, ids=lambda path: path.parent.name)
-def test_what_is_skipped_is_a_case_and_has_a_reason(path: Path):
+def test_each_skip_names_a_case_and_has_a_reason(path: Path):
     skipped: dict[str, str] = json.loads(path.read_text())
     cases = {f"{name}/{case['id']}" for name in FILES for case in read(name)["cases"]}
     assert set(skipped) - cases == set()

@@ -1,7 +1,7 @@
 """Whether each alert fires on given series: rows for `promtool test rules`.
 
-A series is written as promtool expands it: `1x5` is 1 six times, `0+3x5` is 0 and then 3 more each
-minute.
+A series is written in the notation of promtool: `1x5` is 1 six times, and `0+3x5` is 0 and then 3
+more each minute.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Series = dict[str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """What an alert makes of some series."""
+    """The state of an alert for given series."""
 
     alert: str
     name: str
     series: Series
     fires: dict[str, bool]
-    """By the time at which the alert is looked at."""
+    """The time at which the alert is evaluated."""
     interval: str = "1m"
-    """Between the values of a series, and between the evaluations of rules."""
+    """The time between the values of a series, and between the evaluations of rules."""
 
     def as_promtool(self) -> dict[str, Any]:
-        """The case as promtool reads it."""
+        """The case in the form that promtool reads."""
         firing = f'count(ALERTS{{alertname="SessionAuthority{self.alert}",alertstate="firing"}})'
         return {
             "name": f"{self.alert}: {self.name}",
@@ -56,7 +56,9 @@ def _gauges(labels: str, **values: str) -> Series:
 def _histogram(
     name: str, labels: str, fast: int, slow: int, bounds: tuple[str, str] = ("0.01", "0.25")
 ) -> Series:
-    """So many observations a minute within the first bound, and so many within the second."""
+    """The series of a histogram with this many observations a minute in the first bucket, and this
+    many in the second.
+    """
     counts = zip((*bounds, "+Inf"), (fast, fast + slow, fast + slow), strict=True)
     return {f'{name}_bucket{{{labels},le="{le}"}}': f"0+{count}x60" for le, count in counts}
 
@@ -221,7 +223,7 @@ CASES = (
         _kinds(
             "session_authority_unreadable_records_total",
             "kind",
-            session="_x2 0x3 1x90",  # from the start of a server on
+            session="_x2 0x3 1x90",  # From the start of a server on.
             device="7x95",
         ),
         {"4m": False, "10m": True, "80m": False},

@@ -1,6 +1,6 @@
-"""What `make image` built: it is small, has nothing that builds, and serves without being root.
+"""The image that `make image` built is small, contains no build tools, and serves without root.
 
-Its file is named so that `make test` leaves it alone: an image takes minutes to build.
+The file's name keeps it out of `make test`: an image takes minutes to build.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ POLICY = '[callers.login]\nroles = ["issuer"]\ncertificates = ["spiffe://example
 
 
 def buildah(*arguments: str) -> str:
-    """What a command of buildah printed."""
+    """The output of a buildah command."""
     done = subprocess.run([*BUILDAH, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -68,7 +68,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 def in_container(
     container: str, command: Sequence[str], folder: Path | None = None, **settings: str
 ) -> list[str]:
-    """The command line that runs this in the container; `folder` is mounted at FILES."""
+    """The command line that runs this in the container. `folder` is mounted at FILES."""
     variables = [f"--env=SESSION_AUTHORITY_{name}={value}" for name, value in settings.items()]
     volumes = [] if folder is None else [f"--volume={folder}:{FILES}:ro"]
     return [*BUILDAH, "run", "--isolation=chroot", *volumes, *variables, container, "--", *command]
@@ -83,13 +83,15 @@ class Container(Command):
         return subprocess.Popen(arguments, cwd=folder, stdout=out, stderr=err, process_group=0)
 
     def process_id(self) -> int:
-        """The process of the command."""
+        """The process ID of the command."""
         pids = sorted(descendants(self.process.pid))
         [*_, pid] = (pid for pid in pids if "session-authority" in command_line(pid)[:2][-1])
         return pid
 
     def terminate(self) -> int:
-        """Asks the process within to end, as an engine does; the exit code of the container."""
+        """Sends SIGTERM to the process within, as an engine does. Returns the exit code of the
+        container.
+        """
         os.kill(self.process_id(), signal.SIGTERM)
         return self.wait()
 
@@ -99,7 +101,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def user_of(pid: int) -> set[int]:
-    """Its real, effective, saved and file system's user."""
+    """The real, effective, saved and file-system user of a process."""
     [line] = [
         line
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -109,17 +111,17 @@ def user_of(pid: int) -> set[int]:
 
 
 def hand_over(folder: Path) -> None:
-    """Gives the files to the image's user, as an engine does with what it mounts."""
+    """Gives the files to the image's user, as an engine does with files that it mounts."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, USER, USER)
 
 
-def test_it_is_small(image: dict[str, Any]):
+def test_the_image_is_small(image: dict[str, Any]):
     layers = json.loads(image["Manifest"])["layers"]
     assert sum(layer["size"] for layer in layers) < MAX_BYTES
 
 
-def test_it_says_what_it_is_and_how_to_look_after_it(image: dict[str, Any]):
+def test_the_image_is_labelled_and_has_a_health_check(image: dict[str, Any]):
     config = image["Docker"]["config"]
     assert config["User"] == f"{USER}:{USER}"
     assert (config["Entrypoint"], config["Cmd"]) == (["session-authority"], ["serve"])
@@ -130,7 +132,7 @@ def test_it_says_what_it_is_and_how_to_look_after_it(image: dict[str, Any]):
     assert len(labels["revision"]) == 40
 
 
-def test_nothing_in_it_builds_or_tells_where_packages_came_from(container: str):
+def test_the_image_has_no_build_tools_and_no_trace_of_package_sources(container: str):
     looked_for = "pip pip3 gcc cc make"
     found = f'for tool in {looked_for}; do command -v "$tool"; done; true'
     assert buildah(*in_container(container, ["sh", "-c", found])[len(BUILDAH) :]) == ""
@@ -144,7 +146,7 @@ def test_nothing_in_it_builds_or_tells_where_packages_came_from(container: str):
     assert not (tree / "run" / "secrets" / "ca").exists()
 
 
-def test_it_serves_and_is_not_root(
+def test_the_image_serves_and_is_not_root(
     container: str, image: dict[str, Any], valkey: ValkeyServer, tmp_path: Path
 ):
     files = tmp_path / "files"
@@ -182,11 +184,11 @@ def test_it_serves_and_is_not_root(
         server.kill()
 
 
-def test_it_serves_from_secrets_as_kubernetes_mounts_them(
+def test_the_image_serves_from_secrets_as_kubernetes_mounts_them(
     container: str, valkey: ValkeyServer, tmp_path: Path
 ):
-    """With the settings of the plain manifest. Secrets are root's, and readable for the group of
-    the pod; an update swaps a link.
+    """With the settings of the plain manifest. Secrets belong to root and are readable for the
+    group of the pod. An update replaces a link.
     """
     [(_, pod)] = pods(kinds((MANIFESTS / "minimal.yaml").read_text()))
     assert pod["securityContext"]["fsGroup"] == USER
@@ -217,7 +219,7 @@ def test_it_serves_from_secrets_as_kubernetes_mounts_them(
         server.kill()
 
 
-def test_it_relays_by_command(container: str, valkey: ValkeyServer, tmp_path: Path):
+def test_the_image_runs_the_relay(container: str, valkey: ValkeyServer, tmp_path: Path):
     files = tmp_path / "files"
     files.mkdir()
     with Receiver().listening() as receiver:
@@ -236,7 +238,7 @@ def test_it_relays_by_command(container: str, valkey: ValkeyServer, tmp_path: Pa
             relay.kill()
 
 
-def test_it_is_a_gateway_by_command(container: str, tmp_path: Path):
+def test_the_image_runs_the_gateway(container: str, tmp_path: Path):
     """With the page of devices, whose languages and time zones are data of packages."""
     files = tmp_path / "files"
     files.mkdir()

@@ -27,13 +27,13 @@ def kinds(text: str) -> Kinds:
 
 
 def pods(manifest: Kinds) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each Deployment runs, by its name."""
+    """The pod of each Deployment, by name."""
     for name, deployment in manifest["Deployment"].items():
         yield name, deployment["spec"]["template"]["spec"]
 
 
 def variables(pod: dict[str, Any]) -> dict[str, str]:
-    """The settings of a pod's container that are written in the manifest."""
+    """The settings in the manifest for a pod's container."""
     [container] = pod["containers"]
     return {
         variable["name"].removeprefix(PREFIX): variable["value"]
@@ -43,7 +43,9 @@ def variables(pod: dict[str, Any]) -> dict[str, str]:
 
 
 def entries_of_secrets(folder: Path, policy: str) -> dict[str, dict[str, bytes]]:
-    """Good entries for each volume of the service; `folder` is for what they are made from."""
+    """Good entries for each volume of the service. `folder` is for the files that they are made
+    from.
+    """
     ca = CA(folder / "ca")
     pair = ca.sign(hosts=["localhost"], addresses=["127.0.0.1"])
     add_signing_key(folder / "keys")

@@ -10,22 +10,22 @@ from pathlib import Path
 
 
 class SecretVolume:
-    """A volume: its entries are links by way of one hidden link, which an update swaps."""
+    """A volume whose entries are links through one hidden link, which an update replaces."""
 
     def __init__(self, folder: Path, mode: int, group: int | None = None) -> None:
-        """`group` is the pod's `fsGroup`, for a volume that is mounted for reading only. None
-        leaves all to this process, in a folder of its own.
+        """`group` is the pod's `fsGroup`, for a volume that is mounted read-only. With None, every
+        file belongs to this process, in a folder of its own.
         """
         self._folder = folder
         self._mode = mode
         self._group = group
         self._versions = count(1)
         folder.mkdir(parents=True)
-        # Kubernetes makes it writable for all, and the mount read-only.
+        # Kubernetes makes the folder writable for all, and the mount read-only.
         folder.chmod(0o700 if group is None else 0o3777)
 
     def write(self, entries: Mapping[str, bytes]) -> None:
-        """Puts these entries in the place of those that are there, all at once."""
+        """Replaces all entries by these, at once."""
         fresh = self._folder / f"..version_{next(self._versions)}"
         fresh.mkdir()
         fresh.chmod(0o2755)

@@ -1,4 +1,4 @@
-"""Alerts fire when they should and only then, and each has a page that says what to do."""
+"""Alerts fire when they should and only then, and each alert has a section that says what to do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_prometheus_accepts_the_configuration_and_its_rules():
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_fires_when_it_should(tmp_path: Path, name: str):
-    """With the rules that it stands on alone: all of them would take minutes."""
+    """With only the rules that the alert depends on: all rules would take minutes."""
     alert = ALERTS[name]
     rules = [rule for rule in RULES if rule.get("record", "no name") in alert["expr"]] + [alert]
     cases = [case for case in CASES if PREFIX + case.alert == name]
@@ -63,14 +63,14 @@ def test_an_alert_fires_when_it_should(tmp_path: Path, name: str):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_was_seen_firing_and_silent():
+def test_each_alert_is_tested_firing_and_silent():
     for fires in (True, False):
         seen = {PREFIX + case.alert for case in CASES if fires in case.fires.values()}
         assert seen == set(ALERTS)
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_how_bad_it_is_and_links_to_its_section(name: str):
+def test_an_alert_has_its_severity_and_links_to_its_section(name: str):
     alert = ALERTS[name]
     assert alert["labels"] in ({"severity": "critical"}, {"severity": "warning"})
     notes = alert["annotations"]
@@ -88,7 +88,7 @@ def test_each_alert_has_its_section_and_each_section_its_alert():
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_a_section_tells_what_it_means_where_to_look_and_what_to_do(name: str):
+def test_a_section_says_what_the_alert_means_where_to_look_and_what_to_do(name: str):
     section = PAGE.partition(f"## {name}\n")[2].partition("\n##")[0]
     parts = re.findall(r"^- \*\*([^*]+)\*\*", section, re.MULTILINE)
     assert parts == ["Means:", "Look:", "Do:"]

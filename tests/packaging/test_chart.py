@@ -1,5 +1,5 @@
-"""The chart: its values are documented and refused where they are wrong, and its pods fit the
-service. `make chart` checks that Kubernetes takes what it makes.
+"""The chart: its values are documented and checked, and its pods fit the service. `make chart`
+checks that Kubernetes accepts the manifests.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def full() -> Kinds:
 
 
 def leaves(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """The values that one sets; `resources` are one."""
+    """The values that a user can set, by path. `resources` counts as one value."""
     for name, value in values.items():
         path = f"{above}{name}"
         if isinstance(value, dict) and value and name != "resources":
@@ -111,21 +111,21 @@ def test_every_value_is_documented_with_its_default():
         ('environment={"OTEL_SDK_DISABLED":["x"]}', "environment/OTEL_SDK_DISABLED"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(value: str, named: str):
+def test_the_error_for_a_wrong_value_names_the_value(value: str, named: str):
     refused = helm(value)
     assert refused.returncode != 0
     assert named in refused.stderr
     assert "secret@" not in refused.stderr
 
 
-def test_what_the_chart_sets_is_refused_as_a_setting(full: Kinds):
+def test_a_setting_that_the_chart_sets_itself_is_refused(full: Kinds):
     own = {"REDIS_URL", *(name for _, pod in pods(full) for name in variables(pod))} - {"ASSURANCE"}
     parts = (CHART / "templates" / "_parts.tpl").read_text()
     [refused] = re.findall(r"\$own := list(.*?) -}}", parts, re.DOTALL)
     assert own | {"CONFIG"} == set(re.findall(r'"([A-Z_]+)"', refused))
 
 
-def test_pods_have_settings_that_there_are(full: Kinds):
+def test_pods_use_only_existing_settings(full: Kinds):
     found = {part: variables(pod) for part, pod in pods(full)}
     for part in found:
         assert {name.lower() for name in found[part]} <= Settings.model_fields.keys()
@@ -136,8 +136,8 @@ def test_pods_have_settings_that_there_are(full: Kinds):
     assert found["session-authority-gateway"].keys() <= read_by_gateway
 
 
-def test_a_gateway_takes_the_configuration_of_the_docs(full: Kinds, tmp_path: Path):
-    """With the ports, the folder and the drain that the chart gives it."""
+def test_a_gateway_accepts_the_configuration_of_the_docs(full: Kinds, tmp_path: Path):
+    """With the ports, the folder and the drain time that the chart gives it."""
     pod = dict(pods(full))["session-authority-gateway"]
     [container] = pod["containers"]
     entries = entries_of_secrets(tmp_path / "made", POLICY)
@@ -205,7 +205,7 @@ def test_no_pod_can_write_gain_rights_or_call_kubernetes(full: Kinds):
 
 
 @pytest.mark.parametrize(("pause", "drain"), [(1, 0), (10, 10), (30, 300)])
-def test_a_pod_has_time_to_end(pause: int, drain: int):
+def test_a_pod_has_enough_time_to_end(pause: int, drain: int):
     values = [f"preStopSeconds={pause}", f"drainSeconds={drain}", "relay.enabled=true"]
     for name, pod in pods(rendered(*values)):
         [container] = pod["containers"]
@@ -215,7 +215,7 @@ def test_a_pod_has_time_to_end(pause: int, drain: int):
         assert pod["terminationGracePeriodSeconds"] >= ends + 5, name
 
 
-def test_a_rollout_takes_no_pod_before_another_came(full: Kinds):
+def test_a_rollout_starts_a_new_pod_before_it_ends_an_old_one(full: Kinds):
     for deployment in full["Deployment"].values():
         assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert full["Deployment"]["session-authority"]["spec"]["minReadySeconds"] == 30
@@ -267,7 +267,7 @@ def test_a_monitor_that_no_pod_would_answer_is_refused(setting: str, named: str)
     assert named in refused.stderr
 
 
-def test_prometheus_scrapes_each_part_as_it_asks():
+def test_prometheus_scrapes_each_part_in_the_way_the_part_requires():
     token, tls = {"credentials": {"name": "policy", "key": "token"}}, {"serverName": "service"}
     values = [
         "monitoring.podMonitor=true",
@@ -289,7 +289,7 @@ def test_prometheus_scrapes_each_part_as_it_asks():
 
 
 @pytest.mark.parametrize("part", ["service", "relay", "gateway"])
-def test_no_scraper_lets_nobody_at_the_metrics(part: str):
+def test_without_a_scraper_the_metrics_are_closed(part: str):
     values = ["networkPolicy.scrapers=[]", "relay.enabled=true", "gateway.enabled=true"]
     name = "session-authority" + ("" if part == "service" else f"-{part}")
     spec = rendered(*values)["NetworkPolicy"][name]["spec"]
@@ -311,12 +311,12 @@ def test_traces_reach_their_collector():
 
 
 def _reached(manifest: Kinds, name: str) -> list[int]:
-    """The ports that a part may call elsewhere."""
+    """The ports outside that a part may connect to."""
     rules = manifest["NetworkPolicy"][name]["spec"]["egress"]
     return [port["port"] for rule in rules for port in rule["ports"]]
 
 
-def test_prometheus_knows_the_parts_by_the_names_that_alerts_know(full: Kinds):
+def test_prometheus_names_the_parts_as_the_alerts_do(full: Kinds):
     [monitor] = full["PodMonitor"].values()
     jobs = {}
     for endpoint in monitor["spec"]["podMetricsEndpoints"]:
@@ -334,8 +334,8 @@ def test_prometheus_knows_the_parts_by_the_names_that_alerts_know(full: Kinds):
         assert variables(pod)["METRICS_LISTEN"] == f"0.0.0.0:{ports[endpoint['port']]}"
 
 
-def test_what_selects_pods_selects_those_of_its_part(full: Kinds):
-    """A Service, a budget and a policy each find the pods that they are for, and no others."""
+def test_each_selector_selects_exactly_the_pods_of_its_part(full: Kinds):
+    """A Service, a budget and a policy each select the pods that they are for, and no others."""
     labels = {
         name: deployment["spec"]["template"]["metadata"]["labels"].items()
         for name, deployment in full["Deployment"].items()

@@ -1,4 +1,4 @@
-"""compose.yaml: a compose implementation accepts it, and what it runs fits together."""
+"""compose.yaml: a compose implementation accepts it, and its services work together."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CONFIG = ROOT / "packaging" / "valkey" / "valkey.conf"
 OPERATIONS = ROOT / "docs" / "operations.md"
 PREFIX = "SESSION_AUTHORITY_"
 MOUNTED = "/etc/session-authority"
-# What `check` says on a machine that has much else to do.
+# What `check` may report on a busy machine.
 BUSY = [("store", "Redis does not answer")]
 
 
 def documented_block() -> str:
-    """The page's commands, without those that need root or an engine."""
+    """The page's commands, without the commands that need root or an engine."""
     text = OPERATIONS.read_text()
     [block] = re.findall(r"<!-- compose: begin -->\s+```sh\n(.*?)```", text, re.DOTALL)
     kept = [line for line in block.splitlines() if not line.startswith(("sudo ", "docker "))]
@@ -43,7 +43,7 @@ def documented_block() -> str:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that the page tells of, made as it tells."""
+    """The files that the page describes, made as the page says."""
     folder = tmp_path_factory.mktemp("compose")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(
@@ -73,7 +73,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def services_of_all_profiles(deployment: Path) -> dict[str, Any]:
-    """What the compose implementation makes of the file."""
+    """The services that the compose implementation reads from the file."""
     if shutil.which("docker-compose") is None:
         missing("docker-compose")
     done = subprocess.run(
@@ -90,13 +90,13 @@ def services_of_all_profiles(deployment: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def services(services_of_all_profiles: dict[str, Any]) -> dict[str, Any]:
-    """Those that are always started."""
+    """The services that always start."""
     return {name: one for name, one in services_of_all_profiles.items() if "profiles" not in one}
 
 
 @pytest.fixture(scope="module")
 def monitoring(services_of_all_profiles: dict[str, Any]) -> dict[str, Any]:
-    """Those of the profile `monitoring`."""
+    """The services of the profile `monitoring`."""
     return {
         name: one
         for name, one in services_of_all_profiles.items()
@@ -105,7 +105,7 @@ def monitoring(services_of_all_profiles: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(service: dict[str, Any], folder: Path, port: int) -> dict[str, str]:
-    """Its settings, with the files where they are outside of the container."""
+    """The settings of a service, with its files at their paths outside of the container."""
     address = f"@localhost:{port}"
     return {
         name.removeprefix(PREFIX): value.replace(MOUNTED, str(folder)).replace(
@@ -117,7 +117,7 @@ def settings_of(service: dict[str, Any], folder: Path, port: int) -> dict[str, s
 
 @contextmanager
 def valkey_of_compose(files: Path, folder: Path) -> Iterator[int]:
-    """A server with the configuration of compose.yaml; its port."""
+    """A server with the configuration of compose.yaml. Yields its port."""
     if shutil.which("redis-server") is None:
         missing("redis-server")
     port = free_port()
@@ -146,7 +146,7 @@ def valkey_of_compose(files: Path, folder: Path) -> Iterator[int]:
         process.wait()
 
 
-def test_each_service_runs_a_command_that_there_is(services: dict[str, Any]):
+def test_each_service_runs_an_existing_command(services: dict[str, Any]):
     assert {name: service["command"] for name, service in services.items()} == {
         "service": ["serve"],
         "relay": ["relay"],
@@ -161,7 +161,7 @@ def test_serve_finds_nothing_wrong_with_its_files_and_its_store(
         settings = settings_of(services["service"], deployment / "service", port)
         settings |= {"LISTEN": f"127.0.0.1:{free_port()}", "REDIS_TIMEOUT": "30s"}
         found = BUSY
-        for _ in range(5):  # its patience with the store is its own
+        for _ in range(5):  # The store's time-outs are the test's own.
             if found == BUSY:
                 found = wrong(call("check", **settings))
         assert found == []
@@ -172,7 +172,7 @@ def test_serve_finds_nothing_wrong_with_its_files_and_its_store(
 
 
 def mounted(service: dict[str, Any], path: str) -> Path:
-    """Where a file of a container lies in this repository."""
+    """The path in this repository of a file in a container."""
     pairs = [volume.split(":")[:2] for volume in service["volumes"]]
     [(source, target)] = [pair for pair in pairs if Path(path).is_relative_to(pair[1])]
     found = Path(source) / Path(path).relative_to(target)
@@ -184,7 +184,7 @@ def read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def test_prometheus_scrapes_each_service_that_shows_metrics(
+def test_prometheus_scrapes_each_service_that_has_metrics(
     services: dict[str, Any], monitoring: dict[str, Any]
 ):
     [option] = [one for one in monitoring["prometheus"]["command"] if "config.file" in one]

@@ -1,4 +1,4 @@
-"""The dashboards are those of their code, and Prometheus understands what they ask."""
+"""The committed dashboards are built from their code, and Prometheus understands their queries."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.support.prometheus import dashboards, names_in, queries, rules
 DASHBOARDS = dashboards()
 
 
-def test_what_is_committed_is_what_the_code_builds():
+def test_the_committed_dashboards_are_what_the_code_builds():
     built = {page.name: page.as_json() for page in PAGES}
     assert {path.stem: path.read_text() for path in FOLDER.glob("*.json")} == built
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_prometheus_understands_each_query(tmp_path: Path, name: str):
-    """As recording rules, which is how promtool checks an expression."""
+    """As recording rules, because promtool checks expressions that way."""
     asked = itertools.chain.from_iterable(queries(DASHBOARDS[name]).values())
     named = [{"record": f"a:b:c{number}", "expr": query} for number, query in enumerate(asked)]
     file = tmp_path / "rules.yaml"
@@ -33,7 +33,7 @@ def test_prometheus_understands_each_query(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_panel_says_what_it_shows_and_overlaps_no_other(name: str):
+def test_a_panel_has_a_description_and_overlaps_no_other(name: str):
     panels = DASHBOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     places: set[tuple[int, int]] = set()
@@ -47,7 +47,7 @@ def test_a_panel_says_what_it_shows_and_overlaps_no_other(name: str):
         places |= taken
 
 
-def test_what_dashboards_ask_of_rules_is_recorded():
+def test_every_rule_that_a_dashboard_reads_is_recorded():
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = {
         name

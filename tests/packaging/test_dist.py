@@ -1,4 +1,4 @@
-"""`scripts/dist.py` builds into a folder of its own, and removes nobody else's files."""
+"""`scripts/dist.py` builds into a folder of its own, and removes no files of other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RELEASE = [
     "session_authority-1.2.3.tar.gz",
     "session_authority_client-1.2.3-py3-none-any.whl",
 ]
-# The program without the building.
+# The program without the build.
 EMPTY = (
     "import runpy, sys, pathlib; runpy.run_path(sys.argv[1])['empty'](pathlib.Path(sys.argv[2]))"
 )
@@ -32,20 +32,20 @@ def fill(folder: Path, names: list[str]) -> None:
         (folder / name).write_text("")
 
 
-def test_the_release_before_is_removed(tmp_path: Path):
+def test_the_files_of_the_release_before_are_removed(tmp_path: Path):
     fill(tmp_path, RELEASE)
     done = emptied(tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_made(tmp_path: Path):
+def test_a_missing_folder_is_made(tmp_path: Path):
     assert emptied(tmp_path / "new" / "dist").returncode == 0
     assert (tmp_path / "new" / "dist").is_dir()
 
 
 @pytest.mark.parametrize("name", ["letter.txt", "session-authority-notes.txt", ".hidden"])
-def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path, name: str):
+def test_a_folder_with_other_files_is_not_changed(tmp_path: Path, name: str):
     fill(tmp_path, [*RELEASE, name])
     refused = emptied(tmp_path)
     assert refused.returncode == 1

@@ -1,5 +1,5 @@
-"""A real Prometheus scrapes a real server, a relay and a client under a little load: what alerts
-and dashboards ask for is there, and an alert comes and goes with Redis.
+"""A real Prometheus scrapes a real server, a relay and a client under a little load: the series
+that alerts and dashboards read exist, and an alert comes and goes with Redis.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.waiting import wait_for
 
 SERVICE, RELAY, CLIENT = "session-authority", "session-authority-relay", "shop"
 DASHBOARDS = dashboards()
-# Panels that are empty as long as all is well, by their dashboards.
+# Panels that are empty as long as there is no fault, by dashboard.
 EMPTY = {
     "service": {
         "Calls that failed",
@@ -44,7 +44,7 @@ EMPTY = {
         "Certificate ends in",
         "Replays",
     },
-    "store": {"Errors"},  # the graph
+    "store": {"Errors"},  # The graph.
     "relay": set[str](),
     "clients": {"Tried again"},
 }
@@ -54,23 +54,23 @@ SETTINGS = {"ALLOW_UNSAFE": "open-access,volatile-store,short-grace", "REDIS_TIM
 
 @dataclass
 class Stage:
-    """What is scraped, and what scrapes it."""
+    """The scraped processes, and the Prometheus that scrapes them."""
 
     valkey: ValkeyServer
     prometheus: Prometheus
     names: set[str]
-    """Of all series that server, relay and client show."""
+    """All series of the server, the relay and the client."""
 
 
 def shown(port: int) -> str:
-    """Metrics of a process."""
+    """The metrics of a process."""
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         text: str = answer.read().decode()
         return text
 
 
 def names_of(text: str) -> set[str]:
-    """The names of the series that metrics have, or would have once something is counted."""
+    """The names of the series of these metrics, including series that have no value yet."""
     names = {"up", *re.findall(r"^([a-z_][a-z0-9_]*)[{ ]", text, re.MULTILINE)}
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
         suffixes = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
@@ -79,7 +79,9 @@ def names_of(text: str) -> set[str]:
 
 
 def play(address: str, client: SessionAuthority, rounds: range) -> None:
-    """Sign-ins, validations, renewals and revocations; validations over a client with a cache."""
+    """Makes sign-ins, validations, renewals and revocations, and validations over a client with a
+    cache.
+    """
     with Caller(address) as caller:
         for number in rounds:
             issued = caller.sign_in(f"user-{number}")
@@ -143,7 +145,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             yield Stage(valkey, found, names)
 
 
-def test_rules_ask_for_what_there_is(stage: Stage):
+def test_rules_read_only_series_that_exist(stage: Stage):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = set().union(*(names_in(rule["expr"]) for rule in rules()))
     assert asked - stage.names - recorded == set()
@@ -154,14 +156,14 @@ def queries_of(page: str, names: set[str]) -> list[str]:
     text = (ROOT / "docs" / page).read_text()
     found = []
     for block in re.findall(r"^```promql\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        found += re.split(r"\n(?! )", block.strip())  # what goes on is indented
+        found += re.split(r"\n(?! )", block.strip())  # A continued line is indented.
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     pieces = (" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", prose))
     return found + [one for one in pieces if names_in(one) & names and " up " not in one]
 
 
 @pytest.mark.parametrize("page", ["incidents.md", "troubleshooting.md", "operations.md"])
-def test_a_page_for_the_night_asks_for_what_there_is(stage: Stage, page: str):
+def test_the_page_of_incidents_reads_only_series_that_exist(stage: Stage, page: str):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     shown = r"(?:\w+:)?(?:grpc_server|session_authority)_\w+(?::\w+)?|process_\w+"
     asked = set(re.findall(rf"\b(?:{shown})\b", (ROOT / "docs" / page).read_text()))
@@ -174,7 +176,7 @@ def test_a_page_for_the_night_asks_for_what_there_is(stage: Stage, page: str):
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_asks_for_what_there_is(stage: Stage, name: str):
+def test_a_dashboard_reads_only_series_that_exist(stage: Stage, name: str):
     expressions = [one for some in queries(DASHBOARDS[name]).values() for one in some]
     asked = {name for one in expressions for name in names_in(one) if ":" not in name}
     assert asked - stage.names == set()
@@ -189,7 +191,7 @@ def test_each_query_of_a_dashboard_is_answered(stage: Stage, name: str):
             answers = pool.map(lambda pair: (pair[0], stage.prometheus.query(pair[1])), asked)
             return {title for title, answer in answers if not answer} - EMPTY[name]
 
-    # Recording rules have nothing until they were evaluated.
+    # Recording rules have no value until they are evaluated.
     wait_for(lambda: not unanswered(), "every panel to have something", PATIENCE)
 
 

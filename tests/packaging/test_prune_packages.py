@@ -1,4 +1,4 @@
-"""What an image leaves out of its packages: nothing that a command shows or runs."""
+"""The files that an image removes from its packages: no command shows or runs any of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from session_authority_client.devices.catalogue import LANGUAGES
 from tests.support.fork_server import ROOT
 
 CLIENT = ROOT / "clients" / "python" / "session_authority_client"
-# The data of the last two go: their readers read English.
+# The data of the last two are removed: their readers read English.
 SHOWN = ("de-AT", "en-GB", "en-IN", "es-419", "es-MX", "fr-CA", "ar-EG", "tr-CY", "pt-BR", "ja")
 SHOW = f"""
 import json
@@ -68,7 +68,7 @@ def run(folder: Path, *arguments: str | Path) -> str:
     ).stdout
 
 
-def test_the_page_and_a_traceback_are_as_before_with_a_third_of_the_size(packages: Path):
+def test_the_page_and_a_traceback_are_unchanged_at_a_third_of_the_size(packages: Path):
     fails = "from rich.console import Console\ntry:\n    1 / 0\n"
     fails += "except ZeroDivisionError:\n    Console().print_exception()"
     before = run(packages, "-c", SHOW), run(packages, "-c", fails)
@@ -91,7 +91,7 @@ def test_the_page_and_a_traceback_are_as_before_with_a_third_of_the_size(package
     }
 
 
-def test_packages_of_another_layout_are_refused(tmp_path: Path):
+def test_packages_with_another_layout_are_refused(tmp_path: Path):
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run(tmp_path, ROOT / "scripts" / "prune_packages.py", tmp_path)
     assert "other files than is known here" in failed.value.stderr

@@ -14,7 +14,7 @@ DIGEST = "0123456789abcdef" * 4
 
 
 def check_of_the_base() -> str:
-    """The command that looks at the base; it must come before the release is built."""
+    """The command that checks the base image. It must come before the release is built."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yaml").read_text())
     steps = {step.get("name"): step for step in workflow["jobs"]["release"]["steps"]}
     name = "Check that the base of the image is named by digest"

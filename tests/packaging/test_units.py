@@ -1,4 +1,4 @@
-"""The systemd units: systemd accepts them, and they leave little open to a process gone astray."""
+"""The systemd units: systemd accepts them, and they leave a compromised process few rights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_EXPOSURE = 2.0
 
 
 def analyze(*arguments: str | Path) -> str:
-    """What systemd says; nothing must be wrong."""
+    """The output of systemd-analyze. Fails if systemd finds a fault."""
     if shutil.which("systemd-analyze") is None:
         missing("systemd-analyze")
     done = subprocess.run(
@@ -35,7 +35,7 @@ def exposure(unit: Path) -> float:
     return float(level)
 
 
-def test_there_is_a_unit_for_each_command_that_stays():
+def test_there_is_a_unit_for_each_command_that_keeps_running():
     started = [re.findall(rf"^ExecStart={INSTALLED} (.*)$", u.read_text(), re.M) for u in UNITS]
     assert sorted(started) == [["gateway"], ["relay"], ["serve"]]
 
@@ -47,10 +47,10 @@ def test_there_is_a_unit_for_each_command_that_stays():
         ("gateway", "RuntimeDirectory", "gateway.md", r'unix_socket = "/run/([^/"]+)/[^"]+"'),
     ],
 )
-def test_what_the_docs_let_it_write_has_a_folder(
+def test_every_path_that_the_docs_let_it_write_has_a_folder(
     command: str, setting: str, page: str, written: str
 ):
-    """Nothing else can be written."""
+    """The unit can write nothing else."""
     [text] = [
         text
         for text in (unit.read_text() for unit in UNITS)
@@ -62,15 +62,15 @@ def test_what_the_docs_let_it_write_has_a_folder(
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_systemd_accepts_it(unit: Path, tmp_path: Path):
-    """With a program that there is on every machine."""
+def test_systemd_accepts_each_unit(unit: Path, tmp_path: Path):
+    """With a program that exists on every machine."""
     copy = tmp_path / unit.name
     copy.write_text(unit.read_text().replace(INSTALLED, "/bin/true"))
     assert analyze("verify", "--man=no", copy) == ""
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_it_leaves_little_open(unit: Path, tmp_path: Path):
+def test_each_unit_is_hardened(unit: Path, tmp_path: Path):
     assert exposure(unit) <= MAX_EXPOSURE
     careless = tmp_path / unit.name
     text = unit.read_text().replace("CapabilityBoundingSet=\n", "")

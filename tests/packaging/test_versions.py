@@ -1,4 +1,6 @@
-"""What is released together has one version, in every file that the page of releases names."""
+"""Everything that is released together has one version, in every file that the page of releases
+names.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
 def places() -> list[tuple[str, str]]:
-    """The files with the version, and the lines that it stands in."""
+    """The files that contain the version, and the lines that contain it."""
     [table] = re.findall(r"<!-- versions: begin -->\n(.*?)<!-- versions: end", PAGE, re.DOTALL)
     return re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", table, re.MULTILINE)
 
@@ -28,7 +30,7 @@ def test_there_is_one_version():
     assert len(set(found.values())) == 1, found
 
 
-def test_the_changelog_begins_with_the_version_or_what_is_not_released():
+def test_the_changelog_begins_with_the_version_or_with_unreleased_changes():
     [version] = {version_in(*place) for place in places()}
     headings = re.findall(r"^## (\S+)", CHANGELOG, re.MULTILINE)
     assert headings[0] in ("Unreleased", version)

@@ -1,5 +1,5 @@
-"""Rules of the clients, each broken on purpose, and the scenario that must see it. A row replaces
-one text in one file of a client.
+"""Rules of the clients, each broken on purpose, and the scenario that must notice it. A row
+replaces one text in one file of a client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Broken(NamedTuple):
     file: str
     old: str
     new: str
-    scenarios: str  # a file of scenarios, and an expression of pytest's -k
+    scenarios: str  # A file of scenarios, and an expression of pytest's -k.
 
 
 _PYTHON = "session_authority_client"

@@ -1,4 +1,4 @@
-"""A browser before the testee's app: it keeps cookies, and the last one wins."""
+"""A browser for the testee's app. It keeps cookies, and the last cookie of a name wins."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ _FORM = [
 
 
 class Browser:
-    """Its cookies, and its requests through the middleware of the testee's client `a`."""
+    """The browser's cookies, and its requests through the middleware of the testee's client `a`."""
 
     def __init__(self, testee: Testee, jar: dict[str, str] | None = None) -> None:
         self._testee = testee
         self.jar = dict(jar or {})
 
     def copy(self) -> Browser:
-        """Another tab, which has sent its request before this one's answer came."""
+        """A copy of the browser: another tab, which sent its request before the answer to this one
+        arrived.
+        """
         return Browser(self._testee, self.jar)
 
     async def request(self, method: str, path: str, body: str = "") -> Any:
-        """A request with the cookies that are kept now."""
+        """Makes a request with the cookies that are kept now."""
         cookies = "; ".join(f"{name}={value}" for name, value in self.jar.items())
         headers = [*_HEADERS, *([["cookie", cookies]] if cookies else [])]
         answer = await self._testee.do(
@@ -52,7 +54,7 @@ class Browser:
         assert answer["status"] == 303, answer
 
     async def status(self) -> int:
-        """The status of the page that wants a session."""
+        """The status of the page that requires a session."""
         status: int = (await self.request("GET", "/private"))["status"]
         return status
 

@@ -1,8 +1,8 @@
-"""What scenarios of the near cache share: warming it, and the one promise that it makes.
+"""What scenarios of the near cache share: they warm the cache, and check its one promise.
 
-No validation that is sent later than the bound after a revocation answered is answered "active".
-The runner's own clock measures: a command reaches the client later than it was sent, so whatever
-the machine does, the runner never blames a client that kept the promise.
+No validation that starts later than the bound after a revocation's answer is answered "active". The
+runner's own clock measures. A command reaches the client later than it was sent, so whatever the
+machine does, the runner never blames a client that kept the promise.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from tests.polyglot.samples import item
 from tests.polyglot.testee import Testee
 from tests.support.waiting import eventually
 
-# The client's own bound, and a short one: the scripted service proves every 0.05 s.
+# The client's own bound, and a short one: the scripted service sends a proof every 0.05 s.
 BOUND_SECONDS, SHORT_SECONDS = 15.0, 0.5
 SHORT = {"max_silence_ms": 1000 * SHORT_SECONDS}
 
 
 class Cached:
-    """A client with a cache, before a scripted service."""
+    """A client with a cache, connected to a scripted service."""
 
     def __init__(self, testee: Testee, service: Service) -> None:
         self.testee = testee
         self.service = service
 
     async def ask(self, user: str, **fields: Any) -> Any:
-        """A validation of a user's token."""
+        """Validates a user's token."""
         return await self.testee.do("validate", client="a", **{**item(user), **fields})
 
     async def stats(self) -> Any:
@@ -38,11 +38,11 @@ class Cached:
         return await self.testee.do("stats", client="a")
 
     def asked(self, user: str) -> int:
-        """How often the service was asked for a user."""
+        """How many calls the service received for a user."""
         return [request.access_token for request in self.service.requests].count(f"token of {user}")
 
     async def is_hit(self, user: str) -> bool:
-        """Asks, and returns True if the cache answered that the user is signed in."""
+        """Validates, and returns True if the cache answered that the user is signed in."""
         before = self.asked(user)
         answer = await self.ask(user)
         here = self.asked(user) == before
@@ -55,11 +55,11 @@ class Cached:
             await eventually(partial(self.is_hit, user), f"a hit for {user}")
 
     async def keeps_nothing(self, user: str) -> bool:
-        """Returns True if the service is asked each time."""
+        """Returns True if every validation reaches the service."""
         return [await self.is_hit(user) for _ in range(3)] == [False] * 3
 
     async def told(self, entries: int) -> None:
-        """Waits until events have dropped all but so many answers."""
+        """Waits until events have dropped all but this many answers."""
 
         async def dropped() -> bool:
             found: int = (await self.stats())["entries"]
@@ -68,7 +68,7 @@ class Cached:
         await eventually(dropped, f"{entries} entries")
 
     async def denied_within(self, user: str, revoked_at: float, bound_seconds: float) -> None:
-        """Asks until the user is denied. Fails for an "active" beyond the bound."""
+        """Validates until the user is denied. Fails for an "active" beyond the bound."""
         while True:
             sent = time.monotonic()
             if not (await self.ask(user))["active"]:
@@ -78,7 +78,7 @@ class Cached:
 
 
 async def cached(testee: Testee, connect: Connect, service: Service, **cache: Any) -> Cached:
-    """A client with a cache that is live, and has answered for `bob`."""
+    """A client with a live cache that has answered for `bob`."""
     await connect(service.address, cache=cache)
     made = Cached(testee, service)
     await made.warm("bob")

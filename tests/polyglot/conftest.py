@@ -1,4 +1,4 @@
-"""What the scenarios are tried on: each testee in turn, a service that does as it is told, and a
+"""What the scenarios run on: each testee in turn, a service whose answers a test scripts, and a
 service whose clock a test sets.
 """
 
@@ -19,7 +19,7 @@ from tests.polyglot.testees import Program, all_recipes, built, wanted_recipes
 
 
 class Connect(Protocol):
-    """Has the testee make a client, which is named `a` unless it is given a name."""
+    """Lets the testee make a client, which is named `a` unless a name is given."""
 
     async def __call__(self, target: str, **fields: Any) -> None: ...
 
@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def missing(text: str) -> NoReturn:
-    """Skips a scenario that this machine can't play; fails where everything must run."""
+    """Skips a scenario that this machine can't run. Fails where every scenario must run."""
     if os.environ.get("REQUIRE_BACKENDS") == "1":
         pytest.fail(text)
     pytest.skip(text)
@@ -39,7 +39,7 @@ def missing(text: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def program_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program]:
-    """Gives a testee by its name, built once in a run of the tests."""
+    """Returns the program of a testee by name, built once in a run of the tests."""
     scratch = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         scratch = scratch.parent
@@ -56,8 +56,8 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prog
 
 @pytest.fixture(scope="session")
 def process_of(program_of: Callable[[str], Program]) -> Iterator[Callable[[str], Process]]:
-    """Gives a testee that runs. A testee that ended by itself fails the next test, which may be
-    the first to notice. All others end in order, or the last test fails.
+    """Returns a running testee. A testee that ended by itself fails the next test, which may be the
+    first to notice it. All others end in order, or the last test fails.
     """
     running: dict[str, Process] = {}
 
@@ -78,7 +78,7 @@ def process_of(program_of: Callable[[str], Program]) -> Iterator[Callable[[str],
 async def testee(
     testee_name: str, process_of: Callable[[str], Process], request: pytest.FixtureRequest
 ) -> AsyncIterator[Testee]:
-    """A testee that runs. The mark `commands` names the commands that a scenario needs beside the
+    """A running testee. The mark `commands` names the commands that a scenario needs beside the
     usual ones.
     """
     process = process_of(testee_name)
@@ -101,14 +101,14 @@ def connect(testee: Testee) -> Connect:
 
 @pytest.fixture
 def fake() -> Iterator[Fake]:
-    """A service that does as it is told, call by call."""
+    """A service whose answers a test scripts, call by call."""
     with Fake() as server:
         yield server
 
 
 @pytest.fixture
 def scripted() -> Iterator[service_harness.Service]:
-    """A service that keeps the contract where it matters to caches."""
+    """A service that keeps the parts of the contract that matter to caches."""
     with service_harness.running() as (service, _):
         yield service
 

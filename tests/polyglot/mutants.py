@@ -1,8 +1,8 @@
-"""Checks that the scenarios see each client that is broken on purpose. A copy of the client is
+"""Checks that the scenarios notice each client that is broken on purpose. A copy of the client is
 changed, and its scenario must fail. On a copy without a change the same scenarios must pass.
 
     python -m tests.polyglot.mutants                   all rules of all clients
-    python -m tests.polyglot.mutants go "300 ms"       those of a client, with a text in their name
+    python -m tests.polyglot.mutants go "300 ms"       the rules of a client with a text in their name
 
 Each client is built once. A changed copy shares what was built, and builds only its changed file.
 The ten rules of the client for TypeScript need two minutes of processor time. On two cores with a
@@ -124,7 +124,7 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def is_seen(broken: Broken, base: Base) -> str:
-    """`seen`, or why this rule may be broken unnoticed."""
+    """Returns `seen`, or the reason why this broken rule was not noticed."""
     with tempfile.TemporaryDirectory() as name:
         if why := base.changed(broken, Path(name)):
             return f"NOT TRIED: {why}"

@@ -1,5 +1,5 @@
-"""A relay of gRPC between clients and a real service, whose watches a test can cut, stall and
-resume, while all other calls go through.
+"""A relay of gRPC between clients and a real service. A test can cut, stall and resume its watches,
+while all other calls pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OWN = ("user-agent", "grpc-", "content-type", "te")
 
 
 class Relay:
-    """It listens at `address`."""
+    """The relay listens at `address`."""
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(target)
@@ -40,11 +40,11 @@ class Relay:
                 call.cancel()
 
     def stall(self) -> None:
-        """Holds back what watches tell until `resume`, and breaks none."""
+        """Holds back the messages of watches until `resume`, and breaks no watch."""
         self._flowing.clear()
 
     def resume(self) -> None:
-        """Watches tell what they have to tell, and new ones may come."""
+        """Lets watches send their messages, and accepts new ones."""
         self._refusing = False
         self._flowing.set()
 
@@ -55,7 +55,7 @@ class Relay:
             return len(self._watches)
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes all connections."""
         self.resume()
         self._server.stop(None).wait()
         self._channel.close()
@@ -110,7 +110,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 def _of(context: grpc.ServicerContext) -> list[tuple[str, str | bytes]]:
-    """The metadata of a call, without what gRPC adds by itself."""
+    """The metadata of a call, without the metadata that gRPC adds by itself."""
     return [
         (name, value) for name, value in context.invocation_metadata() if not name.startswith(_OWN)
     ]

@@ -1,7 +1,7 @@
-"""Revokes users whom several clients with near caches validate again and again, and records what
-each client said: for a test, which judges it, and for a benchmark, which prints how long it took.
+"""Revokes users whom several clients with near caches validate again and again, and records each
+client's answers: for a test, which checks them, and for a benchmark, which prints the delays.
 
-Moments are Unix milliseconds of this machine, as testees tell them.
+Moments are Unix milliseconds of this machine, as testees report them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from session_authority_client import AsyncSessionAuthority
 from tests.polyglot.testee import PATIENCE, Testee
 from tests.support.waiting import eventually
 
-# What CACHE.md promises: no "active" for a validation that starts later than this after the
-# revocation has answered.
+# The promise of CACHE.md: no "active" for a validation that starts later than this after the answer
+# to the revocation.
 BOUND_MS = 15_000.0
 _INTERVAL_MS = 2.0
 _CLIENT = "cached"
@@ -27,7 +27,7 @@ _CLIENT = "cached"
 
 @dataclass(frozen=True)
 class Denied:
-    """A client was told that a user is signed out."""
+    """A client's denial of a user who is signed out."""
 
     testee: str
     revoked_at: float
@@ -37,20 +37,20 @@ class Denied:
 
     @property
     def stale_ms(self) -> float:
-        """How long after the revocation's answer a validation began that was still answered
-        "active"; zero or less if there was none.
+        """How long after the revocation's answer a validation started that was still answered
+        "active". Zero or less if there was none.
         """
         return self.last_active_at - self.revoked_at
 
     @property
     def lag_ms(self) -> float:
-        """How long after the revocation's answer the client said no."""
+        """How long after the revocation's answer the client denied."""
         return self.denied_at - self.revoked_at
 
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A user, and what the user's requests bring."""
+    """A user, with the token and the device ID of the user's requests."""
 
     user: str
     shown: Mapping[str, str]
@@ -64,7 +64,7 @@ class Watchers:
         self._authority = authority
 
     async def sign_in(self) -> SignedIn:
-        """A user who is signed in, and whom each cache knows."""
+        """Signs a user in, and waits until each cache knows the user."""
         user = f"u-{uuid4()}"
         issued = await self._authority.issue_device(user)
         shown = {"access_token": issued.access_token, "device_id": issued.device.device_id}
@@ -83,7 +83,7 @@ class Watchers:
             await eventually(answers, f"the cache of {testee.name} to answer", PATIENCE)
 
     async def hits(self) -> list[int]:
-        """How often each cache has answered."""
+        """How many answers each cache has given."""
         return [await self._hits_of(testee) for testee in self.testees]
 
     async def _hits_of(self, testee: Testee) -> int:
@@ -97,9 +97,9 @@ class Watchers:
         before: Callable[[], None] = lambda: None,
         after: Callable[[], None] = lambda: None,
     ) -> list[Denied]:
-        """Revokes a user while all clients validate. Returns once all of them have denied.
+        """Revokes a user while all clients validate. Returns once all clients have denied.
 
-        `before` and `after` are called right before and after the revocation.
+        `before` and `after` run right before and after the revocation.
         """
         polls = [
             testee.begin("poll", client=_CLIENT, interval_ms=_INTERVAL_MS, **user.shown)
@@ -128,7 +128,7 @@ class Watchers:
 async def watchers(
     testees: Sequence[Testee], service: str, clients_at: str
 ) -> AsyncIterator[Watchers]:
-    """The clients, with caches that are live. `clients_at` may be a relay to the service."""
+    """The clients, with live caches. `clients_at` may be the address of a relay to the service."""
     timeout = timedelta(seconds=PATIENCE)
     async with AsyncSessionAuthority(service, timeout=timeout) as authority:
         made = Watchers(testees, authority)
@@ -142,5 +142,5 @@ async def watchers(
 
 
 def beyond_the_bound(denials: Sequence[Denied]) -> list[Denied]:
-    """The denials before which a client said "active" for too long."""
+    """The denials before which a client answered "active" beyond the bound."""
     return [denied for denied in denials if denied.stale_ms > BOUND_MS]

@@ -1,4 +1,6 @@
-"""Tokens and calls to try: what a scripted service knows, and a command for each method."""
+"""Tokens and calls for tests: the tokens that a scripted service knows, and a command for each
+method.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many validations at once are few calls, and each caller has its own answer."""
+"""Many concurrent validations are few calls, and each caller has its own answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ITEMS = [item(user) for user in USERS]
 
 
 async def ready(testee: Testee, connect: Connect, service: Service, **options: object) -> None:
-    """Connects, and forgets that call."""
+    """Connects, and forgets the call that did so."""
     await connect(service.address, **options)
     await testee.do("validate", client="a", **item("ada"))
     service.calls.clear()
     service.answer_delay = lambda: 0.05
 
 
-async def test_one_after_the_other_are_calls_of_their_own(
+async def test_validations_one_after_the_other_are_separate_calls(
     testee: Testee, connect: Connect, scripted: Service
 ):
     await ready(testee, connect, scripted)
@@ -36,7 +36,7 @@ async def test_one_after_the_other_are_calls_of_their_own(
     assert scripted.methods() == [(SINGLE, 1)] * 3
 
 
-async def test_many_at_once_are_few_calls_and_each_caller_has_its_own_answer(
+async def test_many_concurrent_validations_are_few_calls_with_each_caller_s_own_answer(
     testee: Testee, connect: Connect, scripted: Service
 ):
     scripted.revoke(USERS[7])
@@ -78,9 +78,7 @@ async def test_a_call_that_fails_gives_each_caller_an_error(
     assert [result["error"]["kind"] for result in results] == [kind] * CALLERS
 
 
-async def test_a_batch_that_is_unavailable_is_made_again(
-    testee: Testee, connect: Connect, scripted: Service
-):
+async def test_an_unavailable_batch_is_retried(testee: Testee, connect: Connect, scripted: Service):
     await ready(testee, connect, scripted)
     scripted.refusals = [AWAY] * 2
     results = (await testee.do("validate_many", client="a", items=ITEMS))["results"]

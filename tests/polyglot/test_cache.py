@@ -1,4 +1,4 @@
-"""What a near cache keeps, for how long, and what drops it, while its watch works."""
+"""What a near cache keeps, for how long, and which events drop it, while its watch works."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_hit_makes_no_call(testee: Testee, connect: Connect, scripted: S
     assert (after["live"], after["entries"]) == (True, 1)
 
 
-async def test_a_revocation_drops_what_is_kept_of_its_user_alone(
+async def test_a_revocation_drops_only_the_answers_for_its_user(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -50,7 +50,7 @@ async def test_a_revocation_drops_what_is_kept_of_its_user_alone(
     ],
     ids=pb.EventType.Name,
 )
-async def test_every_event_of_a_user_drops_what_is_kept_of_the_user(
+async def test_every_event_of_a_user_drops_the_answers_for_the_user(
     testee: Testee, connect: Connect, scripted: Service, kind: int
 ):
     cache = await cached(testee, connect, scripted)
@@ -68,7 +68,7 @@ async def test_every_event_of_a_user_drops_what_is_kept_of_the_user(
     [(UNKNOWN_TYPE, "ada"), (pb.EVENT_TYPE_ALL_REVOKED, "")],
     ids=["of an unknown type", "of no user"],
 )
-async def test_an_event_that_may_concern_everybody_empties_the_cache(
+async def test_an_event_that_may_concern_every_user_empties_the_cache(
     testee: Testee, connect: Connect, scripted: Service, kind: int, user: str
 ):
     cache = await cached(testee, connect, scripted)
@@ -78,7 +78,7 @@ async def test_an_event_that_may_concern_everybody_empties_the_cache(
     await cache.warm("ada", "bob")
 
 
-async def test_after_a_revoked_key_nothing_is_kept(
+async def test_after_a_revoked_key_no_answer_is_kept(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -88,7 +88,7 @@ async def test_after_a_revoked_key_nothing_is_kept(
     assert (await cache.stats())["live"]
 
 
-async def test_an_answer_that_an_event_overtook_is_not_kept(
+async def test_an_answer_that_is_older_than_an_event_is_not_kept(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -98,13 +98,13 @@ async def test_an_answer_that_an_event_overtook_is_not_kept(
     await eventually(lambda: "token of ada" in scripted.on_their_way, "the answer to be decided")
     scripted.revoke("ada")
     scripted.happen(pb.EVENT_TYPE_SESSION_UPDATED, "carl")
-    await cache.told(1)  # of carl, so the event of ada was told, too
+    await cache.told(1)  # Of carl, so the event of ada was sent too.
     scripted.open.set()
     assert (await early.reply())["active"], "it was asked for before the revocation"
     assert not (await cache.ask("ada"))["active"]
 
 
-async def test_a_later_caller_does_not_join_a_call_that_an_event_overtook(
+async def test_a_later_caller_does_not_join_a_call_that_is_older_than_an_event(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -139,7 +139,7 @@ async def test_an_answer_that_recommends_a_renewal_is_not_kept(
 
 
 @pytest.mark.parametrize("how", ["observe_only", "passive"])
-async def test_a_look_that_is_no_use_passes_the_cache_by(
+async def test_a_passive_validation_does_not_use_the_cache(
     testee: Testee, connect: Connect, scripted: Service, how: str
 ):
     cache = await cached(testee, connect, scripted)
@@ -161,7 +161,7 @@ async def test_a_token_from_another_device_is_no_hit(
     assert cache.asked("bob") == before + 1
 
 
-async def test_an_answer_is_kept_for_max_age_at_the_most(
+async def test_an_answer_is_kept_for_max_age_at_most(
     testee: Testee, connect: Connect, scripted: Service
 ):
     max_age = 0.5
@@ -198,17 +198,17 @@ async def test_the_cache_is_bounded(testee: Testee, connect: Connect, scripted: 
     assert not await cache.is_hit("user 0")
 
 
-async def test_the_clients_own_revocation_need_not_wait_for_the_event(
+async def test_the_client_s_own_revocation_does_not_wait_for_the_event(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
     await cache.warm("ada")
-    scripted.flowing.clear()  # no event comes
+    scripted.flowing.clear()  # No event comes.
     await testee.do("revoke_all", client="a", user_id="ada")
     assert not (await cache.ask("ada"))["active"]
 
 
-async def test_a_renewed_token_is_asked_for_again(
+async def test_a_renewed_token_is_validated_by_the_service(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -217,7 +217,7 @@ async def test_a_renewed_token_is_asked_for_again(
     assert await cache.is_hit("bob")
 
 
-async def test_a_client_without_a_cache_asks_each_time(
+async def test_a_client_without_a_cache_calls_the_service_each_time(
     testee: Testee, connect: Connect, scripted: Service
 ):
     await connect(scripted.address)

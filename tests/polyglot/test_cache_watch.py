@@ -15,12 +15,12 @@ from tests.polyglot.conftest import Connect
 from tests.polyglot.testee import Refused, Testee
 from tests.support.waiting import eventually
 
-# A proof that is on its way for most of the time that it is good for.
+# The delay of a proof: most of the time for which the proof is good.
 LATE_SECONDS = 0.8 * SHORT_SECONDS
 
 
 def watched_again(service: Service, before: int) -> bool:
-    """Returns True if there was another watch since."""
+    """Returns True if another watch was opened since."""
     return service.watches > before
 
 
@@ -33,7 +33,7 @@ async def off(cache: Cached) -> None:
     await eventually(is_off, "the cache to be off")
 
 
-async def test_with_a_watch_that_is_cut_the_service_is_asked_each_time(
+async def test_while_the_watch_is_cut_every_validation_reaches_the_service(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -46,7 +46,7 @@ async def test_with_a_watch_that_is_cut_the_service_is_asked_each_time(
     assert await cache.keeps_nothing("ada")
 
 
-async def test_a_cut_watch_is_made_anew_and_the_cache_answers_again(
+async def test_a_cut_watch_is_opened_again_and_the_cache_answers_again(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -60,20 +60,20 @@ async def test_a_cut_watch_is_made_anew_and_the_cache_answers_again(
     assert await cache.is_hit("ada")
 
 
-async def test_what_was_kept_does_not_outlive_its_watch(
+async def test_no_kept_answer_outlives_its_watch(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
     scripted.flowing.clear()
-    scripted.revoke("bob")  # the watch never tells it
+    scripted.revoke("bob")  # The watch never sends it.
     scripted.cut()
     scripted.flowing.set()
     await eventually(lambda: scripted.watches >= 2, "another watch")
-    await cache.warm("ada")  # the next watch is live
+    await cache.warm("ada")  # The next watch is live.
     assert not (await cache.ask("bob"))["active"]
 
 
-async def test_with_a_watch_that_stalls_no_answer_is_staler_than_the_bound(
+async def test_while_the_watch_stalls_no_answer_is_staler_than_the_bound(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted, **SHORT)
@@ -85,7 +85,7 @@ async def test_with_a_watch_that_stalls_no_answer_is_staler_than_the_bound(
     assert await cache.keeps_nothing("ada")
 
 
-async def test_a_watch_that_resumes_tells_what_it_missed(
+async def test_a_resumed_watch_sends_the_events_that_were_missed(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted, **SHORT)
@@ -97,14 +97,14 @@ async def test_a_watch_that_resumes_tells_what_it_missed(
     assert await cache.keeps_nothing("bob")
 
 
-async def test_a_proof_that_was_long_on_its_way_proves_no_more_than_when_it_was_sent(
+async def test_a_delayed_proof_proves_no_more_than_when_it_was_sent(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted, **SHORT)
     revoked_at = 0.0
 
     def late() -> float:
-        """Is called when a message was made, and before it is sent."""
+        """Runs after a message was made, and before it is sent."""
         nonlocal revoked_at
         if not revoked_at:
             scripted.revoke("bob")
@@ -116,7 +116,7 @@ async def test_a_proof_that_was_long_on_its_way_proves_no_more_than_when_it_was_
     await cache.denied_within("bob", revoked_at, SHORT_SECONDS)
 
 
-async def test_a_caller_that_may_not_watch_validates_without_a_cache(
+async def test_a_caller_without_the_right_to_watch_validates_without_a_cache(
     testee: Testee, connect: Connect, scripted: Service
 ):
     scripted.watch_code = grpc.StatusCode.PERMISSION_DENIED
@@ -126,7 +126,7 @@ async def test_a_caller_that_may_not_watch_validates_without_a_cache(
     assert not (await cache.stats())["live"]
 
 
-async def test_after_a_restart_of_the_service_nothing_is_believed_that_was_kept_before(
+async def test_after_a_restart_of_the_service_no_earlier_answer_is_believed(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     await connect(authority.address, cache={})

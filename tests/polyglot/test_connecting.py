@@ -1,4 +1,4 @@
-"""A service that is far away, stands still, allows few streams, hangs up or restarts: no call is
+"""A service that is far away, hangs, allows few streams, closes connections or restarts: no call is
 lost.
 """
 
@@ -28,14 +28,14 @@ from tests.support.waiting import eventually
 
 USERS = [f"user {number}" for number in range(200)]
 ITEMS = [item(user) for user in USERS]
-# The service's own setting: gRPC's server takes many streams that end at once for an attack.
+# The service's own setting: gRPC's server treats many streams that end at once as an attack.
 _PATIENT_SERVER = ("grpc.http2.max_deallocating_streams", 1000)
 LIST, OF_ADA = CALLS["ListDevices"]
 
 
 @asynccontextmanager
 async def far(address: str, delay_seconds: float) -> AsyncIterator[str]:
-    """The address of a service that bytes take so long to reach, and as long to come back from."""
+    """The address of a service whose bytes take this long in each direction."""
 
     async def hold(_: bytes) -> None:
         await asyncio.sleep(delay_seconds)
@@ -61,7 +61,7 @@ async def stalling(address: str) -> AsyncIterator[str]:
 
 @contextmanager
 def limited(*options: tuple[str, int]) -> Iterator[Service]:
-    """A service with limits of gRPC's."""
+    """A service with these limits of gRPC."""
     with service_harness.running(options) as (service, _):
         service.answer_delay = lambda: 0.02
         yield service
@@ -75,7 +75,7 @@ def users_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("delay_ms", [0, 40, 100, 200, 400])
-async def test_the_first_call_reaches_a_service_that_is_far_away(
+async def test_the_first_call_reaches_a_distant_service(
     testee: Testee, connect: Connect, fake: Fake, delay_ms: int
 ):
     async with far(fake.address, delay_ms / 1000) as address:
@@ -85,12 +85,12 @@ async def test_the_first_call_reaches_a_service_that_is_far_away(
     assert len(fake.calls) == 1
 
 
-async def test_the_first_calls_reach_a_service_that_stands_still_most_of_the_time(
+async def test_the_first_calls_reach_a_service_that_hangs_most_of_the_time(
     testee: Testee, connect: Connect, fake: Fake
 ):
     async with stalling(fake.address) as address:
         commands = []
-        for number in range(8):  # they begin at different moments of the stall
+        for number in range(8):  # They begin at different moments of the stall.
             name = f"client {number}"
             await connect(address, client=name)
             commands.append(testee.begin(LIST, client=name, **OF_ADA))
@@ -130,10 +130,10 @@ async def test_callers_that_give_up_on_a_full_connection_cost_no_later_call(
 
 
 @pytest.mark.parametrize("batching", [True, False], ids=["batches", "no batches"])
-async def test_connections_that_end_of_age_lose_no_call(
+async def test_connections_that_reach_their_maximum_age_lose_no_call(
     testee: Testee, connect: Connect, batching: bool
 ):
-    """The service says GOAWAY again and again, and lets calls that are under way end."""
+    """The service sends GOAWAY again and again, and lets calls that are under way end."""
     options = (("grpc.max_connection_age_ms", 300), ("grpc.max_connection_age_grace_ms", 20_000))
     with limited(*options) as service:
         await connect(service.address, batching=batching)
@@ -152,7 +152,7 @@ async def answers(testee: Testee) -> bool:
     return True
 
 
-async def test_a_service_that_stops_in_order_answers_what_it_has_begun(
+async def test_a_service_that_stops_in_order_answers_the_calls_it_has_begun(
     testee: Testee, connect: Connect, fake: Fake
 ):
     begun, go = threading.Event(), threading.Event()
@@ -183,7 +183,7 @@ async def test_a_service_that_restarts_is_found_again(testee: Testee, connect: C
         await eventually(partial(answers, testee), "the service to be found again")
 
 
-async def test_a_cut_connection_is_made_anew_for_the_call_that_it_broke(
+async def test_a_cut_connection_is_replaced_for_the_call_that_it_broke(
     testee: Testee, connect: Connect, fake: Fake
 ):
     cut = 0
@@ -206,7 +206,7 @@ async def test_a_cut_connection_is_made_anew_for_the_call_that_it_broke(
 
 @pytest.mark.slow
 @pytest.mark.commands("http")
-async def test_a_real_service_that_stops_and_starts_signs_nobody_out(
+async def test_a_real_service_that_stops_and_starts_signs_no_user_out(
     testee: Testee, connect: Connect, tmp_path: Path
 ):
     dev = await asyncio.to_thread(start_dev_server, tmp_path / "data")

@@ -1,4 +1,6 @@
-"""A service that does not answer costs each caller its own time, and no caller more."""
+"""A service that does not answer costs each caller the caller's own time, and no other caller
+any.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def hang(request: Any, context: grpc.ServicerContext) -> None:
 
 
 def late(act: Act, begun: threading.Event, go: threading.Event) -> Act:
-    """Does it when the test says so."""
+    """Runs when the test says so."""
 
     def wait(request: Any, context: grpc.ServicerContext) -> Any:
         begun.set()
@@ -46,12 +48,12 @@ async def test_a_service_that_never_answers_costs_a_call_its_own_time(
 ):
     await connect(fake.address)
     command, fields = CALLS["ListDevices"]
-    await testee.do(command, client="a", **fields)  # connects, which needs its time
+    await testee.do(command, client="a", **fields)  # It connects, which takes time.
     fake.calls.clear()
     fake.always = hang
     command, fields = CALLS[method]
     commands = 0
-    while not fake.calls:  # on a very busy machine the time may be over before
+    while not fake.calls:  # On a very busy machine the time may be over before.
         commands += 1
         with pytest.raises(Refused) as caught:
             await testee.do(command, client="a", timeout_ms=SHORT_MS, **fields)
@@ -60,10 +62,10 @@ async def test_a_service_that_never_answers_costs_a_call_its_own_time(
     assert len(fake.calls) <= commands, "it was tried again"
     within = fake.calls[0].within
     assert within is not None
-    assert within <= 1.05 * SHORT_MS / 1000  # gRPC rounds it up
+    assert within <= 1.05 * SHORT_MS / 1000  # gRPC rounds it up.
 
 
-async def test_the_client_has_a_deadline_of_300_ms_of_its_own(
+async def test_the_client_s_default_deadline_is_300_ms(
     testee: Testee, connect: Connect, fake: Fake
 ):
     await connect(fake.address, timeout_ms=None)
@@ -72,13 +74,15 @@ async def test_the_client_has_a_deadline_of_300_ms_of_its_own(
     while len(fake.calls) < 2:
         try:
             await testee.do(command, client="a", **fields)
-        except Refused as refused:  # a very busy machine
+        except Refused as refused:  # For a very busy machine.
             assert refused.code == "DEADLINE_EXCEEDED"  # noqa: PT017
     patient, usual, *_ = [call.within or 0 for call in fake.calls]
     assert 0 < usual <= 1.05 * 0.3 < patient
 
 
-async def test_a_retry_has_no_deadline_of_its_own(testee: Testee, connect: Connect, fake: Fake):
+async def test_a_retry_keeps_the_deadline_of_the_first_attempt(
+    testee: Testee, connect: Connect, fake: Fake
+):
     await connect(fake.address)
     command, fields = CALLS["ListDevices"]
     await testee.do(command, client="a", **fields)
@@ -114,7 +118,7 @@ async def test_no_attempt_begins_after_the_deadline(testee: Testee, connect: Con
     assert 0 < len(early) <= commands
 
 
-async def test_in_a_batch_each_caller_has_a_deadline_of_its_own(
+async def test_in_a_batch_each_caller_has_its_own_deadline(
     testee: Testee, connect: Connect, scripted: Service
 ):
     await connect(scripted.address)
@@ -133,7 +137,7 @@ async def test_in_a_batch_each_caller_has_a_deadline_of_its_own(
         assert (await command.reply())["session"]["user_id"] == user
 
 
-async def test_a_call_that_hangs_holds_up_no_later_call(
+async def test_a_call_that_hangs_delays_no_later_call(
     testee: Testee, connect: Connect, scripted: Service
 ):
     await connect(scripted.address)

@@ -1,5 +1,5 @@
-"""The programs in the page about Go's web part, as a person pastes them: each is built in a module
-of its own, and the app is served.
+"""The programs in the page about Go's web part, as a person pastes them: each is built in its own
+module, and the app is served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.waiting import wait_for
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "go"
 README = (CLIENT / "README.md").read_text("utf-8")
-# The lines of the README that have a module use the client of a checkout.
+# The lines of the README that make a module use the client of a checkout.
 INSTALL = re.findall(r"^From a checkout .*?^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PAGE = (CLIENT / "WEB.md").read_text("utf-8")
 PROGRAMS = re.findall(r"^```go\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -32,7 +32,7 @@ BUILD_SECONDS = 600
 
 def built(code: str, folder: Path) -> Path:
     """Builds a program in an empty module, which gets the checkout's client by the README's lines.
-    The client's own sums stand in for the database of sums, which may be out of reach.
+    The client's own checksums replace the database of checksums, which may be out of reach.
     """
     if shutil.which("go") is None:
         missing("go")
@@ -51,7 +51,7 @@ def built(code: str, folder: Path) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """The app of the page, which the command of the page serves, before the fake of the service."""
+    """The app of the page, started by the page's command, with the fake of the service."""
     program = built(PROGRAMS[0], tmp_path)
     with FakeAuthority() as authority:
         listen = f"localhost:{free_port()}"

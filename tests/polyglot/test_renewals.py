@@ -34,7 +34,7 @@ async def signed_in(testee: Testee, connect: Connect, authority: FakeAuthority) 
 @pytest.mark.commands("http")
 @pytest.mark.parametrize("tabs", [2, TABS])
 @pytest.mark.parametrize("state", ["old", "expired"])
-async def test_parallel_requests_with_one_old_token_renew_it_once_and_sign_nobody_out(
+async def test_parallel_requests_with_one_old_token_renew_it_once_and_sign_no_user_out(
     testee: Testee, connect: Connect, authority: FakeAuthority, tabs: int, state: str
 ):
     browser = await signed_in(testee, connect, authority)
@@ -45,13 +45,13 @@ async def test_parallel_requests_with_one_old_token_renew_it_once_and_sign_nobod
     assert await asyncio.gather(*(tab.status() for tab in parallel)) == [200] * tabs
     assert authority.rotations == 1
     assert all(tab.jar != browser.jar for tab in parallel), "each tab got the next token"
-    for tab in parallel:  # whichever token the browser has kept in the end
+    for tab in parallel:  # Whichever token the browser has kept in the end.
         assert await tab.status() == 200
     assert authority.rotations == 1
 
 
 @pytest.mark.commands("http")
-async def test_a_tab_that_never_got_the_reply_goes_on_with_its_old_token(
+async def test_a_tab_that_lost_the_reply_goes_on_with_its_old_token(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     browser = await signed_in(testee, connect, authority)
@@ -65,7 +65,7 @@ async def test_a_tab_that_never_got_the_reply_goes_on_with_its_old_token(
 
 
 @pytest.mark.commands("http")
-async def test_a_token_is_renewed_again_and_again_while_its_browser_comes(
+async def test_a_token_is_renewed_again_and_again_while_its_browser_is_used(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     browser = await signed_in(testee, connect, authority)
@@ -85,7 +85,7 @@ async def test_a_replayed_token_signs_thief_and_browser_out(
     authority.pass_time(OLD)
     assert await browser.status() == 200
     authority.pass_time(PAST_ALARM)
-    assert await browser.status() == 200  # now the next token was seen in use
+    assert await browser.status() == 200  # Now the next token was seen in use.
     authority.pass_time(PAST_ALARM)
     assert await thief.status() != 200
     assert await browser.status() != 200
@@ -116,7 +116,7 @@ async def test_parallel_renewals_of_one_token_lead_to_one_generation(
 
 
 @pytest.mark.commands("http")
-async def test_a_renewal_while_the_service_is_away_is_an_error_and_no_sign_out(
+async def test_a_renewal_during_an_outage_is_an_error_and_no_sign_out(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     browser = await signed_in(testee, connect, authority)

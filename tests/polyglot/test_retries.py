@@ -1,4 +1,4 @@
-"""Which calls are made again, how often, and for how long."""
+"""Which calls are retried, how often, and for how long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.polyglot.samples import CALLS
 from tests.polyglot.testee import Refused, Testee
 
 UNAVAILABLE, CANCELLED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
-# An empty answer to these is no answer of the service: the client may say so.
+# An empty answer to these calls is no valid answer: the client may report that.
 _EMPTY_IS_ODD = {"IssueDevice", "BatchValidateSessions", "CheckSessions"}
 OVERLOADED = Failure(
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -37,7 +37,7 @@ async def make(testee: Testee, method: str) -> None:
 
 @pytest.mark.parametrize("first", [away, fails(CANCELLED)], ids=["UNAVAILABLE", "CANCELLED"])
 @pytest.mark.parametrize("method", CALLS)
-async def test_a_call_that_was_unavailable_is_made_again_as_it_was(
+async def test_an_unavailable_call_is_retried_unchanged(
     testee: Testee, connect: Connect, fake: Fake, method: str, first: Act
 ):
     fake.acts.extend([first, first])
@@ -47,7 +47,7 @@ async def test_a_call_that_was_unavailable_is_made_again_as_it_was(
     assert fake.requests() == [fake.requests()[0]] * 3
 
 
-async def test_a_sign_in_that_is_made_again_has_the_same_request_id_and_the_next_another(
+async def test_a_retried_sign_in_keeps_its_request_id_and_the_next_has_another(
     testee: Testee, connect: Connect, fake: Fake
 ):
     fake.acts.append(away)
@@ -60,7 +60,7 @@ async def test_a_sign_in_that_is_made_again_has_the_same_request_id_and_the_next
 
 
 @pytest.mark.parametrize("always", [away, fails(CANCELLED)], ids=["UNAVAILABLE", "CANCELLED"])
-async def test_three_attempts_are_made_at_most(
+async def test_at_most_three_attempts_are_made(
     testee: Testee, connect: Connect, fake: Fake, always: Act
 ):
     fake.always = always
@@ -89,7 +89,7 @@ async def test_three_attempts_are_made_at_most(
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-async def test_no_other_failure_is_tried_again(
+async def test_no_other_failure_is_retried(
     testee: Testee, connect: Connect, fake: Fake, code: grpc.StatusCode, kind: str
 ):
     fake.always = fails(code)
@@ -101,7 +101,7 @@ async def test_no_other_failure_is_tried_again(
 
 
 @pytest.mark.parametrize("method", ["ValidateSession", "IssueDevice"])
-async def test_an_overloaded_service_is_left_alone(
+async def test_an_overloaded_service_gets_no_retries(
     testee: Testee, connect: Connect, fake: Fake, method: str
 ):
     fake.always = refuses(OVERLOADED)
@@ -129,7 +129,7 @@ async def test_retries_come_back_once_calls_succeed(testee: Testee, connect: Con
         with pytest.raises(Refused):
             await make(testee, "ListDevices")
     fake.always = None
-    for _ in range(150):  # each makes up for a tenth of a failure
+    for _ in range(150):  # Each makes up for a tenth of a failure.
         await make(testee, "ListDevices")
     fake.calls.clear()
     fake.acts.append(away)
@@ -138,7 +138,7 @@ async def test_retries_come_back_once_calls_succeed(testee: Testee, connect: Con
 
 
 @pytest.mark.commands("watch")
-async def test_a_watch_is_not_started_again(testee: Testee, connect: Connect, fake: Fake):
+async def test_a_watch_is_not_retried(testee: Testee, connect: Connect, fake: Fake):
     fake.always = away
     await connect(fake.address)
     with pytest.raises(Refused) as caught:

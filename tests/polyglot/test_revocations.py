@@ -1,5 +1,5 @@
 """One real service, and clients of several languages with caches: a revocation is a denial in all
-of them, with the watch in order, cut, stalled and resumed.
+clients, with a watch that works, is cut, stalls and resumes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def relay(service: str) -> Iterator[Relay]:
 async def clients(
     service: str, relay: Relay, process_of: Callable[[str], Process]
 ) -> AsyncIterator[Watchers]:
-    """One client with a cache of each testee, at once; those of Python are always there."""
+    """One client with a cache of each testee, at the same time. The Python testees are always
+    there.
+    """
     names = {recipe.name for recipe in recipes_of(CLIENTS / "python")} | wanted_recipes().keys()
     async with AsyncExitStack() as stack:
         testees = [
@@ -53,7 +55,7 @@ async def clients(
 
 
 def judge(denials: list[Denied], clients: Watchers) -> None:
-    """All clients denied, and none of them said "active" beyond the bound."""
+    """Checks that all clients denied, and that none answered "active" beyond the bound."""
     assert {denied.testee for denied in denials} == {testee.name for testee in clients.testees}
     assert beyond_the_bound(denials) == []
 
@@ -90,14 +92,14 @@ async def test_with_the_watches_stalled_no_client_says_active_beyond_the_bound(
     await clients.warm(other)
 
 
-async def test_watches_that_resume_tell_what_they_missed(clients: Watchers, relay: Relay):
+async def test_resumed_watches_send_the_events_that_were_missed(clients: Watchers, relay: Relay):
     user, other = await clients.sign_in(), await clients.sign_in()
     await clients.warm(user)
     judge(await clients.revoke(user, before=relay.stall, after=relay.resume), clients)
     await clients.warm(other)
 
 
-def test_an_answer_beyond_the_bound_is_seen():
+def test_an_answer_beyond_the_bound_is_noticed():
     at = 1_000_000.0
     good = Denied("good", at, at + BOUND_MS, at + BOUND_MS + 9000, 9)
     bad = Denied("bad", at, at + BOUND_MS + 1, at + BOUND_MS + 2, 9)

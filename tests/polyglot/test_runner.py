@@ -1,4 +1,4 @@
-"""The runner notices a testee that does not keep to the protocol, and leaves no process behind."""
+"""The runner notices a testee that breaks the protocol, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READY = """print('{"ready": "odd", "commands": []}', flush=True)"""
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Callable[[str], Program]:
-    """Makes a testee of a few lines of Python. Each writes its process ID."""
+    """Makes a testee of a few lines of Python. Each testee writes its process ID."""
 
     def program(code: str) -> Program:
         noted = f"import os, sys\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
@@ -47,7 +47,9 @@ def test_a_testee_that_does_not_start_is_a_clear_failure_and_leaves_no_process(
         os.kill(pid, 0)
 
 
-async def test_a_line_that_is_no_json_fails_the_test_that_it_came_in(odd: Callable[[str], Program]):
+async def test_a_line_that_is_no_json_fails_the_test_in_which_it_arrived(
+    odd: Callable[[str], Program],
+):
     process = Process(odd(f"{READY}\nprint('a stray line', flush=True)\nsys.stdin.read()"))
     await eventually(lambda: process.unexpected, "the line")
     with pytest.raises(AssertionError, match="a stray line"):

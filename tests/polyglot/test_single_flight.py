@@ -1,4 +1,4 @@
-"""With a cache, callers with the same question at the same time share one call."""
+"""With a cache, callers that validate the same token at the same time share one call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 CALLERS = 32
 
 
-async def test_the_same_question_at_once_is_one_call(
+async def test_the_same_validation_at_once_is_one_call(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -28,7 +28,7 @@ async def test_the_same_question_at_once_is_one_call(
     assert cache.asked("ada") == 1
 
 
-async def test_different_questions_are_not_shared(
+async def test_different_validations_are_not_shared(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -44,7 +44,7 @@ async def test_different_questions_are_not_shared(
     ]
 
 
-async def test_a_caller_with_more_time_asks_again_when_the_first_ran_out_of_it(
+async def test_a_caller_with_more_time_calls_again_when_the_first_ran_out_of_it(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)
@@ -60,7 +60,7 @@ async def test_a_caller_with_more_time_asks_again_when_the_first_ran_out_of_it(
     assert cache.asked("ada") <= 2
 
 
-async def test_a_failure_is_each_callers_and_the_next_caller_asks_anew(
+async def test_a_failure_is_each_caller_s_and_the_next_caller_calls_again(
     testee: Testee, connect: Connect, scripted: Service
 ):
     cache = await cached(testee, connect, scripted)

@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.mark.commands("watch")
-async def test_a_watch_tells_events_and_ends_with_its_client(
+async def test_a_watch_returns_events_and_ends_with_its_client(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     await connect(authority.address)
@@ -95,7 +95,7 @@ async def test_an_event_stream_ends_with_its_session_and_no_other_does(
 
 
 @pytest.mark.commands("http")
-async def test_an_event_stream_ends_with_its_session_though_no_watch_tells(
+async def test_an_event_stream_ends_with_its_session_without_a_watch(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     await connect(authority.address, cache={"max_silence_ms": 500})

@@ -1,4 +1,6 @@
-"""The protocol itself: each testee keeps it, so that a scenario's verdict is about the client."""
+"""The protocol itself: each testee keeps it, so that the result of a scenario is about the
+client.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ async def test_a_line_that_is_no_json_object_is_a_clear_error(testee: Testee):
     assert told == [(None, "bad_command")] * 2
 
 
-async def test_commands_are_under_way_at_once(testee: Testee, connect: Connect, fake: Fake):
+async def test_commands_run_at_the_same_time(testee: Testee, connect: Connect, fake: Fake):
     await connect(fake.address, batching=False)
     hang = Hang()
     fake.acts.append(hang)
@@ -60,11 +62,11 @@ async def test_commands_are_under_way_at_once(testee: Testee, connect: Connect, 
     await testee.do("validate", client="a", access_token="u", device_id=DEVICE)
     assert not slow.done
     hang.over.set()
-    with pytest.raises(Refused):  # the service answers nothing
+    with pytest.raises(Refused):  # The service answers nothing.
         await slow.reply()
 
 
-async def test_a_testee_ends_with_its_input_whatever_is_under_way(
+async def test_a_testee_ends_with_its_input_whatever_runs(
     testee_name: str, program_of: Callable[[str], Program], fake: Fake
 ):
     testee = Testee(Process(program_of(testee_name)))
@@ -77,7 +79,7 @@ async def test_a_testee_ends_with_its_input_whatever_is_under_way(
     assert await asyncio.to_thread(hang.over.wait, PATIENCE)
 
 
-async def test_a_life_of_a_session_is_told_as_it_is(
+async def test_the_statuses_in_the_life_of_a_session_are_right(
     testee: Testee, connect: Connect, authority: FakeAuthority
 ):
     await connect(authority.address)

@@ -1,4 +1,4 @@
-"""The same walk through the example program of each language, before a real service: two browsers
+"""The same walk through the example program of each language, with a real service: two browsers
 sign in, list, rename and revoke each other, and a copied token is noticed.
 
 A program reads AUTHORITY, the address of the service, and LISTEN, the address that it serves.
@@ -36,7 +36,7 @@ BUILD_SECONDS = 600
 
 @dataclass(frozen=True)
 class Program:
-    """An example program. `{out}` in a command is a folder for what is built."""
+    """An example program. `{out}` in a command is a folder for the result of the build."""
 
     client: str
     folder: str
@@ -70,7 +70,7 @@ PROGRAMS = {
 
 @contextmanager
 def serving(program: Program, out: Path, authority: str) -> Iterator[str]:
-    """Builds a program and runs it. Gives the address of its first page."""
+    """Builds a program and runs it. Yields the address of its first page."""
     if absent := [name for name in program.needs if shutil.which(name) is None]:
         missing(absent[0])
     folder = ROOT / program.folder
@@ -127,24 +127,24 @@ class Person:
         self.driver.get(f"{self.site}{path}")
 
     def sign_in(self, user: str) -> None:
-        """Fills the form in, which leads to the page that the person wanted."""
+        """Fills in the form, which leads to the page that the person wanted."""
         field = self.driver.find_element(By.NAME, "user")
         field.send_keys(user, Keys.ENTER)
         wait_for(lambda: self.path != "/sign-in", "the page after the sign-in", PATIENCE)
 
     @property
     def path(self) -> str:
-        """Where they are."""
+        """The path of the page that the browser shows."""
         return urlsplit(str(self.driver.current_url)).path
 
     @property
     def is_out(self) -> bool:
-        """They are asked to sign in."""
+        """Returns whether the page asks the person to sign in."""
         return self.path == "/sign-in" and bool(self.driver.find_elements(By.NAME, "user"))
 
     @property
     def cookies(self) -> dict[str, str]:
-        """What the browser would send, by name."""
+        """The cookies that the browser would send, by name."""
         kept = self.driver.execute_cdp_cmd("Network.getCookies", {"urls": [f"{self.site}/"]})
         return {cookie["name"]: cookie["value"] for cookie in kept["cookies"]}
 
@@ -172,7 +172,7 @@ def test_two_browsers_walk_through(name: str, service: str, tmp_path: Path):
 
 
 def sign_in_with_the_way_back(laptop: Person, phone: Person) -> None:
-    """Both sign in, and see what they wanted."""
+    """Both persons sign in, and see the page that they wanted."""
     laptop.open()
     assert laptop.is_out
     assert laptop.cookies == {}
@@ -186,7 +186,7 @@ def sign_in_with_the_way_back(laptop: Person, phone: Person) -> None:
 
 
 def rename_and_revoke(laptop: Person, phone: Person) -> None:
-    """One browser sees both, names the other, and signs it out."""
+    """One browser lists both, renames the other, and signs it out."""
     wait_for(lambda: len(phone.browser.titles) == 2, "both devices", PATIENCE)
     here, there = phone.browser.titles
     assert "This device" in phone.browser.cards[0]
@@ -201,7 +201,7 @@ def rename_and_revoke(laptop: Person, phone: Person) -> None:
     phone.browser.click("Sign out Ada's <laptop>")
     wait_for(lambda: "Ada's <laptop>" not in phone.browser.titles[:1], "the list", PATIENCE)
     phone.browser.await_status("Ada's <laptop> is signed out.")
-    assert phone.driver.get_log("browser") == []  # the page's policy refused nothing
+    assert phone.driver.get_log("browser") == []  # The page's policy refused nothing.
     laptop.open()
     assert laptop.is_out
     phone.open()
@@ -211,9 +211,7 @@ def rename_and_revoke(laptop: Person, phone: Person) -> None:
 
 
 def replay(laptop: Person, phone: Person) -> None:
-    """A token that was copied is noticed once its owner has a newer one: all devices are signed
-    out.
-    """
+    """A copied token is noticed once its owner has a newer one: all devices are signed out."""
     copied = laptop.cookies
 
     def renewed() -> bool:

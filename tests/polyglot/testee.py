@@ -1,8 +1,8 @@
-"""A testee that runs: commands go to it as JSON lines, and its replies come back to the test that
-waits for them. `clients/vectors/TESTEE.md` describes the lines.
+"""A running testee: a test sends commands as JSON lines, and waits for the replies.
+`clients/vectors/TESTEE.md` describes the lines.
 
-One process serves many tests, as some take seconds to start. So a thread reads its lines, and each
-test has its own `Testee`: names of clients that no other test uses, closed in the end.
+One process serves many tests, as some processes take seconds to start. So a thread reads its lines,
+and each test has its own `Testee`: names of clients that no other test uses, closed in the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.polyglot.testees import Program
 
-PATIENCE = 40.0  # seconds, for a machine that has much else to do
+PATIENCE = 40.0  # Seconds, for a busy machine.
 _STDERR_CHARACTERS = 4000
 
 
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 class Command:
-    """A command that is under way. Await `reply()`, and `note()` for each note."""
+    """A command that runs. Await `reply()` for its reply, and `note()` for each note."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -47,11 +47,11 @@ class Command:
 
     @property
     def done(self) -> bool:
-        """True once the reply is there."""
+        """True once the reply has arrived."""
         return self._reply.done()
 
     async def reply(self) -> Any:
-        """What the command came to. Raises Refused."""
+        """The result of the command. Raises Refused."""
         try:
             async with asyncio.timeout(PATIENCE):
                 told = await asyncio.shield(self._reply)
@@ -74,8 +74,8 @@ class Command:
         raise AssertionError(f"{self._name} ended without a note: {told}")
 
     def hear(self, line: Mapping[str, Any]) -> None:
-        """Takes a line that names this command, from any thread."""
-        with suppress(RuntimeError):  # the test has ended
+        """Accepts a line that names this command, from any thread."""
+        with suppress(RuntimeError):  # The test has ended.
             self._loop.call_soon_threadsafe(self._take, line)
 
     def _take(self, line: Mapping[str, Any]) -> None:
@@ -132,13 +132,15 @@ class Process:
         return begun
 
     def send(self, line: str) -> None:
-        """Sends a line as it is."""
+        """Sends a line unchanged."""
         assert self._process.stdin
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
     def end(self) -> int | None:
-        """Ends standard input. Returns the exit status, or None if the testee had to be killed."""
+        """Closes standard input. Returns the exit status, or None if the testee had to be
+        killed.
+        """
         assert self._process.stdin
         with suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -150,7 +152,7 @@ class Process:
         return status
 
     def kill(self) -> None:
-        """Ends the process at once if it still runs, and what reads from it."""
+        """Ends the process at once if it still runs, and ends the threads that read from it."""
         self._process.kill()
         self._process.wait()
         for thread in self._threads:
@@ -206,7 +208,7 @@ class Testee:
         self.process = process
         self.name = process.name
         self._test = next(_tests)
-        self.clients: list[str] = []  # that are to be closed
+        self.clients: list[str] = []  # Clients that must be closed.
 
     async def __aenter__(self) -> Testee:
         return self

@@ -42,7 +42,7 @@ def recipes_of(folder: Path) -> list[Recipe]:
 
 
 def all_recipes() -> dict[str, Recipe]:
-    """All testees, by their names."""
+    """All testees, by name."""
     folders = sorted(path.parent for path in CLIENTS.glob("*/testee.json"))
     return {recipe.name: recipe for folder in folders for recipe in recipes_of(folder)}
 
@@ -62,8 +62,8 @@ def wanted_recipes() -> dict[str, Recipe]:
 
 @contextmanager
 def building(folder: Path) -> Iterator[None]:
-    """Keeps the other processes of this run from building in a client's folder, too: two `npm
-    install` at once break what both install.
+    """Keeps the other processes of this run from building in the client's folder at the same time:
+    two `npm install` at once break the packages that both install.
     """
     with (folder / "testee.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -81,9 +81,10 @@ class Program:
 
 
 def built(recipe: Recipe, scratch: Path) -> Program | str:
-    """The testee, built below a folder unless it was built there before; or why this machine can't.
+    """The testee, built below a folder unless it was built there before; or the reason why this
+    machine can't build it.
 
-    Several processes of one run may ask for it. Raises CalledProcessError for a build that fails.
+    Several processes of one run may call this. Raises CalledProcessError for a build that fails.
     """
     for program in recipe.needs:
         if shutil.which(program) is None:

@@ -1,4 +1,4 @@
-"""Servers in this process. Each is ended when its test is over."""
+"""Servers in this process. Each server ends with its test."""
 
 from __future__ import annotations
 

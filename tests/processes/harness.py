@@ -1,4 +1,4 @@
-"""A server from its settings, run in this process, and a client that asks after its health."""
+"""A server made from its settings, run in this process, and a client that reads its health."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = ("", "session_authority.v1.SessionAuthorityService")
-PATIENCE = 30.0  # seconds; for what is eventual
+PATIENCE = 30.0  # Seconds; for conditions that a test awaits.
 
 
 class House:
@@ -39,28 +39,28 @@ class House:
         self.stub: Any = pb_grpc.SessionAuthorityServiceStub(channel)
 
     async def liveness(self) -> int:
-        """What it says of its process."""
+        """The health of the process."""
         request = health_pb2.HealthCheckRequest(service=LIVENESS)
         status: int = (await self.health.Check(request, timeout=PATIENCE)).status
         return status
 
     async def statuses(self) -> set[int]:
-        """What it says of its services; one status, if it agrees with itself."""
+        """The health of its services: one status, if all services have the same."""
         requests = [health_pb2.HealthCheckRequest(service=service) for service in SERVICES]
         return {(await self.health.Check(request, timeout=PATIENCE)).status for request in requests}
 
     async def becomes(self, status: int) -> None:
-        """Waits until it says so."""
+        """Waits until the server has this status."""
         await becomes(self.statuses, {status})
 
     def watch(self, service: str = "") -> Any:
-        """A stream of what it says."""
+        """A stream of statuses."""
         return self.health.Watch(
             health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE
         )
 
     async def services(self) -> list[str]:
-        """What reflection shows."""
+        """The services that reflection shows."""
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(self.channel)  # type: ignore[arg-type]
         asked = [reflection_pb2.ServerReflectionRequest(list_services="*")]
         async for answer in stub.ServerReflectionInfo(iter(asked), timeout=PATIENCE):
@@ -81,7 +81,7 @@ async def house(
     verify: Verify | None = None,
     **more: Any,
 ) -> AsyncIterator[House]:
-    """Runs one, as the command does but for the signals. `verify` is asked whether the store is
+    """Runs a server, as the command does but without signals. `verify` decides whether the store is
     safe.
     """
     settings = Settings(
@@ -95,7 +95,7 @@ async def house(
 
 
 def add_signing_key(folder: Path) -> str:
-    """Makes a key that signs from now on; its ID."""
+    """Makes a key that signs from now on. Returns its ID."""
     key = generate(Algorithm.EDDSA, now())
     add_key(folder, key)
     promote(folder, key.kid, now())
@@ -103,7 +103,7 @@ def add_signing_key(folder: Path) -> str:
 
 
 async def becomes(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
-    """Asks again and again until the answer is this."""
+    """Repeats the call until the answer is this."""
 
     async def is_wanted() -> bool:
         return await ask() == wanted

@@ -1,5 +1,5 @@
 """A real `serve` with mutual TLS, callers that show certificates, and strangers on raw connections
-that never read what they are told.
+that never read the answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.commands import Command
 from tests.support.ports import free_port
 
 _INITIAL_WINDOW_SIZE = 4
-PATIENCE = 30.0  # seconds; for one call
+PATIENCE = 30.0  # Seconds; for one call.
 SERVICE = "/session_authority.v1.SessionAuthorityService/"
 CHECK = "/grpc.health.v1.Health/Check"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
@@ -45,7 +45,7 @@ certificates = ["gateway.internal"]
 
 @dataclass
 class Besieged:
-    """A running `serve`, with all that its friends need."""
+    """A running `serve`, with everything that its callers need."""
 
     command: Command
     ca: CA
@@ -86,7 +86,7 @@ class Besieged:
             watch.cancel()
 
     def tls(self, name: str | None = None) -> ssl.SSLContext:
-        """What a raw connection shows: a caller's certificate, or none."""
+        """The certificate that a raw connection shows: a caller's, or none."""
         context = ssl.create_default_context(cadata=self.ca.pem.decode())
         context.set_alpn_protocols(["h2"])
         if name is not None:
@@ -101,7 +101,7 @@ def besieged(
     start: Callable[[Path, list[str], dict[str, str]], Command] = Command,
     **settings: str,
 ) -> Iterator[Besieged]:
-    """Runs one, as an operator would, by the command that `start` starts."""
+    """Runs a server, as an operator would, by the command that `start` starts."""
     ca = CA(folder)
     server = ca.sign(addresses=["127.0.0.1"])
     server.key.chmod(0o600)
@@ -133,13 +133,13 @@ def besieged(
 
 
 class Stranger:
-    """A raw connection whose owner sends calls and never reads, over buffers as small as can be."""
+    """A raw connection that sends calls and never reads, with the smallest possible buffers."""
 
     def __init__(
         self, address: Listen, context: ssl.SSLContext | None = None, window: int = 65_535
     ) -> None:
         sock = socket.socket()
-        # Of small segments the kernel keeps few for a peer that is slow.
+        # The kernel keeps few small segments for a peer that is slow.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         sock.settimeout(PATIENCE)
@@ -148,19 +148,19 @@ class Stranger:
             sock = context.wrap_socket(sock, server_hostname=address.host)
         self._sock = sock
         self._stream = 1
-        # With a window of 0 it takes no data of any answer.
+        # With a window of 0, the connection accepts no data of any answer.
         settings = Frame(frames.SETTINGS, payload=struct.pack(">HI", _INITIAL_WINDOW_SIZE, window))
-        # gRPC takes few calls of a client that has not confirmed the service's own settings.
+        # gRPC accepts few calls of a client that has not confirmed the service's own settings.
         confirmed = Frame(frames.SETTINGS, frames.ACK)
         self.send(frames.PREFACE + settings.to_bytes() + confirmed.to_bytes())
 
     def send(self, data: bytes) -> None:
-        """Sends whatever it is, if the other side still listens."""
+        """Sends bytes, if the other side still listens."""
         with suppress(OSError):
             self._sock.sendall(data)
 
     def call(self, path: str, times: int = 1, body: bytes | None = b"") -> None:
-        """Makes calls, with a request unless that is None."""
+        """Makes calls, with a request unless it is None."""
         sent = b""
         for _ in range(times):
             sent += Frame(
@@ -173,7 +173,9 @@ class Stranger:
         self.send(sent)
 
     def wait_until_answered(self) -> None:
-        """Waits until the service began to answer the last call, with the head of its answer."""
+        """Waits until the service has begun to answer the last call, with the head of its
+        answer.
+        """
         seen, wanted = b"", (self._stream - 2).to_bytes(4)
         while not any(
             seen[at + 3 : at + 4] == bytes([frames.HEADERS]) and seen[at + 5 : at + 9] == wanted
@@ -184,7 +186,7 @@ class Stranger:
             seen += received
 
     def is_hung_up_on(self) -> bool:
-        """Whether the other side has closed the connection; reads what it sent."""
+        """Returns whether the other side has closed the connection. Reads what it sent."""
         self._sock.settimeout(0.05)
         try:
             while self._sock.recv(65536):
@@ -196,7 +198,7 @@ class Stranger:
         return True
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         self._sock.close()
 
 
@@ -204,7 +206,7 @@ class Stranger:
 def strangers(
     address: Listen, count: int, context: ssl.SSLContext | None = None, window: int = 65_535
 ) -> Iterator[list[Stranger]]:
-    """So many of them at once."""
+    """This many strangers at once."""
     with ExitStack() as stack:
         crowd = []
         for _ in range(count):
@@ -214,7 +216,7 @@ def strangers(
 
 
 def sign_in(stub: Any, user_id: str = "ada") -> pb.IssueDeviceResponse:
-    """A sign-in."""
+    """Signs in."""
     answer: pb.IssueDeviceResponse = stub.IssueDevice(
         pb.IssueDeviceRequest(user_id=user_id), timeout=PATIENCE
     )
@@ -222,7 +224,7 @@ def sign_in(stub: Any, user_id: str = "ada") -> pb.IssueDeviceResponse:
 
 
 def status(stub: Any, signed_in: pb.IssueDeviceResponse) -> str:
-    """What a sign-in's token is worth; the code, if the call is refused."""
+    """The status of a sign-in's token, or the code if the call is refused."""
     request = pb.ValidateSessionRequest(
         access_token=signed_in.access_token, device_id=signed_in.device.device_id
     )

@@ -1,5 +1,5 @@
-"""Many connections to a real `serve` with mutual TLS and few file descriptors: strangers cost
-nobody else a connection, and the service neither its store nor its files.
+"""Many connections to a real `serve` with mutual TLS and few file descriptors: strangers cost no
+caller a connection, and cost the service neither its store nor its files.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from tests.support.waiting import wait_for
 
 
 class FewDescriptors(Command):
-    """The command, started from a shell that lets it have 1,024 file descriptors at most, or what
-    its `ulimit` is told otherwise.
+    """The command, started from a shell that limits it to 1,024 file descriptors, or to the given
+    `ulimit`.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 
 @contextmanager
 def crowd(address: Listen, context: ssl.SSLContext | None = None) -> Iterator[None]:
-    """As many idle strangers as can be, up to 1,100; each has begun to speak HTTP/2."""
+    """As many idle strangers as possible, up to 1,100. Each has begun to speak HTTP/2."""
     with ExitStack() as stack:
-        with suppress(OSError):  # nobody answers any more
+        with suppress(OSError):  # No server answers any more.
             for _ in range(1100):
                 stack.callback(Stranger(address, context).close)
         yield
 
 
 def is_active(stub: Any, signed_in: pb.IssueDeviceResponse) -> bool:
-    """Whether a caller is told that a sign-in's token is good."""
+    """Returns whether a caller gets the answer that a sign-in's token is good."""
     return status(stub, signed_in) == "ACTIVE"
 
 
-def test_idle_connections_cost_nobody_anything(tmp_path: Path):
-    """Neither new callers, nor the way back to a store that was away, nor a key's revocation, nor a
-    change of the policy. The caller that connected first keeps its connection.
+def test_idle_connections_cost_no_caller_anything(tmp_path: Path):
+    """They delay no new caller, no reconnection to the store, no revocation of a key and no change
+    of the policy. The caller that connected first keeps its connection.
     """
     with (
         valkey_server(tmp_path / "store", appendonly="yes") as store,
@@ -120,7 +120,9 @@ def test_idle_connections_cost_nobody_anything(tmp_path: Path):
         assert "started_anyway" in events, "it says that the limit is low"
 
 
-def test_a_caller_finds_room_among_idle_connections_of_another(tmp_path: Path, store: ValkeyServer):
+def test_a_caller_can_connect_beside_idle_connections_of_another(
+    tmp_path: Path, store: ValkeyServer
+):
     with (
         besieged(tmp_path, store, FewDescriptors) as service,
         service.caller() as caller,
@@ -143,7 +145,7 @@ def test_the_limit_of_descriptors_is_raised(tmp_path: Path, store: ValkeyServer,
 
 
 @pytest.mark.one_acceptor
-def test_the_relay_raises_it_too(tmp_path: Path, store: ValkeyServer):
+def test_the_relay_raises_the_limit_too(tmp_path: Path, store: ValkeyServer):
     endpoints = tmp_path / "endpoints.toml"
     endpoints.touch(0o600)
     url = f"http://127.0.0.1:{free_port()}/"
@@ -158,8 +160,8 @@ def test_the_relay_raises_it_too(tmp_path: Path, store: ValkeyServer):
         relay.kill()
 
 
-def test_answers_that_nobody_reads_are_bounded(tmp_path: Path, store: ValkeyServer):
-    """A peer that lets its answers lie is hung up on, whether it was let in or refused."""
+def test_unread_answers_are_bounded(tmp_path: Path, store: ValkeyServer):
+    """A peer that does not read its answers is disconnected, whether it was admitted or refused."""
     with (
         besieged(tmp_path, store) as service,
         service.caller() as caller,

@@ -1,4 +1,4 @@
-"""How many connections a port may have, of how many descriptors: as a table."""
+"""How many connections a port may have, for a number of descriptors: as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service answers on the event loop that is set."""
+"""The service answers on the event loop that the setting names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.one_acceptor
 
 
 @pytest.mark.parametrize(("event_loop", "is_uvloop"), [(None, True), ("asyncio", False)])
-def test_a_server_runs_on_the_event_loop_that_is_set(
+def test_a_server_runs_on_the_event_loop_of_the_setting(
     tmp_path: Path, event_loop: str | None, is_uvloop: bool
 ) -> None:
     settings = {} if event_loop is None else {"SESSION_AUTHORITY_EVENT_LOOP": event_loop}

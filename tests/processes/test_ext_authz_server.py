@@ -1,4 +1,4 @@
-"""The server that Envoy asks: over TCP and a unix socket, with either acceptor."""
+"""The server that Envoy calls: over TCP and a unix socket, with either acceptor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_envoy_is_answered_at_both_addresses(
 
 
 @pytest.mark.parametrize("accepting", Acceptor)
-async def test_a_fault_of_ours_denies_without_its_text(accepting: Acceptor, checks: Checks):
+async def test_a_fault_of_the_gateway_denies_without_its_text(accepting: Acceptor, checks: Checks):
     async def fail(message: bytes, seconds_left: float | None) -> bytes | None:
         raise RuntimeError("a secret")
 
@@ -89,7 +89,7 @@ async def test_a_fault_of_ours_denies_without_its_text(accepting: Acceptor, chec
     assert failed.value.details() == "internal error"
 
 
-async def test_an_address_that_is_taken_is_refused(tmp_path: Path, checks: Checks):
+async def test_an_address_in_use_is_refused(tmp_path: Path, checks: Checks):
     first, second = ExtAuthzServer(checks), ExtAuthzServer(checks)
     path = tmp_path / "gateway.sock"
     table = GrpcTable.model_construct(unix_socket=path)

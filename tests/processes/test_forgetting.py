@@ -1,4 +1,4 @@
-"""A server forgets old events where nothing new happens."""
+"""A server trims old events where no new events are written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.backends import Backend
 from tests.support.waiting import eventually
 
 
-async def test_old_events_go_though_no_new_ones_come(
+async def test_old_events_are_trimmed_although_no_new_ones_come(
     valkey_backend: Backend, prefix: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(server, "trim_margin", lambda memory: timedelta(milliseconds=20))

@@ -1,4 +1,4 @@
-"""Health says what is so: about the store, about the clocks, and to whoever watches."""
+"""Health reports the truth about the store and the clocks, also to watchers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
 @pytest.mark.parametrize(
     ("setting", "value", "validated"),
     [
-        # Full: nobody can sign in, but what it says of sessions is true.
+        # Full: nobody can sign in, but the answers about sessions are true.
         ("maxmemory", "1", "SESSION_STATUS_ACTIVE"),
         # Without its replicas: they may have another primary by now.
         ("min-replicas-to-write", "1", "UNAVAILABLE"),
@@ -89,7 +89,7 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         ("replicaof", "127.0.0.1 1", "UNAVAILABLE"),
     ],
 )
-async def test_a_store_that_refuses_sign_ins_is_no_health(
+async def test_a_store_that_refuses_sign_ins_is_unhealthy(
     serve: Serve, tmp_path: Path, setting: str, value: str, validated: str
 ):
     with valkey_server(tmp_path / "valkey") as valkey, redis.Redis(port=valkey.port) as admin:
@@ -117,7 +117,7 @@ async def test_a_store_that_refuses_sign_ins_is_no_health(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        # One that starts now knows no more and no less.
+        # A server that starts now knows no more and no less.
         newcomer = await serve(valkey.url, verify=store_refusals, **ALLOWED)
         assert await newcomer.statuses() == {NOT_SERVING}
         assert {await outcome(newcomer) for _ in range(5)} == {validated}
@@ -138,11 +138,11 @@ def _set(admin: redis.Redis, setting: str, value: str) -> None:
 
 
 def test_health_follows_the_store_within_two_seconds():
-    """Once between two probes, once for one that gets no answer."""
+    """One test makes the change between two probes, and one during a probe that gets no answer."""
     assert timedelta(seconds=2) > PROBE_INTERVAL + PROBE_TIMEOUT
 
 
-async def test_a_service_that_starts_without_a_store_says_so_and_recovers(
+async def test_a_service_that_starts_without_a_store_reports_it_and_recovers(
     serve: Serve, tmp_path: Path
 ):
     valkey = ValkeyServer(tmp_path / "valkey")
@@ -160,7 +160,7 @@ async def test_a_service_that_starts_without_a_store_says_so_and_recovers(
 
 
 @pytest.mark.parametrize("skew", [6, -6])
-async def test_clocks_that_differ_are_no_health(
+async def test_clocks_that_differ_are_unhealthy(
     serve: Serve,
     valkey_backend: Backend,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,7 +180,7 @@ async def test_clocks_that_differ_are_no_health(
     await client.becomes(SERVING)
 
 
-async def test_the_watch_survives_what_nobody_thought_of(
+async def test_the_watch_of_health_survives_an_unexpected_error(
     serve: Serve, valkey_backend: Backend, logged: list[dict[str, Any]]
 ):
     client = await serve(valkey_backend.url)
@@ -213,7 +213,7 @@ async def test_the_watch_survives_what_nobody_thought_of(
     assert "hunter2" not in str(logged)
 
 
-async def test_health_of_an_unknown_service(serve: Serve, valkey_backend: Backend):
+async def test_the_health_of_an_unknown_service_is_not_found(serve: Serve, valkey_backend: Backend):
     client = await serve(valkey_backend.url)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.health.Check(
@@ -222,7 +222,7 @@ async def test_health_of_an_unknown_service(serve: Serve, valkey_backend: Backen
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_reflection_shows_what_there_is_where_it_is_on(serve: Serve, valkey_backend: Backend):
+async def test_reflection_lists_the_services_where_it_is_on(serve: Serve, valkey_backend: Backend):
     shown = await (await serve(valkey_backend.url, reflection=True)).services()
     assert sorted(shown) == [
         "grpc.health.v1.Health",
@@ -231,7 +231,7 @@ async def test_reflection_shows_what_there_is_where_it_is_on(serve: Serve, valke
     ]
 
 
-async def test_and_nothing_where_it_is_off(serve: Serve, valkey_backend: Backend):
+async def test_reflection_lists_nothing_where_it_is_off(serve: Serve, valkey_backend: Backend):
     method: Any = (await serve(valkey_backend.url)).channel.unary_unary(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     )
@@ -282,7 +282,7 @@ async def test_keys_that_change_on_disk_are_picked_up(
     await eventually(lambda: looks >= 3, "three looks at the keys")
     assert await kid_in_use() == new, "the keys stay as they were"
     assert await status(before) == pb.SESSION_STATUS_ACTIVE
-    # Again and again looked at, once told
+    # Read again and again, and logged once.
     [told] = [entry for entry in logged if entry["event"] == "keys_not_changed"]
     assert str(broken) in told["reason"]
     assert "hunter2" not in str(logged)
@@ -307,19 +307,17 @@ def key_of(token: str) -> str:
 
 async def test_health_can_be_listed(serve: Serve, valkey_backend: Backend):
     house = await serve(valkey_backend.url)
-    messages: Any = health_pb2  # its types don't know this method
+    messages: Any = health_pb2  # Its types don't know this method.
     listed = await house.health.List(messages.HealthListRequest(), timeout=PATIENCE)
     assert {service: answer.status for service, answer in listed.statuses.items()} == dict.fromkeys(
         (*SERVICES, LIVENESS), SERVING
     )
 
 
-async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
+async def test_the_first_user_agent_is_parsed_before_a_caller_waits_for_it(
     serve: Serve, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
 ):
-    """The parser builds its tables when it is first used, which takes longer than callers have
-    patience.
-    """
+    """The parser builds its tables at its first use, which takes longer than callers wait."""
     loaded = []
     load = "session_authority.processes.server.load_rules"
     monkeypatch.setattr(load, lambda: loaded.append("rules"))
@@ -327,7 +325,7 @@ async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
     assert loaded == ["rules"]
 
 
-def test_a_test_runs_with_the_acceptor_that_it_is_named_after(request: pytest.FixtureRequest):
-    """Nothing in these folders asks for it by name."""
+def test_a_test_runs_with_the_acceptor_in_its_name(request: pytest.FixtureRequest):
+    """No test in these folders names an acceptor itself."""
     named = request.node.callspec.params["acceptor"]
     assert os.environ["SESSION_AUTHORITY_ACCEPTOR"] == named.value

@@ -34,7 +34,7 @@ def looks_until_hung(pulse: Pulse, passed_seconds: float, most: int = 1000) -> i
     return next(n for n in range(1, most) if pulse.is_hung(passed_seconds))
 
 
-def test_a_worker_that_falls_silent_is_hung_after_a_while(pipe: tuple[Connection, Connection]):
+def test_a_silent_worker_is_hung_after_some_time(pipe: tuple[Connection, Connection]):
     reader, writer = pipe
     pulse = Pulse(reader)
     for _ in range(3):
@@ -47,7 +47,7 @@ def test_a_worker_may_take_longer_to_start(pipe: tuple[Connection, Connection]):
     assert looks_until_hung(Pulse(pipe[0]), 0.5) == STARTED_AFTER_SECONDS / 0.5 + 1
 
 
-def test_a_supervisor_that_stood_still_itself_blames_no_worker_for_that(
+def test_a_supervisor_that_was_stopped_itself_blames_no_worker(
     pipe: tuple[Connection, Connection],
 ):
     reader, writer = pipe
@@ -57,7 +57,7 @@ def test_a_supervisor_that_stood_still_itself_blames_no_worker_for_that(
     assert looks_until_hung(pulse, 3600.0) == HUNG_AFTER_SECONDS / MAX_STEP_SECONDS + 1
 
 
-def test_a_worker_that_died_is_silent(pipe: tuple[Connection, Connection]):
+def test_a_dead_worker_is_silent(pipe: tuple[Connection, Connection]):
     reader, writer = pipe
     writer.close()
     assert not Pulse(reader).is_hung(0.5)
@@ -75,7 +75,7 @@ async def test_a_worker_beats_while_its_loop_runs(
         os.read(reader.fileno(), 4096)
 
 
-async def test_a_supervisor_that_does_not_listen_keeps_no_worker_waiting(
+async def test_a_supervisor_that_does_not_listen_blocks_no_worker(
     monkeypatch: pytest.MonkeyPatch, pipe: tuple[Connection, Connection]
 ):
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
@@ -84,7 +84,7 @@ async def test_a_supervisor_that_does_not_listen_keeps_no_worker_waiting(
     heart = Heart(writer)
     with capture_logs() as logged:
         heart.start()
-        for _ in range(10_000):  # more beats than the pipe has room for
+        for _ in range(10_000):  # More beats than the pipe can hold.
             await asyncio.sleep(0)
         assert len(os.read(reader.fileno(), 8192)) == 4096
         reader.close()

@@ -1,4 +1,4 @@
-"""A store that hangs: callers learn it from the store's time-out, not from their deadlines."""
+"""A store that hangs: callers learn of it by the store's time-out, not by their deadlines."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.processes.harness import PATIENCE, SERVING, Serve
 from tests.support.backends import ValkeyServer, valkey_server
 from tests.support.waiting import eventually
 
-CALLERS, CHANNELS = 200, 4  # a connection carries 100 calls at once
+CALLERS, CHANNELS = 200, 4  # A connection carries 100 calls at once.
 REPLY_TIMEOUT = timedelta(seconds=2)
-# Less than two time-outs, and enough for a busy machine to refuse all in.
+# Less than two time-outs, and enough for a busy machine to refuse all calls in.
 DEADLINE = timedelta(seconds=3.9)
 
 
@@ -37,7 +37,7 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 @contextmanager
 def hung(server: ValkeyServer) -> Iterator[None]:
-    """A server stands still inside."""
+    """Stops a server's process inside the block."""
     os.kill(server.process_id, signal.SIGSTOP)
     try:
         yield
@@ -68,7 +68,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return outcomes
 
 
-async def test_callers_at_once_all_learn_that_the_store_hangs(
+async def test_all_concurrent_callers_learn_that_the_store_hangs(
     serve: Serve,
     valkey: ValkeyServer,
     reads: Counter[str],

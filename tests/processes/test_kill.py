@@ -1,4 +1,4 @@
-"""Killed in the middle of traffic, and started again: what was answered is still so."""
+"""The server is killed under load and started again: every answer that it gave still holds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from session_authority.v1 import session_authority_pb2 as pb
 from tests.support.commands import Caller, DevServer, dev_server, is_running
 from tests.support.waiting import wait_for
 
-# Appended writes reach the disk once a second. A killed process loses none of them, a machine
-# without power does.
+# Appended writes reach the disk once a second. A killed process loses none of them; a power cut
+# may.
 AT_RISK_SECONDS = 1.0
 
 
 def kill_server(server: DevServer) -> None:
-    """Its Valkey goes on, an orphan that the next server must find."""
+    """Its Valkey goes on, as an orphan that the next server must find."""
     valkey = server.valkey_process_id
     os.kill(server.process.pid, signal.SIGKILL)
     server.wait()
@@ -36,7 +36,7 @@ def kill_everything(server: DevServer) -> None:
 
 
 @pytest.mark.parametrize("kill", [kill_server, kill_everything])
-def test_what_was_answered_outlives_a_kill(tmp_path: Path, kill):
+def test_every_answer_outlives_a_kill(tmp_path: Path, kill):
     data_dir = tmp_path / "data"
     answered: list[tuple[float, pb.IssueDeviceResponse]] = []
     revoked: list[pb.IssueDeviceResponse] = []
@@ -58,7 +58,7 @@ def test_what_was_answered_outlives_a_kill(tmp_path: Path, kill):
                     )
                     revoked.append(signed_in)
             except grpc.RpcError:
-                pass  # the kill
+                pass  # The kill.
 
     with dev_server(data_dir, MAX_DEVICES="10000") as server:
         threads = [threading.Thread(target=traffic, args=(server.address,)) for _ in range(2)]

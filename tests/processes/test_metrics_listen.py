@@ -1,4 +1,4 @@
-"""Metrics are offered as they are set, or the process says why not."""
+"""Metrics are served as the settings say, or the process says why not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from session_authority.runtime.settings import Settings
 pytestmark = pytest.mark.one_acceptor
 
 
-def test_a_token_that_is_none_is_refused_at_the_start(tmp_path: Path):
+def test_a_malformed_token_is_refused_at_the_start(tmp_path: Path):
     file = tmp_path / "token"
     settings = Settings(metrics_listen="127.0.0.1:0", metrics_token_file=file)
     for write in (lambda: None, lambda: file.write_text("short")):
@@ -24,7 +24,7 @@ def test_a_token_that_is_none_is_refused_at_the_start(tmp_path: Path):
     serve_metrics(CollectorRegistry(), settings)
 
 
-def test_certificates_that_are_none_are_refused_at_the_start(tmp_path: Path):
+def test_malformed_certificates_are_refused_at_the_start(tmp_path: Path):
     broken = tmp_path / "broken.pem"
     broken.write_text("nothing")
     settings = Settings(

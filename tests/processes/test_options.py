@@ -1,5 +1,5 @@
-"""What the gRPC server is told, it hears: an option whose name it does not know is ignored without
-a word.
+"""Every option of the gRPC server has a name that gRPC knows: gRPC ignores unknown options without
+an error.
 """
 
 from __future__ import annotations

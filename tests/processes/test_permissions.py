@@ -1,5 +1,5 @@
-"""A running server whose Redis user loses a permission: health names it, and every call does all or
-nothing.
+"""A running server whose Redis user loses a permission: health names the permission, and every call
+is done completely or not at all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def admin(one: Backend, prefix: str) -> Iterator[redis.Redis]:
 
 
 async def answered(call: Any) -> bool:
-    """Whether a call was answered. Else it says that the service is unavailable."""
+    """True if a call was answered, False if the service said that it is unavailable."""
     refusal: grpc.aio.AioRpcError | None = None
     try:
         await call
@@ -48,7 +48,7 @@ async def answered(call: Any) -> bool:
 
 
 @pytest.mark.parametrize("command", ["XADD", "PUBLISH", "HSET", "PEXPIRE", "EVALSHA", "DEL"])
-async def test_a_permission_that_is_missing_is_named_and_nothing_is_half_done(
+async def test_a_missing_permission_is_named_and_no_call_is_half_done(
     one: Backend,
     admin: redis.Redis,
     prefix: str,
@@ -61,7 +61,7 @@ async def test_a_permission_that_is_missing_is_named_and_nothing_is_half_done(
     await house.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
 
     def of(user_id: str) -> tuple[int, int, int]:
-        """How many sessions, devices and events there are."""
+        """The number of sessions, devices and events."""
         names = keys.sessions(user_id), keys.devices(user_id)
         sessions, devices = (int(admin.hlen(name)) for name in names)
         return sessions, devices, int(admin.xlen(keys.events(user_id)))

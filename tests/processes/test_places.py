@@ -1,4 +1,6 @@
-"""A running server names the places of its users, and keeps addresses as exactly as it is set."""
+"""A running server names the places of its users, and keeps addresses with the precision of the
+setting.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ async def listed(house: House) -> list[pb.Device]:
 
 
 async def events(house: House, count: int) -> list[pb.Event]:
-    """The first events that there were."""
+    """Returns the first events."""
     request = pb.WatchEventsRequest(user_ids=[USER])
     request.start_time.FromSeconds(1)
     found: list[pb.Event] = []
@@ -51,7 +53,7 @@ async def events(house: House, count: int) -> list[pb.Event]:
 
 
 def place(message: pb.Device | pb.EventClient) -> tuple[str, str]:
-    """The place that a message names, in both ways."""
+    """The place in a message, in both of its forms."""
     client = message.last_client if isinstance(message, pb.Device) else message.info
     assert (client.place.city, client.place.country_code) == (message.city, message.country_code)
     return message.city, message.country_code
@@ -81,7 +83,7 @@ async def test_there_is_no_place_without_a_database(valkey_backend: Backend, ser
     assert place((await sign_in(house)).device) == ("", "")
 
 
-async def test_a_new_database_counts_at_once_and_a_broken_one_never(
+async def test_a_new_database_is_used_at_once_and_a_broken_one_never(
     valkey_backend: Backend, serve: Serve, tmp_path: Path
 ):
     path = tmp_path / "places.mmdb"
@@ -110,7 +112,7 @@ async def test_a_new_database_counts_at_once_and_a_broken_one_never(
     assert not broken()
 
 
-async def test_addresses_are_kept_as_exactly_as_it_is_set(
+async def test_addresses_are_kept_with_the_precision_of_the_setting(
     valkey_backend: Backend, serve: Serve, prefix: str, tmp_path: Path
 ):
     path = tmp_path / "places.mmdb"
@@ -132,7 +134,9 @@ async def test_addresses_are_kept_as_exactly_as_it_is_set(
     assert {device.last_client.ip_address for device in await listed(house)} == {""}
 
 
-async def test_older_records_are_listed_as_it_is_set(valkey_backend: Backend, serve: Serve):
+async def test_older_records_are_listed_with_the_precision_of_the_setting(
+    valkey_backend: Backend, serve: Serve
+):
     full = await serve(valkey_backend.url)
     issued = (await sign_in(full)).device
     assert issued.last_client.ip_address == ADDRESS
@@ -178,7 +182,7 @@ async def test_an_alarm_says_where_the_token_was_presented(
     assert device.last_alarm.create_time == alarm.create_time
 
 
-async def test_a_place_is_looked_up_only_for_what_is_written(
+async def test_a_place_is_looked_up_only_for_records_that_are_written(
     valkey_backend: Backend, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     looked_up: list[str] = []

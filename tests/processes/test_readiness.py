@@ -29,7 +29,7 @@ class Scene:
         )
 
     def probe(self, *ahead: timedelta) -> None:
-        """The primaries answer; this process's clock is so far ahead of theirs."""
+        """The primaries answer, and this process's clock is this far ahead of theirs."""
         self.readiness.note_clocks(self.wall, [self.wall - each for each in ahead])
 
     def pass_by(self, time: timedelta) -> None:
@@ -46,7 +46,7 @@ class Scene:
         return True
 
 
-def test_nothing_is_answered_before_the_store_has_told_its_time():
+def test_nothing_is_answered_before_the_store_has_sent_its_time():
     scene = Scene()
     with pytest.raises(StoreUnavailable):
         scene.readiness.refuse_if_unfit()
@@ -65,7 +65,7 @@ def test_nothing_is_answered_before_the_store_was_found_safe():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_clock_that_is_off_at_one_primary_is_off(sign: int):
+def test_a_clock_that_differs_from_one_primary_s_is_wrong(sign: int):
     scene = Scene()
     for skew, fit in ((MAX_CLOCK_SKEW, True), (MAX_CLOCK_SKEW + MS, False), (SECOND, True)):
         scene.probe(0 * SECOND, sign * skew)
@@ -73,7 +73,7 @@ def test_a_clock_that_is_off_at_one_primary_is_off(sign: int):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_step_is_noticed_by_the_next_call_and_so_is_the_way_back(sign: int):
+def test_a_step_of_the_clock_is_noticed_by_the_next_call_and_so_is_its_end(sign: int):
     scene = Scene()
     scene.probe(sign * SECOND)
     scene.pass_by(timedelta(days=1))
@@ -88,7 +88,7 @@ def test_a_step_is_noticed_by_the_next_call_and_so_is_the_way_back(sign: int):
     assert not scene.is_fit()
 
 
-def test_a_step_that_sets_a_wrong_clock_right_needs_no_probe():
+def test_a_step_that_corrects_a_wrong_clock_needs_no_probe():
     scene = Scene()
     scene.probe(8 * SECOND)
     assert not scene.is_fit()
@@ -96,7 +96,7 @@ def test_a_step_that_sets_a_wrong_clock_right_needs_no_probe():
     assert scene.is_fit()
 
 
-def test_files_must_be_readable_again_and_again():
+def test_files_must_stay_readable():
     scene = Scene()
     scene.probe(0 * SECOND)
     for _ in range(3):
@@ -130,7 +130,7 @@ def look_for_a_while(files: WatchedFiles, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("what", ["keys", "access"])
-def test_files_that_are_readable_but_broken_keep_the_process_fit(what: str, tmp_path: Path):
+def test_readable_but_broken_files_keep_the_process_ready(what: str, tmp_path: Path):
     scene = Scene()
     files = watched(what, tmp_path, scene)
     broken = tmp_path / "access" if what == "access" else tmp_path / "keys" / "half.json"
@@ -141,7 +141,7 @@ def test_files_that_are_readable_but_broken_keep_the_process_fit(what: str, tmp_
 
 
 @pytest.mark.parametrize("what", ["keys", "access"])
-def test_files_that_went_away_make_the_process_unfit_until_they_are_back(what: str, tmp_path: Path):
+def test_missing_files_make_the_process_unready_until_they_are_back(what: str, tmp_path: Path):
     scene = Scene()
     files = watched(what, tmp_path, scene)
     (tmp_path / what).rename(tmp_path / "away")

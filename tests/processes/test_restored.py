@@ -1,4 +1,6 @@
-"""Redis is restored from a snapshot: what comes back with it, and how that is made void."""
+"""Redis is restored from a snapshot: which sessions come back with it, and how an operator ends
+them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ async def sign_in(home: House, user: str, device_id: str = "") -> pb.IssueDevice
 
 
 async def renewed(home: House, issued: pb.IssueDeviceResponse) -> str:
-    """The next token of a session, once the token is old enough, and used before its time."""
+    """Returns the next token of a session, once the token is old enough, and uses it early."""
     request = pb.RenewSessionRequest(
         access_token=issued.access_token, device_id=issued.device.device_id
     )
@@ -42,7 +44,7 @@ async def renewed(home: House, issued: pb.IssueDeviceResponse) -> str:
 
 
 async def status(home: House, issued: pb.IssueDeviceResponse, token: str = "") -> str:
-    """What a token is worth: that of the sign-in, or the one that is given."""
+    """The status of a token: the sign-in's token, or the given one."""
     request = pb.ValidateSessionRequest(
         access_token=token or issued.access_token, device_id=issued.device.device_id
     )
@@ -51,7 +53,7 @@ async def status(home: House, issued: pb.IssueDeviceResponse, token: str = "") -
 
 
 async def event_types(home: House, *, until: int) -> set[int]:
-    """The types of all events up to the first of one type."""
+    """The types of all events up to the first event of one type."""
     found = set()
     watch = home.stub.WatchEvents(
         pb.WatchEventsRequest(start_time={"seconds": 1}), timeout=PATIENCE
@@ -64,7 +66,7 @@ async def event_types(home: House, *, until: int) -> set[int]:
     return found
 
 
-async def test_a_snapshot_brings_back_what_was_revoked_until_it_is_declared(
+async def test_a_snapshot_brings_back_revoked_sessions_until_the_restore_is_declared(
     tmp_path: Path, keys: Path
 ):
     folder, snapshot = tmp_path / "valkey", tmp_path / "snapshot.rdb"

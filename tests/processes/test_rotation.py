@@ -1,5 +1,5 @@
 """Keys change under load: two processes on one key folder, and neither refuses a good token or
-takes a void one.
+accepts a void one.
 
 TEST_BUDGET=30 validates 100,000 times.
 """
@@ -35,14 +35,14 @@ VALIDATIONS = budget(3334)
 ROTATIONS = 4
 TABS = 16
 ACTIVE, INVALID = pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_TOKEN_INVALID
-# Somebody whose events are told in one line with those that concern everybody.
+# A user whose events are in one message with events that concern all users.
 MARKER = next(
     f"marker-{number}" for number in count() if partition(f"marker-{number}") == partition(NOBODY)
 )
 
 
 class Pair:
-    """Two servers that share keys and store, and who keeps the keys."""
+    """Two servers that share keys and store, and the operator of the keys."""
 
     def __init__(self, folder: Path, servers: list[DevServer], stubs: list[Any]) -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class Pair:
         self.stubs = stubs
 
     async def command(self, *arguments: str, fails: bool = False) -> str:
-        """Runs `session-authority keys`; what it printed, and then what it warned of."""
+        """Runs `session-authority keys`. Returns its output, and then its warnings."""
         done = await asyncio.to_thread(
             run, self._folder, "keys", *arguments, "--dir", str(self.keys)
         )
@@ -60,7 +60,9 @@ class Pair:
 
 
 class Tab:
-    """A user on a device, who brings each token to the process that did not sign it first."""
+    """A user on a device, whose browser sends each token to the process that did not sign it
+    first.
+    """
 
     def __init__(self, pair: Pair, user_id: str) -> None:
         self._turns = cycle([pair.stubs, pair.stubs[::-1]])
@@ -71,7 +73,9 @@ class Tab:
         self.refusals: list[tuple[str, str]] = []
 
     async def use(self) -> None:
-        """Some requests of theirs: a sign-in, and several times a renewal if it is time."""
+        """Makes some requests of the user: a sign-in, then several validations, each with a renewal
+        if it is due.
+        """
         here, elsewhere = next(self._turns)
         issued = await here.IssueDevice(
             pb.IssueDeviceRequest(user_id=self._user_id, device_id=self.device_id), timeout=PATIENCE
@@ -89,7 +93,7 @@ class Tab:
             await self._validate(elsewhere, here)
 
     async def status(self, stub: Any) -> int:
-        """What the token is worth there."""
+        """The status of the token at a server."""
         request = pb.ValidateSessionRequest(access_token=self.token, device_id=self.device_id)
         answer: pb.ValidateSessionResponse = await stub.ValidateSession(request, timeout=PATIENCE)
         return answer.status
@@ -112,17 +116,17 @@ class Load:
 
     @property
     def validations(self) -> int:
-        """So many answers there were."""
+        """The number of answers."""
         return sum(tab.validations for tab in self.tabs)
 
     @property
     def refusals(self) -> list[tuple[str, str]]:
-        """The answers that nobody deserved."""
+        """The answers that were wrong."""
         return [refusal for tab in self.tabs for refusal in tab.refusals]
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        """Used again and again inside; what failed fails here."""
+        """Inside the block, the tabs are used again and again. Their failures fail the test."""
         stopped = False
 
         async def go_on(tab: Tab) -> None:
@@ -138,17 +142,17 @@ class Load:
                 stopped = True
 
     async def has(self, condition: Callable[[], bool]) -> None:
-        """Waits until it is so."""
+        """Waits until the condition is true."""
         await eventually(condition, "the tabs to get there", 3 * PATIENCE)
 
     def is_on(self, kid: str) -> bool:
-        """All tabs hold a token of that key."""
+        """Returns whether all tabs hold a token of that key."""
         return all(tab.token and key_of(tab.token) == kid for tab in self.tabs)
 
 
 @pytest.fixture
 def servers(tmp_path: Path, valkey_backend: Backend, prefix: str) -> Iterator[list[DevServer]]:
-    """Two of them, each a process of its own."""
+    """Two servers, each in a process of its own."""
     assert (
         run(tmp_path, "keys", "generate", "--promote", "--dir", str(tmp_path / "keys")).returncode
         == 0
@@ -160,7 +164,7 @@ def servers(tmp_path: Path, valkey_backend: Backend, prefix: str) -> Iterator[li
         "GRACE": "1s",
         "DURABLE_AFTER": "0s",
         "ALARM_AFTER": "1s",
-        # How soon a busy machine's store answers is not what is asked here.
+        # The speed of a busy machine's store is not tested here.
         "REDIS_TIMEOUT": "10s",
     }
     with ExitStack() as stack:
@@ -171,7 +175,7 @@ def servers(tmp_path: Path, valkey_backend: Backend, prefix: str) -> Iterator[li
 
 @pytest.fixture
 async def pair(tmp_path: Path, servers: list[DevServer]) -> AsyncIterator[Pair]:
-    """And connections to each."""
+    """The servers, with a connection to each."""
     channels = [grpc.aio.insecure_channel(server.address) for server in servers]
     stubs: list[Any] = [pb_grpc.SessionAuthorityServiceStub(channel) for channel in channels]
     yield Pair(tmp_path, servers, stubs)
@@ -227,7 +231,7 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
         assert ring.signing.kid in str(shown)
 
     before = load.validations
-    async with load.under_way():  # they sign in again
+    async with load.under_way():  # They sign in again.
         await load.has(lambda: load.validations > before + VALIDATIONS / 10)
     assert load.refusals == []
     assert load.is_on(ring.signing.kid)
@@ -248,7 +252,7 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
         assert "no_key_signs" not in server.events()
 
 
-async def test_a_key_that_is_revoked_while_redis_is_away_is_told_of_when_it_is_back(
+async def test_a_key_revoked_during_an_outage_of_redis_is_an_event_after_it(
     serve: Serve, tmp_path: Path, keys: Path
 ):
     old = load_keyring(keys).signing.kid
@@ -257,7 +261,7 @@ async def test_a_key_that_is_revoked_while_redis_is_away_is_told_of_when_it_is_b
         client = await serve(f"redis://127.0.0.1:{valkey.port}")
         await asyncio.to_thread(valkey.kill)
         revoke(keys, old, datetime.now(UTC), replace=True)
-        # By somebody who is in a hurry
+        # By an operator in a hurry.
         retire(keys, old, datetime.now(UTC), timedelta(days=8), force=True)
 
         async def known() -> bool:

@@ -1,4 +1,4 @@
-"""The clock that calls are judged by is right, wherever a process stood still for a while."""
+"""The clock that judges calls is right, wherever the process was stopped for some time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STARTED_AT_SECONDS = NOON.timestamp() - 3600
 
 
 class Machine:
-    """Its clocks stand still, but for a pause before one of the looks at them."""
+    """The machine's clocks stand still, with a pause before one of their readings."""
 
     def __init__(self, pause_seconds: int, look: int) -> None:
         self.uptime_seconds = 3600
@@ -35,7 +35,7 @@ class Machine:
 
 
 def noted_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[Readiness, SteadyClock]:
-    """The clocks are noted; the primary had told its time before."""
+    """The clocks are read at these moments, after the primary sent its time."""
     monkeypatch.setattr(time, "clock_gettime", lambda _: float(machine.look()))
     monkeypatch.setattr(
         time, "time_ns", lambda: int(STARTED_AT_SECONDS + machine.look()) * 1_000_000_000
@@ -47,7 +47,7 @@ def noted_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[Readine
 
 
 @pytest.mark.parametrize("pause_seconds", [4, 60, 100_000])
-def test_a_pause_while_the_clocks_are_noted_sets_no_clock_wrong(
+def test_a_pause_while_the_clocks_are_read_sets_no_clock_wrong(
     pause_seconds: int, monkeypatch: pytest.MonkeyPatch
 ):
     look, paused = 0, True

@@ -1,5 +1,5 @@
-"""An orderly end: first it says so, then calls under way finish, then everything is closed and
-gone.
+"""An orderly end: the server first reports it, then finishes the calls under way, then closes
+everything.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MARK = Commit(
 
 
 class Gate:
-    """Holds a use case up until it is opened, and tells what became of it."""
+    """Holds a use case until the gate is opened, and records how the use case ended."""
 
     def __init__(self, house: House) -> None:
         self.entered, self.open, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -53,11 +53,11 @@ class Gate:
             await self.open.wait()
             return await self._sound(*args, **more)
         finally:
-            await asyncio.sleep(0.2)  # it has things to put away
+            await asyncio.sleep(0.2)  # It has to clean up.
             self.ended.set()
 
 
-async def test_it_says_so_first_and_finishes_what_is_under_way(
+async def test_a_stopping_server_reports_it_first_and_finishes_calls_under_way(
     serve: Serve, valkey_backend: Backend
 ):
     house = await serve(valkey_backend.url)
@@ -71,14 +71,14 @@ async def test_it_says_so_first_and_finishes_what_is_under_way(
     assert not call.done()
     gate.open.set()
     assert (await call).total_size == 0
-    # Nor does the stream, which would go on for ever, hold it up.
+    # The stream, which would go on for ever, does not delay the end either.
     await asyncio.wait_for(stopping, PATIENCE / 2)
-    for stream in (watch, liveness):  # the process lived until the end
+    for stream in (watch, liveness):  # The process lived until the end.
         with pytest.raises(grpc.aio.AioRpcError):
             await stream.read()
 
 
-async def test_whoever_takes_too_long_is_cut_off_and_waited_for(
+async def test_a_call_that_takes_too_long_is_cut_off_and_awaited(
     serve: Serve, valkey_backend: Backend
 ):
     house = await serve(valkey_backend.url)
@@ -91,7 +91,7 @@ async def test_whoever_takes_too_long_is_cut_off_and_waited_for(
         await call
 
 
-async def test_marks_do_not_hold_the_end_up_behind_a_store_that_hangs(
+async def test_marks_do_not_delay_the_end_behind_a_hung_store(
     keys: Path, prefix: str, acceptor: Acceptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The server drops them all, and sends no more than were on their way."""
@@ -127,7 +127,7 @@ async def _list_devices(house: House) -> Any:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number: signal.Signals):
+def test_a_signal_under_load_loses_no_answer(tmp_path: Path, number: signal.Signals):
     """SIGINT goes to the whole group, as Ctrl-C on a terminal does."""
     data_dir = tmp_path / "data"
     answered: list[pb.IssueDeviceResponse] = []
@@ -144,8 +144,8 @@ def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number:
                 except grpc.RpcError as error:
                     codes.append(error.code().name)
 
-    # The stream and the long drain: an end that waited for the stream would take too long for this
-    # test.
+    # With the stream and the long drain, an end that waited for the stream would take too long for
+    # this test.
     with (
         dev_server(data_dir, DRAIN_TIMEOUT="10m", MAX_DEVICES="10000") as server,
         Caller(server.address) as watcher,
@@ -168,8 +168,8 @@ def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number:
         assert next(watch).status == NOT_SERVING
         with pytest.raises(grpc.RpcError):
             next(watch)
-        # A call that arrives in the very moment of the end is refused by grpc itself, with either
-        # of these.
+        # gRPC itself refuses a call that arrives in the very moment of the end, with either of
+        # these codes.
         assert set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED"}
         assert len(codes) - codes.count("OK") == len(threads)
         wait_for(lambda: not any(map(is_running, family)), "its processes to be gone")
@@ -180,7 +180,7 @@ def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number:
         assert again.terminate() == 0
 
 
-def test_a_second_stop_while_it_drains_is_no_crash(tmp_path: Path):
+def test_a_second_stop_during_the_drain_is_no_crash(tmp_path: Path):
     with dev_server(tmp_path / "data") as server:
         for _ in range(5):
             server.process.send_signal(signal.SIGTERM)

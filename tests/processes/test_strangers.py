@@ -1,5 +1,5 @@
-"""Strangers, and callers gone wild, against a real `serve` with mutual TLS: what they do costs
-nobody else an answer.
+"""Strangers, and callers that misbehave, against a real `serve` with mutual TLS: they cost no other
+caller an answer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def code_of(call: Any) -> str:
 
 
 def begun(stream: Any) -> str:
-    """OK if a stream begins, else the code that it ends with."""
+    """OK if a stream begins, and otherwise the code that it ends with."""
     try:
         next(stream)
     except grpc.RpcError as error:
@@ -56,7 +56,7 @@ def begun(stream: Any) -> str:
     return "OK"
 
 
-def test_refusals_that_nobody_reads_hold_no_places(tmp_path: Path, store: ValkeyServer):
+def test_unread_refusals_occupy_no_places(tmp_path: Path, store: ValkeyServer):
     with (
         besieged(tmp_path, store) as service,
         service.caller() as caller,
@@ -72,10 +72,10 @@ def test_refusals_that_nobody_reads_hold_no_places(tmp_path: Path, store: Valkey
 
 
 @pytest.mark.parametrize("method", ["ValidateSession", "BatchValidateSessions"])
-def test_calls_whose_requests_never_come_hold_no_places(
+def test_calls_whose_requests_never_arrive_occupy_no_places(
     tmp_path: Path, store: ValkeyServer, method: str
 ):
-    """Neither those of other callers nor those of their own."""
+    """They occupy neither the places of other callers nor the places of their own."""
     with (
         besieged(tmp_path, store, MAX_IN_FLIGHT="8") as service,
         service.caller() as caller,
@@ -92,7 +92,7 @@ def test_calls_whose_requests_never_come_hold_no_places(
 
 
 def test_a_caller_with_slow_calls_leaves_places_to_others(tmp_path: Path):
-    """The store hangs, so that calls stay; another caller's calls are carried out, not refused."""
+    """The store hangs, so that calls stay. Another caller's calls are carried out, not refused."""
     with (
         valkey_server(tmp_path / "store", appendonly="yes") as store,
         besieged(tmp_path, store, MAX_IN_FLIGHT="32", REDIS_TIMEOUT="9s") as service,
@@ -179,8 +179,8 @@ def test_strangers_cannot_take_all_watches_of_health(
 
 
 @pytest.mark.one_acceptor
-def test_a_watch_that_is_not_read_keeps_health_from_nothing(tmp_path: Path):
-    """Neither from changing, nor the service from stopping."""
+def test_an_unread_watch_does_not_delay_health(tmp_path: Path):
+    """Health changes, and the service stops, without waiting for the watch."""
     with (
         valkey_server(tmp_path / "store", appendonly="yes") as store,
         besieged(tmp_path, store, DRAIN_TIMEOUT="30s") as service,

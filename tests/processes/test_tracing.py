@@ -1,4 +1,4 @@
-"""A real server sends its spans to a collector, and does its work whatever becomes of them."""
+"""A real server sends its spans to a collector, and does its work whatever happens to the spans."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from tests.support.ports import free_port
 CALL = "session_authority.v1.SessionAuthorityService"
 
 
-def test_spans_reach_a_collector_and_acts_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_spans_reach_a_collector_and_acts_reach_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     audit = tmp_path / "audit.log"
     with collecting() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
@@ -54,7 +56,7 @@ def test_spans_reach_a_collector_and_acts_a_file(tmp_path: Path, monkeypatch: py
     assert line["trace_id"] == span.trace_id.hex()
 
 
-def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_collector_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
@@ -71,7 +73,7 @@ def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path, monkeypatch: 
 
 
 class Exporter(SpanExporter):
-    """Hangs until it is let go, or refuses."""
+    """An exporter that hangs until the test releases it, or fails."""
 
     def __init__(self, *, hangs: bool) -> None:
         self.entered, self.go = threading.Event(), threading.Event()
@@ -84,7 +86,7 @@ class Exporter(SpanExporter):
         return SpanExportResult.FAILURE
 
 
-def test_an_exporter_that_hangs_holds_up_no_call_and_fills_no_memory():
+def test_a_hung_exporter_delays_no_call_and_fills_no_memory():
     exporter = Exporter(hangs=True)
     processor = BatchSpanProcessor(exporter, max_queue_size=64, max_export_batch_size=8)
     tracer = tracer_to(processor)
@@ -99,7 +101,7 @@ def test_an_exporter_that_hangs_holds_up_no_call_and_fills_no_memory():
     tracer.shut_down()
 
 
-def test_lost_spans_are_told_once_a_minute(
+def test_lost_spans_are_logged_once_a_minute(
     monkeypatch: pytest.MonkeyPatch, logged: list[MutableMapping[str, Any]]
 ):
     moment = 100.0
@@ -113,7 +115,7 @@ def test_lost_spans_are_told_once_a_minute(
     assert told == [("traces_not_exported", 3), ("traces_not_exported", 9)]
 
 
-def test_a_protocol_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_protocol_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     with pytest.raises(TracingError, match="must be grpc"):
         exporting()
@@ -128,7 +130,7 @@ def test_a_protocol_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch):
         ("OTEL_TRACES_SAMPLER_ARG", "nan"),
     ],
 )
-def test_a_sampler_that_cannot_be_had_is_refused(
+def test_a_sampler_that_does_not_exist_is_refused(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
@@ -138,13 +140,13 @@ def test_a_sampler_that_cannot_be_had_is_refused(
 
 
 @pytest.mark.parametrize("sampler", ["", "always_on", "TraceIdRatio", "parentbased_traceidratio"])
-def test_a_sampler_that_there_is_is_taken(monkeypatch: pytest.MonkeyPatch, sampler: str):
+def test_a_sampler_that_exists_is_used(monkeypatch: pytest.MonkeyPatch, sampler: str):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.01")
     exporting().shut_down()
 
 
-def test_a_variable_that_is_read_at_the_import_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_a_bad_variable_that_the_import_reads_is_named(monkeypatch: pytest.MonkeyPatch):
     code = (
         "from session_authority.runtime.tracing import *\n"
         "try:\n"
@@ -156,7 +158,9 @@ def test_a_variable_that_is_read_at_the_import_is_named(monkeypatch: pytest.Monk
     assert done.stdout.startswith("the variables OTEL_* can't be used: OTEL_SPAN_ATTRIBUTE_COUNT")
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_the_extra_the_error_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     block = tmp_path / "site"
     block.mkdir()
     (block / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry'] = None\n")
@@ -172,8 +176,8 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
     assert done.stdout == ("TRACING=otlp needs OpenTelemetry: install session-authority[tracing]\n")
 
 
-def test_nothing_of_it_is_imported_while_it_is_off():
-    """But for what redis-py imports by itself where OpenTelemetry is installed."""
+def test_no_tracing_module_is_imported_while_tracing_is_off():
+    """Except the modules that redis-py imports by itself where OpenTelemetry is installed."""
     code = (
         "import sys, redis.asyncio\n"
         "before = set(sys.modules)\n"

@@ -1,4 +1,4 @@
-"""The metrics of several processes are those of one service, whatever becomes of a process."""
+"""The metrics of several processes are those of one service, whatever happens to a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.one_acceptor
 
 
 class Worker:
-    """What a worker counts, without the process."""
+    """The counters of a worker, without the process."""
 
     def __init__(self, parent: GatheredMetrics, index: int) -> None:
         self.registry = CollectorRegistry()
@@ -45,13 +45,15 @@ def parent() -> Iterator[GatheredMetrics]:
 
 @pytest.fixture
 def impatient(parent: GatheredMetrics, monkeypatch: pytest.MonkeyPatch) -> GatheredMetrics:
-    """Waits for a worker that a test keeps from answering only as long as it must."""
+    """Limits the time to wait for a worker that a test keeps from answering."""
     monkeypatch.setattr(worker_metrics, "PATIENCE_SECONDS", 0.2)
     return parent
 
 
 def shown(parent: GatheredMetrics) -> dict[str, float]:
-    """The numbers that a scrape shows, as Prometheus reads them, but for those of the process."""
+    """The numbers that a scrape shows, as Prometheus reads them, without the numbers of the
+    process.
+    """
     text = generate_latest(parent.registry).decode()
     return {
         " ".join([sample.name, *(f"{name}={value}" for name, value in labels)]): sample.value
@@ -62,14 +64,14 @@ def shown(parent: GatheredMetrics) -> dict[str, float]:
     }
 
 
-def test_counters_are_summed_and_gauges_are_told_apart(parent: GatheredMetrics):
+def test_counters_are_summed_and_gauges_have_a_label_for_the_worker(parent: GatheredMetrics):
     for index in range(2):
         worker = Worker(parent, index)
         worker.calls.labels("OK").inc(index + 1)
         worker.took.observe(0.5)
         worker.busy.labels("main").set(index + 5)
         worker.answers()
-    for _ in range(2):  # the same again: nothing is counted twice
+    for _ in range(2):  # The same again: nothing is counted twice.
         assert shown(parent) == {
             "session_authority_worker_up worker=0": 1,
             "session_authority_worker_up worker=1": 1,
@@ -83,7 +85,7 @@ def test_counters_are_summed_and_gauges_are_told_apart(parent: GatheredMetrics):
         }
 
 
-def test_what_a_worker_counted_outlives_it(impatient: GatheredMetrics):
+def test_a_worker_s_counts_outlive_it(impatient: GatheredMetrics):
     for number in range(3):
         worker = Worker(impatient, 0)
         assert shown(impatient).get("calls_total code=OK", 0) == 10 * number
@@ -99,12 +101,12 @@ def test_what_a_worker_counted_outlives_it(impatient: GatheredMetrics):
         assert "busy port=main worker=0" not in after
 
 
-def test_a_worker_that_hangs_holds_nobody_up_and_keeps_its_count(impatient: GatheredMetrics):
+def test_a_hung_worker_delays_no_scrape_and_keeps_its_count(impatient: GatheredMetrics):
     hung, sound = Worker(impatient, 0), Worker(impatient, 1)
     hung.calls.labels("OK").inc(4)
     sound.calls.labels("OK").inc(1)
     sound.answers()
-    for _ in range(300):  # more questions than fit between two sockets, if each were sent
+    for _ in range(300):  # More requests than fit between two sockets, if each were sent.
         impatient._links[0].ask()
 
     def counted() -> tuple[float, float]:
@@ -117,7 +119,7 @@ def test_a_worker_that_hangs_holds_nobody_up_and_keeps_its_count(impatient: Gath
 
 
 class _Broken(Collector):
-    """Raises while it is told to."""
+    """Raises an error while the test says so."""
 
     is_broken = True
 
@@ -127,7 +129,7 @@ class _Broken(Collector):
         return iter(())
 
 
-def test_a_worker_that_cannot_tell_its_metrics_is_down_until_it_can(
+def test_a_worker_that_cannot_send_its_metrics_is_down_until_it_can(
     impatient: GatheredMetrics,
     logged: list[MutableMapping[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -151,7 +153,7 @@ def test_a_worker_that_cannot_tell_its_metrics_is_down_until_it_can(
     wait_for(lambda: shown(impatient)[up] == 1, "the worker to be heard again")
 
 
-def test_a_worker_whose_end_is_closed_is_down(impatient: GatheredMetrics):
+def test_a_worker_whose_socket_is_closed_is_down(impatient: GatheredMetrics):
     worker = Worker(impatient, 0)
     worker.calls.labels("OK").inc(4)
     worker.busy.labels("main").set(1)
@@ -165,7 +167,7 @@ def test_a_worker_whose_end_is_closed_is_down(impatient: GatheredMetrics):
         assert "busy port=main worker=0" not in found
 
 
-def test_an_answer_that_stops_in_the_middle_holds_nobody_up(impatient: GatheredMetrics):
+def test_an_answer_that_stops_in_the_middle_delays_no_scrape(impatient: GatheredMetrics):
     end = impatient.connect(0)
     end.sendall(worker_metrics._HEAD.pack(1, 1000) + b"[")
     assert shown(impatient)["session_authority_worker_up worker=0"] == 0

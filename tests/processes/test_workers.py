@@ -35,14 +35,14 @@ pytestmark = pytest.mark.slow
 
 
 class Team:
-    """A dev server with two workers. Which of them has a connection is seen in its gauge."""
+    """A dev server with two workers. A worker's gauge shows which connections it has."""
 
     def __init__(self, server: DevServer, metrics_port: int) -> None:
         self.server = server
         self._metrics_port = metrics_port
 
     def process_ids(self) -> set[int]:
-        """The workers' processes."""
+        """The process IDs of the workers."""
         return {
             pid
             for pid in descendants(self.server.process.pid)
@@ -50,7 +50,7 @@ class Team:
         }
 
     def worker_of(self, caller: Caller) -> int:
-        """Which worker has this caller's connection."""
+        """The worker that has this caller's connection."""
         before = self._connections()
         caller.stub.ListDevices(
             pb.ListDevicesRequest(user_id="nobody"), timeout=30, wait_for_ready=True
@@ -62,7 +62,9 @@ class Team:
 
     @contextmanager
     def one_caller_each(self) -> Iterator[tuple[Caller, Caller]]:
-        """A caller whose connection the first worker has, and one whose the second has."""
+        """A caller whose connection is at the first worker, and a caller whose connection is at the
+        second.
+        """
         found: dict[int, Caller] = {}
         with ExitStack() as stack:
 
@@ -75,24 +77,24 @@ class Team:
             yield found[0], found[1]
 
     def counted(self, series: str) -> float:
-        """The number of a series of all workers together, 0 if there is none."""
+        """The value of a series for all workers together, 0 if there is none."""
         return sum(map(float, re.findall(rf"^{re.escape(series)} (\S+)$", self.page(), re.M)))
 
     def workers_up(self) -> dict[str, float]:
-        """Which workers answer."""
+        """The workers that answer."""
         pattern = r'^session_authority_worker_up\{worker="(\d)"\} (\S+)$'
         found = re.findall(pattern, self.page(), re.MULTILINE)
         return {worker: float(number) for worker, number in found}
 
     def page(self) -> str:
-        """All metrics."""
+        """The page of all metrics."""
         address = f"http://127.0.0.1:{self._metrics_port}/metrics"
         with urllib.request.urlopen(address, timeout=30) as page:
             text: str = page.read().decode()
             return text
 
     def _connections(self) -> list[float]:
-        """The connections of each worker."""
+        """The number of connections of each worker."""
         found = dict(
             re.findall(
                 r'^session_authority_connections\{port="main",worker="(\d)"\} (\S+)$',
@@ -129,7 +131,7 @@ def test_two_workers_are_one_service(tmp_path: Path):
                 revoke = pb.RevokeAllRequest(user_id="ada")
                 assert elsewhere.stub.RevokeAll(revoke, timeout=30).revoked_devices == 1
                 assert through.status(signed_in) == "NO_SESSION"
-        # A page that was just asked for again and again is a moment old.
+        # A page that was requested again and again is a moment old.
         wait_for(lambda: both.counted(REVOKED) == 2, "one by each worker to be counted")
         assert both.workers_up() == {"0": 1, "1": 1}
         assert set(re.findall(r'^process_open_fds\{worker="(\w+)"\}', both.page(), re.M)) == {
@@ -158,7 +160,7 @@ def test_two_workers_are_one_service(tmp_path: Path):
         assert "Traceback" not in both.server.errors
 
 
-def test_what_a_worker_keeps_is_worth_nothing_once_another_revoked(tmp_path: Path):
+def test_a_worker_s_kept_answer_is_not_used_once_another_worker_revoked(tmp_path: Path):
     with team(tmp_path / "data") as both, both.one_caller_each() as callers:
         for revoking in callers:
             signed_in = revoking.sign_in()
@@ -189,7 +191,7 @@ def test_a_hung_worker_is_replaced(tmp_path: Path):
 
 
 @pytest.mark.one_acceptor
-def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
+def test_workers_do_not_outlive_their_supervisor(tmp_path: Path):
     with team(tmp_path / "data") as both:
         workers = both.process_ids()
         os.kill(both.server.process.pid, signal.SIGKILL)
@@ -200,10 +202,8 @@ def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
 
 @pytest.mark.one_acceptor
 @pytest.mark.parametrize(("mine", "theirs"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
-def test_a_port_that_is_taken_is_refused(
-    tmp_path: Path, taken: dict[str, str], mine: str, theirs: str
-):
-    """Also where both would be willing to share it."""
+def test_a_port_in_use_is_refused(tmp_path: Path, taken: dict[str, str], mine: str, theirs: str):
+    """This holds also where both processes would share the port."""
     address = taken[theirs]
     result = run(
         tmp_path, "dev", "--listen", address, "--data-dir", str(tmp_path / "data"), WORKERS=mine
@@ -216,7 +216,7 @@ def test_a_port_that_is_taken_is_refused(
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The address of a server with one worker, and that of one with two."""
+    """The address of a server with one worker, and the address of a server with two."""
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("taken")
         found = {}
@@ -229,7 +229,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         assert all(Caller(address).health() == "SERVING" for address in found.values())
 
 
-def test_workers_need_a_port_that_is_named(tmp_path: Path):
+def test_workers_need_a_port_number(tmp_path: Path):
     result = run(
         tmp_path,
         "dev",
@@ -246,9 +246,9 @@ def test_workers_need_a_port_that_is_named(tmp_path: Path):
 
 
 @pytest.mark.one_acceptor
-def test_a_worker_that_cannot_live_takes_no_other_with_it(tmp_path: Path):
-    """A policy that is broken changes nothing for who has read it; nor must it, when one worker has
-    to read it anew.
+def test_a_worker_that_cannot_start_ends_no_other_worker(tmp_path: Path):
+    """A broken policy changes nothing for a process that has read the policy before. The same must
+    hold when one worker has to read it again.
     """
     policy = tmp_path / "access.toml"
     policy.write_text('[callers.login]\nroles = ["operator"]\n')
@@ -277,7 +277,7 @@ def test_a_worker_that_cannot_live_takes_no_other_with_it(tmp_path: Path):
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Whoever handles these now does so again afterwards."""
+    """The handlers of these signals are restored afterwards."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -290,7 +290,7 @@ def signals() -> Iterator[None]:
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
     monkeypatch.setattr(workers, "_MAX_DEATHS", 3)
-    # Takes no arguments, so that each dies of its first call
+    # Takes no arguments, so that each worker dies of its first call.
     monkeypatch.setattr(workers, "_work", os.abort)
     with pytest.raises(workers.WorkersFailed, match="keep dying"):
         workers.run(
@@ -303,7 +303,7 @@ def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch
 def _block_the_loop(
     _settings: Settings, _mode: Mode, _index: int, beats: Connection, _link: socket.socket
 ) -> None:
-    """The work of a worker whose event loop begins something that does not end."""
+    """The work of a worker whose event loop runs something that does not end."""
 
     async def block() -> None:
         Heart(beats).start()

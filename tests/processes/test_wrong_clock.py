@@ -1,4 +1,4 @@
-"""A real `serve` with mutual TLS whose clock is set while it runs, and files that go away."""
+"""A real `serve` with mutual TLS whose clock is set while it runs, and whose files disappear."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.support.fork_server import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
-# The command, with a clock that is as far off as a file says. If there is another file, it takes
-# the place of that one as soon as a call was let in.
+# The command, with a clock that is as far off as a file says. A second file, if there is one,
+# replaces the first as soon as a call was admitted.
 PROGRAM = """\
 import os, pathlib, sys
 from datetime import timedelta
@@ -67,7 +67,7 @@ METHODS: dict[str, Any] = {
 
 
 class Served:
-    """A server, its caller, and what an operator may do to it."""
+    """A server, its caller, and the acts of an operator."""
 
     def __init__(self, folder: Path, channel: grpc.Channel, health: Listen) -> None:
         self.folder = folder
@@ -75,27 +75,27 @@ class Served:
         self._health = Target(health)
 
     def set_clock(self, seconds: float) -> None:
-        """Sets it so far ahead of the store's."""
+        """Sets the server's clock this far ahead of the store's."""
         new = self.folder / "new"
         new.write_text(str(seconds))
         new.replace(self.folder / "offset")
 
     def set_clock_in_next_call(self, seconds: float) -> None:
-        """Sets it so far ahead as soon as the next call was let in."""
+        """Sets the clock this far ahead as soon as the next call was admitted."""
         new = self.folder / "new"
         new.write_text(str(seconds))
         new.replace(self.folder / "step")
 
     def health(self) -> str:
-        """What it says of itself."""
+        """The health that the server reports."""
         return health(self._health, PATIENCE)
 
     def becomes(self, status: str) -> None:
-        """Waits until it says so."""
+        """Waits until the server reports this."""
         wait_for(lambda: self.health() == status, status, PATIENCE)
 
     def status(self, issued: pb.IssueDeviceResponse) -> int:
-        """What a sign-in's token is worth."""
+        """The status of a sign-in's token."""
         request = pb.ValidateSessionRequest(
             access_token=issued.access_token, device_id=issued.device.device_id
         )
@@ -103,7 +103,7 @@ class Served:
         return answer.status
 
     def outcome(self, method: str) -> str:
-        """What a call leads to: its reason, or `OK`."""
+        """The outcome of a call: its reason, or `OK`."""
         try:
             answer = getattr(self.stub, method)(METHODS[method], timeout=PATIENCE)
             if method == "WatchEvents":
@@ -114,12 +114,12 @@ class Served:
         return "OK"
 
     def outcomes(self) -> set[str]:
-        """What all methods lead to."""
+        """The outcomes of all methods."""
         return {self.outcome(method) for method in METHODS}
 
 
 def reason_of(error: Any) -> str:
-    """The reason of an error; one that is NOT_READY must be whole."""
+    """The reason of an error. An error NOT_READY must be complete."""
     status = rpc_status.from_call(error)
     assert status is not None, error
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
@@ -134,7 +134,7 @@ def reason_of(error: Any) -> str:
 
 @contextmanager
 def serve(folder: Path, acceptor: Acceptor) -> Iterator[Served]:
-    """Runs `serve` with mutual TLS, with all that it takes."""
+    """Runs `serve` with mutual TLS and all its files."""
     ca = CA(folder)
     server = ca.sign(hosts=["localhost"], addresses=["127.0.0.1"])
     caller = ca.sign(uris=["spiffe://test/ops"])
@@ -204,7 +204,7 @@ def test_every_method_is_tried():
 
 
 @pytest.mark.parametrize("step", [6, -6, 3600, -3600])
-def test_a_server_whose_clock_is_set_wrong_answers_nothing(served: Served, step: int):
+def test_a_server_with_a_wrong_clock_answers_nothing(served: Served, step: int):
     issued = served.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
     assert served.status(issued) == pb.SESSION_STATUS_ACTIVE
     watch = served.stub.WatchEvents(pb.WatchEventsRequest())
@@ -265,7 +265,7 @@ def _fill(path: Path) -> None:
         ("access.toml", _move_away, _move_back),
     ],
 )
-def test_a_server_that_cannot_read_what_may_revoke_answers_nothing(
+def test_a_server_that_cannot_read_its_revocations_answers_nothing(
     served: Served, name: str, lose: Any, restore: Any
 ):
     lose(served.folder / name)
@@ -279,7 +279,7 @@ def test_a_server_that_cannot_read_what_may_revoke_answers_nothing(
 
 
 @pytest.mark.parametrize("name", ["keys/half.json", "access.toml"])
-def test_a_file_that_is_only_broken_changes_nothing(served: Served, name: str):
+def test_a_broken_but_readable_file_changes_nothing(served: Served, name: str):
     path = served.folder / name
     before = path.read_bytes() if path.exists() else None
     logged = f"{'keys' if before is None else 'access'}_not_changed"

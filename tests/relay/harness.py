@@ -1,4 +1,4 @@
-"""A relay against a real store, with endpoints that do as a test says."""
+"""A relay with a real store, and endpoints whose answers a test decides."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from session_authority.store.key_names import PARTITIONS
 from session_authority.store.records import Commit
 from tests.support.clock import Clock
 
-DEADLINE_SECONDS = 20.0  # for what is eventual
+DEADLINE_SECONDS = 20.0  # For conditions that a test awaits.
 NOW = datetime.fromisoformat("2026-01-01T00:00:00Z")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MS = timedelta(milliseconds=1)
-# Relays that try again, count each other and look around often.
+# Relays that retry, count each other and look for work often.
 FAST = Pace(
     backoff=Backoff(first=MS, longest=20 * MS),
     round_interval=100 * MS,
@@ -37,12 +37,12 @@ FAST = Pace(
 )
 SLOW = replace(FAST, backoff=Backoff(first=HOUR, longest=HOUR))
 BAD = Refused("status 500")
-# Whether a loaded machine answers in time is not what is asked here.
+# The speed of a busy machine is not tested here.
 PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Waits until it is so."""
+    """Waits until the condition is true."""
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not condition():  # noqa: ASYNC110 - a condition has no event
@@ -52,7 +52,9 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    """The same, for what must be asked for. A store that does not answer yet is no answer."""
+    """Waits in the same way for a condition that calls the store. A store that does not answer yet
+    counts as False.
+    """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
@@ -65,8 +67,8 @@ async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 class Mailbox:
-    """An endpoint: refuses what `refuses` says, by the event's reason, as often as it says; hangs
-    while `hangs`.
+    """An endpoint. It refuses events by `refuses`: by the event's reason, so many times. It hangs
+    while `hangs` is set.
     """
 
     def __init__(self, name: str = "mailer", **more: object) -> None:
@@ -81,7 +83,7 @@ class Mailbox:
         self.closed = False
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
-        """Takes or refuses an event; its reason stands for it."""
+        """Accepts or refuses an event. The event's reason names it."""
         reason = body.decode().partition('"reason":"')[2].partition('"')[0]
         self.attempts.append(reason)
         self.by_id[reason].add(event_id)
@@ -99,7 +101,7 @@ class Mailbox:
         return Delivered()
 
     async def close(self) -> None:
-        """Notes it."""
+        """Records that it was closed."""
         self.closed = True
 
 
@@ -108,7 +110,7 @@ async def _all_held(deliveries: Deliveries, box: Mailbox) -> bool:
 
 
 class RelayHarness:
-    """A store, and relays that come and go."""
+    """A store, and relays that start and stop."""
 
     def __init__(self, url: str, prefix: str) -> None:
         self.keys, self._url = KeyNames(prefix), url
@@ -120,7 +122,7 @@ class RelayHarness:
     async def happen(
         self, user: str, *reasons: str, kind: EventType = EventType.DEVICE_REVOKED
     ) -> None:
-        """Something happens to a user, once for each reason."""
+        """Writes one event of a user for each reason."""
         for reason in reasons:
             event = Event(kind, self.clock.now, user, "tests", reason=reason)
             await self.store.commit(Commit(user, NOW, events=(event,)))
@@ -129,8 +131,8 @@ class RelayHarness:
     async def relay(
         self, *boxes: Mailbox, pace: Pace = FAST, name: str = "relay-1", whole: bool = True
     ) -> AsyncIterator[asyncio.Event]:
-        """A relay that has begun: if `whole`, all partitions are held, by it or another. Setting
-        what is given stops it.
+        """A running relay. If `whole`, the relays hold all partitions. Setting the event that is
+        yielded stops the relay.
         """
         client = connect(self._url, PATIENT)
         deliveries = Deliveries(client, self.keys)
@@ -156,7 +158,7 @@ class RelayHarness:
             await deliveries.close()
 
     async def holders(self, endpoint: str = "mailer") -> Counter[str]:
-        """How many leases each relay has."""
+        """The number of leases that each relay has."""
         found = [
             await self.client.execute_command("GET", self.keys.lease(n, endpoint))
             for n in range(PARTITIONS)
@@ -164,25 +166,25 @@ class RelayHarness:
         return Counter(holder.decode() for holder in found if holder)
 
     async def are_held(self, expected: dict[str, int]) -> bool:
-        """Each relay holds so many."""
+        """Returns whether each relay holds this many leases."""
         return await self.holders() == expected
 
     async def are_dead(self, count: int) -> bool:
-        """So many were put aside."""
+        """Returns whether there are this many dead letters."""
         return len(await self.dead()) == count
 
     async def dead(self) -> Sequence[DeadLetter]:
-        """What was put aside."""
+        """The dead letters."""
         return [
             letter async for letter in Deliveries(self.client, self.keys).dead_letters("mailer")
         ]
 
     async def all_settled(self) -> bool:
-        """Nothing is under way."""
+        """Returns whether no delivery is under way."""
         return not (await Deliveries(self.client, self.keys).state("mailer")).taken
 
     def counted(self, outcome: str, endpoint: str = "mailer") -> float:
-        """What the metrics say."""
+        """The values of the metrics."""
         labels = {"endpoint": endpoint, "outcome": outcome}
         return (
             self.metrics.registry.get_sample_value("session_authority_deliveries_total", labels)

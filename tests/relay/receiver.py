@@ -1,4 +1,4 @@
-"""An endpoint on loopback that notes what it is sent, and answers as a test wants."""
+"""An endpoint on loopback that records what it receives, and answers as a test says."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """Ignores clients that hung up, as they were killed: what matters is what arrived."""
+        """Ignores clients that closed the connection because they were killed: the test looks at
+        the events that arrived.
+        """
 
 
 class Receiver:
-    """Verifies what comes. `status` says what it answers: to all, or to single users by
-    `statuses`.
+    """Verifies each event. `status` is the answer to all users, and `statuses` has the answers to
+    single users.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,7 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["content-length"])
                 body = self.rfile.read(length)
-                if len(body) < length:  # the sender was killed
+                if len(body) < length:  # The sender was killed.
                     self.close_connection = True
                     return
                 receiver._verify(body, dict(self.headers.items()))
@@ -51,7 +53,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Logs nothing."""
 
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -66,12 +68,12 @@ class Receiver:
         return status
 
     def ids(self) -> set[str]:
-        """The events that it took."""
+        """The IDs of the events that it accepted."""
         with self._lock:
             return {event["id"] for event in self.taken}
 
     def by_user(self) -> dict[str, list[str]]:
-        """For each user the events that it took, in the order in which each came first."""
+        """The events that it accepted for each user, in the order of their first arrival."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         with self._lock:
             for event in self.taken:
@@ -82,7 +84,7 @@ class Receiver:
 
     @contextmanager
     def listening(self) -> Iterator[Receiver]:
-        """Takes events inside."""
+        """Accepts events inside the block."""
         thread = Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
@@ -95,6 +97,6 @@ class Receiver:
             thread.join(10)
 
     def toml(self, name: str = "mailer", **more: str) -> str:
-        """Its table in a file of endpoints; `more` are fields as TOML."""
+        """Its table in a file of endpoints. `more` has further fields as TOML."""
         fields = {"name": f'"{name}"', "url": f'"{self.url}"', "secrets": f'["{SECRET}"]'} | more
         return "[[endpoint]]\n" + "".join(f"{field} = {value}\n" for field, value in fields.items())

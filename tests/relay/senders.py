@@ -1,4 +1,6 @@
-"""A sender as a test wants it, with names of its own, and what comes of one event."""
+"""A sender with the settings of a test and with its own host names, and the outcome of one
+event.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,22 @@ from session_authority.relay import Delivered, Endpoint, Refused, Sender
 from session_authority.relay.webhooks import Resolve
 from tests.relay.servers import Answer, Server, serving
 
-DEADLINE_SECONDS = 20.0  # for what is eventual
+DEADLINE_SECONDS = 20.0  # For conditions that a test awaits.
 NOW = datetime.fromisoformat("2026-01-01T00:00:00Z")
 SECRET = b"s" * 32
 BODY = b'{"id":"e1"}'
 NAME = "hooks.example"
-# Long enough that only what hangs for good reaches it.
+# So long that only an endpoint that hangs for good exceeds it.
 LONG, SHORT = timedelta(seconds=10), timedelta(milliseconds=200)
 NOT_ALLOWED = Refused("address not allowed")
-# What a sender makes for itself, made once: it reads every certificate that the system trusts.
+# The TLS context that a sender makes for itself. It is made once, as it reads every certificate
+# that the system trusts.
 TLS = ssl.create_default_context()
 
 
 class Names:
-    """A look-up that knows every name. Each call returns the next answer, the last one again and
-    again.
+    """A look-up that knows every name. Each call returns the next answer, and the last answer
+    repeats.
     """
 
     def __init__(self, *answers: Sequence[str]) -> None:
@@ -48,7 +51,7 @@ def endpoint_at(
 async def sender_to(
     endpoint: Endpoint, resolve: Resolve | None = None, tls: ssl.SSLContext | None = TLS
 ) -> AsyncIterator[Sender]:
-    """A sender. The test fails if it waits for it longer than the deadline."""
+    """A sender. The test fails if its end takes longer than the deadline."""
     sender = Sender(endpoint, resolve or Names(), tls)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -65,7 +68,7 @@ async def send_to(
 
 
 async def outcome_of(answer: Answer, within: timedelta = LONG) -> Delivered | Refused:
-    """What comes of such an answer."""
+    """The outcome of an event that is answered this way."""
     async with serving(answer) as server:
         return await send_to(endpoint_at(f"http://{NAME}:{server.port}/", within))
 
@@ -74,7 +77,7 @@ async def outcome_of(answer: Answer, within: timedelta = LONG) -> Delivered | Re
 async def calling(
     answer: Answer, within: timedelta = LONG, in_flight: int = 16
 ) -> AsyncIterator[tuple[Sender, Server]]:
-    """A sender to a server that answers so."""
+    """A sender to a server that answers this way."""
     async with (
         serving(answer) as server,
         sender_to(

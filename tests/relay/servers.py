@@ -1,5 +1,5 @@
-"""Servers on loopback that answer a request as a test says, however badly, and note what they
-saw.
+"""Servers on loopback that answer a request as a test says, however badly, and record what they
+receive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DRIP_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived. The names of the headers are in lower case."""
+    """A request as it arrived. The names of its headers are in lower case."""
 
     line: str
     headers: dict[str, str]
@@ -31,39 +31,39 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Server:
-    """Answers each request by `answer`, which hangs up by closing its writer."""
+    """Answers each request by `answer`, which ends the connection by closing its writer."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.port = 0
         self.connections = 0
         self.requests: list[Request] = []
-        self.names: list[str | None] = []  # that TLS was begun with
+        self.names: list[str | None] = []  # The name with which TLS was started.
         self._at_work: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Condition()
 
     def tell_name(self, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
-        """Notes whom a client wants to talk to."""
+        """Records the name of the server that a client asks for."""
         self.names.append(name)
 
     def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection."""
+        """Handles a connection."""
         self.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
 
     async def asked(self, times: int) -> None:
-        """Waits until it was asked so often."""
+        """Waits until this many requests arrived."""
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= times)
 
     async def left(self) -> None:
-        """Waits until everybody has hung up."""
+        """Waits until all clients have closed their connections."""
         await asyncio.gather(*self._at_work)
 
     async def close(self) -> None:
-        """Hangs up on everybody."""
+        """Closes all connections."""
         for task in self._at_work:
             task.cancel()
         await asyncio.gather(*self._at_work, return_exceptions=True)
@@ -77,10 +77,10 @@ class Server:
                     self._arrived.notify_all()
                 await self.answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client hung up
+            pass  # The client closed the connection.
         finally:
             if writer.transport.get_write_buffer_size():
-                writer.transport.abort()  # nobody reads it
+                writer.transport.abort()  # Nobody reads it.
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -98,7 +98,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 async def serving(
     answer: Answer, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[Server]:
-    """A server, listening."""
+    """A listening server."""
     server = Server(answer)
     if tls is not None:
         tls.sni_callback = server.tell_name
@@ -130,12 +130,12 @@ def status(line: str, *headers: str) -> Answer:
 
 
 async def hangs(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    """Says nothing until the client has had enough."""
+    """Sends nothing until the client gives up."""
     await reader.read()
 
 
 def drips(start: bytes) -> Answer:
-    """Sends this, and then a byte now and then until the client hangs up."""
+    """Sends this, and then a byte now and then until the client closes the connection."""
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -150,7 +150,7 @@ def drips(start: bytes) -> Answer:
 
 
 def floods(start: bytes, more: bytes) -> Answer:
-    """Sends this, and then more of it as fast as the client takes it."""
+    """Sends this, and then more of it as fast as the client reads."""
 
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -162,7 +162,7 @@ def floods(start: bytes, more: bytes) -> Answer:
 
 
 def trusting(authority: CA) -> ssl.SSLContext:
-    """A client that trusts this authority and no other."""
+    """A client that trusts only this authority."""
     return ssl.create_default_context(cadata=authority.pem.decode())
 
 
@@ -172,8 +172,8 @@ def server_tls(
     lasts: timedelta = timedelta(days=1),
     self_signed: bool = False,
 ) -> ssl.SSLContext:
-    """A server with a certificate for these names and addresses, which began a week ago and lasts
-    from now on.
+    """A server with a certificate for these names and addresses. The certificate began a week ago,
+    and ends this long from now.
     """
     addresses = [name for name in names if name[-1].isdigit()]
     pair = authority.sign(

@@ -1,4 +1,4 @@
-"""What one event looks like on its way to an endpoint, and who signed it."""
+"""The form in which one event is sent to an endpoint, and its signature."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FULL = Event(
 
 class TestCloudEvent:
     @pytest.mark.parametrize("kind", EventType)
-    def test_every_field_of_each_type(self, kind):
+    def test_every_field_of_each_type_is_sent(self, kind):
         name = "UNSPECIFIED" if kind is EventType.UNKNOWN else kind.name
         body = cloud_event(RecordedEvent("e1", replace(FULL, type=kind)), "https://auth.example/")
         data = {
@@ -88,7 +88,7 @@ class TestCloudEvent:
             "except_device_id": "00000000-0000-0000-0000-000000000008",
             "key_id": "k1",
         }
-        if kind is EventType.UNKNOWN:  # protobuf leaves out what has no value
+        if kind is EventType.UNKNOWN:  # Protobuf leaves out fields without a value.
             del data["type"]
         assert json.loads(body) == {
             "specversion": "1.0",
@@ -102,7 +102,7 @@ class TestCloudEvent:
         }
 
     @pytest.mark.parametrize("kind", [kind for kind in EventType if kind is not EventType.UNKNOWN])
-    def test_what_does_not_apply_is_absent(self, kind):
+    def test_fields_that_do_not_apply_are_absent(self, kind):
         event = Event(type=kind, happened_at=NOW, user_id=NOBODY, actor="")
         assert json.loads(cloud_event(RecordedEvent("e1", event), "urn:x")) == {
             "specversion": "1.0",
@@ -124,7 +124,7 @@ class TestCloudEvent:
         assert json.loads(body.decode("utf-8"))["data"]["reason"] == event.reason
         assert "😀".encode() in body
 
-    def test_no_byte_is_wasted(self):
+    def test_the_json_has_no_superfluous_byte(self):
         body = cloud_event(
             RecordedEvent("e1", Event(EventType.ALL_REVOKED, NOW, NOBODY, "")), "urn:x"
         )
@@ -137,7 +137,7 @@ class TestSignature:
     def _headers(self) -> dict[str, str]:
         return signature_headers(self.SECRETS, "0-1-2", BODY, datetime.now(UTC))
 
-    def test_one_flipped_byte_anywhere_does_not_verify(self):
+    def test_an_event_with_one_flipped_byte_does_not_verify(self):
         headers = self._headers()
         headers["webhook-signature"] = headers["webhook-signature"].split(" ")[0]
         webhook = Webhook(self.SECRETS[0])

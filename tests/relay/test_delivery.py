@@ -13,7 +13,7 @@ from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.proxy import Proxy
 
 
-async def test_what_happens_is_delivered_and_settled(harness: RelayHarness, box: Mailbox) -> None:
+async def test_an_event_is_delivered_and_settled(harness: RelayHarness, box: Mailbox) -> None:
     async with harness.relay(box):
         for user in ("ada", "ben", "cleo"):
             await harness.happen(user, *(f"{user}-{number}" for number in range(20)))
@@ -28,7 +28,9 @@ async def test_what_happens_is_delivered_and_settled(harness: RelayHarness, box:
     assert harness.counted("delivered") == 60
 
 
-async def test_an_endpoint_with_a_filter_gets_only_what_passes(harness: RelayHarness) -> None:
+async def test_an_endpoint_with_a_filter_gets_only_the_events_that_pass(
+    harness: RelayHarness,
+) -> None:
     box = Mailbox(types=frozenset({EventType.SESSION_REPLAYED}))
     async with harness.relay(box):
         await harness.happen("ada", "a")
@@ -40,7 +42,7 @@ async def test_an_endpoint_with_a_filter_gets_only_what_passes(harness: RelayHar
     assert box.attempts == ["b", "d"]
 
 
-async def test_a_failure_is_tried_again_with_the_same_id_and_keeps_the_order(
+async def test_a_failed_delivery_is_repeated_with_the_same_id_and_in_order(
     harness: RelayHarness, box: Mailbox
 ) -> None:
     box.refuses["a"] = 5
@@ -55,8 +57,10 @@ async def test_a_failure_is_tried_again_with_the_same_id_and_keeps_the_order(
     )
 
 
-async def test_one_users_trouble_is_no_others(harness: RelayHarness, box: Mailbox) -> None:
-    """Not even of one in the same partition."""
+async def test_the_failures_of_one_user_s_events_delay_no_other_user(
+    harness: RelayHarness, box: Mailbox
+) -> None:
+    """Not even a user in the same partition."""
     neighbour = next(f"n{i}" for i in range(10_000) if partition(f"n{i}") == partition("ada"))
     box.refuses["poison"] = 10**9
     async with harness.relay(box):
@@ -70,7 +74,9 @@ async def test_one_users_trouble_is_no_others(harness: RelayHarness, box: Mailbo
 
 
 @pytest.mark.parametrize("trouble", ["fails", "hangs"])
-async def test_one_endpoints_trouble_is_no_others(harness: RelayHarness, trouble: str) -> None:
+async def test_the_failures_of_one_endpoint_delay_no_other_endpoint(
+    harness: RelayHarness, trouble: str
+) -> None:
     bad, good = Mailbox("bad"), Mailbox("good")
     if trouble == "hangs":
         bad.hangs.clear()
@@ -83,7 +89,7 @@ async def test_one_endpoints_trouble_is_no_others(harness: RelayHarness, trouble
         bad.hangs.set()
 
 
-async def test_only_so_many_are_sent_at_once(harness: RelayHarness) -> None:
+async def test_the_number_of_concurrent_deliveries_is_limited(harness: RelayHarness) -> None:
     box = Mailbox(max_in_flight=3)
     box.hangs.clear()
     async with harness.relay(box):
@@ -95,7 +101,7 @@ async def test_only_so_many_are_sent_at_once(harness: RelayHarness) -> None:
     assert box.most_at_once == 3
 
 
-async def test_more_than_the_window_waits_in_the_log(
+async def test_events_beyond_the_window_wait_in_the_log(
     harness: RelayHarness, box: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window, "_MAX_EVENTS", 5)
@@ -110,10 +116,12 @@ async def test_more_than_the_window_waits_in_the_log(
     assert box.arrived == list(map(str, range(30)))
 
 
-async def test_one_users_trouble_is_no_others_however_much_it_is(
+async def test_any_number_of_failures_of_one_user_delays_no_other_user(
     harness: RelayHarness, box: Mailbox
 ) -> None:
-    """Much more than the window holds, in the same partition; and all of it has the same day."""
+    """Many more events than the window holds, in the same partition. All of them have the
+    same day.
+    """
     neighbour = next(f"n{i}" for i in range(10_000) if partition(f"n{i}") == partition("ada"))
     box.refuses["poison"] = 10**9
     async with harness.relay(box):
@@ -124,7 +132,7 @@ async def test_one_users_trouble_is_no_others_however_much_it_is(
         await until(lambda: harness.are_dead(300), "all of them to be given up")
 
 
-async def test_a_group_that_is_gone_is_made_anew_and_goes_on(
+async def test_a_lost_group_is_made_again_and_goes_on(
     harness: RelayHarness, box: Mailbox, valkey_backend: Backend
 ) -> None:
     async with harness.relay(box):
@@ -146,7 +154,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield server
 
 
-async def test_a_store_that_is_killed_and_comes_back_loses_nothing(
+async def test_a_store_that_is_killed_and_returns_loses_no_event(
     victim: ValkeyServer, box: Mailbox
 ) -> None:
     harness = RelayHarness(victim.url, "t")
@@ -170,7 +178,7 @@ async def test_a_store_that_is_killed_and_comes_back_loses_nothing(
 async def test_events_whose_reply_was_lost_are_found_again(
     valkey_backend: Backend, prefix: str, box: Mailbox
 ) -> None:
-    """The store counts them as taken, so nobody would be handed them a second time."""
+    """The store counts these events as taken, so no relay would get them a second time."""
     lost: list[bytes] = []
 
     async def lose(reply: bytes) -> None:
@@ -190,7 +198,7 @@ async def test_events_whose_reply_was_lost_are_found_again(
             await one.store.close()
 
 
-async def test_after_a_store_that_forgot_everything_what_happens_then_is_delivered(
+async def test_after_a_store_that_lost_its_data_new_events_are_delivered(
     harness: RelayHarness, box: Mailbox, valkey_backend: Backend
 ) -> None:
     async with harness.relay(box):

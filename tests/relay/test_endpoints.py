@@ -1,4 +1,4 @@
-"""The file of endpoints: what it may say, and each way in which it can be wrong."""
+"""The file of endpoints: what it may contain, and every fault that it may have."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _write(folder: Path, text: str) -> Path:
 
 
 def _table(*lines: str, **fields: str | None) -> str:
-    """An endpoint with nothing wrong but what is said; None leaves a field out."""
+    """A good endpoint with these changes. None leaves a field out."""
     sound: dict[str, str | None] = {
         "name": '"a"',
         "url": '"https://a.example/"',
@@ -56,17 +56,17 @@ def _table(*lines: str, **fields: str | None) -> str:
 
 
 def _faults(path: Path) -> list[str]:
-    """What is wrong, without the path that each line begins with."""
+    """The faults, without the path at the start of each line."""
     with pytest.raises(EndpointsError) as caught:
         load_endpoints(path)
-    # Nor does a traceback show anything.
+    # A traceback shows nothing either.
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     lines = str(caught.value).split("\n")
     assert all(line.startswith(f"{path}: ") for line in lines)
     return [line.removeprefix(f"{path}: ") for line in lines]
 
 
-def test_an_endpoint_that_says_little_gets_the_defaults(tmp_path):
+def test_an_endpoint_with_few_fields_gets_the_defaults(tmp_path):
     assert load_endpoints(_write(tmp_path, _table())) == (
         Endpoint(
             "a",
@@ -80,7 +80,7 @@ def test_an_endpoint_that_says_little_gets_the_defaults(tmp_path):
     )
 
 
-def test_endpoints_that_say_everything(tmp_path):
+def test_endpoints_with_every_field_are_read(tmp_path):
     (tmp_path / "old").write_text(f"\n  {_secret(24, b'o')}  \n\n{_secret(64, b'p')}\n")
     (tmp_path / "old").chmod(0o640)
     text = 'private_hosts = ["B.internal", "10.0.0.7"]\n' + _table(
@@ -106,7 +106,7 @@ def test_endpoints_that_say_everything(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EventType if kind is not EventType.UNKNOWN])
-def test_each_type_of_event_may_be_asked_for(tmp_path, kind):
+def test_each_type_of_event_may_be_selected(tmp_path, kind):
     (endpoint,) = load_endpoints(_write(tmp_path, _table(types=f'["{kind.name}"]')))
     assert endpoint.types == {kind}
 
@@ -129,13 +129,13 @@ def test_each_type_of_event_may_be_asked_for(tmp_path, kind):
         "http://[::1]:80/",
     ],
 )
-def test_urls_that_are_taken_as_they_are(tmp_path, url):
+def test_good_urls_are_accepted_unchanged(tmp_path, url):
     (endpoint,) = load_endpoints(_write(tmp_path, _table(url=f'"{url}"')))
     assert endpoint.url == url
-    httpx.URL(url)  # what will call it takes it, too
+    httpx.URL(url)  # The code that calls it accepts it too.
 
 
-# The fields of an otherwise sound endpoint, and the only line that tells of it.
+# The fields of an otherwise good endpoint, and the only line that reports the fault.
 FAULTS: list[tuple[dict[str, str | None], str]] = [
     ({"name": None}, f"endpoint number 1: name: {RULE_OF_NAMES}"),
     ({"name": "7"}, f"endpoint number 1: name: {RULE_OF_NAMES}"),
@@ -252,7 +252,7 @@ def test_each_fault_is_one_line(tmp_path, fields, line):
         ("https://a.example:0/", "must have a port from 1 to 65535"),
     ],
 )
-def test_urls_that_are_not_taken(tmp_path, url, rule):
+def test_bad_urls_are_refused(tmp_path, url, rule):
     assert _faults(_write(tmp_path, _table(url=f'"{url}"'))) == [f"endpoint 'a': url: {rule}"]
 
 
@@ -271,7 +271,7 @@ def test_urls_that_are_not_taken(tmp_path, url, rule):
         ('private_hosts = "a"\n' + _table(), [f"private_hosts: {RULE_OF_TEXTS}"]),
         ("private_hosts = [7]\n" + _table(), [f"private_hosts: {RULE_OF_TEXTS}"]),
         (_table() + _table(), ["endpoint 'a': name: is taken by another endpoint"]),
-        # Neither name was read, so nobody knows whether they are the same.
+        # Neither name was read, so the check can't compare them.
         (
             _table(name="7") + _table(name=None),
             [
@@ -281,11 +281,11 @@ def test_urls_that_are_not_taken(tmp_path, url, rule):
         ),
     ],
 )
-def test_faults_of_the_whole_file(tmp_path, text, lines):
+def test_faults_of_the_whole_file_are_named(tmp_path, text, lines):
     assert _faults(_write(tmp_path, text)) == lines
 
 
-def test_all_faults_at_once_and_no_secret_among_them(tmp_path):
+def test_all_faults_are_named_at_once_without_a_secret(tmp_path):
     (tmp_path / "open").write_text(_secret(32, b"o"))
     (tmp_path / "open").chmod(0o644)
     (tmp_path / "short").write_text(_secret(8, b"q"))
@@ -355,7 +355,7 @@ def test_an_endpoint_shows_no_secret():
 
 
 @pytest.mark.parametrize("mode", [0o601, 0o602, 0o604, 0o607])
-def test_a_secret_file_that_is_open_to_everybody_in_any_way(tmp_path, mode):
+def test_a_secret_file_that_other_users_can_read_is_refused(tmp_path, mode):
     (tmp_path / "open").write_text(SECRET)
     (tmp_path / "open").chmod(mode)
     lines = _faults(_write(tmp_path, _table(secret_files='["open"]')))
@@ -367,7 +367,7 @@ def test_a_secret_file_that_is_open_to_everybody_in_any_way(tmp_path, mode):
     ]
 
 
-def test_a_file_with_secrets_in_it_is_as_hidden_as_one_with_nothing_else(tmp_path):
+def test_the_faults_of_a_file_with_other_content_show_none_of_it(tmp_path):
     path = _write(tmp_path, _table())
     path.chmod(0o644)
     assert _faults(path) == [
@@ -383,7 +383,7 @@ def test_a_file_with_secrets_in_it_is_as_hidden_as_one_with_nothing_else(tmp_pat
     assert load_endpoints(path), "it has no secret itself"
 
 
-def test_a_secret_file_without_a_secret(tmp_path):
+def test_a_secret_file_without_a_secret_is_refused(tmp_path):
     (tmp_path / "empty").write_text("\n\n")
     (tmp_path / "empty").chmod(0o600)
     (line,) = _faults(_write(tmp_path, _table(secrets=None, secret_files='["empty"]')))
@@ -398,7 +398,7 @@ def test_a_secret_file_without_a_secret(tmp_path):
         (f'[[endpoint]]\nsecrets = ["{SECRET}\n'.encode(), "is not TOML: "),
     ],
 )
-def test_files_that_are_no_toml(tmp_path, content, rule):
+def test_files_that_are_not_toml_are_refused(tmp_path, content, rule):
     path = tmp_path / "endpoints.toml"
     if content is not None:
         path.write_bytes(content)
@@ -407,7 +407,7 @@ def test_files_that_are_no_toml(tmp_path, content, rule):
     assert SECRET not in line
 
 
-def test_new_secrets_are_taken_and_differ(tmp_path):
+def test_generated_secrets_are_accepted_and_differ(tmp_path):
     made = [new_secret() for _ in range(100)]
     assert len(set(made)) == 100
     (endpoint,) = load_endpoints(_write(tmp_path, _table(secrets=f'["{made[0]}", "{made[1]}"]')))
@@ -431,5 +431,5 @@ def test_new_secrets_are_taken_and_differ(tmp_path):
         for host in ("", "localhost.example", "0.0.0.0", "127.1", "::", "10.0.0.1", "a.localhost")
     ],
 )
-def test_the_hosts_that_are_this_machine(host, answer):
+def test_the_host_names_of_this_machine_are_known(host, answer):
     assert is_loopback(host, mapped=False) is answer

@@ -1,4 +1,4 @@
-"""When a delivery is tried again, and when an event is given up."""
+"""When a delivery is repeated, and when an event is given up."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.relay.harness import DAY, NOW, SLOW, Mailbox, RelayHarness, eventuall
 
 
 def test_a_dead_relay_is_replaced_within_ten_seconds():
-    """Once its lease is over, the next round of another relay acquires it."""
+    """Once its lease has expired, the next round of another relay acquires it."""
     for_the_store = timedelta(milliseconds=500)
     rounds = Pace().round_interval * (1 + ROUND_JITTER)
     assert LEASE_TIME + rounds + for_the_store <= timedelta(seconds=10)
-    # A relay that lives keeps its leases though one look is late.
+    # A live relay keeps its leases although one round is late.
     assert 2 * Pace().look_interval < LEASE_TIME
 
 
@@ -48,10 +48,10 @@ async def test_after_a_day_an_event_is_put_aside_and_the_next_one_is_sent(
     assert harness.counted("given_up") == 1
 
 
-async def test_what_piled_up_behind_a_long_outage_is_given_up_as_it_gets_old(
+async def test_events_behind_a_long_outage_are_given_up_at_their_age(
     harness: RelayHarness, box: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else each window would wait for a day of its own, and the log forgets."""
+    """Otherwise each window would wait for a day of its own, and the log would trim the events."""
     monkeypatch.setattr(window, "_MAX_EVENTS", 1)
     box.refuses["*"] = 10**9
     async with harness.relay(box):
@@ -65,7 +65,7 @@ async def test_what_piled_up_behind_a_long_outage_is_given_up_as_it_gets_old(
     ]
 
 
-async def test_what_is_old_because_no_relay_ran_gets_its_day(
+async def test_events_that_are_old_because_no_relay_ran_get_a_whole_day(
     harness: RelayHarness, box: Mailbox
 ) -> None:
     async with harness.relay(box):
@@ -77,9 +77,7 @@ async def test_what_is_old_because_no_relay_ran_gets_its_day(
         await eventually(lambda: box.arrived == ["old"], "it after all")
 
 
-async def test_an_event_that_makes_no_sense_is_put_aside(
-    harness: RelayHarness, box: Mailbox
-) -> None:
+async def test_an_unreadable_event_is_put_aside(harness: RelayHarness, box: Mailbox) -> None:
     async with harness.relay(box):
         stream = harness.keys.stream(partition("ada"))
         await harness.client.execute_command("XADD", stream, "*", "event", b"\xff\xff")
@@ -98,7 +96,7 @@ def test_pauses_double_up_to_a_limit_and_vary() -> None:
     assert pace.delay_seconds(1, timedelta(minutes=7)) == 420
 
 
-async def test_an_endpoint_that_recovers_gets_at_once_what_waited_for_it(
+async def test_an_endpoint_that_recovers_gets_its_waiting_events_at_once(
     harness: RelayHarness, box: Mailbox
 ) -> None:
     box.refuses["*"] = 8
@@ -110,10 +108,10 @@ async def test_an_endpoint_that_recovers_gets_at_once_what_waited_for_it(
         await eventually(lambda: len(box.arrived) == 9, "the others, long before an hour is over")
 
 
-async def test_attempts_of_long_ago_are_known_from_the_store(
+async def test_the_time_of_earlier_attempts_is_read_from_the_store(
     harness: RelayHarness, box: Mailbox
 ) -> None:
-    """What another relay noted counts for the day."""
+    """The attempts of another relay count for the day."""
     async with harness.relay(box, pace=SLOW):
         box.refuses["a"] = 1
         await harness.happen("ada", "a")

@@ -14,7 +14,7 @@ from session_authority.store.key_names import partition
 from tests.relay.harness import DAY, Mailbox, RelayHarness, eventually, until
 
 
-async def test_relays_for_different_endpoints_don_t_count_on_each_other(
+async def test_relays_for_different_endpoints_do_not_count_each_other(
     harness: RelayHarness,
 ) -> None:
     one, other = Mailbox("one"), Mailbox("other")
@@ -24,10 +24,10 @@ async def test_relays_for_different_endpoints_don_t_count_on_each_other(
         await eventually(lambda: len(one.arrived) == len(other.arrived) == 100, "each to get all")
 
 
-async def test_all_partitions_are_begun_with_the_first_relay(
+async def test_the_first_relay_starts_the_groups_of_all_partitions(
     harness: RelayHarness, box: Mailbox
 ) -> None:
-    """Also those that it does not come to deliver."""
+    """This includes the partitions that it does not deliver yet."""
     stream, name = harness.keys.stream(partition("ada")), "mailer"
     await harness.client.execute_command(
         "SET", harness.keys.lease(partition("ada"), name), "another relay", "PX", 600_000
@@ -38,7 +38,7 @@ async def test_all_partitions_are_begun_with_the_first_relay(
 
 
 @pytest.mark.parametrize("when", ["lease", "start_group"])
-async def test_a_partition_that_is_away_keeps_no_other_back(
+async def test_an_unreachable_partition_delays_no_other(
     harness: RelayHarness, box: Mailbox, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     away = partition("ada")
@@ -83,7 +83,7 @@ async def test_relays_share_the_work_and_take_over_from_each_other(
             await eventually(lambda: len(other.arrived) == before + 100, "all of them at the other")
 
 
-async def test_a_stopped_relay_finishes_what_it_sends_and_leaves_the_rest(
+async def test_a_stopped_relay_finishes_its_deliveries_and_leaves_the_rest(
     harness: RelayHarness,
 ) -> None:
     box, heir = Mailbox(max_in_flight=2), Mailbox()
@@ -94,13 +94,15 @@ async def test_a_stopped_relay_finishes_what_it_sends_and_leaves_the_rest(
         await eventually(lambda: box.at_once == 2, "two on their way")
         stop.set()
         box.hangs.set()
-    assert 2 <= len(box.arrived) < 20  # a few more may have begun before it knew
+    assert 2 <= len(box.arrived) < 20  # A few more may have started before the relay knew.
     async with harness.relay(heir):
         await eventually(lambda: len(box.arrived) + len(heir.arrived) == 20, "the rest")
     assert not set(box.arrived) & set(heir.arrived)
 
 
-async def test_who_has_lost_the_lease_sends_no_more(harness: RelayHarness, box: Mailbox) -> None:
+async def test_a_relay_that_lost_its_lease_sends_no_more(
+    harness: RelayHarness, box: Mailbox
+) -> None:
     box.refuses["a"] = 10**9
     here = partition("ada")
     async with harness.relay(box):

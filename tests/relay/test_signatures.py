@@ -1,5 +1,5 @@
-"""Who signed an event, by the cases that the clients of all languages share. Endpoints verify with
-any library of Standard Webhooks.
+"""The signature of an event, by the cases that the clients of all languages share. Endpoints verify
+it with any library for Standard Webhooks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def test_events_are_signed(case: Case):
 
 
 @each("signatures", "verify")
-def test_endpoints_believe_what_was_signed_alone(case: Case, monkeypatch: pytest.MonkeyPatch):
+def test_endpoints_accept_only_signed_events(case: Case, monkeypatch: pytest.MonkeyPatch):
     given = case.given
 
     class Stopped(datetime):
@@ -39,6 +39,6 @@ def test_endpoints_believe_what_was_signed_alone(case: Case, monkeypatch: pytest
     webhook, body = Webhook(given["secret"]), b64decode(given["body_base64"])
     if case.expected["valid"]:
         webhook.verify(body, given["headers"], json_parse=False)
-    else:  # the library raises ValueError for what is no list of signatures
+    else:  # The library raises ValueError for a header that is no list of signatures.
         with pytest.raises((WebhookVerificationError, ValueError)):
             webhook.verify(body, given["headers"], json_parse=False)

@@ -42,7 +42,7 @@ async def test_an_endpoint_learns_of_the_trace(exporter: InMemorySpanExporter):
     }
 
 
-async def test_an_event_that_does_not_arrive_is_an_error(exporter: InMemorySpanExporter):
+async def test_a_failed_delivery_is_an_error_of_its_span(exporter: InMemorySpanExporter):
     assert await outcome_of(status("503 Later")) == Refused("status 503")
     assert await send_to(endpoint_at("http://127.0.0.1:1/")) == Refused("connection failed")
     refused, away = exporter.get_finished_spans()
@@ -52,7 +52,7 @@ async def test_an_event_that_does_not_arrive_is_an_error(exporter: InMemorySpanE
         assert (span.status.status_code, span.events) == (StatusCode.ERROR, ())
 
 
-async def test_nothing_goes_out_while_no_traces_are_made():
+async def test_no_trace_header_is_sent_while_tracing_is_off():
     async with calling(status("204 No Content")) as (sender, server):
         await sender.send("e1", BODY, NOW)
         [request] = server.requests

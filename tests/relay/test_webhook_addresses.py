@@ -1,4 +1,4 @@
-"""Where an event may be sent: which addresses, and how a name is looked up."""
+"""Where an event may be sent: the addresses that are allowed, and how a name is looked up."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TestAddresses:
             assert await send_to(endpoint, Names(known)) == NOT_ALLOWED
 
     @pytest.mark.parametrize("address", PUBLIC)
-    def test_an_address_that_is_public(self, address):
+    def test_a_public_address_is_connected_to(self, address):
         assert is_public(ip_address(address))
 
     @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class TestAddresses:
         [fe80::1%251] [64:ff9b::a9fe:a9fe] [2002:7f00:1::] [ff02::1] [fec0::1] [v1.127.0.0.1]
         """.split(),
     )
-    async def test_no_spelling_leads_to_where_it_must_not(self, tmp_path, host):
+    async def test_no_spelling_of_an_address_passes_the_check(self, tmp_path, host):
         path = tmp_path / "endpoints.toml"
         path.touch(0o600)
         for scheme in ("http", "https"):
@@ -103,7 +103,7 @@ class TestAddresses:
             assert scheme == "https"
             assert await send_to(endpoint, Resolver()) == NOT_ALLOWED
 
-    async def test_this_machine_by_its_name_is_reached_without_being_allowed(self):
+    async def test_this_machine_by_its_name_is_reached_without_a_setting(self):
         async with serving(says(NO_CONTENT)) as server:
             for host, known in (
                 ("localhost", ["127.0.0.1"]),
@@ -119,11 +119,11 @@ class TestAddresses:
         "address", ["10.0.0.1", "169.254.169.254", "8.8.8.8", "0.0.0.0", "::ffff:8.8.8.8"]
     )
     @pytest.mark.parametrize("private", [False, True])
-    async def test_the_name_of_this_machine_leads_nowhere_else(self, address, private):
+    async def test_the_name_of_this_machine_leads_to_no_other_address(self, address, private):
         endpoint = endpoint_at("http://localhost:1/", SHORT, private)
         assert await send_to(endpoint, Names([address])) == NOT_ALLOWED
 
-    async def test_a_name_that_leads_to_a_private_place(self):
+    async def test_a_name_with_a_private_address_is_refused(self):
         async with serving(says(NO_CONTENT)) as secret:
             url = f"http://{NAME}:{secret.port}/"
             for known in (
@@ -136,13 +136,13 @@ class TestAddresses:
             assert secret.connections == 0
             assert await send_to(endpoint_at(url, private=True)) == Delivered()
 
-    async def test_look_up_knows_addresses(self):
+    async def test_the_look_up_accepts_addresses(self):
         resolver = Resolver()
         assert await resolver("127.0.0.1", 80) == ["127.0.0.1"]
         assert await resolver("::1", 80) == ["::1"]
         resolver.close()
 
-    async def test_a_name_server_that_hangs_holds_up_no_other_endpoint(
+    async def test_a_name_server_that_hangs_delays_no_other_endpoint(
         self, monkeypatch: pytest.MonkeyPatch
     ):
         known, over = socket.getaddrinfo, threading.Event()
@@ -168,7 +168,9 @@ class TestAddresses:
 
 
 class TestRebinding:
-    """127.0.0.1 stands for a public address, 127.0.0.2 for one that must not be reached."""
+    """127.0.0.1 stands for a public address, and 127.0.0.2 for an address that must not be
+    reached.
+    """
 
     @pytest.fixture(autouse=True)
     def _public(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +178,7 @@ class TestRebinding:
 
     @asynccontextmanager
     async def _servers(self) -> AsyncIterator[tuple[Server, Server, Endpoint]]:
-        # It hangs up after each, so that each attempt connects anew.
+        # The server closes the connection after each request, so each attempt connects again.
         goodbye = says(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", then_hangs_up=True)
         async with (
             serving(goodbye) as public,
@@ -189,18 +191,19 @@ class TestRebinding:
             names = Names(["127.0.0.1"], ["127.0.0.2"])
             async with sender_to(endpoint, names) as sender:
                 assert await sender.send("e1", BODY, NOW) == Delivered()
-                assert len(names.asked) == 1  # what was checked is what was called
+                # The address that was checked is the address that was called.
+                assert len(names.asked) == 1
                 assert await sender.send("e2", BODY, NOW) == NOT_ALLOWED
             assert len(names.asked) == 2
             assert (public.connections, secret.connections) == (1, 0)
 
-    async def test_of_mixed_answers_only_the_public_are_called(self):
+    async def test_of_mixed_addresses_only_the_public_ones_are_called(self):
         for known in (["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]):
             async with self._servers() as (public, secret, endpoint):
                 assert await send_to(endpoint, Names(known)) == Delivered()
                 assert (public.connections, secret.connections) == (1, 0)
 
-    async def test_a_public_place_that_is_down_leads_to_no_private_one(self):
+    async def test_a_public_address_that_is_down_leads_to_no_private_one(self):
         async with serving(says(NO_CONTENT), None, "127.0.0.2") as secret:
             endpoint = endpoint_at(f"http://{NAME}:{secret.port}/", private=False)
             assert await send_to(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Refused(
@@ -210,7 +213,7 @@ class TestRebinding:
 
 
 class Gate:
-    """A look-up that takes until the gate is opened."""
+    """A look-up that waits until the gate is opened."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -224,7 +227,7 @@ class Gate:
 
 
 class TestLookUps:
-    async def test_those_that_wait_share_one_and_the_next_asks_anew(self):
+    async def test_concurrent_senders_share_one_look_up_and_the_next_makes_another(self):
         gate = Gate()
         async with sender_to(endpoint_at(f"https://{NAME}/"), gate) as sender:
             sending = [asyncio.create_task(sender.send(f"e{n}", BODY, NOW)) for n in range(3)]
@@ -235,13 +238,13 @@ class TestLookUps:
             assert await sender.send("e4", BODY, NOW) == NOT_ALLOWED
             assert gate.asked == 2
 
-    async def test_who_gives_up_takes_it_from_nobody_else(self):
+    async def test_a_sender_that_gives_up_ends_the_look_up_for_no_other(self):
         gate = Gate()
         async with sender_to(endpoint_at(f"https://{NAME}/"), gate) as sender:
             first = asyncio.create_task(sender.send("e1", BODY, NOW))
             await gate.begun.wait()
             second = asyncio.create_task(sender.send("e2", BODY, NOW))
-            await asyncio.sleep(0)  # so that it waits, too
+            await asyncio.sleep(0)  # It waits, too.
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await first
@@ -249,12 +252,12 @@ class TestLookUps:
             assert await second == NOT_ALLOWED
         assert gate.asked == 1
 
-    async def test_none_goes_on_once_it_is_closed(self):
+    async def test_no_look_up_goes_on_after_the_close(self):
         before = asyncio.all_tasks()
         assert await send_to(endpoint_at(f"https://{NAME}/", SHORT), Gate()) == Refused("timeout")
         assert asyncio.all_tasks() == before
 
-    async def test_one_that_hangs_holds_up_no_other_sender_and_no_closing(self, monkeypatch):
+    async def test_a_hung_look_up_delays_no_other_sender_and_no_close(self, monkeypatch):
         release, hanging = threading.Event(), threading.Event()
         known = socket.getaddrinfo
 
@@ -281,8 +284,8 @@ class TestLookUps:
 
 @contextmanager
 def _swallowing() -> Iterator[int]:
-    """A port of 127.0.0.1 where nobody is turned away and nobody is let in: its queue is full
-    (listen(2)).
+    """A port of 127.0.0.1 whose queue is full (listen(2)): connections are neither accepted nor
+    refused.
     """
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
@@ -296,27 +299,29 @@ def _swallowing() -> Iterator[int]:
 
 
 class TestSeveralAddresses:
-    async def test_the_next_is_tried_if_nobody_is_at_the_first(self):
+    async def test_the_next_address_is_tried_if_the_first_refuses(self):
         async with serving(says(NO_CONTENT), None, "127.0.0.2") as server:
             endpoint = endpoint_at(f"http://{NAME}:{server.port}/")
             assert await send_to(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Delivered()
             assert server.connections == 1
 
-    async def test_one_that_swallows_what_it_is_sent_leaves_time_for_the_next(self):
+    async def test_an_address_that_does_not_answer_leaves_time_for_the_next(self):
         with _swallowing() as port:
             async with serving(says(NO_CONTENT), None, "127.0.0.2", port) as server:
                 endpoint = endpoint_at(f"http://{NAME}:{port}/", timedelta(seconds=2))
                 assert await send_to(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Delivered()
                 assert server.connections == 1
 
-    async def test_if_all_swallow_it_is_a_timeout(self):
+    async def test_if_no_address_answers_the_delivery_times_out(self):
         with _swallowing() as port:
             endpoint = endpoint_at(f"http://{NAME}:{port}/", SHORT)
             assert await send_to(endpoint, Names(["127.0.0.1", "127.0.0.1"])) == Refused("timeout")
 
     @pytest.mark.parametrize("answer", [says(b"", then_hangs_up=True), status("500 Oh")])
-    async def test_once_connected_no_other_is_tried(self, answer):
-        """It may have arrived: whether it is sent again is not for this room to say."""
+    async def test_once_connected_no_other_address_is_tried(self, answer):
+        """The event may have arrived. Another part of the relay decides whether it is sent
+        again.
+        """
         async with (
             serving(answer) as first,
             serving(says(NO_CONTENT), None, "127.0.0.2", first.port) as second,

@@ -1,4 +1,4 @@
-"""How one event is sent, and whatever an endpoint answers."""
+"""How one event is sent, and what every answer of an endpoint leads to."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from tests.support.ca import CA
 HOUR = timedelta(hours=1)
 NOT_HTTP = Refused("no HTTP answer")
 OK = b"HTTP/1.1 200 OK\r\n"
-# What an endpoint answers, and what comes of it.
+# The answer of an endpoint, and the outcome.
 ANSWERS = [
     (status("200 OK"), Delivered()),
     (says(NO_CONTENT), Delivered()),
@@ -90,7 +90,7 @@ ANSWERS = [
 
 class TestAnswers:
     @pytest.mark.parametrize(("answer", "outcome"), ANSWERS)
-    async def test_whatever_it_says(self, answer, outcome):
+    async def test_every_answer_has_its_outcome(self, answer, outcome):
         assert await outcome_of(answer) == outcome
 
     @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("line", "outcome"), [(b"200 OK", Delivered()), (b"500 Oh", Refused("status 500"))]
     )
-    async def test_a_body_without_end_is_not_read_on(self, start, more, line, outcome):
+    async def test_a_body_without_end_is_not_read_to_its_end(self, start, more, line, outcome):
         assert await outcome_of(floods(start % line, more)) == outcome
 
-    async def test_no_more_than_16_kib_are_waited_for(self):
+    async def test_at_most_16_kib_are_read(self):
         start = b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"
         assert await outcome_of(says(start + b"x" * 16385), SHORT) == Delivered()
         assert await outcome_of(says(start + b"x" * 16384), SHORT) == Refused("timeout")
@@ -129,21 +129,21 @@ class TestAnswers:
     async def test_the_timeout_is_for_the_whole_exchange(self, answer):
         assert await outcome_of(answer, SHORT) == Refused("timeout")
 
-    async def test_the_timeout_is_also_for_the_name(self):
+    async def test_the_timeout_includes_the_look_up_of_the_name(self):
         async def never(*_: object) -> Sequence[str]:
             await asyncio.Event().wait()
             return []
 
         assert await send_to(endpoint_at(f"https://{NAME}/", SHORT), never) == Refused("timeout")
 
-    async def test_the_timeout_is_also_for_tls(self):
-        # It takes the hello for the start of a request, and waits for more.
+    async def test_the_timeout_includes_the_tls_handshake(self):
+        # The server reads the hello as the start of a request, and waits for more.
         async with serving(hangs) as server:
             assert await send_to(endpoint_at(f"https://{NAME}:{server.port}/", SHORT)) == Refused(
                 "timeout"
             )
             async with asyncio.timeout(DEADLINE_SECONDS):
-                await server.left()  # nor does a connection stay open
+                await server.left()  # No connection stays open either.
 
     @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
     async def test_a_redirect_is_not_followed(self, code):
@@ -182,26 +182,26 @@ class TestAnswers:
             ("32 Foo 2026", None),
         ],
     )
-    async def test_retry_after(self, code, asked, wait):
+    async def test_the_retry_after_header_is_obeyed(self, code, asked, wait):
         assert await outcome_of(status(f"{code} Wait", f"retry-after: {asked}")) == Refused(
             f"status {code}", wait
         )
 
-    async def test_nothing_asked(self):
+    async def test_an_answer_without_retry_after_asks_for_no_pause(self):
         assert await outcome_of(status("503 Wait")) == Refused("status 503")
 
-    async def test_part_of_a_second_is_waited_for_in_full(self):
+    async def test_a_fraction_of_a_second_is_rounded_up(self):
         moment = NOW - timedelta(milliseconds=1)
         assert webhooks._retry_after("Thu, 01 Jan 2026 00:00:01 GMT", moment) == timedelta(
             seconds=2
         )
 
     @given(st.text() | st.builds("Thu, {} Jan {} {}:00:0{} {:+}".format, *[st.integers()] * 5))
-    def test_no_retry_after_harms(self, value):
+    def test_a_malformed_retry_after_does_no_harm(self, value):
         wait = webhooks._retry_after(value, NOW)
         assert wait is None or timedelta(0) <= wait <= HOUR
 
-    async def test_nobody_listens(self):
+    async def test_a_port_without_a_listener_is_a_refusal(self):
         async with serving(says(NO_CONTENT)) as server:
             pass
         assert await send_to(endpoint_at(f"http://{NAME}:{server.port}/")) == Refused(
@@ -211,13 +211,13 @@ class TestAnswers:
     @pytest.mark.parametrize(
         "error", [socket.gaierror(socket.EAI_NONAME, "no"), OSError("no"), UnicodeError("no")]
     )
-    async def test_a_name_that_is_not_known(self, error):
+    async def test_an_unknown_name_is_a_refusal(self, error):
         async def fails(*_: object) -> Sequence[str]:
             raise error
 
         assert await send_to(endpoint_at(f"https://{NAME}/"), fails) == Refused("connection failed")
 
-    async def test_whatever_else_goes_wrong_is_only_refused(self):
+    async def test_any_other_error_is_only_a_refusal(self):
         async def fails(*_: object) -> Sequence[str]:
             return ["no address"]
 
@@ -225,7 +225,7 @@ class TestAnswers:
             "failed (ValueError)"
         )
 
-    async def test_cancelled_it_stops(self):
+    async def test_a_cancelled_delivery_stops(self):
         async with (
             serving(hangs) as server,
             sender_to(endpoint_at(f"http://{NAME}:{server.port}/")) as sender,
@@ -238,8 +238,9 @@ class TestAnswers:
 
 
 class TestRequest:
-    async def test_what_arrives(self, monkeypatch):
-        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # the web's proxy is not asked
+    async def test_the_request_arrives_as_documented(self, monkeypatch):
+        # The proxy of the environment is not used.
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
         now = datetime.now(UTC)
         names = Names()
@@ -258,7 +259,7 @@ class TestRequest:
         assert Webhook(SECRET).verify(request.body, request.headers) == {"id": "e1"}
 
     @pytest.mark.parametrize(("url", "port"), [(f"https://{NAME}/", 443), (f"http://{NAME}/", 80)])
-    async def test_the_port_that_goes_without_saying(self, url, port):
+    async def test_the_default_port_is_left_out_of_the_host_header(self, url, port):
         names = Names([])
         assert await send_to(endpoint_at(url), names) == NOT_ALLOWED
         assert names.asked == [(NAME, port)]
@@ -272,31 +273,31 @@ class TestRequest:
     @pytest.mark.parametrize(
         "answer", [NO_CONTENT, b"HTTP/1.1 200 OK\r\ncontent-length: 16384\r\n\r\n" + b"x" * 16384]
     )
-    async def test_one_after_the_other_share_a_connection(self, answer):
+    async def test_deliveries_one_after_the_other_share_a_connection(self, answer):
         async with calling(says(answer)) as (sender, server):
             for _ in range(3):
                 assert await sender.send("e1", BODY, NOW) == Delivered()
         assert (server.connections, len(server.requests)) == (1, 3)
 
-    async def test_a_connection_with_more_to_say_is_not_used_again(self):
+    async def test_a_connection_with_unread_data_is_not_used_again(self):
         async with calling(floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 5000)) as (sender, server):
             for _ in range(2):
                 assert await sender.send("e1", BODY, NOW) == Delivered()
         assert server.connections == 2
 
-    async def test_whoever_says_too_much_is_hung_up_on_at_once(self):
+    async def test_an_endpoint_that_sends_too_much_is_disconnected_at_once(self):
         async with calling(floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 5000)) as (sender, server):
             assert await sender.send("e1", BODY, NOW) == Delivered()
             await server.left()
 
-    async def test_after_a_refusal_the_next_is_sent_all_the_same(self):
+    async def test_after_a_refusal_the_next_event_is_sent(self):
         for bad in (says(b"garbage\r\n\r\n"), says(b"", then_hangs_up=True), hangs):
             async with calling(bad, SHORT) as (sender, server):
                 assert isinstance(await sender.send("e1", BODY, NOW), Refused)
                 server.answer = says(NO_CONTENT)
                 assert await sender.send("e1", BODY, NOW) == Delivered()
 
-    async def test_as_many_at_once_as_may_be_in_flight_and_their_connections_are_kept(self):
+    async def test_concurrent_deliveries_are_limited_and_their_connections_are_kept(self):
         gate = asyncio.Event()
 
         async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -329,7 +330,7 @@ class TestTls:
             url = f"https://{host}:{server.port}/hooks"
             return await send_to(endpoint_at(url), tls=trusting(authority)), server
 
-    async def test_the_name_is_what_the_server_is_asked_for(self, authority):
+    async def test_the_server_is_asked_for_by_its_name(self, authority):
         outcome, server = await self._outcome(authority, server_tls(authority, NAME))
         assert outcome == Delivered()
         assert server.names == [NAME]
@@ -337,17 +338,17 @@ class TestTls:
         assert request.headers["host"] == f"{NAME}:{server.port}"
         assert request.line == "POST /hooks HTTP/1.1"
 
-    async def test_a_full_stop_at_the_end_is_the_names_but_not_the_certificates(self, authority):
+    async def test_a_final_dot_belongs_to_the_name_but_not_to_the_certificate(self, authority):
         outcome, server = await self._outcome(authority, server_tls(authority, NAME), f"{NAME}.")
         assert (outcome, server.names) == (Delivered(), [NAME])
 
-    async def test_a_name_that_only_machines_have(self, authority):
+    async def test_a_host_name_with_an_underscore_works(self, authority):
         outcome, server = await self._outcome(
             authority, server_tls(authority, "a_b.example"), "a_b.example"
         )
         assert (outcome, server.names) == (Delivered(), ["a_b.example"])
 
-    async def test_a_certificate_for_an_address(self, authority):
+    async def test_a_certificate_for_an_address_is_accepted(self, authority):
         outcome, server = await self._outcome(
             authority, server_tls(authority, "127.0.0.1"), "127.0.0.1"
         )
@@ -356,30 +357,30 @@ class TestTls:
     @pytest.mark.parametrize(
         "names", [("other.example",), ("127.0.0.1",), (f"x.{NAME}",), ("*.example.org",), ()]
     )
-    async def test_a_certificate_for_somebody_else(self, authority, names):
+    async def test_a_certificate_for_another_name_is_refused(self, authority, names):
         outcome, server = await self._outcome(authority, server_tls(authority, *names))
         assert (outcome, server.requests) == (Refused("TLS failed"), [])
 
-    async def test_an_expired_certificate(self, authority):
+    async def test_an_expired_certificate_is_refused(self, authority):
         outcome, server = await self._outcome(
             authority, server_tls(authority, NAME, lasts=timedelta(days=-1))
         )
         assert (outcome, server.requests) == (Refused("TLS failed"), [])
 
-    async def test_a_certificate_that_it_signed_itself(self, authority):
+    async def test_a_self_signed_certificate_is_refused(self, authority):
         outcome, server = await self._outcome(
             authority, server_tls(authority, NAME, self_signed=True)
         )
         assert (outcome, server.requests) == (Refused("TLS failed"), [])
 
-    async def test_an_authority_that_nobody_knows(self, authority):
+    async def test_an_unknown_authority_is_refused(self, authority):
         async with serving(says(NO_CONTENT), server_tls(authority, NAME)) as server:
             assert await send_to(endpoint_at(f"https://{NAME}:{server.port}/")) == Refused(
                 "TLS failed"
             )
         assert server.requests == []
 
-    async def test_no_tls_at_all(self, authority):
+    async def test_a_server_without_tls_is_refused(self, authority):
         async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 400 Speak plainly\r\n\r\n")
             await writer.drain()
@@ -391,7 +392,7 @@ class TestTls:
             outcome = await send_to(endpoint_at(f"https://{NAME}:{port}/"), tls=trusting(authority))
         assert outcome in (Refused("TLS failed"), Refused("connection failed"))
 
-    async def test_it_is_not_tried_at_another_address(self, authority):
+    async def test_a_refused_certificate_is_not_tried_at_another_address(self, authority):
         async with (
             serving(says(NO_CONTENT), server_tls(authority, "other.example")) as impostor,
             serving(

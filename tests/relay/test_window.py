@@ -1,4 +1,4 @@
-"""How many events a partition may have under way: by their number, and by their size."""
+"""How many events a partition may have under way: by number, and by size."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def taken(number: int, size_bytes: int) -> TakenEvent:
 
 
 @pytest.mark.parametrize("size_bytes", [0, 267, 512, 648, 4096])
-def test_what_one_partition_takes_is_as_small_as_is_written(size_bytes: int) -> None:
-    """docs/operations.md says 4 MiB, and 64 times that for an endpoint."""
+def test_the_memory_of_one_partition_is_as_small_as_documented(size_bytes: int) -> None:
+    """docs/operations.md says 4 MiB, and 64 times as much for an endpoint."""
     full = Window()
     tracemalloc.start()
     number = 0
@@ -37,7 +37,9 @@ def test_what_one_partition_takes_is_as_small_as_is_written(size_bytes: int) -> 
 
 
 def filled(size_bytes: int) -> list[str]:
-    """Fills a window with events of that size, of one user; checks that it empties again."""
+    """Fills a window with events of this size, of one user. Checks that the window empties
+    again.
+    """
     full = Window()
     users = []
     while full.room():
@@ -57,6 +59,6 @@ def test_small_events_are_bounded_by_their_number() -> None:
 
 
 def test_large_events_are_bounded_by_their_size() -> None:
-    """Of users whose events can't be delivered all are kept, and of each partition."""
+    """All events of users whose events can't be delivered are kept, in each partition."""
     size = 16 * 1024
     assert len(filled(size)) * size == window.MAX_BYTES_IN_MEMORY

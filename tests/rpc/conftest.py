@@ -1,4 +1,4 @@
-"""Servers to call. Each is ended when its test is over."""
+"""Servers to call. Each server ends with its test."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.backends import Backend
 
 @pytest.fixture(autouse=True)
 def probes_are_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stands still for a second is no store that does not answer."""
+    """Lets probes wait: on a machine that hangs for a second, the store is not unreachable."""
     monkeypatch.setattr(health, "PROBE_TIMEOUT", timedelta(seconds=20))
 
 
 @pytest.fixture
 def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
-    """A folder with one key that signs and can be shown."""
+    """A folder with one key that signs and is public."""
     folder = tmp_path_factory.mktemp("keys") / "keyring"
     key = generate(Algorithm.EDDSA, START)
     add_key(folder, key)
@@ -42,7 +42,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
 async def stage_with(
     backends: Callable[[str], Backend], prefix: str, source: KeySource, acceptor: Acceptor
 ) -> AsyncIterator[StageWith]:
-    """Runs a server on a backend, with limits that differ from the default in what is named."""
+    """Runs a server on a backend, with the given limits and the usual values for the others."""
     async with AsyncExitStack() as stack:
 
         async def run(
@@ -68,14 +68,14 @@ async def stage_with(
 
 @pytest.fixture
 async def stage(stage_with: StageWith) -> Stage:
-    """A server with the default limits, on an imitation of Redis."""
+    """A server with the usual limits, on fakeredis."""
     running: Stage = await stage_with()
     return running
 
 
 @pytest.fixture
 def structured() -> LogStream:
-    """What is logged from here on, with all that a line has in production."""
+    """The log from here on, with all fields that a line has in production."""
     stream = LogStream()
     logs.configure("info", stream)
     return stream

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand (RFC 9113), for what no gRPC client would do."""
+"""HTTP/2 by hand (RFC 9113), for input that no gRPC client would send."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENHANCE_YOUR_CALM = 11
 
 @dataclass(frozen=True)
 class Frame:
-    """What goes over a connection, one after another."""
+    """A frame of a connection."""
 
     kind: int
     flags: int = 0
@@ -29,16 +29,16 @@ class Frame:
     payload: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """As it is sent."""
+        """The frame's bytes on the wire."""
         length = struct.pack(">I", len(self.payload))[1:]
         return length + struct.pack(">BBI", self.kind, self.flags, self.stream) + self.payload
 
     def settings(self) -> dict[int, int]:
-        """What a SETTINGS frame says."""
+        """The values of a SETTINGS frame."""
         return dict(struct.iter_unpack(">HI", self.payload))
 
     def error_code(self) -> int:
-        """Why a GOAWAY frame ends the connection."""
+        """The code with which a GOAWAY frame ends the connection."""
         assert self.kind == GOAWAY
         return int.from_bytes(self.payload[4:8])
 
@@ -55,11 +55,11 @@ class Line:
         self._writer.writelines(frame.to_bytes() for frame in frames)
 
     def send_bytes(self, data: bytes) -> None:
-        """Sends whatever it is."""
+        """Sends raw bytes."""
         self._writer.write(data)
 
     async def frames(self) -> AsyncIterator[Frame]:
-        """What comes, until the other side hangs up."""
+        """The frames that arrive, until the other side closes the connection."""
         try:
             while True:
                 head = await self._reader.readexactly(9)
@@ -73,7 +73,7 @@ class Line:
 
 @asynccontextmanager
 async def line_to(address: Listen) -> AsyncIterator[Line]:
-    """A connection on which nothing was said yet."""
+    """A connection on which nothing was sent yet."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
         yield Line(reader, writer)
@@ -82,8 +82,8 @@ async def line_to(address: Listen) -> AsyncIterator[Line]:
 
 
 async def status_of(line: Line, path: str, request: bytes, *more: tuple[str, bytes]) -> int | None:
-    """Makes a call, the first on this connection; the status that it is answered with, None if
-    there was no answer.
+    """Makes the first call on this connection. Returns the status of the answer, or None without an
+    answer.
     """
     line.send_bytes(PREFACE)
     line.send(

@@ -47,9 +47,9 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 NO_REPLICAS = Replicas()
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)
-# Anyone may do everything, as in `dev`, and from one connection
+# Every caller may do everything, as in `dev`, and from one connection.
 OPEN = ListenOptions(capacity=Capacity(per_connection=1000))
-PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
+PATIENCE = 20.0  # Seconds; the time for a call on a busy machine.
 LAPTOP_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
     " Chrome/140.0.0.0 Safari/537.36"
@@ -101,9 +101,7 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
 
 
 class Stage:
-    """A running server and a client of it. `authority` may be replaced by a worse one, part by
-    part.
-    """
+    """A running server and a client of it. A test may replace `authority`, part by part."""
 
     def __init__(
         self,
@@ -149,7 +147,7 @@ class Stage:
 
     @asynccontextmanager
     async def open(self, ports: Ports = ONE_PORT) -> AsyncIterator[Stage]:
-        """Runs it."""
+        """Runs the server."""
         self.ports = await self.server.start(ports)
         self.address = self.ports.main
         async with grpc.aio.insecure_channel(str(self.address)) as channel:
@@ -164,8 +162,8 @@ class Stage:
     async def call(
         self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any
     ) -> Any:
-        """Calls a method of the service by its name; with bytes, sends those as they are. Of a
-        stream, the first message.
+        """Calls a method of the service by name. Bytes are sent unchanged. Of a stream, returns the
+        first message.
         """
         if method in METHODS and METHODS[method].server_streaming:
             watch = self.watch(request, within)
@@ -178,7 +176,7 @@ class Stage:
     def start(
         self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any
     ) -> Any:
-        """The same, without waiting for the answer."""
+        """Starts the call without waiting for its answer."""
         body = request if isinstance(request, bytes) else request.SerializeToString()
         path = method if method.startswith("/") else f"/{SERVICE.full_name}/{method}"
         answer = (
@@ -209,7 +207,7 @@ class Stage:
     async def sign_in(
         self, user_id: str = "ada", device_id: str = "", **more: Any
     ) -> pb.IssueDeviceResponse:
-        """A sign-in."""
+        """Signs in."""
         answer: pb.IssueDeviceResponse = await self.call(
             "IssueDevice", pb.IssueDeviceRequest(user_id=user_id, device_id=device_id, **more)
         )
@@ -218,7 +216,7 @@ class Stage:
     async def validate(
         self, signed_in: pb.IssueDeviceResponse, **more: Any
     ) -> pb.ValidateSessionResponse:
-        """A validation of a sign-in's own token, on its device; what it noted is written when this
+        """Validates a sign-in's own token on its device. Its marks are written when this
         returns.
         """
         request = {
@@ -233,7 +231,7 @@ class Stage:
         return answer
 
     async def dump(self) -> dict[bytes, Any]:
-        """Everything that the store holds, once all that was noted is written."""
+        """Everything that the store holds, once all marks are written."""
         await self.authority.settled()
         return await dump(self.backend, self.prefix)
 
@@ -255,14 +253,14 @@ StageWith = Callable[..., Any]
 
 
 def code_named(name: str) -> str:
-    """The name of a code for Python, by that in a metric."""
+    """The Python name of a code, by its name in a metric."""
     number = CODES.index(name)
     [code] = [code.name for code in grpc.StatusCode if code.value[0] == number]
     return code
 
 
 class LogStream(io.StringIO):
-    """Where the log goes."""
+    """The stream that receives the log."""
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The lines of one event."""

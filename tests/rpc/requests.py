@@ -1,4 +1,4 @@
-"""A good request to each method, and the bad ones: which field breaks which rule."""
+"""A valid request for each method, and invalid ones: which field breaks which rule."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Case:
     value: Any
     rule: str
     about: str
-    broken: str = ""  # the path that is named, if it is not `field`
+    broken: str = ""  # The path in the error, if it is not `field`.
 
     def request(self) -> Message:
-        """The good request, with the bad value."""
+        """The valid request, with the bad value."""
         request = GOOD[self.method]()
         place: Any = request
         *parents, last = self.field.split(".")

@@ -94,7 +94,7 @@ class Calls:
         return len(self.core._methods[PATH.encode()]._tasks) - len(self.tasks)
 
     async def still_answer(self) -> None:
-        """Checks that calls of others are answered, each with its own answer."""
+        """Checks that other calls are answered, each with its own answer."""
         self.behavior = self.echo
         texts = [str(number).encode() for number in range(MANY)]
         assert await asyncio.gather(*map(self.call, texts)) == texts
@@ -108,7 +108,7 @@ async def calls() -> AsyncIterator[Calls]:
 
 
 async def test_no_call_waits_for_a_task(calls: Calls):
-    """However many calls are under way: none is kept waiting by others."""
+    """However many calls are under way, no call waits for another."""
     calls.behavior = calls.hold
     held = [calls.call(str(number).encode()) for number in range(MANY)]
     await calls.have_entered(MANY)
@@ -117,7 +117,7 @@ async def test_no_call_waits_for_a_task(calls: Calls):
     assert await asyncio.gather(*held) == [str(number).encode() for number in range(MANY)]
 
 
-async def test_after_a_burst_few_tasks_go_on_waiting(calls: Calls):
+async def test_after_a_burst_only_a_few_tasks_go_on_waiting(calls: Calls):
     calls.behavior = calls.hold
     held = [calls.call(b"") for _ in range(MANY)]
     await calls.have_entered(MANY)
@@ -128,7 +128,7 @@ async def test_after_a_burst_few_tasks_go_on_waiting(calls: Calls):
     await calls.still_answer()
 
 
-async def test_a_caller_that_gives_up_has_its_call_cancelled(calls: Calls):
+async def test_a_call_whose_caller_gives_up_is_cancelled(calls: Calls):
     calls.behavior = calls.hold
     held = [calls.call(b"") for _ in range(MANY)]
     await calls.have_entered(MANY)
@@ -139,7 +139,7 @@ async def test_a_caller_that_gives_up_has_its_call_cancelled(calls: Calls):
     await calls.still_answer()
 
 
-async def test_a_handler_that_goes_on_after_its_caller_gave_up_answers_nobody(calls: Calls):
+async def test_a_handler_that_goes_on_after_its_caller_gave_up_sends_no_answer(calls: Calls):
     async def go_on(text: bytes) -> bytes:
         try:
             await calls.go.wait()
@@ -157,7 +157,7 @@ async def test_a_handler_that_goes_on_after_its_caller_gave_up_answers_nobody(ca
     assert not calls.faults
 
 
-async def test_a_client_that_does_not_end_its_request_is_done_with_all_the_same(calls: Calls):
+async def test_a_client_that_does_not_end_its_request_is_answered(calls: Calls):
     call: Any = calls.channel.stream_stream(PATH)(timeout=PATIENCE)
     await call.write(b"one")
     assert await call.read() == b"one"
@@ -166,7 +166,7 @@ async def test_a_client_that_does_not_end_its_request_is_done_with_all_the_same(
     assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_a_task_that_is_cancelled_by_another_ends(calls: Calls):
+async def test_a_task_that_another_task_cancels_ends(calls: Calls):
     calls.behavior = calls.hold
     held = calls.call(b"")
     await calls.have_entered(1)
@@ -179,7 +179,7 @@ async def test_a_task_that_is_cancelled_by_another_ends(calls: Calls):
     await calls.still_answer()
 
 
-async def test_an_answer_that_fails_ends_its_own_call_alone(calls: Calls):
+async def test_an_answer_that_fails_ends_only_its_own_call(calls: Calls):
     error = RuntimeError("hunter2")
 
     async def fail(_: bytes) -> bytes:
@@ -194,7 +194,7 @@ async def test_an_answer_that_fails_ends_its_own_call_alone(calls: Calls):
     await calls.still_answer()
 
 
-async def test_a_fault_of_the_count_ends_no_server(calls: Calls, monkeypatch: pytest.MonkeyPatch):
+async def test_a_fault_in_counting_ends_no_server(calls: Calls, monkeypatch: pytest.MonkeyPatch):
     def lose_count(_: object) -> None:
         raise KeyError
 
@@ -206,7 +206,7 @@ async def test_a_fault_of_the_count_ends_no_server(calls: Calls, monkeypatch: py
     await calls.still_answer()
 
 
-async def test_the_end_lets_calls_finish_and_takes_no_others(calls: Calls):
+async def test_the_end_lets_calls_finish_and_accepts_no_others(calls: Calls):
     calls.behavior = calls.hold
     held = calls.call(b"late")
     await calls.have_entered(1)
@@ -231,7 +231,7 @@ async def test_calls_that_outlast_the_end_are_cancelled(calls: Calls):
     await eventually(lambda: not calls.core._methods[PATH.encode()]._tasks, "the tasks to end")
 
 
-# --- a grpc that is another one -------------------------------------------------------------------
+# --- a different grpc -----------------------------------------------------------------------------
 
 
 def _break_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +260,7 @@ BREAKS = [_break_answers, _break_watch, _break_names, _break_import]
 
 
 @pytest.mark.parametrize("break_it", BREAKS, ids=lambda break_it: break_it.__name__)
-async def test_a_grpc_that_behaves_otherwise_is_left_its_own_acceptor(
+async def test_a_grpc_that_behaves_differently_keeps_its_own_acceptor(
     monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]], break_it: Any
 ):
     break_it(monkeypatch)
@@ -268,7 +268,7 @@ async def test_a_grpc_that_behaves_otherwise_is_left_its_own_acceptor(
     assert [entry["event"] for entry in logged] == ["standing_acceptor_unfit"]
 
 
-async def test_the_installed_grpc_is_as_needed(logged: list[dict[str, Any]]):
+async def test_the_installed_grpc_behaves_as_required(logged: list[dict[str, Any]]):
     assert await acceptor_that_works(Acceptor.STANDING) is Acceptor.STANDING
     assert not logged
 
@@ -281,7 +281,7 @@ def is_standing(server: Any) -> bool:
     ("acceptor_set", "fit", "standing"),
     [("standing", True, True), ("standing", False, False), ("stock", True, False)],
 )
-async def test_a_server_has_the_acceptor_that_is_set_and_works(
+async def test_a_server_uses_the_acceptor_of_the_setting(
     valkey_backend: Backend,
     prefix: str,
     tmp_path: Path,
@@ -314,7 +314,7 @@ async def test_standing_tasks_answer_the_busiest_methods(stage: Stage):
 
 
 async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
-    """A caller that gives up is noticed in 20 ms."""
+    """The server notices within 20 ms that a caller gives up."""
     assert 2 * long_calls.INTERVAL_SECONDS <= 0.02
     calls.behavior = calls.hold
     held = calls.call(b"")
@@ -327,7 +327,7 @@ async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
     assert await held == b""
 
 
-async def test_a_call_that_is_over_before_is_not_watched(
+async def test_a_call_that_ends_before_is_not_watched(
     calls: Calls, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(long_calls, "INTERVAL_SECONDS", PATIENCE)

@@ -1,4 +1,4 @@
-"""The access log has a line for each call, and nothing of a person on it."""
+"""The access log has a line for each call, and no personal data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_probes_have_no_line(stage: Stage, structured: LogStream):
     assert calls(structured) == [("GetSigningKeys", "OK")]
 
 
-async def test_a_flood_of_calls_is_no_flood_of_lines(
+async def test_a_flood_of_calls_makes_no_flood_of_lines(
     stage: Stage, structured: LogStream, monkeypatch: pytest.MonkeyPatch
 ):
     moment = 100.0
@@ -60,7 +60,7 @@ async def test_a_flood_of_calls_is_no_flood_of_lines(
     assert left_out == [0, 0, 0, 7]
 
 
-async def test_it_is_off_unless_it_is_wanted(stage_with: StageWith, structured: LogStream):
+async def test_the_access_log_is_off_by_default(stage_with: StageWith, structured: LogStream):
     await (await stage_with()).sign_in("ada")
     assert calls(structured) == []
 

@@ -1,4 +1,4 @@
-"""Every bad input has an error of its own, by which a caller can mend it, and leaves no trace in
+"""Each bad input has an error of its own that helps the caller to mend it, and leaves no trace in
 the store.
 """
 
@@ -33,12 +33,12 @@ from tests.rpc.requests import (
     Case,
 )
 
-# A request of each method that is good as it stands, but for what a case breaks.
-# What takes nothing can only be called with bytes that are no message, or too many of them.
+# A request of each method that is valid except for what a case breaks. A method without fields can
+# only be called with bytes that are no message, or with too many bytes.
 
 
 async def refuses(stage: Stage, method: str, request: Message | bytes) -> Refusal:
-    """The error, after it was seen that nothing was written."""
+    """Returns the error, after a check that nothing was written."""
     before, counted = await stage.dump(), stage.counted(method)
     refusal = await stage.refused(method, request)
     assert await stage.dump() == before
@@ -49,12 +49,12 @@ async def refuses(stage: Stage, method: str, request: Message | bytes) -> Refusa
 
 @pytest.fixture
 async def signed_in(stage: Stage) -> pb.IssueDeviceResponse:
-    """Ada, on her laptop: so there is something that a bad request could change."""
+    """Ada is signed in on her laptop, so a bad request could change something."""
     return await stage.sign_in("ada", LAPTOP)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_a_field_that_breaks_its_rule_is_named_with_it(stage: Stage, case: Case):
+async def test_the_error_names_the_field_and_the_rule(stage: Stage, case: Case):
     await stage.sign_in("ada", LAPTOP)
     broken = case.broken or case.field
     limits = (("max_seconds", "604800"), ("min_seconds", "120"))
@@ -80,8 +80,8 @@ async def test_all_broken_fields_are_named_at_once(stage: Stage):
     assert refusal.message == "; ".join(": ".join(violation) for violation in refusal.violations)
 
 
-async def test_a_mass_of_mistakes_does_not_burst_the_answer(stage: Stage):
-    """Details travel as trailers, and clients refuse more than 8 KiB of those."""
+async def test_very_many_faults_do_not_make_the_error_too_long(stage: Stage):
+    """Details travel as trailers, and clients refuse more than 8 KiB of trailers."""
     request = pb.IssueDeviceRequest(
         user_id="ada", claims={f"é{number}": "" for number in range(3000)}
     )
@@ -152,7 +152,7 @@ async def test_a_page_token_that_is_cut_or_of_another_list_is_refused(stage: Sta
     ],
     ids=lambda other: list(other)[-1],
 )
-async def test_a_request_id_with_other_contents_is_refused(stage: Stage, other: dict[str, Any]):
+async def test_a_request_id_with_another_request_is_refused(stage: Stage, other: dict[str, Any]):
     await stage.sign_in("ada", request_id=REQUEST_ID)
     before = await stage.dump()
     refusal = await stage.refused(
@@ -163,7 +163,7 @@ async def test_a_request_id_with_other_contents_is_refused(stage: Stage, other: 
     assert refusal.message.startswith("request_id: ")
 
 
-async def test_a_request_id_whose_token_was_used_is_spent(stage: Stage):
+async def test_a_request_id_whose_token_was_used_is_refused(stage: Stage):
     issued = await stage.sign_in("ada", request_id=REQUEST_ID)
     stage.clock.advance(stage.authority.limits.durable_after)
     await stage.validate(issued)
@@ -196,7 +196,7 @@ async def test_a_device_without_a_session_has_no_claims(
 async def test_a_malformed_device_id_of_a_client_is_replaced(
     stage: Stage, signed_in: pb.IssueDeviceResponse, device_id: str
 ):
-    """It is what a browser sent, and no fault of the caller."""
+    """The end user's browser sent it, so it is no fault of the caller."""
     answer = await stage.validate(signed_in, device_id=device_id)
     assert (answer.active, answer.status) == (False, pb.SESSION_STATUS_NO_SESSION)
     assert answer.device_id_assigned
@@ -216,7 +216,7 @@ async def test_a_malformed_device_id_of_a_client_is_replaced(
     ["x" * 5120, "ä.ö.ü", "a.b.c", " ", "\0"],
     ids=["5 KiB", "umlauts", "abc", "space", "NUL"],
 )
-async def test_what_is_no_token_is_an_answer(
+async def test_a_malformed_token_is_a_verdict_and_no_error(
     stage: Stage, signed_in: pb.IssueDeviceResponse, token: str
 ):
     before = await stage.dump()
@@ -238,11 +238,11 @@ TOO_LARGE = dict.fromkeys(METHODS, 64 * 1024) | {
 
 
 def padded(method: str, size: int) -> bytes:
-    """A good request of this size, by an unknown field, which a receiver must skip."""
+    """A valid request of this size, with an unknown field, which a receiver must skip."""
     body: bytes = GOOD[method]().SerializeToString()
     for length_bytes in (1, 2, 3, 4):
         filling = size - len(body) - 2 - length_bytes
-        header = bytes([0xFA, 0x7F]) + _varint(filling)  # field 2047, length-delimited
+        header = bytes([0xFA, 0x7F]) + _varint(filling)  # Field 2047, length-delimited.
         if len(body) + len(header) + filling == size:
             return body + header + bytes(filling)
     raise AssertionError("no such size")
@@ -269,14 +269,14 @@ async def test_bytes_that_are_no_message_are_refused(stage: Stage, method: str):
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in WITHOUT_FIELDS])
 async def test_text_that_is_not_utf_8_is_refused(stage: Stage, method: str):
-    not_utf_8 = b"\x0a\x02\xc3\x28"  # field 1, which is text
+    not_utf_8 = b"\x0a\x02\xc3\x28"  # Field 1, which is text.
     if method in ("BatchValidateSessions", "CheckSessions"):
         not_utf_8 = b"\x0a\x04" + not_utf_8
     assert (await refuses(stage, method, not_utf_8)).reason == "MALFORMED_MESSAGE"
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(
+async def test_a_message_up_to_the_method_s_limit_is_accepted_and_no_larger_one(
     stage: Stage, method: str
 ):
     if method == "UpdateDevice":
@@ -295,11 +295,10 @@ async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(
 
 
 @pytest.mark.parametrize("method", ["IssueDevice", "BatchValidateSessions"])
-async def test_a_message_that_no_method_takes_is_not_even_read(stage: Stage, method: str):
+async def test_a_message_that_every_method_refuses_is_not_read(stage: Stage, method: str):
     refusal = await stage.refused(method, padded(method, 5 * 1024 * 1024))
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    # All that gRPC tells of it is that nothing came, and at about the same time that the call is
-    # over.
+    # gRPC reports only that no message came, and about the same time that the call has ended.
     assert stage.counted(method) in ({"INVALID_ARGUMENT": 1}, {"CANCELLED": 1})
     await stage.sign_in()
 
@@ -323,27 +322,27 @@ async def test_an_unknown_method_is_unimplemented(stage: Stage, method: str):
     assert await stage.dump() == {}
 
 
-# --- nothing is left out --------------------------------------------------------------------------
+# --- completeness ---------------------------------------------------------------------------------
 
 
 def test_every_method_has_bad_input_cases():
     assert set(GOOD) == set(METHODS)
-    only_verdicts = {"RenewSession", "ValidateSession"}  # anything that an end user sends is judged
+    only_verdicts = {"RenewSession", "ValidateSession"}  # Any input of an end user gets a verdict.
     assert {case.method for case in CASES} | set(WITHOUT_FIELDS) | only_verdicts == set(METHODS)
     for method in WITHOUT_FIELDS:
         assert not METHODS[method].input_type.fields
 
 
-def test_every_field_of_every_request_has_a_case_or_can_hold_nothing_bad():
+def test_every_field_of_every_request_has_a_case_or_accepts_every_value():
     anything_goes = {
-        "IssueDevice.device_id",  # the end user's: a malformed one is replaced
+        "IssueDevice.device_id",  # Sent by the end user: a malformed one is replaced.
         "RenewSession.device_id",
         "ValidateSession.device_id",
-        "RenewSession.access_token",  # a bad one is an answer
+        "RenewSession.access_token",  # A bad one gets a verdict.
         "ValidateSession.access_token",
-        "RevokeDevice.reason",  # only shown
+        "RevokeDevice.reason",  # Only displayed.
         "RevokeAll.reason",
-        *(f"client.{part.name}" for part in pb.ClientInfo.DESCRIPTOR.fields),  # only shown
+        *(f"client.{part.name}" for part in pb.ClientInfo.DESCRIPTOR.fields),  # Only displayed.
     }
     tried = {f"{case.method}.{case.field}" for case in CASES} | {
         case.field for case in CASES if "." in case.field
@@ -370,7 +369,7 @@ def test_every_reason_comes_from_an_error_and_every_error_has_one():
     )
 
 
-def test_the_enums_of_the_contract_and_of_the_domain_are_twins():
+def test_the_enums_of_the_contract_equal_those_of_the_domain():
     statuses = {name.removeprefix("SESSION_STATUS_") for name in pb.SessionStatus.keys()}  # noqa: SIM118 - no mapping
     assert statuses - {"UNSPECIFIED"} == {status.name for status in SessionStatus}
     factors = {name.removeprefix("FORM_FACTOR_") for name in pb.FormFactor.keys()}  # noqa: SIM118 - no mapping

@@ -1,4 +1,4 @@
-"""A batch is so many single validations: in order, and none can hurt another."""
+"""A batch equals as many single validations: in order, and no item affects another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def asked(signed_in: pb.IssueDeviceResponse, **more: Any) -> Request:
     )
 
 
-async def test_each_answer_is_what_a_single_validation_says(stage: Stage):
+async def test_each_answer_equals_that_of_a_single_validation(stage: Stage):
     ada, bob, eve = [await stage.sign_in(user_id) for user_id in ("ada", "bob", "eve")]
     await stage.call("RevokeAll", pb.RevokeAllRequest(user_id="eve"))
     requests = [
@@ -86,7 +86,7 @@ async def test_500_keep_their_order(stage: Stage):
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_a_faulty_item_hurts_no_other(
+async def test_a_faulty_item_affects_no_other(
     stage: Stage,
     logged: list[dict[str, Any]],
     raised: Exception,

@@ -1,4 +1,4 @@
-"""A batch that is put together from encoded answers reads like one of the library's own making."""
+"""A batch that is built from encoded answers is read like one that protobuf built."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ Results = pb.BatchValidateSessionsResponse
 
 
 def answer_of(size: int) -> pb.ValidateSessionResponse:
-    """An answer that has about so many bytes, encoded."""
+    """An encoded answer of about this many bytes."""
     return pb.ValidateSessionResponse(active=bool(size), device_id="x" * size)
 
 
-# At 128 and at 16,384 bytes a length takes one byte more: for the answer, and for what holds it.
+# At 128 and at 16,384 bytes a length needs one byte more: for the answer, and for the message
+# around it.
 @pytest.mark.parametrize("edge", [0, 128, 2**14, 2**21])
 def test_an_answer_of_any_length_is_one_result(edge: int):
     for size in range(max(edge - 12, 0), edge + 4):

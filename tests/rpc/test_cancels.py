@@ -1,4 +1,4 @@
-"""Calls that are given up at any moment, or have too little time, harm no other call.
+"""Calls that are cancelled at any moment, or have too short deadlines, harm no other call.
 
 `make cancels` makes 100,000 of them with each acceptor.
 """
@@ -22,8 +22,8 @@ CALLS = int(os.environ.get("CANCEL_CALLS", "2000"))
 SEED = int(os.environ.get("CANCEL_SEED", "1"))
 USERS = 12
 CALLERS = 48
-# How a call may fail that was given up, or had too little time; on a machine that has much else to
-# do others too.
+# How a cancelled call or a call with a short deadline may fail. On a busy machine others may fail
+# so too.
 SOUND_ENDS = {
     (grpc.StatusCode.CANCELLED, ""),
     (grpc.StatusCode.DEADLINE_EXCEEDED, ""),
@@ -34,7 +34,7 @@ SOUND_ENDS = {
 
 
 class Crowd:
-    """Callers that ask after the sessions of a few users, which end and begin meanwhile."""
+    """Callers that validate the sessions of a few users, which end and begin in between."""
 
     def __init__(self, stage: Stage, chance: random.Random) -> None:
         self.stage = stage
@@ -53,8 +53,8 @@ class Crowd:
         self.sessions[user_id] = await self._surely("IssueDevice", pb.IssueDeviceRequest, user_id)
 
     async def _surely(self, method: str, request: Any, user_id: str) -> Any:
-        """The answer to a call that is repeated until it is answered: a machine that has much else
-        to do leaves too little time now and then.
+        """The answer to a call that is repeated until it is answered: on a busy machine a deadline
+        may be too short now and then.
         """
         async with asyncio.timeout(10 * PATIENCE):
             while True:
@@ -75,7 +75,7 @@ class Crowd:
     async def _end_session(self, user_id: str) -> None:
         token = self.sessions[user_id].access_token
         await self._surely("RevokeAll", pb.RevokeAllRequest, user_id)
-        self.ended.add(token)  # the answer is here: from now on it must not be good
+        self.ended.add(token)  # The answer is here: from now on the session must not be good.
         self.outcomes["revoked"] += 1
         await self._sign_in(user_id)
 
@@ -149,9 +149,7 @@ def request_for(method: str, issued: list[pb.IssueDeviceResponse]) -> Any:
     )
 
 
-async def test_no_call_that_is_given_up_harms_another(
-    stage_with: StageWith, valkey_backend: Backend
-):
+async def test_no_cancelled_call_harms_another(stage_with: StageWith, valkey_backend: Backend):
     stage = await stage_with(valkey_backend)
     crowd = Crowd(stage, random.Random(SEED))
     await crowd.run()

@@ -38,14 +38,14 @@ async def test_hints_name_a_device(stage: Stage):
     assert [shown(device) for device in listed.devices] == [names]
 
 
-async def test_hints_alone_are_a_client(stage: Stage):
+async def test_hints_without_an_agent_describe_a_client(stage: Stage):
     hints = pb.ClientHints(mobile=False)
     issued = await stage.sign_in("ada", PHONE, client=pb.ClientInfo(client_hints=hints))
     assert issued.device.last_client.client_hints == hints
     assert issued.device.display_name == "Unknown device"
 
 
-async def test_odd_hints_refuse_no_call(stage: Stage):
+async def test_unusual_hints_refuse_no_call(stage: Stage):
     odd = pb.ClientHints(
         brands=[pb.ClientBrand(name="\0" * 100, version="9" * 1000)] * 20,
         platform="Win\x1b[2Jdows",
@@ -68,7 +68,7 @@ async def test_odd_hints_refuse_no_call(stage: Stage):
     assert renewed.status == pb.SESSION_STATUS_ACTIVE
 
 
-async def test_a_validation_reads_no_agent(stage: Stage):
+async def test_a_validation_parses_no_agent(stage: Stage):
     issued = await stage.sign_in("ada", PHONE, client=CLIENT)
     read_appearance.cache_clear()
     for number in range(5):

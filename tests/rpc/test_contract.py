@@ -1,4 +1,4 @@
-"""What each method promises, as a client sees it on the wire."""
+"""The promises of each method, as a client sees them over the wire."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def devices(stage: Stage, **more: Any) -> pb.ListDevicesResponse:
     return answer
 
 
-async def test_issue_device(stage: Stage):
+async def test_issue_device_signs_a_user_in(stage: Stage):
     issued = await stage.sign_in(
         "ada", client=CLIENT, claims={"email": "ada@example.org"}, auth_methods=["pwd", "otp"],
         session_ttl=Duration(seconds=7200),
@@ -94,7 +94,7 @@ NAME_ID = "CN=First Last,OU=" + "x" * 238
 METHODS = ["urn:oasis:names:tc:SAML:2.0:ac:classes:" + "P" * 40] * 8
 
 
-async def test_all_that_fits_into_a_token(stage: Stage):
+async def test_claims_that_fit_into_a_token_are_accepted(stage: Stage):
     claims = {"https://example.org/claims/" + "n" * 101: "x" * 800}
     issued = await stage.sign_in(NAME_ID, LAPTOP, claims=claims, auth_methods=METHODS)
     assert len(issued.access_token) <= 4000
@@ -105,7 +105,7 @@ async def test_all_that_fits_into_a_token(stage: Stage):
     assert len(watched) == 1
 
 
-async def test_what_does_not_fit_is_refused_with_all_that_takes_room(stage: Stage):
+async def test_claims_that_do_not_fit_are_refused_with_every_field_that_takes_space(stage: Stage):
     before = await stage.dump()
     fields: Any = {"user_id": "𠀀" * 255, "claims": {"n": "x" * 1000}, "auth_methods": METHODS}
     refusal = await stage.refused("IssueDevice", pb.IssueDeviceRequest(**fields))
@@ -129,7 +129,7 @@ async def test_the_same_request_id_signs_in_once(stage: Stage):
     )
 
 
-async def test_devices_make_room_for_one_more(stage_with: StageWith):
+async def test_the_oldest_device_makes_room_for_a_new_one(stage_with: StageWith):
     stage = await stage_with(max_devices=2)
     oldest = await stage.sign_in("ada")
     stage.clock.advance(SECOND)
@@ -144,7 +144,9 @@ async def test_devices_make_room_for_one_more(stage_with: StageWith):
     assert (await stage.validate(oldest)).status == pb.SESSION_STATUS_NO_SESSION
 
 
-async def test_or_the_sign_in_is_refused(stage_with: StageWith):
+async def test_a_sign_in_beyond_the_limit_is_refused_where_the_setting_says_so(
+    stage_with: StageWith,
+):
     stage = await stage_with(max_devices=1, device_limit_action=DeviceLimitAction.REJECT)
     await stage.sign_in("ada")
     before = await stage.dump()
@@ -154,7 +156,7 @@ async def test_or_the_sign_in_is_refused(stage_with: StageWith):
     assert refusal.metadata == (("max_devices", "1"),)
 
 
-async def test_validate_session(stage: Stage):
+async def test_validate_session_returns_the_verdict(stage: Stage):
     issued = await stage.sign_in(
         "ada", LAPTOP, claims={"email": "ada@example.org"}, auth_methods=["pwd"]
     )
@@ -188,7 +190,7 @@ async def test_validate_session(stage: Stage):
     )
 
 
-async def test_looking_changes_nothing(stage: Stage):
+async def test_a_validation_without_a_trace_changes_nothing(stage: Stage):
     issued = await stage.sign_in("ada", LAPTOP)
     before = await stage.dump()
     stage.clock.advance(10 * MINUTE)
@@ -198,7 +200,7 @@ async def test_looking_changes_nothing(stage: Stage):
     assert await stage.dump() == before
 
 
-async def test_renew_session(stage: Stage):
+async def test_renew_session_returns_the_next_token(stage: Stage):
     issued = await stage.sign_in("ada", LAPTOP, claims={"email": "ada@example.org"})
     early = await renew(stage, issued)
     assert (early.status, early.rotated, early.access_token) == (
@@ -257,7 +259,7 @@ async def test_a_replay_signs_out_everywhere(stage: Stage):
     ],
     ids=["laptop", "phone", "curl", "none", "nonsense"],
 )
-async def test_user_agents_are_read(stage: Stage, agent: str, name: str, form: pb.FormFactor):
+async def test_user_agents_are_parsed(stage: Stage, agent: str, name: str, form: pb.FormFactor):
     device = (await stage.sign_in("ada", client=pb.ClientInfo(user_agent=agent))).device
     assert (device.display_name, device.form_factor) == (name, form)
 
@@ -267,7 +269,7 @@ async def test_a_user_agent_is_cut_at_512_bytes(stage: Stage):
     assert device.last_client.user_agent == "é" * 256
 
 
-async def test_list_devices_in_pages(stage: Stage):
+async def test_list_devices_returns_pages(stage: Stage):
     signed_in = []
     for _ in range(5):
         signed_in.append(await stage.sign_in("ada"))
@@ -293,7 +295,7 @@ async def test_list_devices_in_pages(stage: Stage):
     ).total_size == 0
 
 
-async def test_list_devices_that_are_signed_out(stage: Stage):
+async def test_list_devices_includes_devices_that_are_signed_out(stage: Stage):
     issued = await stage.sign_in("ada", LAPTOP)
     await stage.sign_in("ada", PHONE)
     await stage.call("RevokeDevice", pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP))
@@ -312,7 +314,7 @@ async def test_list_devices_that_are_signed_out(stage: Stage):
     assert laptop.create_time == issued.device.create_time
 
 
-async def test_update_device(stage: Stage):
+async def test_update_device_renames_a_device(stage: Stage):
     await stage.sign_in("ada", LAPTOP, client=pb.ClientInfo(display_name="Pixel 8"))
     request = pb.UpdateDeviceRequest(
         user_id="ada", device_id=LAPTOP.upper(), display_name="  Ada's phone ☎  "
@@ -327,7 +329,7 @@ async def test_update_device(stage: Stage):
     assert unnamed.device.display_name == "Pixel 8"
 
 
-async def test_update_session(stage: Stage):
+async def test_update_session_changes_claims(stage: Stage):
     laptop = await stage.sign_in("ada", LAPTOP, claims={"email": "ada@example.org", "name": "Ada"})
     phone = await stage.sign_in("ada", PHONE)
     everywhere = pb.UpdateSessionRequest(user_id="ada", claims={"email": "ada@example.com"})
@@ -347,7 +349,7 @@ async def test_update_session(stage: Stage):
     assert (await stage.call("UpdateSession", nowhere)).updated_sessions == 0
 
 
-async def test_revoke_device(stage: Stage):
+async def test_revoke_device_ends_the_session_of_a_device(stage: Stage):
     laptop, phone = await stage.sign_in("ada", LAPTOP), await stage.sign_in("ada", PHONE)
     request = pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP, reason="user_request")
     assert (await stage.call("RevokeDevice", request)).revoked
@@ -360,7 +362,7 @@ async def test_revoke_device(stage: Stage):
     assert (await stage.sign_in("ada", LAPTOP)).new_device
 
 
-async def test_revoke_all(stage: Stage):
+async def test_revoke_all_ends_all_sessions_of_a_user(stage: Stage):
     laptop, phone, bob = (
         await stage.sign_in("ada"),
         await stage.sign_in("ada", PHONE),
@@ -377,8 +379,10 @@ async def test_revoke_all(stage: Stage):
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
-async def test_tokens_verify_elsewhere_by_the_published_keys(stage: Stage, source: KeySource):
-    """With another library: nothing of ours is needed but the JWKS."""
+async def test_another_library_verifies_tokens_with_the_published_keys(
+    stage: Stage, source: KeySource
+):
+    """It needs only the JWKS, and no code of this project."""
     for algorithm in (Algorithm.ES256, Algorithm.RS256, Algorithm.HS256):
         add_key(source.path, generate(algorithm, START))
     source.refresh()

@@ -1,4 +1,6 @@
-"""Every answer to a change says whether replicas have it, and a caller may insist."""
+"""Every answer to a change says whether replicas have the change, and a caller may require
+replicas.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def renewal(signed_in: pb.IssueDeviceResponse, **more: Any) -> pb.RenewSessionRe
 
 
 async def changes(stage: Stage, **asked: Any) -> list[int]:
-    """What each kind of change says of its durability."""
+    """What each kind of change says about its durability."""
     signed_in = await stage.sign_in(**asked)
     device_id = signed_in.device.device_id
     stage.clock.advance(40 * MINUTE)
@@ -59,19 +61,25 @@ async def changes(stage: Stage, **asked: Any) -> list[int]:
     return [each.durability for each in (signed_in, renewed, *updated, named, revoked, all_revoked)]
 
 
-async def test_a_change_that_replicas_have_says_so(pair: Pair, stage_with: StageWith):
+async def test_a_change_that_replicas_have_is_reported_as_durable(
+    pair: Pair, stage_with: StageWith
+):
     stage = await stage_with(pair.primary, replicas=ONE)
     assert await changes(stage, **INSIST) == [pb.DURABILITY_REPLICATED] * 7
 
 
-async def test_a_change_that_replicas_lack_says_so(pair: Pair, stage_with: StageWith):
+async def test_a_change_that_replicas_lack_is_reported_as_not_durable(
+    pair: Pair, stage_with: StageWith
+):
     stage = await stage_with(pair.primary, replicas=ONE_AT_ONCE)
     with pair.replica_stands_still():
         assert await changes(stage) == [pb.DURABILITY_LOCAL] * 7
 
 
-async def test_a_caller_who_insists_is_told_what_is_known(pair: Pair, stage_with: StageWith):
-    """The change is there, and the same call again confirms it: once, with one session."""
+async def test_a_caller_that_requires_replicas_learns_what_is_known(
+    pair: Pair, stage_with: StageWith
+):
+    """The change was made, and the same call again confirms it: once, with one session."""
     stage = await stage_with(pair.primary, replicas=ONE_AT_ONCE)
     sign_in = pb.IssueDeviceRequest(user_id="ada", request_id=REQUEST_ID, **INSIST)
     with pair.replica_stands_still():
@@ -111,7 +119,7 @@ async def test_a_renewal_that_is_repeated_gets_its_token(pair: Pair, stage_with:
     assert renewed.durability == pb.DURABILITY_REPLICATED
 
 
-async def test_what_writes_nothing_has_no_durability(pair: Pair, stage_with: StageWith):
+async def test_a_call_that_writes_nothing_has_no_durability(pair: Pair, stage_with: StageWith):
     stage = await stage_with(pair.primary, replicas=ONE)
     signed_in = await stage.sign_in()
     unchanged = await stage.call("RenewSession", renewal(signed_in, **INSIST))
@@ -122,8 +130,8 @@ async def test_what_writes_nothing_has_no_durability(pair: Pair, stage_with: Sta
         assert answer.durability == pb.DURABILITY_UNSPECIFIED
 
 
-async def test_nobody_insists_where_no_replica_is_waited_for(stage: Stage):
-    """And what was asked for is not done."""
+async def test_replicas_cannot_be_required_where_the_service_waits_for_none(stage: Stage):
+    """The refused call changes nothing."""
     sign_in = pb.IssueDeviceRequest(user_id="ada", **INSIST)
     refused = await stage.refused("IssueDevice", sign_in)
     rule = "this service waits for no replicas (its setting REPLICAS_ACK is 0)"

@@ -1,4 +1,4 @@
-"""A replica is promoted that lacks the last changes: what was ended is ended again."""
+"""A replica that lacks the last changes is promoted: sessions that were ended are ended again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LAPTOP = "11111111-1111-4111-8111-111111111111"
 
 @pytest.fixture
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Of one test alone: the two go apart."""
+    """A primary and its replica for one test alone: the test separates them."""
     with replicated(valkey, tmp_path_factory.mktemp("pair")) as pair:
         yield pair
 
 
 def promote(pair: Pair) -> None:
-    """Makes a primary of the replica, once it has all that was written."""
+    """Makes the replica a primary, once it has all that was written."""
     with (
         redis.Redis.from_url(pair.primary.admin_url) as old,
         redis.Redis.from_url(pair.replica.admin_url) as new,
@@ -36,8 +36,8 @@ def promote(pair: Pair) -> None:
         new.replicaof("NO", "ONE")
 
 
-async def test_what_was_ended_is_ended_again(pair: Pair, stage_with: StageWith):
-    """Those sessions, and no others."""
+async def test_sessions_ended_before_a_failover_are_ended_again(pair: Pair, stage_with: StageWith):
+    """These sessions are ended again, and no others."""
     async with Proxy(pair.primary.url) as wire:
         stage: Stage = await stage_with(connected(wire.url))
         ended = [await stage.sign_in("ada"), await stage.sign_in("ada")]
@@ -69,7 +69,7 @@ async def test_what_was_ended_is_ended_again(pair: Pair, stage_with: StageWith):
 
 
 async def answered(stage: Stage, signed_in: pb.IssueDeviceResponse) -> bool:
-    """Whether a session is good, once there is an answer."""
+    """Returns whether a session is good, once there is an answer."""
     while True:
         try:
             return bool((await stage.validate(signed_in)).active)
@@ -79,7 +79,7 @@ async def answered(stage: Stage, signed_in: pb.IssueDeviceResponse) -> bool:
 
 
 async def reasons_told(stage: Stage) -> list[Any]:
-    """Why sessions ended, as the log of the new primary tells it."""
+    """Why sessions ended, by the event log of the new primary."""
     request = pb.WatchEventsRequest()
     request.start_time.FromDatetime(stage.clock())
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""The forgeries, sent to a whole server in the name of a live user: none is good, and none does
+"""Forged tokens, sent to a whole server in the name of a live user: none is good, and none changes
 anything.
 """
 
@@ -29,7 +29,7 @@ METHODS: dict[str, Callable[..., Message]] = {
 
 @pytest.fixture
 def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
-    """The ring that the forgeries are made against."""
+    """The key ring that the forgeries are made against."""
     return KeySource(save(tmp_path_factory.mktemp("keys"), *ring(START)))
 
 
@@ -42,7 +42,7 @@ async def stage(stage_with: StageWith, backends: Callable[[str], Backend]) -> St
 
 @pytest.fixture
 async def devices(stage: Stage) -> list[pb.IssueDeviceResponse]:
-    """The sign-ins of one user on three devices, all seen in use."""
+    """The sign-ins of one user on three devices. All sessions were used."""
     signed_in = [await stage.sign_in("ada") for _ in range(3)]
     for device in signed_in:
         assert (await stage.validate(device)).active
@@ -55,7 +55,9 @@ async def devices(stage: Stage) -> list[pb.IssueDeviceResponse]:
 
 
 def body(method: str, token: str, device_id: str) -> bytes:
-    """A request with any text at all, also one that no message of protobuf would take."""
+    """A request with any text as its token, also with text that no protobuf message would
+    accept.
+    """
     request = METHODS[method](device_id=device_id)
     field = request.DESCRIPTOR.fields_by_name["access_token"].number << 3 | 2
     data = token.encode(errors="surrogatepass")
@@ -67,7 +69,9 @@ def body(method: str, token: str, device_id: str) -> bytes:
 
 
 async def answer(stage: Stage, method: str, token: str, device_id: str) -> str:
-    """What the server says: a status of sessions, or with which code it refuses the message."""
+    """What the server answers: the statuses of sessions, or the code with which it refuses the
+    message.
+    """
     try:
         status = (await stage.call(method, body(method, token, device_id))).status
     except grpc.aio.AioRpcError as error:
@@ -76,7 +80,7 @@ async def answer(stage: Stage, method: str, token: str, device_id: str) -> str:
 
 
 def expected(method: str, token: str, device_id: str) -> str:
-    """What it must say of a forgery."""
+    """What the server must answer to a forgery."""
     if len(body(method, token, device_id)) > MAX_MESSAGE_BYTES:
         return "RESOURCE_EXHAUSTED"
     return (
@@ -87,7 +91,7 @@ def expected(method: str, token: str, device_id: str) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_no_forgery_is_good_and_none_does_anything(
+async def test_no_forgery_is_good_and_none_changes_anything(
     stage: Stage, devices: list[pb.IssueDeviceResponse], method: str
 ):
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
@@ -101,15 +105,17 @@ async def test_no_forgery_is_good_and_none_does_anything(
         presented[kind] += 1
     assert presented.keys() == KINDS.keys()
 
-    assert await stage.dump() == before  # no session is gone, no event was written
+    assert await stage.dump() == before  # No session is gone, and no event was written.
     for device in devices:
         assert (await stage.validate(device)).active
 
 
-async def test_an_old_token_is_over_and_does_nothing(
+async def test_an_old_token_has_ended_and_changes_nothing(
     stage: Stage, devices: list[pb.IssueDeviceResponse]
 ):
-    """Renewed it may still be good, as that asks the session and not the token's age."""
+    """A renewal of it may still succeed: a renewal depends on the session, not on the token's
+    age.
+    """
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
     before = await stage.dump()
     for name, text in over(victim):
@@ -121,13 +127,14 @@ async def test_an_old_token_is_over_and_does_nothing(
         assert (await stage.validate(device)).active
 
 
-async def test_another_text_of_a_real_token_is_that_token(
+async def test_another_encoding_of_a_real_token_is_the_same_token(
     stage: Stage, devices: list[pb.IssueDeviceResponse]
 ):
-    """No second copy: nobody is taken for a thief because a signature has two forms."""
+    """The other encoding is no second copy: two encodings of one signature are no sign of theft."""
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
     stage.clock.advance(stage.authority.limits.alarm_after)
-    assert (await stage.validate(devices[0])).active  # from now on its copy is the only good one
+    # From now on, the successor is the only good token.
+    assert (await stage.validate(devices[0])).active
     for method in METHODS:
         for name, text in twins(victim):
             assert await answer(stage, method, text, device_id) == "ACTIVE", name

@@ -1,4 +1,6 @@
-"""What goes wrong inside stays inside: a caller learns what to do about it, and nothing else."""
+"""Faults inside the service stay inside: a caller learns what to do about a fault, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ AWAY = Refusal(
     "session-authority",
     retry_after=timedelta(milliseconds=500),
 )
-# Calls that need the store, with what `signed_in` gave.
+# Calls that need the store, made from what `signed_in` returned.
 NEEDY: dict[str, Callable[[pb.IssueDeviceResponse], Any]] = {
     "IssueDevice": lambda _: pb.IssueDeviceRequest(user_id="ada"),
     "RenewSession": lambda s: pb.RenewSessionRequest(
@@ -86,7 +88,7 @@ def test_every_method_is_tried():
 
 
 @pytest.mark.parametrize("method", USE_CASES)
-async def test_a_fault_reaches_neither_caller_nor_log(
+async def test_a_fault_shows_its_text_to_neither_caller_nor_log(
     stage: Stage, logged: list[dict[str, Any]], capfd: pytest.CaptureFixture[str], method: str
 ):
     fails_with(stage, method, RuntimeError(f"redis://:{SECRET}@store:6379 said no"))
@@ -130,7 +132,7 @@ async def test_a_store_that_takes_too_long_is_unavailable(
     assert stage.counted(method) == {"UNAVAILABLE": 1}
 
 
-async def test_an_address_that_answers_wrong_is_not_shown(
+async def test_the_password_in_an_unreachable_store_s_address_is_not_shown(
     stage_with: StageWith, logged: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ):
     url = f"redis://admin:{SECRET}@127.0.0.1:{free_port()}/0"
@@ -141,7 +143,7 @@ async def test_an_address_that_answers_wrong_is_not_shown(
     assert SECRET not in str(logged) + "".join(capfd.readouterr())
 
 
-async def test_a_password_that_is_wrong_is_not_shown(
+async def test_a_wrong_password_of_the_store_is_not_shown(
     stage_with: StageWith,
     valkey_backend: Backend,
     logged: list[dict[str, Any]],
@@ -157,8 +159,10 @@ async def test_a_password_that_is_wrong_is_not_shown(
 # --- deadlines ------------------------------------------------------------------------------------
 
 
-async def test_a_deadline_that_is_too_short_is_told_so(stage: Stage):
-    """The answer races the client's own clock, so it is asked for until one arrives in time."""
+async def test_a_deadline_that_is_too_short_is_refused_with_its_reason(stage: Stage):
+    """The answer races the client's own clock, so the test repeats the call until one answer
+    arrives in time.
+    """
     called = []
     sound = stage.authority.revoke_all
 
@@ -181,9 +185,9 @@ async def test_a_deadline_that_is_too_short_is_told_so(stage: Stage):
 
 
 @pytest.mark.parametrize("method", NEEDY)
-async def test_an_answer_comes_before_the_deadline_does(stage: Stage, method: str):
-    """Whatever holds the use case up. On a busy machine the client's clock may win now and then,
-    but not always.
+async def test_the_answer_comes_before_the_deadline(stage: Stage, method: str):
+    """This holds for whatever delays the use case. On a busy machine the client's clock may win now
+    and then, but not always.
     """
 
     async def hang(*_: Any, **__: Any) -> Any:
@@ -223,10 +227,12 @@ async def test_a_cancelled_call_ends_and_leaves_nothing_behind(stage: Stage, met
 
 
 @pytest.mark.parametrize("method", ["ValidateSession", "ListDevices"])
-async def test_a_caller_that_gives_up_before_its_request_is_there_sent_no_bad_one(
+async def test_a_caller_that_cancels_before_its_request_arrives_sent_no_bad_request(
     stage: Stage, method: str
 ):
-    """To the server the stream of one that gives up ends like that of one that sends nothing."""
+    """The server sees the same end of the stream from a caller that cancels and from a caller that
+    sends nothing.
+    """
     arriving = stage.server._guards[0]._load.arriving
     ask = stage.channel.stream_unary(f"/{SERVICE.full_name}/{method}")
     for number in range(1, 6):
@@ -242,11 +248,11 @@ async def nothing_yet() -> AsyncIterator[bytes]:
     yield b""
 
 
-async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
+async def test_calls_cancelled_at_any_moment_do_everything_or_nothing(
     stage_with: StageWith, valkey_backend: Backend
 ):
-    """A sign-in that was cut off was carried out whole, or not at all; and the connections go on
-    working.
+    """A cancelled sign-in was carried out completely or not at all, and the connections still
+    work.
     """
     stage = await stage_with(valkey_backend)
     for number in range(120):
@@ -256,8 +262,8 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
         if number % 3:
             await asyncio.sleep(0.0003 * (number % 10))
         call.cancel()
-    # The last ones may still be on their way; what comes behind them on the connection is answered
-    # after they have come.
+    # The last calls may still be on their way. A later call on the same connection is answered
+    # after they have arrived.
     await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
     await eventually(lambda: not stage.store._writes._shield._tasks, "what was sent to be answered")
@@ -309,7 +315,7 @@ async def test_health_can_be_watched_through_the_guard(stage: Stage):
     answers.cancel()
 
 
-async def test_a_stream_that_starts_with_nonsense_is_refused(stage: Stage):
+async def test_a_stream_that_starts_with_a_malformed_request_is_refused(stage: Stage):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stage.channel.unary_stream(WATCH)(b"\xff\xff", timeout=PATIENCE).read()
     assert refusal_of(caught.value).reason == "MALFORMED_MESSAGE"
@@ -323,7 +329,7 @@ async def test_a_stream_that_starts_with_nonsense_is_refused(stage: Stage):
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_a_fault_in_a_stream_reaches_nobody_either(
+async def test_a_fault_in_a_stream_shows_its_text_to_nobody(
     logged: list[dict[str, Any]], error: Exception, code: grpc.StatusCode, reason: str
 ):
     closed = []
@@ -375,7 +381,7 @@ async def test_a_fault_in_a_stream_reaches_nobody_either(
     await server.stop(0)
 
 
-# --- a store that is away -------------------------------------------------------------------------
+# --- a store that is unreachable ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -394,7 +400,7 @@ async def mortal(stage_with: StageWith, own_valkey: ValkeyServer) -> Stage:
     return stage
 
 
-async def test_a_store_that_is_killed_is_no_verdict(mortal: Stage, own_valkey: ValkeyServer):
+async def test_a_killed_store_gives_no_verdict(mortal: Stage, own_valkey: ValkeyServer):
     signed_in = await mortal.sign_in("ada")
     assert (await mortal.validate(signed_in)).active
     own_valkey.kill()
@@ -406,14 +412,14 @@ async def test_a_store_that_is_killed_is_no_verdict(mortal: Stage, own_valkey: V
     for result in (await mortal.call("BatchValidateSessions", batch)).results:
         assert result.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
         assert not result.HasField("response")
-    # What needs no store is still answered.
+    # Calls that need no store are still answered.
     missing = await mortal.call(
         "ValidateSession", pb.ValidateSessionRequest(device_id=signed_in.device.device_id)
     )
     assert missing.status == pb.SESSION_STATUS_TOKEN_MISSING
 
 
-async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(
+async def test_a_hung_store_gives_no_verdict_before_the_deadline(
     mortal: Stage, own_valkey: ValkeyServer
 ):
     signed_in = {user_id: await mortal.sign_in(user_id) for user_id in ("ada", "bob")}
@@ -436,7 +442,7 @@ async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(
                 assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     finally:
         os.kill(process_id, signal.SIGCONT)
-    # Late replies are on their way; none may reach another's request.
+    # Late replies are on their way. No reply may answer another request.
     for _ in range(20):
         for user_id, issued in signed_in.items():
             answer = await mortal.validate(issued)

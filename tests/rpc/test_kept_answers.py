@@ -1,4 +1,4 @@
-"""Over the wire a kept answer is the same bytes as a judged one, alone and in a batch."""
+"""Over the wire, a kept answer has the same bytes as a judged answer, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_kept_answer_has_the_bytes_of_the_judged_one(
     assert read.session.claims == {"tier": "gold"}
 
 
-async def test_whose_client_it_is_makes_no_difference(stage: Stage):
+async def test_every_kind_of_client_details_gets_the_same_answer(stage: Stage):
     ada = await stage.sign_in()
     await stage.validate(ada)
     before = await stage.dump()
@@ -69,7 +69,7 @@ async def test_whose_client_it_is_makes_no_difference(stage: Stage):
     assert await stage.dump() == before
 
 
-async def test_a_batch_takes_what_is_kept_and_judges_the_rest(
+async def test_a_batch_uses_kept_answers_and_judges_the_others(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ):
     ada, ben, eve = [await stage.sign_in(user_id) for user_id in ("ada", "ben", "eve")]
@@ -97,7 +97,7 @@ async def test_a_batch_takes_what_is_kept_and_judges_the_rest(
     assert kept(stage) == 6
 
 
-async def test_a_renewal_moves_on_from_what_is_kept(stage: Stage):
+async def test_after_a_renewal_the_kept_answer_recommends_another_one(stage: Stage):
     ada = await stage.sign_in()
     stage.clock.advance(timedelta(minutes=5))
     for _ in range(3):
@@ -112,7 +112,7 @@ async def test_a_renewal_moves_on_from_what_is_kept(stage: Stage):
     assert validation.renew_recommended, "the older generation is what it is, at once"
 
 
-async def test_a_process_that_is_not_fit_gives_no_kept_answer(
+async def test_an_unready_process_gives_no_kept_answer(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ):
     ada = await stage.sign_in()

@@ -1,5 +1,5 @@
-"""Whatever becomes of a call, and at whatever moment, it is counted out in the end: the number of
-calls under way, each caller's share of it, and the requests on their way.
+"""Every call is counted out at its end, however and whenever it ends: in the number of calls under
+way, in its caller's share, and in the requests that are still arriving.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 CALLS, AT_ONCE, CUTS = 600, 24, 4
-# So few that many calls are refused: at once, or once their request is there.
+# A limit so low that many calls are refused: at once, or when their request has arrived.
 CAPACITY = Capacity(calls=20)
 TOO_LARGE, NONSENSE, NOTHING_SENT = b"x" * (1 << 17), b"\xff\xff", None
 ITEM = pb.ValidateSessionRequest(access_token="x" * 4_000)
@@ -46,8 +46,8 @@ ENDS = {"OK", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "INVALID_ARGUMENT", "given up
 
 
 def make_rough(stage: Stage, chance: Random) -> set[type[Exception]]:
-    """Use cases take some turns of the loop, or some time, and then go wrong or right. Returns what
-    they have gone wrong with, in the end.
+    """Makes use cases wait for some turns of the loop or for some time, and then succeed or fail.
+    Returns the failures, which fill up as the test runs.
     """
     raised: set[type[Exception]] = set()
 
@@ -69,7 +69,7 @@ def make_rough(stage: Stage, chance: Random) -> set[type[Exception]]:
 
 
 class Callers:
-    """They call over one connection, which breaks now and then."""
+    """Callers that call over one connection, which breaks now and then."""
 
     def __init__(self, wire: Proxy, chance: Random) -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 100)]
@@ -80,13 +80,13 @@ class Callers:
         self._left = CALLS
 
     async def call(self) -> None:
-        """Calls again and again."""
+        """Makes one call after the other."""
         while self._left > 0:
             self._left -= 1
             self.outcomes[await self._one()] += 1
 
     async def have_made(self, calls: int) -> None:
-        """Waits until so many calls were begun."""
+        """Waits until this many calls were started."""
         await eventually(lambda: CALLS - self._left >= calls, "more calls to be made")
 
     async def _one(self) -> str:
@@ -110,20 +110,20 @@ class Callers:
     def _begin(self, path: str, body: bytes | None, within: float) -> Any:
         if body is not NOTHING_SENT:
             return self.channel.unary_unary(path)(body, timeout=within, wait_for_ready=True)
-        # Half of the clients that send nothing say so.
+        # Half of the clients that send nothing end their stream.
         ends = nothing() if self._chance.random() < 0.5 else None
         return self.channel.stream_unary(path)(ends, timeout=within, wait_for_ready=True)
 
 
 async def nothing() -> AsyncIterator[bytes]:
-    """No request."""
+    """An empty stream of requests."""
     requests: tuple[bytes, ...] = ()
     for request in requests:
         yield request
 
 
 def counted(guard: Guard) -> dict[str, Any]:
-    """All that is counted while calls are under way."""
+    """All numbers that are counted while calls are under way."""
     load, peers = guard._load, guard.peers
     return {
         "calls": load.calls,
@@ -154,7 +154,7 @@ async def test_no_call_stays_counted(stage_with: StageWith, seed: int) -> None:
     print(dict(callers.outcomes))
     assert callers.outcomes.keys() >= ENDS
     assert raised == set(FAULTS)
-    # What comes behind the last call is answered after that call has come.
+    # A call that follows on the connection is answered after the earlier call has arrived.
     await stage.call("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest())
     guard = stage.server._guards[0]
     nothing = {name: type(value)() for name, value in counted(guard).items()}

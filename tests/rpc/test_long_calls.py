@@ -1,4 +1,4 @@
-"""A deadline is kept, is extended, and hides no cancellation by another."""
+"""A deadline is kept, can be extended, and does not hide a cancellation by another task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOON = [0.0, INTERVAL_SECONDS / 2, 3 * INTERVAL_SECONDS]
 
 
 @pytest.mark.parametrize("seconds", SOON)
-async def test_a_block_ends_when_its_time_is_over(seconds: float):
+async def test_a_block_ends_at_its_deadline(seconds: float):
     with pytest.raises(TimeoutError), Deadlines().within(seconds, PATIENCE):
         await asyncio.Event().wait()
     task = asyncio.current_task()
@@ -22,7 +22,7 @@ async def test_a_block_ends_when_its_time_is_over(seconds: float):
 
 
 @pytest.mark.parametrize("seconds", SOON)
-async def test_an_extended_time_applies(seconds: float):
+async def test_an_extended_deadline_applies(seconds: float):
     loop = asyncio.get_running_loop()
     began_at = loop.time()
 
@@ -36,18 +36,18 @@ async def test_an_extended_time_applies(seconds: float):
     assert loop.time() - began_at >= 6 * INTERVAL_SECONDS
 
 
-async def test_a_block_that_is_over_leaves_nothing():
+async def test_a_finished_block_leaves_no_timer():
     deadlines = Deadlines()
     with deadlines.within(PATIENCE, PATIENCE):
         assert deadlines.long._young
     assert not deadlines.long._young | deadlines.long._old
     with pytest.raises(ValueError, match="its own"), deadlines.within(0, 0):
         raise ValueError("its own")
-    await asyncio.sleep(0)  # a timer that was left would cancel here
+    await asyncio.sleep(0)  # A timer that was left behind would cancel here.
 
 
-async def test_a_cancellation_by_another_is_no_timeout():
-    """Not even at the moment when the time is over too."""
+async def test_a_cancellation_by_another_task_is_no_timeout():
+    """It is no timeout even when the deadline passes in the same moment."""
     deadlines, entered = Deadlines(), asyncio.Event()
 
     async def work() -> None:
@@ -64,7 +64,7 @@ async def test_a_cancellation_by_another_is_no_timeout():
     assert task.cancelled()
 
 
-async def test_a_cancellation_while_the_time_ends_is_no_timeout():
+async def test_a_cancellation_at_the_deadline_is_no_timeout():
     entered = asyncio.Event()
 
     async def work() -> None:
@@ -74,7 +74,7 @@ async def test_a_cancellation_while_the_time_ends_is_no_timeout():
                 await asyncio.Event().wait()
             finally:
                 deadline._at = 0.0
-                deadline._end()  # as its timer would
+                deadline._end()  # As the block's timer would.
 
     task = asyncio.create_task(work())
     await entered.wait()

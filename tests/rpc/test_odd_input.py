@@ -1,4 +1,6 @@
-"""Honest input in odd forms: it means what it means in its usual form, and refuses no call."""
+"""Valid input in unusual forms means the same as in its usual form, and no call is refused
+for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ REQUEST_ID = "33abcdef-3333-4333-8333-333333333333"
 
 @pytest.fixture
 async def signed_in(stage: Stage) -> Any:
-    """Ada, on her laptop."""
+    """Ada is signed in on her laptop."""
     return await stage.sign_in("ada", LAPTOP)
 
 
@@ -72,7 +74,7 @@ async def test_a_sign_in_retried_in_another_spelling_is_the_same(stage: Stage, s
     assert again.device.session_id == first.device.session_id
 
 
-# A sign-in that is tried again after its answer was lost.
+# A sign-in that is repeated after its answer was lost.
 
 
 @pytest.mark.parametrize("assigned", [True, False], ids=["assigned device", "known device"])
@@ -105,7 +107,7 @@ async def test_a_sign_in_retried_from_another_network_is_the_same(
     assert (await stage.validate(again)).active
 
 
-# What is only shown.
+# Client details that are only displayed.
 
 ODD = pb.ClientInfo(
     ip_address="[2001:DB8::7]:443, unknown",
@@ -121,7 +123,7 @@ SHOWN = pb.ClientInfo(
 )
 
 
-async def test_a_client_that_is_only_shown_refuses_no_call(stage: Stage):
+async def test_client_details_that_are_only_displayed_refuse_no_call(stage: Stage):
     issued = await stage.sign_in("ada", LAPTOP, client=ODD)
     assert issued.device.last_client == SHOWN
     presented: Any = {"access_token": issued.access_token, "device_id": LAPTOP, "client": ODD}

@@ -1,4 +1,6 @@
-"""What nobody asked for adds nothing to a validation: the same classes do the same work."""
+"""A feature that is switched off adds nothing to a validation: the same classes do the same
+work.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,12 @@ HANDLER: Any = SimpleNamespace(
 
 
 def kind_of(stage: Stage, method: str) -> type[UnaryMethod]:
-    """The class of a method as the server calls it."""
+    """The class of a method's handler, as the server calls it."""
     return type(stage.server._guards[0].unary(f"/{SERVICE.full_name}/{method}", HANDLER))
 
 
 @pytest.mark.one_acceptor
-async def test_a_validation_is_called_as_it_was_without_observers(stage_with: StageWith):
+async def test_without_observers_a_validation_takes_the_plain_handler(stage_with: StageWith):
     quiet, observed = await stage_with(), await stage_with(observer=Observer(access_log=True))
     assert {kind_of(quiet, method) for method in BUSY_METHODS} == {UnaryMethod}
     assert {kind_of(observed, method) for method in BUSY_METHODS} == {ObservedUnary}
@@ -38,7 +40,7 @@ async def test_a_validation_is_called_as_it_was_without_observers(stage_with: St
 
 
 @pytest.mark.one_acceptor
-async def test_reads_are_batched_as_they_were_without_traces(
+async def test_without_traces_reads_are_batched_by_the_plain_class(
     stage_with: StageWith, backends: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch
 ):
     def batches(stage: Stage) -> Any:

@@ -1,4 +1,4 @@
-"""Too much at once is turned away at once, and costs nobody else anything."""
+"""Excess load is refused at once, and costs other callers nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHECK = "/grpc.health.v1.Health/Check"
 
 
 class Held:
-    """Use cases that wait until they are let go."""
+    """Use cases that wait until the test releases them."""
 
     def __init__(self, stage: Stage) -> None:
         self.entered = 0
@@ -55,16 +55,16 @@ class Held:
         return hold
 
     async def have(self, count: int) -> None:
-        """Waits until so many are held."""
+        """Waits until this many calls are held."""
         await eventually(lambda: self.entered == count, f"{count} calls to be held")
 
     def let_go(self) -> None:
-        """Lets all go on."""
+        """Releases all of them."""
         self._go.set()
 
 
 def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
-    """A batch that weighs as much as so many calls."""
+    """A batch that weighs as much as this many calls."""
     request = pb.BatchValidateSessionsRequest(
         requests=[pb.ValidateSessionRequest() for _ in range(items)]
     )
@@ -78,9 +78,9 @@ def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
 
 
 async def with_capacity(stage_with: StageWith, **capacity: int) -> Stage:
-    # A client's own queue must not come into it: gRPC's core (1.83 to 1.85.3 at least) now and then
-    # loses a call that was given up while it waited for its turn on a connection. It never ends,
-    # and whoever tears gRPC down then waits for ever.
+    # The client must not queue calls itself: gRPC's core (1.83 to 1.85.3 at least) now and then
+    # loses a call that is cancelled while it waits for a free stream. The call never ends, and the
+    # shutdown of gRPC then waits for ever.
     stage: Stage = await stage_with(
         doors=ListenOptions(capacity=Capacity(per_connection=1000, **capacity))
     )
@@ -110,7 +110,7 @@ async def test_one_call_too_many_is_refused_at_once_and_then_all_go_on(stage_wit
     await stage.call("ListDevices", LIST)
 
 
-async def test_health_counts_for_nothing(stage_with: StageWith):
+async def test_health_checks_do_not_count_towards_the_limit(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=1)
     async with visiting(stage.address) as visitor:
         for path in (CHECK, "/grpc.health.v1.Health/List"):
@@ -119,7 +119,7 @@ async def test_health_counts_for_nothing(stage_with: StageWith):
             )
 
 
-async def test_who_gives_up_makes_room(stage_with: StageWith):
+async def test_a_caller_that_gives_up_makes_room(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=1)
     held = Held(stage)
     call = stage.start("ListDevices", LIST)
@@ -131,7 +131,7 @@ async def test_who_gives_up_makes_room(stage_with: StageWith):
     await stage.call("ListDevices", LIST)
 
 
-async def test_a_batch_weighs_as_much_as_it_is_long(stage_with: StageWith):
+async def test_a_batch_weighs_as_much_as_its_sessions(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=10)
     held = Held(stage)
     calls = [stage.start("BatchValidateSessions", batch_of(8))]
@@ -155,7 +155,7 @@ async def test_an_empty_batch_weighs_as_much_as_a_call(stage_with: StageWith):
     await call
 
 
-async def test_what_is_too_heavy_for_any_limit_passes_alone(stage_with: StageWith):
+async def test_a_batch_heavier_than_the_limit_passes_alone(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=2)
     held = Held(stage)
     heavy = stage.start("BatchValidateSessions", batch_of(50))
@@ -165,7 +165,7 @@ async def test_what_is_too_heavy_for_any_limit_passes_alone(stage_with: StageWit
     assert len((await heavy).results) == 1
 
 
-async def test_and_not_beside_others(stage_with: StageWith):
+async def test_a_batch_heavier_than_the_limit_is_refused_beside_other_calls(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=2)
     held = Held(stage)
     call = stage.start("ListDevices", LIST)
@@ -175,7 +175,7 @@ async def test_and_not_beside_others(stage_with: StageWith):
     await call
 
 
-async def test_an_end_of_the_service_waits_for_who_is_let_in_only(stage_with: StageWith):
+async def test_a_shutdown_waits_only_for_callers_that_were_admitted(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=1)
     held = Held(stage)
     call = stage.start("ListDevices", LIST)
@@ -194,7 +194,7 @@ def watch(stage: Stage, path: str = "/grpc.health.v1.Health/Watch") -> Any:
     return stage.channel.unary_stream(path)(b"", timeout=PATIENCE)
 
 
-async def test_streams_of_each_method_have_a_limit_of_their_own(stage_with: StageWith):
+async def test_streams_of_each_method_have_their_own_limit(stage_with: StageWith):
     stage = await with_capacity(stage_with, streams=2)
     streams = [stage.watch(pb.WatchEventsRequest()) for _ in range(2)]
     for stream in streams:
@@ -223,9 +223,11 @@ async def test_streams_of_each_method_have_a_limit_of_their_own(stage_with: Stag
 async def test_a_watch_with_a_large_request_counts_as_several(
     stage_with: StageWith, streams: int, small: int
 ):
-    """It keeps its request for as long as it lasts. One that is too heavy may be, alone."""
+    """The watch keeps its request as long as it lasts. A watch that is heavier than the limit is
+    admitted alone.
+    """
     stage = await with_capacity(stage_with, streams=streams)
-    users = [f"{number:03}".ljust(255, "x") for number in range(1000)]  # 252 KiB, so 4 places
+    users = [f"{number:03}".ljust(255, "x") for number in range(1000)]  # 252 KiB, so 4 units
     large = pb.WatchEventsRequest(user_ids=users)
     others = [stage.watch(pb.WatchEventsRequest()) for _ in range(small)]
     for stream in others:
@@ -244,7 +246,7 @@ async def test_a_watch_with_a_large_request_counts_as_several(
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: StageWith, seed: int):
+async def test_a_call_leaves_nothing_behind_however_it_ends(stage_with: StageWith, seed: int):
     chance = random.Random(seed)
     stage = await with_capacity(stage_with, calls=6, streams=3)
     sound = stage.authority.list_devices
@@ -276,8 +278,8 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
             await (call.read() if kind == 1 else call)
 
     await asyncio.gather(*(one() for _ in range(150)))
-    # A call that was given up may still be on its way; what comes behind it on the connection is
-    # answered after it has come.
+    # A cancelled call may still be on its way. A later call on the same connection is answered
+    # after it has arrived.
     await stage.call(CHECK, health_pb2.HealthCheckRequest())
     guard = stage.server._guards[0]
     await asyncio.wait_for(guard.idle(), PATIENCE)
@@ -294,7 +296,7 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
 
 @contextmanager
 def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[None]:
-    """Servers that are made inside have another value of an option of gRPC's."""
+    """Gives servers that are created inside the block another value of a gRPC option."""
     sound = grpc_server.server_options
 
     def options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:
@@ -308,14 +310,14 @@ def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[N
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_who_says_nothing_is_hung_up_on(
+async def test_a_connection_that_says_nothing_is_closed(
     stage_with: StageWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ):
     house = House(tmp_path)
     with option(monkeypatch, "grpc.server_handshake_timeout_ms", 100):
         stage = await stage_with(doors=house.doors(tls=tls))
     async with line_to(stage.address) as line, asyncio.timeout(PATIENCE):
-        async for _ in line.frames():  # it may say something itself, before
+        async for _ in line.frames():  # The server may send something first.
             pass
     shows: dict[str, Any] = (
         {"trust": house.ca.pem, "pair": house.pairs["auditor"]}
@@ -327,7 +329,7 @@ async def test_who_says_nothing_is_hung_up_on(
 
 
 async def first(line: frames.Line, kind: int) -> Frame:
-    """The first frame of a kind that comes."""
+    """Returns the first frame of a kind that arrives."""
     async with asyncio.timeout(PATIENCE):
         async for frame in line.frames():
             if frame.kind == kind:
@@ -337,7 +339,7 @@ async def first(line: frames.Line, kind: int) -> Frame:
 
 @pytest.fixture
 async def line(stage: Stage) -> AsyncIterator[frames.Line]:
-    """A connection that has begun as it should."""
+    """A connection whose handshake is complete."""
     async with line_to(stage.address) as line:
         line.send_bytes(frames.PREFACE)
         line.send(Frame(frames.SETTINGS))
@@ -366,12 +368,10 @@ async def test_metadata_that_is_too_long_is_refused(stage: Stage, size: int):
     await stage.call("ListDevices", LIST)
 
 
-async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refused(
+async def test_a_client_within_its_connections_limit_is_never_refused(
     stage_with: StageWith,
 ):
-    """Calls that are just being taken down, which gRPC counts too, must not count against the
-    next.
-    """
+    """Calls that are just ending, which gRPC still counts, must not count against the next call."""
     stage = await stage_with(doors=ListenOptions(capacity=Capacity(per_connection=4)))
 
     async def caller() -> None:
@@ -384,9 +384,9 @@ async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refus
 # --- strangers ------------------------------------------------------------------------------------
 
 
-async def test_what_a_stranger_sends_is_not_read(stage_with: StageWith, tmp_path: Path):
-    """Who may not call is told so before the request is there: nobody can make the process hold
-    what they never finish.
+async def test_a_stranger_s_request_is_not_read(stage_with: StageWith, tmp_path: Path):
+    """A caller without access is refused before its request has arrived. No caller can make the
+    process hold a request that never ends.
     """
     policy = tmp_path / "access.toml"
     policy.write_text('[callers.login]\nroles = ["operator"]\n')
@@ -398,7 +398,7 @@ async def test_what_a_stranger_sends_is_not_read(stage_with: StageWith, tmp_path
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED, "though nothing was sent"
 
 
-async def test_who_never_sends_the_request_does_not_hold_a_place_for_ever(
+async def test_a_caller_that_never_sends_its_request_loses_its_place(
     stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("session_authority.rpc.unary._MAX_CALL_TIME", timedelta(milliseconds=50))

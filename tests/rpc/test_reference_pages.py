@@ -1,4 +1,4 @@
-"""docs/calls.md and docs/errors.md leave no method, status or reason out, and invent none."""
+"""docs/calls.md and docs/errors.md list every method, status and reason, and no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
-    """The rows of the table below a heading, without the table's own head."""
+    """The rows of the table below a heading, without the head of the table."""
     text = (DOCS / page).read_text("utf-8")
     section = re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
     found = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]

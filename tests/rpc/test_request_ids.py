@@ -1,4 +1,6 @@
-"""Each call has an ID, of its caller's or made here, that goes back and stands in the log."""
+"""Each call has an ID, from its caller or made by the service. The ID is returned, and stands in
+the log.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ FORGED = (
 
 
 async def returned(stage: Stage, method: str, request: Any, *sent: str) -> list[str]:
-    """The IDs that go back with the answer of a call, or with its refusal."""
+    """The IDs that come back with the answer to a call, or with its refusal."""
     call = stage.start(method, request, metadata=[(HEADER, value) for value in sent])
     await call.code()
     return [str(value) for name, value in await call.trailing_metadata() if name == HEADER]
@@ -35,9 +37,7 @@ async def test_a_caller_gets_its_id_back(stage: Stage):
 
 
 @pytest.mark.parametrize("sent", [(), *((text,) for text in FORGED), ("one", "two")])
-async def test_a_call_without_an_id_of_the_right_form_is_given_one(
-    stage: Stage, sent: Sequence[str]
-):
+async def test_a_call_without_a_valid_id_gets_one(stage: Stage, sent: Sequence[str]):
     first, second = [await returned(stage, "ListDevices", LIST, *sent) for _ in range(2)]
     assert [len(value) for value in (*first, *second)] == [32, 32]
     assert first != second
@@ -50,7 +50,7 @@ async def test_a_refused_validation_has_an_id_too(stage: Stage):
     assert await returned(stage, "BatchValidateSessions", none, "mine") == ["mine"]
 
 
-async def test_a_validation_costs_no_id_unless_calls_are_observed(stage_with: StageWith):
+async def test_a_validation_makes_no_id_unless_calls_are_observed(stage_with: StageWith):
     quiet, observed = await stage_with(), await stage_with(observer=Observer(access_log=True))
     request = pb.ValidateSessionRequest()
     assert await returned(quiet, "ValidateSession", request, "mine") == []

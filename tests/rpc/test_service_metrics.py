@@ -1,4 +1,4 @@
-"""What the service counts of sessions, of its keys, of its connections and of its watches."""
+"""What the service counts about sessions, its keys, its connections and its watches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.one_acceptor
 
 
 def counted(stage: Stage, name: str, label: str) -> dict[str, float]:
-    """The numbers of a counter that are not 0, by one label."""
+    """The values of a counter that are not 0, by one label."""
     return {
         sample.labels[label]: sample.value
         for family in stage.metrics.registry.collect()
@@ -35,7 +35,7 @@ async def test_sign_ins_renewals_and_revocations_are_counted(stage_with: StageWi
     await stage.sign_in(request_id=REQUEST_ID)
     await stage.sign_in(device_id=first.device.device_id)
     await stage.sign_in()
-    await stage.sign_in()  # a third device: the first makes room
+    await stage.sign_in()  # A third device: the first session makes room for it.
     assert counted(stage, "sign_ins_total", "outcome") == {
         "new_device": 3,
         "known_device": 1,
@@ -100,7 +100,7 @@ async def test_keys_connections_and_clocks_are_shown(stage_with: StageWith, sour
 async def test_the_lag_of_the_loop_is_not_measured_by_its_own_clock(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Uvloop's clock stands still during a turn of the loop."""
+    """The clock of uvloop stands still during a turn of the loop."""
     monkeypatch.setattr(process_metrics, "_LAG_INTERVAL_SECONDS", 0.001)
     loop = asyncio.get_running_loop()
     sound = loop.time
@@ -109,7 +109,7 @@ async def test_the_lag_of_the_loop_is_not_measured_by_its_own_clock(
     metrics = process_metrics.ProcessMetrics()
     watching = asyncio.create_task(metrics.watch_loop())
     sample, name = metrics.registry.get_sample_value, "session_authority_event_loop_lag_seconds"
-    for _ in range(1000):  # what awaits a condition goes by this clock
+    for _ in range(1000):  # A test that awaits a condition uses this clock.
         await asyncio.sleep(0)
     watching.cancel()
     assert sample(f"{name}_count")

@@ -1,4 +1,6 @@
-"""CheckSessions: whether sessions live, by their names. It needs no token, and leaves no trace."""
+"""CheckSessions: whether sessions are live, by their names. It needs no token, and changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ async def test_each_session_has_its_state_in_order(stage: Stage):
     ) == [ACTIVE, NO_SESSION, ACTIVE, ENDED, ACTIVE, NO_SESSION, NO_SESSION, ENDED]  # fmt: skip
 
 
-async def test_a_live_session_tells_its_ends(stage: Stage):
+async def test_a_live_session_reports_its_ends(stage: Stage):
     ada = await stage.sign_in("ada")
     (result,) = await check(stage, named(ada))
     assert result.state.expire_time == ada.device.expire_time
@@ -70,7 +72,7 @@ async def test_a_session_outlives_its_token_and_is_not_used_by_a_check(stage: St
     assert await stage.dump() == before
 
 
-async def test_one_that_breaks_a_rule_fails_alone(stage: Stage):
+async def test_a_name_that_breaks_a_rule_fails_alone(stage: Stage):
     ada = await stage.sign_in("ada")
     bad = pb.SessionName(user_id="", device_id="laptop", session_id="0" * 31)
     good, broken = await check(stage, named(ada), bad)

@@ -1,4 +1,4 @@
-"""A stream that is ended while an answer is being written: its caller is always told."""
+"""A stream that is ended while an answer is being written: its caller always learns the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from session_authority.runtime.metrics import Metrics
 from tests.rpc.harness import PATIENCE, Stage, code_named, refusal_of
 from tests.support.waiting import eventually
 
-# More than a client takes before it reads.
+# More than a client accepts before it reads.
 LARGE = b"x" * 300_000
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 METHODS = ("Generate", "Write", "WriteInTime")
@@ -30,7 +30,7 @@ def path_of(method: str) -> str:
 
 
 class Streams:
-    """Streams behind a guard, each of the same answers, and ways to end them."""
+    """Streams behind a guard that all send the same answers, and ways to end them."""
 
     def __init__(self, answers: list[bytes]) -> None:
         self._answers = answers
@@ -62,7 +62,7 @@ class Streams:
         raise CursorExpired
 
     def ended(self) -> dict[str, int]:
-        """How many streams ended with each code, as the metrics tell."""
+        """How many streams ended with each code, by the metrics."""
         _, family, *_ = self._metrics.calls.collect()
         return {
             code_named(sample.labels["grpc_code"]): int(sample.value)
@@ -71,14 +71,14 @@ class Streams:
         }
 
     def allow_nobody(self) -> None:
-        """Changes the access, as a policy that is read again does."""
+        """Takes the access away from every caller, as a policy that is read again does."""
         self._access = Access(anyone=Caller("ada", frozenset()))
         self.guard.recheck_streams()
 
 
 @asynccontextmanager
 async def serving(streams: Streams) -> AsyncIterator[Any]:
-    """Runs a server of these streams. Its client takes no more of a stream than 64 KiB before it
+    """Runs a server of these streams. Its client accepts at most 64 KiB of a stream before it
     reads.
     """
     behaviors = (streams.generate, streams.write, streams.write_in_time)
@@ -99,14 +99,14 @@ async def serving(streams: Streams) -> AsyncIterator[Any]:
 
 
 async def read_all(call: Any) -> None:
-    """Reads a stream to its end; one that was ended raises."""
+    """Reads a stream to its end. Raises the error with which the stream ended."""
     async with asyncio.timeout(PATIENCE):
         while await call.read() is not grpc.aio.EOF:
             pass
 
 
 async def reason_of(call: Any) -> str:
-    """Reads a stream to its end; why it was ended."""
+    """Reads a stream to its end. Returns why it ended."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await read_all(call)
     return refusal_of(caught.value).reason
@@ -123,7 +123,7 @@ ENDS: list[Any] = [
 @pytest.mark.parametrize("at_once", [True, False], ids=["at-once", "under-way"])
 @pytest.mark.parametrize("answers", [[LARGE], [b"1", LARGE]], ids=["first", "later"])
 @pytest.mark.parametrize(("method", "end", "reason"), ENDS)
-async def test_a_caller_is_told_of_an_end_in_the_middle_of_an_answer(
+async def test_a_caller_learns_of_an_end_in_the_middle_of_an_answer(
     method: str, end: Callable[[Streams], None], reason: str, answers: list[bytes], at_once: bool
 ):
     streams = Streams(answers)
@@ -137,7 +137,7 @@ async def test_a_caller_is_told_of_an_end_in_the_middle_of_an_answer(
         assert await reason_of(call) == reason
 
 
-async def test_a_watcher_of_health_is_told_that_it_did_not_read_in_time(
+async def test_a_watcher_of_health_learns_that_it_did_not_read_in_time(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(health_service, "MAX_ANSWER_SECONDS", 0)

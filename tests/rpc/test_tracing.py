@@ -1,5 +1,5 @@
-"""Each call of a known caller has a span, in the trace that the caller began, and nothing of a
-person is on it.
+"""Each call of a known caller has a span, in the trace that the caller began. No personal data is
+on the span.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNSAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-00")
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """Where the spans go of what is made from here on."""
+    """Where the spans go that are made from here on."""
     spans = InMemorySpanExporter()
     tracing.install(tracer_to(SimpleSpanProcessor(spans)))
     yield spans
@@ -93,7 +93,7 @@ async def test_a_call_has_a_span_in_the_trace_of_its_caller(
 
 
 @pytest.mark.parametrize("sent", [[], [("traceparent", "00-0-0-01")]])
-async def test_a_call_without_one_parent_begins_a_trace(
+async def test_a_call_with_no_valid_parent_begins_a_trace(
     stage: Stage, exporter: InMemorySpanExporter, sent: list[tuple[str, str]]
 ):
     await stage.call("GetSigningKeys", b"", metadata=sent)
@@ -101,7 +101,7 @@ async def test_a_call_without_one_parent_begins_a_trace(
     assert span.parent is None
 
 
-async def test_a_caller_that_samples_nothing_is_obeyed(
+async def test_a_caller_that_samples_nothing_gets_no_spans(
     stage: Stage, exporter: InMemorySpanExporter, structured: LogStream
 ):
     await stage.call("GetSigningKeys", b"", metadata=[UNSAMPLED])
@@ -142,7 +142,7 @@ async def test_a_stream_has_one_span(stage: Stage, exporter: InMemorySpanExporte
     assert dict(span.attributes or {})["rpc.response.status_code"] == "CANCELLED"
 
 
-async def test_a_caller_who_gives_up_is_no_error(stage: Stage, exporter: InMemorySpanExporter):
+async def test_a_cancelled_call_is_no_error(stage: Stage, exporter: InMemorySpanExporter):
     begun, over = asyncio.Event(), asyncio.Event()
 
     async def hang(*_: Any, **__: Any) -> Any:
@@ -209,7 +209,7 @@ async def test_a_batch_of_several_calls_is_one_span_that_links_to_them(
     exporter.clear()
     lines = on_valkey.store._reads
     real = lines._flush  # type: ignore[attr-defined]
-    # Nothing leaves until both have asked.
+    # No batch leaves until both calls have asked.
     lines._flush = lambda: None  # type: ignore[attr-defined]
     calls = [asyncio.ensure_future(on_valkey.validate(one)) for one in signed_in]
     waiting = lines._waiting  # type: ignore[attr-defined]

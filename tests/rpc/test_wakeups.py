@@ -1,4 +1,4 @@
-"""One wake-up of the event loop is enough for many events of gRPC's."""
+"""One wake-up of the event loop handles many events of gRPC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from session_authority.rpc.wakeups import _Sockets
 from tests.support.fork_server import ROOT
 
-# In a process of its own: what grpc.aio uses is settled when it is used first.
+# In a process of its own: the first use of grpc.aio settles what it uses.
 MANY_CALLS = """
 import asyncio
 from session_authority.rpc import acceptor_check, wakeups
@@ -28,7 +28,7 @@ print(sum(bytes_read), len(bytes_read))
 """
 
 
-def test_all_that_was_written_is_read_at_once():
+def test_everything_that_was_written_is_read_at_once():
     reading, writing = _Sockets().socketpair()
     for _ in range(5):
         os.write(writing.fileno(), b"1")

@@ -1,4 +1,6 @@
-"""The audit log has a line for each act, in a file that only grows, and fails no act."""
+"""The audit log has a line for each act. The file only grows, and a fault of the file fails
+no act.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def note(log: AuditLog, action: str = "RevokeAll", *, limited: bool = False, **f
     log.note(action, "OK", fields, limited=limited)
 
 
-def test_an_act_is_one_line_in_a_file_for_its_owner(tmp_path: Path):
+def test_an_act_is_one_line_in_a_file_that_only_its_owner_reads(tmp_path: Path):
     path = tmp_path / "audit.log"
     log = AuditLog(str(path))
     note(log, caller="support", user_id="ada\n{}", reason="", revoked=0)
@@ -48,7 +50,7 @@ def test_an_act_is_one_line_in_a_file_for_its_owner(tmp_path: Path):
     }
 
 
-def test_whatever_is_told_makes_a_short_line(tmp_path: Path):
+def test_every_act_makes_a_short_line(tmp_path: Path):
     path = tmp_path / "audit.log"
     many = [f"{number:03}{'x' * 100}" for number in range(40)]
     note(AuditLog(str(path)), claims=many, names=tuple(many[:2]), ids=path, raw=b"\xff", flag=True)
@@ -69,7 +71,7 @@ def test_two_processes_share_a_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["recreated", "gone"])
-def test_a_file_that_was_moved_is_left_alone(tmp_path: Path, there: bool):
+def test_a_file_that_was_moved_is_no_longer_written(tmp_path: Path, there: bool):
     path, moved = tmp_path / "audit.log", tmp_path / "audit.log.1"
     log = AuditLog(str(path))
     note(log, user_id="before")
@@ -81,7 +83,7 @@ def test_a_file_that_was_moved_is_left_alone(tmp_path: Path, there: bool):
     assert [line["user_id"] for line in lines(path)] == ["after"]
 
 
-def test_a_full_disk_fails_nothing_and_is_told_once_a_minute(
+def test_a_full_disk_fails_no_act_and_is_logged_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ):
     path, moment, write = tmp_path / "audit.log", 100.0, os.write
@@ -105,7 +107,7 @@ def test_a_full_disk_fails_nothing_and_is_told_once_a_minute(
     assert [line.get("lost") for line in lines(path)] == [4, None]
 
 
-def test_half_a_line_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_half_a_line_does_not_damage_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, write = tmp_path / "audit.log", os.write
     log = AuditLog(str(path))
     monkeypatch.setattr(os, "write", lambda to, data: write(to, data[:9]))
@@ -115,7 +117,7 @@ def test_half_a_line_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest
     assert json.loads(path.read_text().splitlines()[-1])["user_id"] == "ada"
 
 
-def test_looks_and_refusals_are_limited_for_each_caller_but_acts_are_not(
+def test_reads_and_refusals_are_limited_for_each_caller_but_acts_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path, moment = tmp_path / "audit.log", 100.0
@@ -141,7 +143,7 @@ def test_long_texts_are_cut(tmp_path: Path):
     assert len(line["user_id"]) == MAX_TEXT_CHARACTERS
 
 
-def test_standard_error_is_a_place_too(capsys: pytest.CaptureFixture[str]):
+def test_the_log_can_be_standard_error(capsys: pytest.CaptureFixture[str]):
     note(AuditLog("stderr"), user_id="ada")
     assert json.loads(capsys.readouterr().err)["user_id"] == "ada"
 
@@ -163,7 +165,7 @@ def test_anything_but_a_regular_file_is_refused(tmp_path: Path, kind: str):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_look_makes_no_file(tmp_path: Path):
+def test_a_read_makes_no_file(tmp_path: Path):
     assert target_fault(str(tmp_path / "audit.log")) is None
     assert target_fault("stderr") is None
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The process's clocks: what a record can't hold is not in them."""
+"""The process's clocks return only times that a record can hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def test_the_present_moment_is_cut_to_milliseconds(monkeypatch: pytest.MonkeyPatch):
     chance = random.Random(7)
     for _ in range(20_000):
-        milliseconds = chance.randrange(4_000_000_000_000)  # until the year 2096
+        milliseconds = chance.randrange(4_000_000_000_000)  # Until the year 2096.
         nanoseconds = milliseconds * 1_000_000 + chance.choice((0, 1, 499_999, 500_000, 999_999))
         monkeypatch.setattr(time, "time_ns", lambda nanoseconds=nanoseconds: nanoseconds)
         assert clock.now() == _EPOCH + milliseconds * _MILLISECOND

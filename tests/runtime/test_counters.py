@@ -1,4 +1,4 @@
-"""The counters of the busiest paths are read as those of prometheus_client are."""
+"""The counters of the busiest paths are exported as the counters of prometheus_client are."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SECONDS = (0.0, 0.0005, 0.00051, 0.01, 0.5, 1.0, 1.5, 70.0)
 
 
 def shown(registry: CollectorRegistry) -> list[str]:
-    """What Prometheus reads, but for when each number began."""
+    """What Prometheus reads, without the time at which each number began."""
     lines = generate_latest(registry).decode().splitlines()
     return [line for line in lines if "_created" not in line]
 
 
-def test_they_are_read_as_others_are():
+def test_these_counters_are_exported_as_others_are():
     own, others = CollectorRegistry(), CollectorRegistry()
     calls = CallCounter(own, "calls", "All calls.", ["method", "code"])
     plain = CallCounter(own, "plain", "Without a label.")
@@ -38,13 +38,13 @@ def test_they_are_read_as_others_are():
     assert shown(own) == shown(others)
 
 
-def test_what_began_keeps_its_number():
+def test_a_counter_that_begins_again_keeps_its_value():
     counter = CallCounter(CollectorRegistry(), "calls", "All calls.", ["method"])
     counter.counts[counter.begin("A")] += 2
     assert counter.counts[counter.begin("A")] == 2
 
 
-def test_each_number_is_read_alone_if_a_scrape_names_it():
+def test_a_scrape_can_name_one_counter():
     metrics = Metrics()
     metrics.calls.of("/a.B/C", "unary").end("ada", 0, 0.1)
     metrics.unreadable_records.labels("session").inc()
@@ -52,13 +52,13 @@ def test_each_number_is_read_alone_if_a_scrape_names_it():
     assert {"grpc_server_handled_total", "grpc_server_handling_seconds_bucket"} <= names
     for name in names:
         if name.startswith(("python_", "process_")):
-            continue  # those of the library that it does not say beforehand
+            continue  # The library's own counters, which it does not describe in advance.
         alone = list(metrics.registry.restricted_registry([name]).collect())
         assert {sample.name for family in alone for sample in family.samples} == {name}
 
 
 @pytest.mark.parametrize("name", ["calls", "calls_total", "took", "took_bucket", "took_sum"])
-def test_a_name_is_given_once(name: str):
+def test_a_name_can_be_used_once(name: str):
     registry = CollectorRegistry()
     CallCounter(registry, "calls", "All calls.")
     DurationsByLabel(registry, "took", "How long.", ["method"], BOUNDS)

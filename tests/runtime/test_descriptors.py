@@ -1,4 +1,4 @@
-"""The connections of this process, as the kernel and gRPC name them."""
+"""The connections of this process, by the names that the kernel and gRPC give them."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ async def test_a_peer_has_the_name_that_grpc_gives_it(listen: str, connect: str)
         await server.stop(None)
 
 
-def test_other_ports_have_connections_of_their_own():
+def test_other_ports_have_their_own_connections():
     assert descriptors.connections({1}) == {}

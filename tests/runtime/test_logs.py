@@ -1,6 +1,4 @@
-"""Logs are for machines or for people, as whoever reads them is one; and hold nothing that is
-anybody's.
-"""
+"""Logs are JSON for machines and words for people, and contain no secret and no personal data."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def _reset() -> Iterator[None]:
     logging.basicConfig(force=True)
 
 
-def test_json_lines_where_nobody_watches():
+def test_lines_are_json_where_there_is_no_terminal():
     out = io.StringIO()
     logs.configure("info", out)
     structlog.get_logger().info("listening", address="127.0.0.1:1")
@@ -57,7 +55,7 @@ def test_json_lines_where_nobody_watches():
 
 
 def test_a_line_is_written_at_once():
-    """Several processes share the stream; what is written in two steps gets mixed up."""
+    """Several processes share the stream. Lines that are written in two steps would be mixed up."""
     written: list[str] = []
 
     class Stream(io.StringIO):
@@ -72,7 +70,7 @@ def test_a_line_is_written_at_once():
     assert all(text.endswith("\n") for text in written)
 
 
-def test_words_on_a_terminal():
+def test_lines_are_words_on_a_terminal():
     out = Terminal()
     logs.configure("warning", out)
     structlog.get_logger().error("not_serving", reason="the store does not answer")
@@ -83,7 +81,7 @@ def test_words_on_a_terminal():
     assert "the store does not answer" in line
 
 
-def test_a_fault_is_told_without_its_text():
+def test_a_fault_is_logged_without_its_text():
     def inner(secret: str) -> None:
         raise ValueError(secret)
 
@@ -93,14 +91,14 @@ def test_a_fault_is_told_without_its_text():
         told: dict[str, Any] = logs.fault(error)
     assert told["error"] == "builtins.ValueError"
     assert [frame.rpartition(" ")[2] for frame in told["trace"]] == [
-        "test_a_fault_is_told_without_its_text",
+        "test_a_fault_is_logged_without_its_text",
         "inner",
     ]
     assert "hunter2" not in str(told)
 
 
-def test_a_terminal_is_told_in_words_by_the_real_command(tmp_path: Path):
-    """Nothing answers there, so that it says more than that it listens."""
+def test_the_real_command_logs_words_on_a_terminal(tmp_path: Path):
+    """No store answers there, so the command logs more than that it listens."""
     ours, theirs = pty.openpty()
     settings = environment(tmp_path, REDIS_URL="redis://127.0.0.1:1")
     command = [*COMMAND, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path)]
@@ -122,7 +120,7 @@ def test_a_terminal_is_told_in_words_by_the_real_command(tmp_path: Path):
     assert b'{"' not in text
 
 
-def test_a_whole_session_leaves_nothing_of_itself_in_the_logs(tmp_path: Path):
+def test_a_whole_session_leaves_no_secret_in_the_logs(tmp_path: Path):
     client = pb.ClientInfo(
         ip_address=CANARIES["address"], user_agent=CANARIES["agent"], display_name=CANARIES["name"],
         app_version=CANARIES["version"],
@@ -166,7 +164,7 @@ def test_a_whole_session_leaves_nothing_of_itself_in_the_logs(tmp_path: Path):
         stub.RevokeAll(
             pb.RevokeAllRequest(user_id=user, reason=reason, forget=True), timeout=PATIENCE
         )
-        # And what is refused.
+        # Refused calls leave none either.
         for bad in (
             pb.ListDevicesRequest(user_id=user + " "),
             pb.ListDevicesRequest(user_id=user, page_token=CANARIES["claim"]),

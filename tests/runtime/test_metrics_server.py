@@ -1,5 +1,5 @@
-"""The port for metrics: few connections at once, the newest is answered, and a stranger who asks
-for much gets little.
+"""The port for metrics: it keeps few connections, answers the newest one, and limits what a
+stranger can request.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tests.support.ca import CA
 from tests.support.waiting import wait_for
 
 TOKEN = "a-token-of-the-metrics"
-PATIENCE = 20.0  # seconds
+PATIENCE = 20.0  # In seconds.
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the other side hung up."""
+    """Returns whether the other side closed the connection."""
     connection.settimeout(0.05)
     try:
         return connection.recv(1) == b""
@@ -45,21 +45,21 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def served(protection: Protection | None = None, registry: CollectorRegistry | None = None) -> int:
-    """The port of metrics that are offered; some, if none are given."""
+    """A port that serves these metrics, or a default set of metrics."""
     if registry is None:
         registry = Metrics().registry
     return serve_metrics(registry, "127.0.0.1", 0, protection or Protection())
 
 
 def fetched(port: int, **headers: str) -> bytes:
-    """What a scrape brings."""
+    """What a scrape returns."""
     request = Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
     with urlopen(request, timeout=PATIENCE) as answer:
         text: bytes = answer.read()
         return text
 
 
-def test_the_longest_open_connections_make_room():
+def test_the_oldest_open_connections_make_room():
     port = served()
     with ExitStack() as stack:
         idle = [
@@ -71,7 +71,7 @@ def test_the_longest_open_connections_make_room():
             wait_for(partial(is_closed, connection), "the oldest to be hung up on")
 
 
-def test_hundreds_of_connections_that_read_nothing_keep_no_scrape_away():
+def test_hundreds_of_connections_that_read_nothing_delay_no_scrape():
     port = served()
     with ExitStack() as stack:
         for _ in range(20 * MAX_CONNECTIONS):
@@ -80,13 +80,13 @@ def test_hundreds_of_connections_that_read_nothing_keep_no_scrape_away():
         assert b"session_authority_" in fetched(port)
 
 
-def test_a_request_without_an_end_is_hung_up_on():
+def test_a_request_without_an_end_is_disconnected():
     port = served()
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as endless:
         endless.sendall(b"GET /metrics HTTP/1.1\r\n")
         line = b"X-More: " + b"x" * 1000 + b"\r\n"
         with pytest.raises(OSError, match=r"reset|pipe|timed out"):
-            # The sockets in between hold some megabytes.
+            # The sockets in between buffer some megabytes.
             endless.sendall(line * (2000 * MAX_REQUEST_BYTES // len(line)))
     assert b"session_authority_" in fetched(port)
 
@@ -102,7 +102,7 @@ class _Counting(Collector):
         yield CounterMetricFamily("collected", "How often.", value=self.collected)
 
 
-def test_a_flood_of_scrapes_costs_few_renderings(monkeypatch: pytest.MonkeyPatch):
+def test_a_flood_of_scrapes_causes_few_renderings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_PER_SECOND", 0.0)
     monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_AT_ONCE", 3.0)
     counting, registry = _Counting(), CollectorRegistry()
@@ -124,7 +124,7 @@ def test_a_flood_of_scrapes_costs_few_renderings(monkeypatch: pytest.MonkeyPatch
         ("GET", "/favicon.ico"),
     ],
 )
-def test_other_requests_keep_no_scrape_from_fresh_numbers(
+def test_other_requests_do_not_make_a_scrape_stale(
     monkeypatch: pytest.MonkeyPatch, method: str, path: str
 ):
     monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_PER_SECOND", 0.0)
@@ -148,7 +148,7 @@ def test_other_requests_keep_no_scrape_from_fresh_numbers(
     assert gzipped.startswith(b"\x1f\x8b"), "each form has a budget of its own"
 
 
-def test_a_form_that_is_asked_for_oddly_is_the_same_for_all():
+def test_an_unknown_version_in_the_accept_header_gets_the_usual_format():
     port = served()
     for version in ("x", "99"):
         fetched(port, Accept=f"application/openmetrics-text; version={version}")
@@ -158,7 +158,7 @@ def test_a_form_that_is_asked_for_oddly_is_the_same_for_all():
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1")
 
 
-def test_a_page_that_is_too_old_is_not_shown_again(monkeypatch: pytest.MonkeyPatch):
+def test_a_page_that_is_too_old_is_not_served_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_PER_SECOND", 0.0)
     monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_AT_ONCE", 1.0)
     port = served()
@@ -188,7 +188,7 @@ def test_a_scrape_must_bring_the_token(tmp_path: Path):
         fetched(port, Authorization="Bearer another-token-of-the-metrics")
 
 
-def test_metrics_are_offered_over_tls_with_the_certificate_there_is(tmp_path: Path):
+def test_metrics_are_served_over_tls_with_the_service_s_certificate(tmp_path: Path):
     ca = CA(tmp_path / "ca")
     first = ca.sign(addresses=["127.0.0.1"])
     port = served(Protection(TlsContext(first.certificate, first.key)))
@@ -206,7 +206,7 @@ def test_metrics_are_offered_over_tls_with_the_certificate_there_is(tmp_path: Pa
     with urlopen(f"https://127.0.0.1:{port}/metrics", timeout=PATIENCE, context=trusting) as page:
         assert b"session_authority_" in page.read()
     before = serial()
-    with ExitStack() as stack:  # these never greet
+    with ExitStack() as stack:  # These clients never begin the TLS handshake.
         for _ in range(2 * MAX_CONNECTIONS):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert serial() == before

@@ -1,5 +1,5 @@
-"""Settings come from variables or a file, are named with their rule where they are wrong, and give
-no secret away.
+"""Settings come from variables or from a file. An error names the setting and the rule, and shows
+no secret.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SetAll = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def put(monkeypatch: pytest.MonkeyPatch) -> SetAll:
-    """Sets variables, named without their prefix; there are no others."""
+    """Sets variables, named without their prefix. No other variables are set."""
     for name in os.environ:
         if name.upper().startswith(PREFIX):
             monkeypatch.delenv(name)
@@ -46,7 +46,7 @@ def put(monkeypatch: pytest.MonkeyPatch) -> SetAll:
 
 @pytest.fixture
 def put_file(put: SetAll, tmp_path: Path) -> Callable[[str | bytes], Path]:
-    """Writes the TOML file, and names it."""
+    """Writes the TOML file, and sets the variable that names it."""
 
     def write(content: str | bytes) -> Path:
         path = tmp_path / "settings.toml"
@@ -85,7 +85,7 @@ def faults(**given: Any) -> list[str]:
         ("PT0.25S", timedelta(milliseconds=250)),
     ],
 )
-def test_durations(text: str, duration: timedelta):
+def test_durations_are_read(text: str, duration: timedelta):
     assert parse_duration(text) == duration
 
 
@@ -110,12 +110,12 @@ def test_durations(text: str, duration: timedelta):
         "never",
     ],
 )
-def test_what_is_no_duration(text: str):
+def test_a_malformed_duration_is_refused(text: str):
     with pytest.raises(ValueError, match=r"must be a duration"):
         parse_duration(text)
 
 
-def test_durations_that_no_clock_holds():
+def test_a_duration_that_is_too_long_for_a_clock_is_refused():
     for text in ("99999999999d", "9" * 400 + "s"):
         with pytest.raises(ValueError, match=r"is too long|must be a duration"):
             parse_duration(text)
@@ -145,7 +145,7 @@ def test_a_number_alone_is_no_duration(value: object):
         ("localhost.example.org:50051", "localhost.example.org", 50051, False),
     ],
 )
-def test_addresses(text: str, host: str, port: int, loopback: bool):
+def test_addresses_are_read(text: str, host: str, port: int, loopback: bool):
     listen = Listen.parse(text)
     assert (listen.host, listen.port, listen.is_loopback, str(listen)) == (
         host,
@@ -159,7 +159,7 @@ def test_addresses(text: str, host: str, port: int, loopback: bool):
     "text",
     ["", "50051", ":50051", "127.0.0.1", "127.0.0.1:", "::1:50051", "h:-1", "h:1 ", "h:１", "h:x"],
 )
-def test_what_is_no_address(put: SetAll, text: str):
+def test_a_malformed_address_is_refused(put: SetAll, text: str):
     with pytest.raises(ValueError, match="must be HOST:PORT"):
         Listen.parse(text)
     if text:
@@ -190,7 +190,7 @@ def test_every_setting_is_on_its_page_with_its_default(name: str):
         assert shown == str(getattr(default, "value", default))
 
 
-def test_variables(put: SetAll):
+def test_variables_are_read(put: SetAll):
     put(
         TOKEN_TTL="2h",
         MAX_DEVICES="7",
@@ -210,7 +210,7 @@ def test_variables(put: SetAll):
     assert settings.redis_url.get_secret_value() == "redis://h"
 
 
-def test_what_is_given_wins_over_variables_and_they_over_the_file(
+def test_arguments_win_over_variables_and_variables_over_the_file(
     put: SetAll, put_file: Callable[[str], Path]
 ):
     put_file(
@@ -222,7 +222,7 @@ def test_what_is_given_wins_over_variables_and_they_over_the_file(
     assert (settings.max_devices, settings.workers) == (3, 2)
 
 
-def test_what_kubernetes_tells_of_a_service_of_this_name_is_no_setting(put: SetAll):
+def test_variables_that_kubernetes_sets_for_a_service_of_this_name_are_ignored(put: SetAll):
     put(
         SERVICE_HOST="10.0.0.1",
         SERVICE_PORT="50051",
@@ -239,7 +239,7 @@ def test_what_kubernetes_tells_of_a_service_of_this_name_is_no_setting(put: SetA
     assert faults() == ["PORTS: is not a setting"]
 
 
-def test_a_variable_that_is_empty_is_not_set(put: SetAll):
+def test_an_empty_variable_is_not_set(put: SetAll):
     put(KEYS="", REDIS_URL="", LISTEN="", TOKEN_TTL="", METRICS_LISTEN="", CONFIG="")
     assert load_settings() == Settings()
 
@@ -351,14 +351,16 @@ TOGETHER = "GRACE and DURABLE_AFTER together must be at most ALARM_AFTER"
     ],
     ids=lambda value: "-".join(value),
 )
-def test_settings_that_do_not_fit_together(
+def test_settings_that_contradict_each_other_are_refused(
     put: SetAll, values: dict[str, str], expected: list[str]
 ):
     put(**values)
     assert faults() == expected
 
 
-def test_a_file_that_is_none(put: SetAll, put_file: Callable[[str | bytes], Path], tmp_path: Path):
+def test_a_file_that_cannot_be_read_is_refused(
+    put: SetAll, put_file: Callable[[str | bytes], Path], tmp_path: Path
+):
     put(CONFIG=str(tmp_path / "missing.toml"), FOO="1")
     assert faults() == [
         "FOO: is not a setting",
@@ -385,7 +387,7 @@ def test_a_file_that_is_none(put: SetAll, put_file: Callable[[str | bytes], Path
         ('config = "other.toml"', "CONFIG: is not a setting"),
     ],
 )
-def test_a_file_with_a_fault(
+def test_a_file_with_a_fault_is_refused(
     put_file: Callable[[str | bytes], Path], content: str | bytes, start: str
 ):
     path = put_file(content)
@@ -396,18 +398,18 @@ def test_a_file_with_a_fault(
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_no_value_is_shown_in_an_error(put_file: Callable[[str], Path], name: str):
-    """Whatever setting it was put in by mistake."""
+    """This holds for every setting that a secret may be written into by mistake."""
     put_file(f'{name} = ["redis://:{SECRET}@h"]\n{SECRET[:-1]}x = "{SECRET}"')
     assert SECRET not in "\n".join(faults())
 
 
-def test_no_secret_is_shown_by_what_was_loaded(put: SetAll):
+def test_the_loaded_settings_show_no_secret(put: SetAll):
     put(REDIS_URL=f"redis://:{SECRET}@h")
     settings = load_settings()
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
 
 
-# --- who is let in --------------------------------------------------------------------------------
+# --- access ---------------------------------------------------------------------------------------
 
 PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
 
@@ -462,7 +464,9 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
         ({"ASSURANCE": "aal4"}, None),
     ],
 )
-def test_who_is_let_in_and_where(put: SetAll, given: dict[str, str], expected: list[str] | None):
+def test_access_settings_say_who_may_call_and_where(
+    put: SetAll, given: dict[str, str], expected: list[str] | None
+):
     put(**given)
     if expected == []:
         load_settings()
@@ -473,7 +477,9 @@ def test_who_is_let_in_and_where(put: SetAll, given: dict[str, str], expected: l
         assert faults() == expected
 
 
-def test_a_level_of_assurance_sets_what_nobody_set(put: SetAll, put_file: Callable[[str], Path]):
+def test_a_level_of_assurance_sets_the_settings_that_nobody_set(
+    put: SetAll, put_file: Callable[[str], Path]
+):
     put(ASSURANCE="aal3")
     settings = load_settings()
     assert (settings.token_ttl, settings.session_ttl, settings.idle_timeout) == (
@@ -493,7 +499,7 @@ def test_a_level_of_assurance_sets_what_nobody_set(put: SetAll, put_file: Callab
     }
 
 
-def test_names_of_what_is_allowed(put: SetAll, put_file: Callable[[str], Path]):
+def test_names_in_access_settings_are_checked(put: SetAll, put_file: Callable[[str], Path]):
     put_file('allow_unsafe = ["plaintext"]')
     assert load_settings().allow_unsafe == {Unsafe.PLAINTEXT}
     put(ALLOW_UNSAFE=" open-access , short-grace,")

@@ -1,4 +1,4 @@
-"""Background tasks: waited for at the end, and never silent about what went wrong."""
+"""Background tasks: the shutdown waits for them, and their failures are always reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 async def reported() -> list[dict[str, Any]]:
-    """What the event loop reports that nobody awaited."""
+    """The errors that the event loop reports because nobody awaited them."""
     found: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
     return found
@@ -33,7 +33,7 @@ async def test_a_failure_that_nobody_awaits_is_reported(reported: list[dict[str,
     assert [type(context["exception"]) for context in reported] == [KeyError]
 
 
-async def test_tasks_that_start_meanwhile_are_waited_for_too():
+async def test_tasks_that_start_during_the_wait_are_waited_for_too():
     tasks, done = BackgroundTasks(), list[str]()
 
     async def first() -> None:

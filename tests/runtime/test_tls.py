@@ -1,5 +1,5 @@
-"""Certificates are looked at before they are used: what gRPC could not serve is an error with a
-name.
+"""Certificates are checked before they are used: a certificate that gRPC could not serve is an
+error with a name.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ def own(pair: Pair, ca: Path | None = None) -> TlsFiles:
 
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
-async def test_keys_that_are_taken_are_served_by_grpc(ca: CA, kind: str):
+async def test_accepted_keys_are_served_by_grpc(ca: CA, kind: str):
     pair = ca.sign(addresses=["127.0.0.1"], key=kind)
     assert load_certificates(own(pair), now()).key == pair.key.read_bytes()
     assert await is_served(ca, pair)
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "p521", "secp256k1"])
-async def test_keys_that_grpc_does_not_serve_are_refused(ca: CA, kind: str):
+async def test_keys_that_grpc_cannot_serve_are_refused(ca: CA, kind: str):
     pair = ca.sign(addresses=["127.0.0.1"], key=kind)
     assert faults_of(own(pair)) == [f"{pair.key}: {NO_OTHER}"]
     assert not await is_served(ca, pair), "gRPC can do it now: take such keys"
 
 
 async def is_served(ca: CA, pair: Pair) -> bool:
-    """Whether a client of gRPC's gets through to a server of gRPC's with that certificate."""
+    """Returns whether a gRPC client reaches a gRPC server that has this certificate."""
     server = grpc.aio.server()
     credentials = grpc.ssl_server_credentials(
         [(pair.key.read_bytes(), pair.certificate.read_bytes())]
@@ -90,7 +90,7 @@ async def is_served(ca: CA, pair: Pair) -> bool:
     return state is grpc.ChannelConnectivity.READY
 
 
-def test_what_is_taken_is_the_files_as_they_are(ca: CA, pair: Pair):
+def test_accepted_files_are_served_unchanged(ca: CA, pair: Pair):
     found = load_certificates(own(pair, ca.file), now())
     assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
     assert found.client_ca == ca.pem
@@ -99,7 +99,7 @@ def test_what_is_taken_is_the_files_as_they_are(ca: CA, pair: Pair):
     assert load_certificates(own(pair), now()).client_ca is None
 
 
-def test_a_chain_is_taken_as_a_whole(ca: CA, pair: Pair, tmp_path: Path):
+def test_a_chain_is_accepted_as_a_whole(ca: CA, pair: Pair, tmp_path: Path):
     between = CA(tmp_path / "between", "between", above=ca)
     leaf = between.sign(addresses=["127.0.0.1"])
     leaf.certificate.write_bytes(leaf.certificate.read_bytes() + between.pem)
@@ -137,17 +137,19 @@ def _cut(path: Path) -> None:
     ],
     ids=["empty", "garbage", "bytes", "encrypted", "cut", "certificate", "DSA", "gone"],
 )
-def test_a_key_that_cannot_be_used(pair: Pair, spoil: Callable[[Pair], object], fault: str):
+def test_a_key_that_cannot_be_used_is_refused(
+    pair: Pair, spoil: Callable[[Pair], object], fault: str
+):
     spoil(pair)
     assert faults_of(own(pair)) == [f"{pair.key}: {fault}"]
 
 
-def test_a_key_of_another_certificate(ca: CA, pair: Pair):
+def test_a_key_of_another_certificate_is_refused(ca: CA, pair: Pair):
     other = ca.sign(addresses=["127.0.0.1"])
     assert faults_of(TlsFiles(pair.certificate, other.key)) == [f"{other.key}: {NOT_ITS_KEY}"]
 
 
-def test_a_key_that_is_weak(ca: CA):
+def test_a_weak_key_is_refused(ca: CA):
     pair = ca.sign(addresses=["127.0.0.1"], key="rsa1024")
     assert faults_of(own(pair)) == [f"{pair.key}: has 1024 bits; an RSA key needs at least 2048"]
 
@@ -164,7 +166,7 @@ def test_a_key_that_is_weak(ca: CA):
     ids=["empty", "garbage", "cut", "gone", "folder"],
 )
 @pytest.mark.parametrize("which", ["certificate", "authority"])
-def test_certificates_that_cannot_be_used(
+def test_certificates_that_cannot_be_used_are_refused(
     ca: CA, pair: Pair, which: str, spoil: Callable[[Path], object], fault: str
 ):
     path = pair.certificate if which == "certificate" else ca.file
@@ -172,28 +174,28 @@ def test_certificates_that_cannot_be_used(
     assert faults_of(own(pair, ca.file)) == [f"{path}: {fault}"]
 
 
-def test_a_key_in_the_place_of_certificates(pair: Pair):
+def test_a_key_in_the_file_of_certificates_is_refused(pair: Pair):
     assert faults_of(TlsFiles(pair.key, pair.key)) == [f"{pair.key}: {NO_CERTIFICATES}"]
 
 
 @pytest.mark.parametrize(
     ("after", "fault"), [(2 * DAY, "expired at"), (-DAY, "is not valid before")]
 )
-def test_certificates_out_of_their_time(ca: CA, pair: Pair, after: timedelta, fault: str):
+def test_certificates_outside_their_time_are_refused(
+    ca: CA, pair: Pair, after: timedelta, fault: str
+):
     found = faults_of(own(pair, ca.file), after)
     for text, path in zip(found, (pair.certificate, ca.file), strict=True):
         assert text.startswith(f"{path}: {fault} 2")
 
 
-def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(
-    ca: CA, pair: Pair, tmp_path: Path
-):
+def test_an_expired_authority_does_no_harm_beside_a_good_one(ca: CA, pair: Pair, tmp_path: Path):
     old = CA(tmp_path / "old").sign(ends=-timedelta(minutes=1))
     ca.file.write_bytes(old.certificate.read_bytes() + ca.pem)
     assert load_certificates(own(pair, ca.file), now()).client_ca == ca.file.read_bytes()
 
 
-def test_all_faults_are_named_at_once_and_none_quotes_a_key(ca: CA):
+def test_all_faults_are_named_at_once_and_no_key_is_quoted(ca: CA):
     pair = ca.sign(ends=-timedelta(minutes=1), key="rsa1024")
     secret = pair.key.read_text().splitlines()[3]
     ca.file.write_text("garbage")
@@ -206,7 +208,7 @@ def test_all_faults_are_named_at_once_and_none_quotes_a_key(ca: CA):
     assert secret not in str(found)
 
 
-def test_a_certificate_that_is_not_for_servers(ca: CA):
+def test_a_certificate_that_is_not_for_servers_is_refused(ca: CA):
     pair = ca.sign(addresses=["127.0.0.1"], purposes=[ExtendedKeyUsageOID.CLIENT_AUTH])
     [fault] = faults_of(own(pair))
     assert fault.startswith(f"{pair.certificate}: is not for servers")
@@ -215,17 +217,17 @@ def test_a_certificate_that_is_not_for_servers(ca: CA):
     load_certificates(own(ca.sign(addresses=["127.0.0.1"], purposes=both)), now())
 
 
-def test_authorities_that_are_none(ca: CA, pair: Pair):
+def test_files_without_authorities_are_refused(ca: CA, pair: Pair):
     [fault] = faults_of(own(pair, pair.certificate))
     assert fault.startswith(f"{pair.certificate}: holds no CA")
 
 
 def refreshed(source: TlsSource) -> bool:
-    """Whether something new is in force once it was seen twice."""
+    """Returns whether new files are in force after they were seen twice."""
     return source.refresh() or source.refresh()
 
 
-def test_changes_are_seen_and_broken_ones_change_nothing(ca: CA, pair: Pair):
+def test_changed_files_are_used_and_broken_files_change_nothing(ca: CA, pair: Pair):
     source = TlsSource(own(pair, ca.file), now)
     before = source.current
     assert (refreshed(source), source.version) == (False, 0)

@@ -1,4 +1,4 @@
-"""The store on each backend, and on the bundled Valkey alone where one is enough."""
+"""The store on each backend, and on the bundled Valkey alone where one backend is enough."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.store.samples import Room, warm_room
 from tests.support.backends import PATIENT, Backend, ValkeyServer, valkey_server
 from tests.support.proxy import Proxy
 
-# For tests that wait until a reply is late; no other may depend on how fast a machine answers.
+# For tests that wait until a reply is late. No other test may depend on the speed of a machine.
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=1))
 
 RoomBehind = Callable[..., Awaitable[Room]]
@@ -39,7 +39,7 @@ async def valkey_room(valkey_backend: Backend, prefix: str) -> AsyncIterator[Roo
 
 @pytest.fixture
 async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
-    """Makes stores that talk to the bundled Valkey through something in between."""
+    """Makes stores that reach the bundled Valkey through a proxy or a wire."""
     rooms: list[Room] = []
     async with aclosing(valkey_backend.admin()) as admin:
 
@@ -55,7 +55,7 @@ async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey that may be killed. The test that does so starts it again."""
+    """A Valkey that a test may kill. The test that kills it starts it again."""
     with valkey_server(tmp_path_factory.mktemp("victim")) as server:
         yield server
 
@@ -68,7 +68,7 @@ async def proxy(valkey_backend: Backend) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
-    """A store behind the proxy that is used already."""
+    """A store behind the proxy that has been used already."""
     room = await warm_room(await room_behind(proxy, prefix))
     proxy.commands.clear()
     return room
@@ -76,7 +76,7 @@ async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
 
 @pytest.fixture
 async def impatient(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
-    """The same; it waits a second for a reply."""
+    """The same store, which waits one second for a reply."""
     room = await warm_room(await room_behind(proxy, prefix, IMPATIENT))
     proxy.commands.clear()
     return room

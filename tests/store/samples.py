@@ -1,4 +1,4 @@
-"""Records to put into a store, and a look at what is in it that does not go through the store's own
+"""Records to put into a store, and a view of the store's content that does not use the store's own
 reads.
 """
 
@@ -69,7 +69,7 @@ def device(number: int = 1, **changes: Any) -> DeviceRecord:
 
 
 def removal_of(*sessions: SessionRecord) -> RemovedSessions:
-    """What a write says that removed these."""
+    """What a write reports after it removed these sessions."""
     return RemovedSessions(tuple(map(encode_session, sessions)))
 
 
@@ -98,12 +98,12 @@ def stored_device(number: int = 1, **changes: Any) -> Stored[Any]:
 def event(
     user_id: str, number: int = 1, *, kind: EventType = EventType.DEVICE_SIGNED_IN, reason: str = ""
 ) -> Event:
-    """Something that happened to this user on the device with this number."""
+    """An event of this user on the device with this number."""
     return Event(kind, NOW, user_id, "tests", device_id=UUID(int=number), reason=reason)
 
 
 def issued(number: int = 1) -> IssuedRecord:
-    """What a request led to."""
+    """The record of a request and of its result."""
     return IssuedRecord(
         request_digest=bytes(32),
         session_id=number.to_bytes(16),
@@ -115,7 +115,7 @@ def issued(number: int = 1) -> IssuedRecord:
 
 
 def user_of_each_partition() -> list[str]:
-    """64 user IDs: the one at place p belongs to partition p."""
+    """64 user IDs: the ID at index p belongs to partition p."""
     found: dict[int, str] = {}
     for number in count():
         name = f"user-{number}"
@@ -127,7 +127,7 @@ def user_of_each_partition() -> list[str]:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that is in the store of one user's partition."""
+    """Everything that the store has of one user's partition."""
 
     sessions: dict[bytes, bytes]
     devices: dict[bytes, bytes]
@@ -137,8 +137,8 @@ class Contents:
 
 @dataclass(frozen=True)
 class Room:
-    """A store, the names below it, and the administrator, who looks at what is there and makes
-    trouble.
+    """A store, the keys below its prefix, and an administrator's connection that reads and breaks
+    them.
     """
 
     store: SessionStore
@@ -146,7 +146,9 @@ class Room:
     keys: KeyNames
 
     async def put(self, user_id: str, *numbers: int, ttl: timedelta = 30 * DAY) -> None:
-        """Signs the user in on the devices with these numbers, silently. The claims are stored."""
+        """Signs the user in on the devices with these numbers, without events. The claims are
+        stored.
+        """
         commit = Commit(
             user_id=user_id,
             now=NOW,
@@ -157,7 +159,7 @@ class Room:
         assert await self.store.commit(commit) == Committed()
 
     async def run(self, *command: str | bytes | int) -> Any:
-        """The bare reply to a command."""
+        """Returns the raw reply to a command."""
         return await self.admin.execute_command(*command)
 
     async def events(self, user_id: str) -> Sequence[records_pb2.EventRecord]:
@@ -166,7 +168,7 @@ class Room:
         return [records_pb2.EventRecord.FromString(fields[b"event"]) for _, fields in entries]
 
     async def contents(self, user_id: str) -> Contents:
-        """What is there, to the byte."""
+        """Returns everything that is stored, byte for byte."""
         return Contents(
             sessions=await self.run("HGETALL", self.keys.sessions(user_id)),
             devices=await self.run("HGETALL", self.keys.devices(user_id)),
@@ -179,13 +181,13 @@ class Room:
         return {k: found.record for k, found in (await self.store.claims(user_id)).items()}
 
     async def ttl(self, name: str) -> timedelta | None:
-        """How long a key lives on. None: for ever; negative: it is not there."""
+        """How long a key lives on. None: for ever; negative: the key does not exist."""
         milliseconds = int(await self.run("PTTL", name))
         return None if milliseconds == -1 else timedelta(milliseconds=milliseconds)
 
 
 async def unavailable(*attempts: Awaitable[object]) -> None:
-    """Each of them says that the store is away, in the time of a test."""
+    """Checks that each of these calls reports an unavailable store, within the time of a test."""
     async with asyncio.timeout(20):
         results = await asyncio.gather(*attempts, return_exceptions=True)
     assert [type(result) for result in results] == [StoreUnavailable] * len(attempts), results
@@ -194,7 +196,9 @@ async def unavailable(*attempts: Awaitable[object]) -> None:
 def every_operation(
     store: SessionStore, user_id: str, *, probe: bool = True
 ) -> list[Awaitable[object]]:
-    """One of each, all of them on this user; with `probe`, the one that is on no user too."""
+    """One call of each operation, all of them for this user; with `probe`, also the operation that
+    belongs to no user.
+    """
     return [
         store.session(user_id, key(1)),
         store.ask(store.question(user_id, key(1))),
@@ -226,7 +230,7 @@ MUTATIONS: dict[str, Mutation] = {
 
 
 async def warm_room(room: Room) -> Room:
-    """A room whose store is used already: its scripts are loaded, and ada is signed in."""
+    """A room whose store was used already: its scripts are loaded, and ada is signed in."""
     await room.put("ada", 1)
     for mutation in MUTATIONS.values():
         await mutation(room.store)
@@ -237,7 +241,7 @@ async def warm_room(room: Room) -> Room:
 
 
 async def let_through(_: bytes) -> None:
-    """What a proxy does with bytes that nothing happens to."""
+    """What a proxy does with bytes that it passes on unchanged."""
 
 
 def store_at(url: str, prefix: str, limits: Limits = PATIENT) -> SessionStore:

@@ -1,4 +1,6 @@
-"""A server that a test answers for: it receives commands, and says what the test lets it say."""
+"""A server whose answers a test decides: it receives commands, and sends what the test lets it
+send.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,18 @@ from tests.support.waiting import eventually
 
 
 class Received:
-    """Commands that arrived together, by their last words, and where their answers go."""
+    """Commands that arrived together, by their last words, and the connection for their answers."""
 
     def __init__(self, commands: list[str], writer: asyncio.StreamWriter) -> None:
         self.commands = commands
         self.writer = writer
 
     def answer(self, **instead: bytes) -> None:
-        """Answers each command with its own text, or with these bytes in its place."""
+        """Answers each command with its own text, or sends these bytes instead."""
         self.writer.write(b"".join(instead.get(one, answer_to(one)) for one in self.commands))
 
     def say(self, data: bytes) -> None:
-        """Says what the test wants."""
+        """Sends what the test wants."""
         self.writer.write(data)
 
     def hang_up(self) -> None:
@@ -37,8 +39,8 @@ def answer_to(command: str) -> bytes:
 
 
 class ScriptedServer:
-    """Listens on a free port. `received` has what arrived, without the proofs of new connections,
-    which `refusal` refuses or `proofs_held` leaves without an answer.
+    """Listens on a free port. `received` has the commands that arrived, without the proofs that new
+    connections request. `refusal` answers a proof, and `proofs_held` leaves it without an answer.
     """
 
     def __init__(self) -> None:
@@ -51,30 +53,30 @@ class ScriptedServer:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def release_proof(self) -> None:
-        """Answers the oldest of the proofs that were held."""
+        """Answers the oldest proof that was held."""
         self.unproven.pop(0).write(self.refusal)
 
     def release_proofs(self) -> None:
-        """Answers the proofs that were held, and those to come."""
+        """Answers the proofs that were held, and the proofs that follow."""
         self.proofs_held = False
         for writer in self.unproven:
             writer.write(self.refusal)
 
     def hang_up_unproven(self) -> None:
-        """Closes the connections whose proofs were held, and answers the proofs to come."""
+        """Closes the connections whose proofs were held, and answers the proofs that follow."""
         self.proofs_held = False
         for writer in self.unproven:
             writer.close()
 
     async def arrived(self, number: int) -> Received:
-        """The last of so many batches, once it is there."""
+        """Waits for this many batches. Returns the last one."""
         await eventually(lambda: len(self.received) >= number, f"{number} batches to arrive")
         assert len(self.received) == number, [one.commands for one in self.received]
         return self.received[number - 1]
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of this server."""
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aenter__(self) -> ScriptedServer:

@@ -1,5 +1,5 @@
-"""The Redis user of the service: each of its permissions is needed, they are enough, and they reach
-no further.
+"""The Redis user of the service: each of its permissions is needed, they are enough, and they allow
+nothing else.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from tests.support.waiting import eventually
 
 USER, HERE = "ada", partition("ada")
 COMMANDS = [rule.removeprefix("+") for rule in acl_rules("sa") if rule.startswith("+")]
-# What only the driver of a cluster sends.
+# Commands that only the driver of a cluster sends.
 OF_A_CLUSTER = ["asking", "cluster|slots", "command"]
 MAILER, RELAY = "mailer", "relay-1"
 
 
-# --- all that the service and its relay do --------------------------------------------------------
+# --- all commands of the service and of its relay -------------------------------------------------
 
 
 async def sign_in(store: SessionStore) -> None:
@@ -106,7 +106,7 @@ async def tell(log: EventLog) -> None:
 async def forget(store: SessionStore, log: EventLog) -> None:
     later = NOW + 10_000 * log.memory
     place = await log.end(later)
-    store.event_memory = -DAY  # all is older
+    store.event_memory = -DAY  # All entries are older.
     await store.trim_events()
     store.event_memory = log.memory
     [page] = (await log.read({HERE: place.entries[HERE]}, limit=1, now=later)).values()
@@ -134,9 +134,7 @@ async def deliver(deliveries: Deliveries, store: SessionStore) -> None:
 
 
 async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) -> None:
-    """A listener hears of news, even after it was quiet for so long that it asked whether anybody
-    is there.
-    """
+    """A listener is woken by news, also after so long a silence that it checked its connection."""
     heard: list[int | None] = []
 
     async def hears(what: int | None) -> bool:
@@ -150,12 +148,12 @@ async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) ->
         await store.commit(Commit(USER, NOW, events=(event(USER),)))
         await eventually(lambda: hears(HERE), "it to hear")
     assert (heard[:1], heard[-1:]) == ([None], [HERE])
-    # A listener that was refused may have begun anew and heard all the same.
+    # A listener that was refused may have started again, and was woken all the same.
     assert admin is None or ("command", "ping") not in refused(admin)
 
 
 def pings(admin: redis.Redis) -> int:
-    """How many were sent, allowed or not."""
+    """How many pings were sent, allowed or not."""
     stats = admin.info("commandstats").get("cmdstat_ping", {"calls": 0, "rejected_calls": 0})
     return int(stats["calls"] + stats["rejected_calls"])
 
@@ -167,7 +165,9 @@ async def pinged(admin: redis.Redis, before: int) -> bool:
 async def everything(
     client: RedisClient, keys: KeyNames, admin: redis.Redis | None
 ) -> Exception | None:
-    """Does all of it, until something fails; what did. `admin` is the only server's."""
+    """Runs all operations until one fails. Returns the failure. `admin` is the administrator of the
+    only server.
+    """
     store, log, deliveries = (
         SessionStore(client, keys, replicas=Replicas(1, timedelta(milliseconds=1))),
         EventLog(client, keys),
@@ -208,7 +208,7 @@ def soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def user(admin: redis.Redis, name: str, rules: Sequence[str]) -> Iterator[None]:
-    """A user that any password is good for, of a server without its scripts."""
+    """A user that accepts any password, on a server that has none of the user's scripts."""
     admin.execute_command("ACL", "SETUSER", name, *rules, "nopass")
     admin.execute_command("ACL", "LOG", "RESET")
     admin.execute_command("SCRIPT", "FLUSH")
@@ -219,7 +219,7 @@ def user(admin: redis.Redis, name: str, rules: Sequence[str]) -> Iterator[None]:
 
 
 def refused(admin: redis.Redis) -> set[tuple[str, str]]:
-    """What was refused: whether a command, key or channel, and which."""
+    """What the server refused: the kind (command, key or channel), and its name."""
     return {
         (entry[b"reason"].decode(), entry[b"object"].decode())
         for entry in admin.execute_command("ACL", "LOG")
@@ -240,11 +240,11 @@ def admin(one: Backend) -> Iterator[redis.Redis]:
 # --- enough ---------------------------------------------------------------------------------------
 
 
-async def test_nothing_that_is_needed_is_refused(
+async def test_no_command_that_is_needed_is_refused(
     one: Backend, admin: redis.Redis, prefix: str
 ) -> None:
     with user(admin, prefix, acl_rules(prefix)):
-        # Another database than the first, so that it must be selected.
+        # A database other than the first, so that the client must select it.
         assert (
             await everything(connect(f"{one.url_as(prefix)}/1", PATIENT), KeyNames(prefix), admin)
             is None
@@ -254,7 +254,7 @@ async def test_nothing_that_is_needed_is_refused(
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[redis.Redis]]:
-    """A cluster's, for their administrator."""
+    """The nodes of a cluster, for their administrator."""
     with valkey_cluster_servers(tmp_path_factory.mktemp("cluster")) as servers:
         yield [redis.Redis.from_url(server.admin_url) for server in servers]
 
@@ -267,7 +267,7 @@ def cluster_as(name: str, nodes: Sequence[redis.Redis]) -> str:
 async def on_a_cluster(
     nodes: Sequence[redis.Redis], prefix: str, rules: Sequence[str]
 ) -> Exception | None:
-    """Does all of it, and something with a slot that is on its way to another node; what failed."""
+    """Runs all operations, and some on a slot that moves to another node. Returns the failure."""
     for node in nodes:
         node.execute_command("ACL", "SETUSER", prefix, *rules, "nopass")
         node.execute_command("ACL", "LOG", "RESET")
@@ -286,7 +286,7 @@ async def on_a_cluster(
 
 @contextmanager
 def a_slot_on_its_way(nodes: Sequence[redis.Redis], name: str) -> Iterator[None]:
-    """Where a key that is not there yet is to be made at the node that its slot moves to."""
+    """A slot that is moving: a key that does not exist yet must be made at the slot's new node."""
     slot = Cluster.keyslot(Cluster([("h", 1)]), name)
     here = slot * len(nodes) // 16384
     source, target = nodes[here], nodes[here - 1]
@@ -303,7 +303,7 @@ def a_slot_on_its_way(nodes: Sequence[redis.Redis], name: str) -> Iterator[None]
             node.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
 
 
-async def test_nothing_that_is_needed_is_refused_by_a_cluster(
+async def test_no_command_that_is_needed_is_refused_by_a_cluster(
     nodes: list[redis.Redis], prefix: str
 ) -> None:
     assert await on_a_cluster(nodes, prefix, acl_rules(prefix)) is None
@@ -317,7 +317,7 @@ async def group(tmp_path: Path) -> AsyncIterator[SentinelGroup]:
     await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
+async def test_sentinels_need_the_permission_to_name_their_primaries_and_nothing_else(
     group: SentinelGroup, prefix: str
 ) -> None:
     with redis.Redis(port=group.primary()) as primary, redis.Redis(port=group.sentinel) as sentinel:
@@ -328,10 +328,12 @@ async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
         assert refused(sentinel) == {("command", "sentinel|masters")}
 
 
-async def test_sentinels_that_may_tell_no_news_are_asked_again_and_again(
+async def test_sentinels_that_may_not_publish_changes_are_polled(
     group: SentinelGroup, prefix: str
 ) -> None:
-    """Those with a user of before: the log says what is missing, and a change is noticed."""
+    """For Sentinels whose user has fewer permissions: the log says which one is missing, and a
+    change of the primary is noticed.
+    """
     with redis.Redis(port=group.sentinel) as sentinel, capture_logs() as lines:
         sentinel.execute_command("ACL", "SETUSER", "session-authority", "-subscribe")
         store = SessionStore(connect(group.url, PATIENT), KeyNames(prefix))
@@ -346,7 +348,7 @@ async def test_sentinels_that_may_tell_no_news_are_asked_again_and_again(
 
 
 def names(lines: Sequence[Mapping[str, Any]]) -> set[str]:
-    """What was logged."""
+    """The names of the log events."""
     return {line["event"] for line in lines}
 
 
@@ -356,20 +358,20 @@ def names(lines: Sequence[Mapping[str, Any]]) -> set[str]:
 @pytest.mark.parametrize(
     "command", [command for command in COMMANDS if command not in OF_A_CLUSTER]
 )
-async def test_without_any_permission_something_fails(
+async def test_without_any_one_permission_something_fails(
     one: Backend, admin: redis.Redis, prefix: str, command: str
 ) -> None:
     rules = [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
     with user(admin, prefix, rules):
         client = connect(f"{one.url_as(prefix)}/1", PATIENT)
         failure = await everything(client, KeyNames(prefix), admin)
-        # Without it, no replica counts as one that has a change.
+        # Without it, no replica counts as having a change.
         assert (failure is None) is (command == "wait"), failure
         assert refused(admin) == {("command", command)}
 
 
 @pytest.mark.parametrize("command", OF_A_CLUSTER)
-async def test_without_any_permission_something_fails_on_a_cluster(
+async def test_without_any_one_permission_something_fails_on_a_cluster(
     nodes: list[redis.Redis], prefix: str, command: str
 ) -> None:
     assert (
@@ -397,7 +399,7 @@ FORBIDDEN = """
 
 
 @pytest.mark.parametrize("command", [one.strip() for one in FORBIDDEN.split(";")])
-def test_nothing_else_is_allowed(
+def test_no_other_command_is_allowed(
     one: Backend, admin: redis.Redis, prefix: str, command: str
 ) -> None:
     names = {
@@ -415,7 +417,9 @@ def test_nothing_else_is_allowed(
         service.execute_command(*words)
 
 
-def test_a_script_may_do_no_more(one: Backend, admin: redis.Redis, prefix: str) -> None:
+def test_a_script_may_do_no_more_than_the_service(
+    one: Backend, admin: redis.Redis, prefix: str
+) -> None:
     with (
         user(admin, prefix, acl_rules(prefix)),
         redis.Redis.from_url(one.url_as(prefix)) as service,
@@ -430,11 +434,11 @@ def test_a_script_may_do_no_more(one: Backend, admin: redis.Redis, prefix: str) 
                 service.execute_command("EVAL", f"return redis.call({call})", 0)
 
 
-# --- what is missing is told ----------------------------------------------------------------------
+# --- a missing permission is named ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["hget", "hset", "xadd", "evalsha", "del", "xgroup|create"])
-async def test_a_missing_permission_is_unavailable_and_told_of(
+async def test_a_missing_permission_is_unavailable_and_named_in_the_log(
     one: Backend, admin: redis.Redis, prefix: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("session_authority.store.driver.errors._throttle", LogThrottle())
@@ -447,7 +451,7 @@ async def test_a_missing_permission_is_unavailable_and_told_of(
     assert prefix not in str(lines)
 
 
-def test_how_an_older_redis_tells_of_a_missing_permission_in_a_script() -> None:
+def test_a_missing_permission_in_a_script_of_an_older_redis_is_named() -> None:
     words = "The user executing the script can't run this command or subcommand"
     assert (
         code_of(ResponseError(f"Error running script (call to f_1): @user_script:1: {words}"))

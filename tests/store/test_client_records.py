@@ -1,4 +1,4 @@
-"""What a client looks like is stored with it: a list of devices reads no user agent."""
+"""What is known about a client is stored with it: a list of devices parses no user agent."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ SHOWN = Appearance(
     ],
     ids=["phone", "nothing", "agent", "no phone", "platform"],
 )
-def test_a_client_comes_back(client: Client) -> None:
+def test_client_details_are_read_back(client: Client) -> None:
     stored = client_of(client_record(client))
     assert stored == client
     assert appearance(stored) == appearance(client)
 
 
-def test_the_fattest_hints_are_small() -> None:
+def test_the_longest_client_hints_are_stored_small() -> None:
     fat = "𝕏" * 1000 + "X" * 1000
     hints = clean_hints(
         brands=[Brand(fat, fat)] * 1000,
@@ -57,7 +57,7 @@ def test_the_fattest_hints_are_small() -> None:
     assert client_record(Client(hints=hints)).ByteSize() <= 800
 
 
-def test_what_was_stored_is_shown_without_a_reading() -> None:
+def test_stored_details_are_shown_without_parsing_a_user_agent() -> None:
     raw = encode_device(device(last_client=PHONE, display_name=""))
     read_appearance.cache_clear()
     record = decode_device(raw)
@@ -67,7 +67,7 @@ def test_what_was_stored_is_shown_without_a_reading() -> None:
     assert read_appearance.cache_info().misses == 0
 
 
-def test_a_record_of_an_earlier_version_is_read_once_when_it_is_shown() -> None:
+def test_a_record_of_an_earlier_version_is_parsed_once_when_it_is_shown() -> None:
     old = records_pb2.ClientRecord(ip_address="192.0.2.7", user_agent=AGENT)
     read_appearance.cache_clear()
     client = client_of(old)
@@ -77,7 +77,7 @@ def test_a_record_of_an_earlier_version_is_read_once_when_it_is_shown() -> None:
     assert read_appearance.cache_info().misses == 1
 
 
-def test_what_is_told_anew_is_read_anew() -> None:
+def test_new_client_details_are_parsed_again() -> None:
     stored = client_of(client_record(PHONE))
     assert stored.updated_by(Client("192.0.2.8")).appearance == SHOWN
     newer = stored.updated_by(Client(user_agent="curl/8.5.0"))

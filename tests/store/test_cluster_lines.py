@@ -1,6 +1,4 @@
-"""Reads of a cluster whose slots move and whose nodes leave. Servers that a test answers for take
-the place of its primaries.
-"""
+"""Reads of a cluster whose slots move and whose nodes leave. Scripted servers are its primaries."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from tests.store.scripted_server import ScriptedServer
 from tests.support.backends import PATIENT
 from tests.support.waiting import eventually
 
-PATIENCE = 20.0  # seconds; for what is eventual
+PATIENCE = 20.0  # Seconds; for conditions that a test awaits.
 
 
 @dataclass
@@ -37,14 +35,14 @@ class Primary:
 
 
 class Room:
-    """The client of a cluster of two primaries, and its lines."""
+    """The client of a cluster of two primaries, and its pipelines."""
 
     def __init__(self, client: Cluster, here: Primary, there: Primary) -> None:
         self.client, self.here, self.there = client, here, there
         self.lines = ClusterLines(client)
 
     def question(self, primary: Primary) -> Question:
-        """Asks a primary."""
+        """Sends a read to a primary."""
         return self.lines.question("GET", primary.key)
 
     def moved(self, primary: Primary, to: str = "127.0.0.1:1") -> bytes:
@@ -72,7 +70,7 @@ async def room() -> AsyncIterator[Room]:
 
 
 class Follower:
-    """Stands for what the client does with a read that is elsewhere: it hangs until `go` is set."""
+    """Replaces the client's follow-up of a read that moved: it hangs until `go` is set."""
 
     def __init__(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = asyncio.Event()
@@ -101,7 +99,7 @@ async def test_reads_whose_caller_has_gone_are_not_followed(
     assert follower.followed == MAX_FOLLOWED
 
 
-async def test_reads_that_are_followed_to_one_node_hold_up_no_other_node(
+async def test_reads_that_follow_to_one_node_delay_no_other_node(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follower = Follower(room, monkeypatch)
@@ -116,13 +114,13 @@ async def test_reads_that_are_followed_to_one_node_hold_up_no_other_node(
     assert await batch == [b"followed"] * 50
 
 
-async def test_a_read_that_waits_to_be_followed_fails_in_time(
+async def test_a_read_that_waits_for_its_follow_up_fails_in_time(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follower = Follower(room, monkeypatch)
     batch = asyncio.ensure_future(room.lines.ask_many([room.question(room.here)] * 10))
     arrived = await room.here.server.arrived(1)
-    room.client.connection_kwargs["socket_timeout"] = 0.05  # the lines are more patient
+    room.client.connection_kwargs["socket_timeout"] = 0.05  # The pipelines wait longer.
     arrived.answer(a=room.moved(room.here))
     await eventually(lambda: follower.followed == MAX_FOLLOWED, "reads to be followed")
     single = asyncio.ensure_future(room.lines.ask(room.question(room.here)))
@@ -136,7 +134,7 @@ async def test_a_read_that_waits_to_be_followed_fails_in_time(
 
 
 async def leaves(primary: Primary, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a primary leave the map, at a look at the cluster."""
+    """Makes a primary leave the map, when the client refreshes its view of the cluster."""
     client = room.client
 
     async def look(*_: Any, **__: Any) -> None:
@@ -157,7 +155,9 @@ async def leaves(primary: Primary, room: Room, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def answered(server: ScriptedServer, asked: Sequence[asyncio.Future[Any]]) -> list[Any]:
-    """The answers to these questions, once a server has answered all that arrives meanwhile."""
+    """The answers to these reads, once a server has answered everything that arrives during the
+    wait.
+    """
     count = 0
 
     def all_are() -> bool:
@@ -171,7 +171,7 @@ async def answered(server: ScriptedServer, asked: Sequence[asyncio.Future[Any]])
     return await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_reads_under_way_are_asked_of_the_owner_when_their_node_leaves(
+async def test_reads_under_way_go_to_the_new_owner_when_their_node_leaves(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[str] = []
@@ -193,7 +193,9 @@ async def test_reads_under_way_are_asked_of_the_owner_when_their_node_leaves(
 async def test_nothing_is_kept_of_a_node_that_has_left(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither its name nor its lines: one is free, the caller of the other has gone."""
+    """Neither its name nor its pipelines are kept: one is free, and the caller of the other has
+    gone.
+    """
     left = asyncio.ensure_future(room.lines.ask(room.question(room.here)))
     await room.here.server.arrived(1)
     left.cancel()

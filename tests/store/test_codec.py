@@ -1,4 +1,6 @@
-"""How records look in Redis: their size, what they keep, and what they cut."""
+"""How records look in Redis: their size, the values that they keep, and the values that they
+round.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,13 @@ from session_authority.store.records import IssuedRecord
 from tests.store.samples import DAY, NOW, device, issued, key, session
 from tests.support.backends import Backend
 
-# Bytes of a session record: Redis keeps a hash compact only while every value is below 64
+# Bytes of a session record. Redis keeps a hash compact only while every value is below 64.
 LONGEST = 62
-MOST_FOR_A_SESSION = 140  # bytes of Redis's memory for a session of a user with three devices
+MOST_FOR_A_SESSION = 140  # Bytes of Redis's memory for a session of a user with three devices.
 UNIT = timedelta(milliseconds=10)
 REACH = (2**32 - 2) * UNIT
-SIGN_IN = 33  # where a session record has it
-LAST_MS = 253402300799999  # of the year 9999
+SIGN_IN = 33  # The offset of the field in a session record.
+LAST_MS = 253402300799999  # In the year 9999.
 
 moments = st.timedeltas(timedelta(0), 36_500 * DAY).map(
     lambda since: datetime(2020, 1, 1, tzinfo=UTC) + since
@@ -69,7 +71,7 @@ steps = st.one_of(
 def session_records(draw: st.DrawFn) -> SessionRecord:
     sign_in = draw(moments)
     replaced = draw(st.none() | st.binary(min_size=REPLACED_ID_BYTES, max_size=REPLACED_ID_BYTES))
-    assume(replaced != bytes(REPLACED_ID_BYTES))  # the start of 128 random bits
+    assume(replaced != bytes(REPLACED_ID_BYTES))  # The first of 128 random bits.
     return SessionRecord(
         session_id=draw(st.binary(min_size=16, max_size=16)),
         replaced=replaced,
@@ -113,8 +115,8 @@ issued_records = st.builds(
 
 
 def cut(record: SessionRecord) -> SessionRecord:
-    """What is left of a record: times in steps of 10 ms from the sign-in, in whole ms, and none
-    before or far after it.
+    """What a record keeps of times: steps of 10 ms from the sign-in, in whole ms, and no time
+    before the sign-in or far after it.
     """
     start = record.signed_in_at.replace(microsecond=record.signed_in_at.microsecond // 1000 * 1000)
 
@@ -133,7 +135,9 @@ def cut(record: SessionRecord) -> SessionRecord:
 
 
 @given(session_records())
-def test_a_session_record_is_small_and_keeps_all_but_fractions(record: SessionRecord) -> None:
+def test_a_session_record_is_small_and_keeps_all_but_fractions_of_times(
+    record: SessionRecord,
+) -> None:
     raw = encode_session(record)
     assert len(raw) <= LONGEST
     assert decode_session(raw) == cut(record)
@@ -145,7 +149,7 @@ def test_a_session_record_that_was_read_is_written_as_the_same_bytes(record: Ses
     assert encode_session(decode_session(raw)) == raw
 
 
-def test_a_session_of_the_longest_kind_is_not_clamped() -> None:
+def test_the_longest_possible_session_is_not_shortened() -> None:
     record = session(
         1,
         ttl=MAX_SESSION_TTL,
@@ -155,27 +159,27 @@ def test_a_session_of_the_longest_kind_is_not_clamped() -> None:
     assert decode_session(encode_session(record)) == record
 
 
-def test_first_seen_at_the_far_end_is_not_never() -> None:
+def test_the_latest_first_seen_time_is_not_read_as_never() -> None:
     record = decode_session(encode_session(session(1, first_seen_at=NOW + 10_000 * DAY)))
     assert record.first_seen_at == NOW + REACH
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_session_record_is_unreadable(raw: bytes) -> None:
+def test_bytes_that_are_no_session_record_are_unreadable(raw: bytes) -> None:
     assume(len(raw) != len(encode_session(session())) or raw[0] != encode_session(session())[0])
     with pytest.raises(UnreadableRecord):
         decode_session(raw)
 
 
-def test_a_session_with_an_idle_time_of_its_own_has_another_format() -> None:
+def test_a_session_with_its_own_idle_time_has_another_format() -> None:
     plain, idle = session(), replace(session(), idle_timeout=STEPS[0])
     assert (encode_session(plain)[0], encode_session(idle)[0]) == (3, 4)
     with pytest.raises(UnreadableRecord):
         decode_session(sealed(encode_session(idle)[:-3] + b"\0"))
 
 
-def test_a_session_with_stored_claims_says_so() -> None:
-    """By two marks of its first byte."""
+def test_a_session_with_stored_claims_is_marked() -> None:
+    """Two bits of its first byte are the mark."""
     heads = {
         (stored, idle): encode_session(session(stored_claims=stored, idle_timeout=idle))[0]
         for idle in (None, STEPS[0])
@@ -188,7 +192,7 @@ def test_a_session_with_stored_claims_says_so() -> None:
 
 @given(session_records())
 def test_a_session_record_of_an_earlier_version_is_read(record: SessionRecord) -> None:
-    """Its formats 1 and 2 have no CRC, and no marks."""
+    """Formats 1 and 2 have no CRC and no marks."""
     raw = encode_session(replace(record, stored_claims=StoredClaims.NONE))
     earlier = bytes([raw[0] - 2]) + raw[1:-2]
     assert len(earlier) == (59 if record.idle_timeout is None else 60)
@@ -206,7 +210,9 @@ def test_a_session_record_with_any_bit_changed_is_unreadable() -> None:
 
 
 def test_any_other_length_of_a_session_record_is_unreadable() -> None:
-    """With the right CRC, too: two bytes more may be a later version's."""
+    """This holds with the right CRC too. A record with two bytes more may come from a later
+    version.
+    """
     raw = encode_session(session())
     for length in range(120):
         if length != len(raw):
@@ -218,7 +224,7 @@ def test_any_other_length_of_a_session_record_is_unreadable() -> None:
 
 
 @pytest.mark.parametrize("sign_in_ms", [2**48 - 1, LAST_MS, LAST_MS + 1, 230_000_000_000_000])
-def test_a_session_of_a_time_that_never_was_is_unreadable(sign_in_ms: int) -> None:
+def test_a_session_with_an_impossible_time_is_unreadable(sign_in_ms: int) -> None:
     raw = bytearray(encode_session(session()))
     raw[SIGN_IN : SIGN_IN + 6] = sign_in_ms.to_bytes(6)
     with pytest.raises(UnreadableRecord, match="never was"):
@@ -226,7 +232,7 @@ def test_a_session_of_a_time_that_never_was_is_unreadable(sign_in_ms: int) -> No
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 4])
-def test_only_first_seen_may_be_never(place: int) -> None:
+def test_only_first_seen_may_be_empty(place: int) -> None:
     raw = bytearray(encode_session(session(first_seen_at=NOW)))
     offset = SIGN_IN + 6 + 4 * place
     raw[offset : offset + 4] = b"\xff\xff\xff\xff"
@@ -234,7 +240,7 @@ def test_only_first_seen_may_be_never(place: int) -> None:
         decode_session(sealed(raw[:-2]))
 
 
-def test_a_session_of_the_latest_time_that_is_read_has_an_end() -> None:
+def test_a_session_with_the_latest_readable_time_has_an_end() -> None:
     raw = bytearray(encode_session(session()))
     raw[SIGN_IN : SIGN_IN + 6] = to_ms(datetime(9000, 1, 1, tzinfo=UTC)).to_bytes(6)
     raw[SIGN_IN + 6 : -2] = b"\xff\xff\xff\xfe" * 5
@@ -244,7 +250,7 @@ def test_a_session_of_the_latest_time_that_is_read_has_an_end() -> None:
 
 @pytest.mark.parametrize("name", ["first_seen_ms", "last_sign_in_ms", "last_seen_ms"])
 @pytest.mark.parametrize("milliseconds", [-1, -(2**63), LAST_MS + 1, 2**63 - 1])
-def test_a_device_of_a_time_that_never_was_is_unreadable(name: str, milliseconds: int) -> None:
+def test_a_device_with_an_impossible_time_is_unreadable(name: str, milliseconds: int) -> None:
     record = records_pb2.DeviceRecord.FromString(encode_device(device()))
     setattr(record, name, milliseconds)
     with pytest.raises(UnreadableRecord, match="never was"):
@@ -252,37 +258,39 @@ def test_a_device_of_a_time_that_never_was_is_unreadable(name: str, milliseconds
 
 
 @given(device_records)
-def test_a_device_record_comes_back(record: DeviceRecord) -> None:
+def test_a_device_record_is_read_back(record: DeviceRecord) -> None:
     raw = encode_device(record)
     assert decode_device(raw) == record
     assert encode_device(decode_device(raw)) == raw
 
 
 @given(claims_records)
-def test_a_claims_record_comes_back(claims: SessionClaims) -> None:
+def test_a_claims_record_is_read_back(claims: SessionClaims) -> None:
     assert decode_claims(encode_claims(claims)) == claims
 
 
 @given(issued_records)
-def test_an_issued_record_comes_back(record: IssuedRecord) -> None:
+def test_an_issued_record_is_read_back(record: IssuedRecord) -> None:
     assert decode_issued(encode_issued(record)) == record
 
 
 @pytest.mark.parametrize("decode", [decode_device, decode_issued])
 @pytest.mark.parametrize("raw", [b"", b"\xff", b"\x0a\x03abc", b"\x0a\xff", b"\x1a\x01a"], ids=repr)
-def test_what_has_no_device_is_unreadable(decode: Callable[[bytes], object], raw: bytes) -> None:
+def test_a_record_without_a_device_is_unreadable(
+    decode: Callable[[bytes], object], raw: bytes
+) -> None:
     with pytest.raises(UnreadableRecord):
         decode(raw)
 
 
 @given(st.binary(max_size=60))
-def test_rubbish_is_unreadable_or_read_but_nothing_else(raw: bytes) -> None:
+def test_random_bytes_are_read_or_unreadable_and_raise_nothing_else(raw: bytes) -> None:
     for decode in (decode_device, decode_issued, decode_claims):
         with suppress(UnreadableRecord):
             decode(raw)
 
 
-def test_an_unreadable_record_is_not_shown() -> None:
+def test_the_content_of_an_unreadable_record_is_not_shown() -> None:
     with pytest.raises(UnreadableRecord) as caught:
         decode_device(encode_device(device())[1:])
     assert "Phone" not in str(caught.value)
@@ -310,7 +318,7 @@ def test_every_cause_of_a_replay_has_its_number(cause: ReplayCause, action: Repl
     assert record.replay_action == action.value
 
 
-def test_an_event_is_written_whole() -> None:
+def test_every_field_of_an_event_is_written() -> None:
     event = Event(
         type=EventType.DEVICE_SIGNED_IN,
         happened_at=NOW,
@@ -329,7 +337,7 @@ def test_an_event_is_written_whole() -> None:
     )
     assert decode_event(encode_event(event)) == event
     record = records_pb2.EventRecord.FromString(encode_event(event))
-    unset = {"replay_cause", "replay_action"}  # shown above
+    unset = {"replay_cause", "replay_action"}  # Shown above.
     assert {field.name for field, _ in record.ListFields()} == {
         f.name for f in record.DESCRIPTOR.fields
     } - unset
@@ -345,7 +353,7 @@ def test_an_event_is_written_whole() -> None:
     assert (record.device_client.ip_address, record.key_id) == ("192.0.2.8", "k1")
 
 
-def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:
+def test_the_known_fields_of_a_later_version_s_event_are_read() -> None:
     later = records_pb2.EventRecord(
         type=cast("records_pb2.EventType", 99), user_id="ada", replay_action="banish"
     )
@@ -356,12 +364,12 @@ def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:
 @pytest.mark.parametrize(
     "raw", [b"\xff\xff", records_pb2.EventRecord(device_id=b"short").SerializeToString()]
 )
-def test_an_event_that_is_none_is_unreadable(raw: bytes) -> None:
+def test_bytes_that_are_no_event_are_unreadable(raw: bytes) -> None:
     with pytest.raises(UnreadableRecord):
         decode_event(raw)
 
 
-def test_what_an_event_does_not_know_stays_empty() -> None:
+def test_fields_that_an_event_lacks_stay_empty() -> None:
     record = records_pb2.EventRecord.FromString(
         encode_event(Event(EventType.ALL_REVOKED, NOW, "ada", "shop"))
     )
@@ -374,7 +382,7 @@ def test_what_an_event_does_not_know_stays_empty() -> None:
     }
 
 
-# ----- what it costs
+# --- memory ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -410,5 +418,5 @@ async def test_a_session_takes_little_memory(real: Backend) -> None:
     assert total / 3 <= MOST_FOR_A_SESSION
 
 
-def test_what_is_remembered_of_a_request_is_small() -> None:
+def test_the_record_of_a_request_is_small() -> None:
     assert len(encode_issued(issued())) < 130

@@ -1,4 +1,4 @@
-"""A commit takes place as a whole or not at all, on every kind of store."""
+"""A commit takes place completely or not at all, on every kind of store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.store.samples import (
 
 QUIET = EventType.ENDED_TOKEN_PRESENTED
 
-# A stream is trimmed by whole nodes, which have 100 entries unless told otherwise.
+# A stream is trimmed by whole nodes, which have 100 entries by default.
 STREAM_NODE = 100
 
 
@@ -96,7 +96,7 @@ FAILS: dict[str, Conditions] = {
     "no sessions expected": lambda _: {"if_session_count": 0},
 }
 
-# What a commit can change, in one.
+# One commit with all kinds of changes.
 CHANGES: dict[str, Any] = {
     "set_sessions": {
         key(1): session(1, generation=9, ttl=90 * DAY),
@@ -110,11 +110,13 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("conditions", HOLDS.values(), ids=HOLDS.keys())
-async def test_a_commit_takes_place_if_all_is_still_so(room: Room, conditions: Conditions) -> None:
+async def test_a_commit_takes_place_if_all_records_are_unchanged(
+    room: Room, conditions: Conditions
+) -> None:
     await room.put("ada", 1, 2)
     result = await room.store.commit(Commit("ada", NOW, **conditions(room), **CHANGES))
     assert result == Committed(removal_of(session(2)))
-    # The claims of a session go with it.
+    # The claims of a session are removed with it.
     assert await room.claims("ada") == {key(1): claims(1, claims={}), key(3): claims(3)}
     state = await room.store.user("ada")
     assert state.session_records() == {
@@ -127,7 +129,7 @@ async def test_a_commit_takes_place_if_all_is_still_so(room: Room, conditions: C
 
 @pytest.mark.parametrize("clear", [False, True], ids=["", "clearing"])
 @pytest.mark.parametrize("conditions", FAILS.values(), ids=FAILS.keys())
-async def test_a_commit_changes_nothing_if_anything_is_different(
+async def test_a_commit_changes_nothing_if_any_record_has_changed(
     room: Room, conditions: Conditions, clear: bool
 ) -> None:
     await room.put("ada", 1, 2)
@@ -148,7 +150,7 @@ async def test_a_commit_changes_nothing_if_anything_is_different(
 
 
 @pytest.mark.parametrize("clear", [False, True], ids=["", "clearing"])
-async def test_a_commit_that_was_done_already_changes_nothing(room: Room, clear: bool) -> None:
+async def test_a_repeated_commit_changes_nothing(room: Room, clear: bool) -> None:
     await room.put("ada", 1, 2)
     once = room.store.once_for_request("ada", REQUEST, issued(1))
     assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed()
@@ -166,9 +168,9 @@ async def test_a_commit_that_was_done_already_changes_nothing(room: Room, clear:
     assert still <= remembered
 
 
-async def test_done_already_is_told_before_changed(room: Room) -> None:
-    """A caller's retry of a sign-in always finds its own session "changed"; it must learn that it
-    was done.
+async def test_a_repeated_commit_is_reported_as_done_and_not_as_changed(room: Room) -> None:
+    """A caller's retry of a sign-in always finds its own session "changed". The caller must learn
+    that the sign-in was done.
     """
     once = room.store.once_for_request("ada", REQUEST, issued())
     await room.store.commit(Commit("ada", NOW, once=once, set_sessions={key(1): session(1)}))
@@ -176,7 +178,7 @@ async def test_done_already_is_told_before_changed(room: Room) -> None:
     assert await room.store.commit(retry) == AlreadyDone()
 
 
-async def test_a_quiet_event_is_told_once_an_hour_for_each_session_and_kind(room: Room) -> None:
+async def test_a_quiet_event_is_written_once_an_hour_for_each_session_and_kind(room: Room) -> None:
     for number, kind, result in (
         (1, QUIET, Committed()),
         (1, QUIET, AlreadyDone()),
@@ -230,7 +232,7 @@ async def test_of_many_commits_on_one_record_exactly_one_wins(
 # ----- removals
 
 
-async def test_removed_sessions_are_given_back(room: Room) -> None:
+async def test_removed_sessions_are_returned(room: Room) -> None:
     await room.put("ada", 1, 2, 3)
     result = await room.store.commit(
         Commit("ada", NOW, set_sessions={key(1): None, key(3): None, key(4): None})
@@ -241,14 +243,14 @@ async def test_removed_sessions_are_given_back(room: Room) -> None:
     assert await room.claims("ada") == {key(2): claims(2)}
 
 
-async def test_a_new_session_takes_the_place_of_the_claims_of_the_old_one(room: Room) -> None:
+async def test_a_new_session_replaces_the_claims_of_the_old_one(room: Room) -> None:
     await room.put("ada", 1, 2)
     commit = Commit("ada", NOW, set_sessions={key(1): session(3)}, set_claims={key(1): None})
     assert await room.store.commit(commit) == Committed()
     assert await room.claims("ada") == {key(2): claims(2)}
 
 
-async def test_only_a_record_that_says_so_has_claims_and_only_its_own(room: Room) -> None:
+async def test_only_a_marked_record_has_claims_and_only_its_own(room: Room) -> None:
     await room.put("ada", 1)
     said = stored_session(1, stored_claims=StoredClaims.NEWER)
     other = stored_session(2, stored_claims=StoredClaims.NEWER)
@@ -287,7 +289,7 @@ async def test_clearing_removes_all_sessions_and_no_device(room: Room) -> None:
     assert len(await room.events("ada")) == 1
 
 
-async def test_clearing_comes_before_the_writes(room: Room) -> None:
+async def test_clearing_happens_before_the_writes(room: Room) -> None:
     await room.put("ada", 1, 2)
     commit = Commit(
         "ada", NOW, clear_sessions=True, set_sessions={key(1): session(5), key(2): None}
@@ -299,7 +301,7 @@ async def test_clearing_comes_before_the_writes(room: Room) -> None:
     assert await room.ttl(room.keys.sessions("ada")) is not None
 
 
-async def test_clearing_nothing_is_fine(room: Room) -> None:
+async def test_clearing_an_empty_user_succeeds(room: Room) -> None:
     assert await room.store.commit(Commit("ada", NOW, clear_sessions=True)) == Committed()
 
 
@@ -340,7 +342,7 @@ async def test_the_time_to_live_only_grows(room: Room) -> None:
         assert ttl > 299 * DAY
 
 
-async def test_a_time_to_live_that_was_lost_is_set_again(room: Room) -> None:
+async def test_a_lost_time_to_live_is_set_again(room: Room) -> None:
     await room.put("ada", 1)
     for name in hashes_of("ada", room):
         await room.run("PERSIST", name)
@@ -368,7 +370,7 @@ async def test_devices_are_remembered_at_least_as_long_as_their_sessions(
     assert longest - 60 * SECOND < devices <= longest
 
 
-async def test_a_removal_leaves_the_time_to_live_alone(room: Room) -> None:
+async def test_a_removal_does_not_change_the_time_to_live(room: Room) -> None:
     await room.put("ada", 1, 2, ttl=30 * DAY)
     await room.store.commit(
         Commit("ada", NOW, set_sessions={key(1): None}, set_devices={key(1): None})
@@ -377,9 +379,9 @@ async def test_a_removal_leaves_the_time_to_live_alone(room: Room) -> None:
     assert await room.ttl(room.keys.devices("ada")) not in (None, timedelta(milliseconds=-2))
 
 
-async def test_a_session_that_is_over_already_does_no_harm(room: Room) -> None:
-    """The clock of who decided may be ahead: what is written then must not vanish, nor live for
-    ever.
+async def test_a_session_that_has_already_ended_does_no_harm(room: Room) -> None:
+    """The clock of the process that decided may be ahead. The record that it writes must neither
+    vanish at once nor live for ever.
     """
     await room.put("ada", 1)
     late = session(2, ttl=-DAY)
@@ -390,7 +392,7 @@ async def test_a_session_that_is_over_already_does_no_harm(room: Room) -> None:
 # ----- events
 
 
-async def test_events_are_appended_in_order_and_whole(room: Room) -> None:
+async def test_events_are_appended_in_order_and_completely(room: Room) -> None:
     events = tuple(event("ada", n, reason=f"r{n}") for n in range(1, 6))
     await room.store.commit(Commit("ada", NOW, events=events))
     told = await room.events("ada")
@@ -404,7 +406,7 @@ async def test_old_events_are_dropped(room: Room) -> None:
     await room.store.commit(many)
     await room.store.commit(one)
     assert len(await room.events("ada")) == 501
-    room.store.event_memory = -DAY  # all is older
+    room.store.event_memory = -DAY  # All entries are older.
     await room.store.commit(one)
     assert len(await room.events("ada")) <= STREAM_NODE
 
@@ -431,8 +433,8 @@ async def test_too_many_events_are_dropped(room: Room, monkeypatch: pytest.Monke
 
 
 async def test_a_wake_up_names_the_partition(room: Room) -> None:
-    """Also shows that what changed nothing wakes nobody: the first message is that of the first
-    happening.
+    """It also shows that a commit without changes wakes nobody: the first message belongs to the
+    first event.
     """
     await room.put("ada", 1, 2)
     await room.put("bob", 1)
@@ -447,7 +449,7 @@ async def test_a_wake_up_names_the_partition(room: Room) -> None:
         await room.store.revoke_device("ada", key(9), forget=True, event=event("ada"))
         await room.store.revoke_all("eve", except_key=None, forget=True, event=event("eve"))
         await room.store.revoke_all("bob", except_key=None, forget=True, event=event("bob"))
-        # Before the next: what two nodes of a cluster publish has no order.
+        # Wait before the next: messages that two nodes of a cluster publish have no order.
         told = [await listener.get_message(timeout=10.0)]
         await room.store.commit(Commit("ada", NOW, events=(event("ada"), event("ada"))))
         await room.store.revoke_device("ada", key(1), forget=False, event=event("ada"))

@@ -1,5 +1,5 @@
-"""From a URL to a client: what is accepted, what is refused and how that is said, and the settings
-that really apply.
+"""From a URL to a client: which URLs are accepted, how the others are refused, and which settings
+really apply.
 """
 
 from __future__ import annotations
@@ -108,21 +108,21 @@ REFUSED = {
 
 
 def a_connection(client: RedisClient) -> Any:
-    """One that the client would use, not yet connected."""
+    """A connection that the client would use, not yet connected."""
     if isinstance(client, Cluster):
         return client.startup_nodes[0].acquire_connection()
     return client.connection_pool.make_connection()
 
 
 def connections(client: RedisClient) -> list[Any]:
-    """One of each kind that the client would use."""
+    """One connection of each kind that the client would use."""
     made = [a_connection(client)]
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     return made + [a_connection(sentinel) for sentinel in (manager.sentinels if manager else ())]
 
 
 @pytest.mark.parametrize("url", ACCEPTED)
-async def test_every_form_is_understood(url: str) -> None:
+async def test_every_form_of_url_is_understood(url: str) -> None:
     connection = a_connection(connect(url, LIMITS))
     assert {name: getattr(connection, name) for name in ACCEPTED[url]} == ACCEPTED[url]
 
@@ -155,7 +155,7 @@ async def test_a_cluster_url_names_where_to_start() -> None:
 
 
 @pytest.mark.parametrize("url", REFUSED)
-def test_every_fault_is_named(url: str) -> None:
+def test_every_fault_of_a_url_is_named(url: str) -> None:
     with pytest.raises(BadRedisUrl) as caught:
         connect(url, LIMITS)
     assert REFUSED[url] in str(caught.value)
@@ -165,7 +165,7 @@ SECRET = "s3cr3t"
 
 
 @pytest.mark.parametrize("url", [u for u in REFUSED if "://" in u and "@" not in u])
-def test_no_message_holds_the_password(url: str) -> None:
+def test_no_message_contains_the_password(url: str) -> None:
     scheme, _, rest = url.partition("://")
     with pytest.raises(BadRedisUrl) as caught:
         connect(f"{scheme}://me:{SECRET}@{rest.rpartition('@')[2]}", LIMITS)
@@ -178,7 +178,7 @@ def test_no_message_holds_the_password(url: str) -> None:
     st.text("ab/?#@:&=%[],;+ ", min_size=1, max_size=8),
     st.sampled_from(["", "s", "+sentinel", "+cluster"]),
 )
-def test_no_message_holds_a_password_that_should_have_been_escaped(noise: str, kind: str) -> None:
+def test_no_message_contains_a_password_that_is_not_escaped(noise: str, kind: str) -> None:
     half = len(noise) // 2
     try:
         connect(f"redis{kind}://me:{noise[:half]}{SECRET}{noise[half:]}{SECRET}@host/main", LIMITS)
@@ -193,7 +193,7 @@ def test_no_message_holds_a_password_that_should_have_been_escaped(noise: str, k
 
 
 @pytest.mark.parametrize("url", ACCEPTED)
-async def test_the_driver_is_disarmed_on_every_connection(url: str) -> None:
+async def test_the_driver_s_own_retries_are_off_on_every_connection(url: str) -> None:
     client = connect(url, LIMITS)
     for connection in connections(client):
         assert int(connection.protocol) == 2
@@ -213,7 +213,7 @@ async def test_the_driver_is_disarmed_on_every_connection(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", [u for u in ACCEPTED if u.startswith("rediss")])
-async def test_tls_verifies_who_answers(url: str) -> None:
+async def test_tls_verifies_the_server(url: str) -> None:
     for connection in connections(
         connect(f"{url}?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem", LIMITS)
     ):
@@ -229,27 +229,28 @@ async def test_tls_verifies_who_answers(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", [u for u in ACCEPTED if u.startswith(("redis:", "redis+"))])
-async def test_without_tls_there_is_none(url: str) -> None:
+async def test_a_url_without_tls_uses_none(url: str) -> None:
     for connection in connections(connect(url, LIMITS)):
         assert isinstance(connection, Connection)
         assert not isinstance(connection, SSLConnection)
 
 
-async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) -> None:
+async def test_tls_works_only_with_the_right_certificates(tmp_path: Path) -> None:
     ca = CA(tmp_path)
     mine = ca.sign()
     with redis_server_with_tls(tmp_path, ca) as url:
         right = f"ssl_ca_certs={ca.file}&ssl_certfile={mine.certificate}&ssl_keyfile={mine.key}"
         for host, options, works in [
             ("127.0.0.1", right, True),
-            ("localhost", right, False),  # not a name in the certificate
-            # Signed by nobody that the machine trusts
+            ("localhost", right, False),  # A name that is not in the certificate.
+            # Signed by no authority that the machine trusts.
             (
                 "127.0.0.1",
                 right.partition("&")[2],
                 False,
             ),
-            ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
+            # The server requires a client certificate.
+            ("127.0.0.1", right.partition("&")[0], False),
         ]:
             store = SessionStore(
                 connect(f"{url.replace('127.0.0.1', host)}?{options}", PATIENT), KeyNames()

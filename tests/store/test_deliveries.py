@@ -1,5 +1,5 @@
 """The state of deliveries, on each real backend. fakeredis is left out: its scripts get replies of
-XREADGROUP that no server gives.
+XREADGROUP that no real server gives.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ class Post:
     keys: KeyNames
 
     async def happen(self, *reasons: str) -> None:
-        """Something happens to the user, once for each reason."""
+        """Writes one event of the user for each reason."""
         for reason in reasons:
             await self.store.commit(Commit(USER, NOW, events=(event(USER, reason=reason),)))
 
     async def take(
         self, count: int = 10, relay: str = ONE, endpoint: str = MAILER
     ) -> Sequence[TakenEvent]:
-        """What is new."""
+        """Takes the new events."""
         return await self.deliveries.take(HERE, endpoint, relay, count)
 
     async def dead(self, endpoint: str = MAILER, event_id: str | None = None) -> list[DeadLetter]:
-        """What was put aside."""
+        """The dead letters."""
         return [letter async for letter in self.deliveries.dead_letters(endpoint, event_id)]
 
     async def unsettled(self, relay: str = ONE) -> Sequence[TakenEvent]:
-        """What was taken before."""
+        """The events that were taken before, and not settled."""
         return await self.deliveries.unsettled(HERE, MAILER, relay)
 
 
@@ -87,7 +87,7 @@ async def post(
 
 @pytest.fixture
 async def leased(post: Post) -> Post:
-    """The first relay has the lease, and nothing has happened since."""
+    """The first relay has the lease, and no event was written since."""
     await post.happen("before")
     assert await post.deliveries.lease(HERE, MAILER, ONE)
     await post.deliveries.start_group(HERE, MAILER, None)
@@ -98,8 +98,8 @@ def reasons(events: Sequence[TakenEvent]) -> list[str]:
     return ["" if taken.event is None else taken.event.reason for taken in events]
 
 
-async def test_an_event_that_was_taken_is_held_as_it_is_in_the_log(leased: Post) -> None:
-    """What is read of it takes several times as much memory."""
+async def test_a_taken_event_is_held_as_the_bytes_of_the_log(leased: Post) -> None:
+    """A parsed event needs several times as much memory."""
     count = 100
     await leased.happen(*map(str, range(count)))
     tracemalloc.start()
@@ -119,7 +119,7 @@ async def test_relays_count_each_other(post: Post) -> None:
     assert await post.deliveries.enlist(MAILER, ONE) == 1
 
 
-async def test_a_relay_that_is_silent_counts_no_longer(post: Post) -> None:
+async def test_a_silent_relay_is_no_longer_counted(post: Post) -> None:
     await post.admin.execute_command("ZADD", post.keys.relays(MAILER), 1, "long gone")
     assert await post.deliveries.enlist(MAILER, ONE) == 1
 
@@ -146,7 +146,7 @@ async def test_a_lease_runs_out_unless_it_is_used(leased: Post) -> None:
     assert await leased.admin.execute_command("PTTL", key) > 500
 
 
-async def test_who_has_no_lease_takes_nothing(leased: Post) -> None:
+async def test_a_relay_without_the_lease_takes_nothing(leased: Post) -> None:
     await leased.happen("a")
     with pytest.raises(LeaseLost):
         await leased.take(relay=OTHER)
@@ -157,7 +157,7 @@ async def test_who_has_no_lease_takes_nothing(leased: Post) -> None:
     assert reasons(await leased.take()) == ["a"]
 
 
-async def test_events_are_taken_once_in_order_from_the_first_lease_on(leased: Post) -> None:
+async def test_events_since_the_first_lease_are_taken_once_and_in_order(leased: Post) -> None:
     await leased.happen("a", "b", "c")
     assert reasons(await leased.take(2)) == ["a", "b"]
     assert await leased.take(0) == []
@@ -165,14 +165,14 @@ async def test_events_are_taken_once_in_order_from_the_first_lease_on(leased: Po
     assert await leased.take(2) == []
 
 
-async def test_each_endpoint_gets_all(leased: Post) -> None:
+async def test_each_endpoint_gets_all_events(leased: Post) -> None:
     assert await leased.deliveries.lease(HERE, AUDIT, ONE)
     await leased.deliveries.start_group(HERE, AUDIT, None)
     await leased.happen("a")
     assert reasons(await leased.take()) == reasons(await leased.take(endpoint=AUDIT)) == ["a"]
 
 
-async def test_what_a_dead_relay_had_taken_goes_to_the_next(leased: Post) -> None:
+async def test_events_that_a_dead_relay_took_go_to_the_next_relay(leased: Post) -> None:
     await leased.happen("a", "b", "c")
     a, _, c = await leased.take()
     await leased.deliveries.settle(HERE, MAILER, [a.entry])
@@ -197,7 +197,7 @@ async def test_many_unsettled_events_are_all_found(leased: Post) -> None:
     assert others == found[240:]
 
 
-async def test_what_is_settled_is_forgotten(leased: Post) -> None:
+async def test_a_settled_event_is_forgotten(leased: Post) -> None:
     await leased.happen("a", "b")
     a, b = await leased.take()
     await leased.deliveries.note_failure(HERE, MAILER, a.entry, Attempts(1, NOW))
@@ -217,7 +217,7 @@ async def test_many_dead_letters_are_read_in_pages(leased: Post) -> None:
     )
 
 
-async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
+async def test_an_event_that_is_put_aside_is_one_dead_letter(leased: Post) -> None:
     await leased.happen("a", "b")
     a, b = await leased.take()
     await leased.deliveries.note_failure(HERE, MAILER, a.entry, Attempts(7, NOW))
@@ -241,7 +241,7 @@ async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
     assert [letter.reason for letter in await leased.dead(MAILER)] == ["timeout"]
 
 
-async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_contents(
+async def test_a_trimmed_or_unreadable_event_is_taken_without_content(
     leased: Post,
 ) -> None:
     stream = leased.keys.stream(HERE)
@@ -260,7 +260,7 @@ async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_cont
     assert letter.event is None
 
 
-async def test_a_group_that_is_gone_is_told_and_goes_on_after_what_was_seen(leased: Post) -> None:
+async def test_a_lost_group_is_reported_and_restarted_after_the_last_event(leased: Post) -> None:
     await leased.happen("a", "b", "c")
     a, *_ = await leased.take(2)
     await leased.admin.execute_command("XGROUP", "DESTROY", leased.keys.stream(HERE), MAILER)
@@ -268,12 +268,12 @@ async def test_a_group_that_is_gone_is_told_and_goes_on_after_what_was_seen(leas
         await leased.take()
     with pytest.raises(GroupGone):
         await leased.unsettled()
-    for _ in range(2):  # that there is one already is no trouble
+    for _ in range(2):  # A group that exists already is no error.
         await leased.deliveries.start_group(HERE, MAILER, a.entry)
     assert reasons(await leased.take()) == ["b", "c"]
 
 
-async def test_how_an_endpoint_is_doing(leased: Post) -> None:
+async def test_the_state_of_an_endpoint_is_counted(leased: Post) -> None:
     assert await leased.deliveries.state(AUDIT) == DeliveryState(0, 0, 0, 0, 0)
     await leased.happen("a", "b", "c")
     first, _ = await leased.take(2)
@@ -284,7 +284,7 @@ async def test_how_an_endpoint_is_doing(leased: Post) -> None:
     )
 
 
-async def test_without_a_store_nothing_is_said() -> None:
+async def test_without_a_store_deliveries_are_unavailable() -> None:
     deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", PATIENT), KeyNames())
     for ask in (
         deliveries.enlist(MAILER, ONE),
@@ -302,7 +302,7 @@ async def test_without_a_store_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("detail", "shown"), [(AddressDetail.NETWORK, "203.0.113.0/24"), (AddressDetail.NONE, "")]
 )
-async def test_older_events_are_delivered_with_addresses_as_exact_as_they_are_kept_now(
+async def test_older_events_are_delivered_with_addresses_as_coarse_as_new_ones(
     valkey_backend: Backend, prefix: str, detail: AddressDetail, shown: str
 ) -> None:
     keys = KeyNames(prefix)
@@ -326,7 +326,7 @@ async def test_older_events_are_delivered_with_addresses_as_exact_as_they_are_ke
     await store.close()
 
 
-async def test_how_far_an_endpoint_is_behind(leased: Post) -> None:
+async def test_the_backlog_of_an_endpoint_is_counted(leased: Post) -> None:
     backlogs, nothing = Backlogs(leased.deliveries), Backlog(0, None, 0)
     assert await backlogs.look([MAILER, AUDIT]) == {MAILER: nothing, AUDIT: nothing}
     await leased.happen("a", "b", "c", "d", "e")
@@ -341,7 +341,7 @@ async def test_how_far_an_endpoint_is_behind(leased: Post) -> None:
     stream = leased.keys.stream(HERE)
     last = await leased.admin.execute_command("XREVRANGE", stream, "+", "-", "COUNT", 2)
     (e, _), (d, _) = last
-    # Now the server does not know how many there are: they are counted.
+    # From here on, the server does not know the number of events: they are counted.
     await leased.admin.execute_command("XDEL", stream, d)
     found = (await backlogs.look([MAILER]))[MAILER]
     assert (found.events, found.oldest_at) == (1, from_ms(int(e.split(b"-")[0])))

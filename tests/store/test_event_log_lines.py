@@ -1,4 +1,4 @@
-"""Whom the log asks: one connection at a time, and only a primary."""
+"""Which servers the log reads: over one connection at a time, and only from a primary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.backends import PATIENT, Backend, redis_server
 from tests.support.proxy import Proxy
 
 
-async def test_however_many_read_one_connection_is_enough(valkey_backend: Backend, prefix: str):
+async def test_one_connection_is_enough_for_many_readers(valkey_backend: Backend, prefix: str):
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits(reply_timeout=timedelta(seconds=10)))
         log = EventLog(client, KeyNames(prefix))
@@ -29,8 +29,8 @@ async def test_however_many_read_one_connection_is_enough(valkey_backend: Backen
 
 
 async def test_a_replica_is_never_believed(tmp_path: Path, prefix: str):
-    """A primary that stepped down goes on answering on connections that were open, and what it says
-    is of before.
+    """A primary that stepped down still answers on connections that were open, and its answers are
+    outdated.
     """
     with redis_server(tmp_path) as server:
         client = connect(server.url, PATIENT)

@@ -1,5 +1,5 @@
-"""What happens when Redis is away, slow, full or not what it should be: told so, once, and over
-when it is over.
+"""What happens when Redis is unreachable, slow, full or something else: one clear error while it
+lasts, and none afterwards.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from tests.support.waiting import eventually
 SECRET = "s3cr3t"
 
 
-# ----- away
+# --- unreachable ----------------------------------------------------------------------------------
 
 
-async def test_a_killed_redis_is_unavailable_and_back_when_it_is(
+async def test_a_killed_redis_is_unavailable_until_it_is_back(
     victim: ValkeyServer, prefix: str
 ) -> None:
     store = store_at(victim.url, prefix)
@@ -62,7 +62,8 @@ async def test_a_killed_redis_is_unavailable_and_back_when_it_is(
         for _ in range(2):
             await unavailable(*every_operation(store, "ada"))
         await asyncio.to_thread(victim.start)
-        # At the first try, on connections that the kill has left behind, and without the scripts.
+        # It works at the first try, on connections that the kill left behind, and without the
+        # scripts.
         for n in range(20):
             assert await store.session(f"u{n}", key(n)) is None
             assert (
@@ -74,7 +75,7 @@ async def test_a_killed_redis_is_unavailable_and_back_when_it_is(
         await store.close()
 
 
-async def test_a_refused_connection_is_unavailable_and_back_when_it_is(
+async def test_a_refused_connection_is_unavailable_until_it_is_accepted(
     warm: Room, proxy: Proxy
 ) -> None:
     await proxy.close()
@@ -97,7 +98,7 @@ async def test_a_refused_connection_is_unavailable_and_back_when_it_is(
         "rediss+cluster://127.0.0.1:{port}",
     ],
 )
-async def test_a_store_that_was_never_there_is_unavailable(url: str) -> None:
+async def test_a_store_that_never_existed_is_unavailable(url: str) -> None:
     store = store_at(url.format(port=free_port()), "t")
     try:
         await unavailable(*every_operation(store, "ada"))
@@ -106,7 +107,7 @@ async def test_a_store_that_was_never_there_is_unavailable(url: str) -> None:
         await store.close()
 
 
-async def test_a_server_that_is_no_cluster_is_unavailable_as_one(valkey_backend: Backend) -> None:
+async def test_a_single_server_is_unavailable_as_a_cluster(valkey_backend: Backend) -> None:
     store = store_at(valkey_backend.url.replace("redis://", "redis+cluster://"), "t")
     try:
         await unavailable(*every_operation(store, "ada"))
@@ -133,7 +134,7 @@ async def _commit(room: Room, number: int) -> None:
 # ----- slow
 
 
-async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_another(
+async def test_a_missing_reply_is_unavailable_and_a_late_reply_answers_nothing(
     impatient: Room, proxy: Proxy
 ) -> None:
     held = asyncio.Event()
@@ -150,7 +151,7 @@ async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_anoth
         eve = await impatient.store.session("eve", key(7))
         assert eve is not None
         assert eve.record == session(7)
-        held.set()  # only now the late replies leave, on connections that nobody listens to
+        held.set()  # Only now the late replies leave, on connections that have no reader.
         for user, number in (("eve", 7), ("ada", 1)) * 10:
             found = await impatient.store.session(user, key(number))
             assert found is not None
@@ -167,7 +168,7 @@ async def test_a_mutation_whose_reply_is_lost_is_sent_once(
     await unavailable(mutation(impatient.store))
     assert proxy.commands["EVALSHA"] == 1
     assert proxy.commands["EVAL"] == 0
-    # It took place once, and what follows is right at the first try.
+    # It took place once, and the next calls are right at the first try.
     assert [e.reason for e in await impatient.events("ada")] == ["x"]
     eve = await impatient.store.session("eve", key(7))
     assert eve is not None
@@ -183,7 +184,7 @@ async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(
             raise ConnectionError
 
     chance = Random(3)
-    # So that there are connections, and few replies are lost but those to mutations.
+    # This makes connections, and few replies other than those to mutations are lost.
     await asyncio.gather(*(_commit(warm, n) for n in range(100)))
     proxy.commands.clear()
     proxy.on_reply = lose
@@ -195,10 +196,12 @@ async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(
     assert len(devices) == len(set(devices)) == proxy.commands["EVALSHA"]
 
 
-# ----- givers-up
+# --- callers that give up -------------------------------------------------------------------------
 
 
-async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy: Proxy) -> None:
+async def test_a_caller_that_gives_up_on_a_mutation_leaves_no_reply_behind(
+    warm: Room, proxy: Proxy
+) -> None:
     held = asyncio.Event()
 
     async def hold(_: bytes) -> None:
@@ -206,7 +209,7 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
 
     patient = SessionStore(connect(proxy.url, PATIENT), warm.keys)
     try:
-        # So that there are connections, and nothing is held but replies.
+        # This makes connections, and only replies are held.
         connected = [
             patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)
         ]
@@ -235,18 +238,18 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
             patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)
         ]
         await asyncio.gather(*connected)
-        # Nothing was torn down half-way; the first read may have found its line still busy and
+        # No connection was closed half-way. The first read may have found its read line busy and
         # opened another.
         assert proxy.connections <= connections + 1
     finally:
         await patient.close()
-    # What was sent took place, once each, whoever waited: the commit, and one of the two
-    # revocations that followed.
+    # What was sent took place, once each, whether its caller waited or not: the commit, and one of
+    # the two revocations that followed.
     assert (await warm.store.user("ada")).sessions == {}
     assert proxy.commands["EVALSHA"] == 3 + 3 + 40
 
 
-async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
+async def test_a_mutation_whose_caller_gave_up_before_it_was_sent_is_never_sent(
     proxy: Proxy, warm: Room
 ) -> None:
     held = asyncio.Event()
@@ -254,7 +257,7 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
     async def hold(_: bytes) -> None:
         await held.wait()
 
-    # One mutation at a time
+    # One mutation at a time.
     narrow = SessionStore(connect(proxy.url, PATIENT), warm.keys, max_connections=4)
     try:
         await narrow.revoke_device("bob", key(1), forget=False, event=event("bob"))
@@ -287,7 +290,7 @@ def _seen(proxy: Proxy, command: str, number: int) -> Callable[[], Awaitable[boo
     return seen
 
 
-async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, proxy: Proxy) -> None:
+async def test_a_store_waits_for_its_mutations_before_it_closes(warm: Room, proxy: Proxy) -> None:
     store = SessionStore(connect(proxy.url, PATIENT), warm.keys)
     task = asyncio.ensure_future(MUTATIONS["commit"](store))
     await eventually(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
@@ -295,10 +298,10 @@ async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, pro
     assert isinstance(await task, Committed)
 
 
-# ----- wrong
+# --- wrong replies --------------------------------------------------------------------------------
 
 
-async def test_what_nobody_asked_for_is_never_taken_for_an_answer(warm: Room, proxy: Proxy) -> None:
+async def test_an_unrequested_reply_never_answers_a_read(warm: Room, proxy: Proxy) -> None:
     for _ in range(5):
         await asyncio.gather(
             *(warm.store.session("eve", key(7)) for _ in range(9)),
@@ -306,7 +309,7 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(warm: Room, pr
             _commit(warm, 2),
         )
         proxy.say(b"$5\r\nwrong\r\n")
-        # It may arrive just after the question left: then the answer is too long
+        # It may arrive just after the read was sent: then the reply is too long.
         with suppress(StoreUnavailable):
             assert await warm.store.session("bob", key(1)) is None
         assert await warm.store.session("bob", key(1)) is None
@@ -354,7 +357,7 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
             assert await room.store.commit(replace(more, if_session_count=0)) == Changed()
             assert await room.contents("ada") == before
             assert await room.run("EXISTS", once.key) == 0
-            # Nor does one that makes room for itself.
+            # Nor a sign-in that makes room for itself.
             swap = Commit(
                 "ada",
                 NOW,
@@ -362,8 +365,8 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
                 set_devices={key(4): device(4)},
             )
             assert await room.store.commit(swap) == Committed(removal_of(session(3)))
-            # A replay's log-out is a commit, and must go through with its event; so are
-            # revocations.
+            # The sign-out after a replay is a commit, and must succeed with its event; the same
+            # holds for revocations.
             gone = Commit(
                 "ada", NOW, set_sessions={key(1): None}, events=(event("ada", reason="replay"),)
             )
@@ -400,7 +403,7 @@ async def test_a_changed_password_is_unavailable_and_never_logged(
     assert SECRET not in str(lines)
 
 
-# ----- what the log says
+# --- the log --------------------------------------------------------------------------------------
 
 
 async def test_an_outage_does_not_flood_the_log(prefix: str) -> None:
@@ -417,7 +420,7 @@ async def test_an_outage_does_not_flood_the_log(prefix: str) -> None:
     ]
 
 
-def test_a_complaint_is_made_at_most_once_a_second() -> None:
+def test_a_fault_is_logged_at_most_once_a_second() -> None:
     complaints = LogThrottle()
     assert [complaints.count("a", now) for now in (10.0, 10.1, 10.9)] == [0, None, None]
     assert complaints.count("b", 10.9) == 0

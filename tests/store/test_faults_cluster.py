@@ -1,5 +1,5 @@
-"""A cluster that loses a master, moves slots, or hangs up: each slot's users share its fate, and
-nobody else's.
+"""A cluster that loses a master, moves slots, or closes connections: only the users of the affected
+slots notice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.support.waiting import eventually, wait_for
 
 pytestmark = pytest.mark.slow
 
-# For tests that wait until a reply is late; no other may depend on how fast a machine answers.
+# For tests that wait until a reply is late. No other test may depend on the speed of a machine.
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=2))
 USERS = user_of_each_partition()
 SLOTS = [Cluster.keyslot(Cluster([("h", 1)]), tag) for tag in TAGS]
@@ -62,8 +62,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeySer
 
 @pytest.fixture
 async def room(servers: list[ValkeyServer], prefix: str) -> AsyncIterator[Room]:
-    """A store, once no node takes another for failed: for four seconds after a master is back the
-    others may still do so, and a node that misses two masters serves nobody.
+    """A store, once no node considers another node failed. Nodes may do so for four seconds after a
+    master is back, and a node that misses two masters serves nobody.
     """
     await asyncio.to_thread(wait_for, lambda: not _suspected(servers), "the nodes to agree")
     client, keys = connect(cluster_url(servers), PATIENT), KeyNames(prefix)
@@ -77,7 +77,7 @@ def users_of(server: int) -> list[str]:
 
 
 async def read(store: SessionStore, users: Sequence[str]) -> list[Any]:
-    """The sessions of all of them, asked for at once, or what went wrong."""
+    """Reads the sessions of all these users at once. Returns them, or the errors."""
     async with asyncio.timeout(20):
         return await asyncio.gather(
             *(store.session(user, key(1)) for user in users), return_exceptions=True
@@ -89,7 +89,7 @@ def sound(results: Sequence[object]) -> bool:
 
 
 async def sign_in(store: SessionStore, users: Sequence[str]) -> list[Any]:
-    """The results of a sign-in of each of them, at once."""
+    """Signs all these users in at once. Returns the results."""
     commits = (
         Commit(user, NOW, set_sessions={key(1): session(1)}, events=(event(user),))
         for user in users
@@ -105,8 +105,8 @@ async def all_is_well(store: SessionStore) -> bool:
 async def test_a_first_burst_goes_to_the_right_nodes_at_once(
     room: Room, servers: list[ValkeyServer]
 ) -> None:
-    """The driver by itself sends what waits for the first look at the cluster anywhere, and is
-    redirected.
+    """Before its first look at the cluster, the driver by itself sends waiting commands to any
+    node, and is redirected.
     """
     before = [_redirections(server) for server in servers]
     assert sound(await sign_in(room.store, USERS))
@@ -121,7 +121,7 @@ def _redirections(server: ValkeyServer) -> int:
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
-async def test_a_lost_master_takes_its_own_users_with_it(
+async def test_a_lost_master_affects_only_its_own_users(
     room: Room, servers: list[ValkeyServer], lost: int
 ) -> None:
     gone, others = users_of(lost), [user for user in USERS if user not in users_of(lost)]
@@ -131,7 +131,7 @@ async def test_a_lost_master_takes_its_own_users_with_it(
     newcomer = SessionStore(connect(cluster_url(servers), PATIENT), room.keys)
     try:
         for store in (room.store, newcomer, room.store, newcomer):
-            # All at once, so that the lost ones are in the same batches as the others.
+            # All at once, so that reads of the lost users are in the same batches as the others.
             results = dict(zip(USERS, await read(store, USERS), strict=True))
             assert {type(results[user]) for user in gone} == {StoreUnavailable}
             assert {type(results[user]).__name__ for user in others} == {"Stored"}
@@ -141,7 +141,8 @@ async def test_a_lost_master_takes_its_own_users_with_it(
             assert len(await store.server_times()) == 2
         await unavailable(*every_operation(room.store, gone[0], probe=False))
         with redis.Redis(port=servers[lost - 1].port) as survivor:
-            # The others have agreed that it is gone: once is enough, it takes them a while
+            # The other nodes have agreed that it is gone. That takes them a while, so once is
+            # enough.
             if lost == 0:
                 await asyncio.to_thread(
                     wait_for, lambda: _knows_of_a_failure(survivor), "the others to notice"
@@ -164,7 +165,7 @@ def _knows_of_a_failure(node: redis.Redis) -> bool:
 
 
 def _suspected(servers: Sequence[ValkeyServer]) -> bool:
-    """Whether any of them takes another for failed, or may soon."""
+    """Returns whether any of these nodes considers another node failed, or may do so soon."""
     for server in servers:
         with redis.Redis(port=server.port) as node:
             if any({"fail", "fail?"} & flags for flags in _flags(node)):
@@ -177,7 +178,9 @@ def _flags(node: redis.Redis) -> list[set[str]]:
     return [set(one["flags"].split(",")) for one in nodes.values()]
 
 
-async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer]) -> None:
+async def test_the_store_recovers_after_all_masters_were_lost(
+    room: Room, servers: list[ValkeyServer]
+) -> None:
     await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     for server in servers:
         await asyncio.to_thread(server.kill)
@@ -191,7 +194,7 @@ async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer
 
 
 async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer]) -> None:
-    """The user's records move from one master to another, with readers and writers all along."""
+    """The user's records move from one master to another while readers and writers go on."""
     await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     user, slot = USERS[3], SLOTS[3]
     others = [other for other in USERS if other != user]
@@ -203,12 +206,12 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
             while names := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
                 port = there.connection_pool.connection_kwargs["port"]
                 here.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *names)
-            # On the way: right, or not at all.
+            # During the move: a right answer, or none.
             [found] = await read(room.store, [user])
             assert isinstance(found, StoreUnavailable) or found.record == session(1)
             for node in (there, here):
                 node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
-            # There: right at the first try, alone or among others.
+            # After the move: right at the first try, alone or among others.
             [found] = await read(room.store, [user])
             assert found.record == session(1)
             assert (await sign_in(room.store, [user])) == [Committed()]
@@ -219,10 +222,10 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
             assert (await sign_in(room.store, [user])) == [Committed()]
 
 
-async def test_what_is_elsewhere_is_followed_at_once(
+async def test_reads_of_a_moved_slot_are_followed_at_once(
     room: Room, servers: list[ValkeyServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many reads of a batch as may take connections beside the lines."""
+    """The batch has as many such reads as may open connections beside the read lines."""
     await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     client, under_way, most = room.admin, 0, 0
     assert isinstance(client, Cluster)
@@ -249,7 +252,7 @@ async def test_what_is_elsewhere_is_followed_at_once(
 
 
 async def test_nothing_is_kept_of_nodes_that_have_left(room: Room) -> None:
-    """Where nodes get new addresses there is no end of them."""
+    """Where nodes get new addresses, the number of old addresses grows without end."""
     client = room.admin
     assert isinstance(client, Cluster)
     await client.initialize()
@@ -259,7 +262,8 @@ async def test_nothing_is_kept_of_nodes_that_have_left(room: Room) -> None:
     primaries = {nodes[0].name for nodes in client.nodes_manager.slots_cache.values()}
     for port in range(1, 20):
         client.nodes_manager.slots_cache[slot] = [ClusterNode("127.0.0.1", port)]
-        with suppress(redis.exceptions.ConnectionError):  # a look may have found the owner again
+        # A refresh may have found the owner again.
+        with suppress(redis.exceptions.ConnectionError):
             await path.ask(question)
 
     async def found_again() -> bool:
@@ -274,7 +278,7 @@ async def test_nothing_is_kept_of_nodes_that_have_left(room: Room) -> None:
     await room.store.session(user, key(1))
 
 
-# ----- with wires between
+# --- through wires --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -287,7 +291,7 @@ async def wires(servers: list[ValkeyServer]) -> AsyncIterator[list[Proxy]]:
 async def room_behind(
     servers: list[ValkeyServer], wires: list[Proxy], prefix: str, limits: Limits
 ) -> AsyncIterator[Room]:
-    """A store that reaches each master through its wire, with connections that were used
+    """A store that reaches each master through a wire of its own, with connections that were used
     already.
     """
     ports = {
@@ -324,7 +328,7 @@ async def wired(
 async def impatient(
     servers: list[ValkeyServer], wires: list[Proxy], prefix: str
 ) -> AsyncIterator[Room]:
-    """The same; it waits two seconds for a reply."""
+    """The same store, which waits two seconds for a reply."""
     async with room_behind(servers, wires, prefix, IMPATIENT) as room:
         yield room
 
@@ -360,7 +364,7 @@ async def test_a_mutation_whose_reply_is_lost_is_sent_once(
         assert sum(wire.commands["EVALSHA"] for wire in wires) == 1
 
 
-async def test_a_master_that_is_silent_holds_up_its_own_users_only(
+async def test_a_silent_master_delays_only_its_own_users(
     impatient: Room, wires: list[Proxy]
 ) -> None:
     never = asyncio.Event()
@@ -381,7 +385,7 @@ async def test_a_master_that_is_silent_holds_up_its_own_users_only(
     await eventually(lambda: all_is_well(impatient.store), "the master to talk again")
 
 
-async def test_questions_of_many_users_fail_for_the_users_of_a_silent_master_only(
+async def test_reads_of_many_users_fail_only_for_the_users_of_a_silent_master(
     impatient: Room, wires: list[Proxy]
 ) -> None:
     never = asyncio.Event()
@@ -403,7 +407,7 @@ async def test_questions_of_many_users_fail_for_the_users_of_a_silent_master_onl
 async def test_a_late_write_makes_the_reads_leave_its_master(
     impatient: Room, wires: list[Proxy]
 ) -> None:
-    """The master may be another one when it wakes; the other masters have nothing to do with it."""
+    """The master may have been replaced when it continues. The other masters are not affected."""
     never = asyncio.Event()
 
     async def silence(_: bytes) -> None:
@@ -421,7 +425,7 @@ async def test_a_late_write_makes_the_reads_leave_its_master(
 
 
 def _lines_of(store: SessionStore, wires: Sequence[Proxy]) -> list[set[Any]]:
-    """The free lines to each master."""
+    """The free read lines to each master."""
     made: Any = store._reads
     return [set(made._lines[wire.url.rpartition("@")[2]]._idle) for wire in wires]
 
@@ -434,9 +438,7 @@ async def test_idle_connections_that_were_cut_do_no_harm(wired: Room, wires: lis
         assert await all_is_well(wired.store)
 
 
-async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
-    wired: Room, wires: list[Proxy]
-) -> None:
+async def test_an_unrequested_reply_never_answers_a_read(wired: Room, wires: list[Proxy]) -> None:
     for wire in wires:
         wire.say(b"$5\r\nwrong\r\n")
         for _ in range(10):
@@ -445,9 +447,11 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
     assert {result.record for result in results} == {session(1)}
 
 
-async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Proxy]) -> None:
-    """What is on its way to the others arrives, however often the cluster is looked at
-    meanwhile.
+async def test_losing_a_node_closes_no_connection_to_another(
+    wired: Room, wires: list[Proxy]
+) -> None:
+    """Replies that are on their way from the other nodes arrive, however often the cluster's map is
+    refreshed in between.
     """
     held = asyncio.Event()
 
@@ -471,13 +475,13 @@ async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Pr
     assert await slow == Committed()
 
 
-# ----- a replica takes over: the last, as it leaves another cluster behind
+# --- a replica takes over: the last test, as it leaves another cluster behind ---------------------
 
 
 async def test_readers_find_the_replica_that_took_over(
     room: Room, servers: list[ValkeyServer], tmp_path: Path
 ) -> None:
-    """With nothing but reads that go out together: nobody else looks at the cluster for them."""
+    """There are only reads that go out together: no other command refreshes the map for them."""
     await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     config = {
         "cluster-enabled": "yes",

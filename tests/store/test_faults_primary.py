@@ -1,4 +1,4 @@
-"""A server that may not be the primary any more: nothing is read from it."""
+"""A server that may no longer be the primary: nothing is read from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
-# So many batches are 1000 reads.
+# This many batches make 1000 reads.
 LINES = 4
 CLIENT_ID = Question(("CLIENT", "ID"))
 
@@ -38,8 +38,8 @@ CLIENT_ID = Question(("CLIENT", "ID"))
 async def test_nothing_is_read_from_a_primary_that_stepped_down(
     victim: ValkeyServer, prefix: str
 ) -> None:
-    """A replica would answer; the one that took over may be behind the same name."""
-    store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
+    """A replica would answer. The server that took over may have the same name."""
+    store = store_at(victim.admin_url, prefix)  # A user that may ask for the ID of a connection.
     try:
         with redis.Redis(port=victim.port) as admin:
             line = await store._reads.ask(CLIENT_ID)
@@ -57,7 +57,9 @@ async def test_nothing_is_read_from_a_primary_that_stepped_down(
 
 
 async def test_a_reply_that_is_late_makes_all_reads_leave(impatient: Room, proxy: Proxy) -> None:
-    """Whichever part of the process waited for it: the server may be another one when it wakes."""
+    """It does not matter which part of the process waited for the reply: the server may have been
+    replaced when it continues.
+    """
 
     async def hold(_: bytes) -> None:
         await asyncio.Event().wait()
@@ -81,10 +83,10 @@ async def test_a_reply_that_is_late_makes_all_reads_leave(impatient: Room, proxy
         assert proxy.connections == LINES, "each is made anew, and serves all parts"
 
 
-async def test_what_was_asked_before_the_doubt_is_asked_again(
+async def test_a_read_sent_before_the_doubt_is_sent_again(
     victim: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
+    store = store_at(victim.admin_url, prefix)  # A user that may ask for the ID of a connection.
     connected, moved = asyncio.Event(), asyncio.Event()
     pool: Any = store._client.connection_pool  # type: ignore[union-attr]
     connect_first, made = pool.get_connection, []
@@ -112,7 +114,7 @@ async def test_what_was_asked_before_the_doubt_is_asked_again(
 async def test_a_primary_that_lacks_replicas_may_have_been_replaced(
     make: str, backends: Callable[[str], Backend], prefix: str
 ) -> None:
-    """Where it is set to take no writes then, it is not read either."""
+    """Where the server is set to refuse writes without replicas, it is not read either."""
     backend, keys = backends(make), KeyNames(prefix)
     room = Room(SessionStore(backend.connect(), keys), backend.admin(), keys)
     try:
@@ -130,7 +132,7 @@ async def test_a_primary_that_lacks_replicas_may_have_been_replaced(
         await room.admin.aclose()
 
 
-async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
+async def test_a_replica_is_not_accepted_as_a_store(victim: ValkeyServer, prefix: str) -> None:
     store = store_at(victim.url, prefix)
     try:
         await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
@@ -151,7 +153,7 @@ async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
 async def test_a_primary_that_cannot_write_its_files_is_still_read(
     tmp_path: Path, prefix: str
 ) -> None:
-    """Nothing is written, so what it says is true, over new connections too."""
+    """Nothing can be written, so what the server answers is true, over new connections too."""
     folder = tmp_path / "redis"
     with redis_server(folder) as server, redis.Redis.from_url(server.admin_url) as admin:
         store = store_at(server.url, prefix)

@@ -45,15 +45,15 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
         assert (await store.user("ada")).session_records() == {key(1): session(1)}
         await store.prove_writable()
 
-        # The primary steps down, alive and well: nothing may be read from it any more.
+        # The primary steps down and is alive: nothing may be read from it any more.
         first = group.primary()
         with redis.Redis(port=first) as old, redis.Redis(port=group.sentinel) as sentinel:
             await eventually(lambda: _replicated(old), "the replica to have it all")
             sentinel.execute_command("SENTINEL", "FAILOVER", "main")
             await eventually(lambda: moved_from(first), "the replica to take over")
             second = group.primary()
-            # What is written until the old primary has really stepped down is lost: the price of
-            # replicas that lag behind. Sentinel sends it this some seconds later.
+            # What is written before the old primary has really stepped down is lost: the price of
+            # replicas that lag behind. Sentinel demotes it some seconds later.
             old.execute_command("REPLICAOF", "127.0.0.1", second)
             old.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await eventually(lambda: commits(2), "the store to follow")
@@ -99,7 +99,7 @@ async def trio(tmp_path: Path) -> AsyncIterator[SentinelGroup]:
 
 
 async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, prefix: str) -> None:
-    """No reply was late, as far as this process knows: only the Sentinels tell it of the change."""
+    """This process saw no late reply: only the Sentinels report the change."""
     keys = KeyNames(prefix)
     store = SessionStore(connect(trio.url, PATIENT), keys)
     other = SessionStore(connect(trio.url, PATIENT), keys)
@@ -124,8 +124,10 @@ async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, p
         await other.close()
 
 
-async def test_a_request_that_is_about_to_leave_for_a_replaced_primary(trio: SentinelGroup) -> None:
-    """Its connection is hung up between the moment it is made ready and the moment it is sent."""
+async def test_a_read_about_to_leave_for_a_replaced_primary_is_not_sent_there(
+    trio: SentinelGroup,
+) -> None:
+    """Its connection is closed between the moment it is made ready and the moment it is sent."""
     client = connect(trio.url, PATIENT)
     assert isinstance(client, Redis)
     pool = client.connection_pool
@@ -144,7 +146,7 @@ async def test_a_request_that_is_about_to_leave_for_a_replaced_primary(trio: Sen
 
 @contextmanager
 def hung(group: SentinelGroup, port: int) -> Iterator[None]:
-    """A server stands still inside."""
+    """Stops a server's process inside the block."""
     process = group.servers[port].pid
     os.kill(process, signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""The names in Redis, and how users spread over partitions and masters."""
+"""The names of keys in Redis, and how users spread over partitions and masters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def names(keys: KeyNames, user: str) -> list[str]:
 
 
 def slot(name: str) -> int:
-    """As the driver has it."""
+    """The slot of a key, as the driver computes it."""
     return key_slot(name.encode())
 
 
@@ -78,8 +78,8 @@ def test_no_two_users_share_a_name(one: str, other: str) -> None:
         assert not set(names(keys, one)[:3]) & set(names(keys, other)[:3])
 
 
-def test_a_name_never_means_two_things() -> None:
-    """User IDs are free text: one may look like the tail of another key."""
+def test_a_key_never_means_two_things() -> None:
+    """User IDs are free text: an ID may look like the end of another key."""
     keys = KeyNames()
     digest = keys.request("ada", REQUEST).rpartition(":")[2]
     for user in ("ada", f"ada:{digest}", f"s:ada:{digest}"):
@@ -87,7 +87,7 @@ def test_a_name_never_means_two_things() -> None:
     assert keys.request("ada", REQUEST) != keys.request(f"ada:{digest}", REQUEST)
 
 
-def test_the_names_are_those_of_the_contract() -> None:
+def test_the_names_are_those_of_the_design() -> None:
     tag = TAGS[partition("ada")]
     keys = KeyNames()
     told = keys.told("ada", b"\x01" * 16, EventType.SESSION_REPLAYED)
@@ -99,7 +99,7 @@ def test_the_names_are_those_of_the_contract() -> None:
     assert keys.wake_channel == "sa:wake"
 
 
-def test_a_request_id_is_not_readable_in_its_name() -> None:
+def test_a_request_id_cannot_be_read_from_its_key() -> None:
     assert str(REQUEST) not in KeyNames().request("ada", REQUEST)
     assert REQUEST.hex not in KeyNames().request("ada", REQUEST)
 
@@ -110,5 +110,6 @@ def test_users_spread_evenly_over_partitions(form: str) -> None:
     load = Counter(partition(form.format(number)) for number in range(total))
     expected = total / PARTITIONS
     surprise = sum((load[p] - expected) ** 2 / expected for p in range(PARTITIONS))
-    # 63 degrees of freedom: more than that once in 20,000 tries, and the users are fixed
+    # 63 degrees of freedom: random users exceed this value once in 20,000 tries, and these users
+    # are fixed.
     assert surprise < 120

@@ -1,7 +1,7 @@
-"""Records of a later version, as they are there after an upgrade was rolled back: written by
-version N + 1, read by this version, N, written back by it, and read by N + 1 again.
+"""Records of a later version, as an upgrade that was rolled back leaves them: written by version N
++ 1, read by this version, N, written back by it, and read by N + 1 again.
 
-N + 1 is played by hand, after the rules of the codec.
+The tests write the records of N + 1 by hand, by the rules of the codec.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLAIN, IDLE = session(3, generation=7), session(3, generation=7, idle_timeout=ST
 def by_the_next_version(
     record: SessionRecord, *, marks: int = 0, appended: bytes = b"", form: int | None = None
 ) -> bytes:
-    """The record as N + 1 writes it, with what N does not know."""
+    """The record as N + 1 writes it, with a field that N does not know."""
     body = encode_session(record)[:-2]
     head = marks | (body[0] if form is None else form)
     return sealed(bytes([head]) + body[1:] + appended)
@@ -54,7 +54,7 @@ def test_marks_and_appended_bytes_are_kept(
     read = decode_session(raw)
     assert replace(read, later=b"") == record
     assert encode_session(read) == raw
-    # Every change of a record is a `replace`, so what N writes back is this.
+    # Every change of a record is a `replace`, so these are the bytes that N writes back.
     used = replace(read, generation=8, holder=5, first_seen_at=NOW, last_seen_at=NOW + SECOND)
     known = replace(record, generation=8, holder=5, first_seen_at=NOW, last_seen_at=NOW + SECOND)
     assert encode_session(used) == by_the_next_version(known, marks=marks, appended=appended)
@@ -71,7 +71,7 @@ def test_unknown_fields_of_a_device_are_kept(number: int) -> None:
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf writes it."""
+    """A number in the encoding of protobuf."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -80,12 +80,12 @@ def varint(number: int) -> bytes:
 
 
 def test_no_number_of_a_field_is_used_twice() -> None:
-    """Else what N keeps would be read as something else."""
+    """Otherwise N would keep one field and read it as another."""
     fields = records_pb2.DeviceRecord.DESCRIPTOR.fields
     assert {field.number for field in fields} == set(range(1, 12))
 
 
-def test_what_the_version_before_keeps_of_a_device_is_never_told_of_another_session() -> None:
+def test_a_sign_in_of_the_version_before_replaces_the_sign_in_that_is_shown() -> None:
     """N keeps `last_sign_in` and `last_alarm` as fields that it does not know, through a sign-in of
     its own.
     """
@@ -110,7 +110,7 @@ def test_a_device_of_the_version_before_has_neither_methods_nor_an_alarm() -> No
     assert (read.auth_methods_of(session(3)), read.recent_alarm(NOW)) == ((), None)
 
 
-def test_an_alarm_for_a_cause_of_a_later_version_is_one() -> None:
+def test_an_alarm_with_a_cause_of_a_later_version_is_an_alarm() -> None:
     record = records_pb2.DeviceRecord.FromString(encode_device(device(last_alarm=Alarm(NOW, None))))
     record.last_alarm.cause = 99  # type: ignore[assignment]
     assert decode_device(record.SerializeToString()).last_alarm == Alarm(NOW, None)
@@ -129,7 +129,7 @@ def test_another_format_is_a_later_version_and_unreadable(
         decode_session(by_the_next_version(PLAIN, form=form, marks=marks, appended=appended))
 
 
-def test_what_only_looks_like_another_format_is_damaged() -> None:
+def test_a_record_that_only_looks_like_another_format_is_damaged() -> None:
     raw = encode_session(PLAIN)
     for head in set(range(256)) - {raw[0]}:
         with pytest.raises(UnreadableRecord, match="is damaged, or is none") as caught:
@@ -144,11 +144,11 @@ def test_a_device_of_another_format_is_a_later_version_and_unreadable() -> None:
         decode_device(record.SerializeToString())
 
 
-# ----- the room that is left
+# --- the space that is left -----------------------------------------------------------------------
 
 
-def test_a_session_record_has_room_for_what_is_appended() -> None:
-    """At most 63 bytes in all; of them a CRC of 2."""
+def test_a_session_record_has_space_for_appended_fields() -> None:
+    """The limit is 63 bytes in all, 2 of them a CRC."""
     for record, room in ((PLAIN, 2), (IDLE, 1)):
         full = by_the_next_version(record, appended=bytes(room))
         assert (len(full), decode_session(full).later) == (63, bytes(1 + room))

@@ -1,4 +1,6 @@
-"""Marks of use leave together, each has its own answer, and one that is sent twice does nothing."""
+"""Marks of use leave together, each has its own answer, and a mark that is sent twice does
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from tests.store.samples import NOW, SECOND, Room, event, key, session, stored_s
 
 
 class Line:
-    """A `send` that waits until the test lets it answer. The answer to a command is its own
-    text.
+    """A `send` that waits until the test lets it answer. The answer to a command is the command's
+    own text.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class Line:
 
 
 async def turns() -> None:
-    """Lets everything run that is ready to."""
+    """Lets every task run that is ready to run."""
     for _ in range(4):
         await asyncio.sleep(0)
 
@@ -50,7 +52,7 @@ async def line() -> Line:
     return Line()
 
 
-async def test_writes_that_come_meanwhile_leave_together(line: Line) -> None:
+async def test_writes_that_arrive_during_an_exchange_leave_together(line: Line) -> None:
     writes = MarkWrites(line.send)
     first = writes.run(("a",))
     await turns()
@@ -79,7 +81,7 @@ async def test_each_write_has_its_own_answer_or_refusal(line: Line) -> None:
 
 
 async def test_a_mark_whose_caller_has_gone_is_not_sent(line: Line) -> None:
-    """Else a server that stops would send all the marks that it has dropped."""
+    """Otherwise a server that stops would send all the marks that it has dropped."""
     writes = MarkWrites(line.send)
     first = writes.run(("a",))
     await turns()
@@ -94,7 +96,7 @@ async def test_a_mark_whose_caller_has_gone_is_not_sent(line: Line) -> None:
     await writes.settled()
 
 
-async def test_a_mark_that_comes_as_the_last_one_is_answered_leaves(line: Line) -> None:
+async def test_a_mark_that_arrives_as_the_last_one_is_answered_leaves(line: Line) -> None:
     writes = MarkWrites(line.send)
     later: list[asyncio.Future[Any]] = []
     first = writes.run(("a",))
@@ -106,7 +108,7 @@ async def test_a_mark_that_comes_as_the_last_one_is_answered_leaves(line: Line) 
     await writes.settled()
 
 
-async def test_a_batch_that_fails_fails_for_all_of_it_and_the_next_leaves(line: Line) -> None:
+async def test_a_failed_batch_fails_for_all_its_marks_and_the_next_leaves(line: Line) -> None:
     writes = MarkWrites(line.send)
     lost = [writes.run(("a",)), writes.run(("b",))]
     await turns()
@@ -149,11 +151,13 @@ def mark(number: int = 1, **changes: Any) -> Commit:
         (False, {"set_sessions": {}}),
     ],
 )
-def test_what_may_be_sent_twice_is_a_mark(is_mark: bool, changes: dict[str, Any]) -> None:
+def test_only_a_commit_that_may_be_sent_twice_is_a_mark(
+    is_mark: bool, changes: dict[str, Any]
+) -> None:
     assert mark(**changes).is_mark is is_mark
 
 
-async def test_marks_change_what_they_compare_and_nothing_else(room: Room) -> None:
+async def test_marks_change_the_record_they_compare_and_nothing_else(room: Room) -> None:
     await room.put("ada", *range(1, 41))
     results = await asyncio.gather(*(room.store.commit(mark(n)) for n in range(1, 41)))
     assert results == [Committed()] * 40
@@ -180,7 +184,7 @@ async def test_marks_leave_in_few_exchanges(
     assert (sum(sizes), len(sizes) <= 3) == (39, True)
 
 
-async def test_a_mark_is_written_where_the_server_lost_the_script(valkey_room: Room) -> None:
+async def test_a_mark_is_written_by_a_server_that_lost_the_script(valkey_room: Room) -> None:
     await valkey_room.put("ada", 1, 2)
     await valkey_room.store.commit(mark(1))
     await valkey_room.run("SCRIPT", "FLUSH")

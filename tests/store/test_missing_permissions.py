@@ -1,5 +1,5 @@
-"""A Redis user that lacks a permission: each mutation does all of it, or fails and does nothing,
-and the probe names what is missing.
+"""A Redis user that lacks a permission: each mutation is done completely, or fails and does
+nothing, and the probe names what is missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.support.backends import PATIENT, Backend
 
 USER, HERE = "ada", partition("ada")
 MAILER, RELAY = "mailer", "relay-1"
-# All that scripts call for a mutation, and what runs them.
+# All commands that scripts call for a mutation, and the commands that run scripts.
 NEEDED = """
     del eval evalsha exists get hdel hget hlen hrandfield hset hvals pexpire pttl publish set xadd
     xlen xtrim
@@ -40,7 +40,7 @@ NEEDED = """
 
 
 def signed_in(store: SessionStore, *, evicts: bool) -> Awaitable[object]:
-    """A sign-in on device 5, with all that may come with one."""
+    """A sign-in on device 5, with everything that may come with a sign-in."""
     gone = (key(1), key(2)) if evicts else ()
     return store.commit(
         Commit(
@@ -95,7 +95,9 @@ def admin(one: Backend) -> Iterator[redis.Redis]:
 
 @contextmanager
 def user_without(admin: redis.Redis, prefix: str, *commands: str) -> Iterator[str]:
-    """A user of the service who lacks commands, on a server that has all scripts; its name."""
+    """A Redis user of the service that lacks these commands, on a server that has all scripts.
+    Returns its name.
+    """
     name = f"{prefix}-lacking"
     rules = [*acl_rules(prefix), f"&{prefix}:*", *(f"-{command}" for command in commands)]
     admin.execute_command("ACL", "SETUSER", name, *rules, "nopass")
@@ -106,7 +108,7 @@ def user_without(admin: redis.Redis, prefix: str, *commands: str) -> Iterator[st
 
 
 def contents(admin: redis.Redis, keys: KeyNames) -> dict[str, Any]:
-    """All of the user, but for IDs and times to live."""
+    """All that is stored of the user, without IDs and times to live."""
     events: Any = admin.xrange(keys.events(USER))
     return {
         "sessions": admin.hgetall(keys.sessions(USER)),
@@ -135,7 +137,7 @@ async def begin(store: SessionStore) -> None:
 
 @pytest.mark.parametrize("command", [c for c in NEEDED if c != "eval"])
 @pytest.mark.parametrize("mutation", MUTATIONS)
-async def test_a_mutation_does_all_of_it_or_fails_and_does_nothing(
+async def test_a_mutation_is_done_completely_or_fails_and_does_nothing(
     one: Backend, admin: redis.Redis, prefix: str, mutation: str, command: str
 ) -> None:
     able, unable = KeyNames(f"{prefix}:able"), KeyNames(f"{prefix}:unable")
@@ -161,7 +163,7 @@ async def test_a_mutation_does_all_of_it_or_fails_and_does_nothing(
 
 
 @pytest.mark.parametrize("command", ["xadd", "hdel"])
-async def test_a_dead_letter_is_put_aside_or_its_event_stays(
+async def test_a_dead_letter_is_stored_or_its_event_stays(
     one: Backend, admin: redis.Redis, prefix: str, command: str
 ) -> None:
     keys = KeyNames(prefix)
@@ -189,7 +191,7 @@ async def test_a_dead_letter_is_put_aside_or_its_event_stays(
 async def probing(
     one: Backend, admin: redis.Redis, prefix: str
 ) -> AsyncIterator[tuple[SessionStore, str]]:
-    """A store, and the name of its user."""
+    """A store, and the name of its Redis user."""
     with user_without(admin, prefix) as name:
         store = SessionStore(connect(one.url_as(name), PATIENT), KeyNames(prefix))
         yield store, name
@@ -197,7 +199,7 @@ async def probing(
 
 
 @pytest.mark.parametrize("command", NEEDED)
-async def test_the_probe_names_what_is_missing(
+async def test_the_probe_names_a_missing_permission(
     admin: redis.Redis, probing: tuple[SessionStore, str], command: str
 ) -> None:
     store, name = probing
@@ -208,7 +210,7 @@ async def test_the_probe_names_what_is_missing(
     assert await store.missing_permissions() == []
 
 
-async def test_the_probe_names_all_that_is_missing_where_scripts_are_not_known(
+async def test_the_probe_names_all_missing_permissions_on_a_server_without_scripts(
     admin: redis.Redis, probing: tuple[SessionStore, str]
 ) -> None:
     store, name = probing

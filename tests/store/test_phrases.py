@@ -1,4 +1,4 @@
-"""Agents are packed by phrases, whose numbers records hold for ever."""
+"""User agents are packed by phrases, whose numbers stay in records for ever."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ CHROME = (
 )
 MAC = ClientHints(platform="macOS")
 WINDOWS_11 = ClientHints(platform="Windows", platform_version="15.0.0")
-# As records of the first version that packs have them: they are read for ever.
+# As the first version that packs agents wrote them: these records are read for ever.
 PACKED = b"\x80148\x98", b"\xcb\xd6148\xc6\n"
 AGENTS = sorted({line.user_agent for line in corpus.lines("agents.txt")})
 
 
 @given(st.lists(st.sampled_from(PHRASES) | st.text(max_size=8)).map("".join))
-def test_a_text_comes_back_or_is_not_packed(text: str) -> None:
+def test_a_text_is_read_back_or_is_not_packed(text: str) -> None:
     packed = pack(text)
     if not text.isascii() or len(text) > MAX_USER_AGENT_BYTES:
         assert packed is None
@@ -55,8 +55,8 @@ def test_a_text_comes_back_or_is_not_packed(text: str) -> None:
         assert len(packed) <= len(text)
 
 
-def test_what_is_kept_in_memory_of_forged_records_is_small() -> None:
-    """Redis may hold anything; what the service wrote is never that long."""
+def test_forged_records_take_little_memory() -> None:
+    """Redis may hold any bytes; a record that the service wrote is never that long."""
     caches = (
         _pack,
         _unpack,
@@ -87,7 +87,7 @@ def test_what_is_kept_in_memory_of_forged_records_is_small() -> None:
 
 
 @pytest.mark.parametrize("packed", [b"\x80" * MAX_PACKED_BYTES, b"x" * MAX_PACKED_BYTES])
-def test_a_text_that_is_unpacked_is_no_longer_than_an_agent(packed: bytes) -> None:
+def test_an_unpacked_text_is_no_longer_than_an_agent(packed: bytes) -> None:
     text = unpack(packed)
     assert text is not None
     assert len(text) == MAX_USER_AGENT_BYTES
@@ -96,7 +96,7 @@ def test_a_text_that_is_unpacked_is_no_longer_than_an_agent(packed: bytes) -> No
     assert agent == text
 
 
-def test_a_client_that_is_too_long_to_be_packed_stands_in_the_record() -> None:
+def test_a_client_that_is_too_long_to_be_packed_is_stored_as_text() -> None:
     looks = Appearance("x" * 300, "y" * 300, FormFactor.PHONE)
     client = Client("192.0.2.7", CHROME, appearance=looks)
     record, *packed = packed_client(client)
@@ -104,9 +104,9 @@ def test_a_client_that_is_too_long_to_be_packed_stands_in_the_record() -> None:
     assert client_beside(record, *packed).appearance == looks
 
 
-def test_phrases_are_added_at_the_end() -> None:
-    """A record that names one by its number is never written anew. After an addition, this is the
-    number of phrases and the digest of the first of them, still.
+def test_phrases_are_only_added_at_the_end() -> None:
+    """A record that names a phrase by its number is never rewritten. After an addition, the number
+    of phrases grows, and the digest of the first phrases stays the same.
     """
     first = "\0".join(PHRASES[:100])
     assert hashlib.sha256(first.encode()).hexdigest()[:16] == "530357fa66ffc6d9"
@@ -128,7 +128,7 @@ def test_a_common_agent_is_packed_into_few_bytes() -> None:
     assert client_beside(record, *packed) == client
 
 
-def test_every_agent_of_the_corpus_comes_back_as_it_was_shown() -> None:
+def test_every_agent_of_the_corpus_is_read_back_as_it_was_shown() -> None:
     for agent in AGENTS:
         client = client_beside(*packed_client(Client(user_agent=agent)))
         assert client.user_agent == agent
@@ -140,15 +140,17 @@ def test_every_agent_of_the_corpus_comes_back_as_it_was_shown() -> None:
 @example(Appearance("Two\nlines", "Chrome 148"), CHROME)
 @example(Appearance("Windows", "Chrome 148", name="\n"), CHROME)
 @example(Appearance("Windows", "Chrome 148", name=""), CHROME)
-def test_what_was_shown_comes_back(looks: Appearance, agent: str) -> None:
-    """Also if it has characters, or lines, that can't be packed."""
+def test_an_agent_is_read_back_as_it_was_shown(looks: Appearance, agent: str) -> None:
+    """This holds also for characters and lines that can't be packed."""
     client = Client(user_agent=agent or "any", appearance=looks)
     found = client_beside(*packed_client(client))
     assert (found, found.appearance) == (client, looks)
 
 
 def written_by_the_version_before(client: Client, kept: bytes = b"") -> bytes:
-    """It writes agents as text, and keeps what it does not know."""
+    """The record as the version before writes it: with agents as text, and with fields that it does
+    not know.
+    """
     record = records_pb2.DeviceRecord.FromString(encode_device(device()))
     record.ClearField("packed_agent")
     record.ClearField("packed_looks")
@@ -156,7 +158,7 @@ def written_by_the_version_before(client: Client, kept: bytes = b"") -> bytes:
     return record.SerializeToString() + kept
 
 
-def test_what_the_version_before_told_since_goes_before_what_is_packed() -> None:
+def test_a_text_of_the_version_before_wins_over_an_older_packed_agent() -> None:
     now = Client("192.0.2.7", CHROME)
     _, agent, looks = packed_client(now)
     kept = records_pb2.DeviceRecord(packed_agent=agent, packed_looks=looks).SerializeToString()
@@ -172,7 +174,9 @@ def test_what_the_version_before_told_since_goes_before_what_is_packed() -> None
 
 @pytest.mark.parametrize("hints", [WINDOWS_11, MAC, ClientHints(mobile=True)])
 def test_a_change_by_the_version_before_hides_no_agent_behind_its_hints(hints: ClientHints) -> None:
-    """It does not know the agent, so it reads the hints alone when it writes the record."""
+    """The version before does not know the agent, so it reads only the hints when it writes the
+    record.
+    """
     now = Client("192.0.2.7", CHROME, hints=hints)
     before, agent, looks = packed_client(now)
     kept = records_pb2.DeviceRecord(packed_agent=agent, packed_looks=looks).SerializeToString()
@@ -185,7 +189,7 @@ def test_a_change_by_the_version_before_hides_no_agent_behind_its_hints(hints: C
     )
 
 
-def test_what_the_version_before_read_is_shown_where_the_agent_is_of_a_later_version() -> None:
+def test_details_of_the_version_before_are_shown_where_the_agent_is_of_a_later_version() -> None:
     record = client_record(Client("192.0.2.7", hints=WINDOWS_11))
     assert client_beside(record, b"\xff", b"\xff").appearance == read_appearance("", WINDOWS_11)
 

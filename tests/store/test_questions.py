@@ -1,4 +1,4 @@
-"""Questions that are asked again and again: the bytes of a session's record, as they are now."""
+"""Reads that are repeated: the bytes of a session's record, as they are now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.backends import PATIENT
 from tests.support.ports import free_port
 
 
-async def test_a_question_is_answered_with_what_is_there_now(room: Room) -> None:
+async def test_a_read_returns_the_bytes_that_are_stored_now(room: Room) -> None:
     question = room.store.question("ada", key(1))
     assert await room.store.ask(question) is None
     await room.put("ada", 1)
@@ -30,8 +30,8 @@ def names(room: Room, user_id: str, number: int) -> tuple[str, bytes]:
     return room.keys.sessions(user_id), key(number)
 
 
-async def test_each_of_many_questions_has_its_own_answer(room: Room) -> None:
-    users = [f"user-{number}" for number in range(1, 301)]  # more than go out together
+async def test_each_of_many_reads_has_its_own_answer(room: Room) -> None:
+    users = [f"user-{number}" for number in range(1, 301)]  # More than go out together.
     await asyncio.gather(*(room.put(user, n) for n, user in enumerate(users, 1) if n % 3))
     questions = [room.store.question(user, key(n)) for n, user in enumerate(users, 1)]
     answers = await room.store.ask_many([*questions, questions[0]])
@@ -40,7 +40,7 @@ async def test_each_of_many_questions_has_its_own_answer(room: Room) -> None:
     assert await room.store.ask_many([]) == []
 
 
-async def test_a_key_of_another_type_holds_no_record(room: Room) -> None:
+async def test_a_key_of_another_type_has_no_record(room: Room) -> None:
     await room.put("ada", 1)
     await room.run("SET", room.keys.sessions("eve"), "of another type")
     questions = [room.store.question(user, key(1)) for user in ("ada", "eve")]
@@ -48,7 +48,7 @@ async def test_a_key_of_another_type_holds_no_record(room: Room) -> None:
     assert await room.store.ask(questions[1]) is None
 
 
-async def test_a_store_that_is_away_has_no_answer() -> None:
+async def test_an_unreachable_store_has_no_answer() -> None:
     away = SessionStore(connect(f"redis://127.0.0.1:{free_port()}/0", PATIENT), KeyNames("away"))
     question = away.question("ada", key(1))
     with pytest.raises(StoreUnavailable):

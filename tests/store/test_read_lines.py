@@ -1,4 +1,4 @@
-"""Reads go out together, and each answer belongs to its question."""
+"""Reads go out together, and each answer belongs to its read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def get(key: str) -> Question:
 
 
 async def turns(number: int = 4) -> None:
-    """Lets everything run that is ready to."""
+    """Lets every task run that is ready to run."""
     for _ in range(number):
         await asyncio.sleep(0)
 
@@ -67,10 +67,10 @@ async def lines(make_lines: MakeLines) -> ReadLines:
     return make_lines()
 
 
-# ----- which reads travel together
+# --- which reads go out together ------------------------------------------------------------------
 
 
-async def test_reads_asked_for_at_once_go_out_together(
+async def test_reads_that_start_at_once_go_out_together(
     lines: ReadLines, server: ScriptedServer
 ) -> None:
     reads = [lines.ask(get(key)) for key in "abc"]
@@ -80,12 +80,10 @@ async def test_reads_asked_for_at_once_go_out_together(
     assert await asyncio.gather(*reads) == [b"answer to a", b"answer to b", b"answer to c"]
 
 
-async def test_a_read_never_joins_what_was_sent(
+async def test_a_read_never_joins_a_batch_that_was_sent(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """Its answer would be older than its question: a revocation may have been answered in
-    between.
-    """
+    """The answer would be older than the read: a revocation may have been answered in between."""
     lines = make_lines(1)
     first = lines.ask(get("a"))
     batch = await server.arrived(1)
@@ -137,10 +135,8 @@ async def test_a_batch_has_its_limit(make_lines: MakeLines, server: ScriptedServ
     assert await asyncio.gather(*reads) == [f"answer to k{n}".encode() for n in range(600)]
 
 
-async def test_many_questions_have_one_future(
-    make_lines: MakeLines, server: ScriptedServer
-) -> None:
-    """More than one batch holds; the second is answered first."""
+async def test_many_reads_share_one_future(make_lines: MakeLines, server: ScriptedServer) -> None:
+    """They are more than one batch holds. The second batch is answered first."""
     lines = make_lines(2)
     asked = asyncio.ensure_future(lines.ask_many([get(f"k{n}") for n in range(300)]))
     await eventually(lambda: sum(len(r.commands) for r in server.received) == 300, "all to arrive")
@@ -157,7 +153,7 @@ async def test_many_questions_have_one_future(
     assert await lines.ask_many([]) == []
 
 
-async def test_nothing_travels_with_questions_that_are_asked_apart(
+async def test_no_read_joins_a_batch_that_must_go_alone(
     lines: ReadLines, server: ScriptedServer
 ) -> None:
     before = lines.ask(get("a"))
@@ -175,7 +171,7 @@ async def test_nothing_travels_with_questions_that_are_asked_apart(
 # ----- errors
 
 
-async def test_an_error_of_one_command_reaches_only_its_asker(
+async def test_an_error_of_one_command_reaches_only_its_caller(
     lines: ReadLines, server: ScriptedServer
 ) -> None:
     a, b, c = [lines.ask(get(key)) for key in "abc"]
@@ -185,7 +181,7 @@ async def test_an_error_of_one_command_reaches_only_its_asker(
         await b
 
 
-async def test_a_lost_line_reaches_all_and_the_next_goes_out(
+async def test_a_lost_line_fails_its_whole_batch_and_the_next_goes_out(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
     lines = make_lines(1)
@@ -199,7 +195,7 @@ async def test_a_lost_line_reaches_all_and_the_next_goes_out(
     assert await later == b"answer to d"
 
 
-async def test_lines_that_always_fail_are_never_lost(
+async def test_lines_that_always_fail_keep_their_place_in_the_pool(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
     lines = make_lines(2)
@@ -232,7 +228,7 @@ async def test_a_server_that_refuses_the_connection_is_left(
         b"-NOPERM no permission\r\n",
     ],
 )
-async def test_a_server_that_takes_no_writes_is_asked_nothing(
+async def test_a_server_that_accepts_no_writes_is_not_read(
     lines: ReadLines, server: ScriptedServer, refusal: bytes
 ) -> None:
     server.refusal = refusal
@@ -244,10 +240,10 @@ async def test_a_server_that_takes_no_writes_is_asked_nothing(
     assert server.received == []
 
 
-async def test_no_line_is_made_in_the_place_of_one_that_was_refused(
+async def test_a_refused_line_is_not_replaced_by_another(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """Else there is always another under way, and the reads that wait never hear of it."""
+    """Otherwise another line is always under way, and the waiting reads never fail."""
     server.refusal = b"-READONLY You can't write against a read only replica.\r\n"
     server.proofs_held = True
     lines = make_lines(limit=4)
@@ -263,7 +259,7 @@ async def test_no_line_is_made_in_the_place_of_one_that_was_refused(
     assert server.connections == 2
 
 
-async def test_a_read_that_comes_while_a_refused_line_is_given_back_is_tried_then(
+async def test_a_read_that_arrives_while_a_refused_line_is_returned_is_tried_then(
     make_lines: MakeLines, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, given_back = make_lines(limit=1), asyncio.Event()
@@ -300,7 +296,7 @@ async def test_a_caller_that_gives_up_before_sending_costs_nothing(
     assert await b == b"answer to b"
 
 
-async def test_if_all_give_up_nothing_is_sent(
+async def test_if_all_callers_give_up_nothing_is_sent(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
     lines = make_lines(1)
@@ -332,11 +328,11 @@ async def test_a_caller_that_gives_up_after_sending_disturbs_nobody(
     assert server.connections == 1
 
 
-# ----- what nobody asked for
+# --- unrequested replies --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("said", [answer_to("x"), b"$5\r\nwr", b"+", b"nonsense\r\n"])
-async def test_a_line_on_which_the_server_spoke_unasked_is_left(
+async def test_a_line_on_which_the_server_sent_an_unrequested_reply_is_left(
     make_lines: MakeLines, server: ScriptedServer, said: bytes
 ) -> None:
     lines = make_lines(1)
@@ -345,30 +341,30 @@ async def test_a_line_on_which_the_server_spoke_unasked_is_left(
     batch.answer()
     await read
     batch.say(said)
-    await turns()  # it may have been read by now, or lie in the socket
+    await turns()  # The reply may have been read by now, or may still be in the socket.
     read = lines.ask(get("b"))
     (await server.arrived(2)).answer()
     assert await read == b"answer to b"
     assert server.connections == 2
 
 
-async def test_what_lies_in_the_socket_is_found_before_a_question_leaves(
+async def test_a_reply_that_lies_in_the_socket_is_found_before_a_read_leaves(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """The event loop has not read it yet: the question leaves in the same turn."""
+    """The event loop has not read it yet: the read leaves in the same turn."""
     lines = make_lines(1)
     read = lines.ask(get("a"))
     batch = await server.arrived(1)
     batch.answer()
     await read
     read = lines.ask(get("b"))
-    batch.say(answer_to("x"))  # written at once, as nothing else waits to be
+    batch.say(answer_to("x"))  # Written at once, as nothing else waits to be written.
     (await server.arrived(2)).answer()
     assert await read == b"answer to b"
 
 
 @pytest.mark.parametrize("more", [answer_to("x"), b"$5\r\nwr"])
-async def test_a_batch_with_more_than_its_replies_gives_no_answer(
+async def test_a_batch_with_more_replies_than_reads_gives_no_answer(
     make_lines: MakeLines, server: ScriptedServer, more: bytes
 ) -> None:
     lines = make_lines(1)
@@ -378,7 +374,7 @@ async def test_a_batch_with_more_than_its_replies_gives_no_answer(
     assert [type(result) for result in results] == [redis.exceptions.ConnectionError] * 2
 
 
-async def test_a_reply_may_come_in_pieces(lines: ReadLines, server: ScriptedServer) -> None:
+async def test_a_reply_may_arrive_in_pieces(lines: ReadLines, server: ScriptedServer) -> None:
     reads = [lines.ask(get(key)) for key in "ab"]
     batch = await server.arrived(1)
     whole = answer_to("a") + answer_to("b")
@@ -389,9 +385,7 @@ async def test_a_reply_may_come_in_pieces(lines: ReadLines, server: ScriptedServ
     assert await asyncio.gather(*reads) == [b"answer to a", b"answer to b"]
 
 
-async def test_a_reply_that_makes_no_sense_is_no_answer(
-    lines: ReadLines, server: ScriptedServer
-) -> None:
+async def test_a_malformed_reply_is_no_answer(lines: ReadLines, server: ScriptedServer) -> None:
     read = lines.ask(get("a"))
     (await server.arrived(1)).say(b"nonsense\r\n")
     with pytest.raises(redis.exceptions.ConnectionError):
@@ -404,7 +398,7 @@ async def test_a_reply_that_makes_no_sense_is_no_answer(
 async def test_a_read_fails_in_time_wherever_it_waits(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """On a line, behind busy lines, or for a line that is about to be made."""
+    """It waits on a line, behind busy lines, or for a line that is about to be opened."""
     lines = make_lines(1, SOON)
     warm = lines.ask(get("a"))
     (await server.arrived(1)).answer()
@@ -458,7 +452,7 @@ async def test_a_new_generation_uses_no_line_of_the_one_before(
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-async def test_a_line_that_was_made_for_the_generation_before_is_not_used(
+async def test_a_line_that_was_opened_for_the_generation_before_is_not_used(
     make_lines: MakeLines, server: ScriptedServer, limit: int
 ) -> None:
     lines = make_lines(limit)
@@ -474,10 +468,12 @@ async def test_a_line_that_was_made_for_the_generation_before_is_not_used(
     await eventually(lambda: server.open == 1, "the other to be hung up")
 
 
-async def test_a_line_that_could_not_be_made_leaves_its_room_to_the_next(
+async def test_a_line_that_could_not_be_opened_leaves_its_place_to_the_next(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """Those that wait no longer count on it, so nothing else would make a line for them."""
+    """The waiting reads no longer count on that line, so nothing else would open a line for
+    them.
+    """
     lines = make_lines(1)
     server.proofs_held = True
     read = lines.ask(get("a"))
@@ -489,7 +485,7 @@ async def test_a_line_that_could_not_be_made_leaves_its_room_to_the_next(
     assert await read == b"answer to a"
 
 
-async def test_no_free_connection_is_used_as_it_is_hung_up(server: ScriptedServer) -> None:
+async def test_no_free_connection_is_used_while_it_is_closed(server: ScriptedServer) -> None:
     client = connect(server.url, PATIENT)
     assert isinstance(client, Redis)
     lines = ReadLines(LineSource(client.connection_pool, None), limit=1, timeout_seconds=PATIENCE)
@@ -506,9 +502,7 @@ async def test_no_free_connection_is_used_as_it_is_hung_up(server: ScriptedServe
     await client.aclose()
 
 
-async def test_reads_are_sent_three_times_at_the_most(
-    lines: ReadLines, server: ScriptedServer
-) -> None:
+async def test_a_read_is_sent_three_times_at_most(lines: ReadLines, server: ScriptedServer) -> None:
     read = lines.ask(get("a"))
     for number in range(1, 4):
         await server.arrived(number)
@@ -522,7 +516,7 @@ async def test_reads_are_sent_three_times_at_the_most(
 
 
 class CountedPool:
-    """A pool, and the most connections that were taken from it at once."""
+    """A pool that counts the most connections that were in use at once."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -563,7 +557,7 @@ async def test_there_are_never_more_connections_than_the_limit(server: ScriptedS
     assert pool.most_taken == 2
 
 
-async def test_drained_waits_for_what_was_sent_and_what_waits(
+async def test_drained_waits_for_reads_that_were_sent_and_reads_that_wait(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
     lines = make_lines(1)
@@ -583,7 +577,7 @@ async def test_drained_waits_for_what_was_sent_and_what_waits(
 
 
 async def test_the_driver_hears_that_a_connection_is_closed(server: ScriptedServer) -> None:
-    """It waits for that when the client is closed, and a read that is on its way fails."""
+    """The driver waits for that when the client is closed, and a read that is on its way fails."""
     client = connect(server.url, PATIENT)
     assert isinstance(client, Redis)
     lines = ReadLines(LineSource(client.connection_pool, None), limit=1, timeout_seconds=PATIENCE)
@@ -595,15 +589,15 @@ async def test_the_driver_hears_that_a_connection_is_closed(server: ScriptedServ
         await read
 
 
-def test_the_driver_is_of_a_version_whose_inside_is_known() -> None:
-    """A line uses `_writer` and `_parser` of its connections: see `read_line`. Of another major
-    version it must be read again whether they are still what they were.
+def test_the_driver_is_of_a_version_whose_private_parts_are_known() -> None:
+    """A line uses `_writer` and `_parser` of its connections: see `read_line`. When the driver's
+    major version changes, somebody must check that both still mean the same.
     """
     major, minor, *_ = map(int, version("redis").split("."))
     assert (8, 1) <= (major, minor) < (9, 0)
 
 
-async def test_a_line_stands_on_what_the_driver_has_inside(server: ScriptedServer) -> None:
+async def test_a_line_s_assumptions_about_the_driver_hold(server: ScriptedServer) -> None:
     client = connect(server.url, PATIENT)
     assert isinstance(client, Redis)
     connection: Any = await client.connection_pool.get_connection()
@@ -614,7 +608,7 @@ async def test_a_line_stands_on_what_the_driver_has_inside(server: ScriptedServe
 
 
 async def test_reads_that_cannot_connect_fail_at_once() -> None:
-    """However many batches wait: none tries again what another is about to fail with."""
+    """However many batches wait, none repeats an attempt that is about to fail for another."""
     client = connect(f"redis://127.0.0.1:{free_port()}", PATIENT)
     assert isinstance(client, Redis)
     source = LineSource(client.connection_pool, ("DEL", "probe"))

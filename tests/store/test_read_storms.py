@@ -1,5 +1,5 @@
-"""Many callers at once, through wires that stall, cut and say what nobody asked for: each reply is
-its own caller's.
+"""Many callers at once, through wires that stall, cut and send unrequested replies: each reply
+reaches its own caller.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ async def turns(number: int) -> None:
 
 
 class Storm:
-    """Reads of all kinds on one store; counts the outcomes, and fails at a reply of another."""
+    """Reads of all kinds on one store. Counts the outcomes, and fails when a reply reaches another
+    read.
+    """
 
     def __init__(self, store: SessionStore, chance: Random) -> None:
         self._store = store
@@ -41,7 +43,9 @@ class Storm:
         self.outcomes: Counter[str] = Counter()
 
     async def is_calm(self) -> bool:
-        """Whether every read is answered; notes whose bytes are whose, which never change."""
+        """Returns whether every read is answered. Notes which bytes belong to which user; they
+        never change.
+        """
         found = await self._store.ask_many(self._kept)
         if any(isinstance(raw, Exception) for raw in found):
             return False
@@ -87,7 +91,7 @@ class Storm:
             self.outcomes["right"] += 1
 
     async def rage(self, callers: int) -> None:
-        """So many callers, a third of whom give up at any moment."""
+        """Runs this many callers, a third of whom give up at any moment."""
         tasks = [
             asyncio.create_task(self.one(self._chance.randrange(1, USERS + 1)))
             for _ in range(callers)
@@ -107,7 +111,7 @@ async def filled(room: Room) -> Room:
 async def test_no_answer_reaches_another_users_question(
     proxy: Proxy, prefix: str, room_behind: RoomBehind
 ) -> None:
-    """The server's answers come when they like, and in pieces."""
+    """The server's answers arrive at any time, and in pieces."""
     chance = Random(11)
 
     async def delay(_: bytes) -> None:
@@ -120,14 +124,14 @@ async def test_no_answer_reaches_another_users_question(
     for _ in range(budget(2)):
         await storm.rage(1000)
     assert storm.outcomes["unavailable"] == storm.outcomes["late"] == 0
-    assert storm.outcomes["right"] >= budget(2) * 600  # most were asked
+    assert storm.outcomes["right"] >= budget(2) * 600  # Most reads were sent.
 
 
 async def test_no_answer_reaches_another_users_question_when_wires_break(
     proxy: Proxy, prefix: str, room_behind: RoomBehind
 ) -> None:
-    """Connections are cut with replies on the way, replies come after their time-out, other parts
-    of the process doubt the primary, and the server speaks unasked in between.
+    """Connections are cut with replies on the way, replies arrive after their time-out, other parts
+    of the process doubt the primary, and the server sends unrequested replies in between.
     """
     chance = Random(13)
     await filled(await room_behind(proxy, prefix))
@@ -141,7 +145,7 @@ async def test_no_answer_reaches_another_users_question_when_wires_break(
         if luck < 0.01:
             raise ConnectionError
         if luck < 0.012:
-            await released.wait()  # far too late
+            await released.wait()  # Far too late.
         await turns(chance.randrange(10))
 
     async def doubt() -> None:
@@ -150,7 +154,7 @@ async def test_no_answer_reaches_another_users_question_when_wires_break(
             await store._reads.hang_up()
 
     rages = 0
-    while rages < budget(2) or not storm.outcomes["unavailable"]:  # until the wires did harm
+    while rages < budget(2) or not storm.outcomes["unavailable"]:  # Until the wires did harm.
         rages += 1
         proxy.on_reply = harm
         doubting = asyncio.create_task(doubt())
@@ -168,7 +172,7 @@ async def test_no_answer_reaches_another_users_question_when_wires_break(
 async def test_no_answer_of_a_hung_server_reaches_another_users_question(
     victim: ValkeyServer, prefix: str
 ) -> None:
-    """It stands still again and again, and then answers all that it was asked."""
+    """The server hangs again and again, and then answers all commands that it received."""
     chance = Random(17)
     store = store_at(victim.url, prefix, IMPATIENT)
     for number in range(1, USERS + 1):

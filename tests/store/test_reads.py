@@ -1,4 +1,4 @@
-"""Groups of commands leave one at a time, and none leaves whose caller has gone."""
+"""Groups of commands leave one at a time, and a group whose caller has gone never leaves."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from session_authority.store.driver.questions import Question
 from session_authority.store.driver.reads import Reads
 
-PATIENCE = 20.0  # seconds; for what is eventual
+PATIENCE = 20.0  # Seconds; for conditions that a test awaits.
 
 
 class Path:
-    """Reads that have no answer until `go` is set, but their own names."""
+    """Reads that have no answer until `go` is set. Their answers are their own names."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -36,8 +36,8 @@ class Path:
     async def drained(self) -> None: ...
 
 
-async def test_no_group_leaves_whose_caller_has_gone() -> None:
-    """Else the reads of a server that hangs would hold up all that come later."""
+async def test_a_group_whose_caller_has_gone_never_leaves() -> None:
+    """Otherwise the reads of a server that hangs would delay all later ones."""
     path = Path()
     reads = Reads(path)
     first = asyncio.ensure_future(reads.send([("first",)]))

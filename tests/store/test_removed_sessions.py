@@ -1,4 +1,4 @@
-"""What is counted of sessions that were removed is what reading them would count."""
+"""The count of live sessions among removed ones equals the count from reading each of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ limits = st.builds(
 
 @st.composite
 def stored(draw: st.DrawFn) -> bytes:
-    """A session of any version, damaged, or with a right CRC and wrong fields."""
+    """A session of any version: intact, damaged, or with a right CRC and wrong fields."""
     raw = encode_session(draw(session_records()))
     match draw(st.sampled_from(["sound", "sound", "earlier", "later", "damaged", "wrong", "any"])):
         case "earlier":
@@ -60,10 +60,10 @@ def counted_one_by_one(raws: Iterable[bytes], limits: SessionLimits, now: dateti
 
 
 @given(st.data(), st.lists(stored(), min_size=1, max_size=6), limits)
-def test_as_many_are_live_as_reading_each_says(
+def test_the_count_of_live_sessions_equals_reading_each(
     data: st.DataObject, raws: list[bytes], limits: SessionLimits
 ) -> None:
-    """At and around the very millisecond at which one of them ends, above all."""
+    """This matters most in the very millisecond in which one of them ends, and around it."""
     removed = RemovedSessions(tuple(raws))
     ends = [NOW, *(record.expires_at(limits) for record in readable(removed))]
     end = from_ms(to_ms(data.draw(st.sampled_from(ends))))
@@ -115,13 +115,15 @@ def test_sessions_of_the_usual_form_are_counted_without_being_read(
     assert count_live(removed, SessionLimits(), NOW) == 1000
 
 
-def test_what_is_too_long_for_a_session_is_not_kept() -> None:
-    """What else lies in the hash of a user would be remembered for as long as sessions are."""
+def test_a_value_that_is_too_long_for_a_session_is_not_kept() -> None:
+    """Other values in the hash of a user would be remembered for as long as sessions are."""
     raw = encode_session(session())
     assert removed_sessions([raw, b"x" * 64, b""]) == RemovedSessions((raw, b""))
 
 
-def test_many_of_one_length_come_as_one_string() -> None:
-    """A script says so of a user with many devices, as that is far cheaper to read."""
+def test_many_of_one_length_arrive_as_one_string() -> None:
+    """A script answers this way for a user with many devices, as this form is far cheaper to
+    read.
+    """
     raws = removal_of(*map(session, range(1, 20))).raws
     assert removed_sessions([len(raws[0]), b"".join(raws)]) == RemovedSessions(raws)

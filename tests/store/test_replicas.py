@@ -1,4 +1,4 @@
-"""What replicas confirm of writes: on a primary with a replica, alone or in a cluster."""
+"""What replicas confirm about writes: on a primary with a replica, alone or in a cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.replicas import Pair, is_in_step, replicated
 from tests.support.waiting import wait_for
 
 LOCAL, REPLICATED = Durability.LOCAL, Durability.REPLICATED
-# While the replica is held back each write waits so long. While it is not, so long at the most.
+# While the replica is held back, each write waits this long. Otherwise this is the most.
 BRIEF, LONG = timedelta(milliseconds=50), timedelta(seconds=8)
 
 
@@ -47,7 +47,7 @@ def pair(
 
 @dataclass(frozen=True)
 class Desk:
-    """Does one thing with a store, and says how safe that is."""
+    """Makes one change in a store, and returns how safe the change is."""
 
     store: SessionStore
 
@@ -89,8 +89,10 @@ async def test_a_replica_that_follows_confirms(pair: Pair, prefix: str) -> None:
         assert await desk.revokes() == (0, REPLICATED)
 
 
-async def test_a_replica_that_stands_still_confirms_nothing(pair: Pair, prefix: str) -> None:
-    """Nor does it for a call that repeats another one's work, on a connection of its own."""
+async def test_a_replica_that_is_stopped_confirms_nothing(pair: Pair, prefix: str) -> None:
+    """It confirms nothing for a call that repeats another call's change either, on a connection of
+    its own.
+    """
     async with desk_at(pair.primary, prefix, BRIEF) as desk:
         for user_id in ("ada", "bob"):
             await desk.signs_in(user_id)
@@ -103,12 +105,12 @@ async def test_a_replica_that_stands_still_confirms_nothing(pair: Pair, prefix: 
         assert await patient.revokes() == (0, REPLICATED)
 
 
-async def test_more_replicas_than_there_are_never_confirm(pair: Pair, prefix: str) -> None:
+async def test_more_replicas_than_exist_never_confirm(pair: Pair, prefix: str) -> None:
     async with desk_at(pair.primary, prefix, BRIEF, replicas=2) as desk:
         assert await desk.signs_in() is LOCAL
 
 
-async def test_what_may_be_lost_waits_for_nobody(pair: Pair, prefix: str) -> None:
+async def test_a_write_that_may_be_lost_waits_for_no_replica(pair: Pair, prefix: str) -> None:
     async with desk_at(pair.primary, prefix, LONG) as desk:
         assert await desk.signs_in(durable=False) is None
         assert await desk.changes_too_late() is None
@@ -121,7 +123,7 @@ async def test_without_replicas_writes_are_local(valkey_backend: Backend, prefix
         assert await desk.revokes() == (0, LOCAL)
 
 
-async def test_a_server_that_may_not_wait_has_done_the_work(
+async def test_a_server_that_may_not_wait_makes_the_change(
     valkey_backend: Backend, prefix: str
 ) -> None:
     """An older access list lacks `wait`."""
@@ -135,7 +137,7 @@ async def test_a_server_that_may_not_wait_has_done_the_work(
         await admin.execute_command("ACL", "DELUSER", prefix)
 
 
-async def test_in_a_cluster_a_slots_own_replicas_count(tmp_path: Path, prefix: str) -> None:
+async def test_in_a_cluster_the_replicas_of_the_slot_count(tmp_path: Path, prefix: str) -> None:
     users = user_of_each_partition()
     config = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with ExitStack() as stack:

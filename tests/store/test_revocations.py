@@ -1,4 +1,4 @@
-"""A revocation ends sessions whatever they are, on every kind of store."""
+"""A revocation ends sessions whatever their state, on every kind of store."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ async def test_revoke_device_ends_one_session(room: Room) -> None:
     assert [e.reason for e in await room.events("ada")] == ["lost"]
 
 
-async def test_revoke_device_asks_no_condition(room: Room) -> None:
-    """Whatever happens to the session between its sign-in and the revocation, it is gone."""
+async def test_revoke_device_compares_no_record(room: Room) -> None:
+    """The session is removed, whatever changed between its sign-in and the revocation."""
     await room.put("ada", 1)
     await room.store.commit(Commit("ada", NOW, set_sessions={key(1): session(77, generation=5)}))
     removed = await room.store.revoke_device("ada", key(1), forget=False, event=event("ada"))
     assert removed == removal_of(session(77, generation=5))
 
 
-async def test_revoke_device_forgets_the_device_if_told_to(room: Room) -> None:
+async def test_revoke_device_forgets_the_device_if_requested(room: Room) -> None:
     await room.put("ada", 1, 2)
     await room.store.revoke_device("ada", key(1), forget=True, event=event("ada"))
     state = await room.store.user("ada")
     assert set(state.sessions) == set(state.devices) == {key(2)}
 
 
-async def test_revoke_device_tells_nothing_if_there_was_no_session(room: Room) -> None:
+async def test_revoke_device_writes_no_event_if_there_was_no_session(room: Room) -> None:
     await room.put("ada", 1, 2)
     await room.store.commit(Commit("ada", NOW, set_sessions={key(1): None}))
     for number in (1, 3):
@@ -53,7 +53,8 @@ async def test_revoke_device_tells_nothing_if_there_was_no_session(room: Room) -
     )
     assert await room.events("ada") == []
     assert await room.events("eve") == []
-    assert set((await room.store.user("ada")).devices) == {key(2)}  # forgotten, session or not
+    # Forgotten, with a session or without.
+    assert set((await room.store.user("ada")).devices) == {key(2)}
 
 
 async def test_revoke_all_ends_all_sessions(room: Room) -> None:
@@ -92,7 +93,7 @@ async def test_revoke_all_forgets_the_devices_but_the_spared_one(
     assert set(state.sessions) == set(state.devices) == ({key(2)} if spared == 2 else set())
 
 
-async def test_revoke_all_tells_nothing_if_only_the_spared_one_was_signed_in(room: Room) -> None:
+async def test_revoke_all_writes_no_event_if_only_the_spared_one_was_signed_in(room: Room) -> None:
     await room.put("ada", 1)
     assert (
         await room.store.revoke_all("ada", except_key=key(1), forget=True, event=event("ada"))
@@ -117,7 +118,7 @@ async def test_a_thousand_devices_are_revoked_in_one_step(room: Room) -> None:
     assert len(await room.events("ada")) == 1
 
 
-async def test_many_sessions_of_different_lengths_are_told_one_by_one(room: Room) -> None:
+async def test_many_sessions_of_different_lengths_are_returned_one_by_one(room: Room) -> None:
     await room.put("ada", *range(1, 10))
     lengths = session(1), session(2, idle_timeout=timedelta(hours=1))
     changes = {key(number): record for number, record in enumerate(lengths, 1)}

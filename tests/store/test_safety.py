@@ -1,5 +1,5 @@
-"""What makes a Redis unsafe is found on real servers and said in plain words, with nothing secret
-in them, and in time.
+"""The checks find what makes a real Redis unsafe, and name it in plain words, without secrets and
+in time.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ async def found(
     clock: Callable[[], datetime] = now,
     replicas: int = 0,
 ) -> list[StoreFault]:
-    """All that is wrong. Says nothing secret, and takes no longer than it may."""
+    """All faults that are found. Checks that no secret is shown, and that the time limit is
+    kept.
+    """
     client = connect(url, limits)
     try:
         async with asyncio.timeout(patience.total_seconds() + 2):
@@ -81,7 +83,7 @@ async def names(url: str, **options: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def safe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey with nothing wrong. Whoever changes that changes it back."""
+    """A Valkey without a fault. A test that changes this restores it."""
     with valkey_server(tmp_path_factory.mktemp("safe"), **SAFE) as server:
         yield server
 
@@ -97,7 +99,9 @@ async def test_nothing_is_wrong_with_a_safe_store(safe: ValkeyServer) -> None:
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_a_store_that_evicts(safe: ValkeyServer, admin: redis.Redis, policy: str) -> None:
+async def test_a_store_that_evicts_is_unsafe(
+    safe: ValkeyServer, admin: redis.Redis, policy: str
+) -> None:
     admin.config_set("maxmemory-policy", policy)
     try:
         [fault] = await found(safe.url)
@@ -108,20 +112,22 @@ async def test_a_store_that_evicts(safe: ValkeyServer, admin: redis.Redis, polic
 
 
 @pytest.mark.parametrize("name", ["redis", "valkey"])
-async def test_a_store_that_forgets(backends: Callable[[str], Backend], name: str) -> None:
+async def test_a_store_without_persistence_is_unsafe(
+    backends: Callable[[str], Backend], name: str
+) -> None:
     [fault] = await found(backends(name).url)
     assert fault.name is FaultName.VOLATILE
     assert "revoked sessions are back" in fault.text
     assert "appendonly yes" in fault.text
 
 
-async def test_fewer_replicas_than_changes_wait_for(safe: ValkeyServer) -> None:
+async def test_fewer_replicas_than_changes_wait_for_are_unsafe(safe: ValkeyServer) -> None:
     [fault] = await found(safe.url, replicas=1)
     assert fault.name is FaultName.FEW_REPLICAS
     assert "has 0 replicas, but changes are to be on 1" in fault.text
 
 
-async def test_a_primary_that_goes_on_without_its_replicas(tmp_path: Path) -> None:
+async def test_a_primary_that_goes_on_without_its_replicas_is_unsafe(tmp_path: Path) -> None:
     with (
         valkey_server(tmp_path / "primary", **SAFE) as server,
         valkey_server(tmp_path / "replica") as other,
@@ -151,7 +157,7 @@ async def test_every_fault_is_named_at_once(safe: ValkeyServer, admin: redis.Red
 
 
 @pytest.mark.parametrize(("skew", "is_fault"), [(-7, True), (-4, False), (4, False), (7, True)])
-async def test_clocks_that_differ(safe: ValkeyServer, skew: int, is_fault: bool) -> None:
+async def test_clocks_that_differ_are_named(safe: ValkeyServer, skew: int, is_fault: bool) -> None:
     faults = await found(safe.url, clock=lambda: now() + skew * SECOND)
     assert [fault.name for fault in faults] == ([FaultName.CLOCK_SKEW] if is_fault else [])
 
@@ -176,7 +182,7 @@ async def test_a_slow_answer_is_no_skew(safe: ValkeyServer) -> None:
         ({}, True),
     ],
 )
-async def test_versions(
+async def test_a_version_that_is_too_old_is_named(
     safe: ValkeyServer, monkeypatch: pytest.MonkeyPatch, info: dict[str, str], is_fault: bool
 ) -> None:
     def another(reply: Any) -> dict[str, str]:
@@ -191,19 +197,19 @@ async def test_versions(
     assert await names(safe.url) == (["too_old"] if is_fault else [])
 
 
-async def test_a_store_that_does_not_say(
+async def test_a_store_that_hides_its_settings_is_named(
     safe: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not known to be safe is not."""
+    """A property that can't be read counts as unsafe."""
     monkeypatch.setattr("session_authority.store.safety.info_fields", lambda _: {})
     assert await names(safe.url) == ["too_old", "evicting", "volatile"]
 
 
-# --- out of reach ---------------------------------------------------------------------------------
+# --- unreachable ----------------------------------------------------------------------------------
 
 
 async def told(url: str, **options: Any) -> str:
-    """What is said of a store that can't be used."""
+    """The error for a store that can't be used."""
     [fault] = await found(url, **options)
     if any(words in fault.text for words in ("refuses the user", "wants a user")):
         assert fault.name is FaultName.REFUSING
@@ -214,12 +220,12 @@ async def told(url: str, **options: Any) -> str:
     return fault.text
 
 
-async def test_a_wrong_password(safe: ValkeyServer) -> None:
+async def test_a_wrong_password_is_named(safe: ValkeyServer) -> None:
     wrong = safe.admin_url.replace("//", f"//session-authority:{CANARY}@")
     assert await told(wrong) == "Redis refuses the user or the password"
 
 
-async def test_no_password(safe: ValkeyServer, admin: redis.Redis) -> None:
+async def test_a_missing_password_is_named(safe: ValkeyServer, admin: redis.Redis) -> None:
     admin.config_set("requirepass", CANARY)
     try:
         assert await told(safe.admin_url) == "Redis wants a user and a password"
@@ -228,7 +234,9 @@ async def test_no_password(safe: ValkeyServer, admin: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("command", ["info", "time", "del", "set"])
-async def test_a_missing_permission(safe: ValkeyServer, admin: redis.Redis, command: str) -> None:
+async def test_a_missing_permission_is_named(
+    safe: ValkeyServer, admin: redis.Redis, command: str
+) -> None:
     admin.execute_command("ACL", "SETUSER", "less", *acl_rules("t"), f"-{command}", f">{CANARY}")
     try:
         text = await told(safe.admin_url.replace("//", f"//less:{CANARY}@"))
@@ -246,7 +254,7 @@ async def test_a_missing_permission(safe: ValkeyServer, admin: redis.Redis, comm
         ("min-replicas-to-write", "takes no writes: too few of its replicas are in step"),
     ],
 )
-async def test_a_server_that_takes_no_sign_ins(
+async def test_a_server_that_refuses_writes_is_named(
     safe: ValkeyServer, admin: redis.Redis, setting: str, words: str
 ) -> None:
     admin.config_set(setting, 1)
@@ -256,7 +264,7 @@ async def test_a_server_that_takes_no_sign_ins(
         admin.config_set(setting, 0)
 
 
-async def test_a_replica(safe: ValkeyServer, admin: redis.Redis) -> None:
+async def test_a_replica_is_named(safe: ValkeyServer, admin: redis.Redis) -> None:
     admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
     try:
         assert await told(safe.url) == "Redis takes no writes: it is a replica"
@@ -268,7 +276,7 @@ async def test_a_replica(safe: ValkeyServer, admin: redis.Redis) -> None:
     "scheme",
     ["redis", "redis+sentinel", "redis+cluster", "rediss", "rediss+sentinel", "rediss+cluster"],
 )
-async def test_a_store_that_is_not_there(scheme: str) -> None:
+async def test_a_store_that_does_not_exist_is_named(scheme: str) -> None:
     text = await told(
         f"{scheme}://me:{CANARY}@127.0.0.1:{free_port()}/{'main' if 'sentinel' in scheme else ''}"
     )
@@ -282,7 +290,7 @@ async def test_a_store_that_is_not_there(scheme: str) -> None:
     }
 
 
-async def test_a_store_that_was_killed(tmp_path: Path) -> None:
+async def test_a_store_that_was_killed_is_named(tmp_path: Path) -> None:
     with valkey_server(tmp_path, **SAFE) as server:
         assert await found(server.url) == []
         await asyncio.to_thread(server.kill)
@@ -291,7 +299,7 @@ async def test_a_store_that_was_killed(tmp_path: Path) -> None:
         assert await found(server.url) == []
 
 
-async def test_a_store_that_hangs_is_not_waited_for(safe: ValkeyServer) -> None:
+async def test_a_store_that_hangs_is_given_up_in_time(safe: ValkeyServer) -> None:
     os.kill(safe.process_id, signal.SIGSTOP)
     try:
         began = asyncio.get_running_loop().time()
@@ -301,7 +309,7 @@ async def test_a_store_that_hangs_is_not_waited_for(safe: ValkeyServer) -> None:
         os.kill(safe.process_id, signal.SIGCONT)
 
 
-async def test_a_server_that_is_no_redis() -> None:
+async def test_a_server_that_is_no_redis_is_named() -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(f"HTTP/1.1 400 {CANARY}\r\n\r\n".encode())
@@ -316,7 +324,7 @@ async def test_a_server_that_is_no_redis() -> None:
     "answer", [b":1\r\n", b"+OK\r\n", b"$-1\r\n", b"*-1\r\n", b"*1\r\n*1\r\n:1\r\n"]
 )
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
-async def test_a_server_that_makes_no_sense(answer: bytes, scheme: str) -> None:
+async def test_a_server_with_malformed_replies_is_named(answer: bytes, scheme: str) -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
             writer.write(answer)
@@ -332,7 +340,7 @@ async def test_a_server_that_makes_no_sense(answer: bytes, scheme: str) -> None:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeyServer]]:
-    """A cluster with nothing wrong. Whoever changes that changes it back."""
+    """A cluster without a fault. A test that changes this restores it."""
     with valkey_cluster_servers(tmp_path_factory.mktemp("cluster")) as made:
         for server in made:
             with redis.Redis.from_url(server.admin_url) as admin:
@@ -352,7 +360,7 @@ async def whole(servers: list[ValkeyServer]) -> list[ValkeyServer]:
     return servers
 
 
-async def test_each_node_of_a_cluster_is_asked_and_the_bad_one_is_named(
+async def test_each_node_of_a_cluster_is_checked_and_the_bad_one_is_named(
     whole: list[ValkeyServer],
 ) -> None:
     bad = whole[1]
@@ -366,7 +374,7 @@ async def test_each_node_of_a_cluster_is_asked_and_the_bad_one_is_named(
     assert fault.text.startswith(f"the node 127.0.0.1:{bad.port} ")
 
 
-async def test_every_node_of_a_cluster_must_take_writes(whole: list[ValkeyServer]) -> None:
+async def test_every_node_of_a_cluster_must_accept_writes(whole: list[ValkeyServer]) -> None:
     for server in whole:
         with redis.Redis.from_url(server.admin_url) as admin:
             admin.execute_command("ACL", "SETUSER", "session-authority", "-del")
@@ -379,7 +387,7 @@ async def test_every_node_of_a_cluster_must_take_writes(whole: list[ValkeyServer
         )
 
 
-async def test_a_node_that_hangs_hides_nothing_of_the_others(whole: list[ValkeyServer]) -> None:
+async def test_a_node_that_hangs_hides_no_fault_of_the_others(whole: list[ValkeyServer]) -> None:
     os.kill(whole[2].process_id, signal.SIGSTOP)
     try:
         with redis.Redis.from_url(whole[0].admin_url) as admin:
@@ -398,12 +406,12 @@ async def test_a_node_that_hangs_hides_nothing_of_the_others(whole: list[ValkeyS
     assert faults[FaultName.UNREACHABLE] == f"the node 127.0.0.1:{whole[2].port} does not answer"
 
 
-async def test_a_wrong_password_for_a_cluster(whole: list[ValkeyServer]) -> None:
+async def test_a_wrong_password_for_a_cluster_is_named(whole: list[ValkeyServer]) -> None:
     wrong = cluster_url(whole).replace("session-authority:", f"session-authority:{CANARY}")
     assert await told(wrong) == "the cluster refuses the user or the password"
 
 
-async def test_slots_that_nobody_serves(whole: list[ValkeyServer]) -> None:
+async def test_slots_without_a_node_are_named(whole: list[ValkeyServer]) -> None:
     with redis.Redis.from_url(whole[0].admin_url) as admin:
         admin.execute_command("CLUSTER", "DELSLOTS", 0, 1)
         try:
@@ -413,7 +421,7 @@ async def test_slots_that_nobody_serves(whole: list[ValkeyServer]) -> None:
     assert text.startswith("the cluster serves only 16382 of 16384 slots")
 
 
-def test_a_probe_is_in_its_partition_and_no_key_of_a_user() -> None:
+def test_the_probe_s_key_is_in_its_partition_and_belongs_to_no_user() -> None:
     keys = KeyNames("t")
     for number in range(PARTITIONS):
         assert keys.probe_in(number).partition("}")[0] == keys.stream(number).partition("}")[0]
@@ -422,7 +430,7 @@ def test_a_probe_is_in_its_partition_and_no_key_of_a_user() -> None:
     )
 
 
-async def test_a_sentinel_group(tmp_path: Path) -> None:
+async def test_a_sentinel_group_is_checked(tmp_path: Path) -> None:
     context = sentinel_group(tmp_path)
     group = await asyncio.to_thread(context.__enter__)
     try:
@@ -436,7 +444,7 @@ async def test_a_sentinel_group(tmp_path: Path) -> None:
         await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-# --- in plain view --------------------------------------------------------------------------------
+# --- plaintext ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -463,7 +471,7 @@ async def test_a_sentinel_group(tmp_path: Path) -> None:
         ("redis+cluster://localhost,h2", "h2"),
     ],
 )
-def test_a_url_without_tls(url: str, far: str | None) -> None:
+def test_a_url_without_tls_is_named(url: str, far: str | None) -> None:
     scheme, _, rest = url.partition("://")
     fault = plaintext_fault(f"{scheme}://me:{CANARY}@{rest}")
     if far is None:
@@ -475,14 +483,14 @@ def test_a_url_without_tls(url: str, far: str | None) -> None:
         assert CANARY not in fault.text
 
 
-def test_a_url_that_is_none() -> None:
+def test_a_malformed_url_is_named() -> None:
     with pytest.raises(BadRedisUrl):
         plaintext_fault("store.example")
 
 
 @pytest.fixture
 def misleading(tmp_path: Path) -> Iterator[str]:
-    """A Sentinel on this machine that knows a primary elsewhere."""
+    """A Sentinel on this machine that names a primary on another machine."""
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server")
@@ -508,14 +516,14 @@ def _answers(port: int) -> bool:
         return False
 
 
-async def test_a_sentinel_nearby_that_leads_far_away(misleading: str) -> None:
-    """The URL names this machine only, but passwords go elsewhere."""
+async def test_a_local_sentinel_with_a_primary_elsewhere_is_named(misleading: str) -> None:
+    """The URL names only this machine, but passwords go elsewhere."""
     assert plaintext_fault(misleading) is None
     faults = {fault.name: fault.text for fault in await found(misleading, limits=IMPATIENT)}
     assert faults[FaultName.PLAINTEXT].startswith("Sentinel leads to 192.0.2.1 without TLS")
 
 
-async def test_a_cluster_nearby_that_leads_far_away(tmp_path: Path) -> None:
+async def test_a_local_cluster_with_nodes_elsewhere_is_named(tmp_path: Path) -> None:
     config = {
         "cluster-enabled": "yes",
         "cluster-port": str(free_port()),

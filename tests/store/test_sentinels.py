@@ -1,4 +1,4 @@
-"""Which of several Sentinels is believed."""
+"""Which of several Sentinels the store believes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ OLD, NEW = ("10.0.0.1", 6379), ("10.0.0.2", 6379)
     [
         ([View(5, OLD, True)] * 3, 0, OLD),
         ([View(5, OLD, True)] * 3, 5, OLD),
-        # One knows of a later failover, the others not yet.
+        # One Sentinel knows a later failover, and the others do not yet.
         ([View(5, OLD, True), View(6, NEW, True), View(5, OLD, True)], 5, NEW),
         ([View(6, NEW, True)], 5, NEW),
-        # The one that leads the failover names the old one to the end, and says so.
+        # The Sentinel that leads the failover names the old primary to the end, and says that it
+        # fails over.
         ([View(6, OLD, False), View(6, NEW, True), View(5, OLD, True)], 5, NEW),
         ([View(6, OLD, False), View(5, OLD, True), View(5, OLD, True)], 5, None),
-        # The primary is down, or about to be replaced, as far as the latest of them know.
+        # The primary is down, or about to be replaced, as far as the Sentinels with the latest news
+        # know.
         ([View(5, OLD, False)] * 3, 5, None),
         ([View(5, OLD, False), View(5, OLD, True), View(5, OLD, False)], 5, OLD),
         # Only Sentinels that missed the failover answer.
         ([View(5, OLD, True)], 6, None),
         ([View(5, OLD, True)] * 2, 6, None),
-        # The group was made anew.
+        # The group was created again.
         ([View(0, OLD, True)] * 3, 6, OLD),
         ([], 0, None),
         ([], 6, None),
     ],
 )
-def test_the_one_that_knows_of_the_latest_failover_is_believed(
+def test_the_sentinel_that_knows_the_latest_failover_is_believed(
     views: list[View], latest_epoch: int, address: tuple[str, int] | None
 ) -> None:
     view = believed(views, 3, latest_epoch)

@@ -48,7 +48,7 @@ ODD_USERS = [
 # ----- reads
 
 
-async def test_an_unknown_user_has_nothing(room: Room) -> None:
+async def test_an_unknown_user_has_no_sessions(room: Room) -> None:
     assert await room.store.session("ada", key(1)) is None
     assert await room.store.device("ada", key(1)) is None
     assert await room.store.session_and_device("ada", key(1)) == (None, None)
@@ -57,7 +57,7 @@ async def test_an_unknown_user_has_nothing(room: Room) -> None:
     assert await room.store.user_at("ada", key(1), REQUEST) == state
 
 
-async def test_what_was_committed_is_read(room: Room) -> None:
+async def test_a_commit_is_read_back(room: Room) -> None:
     await room.put("ada", 1, 2)
     assert await room.store.session("ada", key(1)) == stored_session(1)
     assert await room.store.device("ada", key(2)) == stored_device(2)
@@ -87,7 +87,7 @@ async def test_one_device_is_read_with_a_few_others(room: Room) -> None:
         assert state.devices.items() <= whole.devices.items()
 
 
-async def test_others_are_drawn_at_random(room: Room) -> None:
+async def test_other_devices_are_drawn_at_random(room: Room) -> None:
     await room.put("ada", *range(1, 10))
     drawn: set[bytes] = set()
     for _ in range(500):
@@ -100,7 +100,7 @@ async def test_another_device_of_a_known_user_is_absent(room: Room) -> None:
     assert await room.store.session_and_device("ada", key(2)) == (None, None)
 
 
-async def test_a_question_is_answered_with_what_is_stored_whenever_it_is_asked(room: Room) -> None:
+async def test_a_repeated_read_returns_what_is_stored_now(room: Room) -> None:
     question = room.store.question("ada", key(1))
     assert await room.store.ask(question) is None
     for number in (1, 2):
@@ -112,10 +112,10 @@ async def test_a_question_is_answered_with_what_is_stored_whenever_it_is_asked(r
     assert await room.store.ask(question) is None
 
 
-async def test_many_questions_are_answered_in_their_order(room: Room) -> None:
+async def test_many_reads_are_answered_in_their_order(room: Room) -> None:
     users = user_of_each_partition()
     await asyncio.gather(*(room.put(user, number) for number, user in enumerate(users, 1)))
-    numbered = [*enumerate(users, 1)] * 5  # more than one batch holds
+    numbered = [*enumerate(users, 1)] * 5  # More than one batch holds.
     questions = [room.store.question(user, key(number)) for number, user in numbered]
     questions.append(room.store.question("nobody", key(1)))
     raws = await room.store.ask_many(questions)
@@ -123,7 +123,7 @@ async def test_many_questions_are_answered_in_their_order(room: Room) -> None:
     assert await room.store.ask_many([]) == []
 
 
-async def test_a_question_about_a_key_of_another_type_finds_no_session(room: Room) -> None:
+async def test_a_read_of_a_key_of_another_type_finds_no_session(room: Room) -> None:
     await room.run("SET", room.keys.sessions("ada"), "something")
     question = room.store.question("ada", key(1))
     assert await room.store.ask(question) is None
@@ -153,7 +153,7 @@ async def test_a_request_is_remembered(room: Room) -> None:
 
 
 @pytest.mark.parametrize("user_id", ODD_USERS, ids=repr)
-async def test_any_user_id_names_a_user(room: Room, user_id: str) -> None:
+async def test_any_text_can_be_a_user_id(room: Room, user_id: str) -> None:
     once = room.store.once_for_request(user_id, REQUEST, issued())
     commit = Commit(
         user_id,
@@ -174,7 +174,7 @@ async def test_any_user_id_names_a_user(room: Room, user_id: str) -> None:
     assert (await room.store.user(user_id)).sessions == {}
 
 
-async def test_users_of_all_partitions_keep_apart(room: Room) -> None:
+async def test_users_of_all_partitions_are_separate(room: Room) -> None:
     users = user_of_each_partition()
     await asyncio.gather(*(room.put(user, number) for number, user in enumerate(users, 1)))
     states = await asyncio.gather(*map(room.store.user, users))
@@ -193,8 +193,8 @@ async def test_users_of_all_partitions_keep_apart(room: Room) -> None:
         assert [e.reason for e in await room.events(user)] == ([user] if user in gone else [])
 
 
-async def test_users_of_one_partition_keep_apart(room: Room) -> None:
-    """They share an event stream and a slot, and names that begin alike."""
+async def test_users_of_one_partition_are_separate(room: Room) -> None:
+    """They share an event stream, a slot, and the beginnings of key names."""
     alike = [f"ada{n}" for n in range(2000)]
     users = [u for u in alike if partition(u) == partition("ada0")][:5]
     assert len(users) == 5
@@ -206,7 +206,7 @@ async def test_users_of_one_partition_keep_apart(room: Room) -> None:
         assert (await room.store.user(user)).session_records() == {key(number): session(number)}
 
 
-async def test_reads_and_writes_at_once_find_their_own(room: Room) -> None:
+async def test_concurrent_reads_and_writes_find_their_own_records(room: Room) -> None:
     users = [f"user-{n}" for n in range(150)]
 
     async def life(number: int, user: str) -> None:
@@ -228,7 +228,7 @@ async def test_reads_and_writes_at_once_find_their_own(room: Room) -> None:
     await asyncio.gather(*(life(n, user) for n, user in enumerate(users, 1)))
 
 
-async def test_two_stores_see_each_other_at_once(room: Room, backend: Any) -> None:
+async def test_two_stores_see_each_other_s_writes_at_once(room: Room, backend: Any) -> None:
     other = store_module.SessionStore(backend.connect(), room.keys)
     try:
         for number in range(1, 21):
@@ -243,14 +243,14 @@ async def test_two_stores_see_each_other_at_once(room: Room, backend: Any) -> No
 # ----- the server
 
 
-async def test_every_primary_tells_its_time(room: Room) -> None:
+async def test_every_primary_reports_its_time(room: Room) -> None:
     times = await room.store.server_times()
     assert times
     for time in times:
         assert abs(time - datetime.now(UTC)) < 60 * SECOND
 
 
-async def test_proving_that_sign_ins_are_taken_writes_nothing(room: Room) -> None:
+async def test_the_check_for_sign_ins_writes_nothing(room: Room) -> None:
     await room.store.prove_writable()
     for probe in (room.keys.probe, *map(room.keys.probe_in, range(PARTITIONS))):
         assert await room.run("EXISTS", probe) == 0

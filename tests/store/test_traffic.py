@@ -1,4 +1,4 @@
-"""The exchanges with Redis are counted, whatever kind of Redis it is."""
+"""The exchanges with Redis are counted, on every kind of Redis."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What can't be read stands alone, on every kind of store: the others are read, a commit replaces
-it, a revocation removes it, and operators learn of it.
+"""A record that can't be read affects no other record, on every kind of store: the others are read,
+a commit replaces it, a revocation removes it, and operators learn of it.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ OTHER_TYPES = {
 
 
 async def put_other_type(room: Room, name: str, kind: str) -> None:
-    """Replaces a key by one of another type."""
+    """Replaces a key by a key of another type."""
     command, *words = OTHER_TYPES[kind]
     await room.run("DEL", name)
     await room.run(command, name, *words)
 
 
 def sign_in(number: int, **more: Any) -> Commit:
-    """What a sign-in on a device commits."""
+    """The commit of a sign-in on a device."""
     return Commit(
         "ada",
         NOW,
@@ -70,7 +70,7 @@ def sign_in(number: int, **more: Any) -> Commit:
 # ----- a record among others
 
 
-async def test_a_record_that_cant_be_read_stands_alone(room: Room) -> None:
+async def test_a_record_that_cant_be_read_affects_no_other(room: Room) -> None:
     await room.put("ada", 1, 2)
     for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
         await room.run("HSET", name, key(1), RUBBISH)
@@ -100,7 +100,7 @@ async def test_a_record_of_another_device_cant_be_read(room: Room) -> None:
     assert set(state.unreadable_devices) == {key(1), b"odd"}
 
 
-async def test_a_commit_replaces_what_cant_be_read_if_it_is_still_the_same(room: Room) -> None:
+async def test_a_commit_replaces_an_unreadable_record_that_has_not_changed(room: Room) -> None:
     await room.put("ada", 1, 2)
     names = (room.keys.sessions("ada"), room.keys.devices("ada"))
     for name in names:
@@ -121,7 +121,7 @@ async def test_a_commit_replaces_what_cant_be_read_if_it_is_still_the_same(room:
     assert len(await room.events("ada")) == 1
 
 
-async def test_what_cant_be_read_is_revoked(room: Room) -> None:
+async def test_an_unreadable_record_is_revoked(room: Room) -> None:
     for spared in (None, key(2)):
         await room.put("ada", 1, 2)
         await room.run("HSET", room.keys.sessions("ada"), key(1), RUBBISH)
@@ -140,11 +140,11 @@ async def test_what_cant_be_read_is_revoked(room: Room) -> None:
     assert len(await room.events("ada")) == 3
 
 
-# ----- what a `request_id` led to
+# --- the record of a `request_id` -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["rubbish", "empty", *OTHER_TYPES])
-async def test_a_request_that_cant_be_read_is_replaced(room: Room, kind: str) -> None:
+async def test_the_unreadable_record_of_a_request_is_replaced(room: Room, kind: str) -> None:
     name = room.keys.request("ada", REQUEST)
     raw = {"rubbish": RUBBISH, "empty": b""}.get(kind)
     if raw is not None:
@@ -185,7 +185,7 @@ HEALING: dict[str, Callable[[Room], Any]] = {
 
 @pytest.mark.parametrize("kind", OTHER_TYPES)
 @pytest.mark.parametrize("healing", HEALING)
-async def test_keys_of_another_type_are_healed(room: Room, kind: str, healing: str) -> None:
+async def test_keys_of_another_type_are_replaced(room: Room, kind: str, healing: str) -> None:
     for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
         await put_other_type(room, name, kind)
     await put_other_type(room, room.keys.events("ada"), "list" if kind == "stream" else kind)
@@ -202,14 +202,14 @@ async def test_keys_of_another_type_are_healed(room: Room, kind: str, healing: s
     assert len(await room.events("ada")) == 1
 
 
-async def test_devices_of_another_type_are_healed_by_a_revocation_of_all(room: Room) -> None:
+async def test_devices_of_another_type_are_replaced_when_all_are_revoked(room: Room) -> None:
     await room.put("ada", 1)
     await put_other_type(room, room.keys.devices("ada"), "set")
     assert await HEALING["revoke_all"](room) == removal_of(session(1))
     assert (await room.store.user("ada")).other_types == frozenset()
 
 
-# ----- who learns of it
+# --- how operators learn of it --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ async def watched(
     await store.close()
 
 
-async def test_operators_learn_of_it_once_a_minute(
+async def test_operators_learn_of_an_unreadable_record_once_a_minute(
     valkey_room: Room,
     watched: tuple[SessionStore, Metrics],
     logged: list[MutableMapping[str, Any]],
@@ -255,16 +255,16 @@ async def test_operators_learn_of_it_once_a_minute(
     assert counted(metrics) == {"session": 6.0, "device": 0.0, "claims": 0.0, "request": 0.0}
 
 
-async def test_each_kind_is_at_zero_before_there_is_one(
+async def test_each_kind_is_zero_before_its_first_record(
     watched: tuple[SessionStore, Metrics],
 ) -> None:
-    """The first would be no increase for Prometheus otherwise, and no alert would fire."""
+    """Otherwise Prometheus would see no increase at the first record, and no alert would fire."""
     _, metrics = watched
     assert counted(metrics) == dict.fromkeys(RecordKind, 0.0)
 
 
 def counted(metrics: Metrics) -> dict[str, float]:
-    """How many unreadable records were counted, by their kind."""
+    """How many unreadable records were counted, by kind."""
     return {
         sample.labels["kind"]: sample.value
         for family in metrics.registry.collect()
@@ -285,7 +285,7 @@ async def test_each_kind_is_counted(
     assert counted(metrics) == {"session": 1.0, "device": 2.0, "claims": 0.0, "request": 1.0}
 
 
-async def test_a_quiet_event_is_left_where_its_mark_is_of_another_type(room: Room) -> None:
+async def test_a_quiet_event_is_skipped_where_its_mark_has_another_type(room: Room) -> None:
     kind = EventType.ENDED_TOKEN_PRESENTED
     once = room.store.once_for_session("ada", session(1).session_id, kind)
     await put_other_type(room, once.key, "list")

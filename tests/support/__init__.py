@@ -1,1 +1,3 @@
-"""What several rooms' tests share: real servers to run against, and a clock to turn."""
+"""What the tests of several rooms share: real servers to run against, and a clock that tests
+move.
+"""

@@ -1,12 +1,12 @@
 """Every kind of store that the service is tested on, as one list.
 
-A backend is a server that was started once and a way to connect to it. Tests keep out of each
-other's way by a key prefix of their own. A backend that this machine lacks is skipped, saying so;
-with REQUIRE_BACKENDS set it fails instead.
+A backend is a server that was started once, with a way to connect to it. Each test uses a key
+prefix of its own. A backend that this machine lacks is skipped, with the reason; where
+REQUIRE_BACKENDS is set, the test fails instead.
 
-On every real server the service and its relay are a user with no more permissions than `acl_rules`
-gives: that is who `url` and `connect` are. What a test does beyond that it does as the
-administrator, the server's default user.
+On every real server, the service and its relay are a Redis user with only the permissions of
+`acl_rules`: `url` and `connect` belong to that user. Everything else is done as the administrator,
+the server's default user.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PASSWORD = secrets.token_hex(16)
 
 
 def service_rules() -> tuple[str, ...]:
-    """What the service may do below the default prefix, and below those of the tests."""
+    """What the service may do below the default prefix and below the prefixes of the tests."""
     below_theirs = (rule for rule in acl_rules("t*") if rule.startswith(("~", "&")))
     return (*acl_rules("sa"), *below_theirs)
 
@@ -57,7 +57,7 @@ def admin_at(port: int) -> str:
 
 
 def acl_file(folder: Path, rules: Sequence[str]) -> str:
-    """A file that gives a server its user, whenever it is started; its path."""
+    """A file that gives a server its Redis user at every start. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "users.acl"
     path.write_text(f"user {_USER} >{_PASSWORD} {' '.join(rules)}\n")
@@ -71,7 +71,8 @@ def _nobody() -> RedisClient:
 @dataclass(frozen=True)
 class Backend:
     """A running store. `connect` makes a client within the running event loop, as the service;
-    `admin` one that may do anything. The URLs are theirs, and empty for one without a network.
+    `admin` makes a client with all permissions. The URLs belong to them, and are empty without a
+    network.
     """
 
     name: str
@@ -81,13 +82,13 @@ class Backend:
     admin_url: str = ""
 
     def url_as(self, user: str, password: str = "any") -> str:
-        """The URL for another user."""
+        """The URL for another Redis user."""
         scheme, _, rest = self.admin_url.partition("//")
         return f"{scheme}//{user}:{password}@{rest}"
 
 
 def missing(what: str) -> None:
-    """Skips, or fails where nothing may be skipped."""
+    """Skips the test, or fails where nothing may be skipped."""
     if os.environ.get("REQUIRE_BACKENDS"):
         pytest.fail(f"{what} is missing, and REQUIRE_BACKENDS is set")
     pytest.skip(f"{what} is not on this machine")
@@ -104,9 +105,7 @@ def fake_redis(_: Path) -> Iterator[Backend]:
 
 
 class ValkeyServer:
-    """The bundled Valkey, on a port of its own that it keeps when it is killed and started
-    again.
-    """
+    """The bundled Valkey, on a port that it keeps when it is killed and started again."""
 
     bus_port = 0
     """The port for the other nodes of its cluster."""
@@ -124,7 +123,7 @@ class ValkeyServer:
 
     @property
     def process_id(self) -> int:
-        """Of the running one."""
+        """The process ID of the running server."""
         return int(self._server._process.pid)
 
 
@@ -178,8 +177,9 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 
 @dataclass(frozen=True)
 class SentinelGroup:
-    """A primary, its replicas and their Sentinels, all of Debian's Redis; `servers` by their ports.
-    `url` is the service's, `sentinels` has the ports of all Sentinels, `sentinel` the first.
+    """A primary, its replicas and their Sentinels, all of Debian's Redis. `servers` has them by
+    port. `url` belongs to the service, `sentinels` has the ports of all Sentinels, `sentinel` the
+    first one.
     """
 
     url: str
@@ -195,25 +195,27 @@ class SentinelGroup:
 
     @property
     def admin_url(self) -> str:
-        """The administrator's."""
+        """The administrator's URL."""
         return f"redis+sentinel://127.0.0.1:{self.sentinel}/main"
 
     def primary(self, sentinel: int = 0) -> int:
-        """The port of the primary, as one Sentinel sees it: the first, unless its port is given."""
+        """The port of the primary, as one Sentinel sees it: the first Sentinel, or the one on
+        `port`.
+        """
         with redis.Redis(port=sentinel or self.sentinel) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
 
     def agreed_primary(self) -> int | None:
-        """The port of the primary, if all Sentinels see the same."""
+        """The port of the primary, if all Sentinels agree."""
         seen = set(map(self.primary, self.sentinels))
         return seen.pop() if len(seen) == 1 else None
 
     def moved_from(self, port: int) -> bool:
-        """Whether all Sentinels know that another server is the primary."""
+        """Returns whether all Sentinels know that another server is the primary."""
         return all(self.primary(sentinel) != port for sentinel in self.sentinels)
 
     def flags(self) -> list[str]:
-        """What each Sentinel thinks of the primary."""
+        """The flags that each Sentinel has set for the primary."""
         found = []
         for port in self.sentinels:
             with redis.Redis(port=port) as client:
@@ -232,7 +234,7 @@ def sentinel_group(
     source: str = "",
 ) -> Iterator[SentinelGroup]:
     """A group named `main`, in which a majority of the Sentinels decides. Its servers and Sentinels
-    connect to each other from `source`, if there is one.
+    connect to each other from the address `source`, if there is one.
     """
     binary = shutil.which("redis-server")
     if binary is None:
@@ -245,7 +247,7 @@ def sentinel_group(
         port = free_port()
         own = folder / str(port)
         own.mkdir()
-        config = own / "redis.conf"  # Sentinel rewrites it
+        config = own / "redis.conf"  # Sentinel rewrites this file.
         watches = "sentinel" in arguments[0]
         rules = sentinel_acl_rules() if watches else service_rules()
         if source:
@@ -317,9 +319,9 @@ def _knows_group(sentinel: redis.Redis, replicas: int, others: int) -> bool:
 def valkey_cluster_servers(
     folder: Path, *, replicas: bool = False, sources: Sequence[str] = (), **more: str
 ) -> Iterator[list[ValkeyServer]]:
-    """Three masters made from the bundled Valkey, each with a third of the slots; then a replica of
-    each, if there are to be any. Each connects to the others from its own one of `sources`, if
-    there are some. `more` is what is configured besides.
+    """Three masters made from the bundled Valkey, each with a third of the slots, followed by a
+    replica of each if replicas are requested. Each connects to the others from its own address in
+    `sources`, if there are any. `more` is additional configuration.
     """
     with ExitStack() as stack:
         servers: list[ValkeyServer] = []
@@ -343,7 +345,8 @@ def valkey_cluster_servers(
         for index, node in enumerate(nodes[:_MASTERS]):
             first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            # Different, or the nodes would have to settle it among themselves, which takes seconds.
+            # Different epochs: otherwise the nodes would have to settle them among themselves,
+            # which takes seconds.
             node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
         for node in nodes[1:]:
             node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)
@@ -387,12 +390,12 @@ STARTERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-# Whether a loaded machine answers in time is not what the suites ask.
+# The suites do not test whether a loaded machine answers in time.
 PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
 def connected(url: str) -> Backend:
-    """A server that is reached by this URL alone."""
+    """A server that clients reach by this URL alone."""
     return _tcp("url", url, url)
 
 
@@ -424,8 +427,8 @@ def _knows(node: redis.Redis, nodes: int) -> bool:
 
 @contextmanager
 def redis_server_with_tls(folder: Path, ca: CA) -> Iterator[str]:
-    """Debian's Redis, speaking TLS on a port of its own and wanting a certificate of this CA. Its
-    URL for the service.
+    """Debian's Redis, with TLS on a port of its own. It requires a certificate of this CA. Yields
+    its URL for the service.
     """
     port, pair = free_port(), ca.sign(addresses=["127.0.0.1"])
     files = {"ca-cert": ca.file, "cert": pair.certificate, "key": pair.key}

@@ -1,4 +1,4 @@
-"""How much the tests explore that could explore for ever: TEST_BUDGET multiplies it."""
+"""How much the tests explore where they could explore for ever: TEST_BUDGET multiplies it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _BUDGET = float(os.environ.get("TEST_BUDGET", "1"))
 
 
 def budget(usual: int) -> int:
-    """The number of tries, of which a run usually has this many."""
+    """The number of tries, by the usual number of a run."""
     return max(1, round(usual * _BUDGET))

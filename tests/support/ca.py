@@ -1,5 +1,5 @@
-"""Certificate authorities and what they sign, as PEM files: certificates that are good, and bad
-ones of every kind.
+"""Certificate authorities and the certificates that they sign, as PEM files: good certificates, and
+bad ones of every kind.
 """
 
 from __future__ import annotations
@@ -37,19 +37,23 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate, with those that vouch for it if any, and its key."""
+    """A certificate, followed by the certificates that vouch for it if there are any, and its
+    key.
+    """
 
     certificate: Path
     key: Path
 
     def copy_to(self, other: Pair) -> None:
-        """Puts this one where another is."""
+        """Replaces another certificate's files by copies of these."""
         other.certificate.write_bytes(self.certificate.read_bytes())
         other.key.write_bytes(self.key.read_bytes())
 
 
 class CA:
-    """Signs what a test wants. `file` is its own certificate, which `above` signed if given."""
+    """Signs the certificates that a test needs. `file` is its own certificate, which `above` signed
+    if given.
+    """
 
     def __init__(self, folder: Path, name: str = "ca", above: CA | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +81,9 @@ class CA:
         self_signed: bool = False,
         purposes: Iterable[x509.ObjectIdentifier] = (),
     ) -> Pair:
-        """A certificate with these names, and its key. `starts` and `ends` are from now."""
+        """Returns a certificate with these names, and its key. `starts` and `ends` are relative to
+        now.
+        """
         own = KEYS[key]()
         builder = _builder(_name(common_name), own, starts, ends)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
@@ -99,7 +105,7 @@ class CA:
 
 
 def encrypted_key(password: bytes) -> bytes:
-    """A key that nobody can use without the password."""
+    """A key that can't be used without the password."""
     return KEYS["p256"]().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password)
     )

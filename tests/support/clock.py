@@ -15,5 +15,5 @@ class Clock:
         return self.now
 
     def advance(self, step: timedelta) -> None:
-        """Moves on."""
+        """Moves the clock forward."""
         self.now += step

@@ -1,4 +1,4 @@
-"""The real command, in a process of its own; with what it printed and logged."""
+"""The real command in a process of its own, with its output and its logs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.fork_server import ROOT, ForkedProcess, start_command
 from tests.support.waiting import wait_for
 
 COMMAND = [sys.executable, "-c", "from session_authority.cli import main; main()"]
-PATIENCE = 40.0  # seconds; for a process to start or end on a machine that has much else to do
+PATIENCE = 40.0  # Seconds; for a process to start or end on a busy machine.
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """The caller's, without settings of its own but the acceptor that the test is to run with;
-    `settings` are named without their prefix.
+    """The test's environment, without settings of the service except the acceptor that the test
+    runs with. `settings` are named without their prefix.
     """
     clean = {
         name: value
@@ -84,7 +84,7 @@ class Command:
         out: int,
         err: int,
     ) -> ForkedProcess | subprocess.Popen[bytes]:
-        """The process; a subclass may start another program."""
+        """Starts the process; a subclass may start another program."""
         return start_command(arguments, folder, environment, out, err)
 
     @property
@@ -99,7 +99,7 @@ class Command:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """What was logged, entry by entry."""
+        """The log, entry by entry."""
         return [
             json.loads(line)
             for line in self.errors.splitlines()
@@ -107,15 +107,15 @@ class Command:
         ]
 
     def events(self) -> list[str]:
-        """What was logged, by name."""
+        """The names of the log entries."""
         return [entry["event"] for entry in self.log]
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Waits for the end. Returns the exit code."""
         return self.process.wait(PATIENCE)
 
     def wait_for_event(self, event: str, count: int = 1) -> dict[str, Any]:
-        """Waits until it logged this so often; the last one."""
+        """Waits until this event was logged this often. Returns the last entry."""
 
         def logged() -> bool:
             assert self.process.poll() is None or self.events().count(event) >= count, self.errors
@@ -125,12 +125,12 @@ class Command:
         return [entry for entry in self.log if entry["event"] == event][-1]
 
     def terminate(self) -> int:
-        """Asks it to end; its exit code."""
+        """Ends the process by SIGTERM. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self) -> None:
-        """Kills it and all that it started, if anything is left."""
+        """Kills the process and every process that it started, if any is left."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
@@ -151,7 +151,7 @@ class DevServer(Command):
 
     @property
     def valkey_process_id(self) -> int:
-        """Its Valkey."""
+        """The process ID of its Valkey."""
         with redis.Redis(
             unix_socket_path=EmbeddedValkey(self.data_dir).url.removeprefix("unix://")
         ) as client:
@@ -160,7 +160,7 @@ class DevServer(Command):
 
 @contextmanager
 def dev_server(data_dir: Path, listen: str = "127.0.0.1:0", **settings: str) -> Iterator[DevServer]:
-    """A dev server that listens inside; whatever is left of it is killed outside."""
+    """A dev server that runs inside the block. Whatever is left of it is killed at the end."""
     server = DevServer(data_dir, listen, **settings)
     try:
         yield server
@@ -169,7 +169,7 @@ def dev_server(data_dir: Path, listen: str = "127.0.0.1:0", **settings: str) -> 
 
 
 class Caller:
-    """A client on a connection of its own."""
+    """A client with a connection of its own."""
 
     def __init__(self, address: str, token: str | None = None) -> None:
         self.address = address
@@ -184,7 +184,7 @@ class Caller:
         self.channel.close()
 
     def sign_in(self, user_id: str = "ada", **more: Any) -> pb.IssueDeviceResponse:
-        """A sign-in."""
+        """Signs in."""
         request = pb.IssueDeviceRequest(user_id=user_id, **more)
         answer: pb.IssueDeviceResponse = self.stub.IssueDevice(
             request, timeout=PATIENCE, wait_for_ready=True
@@ -192,7 +192,7 @@ class Caller:
         return answer
 
     def status(self, signed_in: pb.IssueDeviceResponse) -> str:
-        """What a sign-in's token is worth."""
+        """The status of a sign-in's token."""
         request = pb.ValidateSessionRequest(
             access_token=signed_in.access_token, device_id=signed_in.device.device_id
         )
@@ -200,7 +200,7 @@ class Caller:
         return pb.SessionStatus.Name(answer.status).removeprefix("SESSION_STATUS_")
 
     def health(self) -> str:
-        """What the server says of itself, or the code of the error."""
+        """What the server answers about its health, or the code of the error."""
         try:
             answer = self.health_stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
         except grpc.RpcError as error:
@@ -209,7 +209,7 @@ class Caller:
 
 
 def is_running(process_id: int) -> bool:
-    """Whether there is such a process that is not a mere zombie."""
+    """Returns whether the process exists and is no zombie."""
     try:
         state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -218,7 +218,7 @@ def is_running(process_id: int) -> bool:
 
 
 def descendants(process_id: int) -> list[int]:
-    """The processes that it started, and those that they started."""
+    """The processes that this process started, and all processes that those started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -18,22 +18,22 @@ from tests.support.waiting import wait_for
 
 @dataclass
 class DevServer:
-    """Its process, address and output."""
+    """The server's process, address and output."""
 
     process: ForkedProcess
     address: str
     log: Path
 
     def serving(self) -> bool:
-        """It answers, and has its store."""
+        """Returns whether the server answers, and has its store."""
         return health(Target(Listen.parse(self.address)), 1.0) == "SERVING"
 
 
 def start_dev_server(
     data_dir: Path, settings: Mapping[str, str] | None = None, port: int | None = None
 ) -> DevServer:
-    """Starts one in a process group of its own and waits until it serves. `settings` are whole
-    variable names.
+    """Starts a server in a process group of its own and waits until it serves. `settings` have the
+    whole names of variables.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{port or free_port()}"
@@ -58,7 +58,7 @@ def start_dev_server(
 
 @contextmanager
 def dev_server(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[DevServer]:
-    """One that is stopped in order at the end."""
+    """A server that is stopped in order at the end."""
     server = start_dev_server(data_dir, settings)
     try:
         yield server

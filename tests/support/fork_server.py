@@ -1,8 +1,8 @@
 """Starts the command many times and imports it once.
 
-A process that has imported the command forks for each test that starts one. What runs then is a
-process like any other, but it is there a second of computing earlier, and the tests start
-hundreds. Tests of how Python itself starts, such as of buffers and of encodings, start the command
+A process that has imported the command forks for each test that starts the command. The fork is a
+process like any other, but it needs a second of processor time less, and the tests start hundreds.
+Tests of how Python itself starts, such as of buffers and of encodings, start the command
 themselves.
 """
 
@@ -24,7 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _MAX_ORDER_BYTES = 1 << 17
-# What a shell runs instead of the command: it starts as fast as Python does without a module.
+# The program that a shell runs instead of the command. It starts as fast as Python without a
+# module.
 _EXECUTABLE = """\
 #!{python} -ES
 import json, os, socket, sys
@@ -46,11 +47,11 @@ class ForkedProcess:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit code, if it has ended."""
+        """Returns the exit code, or None while the process runs."""
         return self._outcome(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended."""
+        """Waits for the end. Returns the exit code."""
         code = self._outcome(timeout)
         if code is None:
             assert timeout is not None
@@ -76,14 +77,14 @@ class ForkedProcess:
 def start_command(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: int, err: int
 ) -> ForkedProcess:
-    """Starts `session-authority` in a session of its own, with nothing to read.
+    """Starts `session-authority` in a session of its own, with an empty input.
 
     Args:
-        arguments: What follows the command's name.
+        arguments: The arguments of the command.
         folder: Its working directory.
         environment: Its whole environment.
-        out: The file descriptor that its output goes to.
-        err: The file descriptor that its errors and logs go to.
+        out: The file descriptor of its output.
+        err: The file descriptor of its errors and logs.
     """
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line.connect(_server().address)
@@ -99,7 +100,7 @@ def write_executable(path: Path) -> None:
 
 
 class _Server:
-    """This process's fork server. It ends when this process does, as its input ends."""
+    """This process's fork server. It ends when this process ends, as its input ends then."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="fork-server-")
@@ -127,16 +128,18 @@ _server = cache(_Server)
 
 
 def serve(listening: int) -> None:
-    """Forks for each order that comes; the forks alone return from the loop and run the command."""
+    """Forks for each order that arrives. Only the forks return from the loop and run the
+    command.
+    """
     from session_authority.cli import COMMANDS, command_line, main
 
-    command_line(COMMANDS)  # imports all that any command needs
+    command_line(COMMANDS)  # Imports everything that any command needs.
     if _is_fork(socket.socket(fileno=listening)):
         main()
 
 
 def _is_fork(listening: socket.socket) -> bool:
-    """Takes orders until the input ends. Returns True in a fork."""
+    """Accepts orders until the input ends. Returns True in a fork."""
     with listening, selectors.DefaultSelector() as ready:
         ready.register(listening, selectors.EVENT_READ)
         ready.register(sys.stdin, selectors.EVENT_READ)
@@ -165,7 +168,7 @@ def _is_fork(listening: socket.socket) -> bool:
 
 def _report_end(child: int, line: socket.socket) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with line, suppress(BrokenPipeError):  # nobody waits for it any more
+    with line, suppress(BrokenPipeError):  # No process waits for it any more.
         line.send(b"%d" % code)
 
 

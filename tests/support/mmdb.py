@@ -1,6 +1,6 @@
 """Writes small databases in MaxMind's DB format (version 2.0), sound ones and broken ones.
 
-The format: https://maxmind.github.io/MaxMind-DB/. Records are as City databases have them.
+The format: https://maxmind.github.io/MaxMind-DB/. Records have the form of City databases.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ _RECORD_BYTES = 4
 
 @dataclass(frozen=True)
 class Uint16:
-    """A number that the format wants in 16 bits."""
+    """A number that the format stores in 16 bits."""
 
     value: int
 
 
 @dataclass(frozen=True)
 class Uint64:
-    """A number that the format wants in 64 bits."""
+    """A number that the format stores in 64 bits."""
 
     value: int
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """A pointer to an offset of the data section, wherever that leads."""
+    """A pointer to an offset of the data section, valid or not."""
 
     offset: int
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes of the data section, as they are."""
+    """Bytes of the data section, copied unchanged."""
 
     data: bytes
 
 
 def place_record(city: Any, country_code: Any) -> dict[str, Any]:
-    """A record of a City database, as far as it is about a place."""
+    """The fields of a City database's record that describe a place."""
     return {
         "city": {"geoname_id": 2643743, "names": {"de": f"{city} auf Deutsch", "en": city}},
         "country": {"iso_code": country_code, "names": {"en": "A country"}},
@@ -62,7 +62,9 @@ def mmdb(
     built_at_seconds: int = 1_790_000_000,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A database that has a record for each network. `metadata` replaces parts of its own."""
+    """A database that has a record for each network. `metadata` replaces parts of the usual
+    metadata.
+    """
     data, offsets = b"", []
     for record in records.values():
         offsets.append(len(data))
@@ -96,7 +98,7 @@ def _tree(networks: Sequence[str], ip_version: int) -> list[list[int | None]]:
         network = ip_network(text)
         bits, shift = network.prefixlen, network.max_prefixlen
         if isinstance(network, IPv4Network) and ip_version == 6:
-            bits += 96  # IPv4 lies at ::/96
+            bits += 96  # IPv4 is at ::/96.
         value = int(network.network_address)
         width = shift if ip_version == 4 else 128
         node = 0

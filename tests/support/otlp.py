@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as col
 
 
 class Collector(collector_grpc.TraceServiceServicer):
-    """Keeps the spans that it is sent."""
+    """Keeps the spans that it receives."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -27,7 +27,7 @@ class Collector(collector_grpc.TraceServiceServicer):
         return collector.ExportTraceServiceResponse()
 
     def spans(self) -> list[Any]:
-        """The spans, in the order in which they came."""
+        """The spans, in the order of their arrival."""
         with self._lock:
             return [
                 span

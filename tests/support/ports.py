@@ -1,4 +1,4 @@
-"""TCP ports for servers of tests: no two servers of a run are given the same one."""
+"""TCP ports for servers of tests: no two servers of a run get the same port."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _PORTS = range(10_000, 32_768)
 
 
 def _own_ports() -> Iterator[int]:
-    """The ports of this process, over and over. Each worker of pytest-xdist has its own part of
-    all; a random start keeps runs apart that share a machine.
+    """The ports of this process, in a cycle. Each worker of pytest-xdist has its own range, and a
+    random start separates runs that share a machine.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % workers
@@ -27,7 +27,7 @@ _ports = _own_ports()
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which no process listens."""
     return next(port for port in _ports if _is_free(port))
 
 

@@ -1,4 +1,6 @@
-"""A real Prometheus with the project's rules, at the pace of a test; and what its files ask for."""
+"""A real Prometheus with the project's rules, at the pace of a test; and the queries of the
+project's files.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
 MONITORING = ROOT / "packaging" / "monitoring"
-PATIENCE = 40.0  # seconds; for what is eventual
+PATIENCE = 40.0  # Seconds; for conditions that a test awaits.
 _PACE = "1s"
 _DURATION = re.compile(r"\[\$__rate_interval\]")
 
@@ -38,13 +40,13 @@ def rules() -> list[dict[str, Any]]:
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """The dashboards that are committed, by their names."""
+    """The committed dashboards, by name."""
     files = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
     return {file.stem: json.loads(file.read_text()) for file in files}
 
 
 def queries(dashboard: Mapping[str, Any]) -> dict[str, list[str]]:
-    """A dashboard's queries by their panels, as Grafana sends them if everything is selected."""
+    """A dashboard's queries by panel, as Grafana sends them if everything is selected."""
     found: dict[str, list[str]] = {}
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
@@ -54,7 +56,7 @@ def queries(dashboard: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def names_in(expression: str) -> set[str]:
-    """The series that an expression asks for."""
+    """The series that an expression names."""
     bare = re.sub(r"\b(by|ignoring|on|group_left|without)\s*\([^)]*\)", "", expression)
     bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\"[^\"]*\"", "", bare)
     words = re.findall(r"\b[a-z][a-zA-Z0-9_:]*\b(?!\s*\()", bare)
@@ -62,25 +64,25 @@ def names_in(expression: str) -> set[str]:
 
 
 class Prometheus:
-    """A running one."""
+    """A running Prometheus."""
 
     def __init__(self, address: str) -> None:
         self._url = f"http://{address}/api/v1"
 
     def ask(self, what: str, **parameters: str) -> Any:
-        """The data of an answer. Raises AssertionError if it is an error."""
+        """The data of an answer. Raises AssertionError if the answer is an error."""
         with urlopen(f"{self._url}/{what}?{urlencode(parameters)}", timeout=PATIENCE) as answer:
             found = json.load(answer)
         assert found["status"] == "success", found
         return found["data"]
 
     def query(self, expression: str) -> list[Any]:
-        """The series that an expression gives now."""
+        """The series that an expression returns now."""
         found: list[Any] = self.ask("query", query=expression)["result"]
         return found
 
     def alerts(self, name: str) -> list[dict[str, Any]]:
-        """The alerts of a name that fire."""
+        """The alerts of this name that fire."""
         return [
             alert
             for alert in self.ask("alerts")["alerts"]
@@ -88,7 +90,7 @@ class Prometheus:
         ]
 
     def is_ready(self) -> bool:
-        """Whether it answers queries."""
+        """Returns whether it answers queries."""
         try:
             return bool(self.query("vector(1)"))
         except URLError:
@@ -97,8 +99,8 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]:
-    """One that scrapes ports on loopback, by their jobs. Its alerts fire as soon as they are true:
-    how long they must be true is for `promtool test rules`.
+    """A Prometheus that scrapes ports on loopback, by job. Its alerts fire as soon as they are
+    true: `promtool test rules` tests how long they must be true.
     """
     if shutil.which("prometheus") is None:
         missing("prometheus")

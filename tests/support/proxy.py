@@ -1,4 +1,4 @@
-"""A wire between a client and a server that a test can slow down, cut, and listen to."""
+"""A wire between a client and a server, which a test can slow down, cut, and listen to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 16
-# The number of the connection for which `on_request` or `on_reply` is called.
+# The number of the connection for which `on_request` or `on_reply` runs.
 CONNECTION: ContextVar[int] = ContextVar("CONNECTION")
 
 
 async def _pass(_: bytes) -> None:
-    """Lets it through."""
+    """Passes the bytes on."""
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -27,11 +27,10 @@ def _address(url: str) -> tuple[str, int]:
 
 
 class Proxy:
-    """Passes bytes on between whoever connects to `url` and the server at `target`.
+    """Passes bytes on between the clients that connect to `url` and the server at `target`.
 
-    `on_request` and `on_reply` are awaited before bytes are passed on: they may wait as long as
-    they like, or raise `ConnectionError` to cut that one connection. `commands` counts what was
-    asked, by name.
+    `on_request` and `on_reply` are awaited before bytes are passed on: they may wait, or raise
+    `ConnectionError` to cut that one connection. `commands` counts the commands by name.
     """
 
     def __init__(self, target: str) -> None:
@@ -48,8 +47,8 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens, for the same user as at the target; the same after it was closed and
-        opened again.
+        """The proxy's address, with the user of the target. It stays the same after the proxy was
+        closed and opened again.
         """
         return (
             f"redis://{self._user}@127.0.0.1:{self._port}"
@@ -63,23 +62,23 @@ class Proxy:
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stops to listen, so that connecting is refused, and cuts all connections."""
+        """Stops to listen, so that connections are refused, and cuts all connections."""
         self._server.close()
         await self.cut()
         await self._server.wait_closed()
 
     async def lead_to(self, target: str) -> None:
-        """Leads to another server from now on, and cuts all connections."""
+        """Connects to another server from now on, and cuts all connections."""
         self._target = _address(target)
         await self.cut()
 
     def say(self, data: bytes) -> None:
-        """Says something to all clients that nobody asked for."""
+        """Sends bytes that no client requested to all clients."""
         for writer in self._clients:
             writer.write(data)
 
     async def cut(self) -> None:
-        """Cuts all connections, and gives whoever is in this event loop the time to notice."""
+        """Cuts all connections, and lets clients in this event loop notice it."""
         for writer in self._writers:
             writer.close()
         for task in self._tasks:
@@ -122,7 +121,7 @@ class Proxy:
                 way.cancel()
             await asyncio.wait(ways)
         except OSError:
-            pass  # the server refuses: so does the wire
+            pass  # The server refuses, so the wire refuses too.
         finally:
             self._clients.discard(writer)
             for end in (writer, up):
@@ -142,8 +141,8 @@ class Proxy:
                 await sink.drain()
 
     def _count(self, data: bytes) -> None:
-        """Counts commands by the first line of each that looks like one. Good for commands smaller
-        than a chunk.
+        """Counts commands by the first line of each piece that looks like a command. It is right
+        for commands smaller than a chunk.
         """
         for part in data.split(b"\r\n*")[0:]:
             lines = part.lstrip(b"*").split(b"\r\n", 3)
@@ -152,10 +151,10 @@ class Proxy:
 
 
 def lose_one_reply(wires: Sequence[Proxy], how: str) -> None:
-    """From now on loses the first reply to a script, by a "cut" or by "silence", and nothing that
-    follows.
+    """From now on, loses the first reply to a script, by a "cut" or by "silence", and no other
+    reply.
 
-    A second attempt would so succeed, and be seen.
+    A second attempt of the client would therefore succeed, and be seen.
     """
     lost = False
 

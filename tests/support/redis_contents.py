@@ -1,4 +1,4 @@
-"""What a store holds, read without the store."""
+"""The content of a Redis, read without the service's store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.backends import Backend
 
 
 async def dump(backend: Backend, prefix: str) -> dict[bytes, Any]:
-    """Everything below a prefix, by its key."""
+    """Returns everything below a prefix, by key."""
     reads: dict[bytes, tuple[str, ...]] = {
         b"hash": ("HGETALL",), b"string": ("GET",), b"stream": ("XRANGE", "-", "+"),
     }  # fmt: skip

@@ -24,7 +24,7 @@ class Pair:
 
     @contextmanager
     def replica_stands_still(self) -> Iterator[None]:
-        """Inside, the replica takes nothing."""
+        """Inside the block, the replica receives nothing."""
         with redis.Redis.from_url(self.replica.admin_url) as admin:
             process = admin.info("server")["process_id"]
         os.kill(process, signal.SIGSTOP)
@@ -38,7 +38,7 @@ class Pair:
 def replicated(
     start: Callable[[Path], AbstractContextManager[Backend]], folder: Path
 ) -> Iterator[Pair]:
-    """Two servers of a kind, of which one follows the other."""
+    """Two servers of a kind, one of which follows the other."""
     for name in ("primary", "replica"):
         (folder / name).mkdir()
     with start(folder / "primary") as primary, start(folder / "replica") as replica:
@@ -54,5 +54,7 @@ def _follow(replica: str, primary: str) -> None:
 
 
 def is_in_step(replica: redis.Redis) -> bool:
-    """Whether it has all that its primary had when it began to follow."""
+    """Returns whether the replica has everything that its primary had when the replica began to
+    follow.
+    """
     return bool(replica.info("replication").get("master_link_status") == "up")

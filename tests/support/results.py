@@ -1,4 +1,4 @@
-"""What a run of tests says at its end, in one plain line."""
+"""What a run of tests reports at its end, in one plain line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SKIPPED = "Skipped: "
 
 @dataclass(frozen=True)
 class Results:
-    """How many tests passed and failed, and why others were skipped, with the number for each
+    """How many tests passed and failed, and why tests were skipped, with the number for each
     reason.
     """
 

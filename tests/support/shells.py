@@ -1,4 +1,4 @@
-"""The shells that people paste commands into, as they are when a person sits at them."""
+"""The shells that people paste commands into, as they are when a person uses them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.backends import missing
 
-# Without the start-up files of the person who runs the tests. Each is interactive: only then does
-# zsh take a comment for a command.
+# Without the start-up files of the person who runs the tests. Each shell is interactive: otherwise
+# zsh accepts comments.
 SHELLS = {
     "bash": ["bash", "--noprofile", "--norc", "--noediting", "-i"],
     "dash": ["dash", "-i"],
@@ -26,14 +26,14 @@ def blocks(page: str) -> list[str]:
 
 
 def require(shell: str) -> None:
-    """Skips where the machine lacks the shell."""
+    """Skips the test where the machine lacks the shell."""
     if shutil.which(shell) is None:
         missing(shell)
 
 
 class Pasted:
-    """Lines on their way through a shell, which goes on after a line that fails as it does for a
-    person, unless it is to be `strict`.
+    """Lines that are pasted into a shell. As for a person, the shell goes on after a line that
+    fails, unless it is `strict`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Pasted:
             )
 
     def wait(self, seconds: float) -> str:
-        """Waits for the shell's end; what was printed, errors behind the rest."""
+        """Waits for the shell's end. Returns what was printed, with the errors last."""
         self.process.wait(seconds)
         return self.printed + self._err.read_text()
 

@@ -1,4 +1,4 @@
-"""Waits for what is eventual, with a deadline and a name for what did not come."""
+"""Waits for a condition, with a deadline and a description for the error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Waits until the condition is true; fails, naming what it waited for, if that takes longer."""
+    """Waits until the condition is true. Fails with the description if that takes longer."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -20,7 +20,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) 
 
 
 async def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """The same in an event loop, where the condition may be a coroutine function too."""
+    """Waits the same way in an event loop. The condition may be a coroutine function."""
     try:
         async with asyncio.timeout(seconds):
             while True:

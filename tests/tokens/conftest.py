@@ -9,7 +9,7 @@ from tests.tokens.harness import DAY, NOW, key_named, save
 
 @pytest.fixture
 def keys(tmp_path):
-    """A folder with a signing key, one that it demoted, one to come, and one that leaked."""
+    """A folder with a key that signs, a demoted key, a published key, and a revoked key."""
     return save(
         tmp_path / "keys",
         key_named("old", NOW - 20 * DAY),

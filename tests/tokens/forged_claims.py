@@ -1,5 +1,5 @@
-"""Forgeries by what they say: all of them truly signed by a key of ours, as if it had been misled.
-See `forgeries`.
+"""Forgeries with wrong claims: all of them are really signed by a key of the service, as if it had
+been deceived. See `forgeries`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADER = header_of(SECRET)
 
 
 def claim_variants(payload: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What each claim must not be."""
+    """Values that each claim must not have."""
     no_time: list[Any] = [
         None,
         "",
@@ -77,7 +77,7 @@ def claim_variants(payload: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _text_variants(text: str, more: list[Any]) -> list[Any]:
-    """What is no text, and what is nearly this one."""
+    """Values that are no text, and texts that are nearly this one."""
     values: list[Any] = [None, "", 1, 1.0, True, [], {}, [text], [[text]], {text: 1}]
     values += [text + end for end in (" ", "\n", "\t", "\0", "\u200b", "\ufeff")]
     values += [start + text for start in (" ", "\n", "\u202e")]
@@ -126,7 +126,7 @@ _MORE_TEXTS: dict[str, list[Any]] = {
 
 
 def _other_ids(payload: Mapping[str, Any]) -> Iterator[str]:
-    """Values of `jti` that say something else than the other claims, or say it otherwise."""
+    """Values of `jti` that contradict the other claims, or say the same in another form."""
     sid, generation, token_id = payload["sid"], payload["gen"], payload["jti"]
     start, copy = token_id[:-4], token_id[-4:]
     copies = [
@@ -204,7 +204,7 @@ def claims_of_the_caller(victim: Victim) -> Texts:
 
 @kind
 def sessions_that_can_not_be(victim: Victim) -> Texts:
-    """Though `jti` agrees with them."""
+    """Sessions that are impossible, although `jti` agrees with them."""
     sid, copy = victim.payload["sid"], victim.payload["jti"][-4:]
     for generation in (0, -1, 2**32, 2**32 + victim.payload["gen"], 10**20):
         yield (

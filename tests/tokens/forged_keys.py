@@ -1,4 +1,4 @@
-"""Forgeries by whom and how they are signed, and by what their headers say. See `forgeries`."""
+"""Forgeries by signer, signature and header. See `forgeries`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def unsigned(victim: Victim) -> Texts:
 
 
 def _public_forms(key: SigningKey) -> Iterator[tuple[str, bytes]]:
-    """Everything public that was ever taken for an HMAC secret."""
+    """All public data that attackers have used as an HMAC secret."""
     jwk = key.public_jwk()
     assert jwk is not None
     assert not isinstance(key.public, bytes)
@@ -258,7 +258,7 @@ def key_names(victim: Victim) -> Texts:
         "k" * 1000,
         "k" * 1_000_000,
     ]
-    for key in (SECRET, SIGNING):  # whichever a loose verifier would fall back on
+    for key in (SECRET, SIGNING):  # The key that a careless verifier would fall back on.
         for value in values:
             yield (
                 f"kid {told(value)} for {key.kid}",
@@ -327,7 +327,7 @@ def _with_modulus(data: bytes, sign: int) -> bytes:
     )
 
 
-# ----- the header, truly signed by us
+# --- the header, signed by a real key -------------------------------------------------------------
 
 
 @kind
@@ -391,7 +391,7 @@ def headers(victim: Victim) -> Texts:
 
 @kind
 def unencoded_payloads(victim: Victim) -> Texts:
-    """RFC 7797, and payloads that travel apart (RFC 7515, appendix F)."""
+    """RFC 7797, and detached payloads (RFC 7515, appendix F)."""
     payload = json.dumps(victim.payload)
     for name, header in (("b64", {**_HEADER, "b64": False, "crit": ["b64"]}), ("no b64", _HEADER)):
         start = base64url(json.dumps(header).encode())

@@ -1,5 +1,5 @@
-"""Forgeries by how they are spelled: what is done to the text of a real token, and texts that are
-none. See `forgeries`.
+"""Forgeries by spelling: changes to the text of a real token, and texts that are no tokens. See
+`forgeries`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def spellings(victim: Victim) -> Texts:
 
 
 def _with_bits_to_spare(text: str) -> str:
-    """Sets a bit that no byte needs, in the last letter of a segment that has some."""
+    """Sets an unused bit in the last letter of a segment that has unused bits."""
     segments = text.split(".")
     position = next(position for position, segment in enumerate(segments) if len(segment) % 4)
     last = segments[position][-1]
@@ -176,7 +176,7 @@ def rubbish(victim: Victim) -> Texts:
 
 @kind
 def overlong(victim: Victim) -> Texts:
-    """All of them right but for their length."""
+    """Tokens that are right except for their length."""
     for size in (MAX_TOKEN_BYTES + 1, MAX_TOKEN_BYTES + 2, 8192, 60_000, 1_000_000, 10_000_000):
         yield f"{size} characters", _of_size(victim, size)
     for letter in ("a", ".", "A.", "\ud800"):
@@ -184,8 +184,8 @@ def overlong(victim: Victim) -> Texts:
 
 
 def _of_size(victim: Victim, size: int) -> str:
-    """A token of ours with a claim that makes it this long, or one longer where base64 has no such
-    length.
+    """A real token with a claim that makes it this long, or one character longer where base64 has
+    no such length.
     """
     short = size - len(victim.saying(pad=""))
     for length in range(short * 3 // 4, short):

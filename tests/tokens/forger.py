@@ -1,8 +1,8 @@
-"""Whom the forgeries are made against: an installation with keys in every state, and the real token
-of a live user.
+"""The target of the forgeries: an installation with keys in every state, and the real token of a
+live user.
 
-The forger knows all that is public. Where a forgery says so it even has one of our own keys sign:
-what we never sign is refused all the same.
+The forger knows everything that is public. For some forgeries, a real key of the service signs:
+claims that the service never signs are refused all the same.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ KEYS = {algorithm: key_named(algorithm.value, algorithm=algorithm) for algorithm
 ASYMMETRIC = [key for algorithm, key in KEYS.items() if algorithm is not Algorithm.HS256]
 SECRET = KEYS[Algorithm.HS256]
 SIGNING = key_named("signing", algorithm=Algorithm.EDDSA)
-# In no ring: one that was removed, and those of another installation that go by our names.
+# Keys in no ring: a removed key, and keys of another installation with the names of these keys.
 GONE = key_named("gone")
 NAMESAKES = [replace(key_named("stranger", algorithm=a), kid=key.kid) for a, key in KEYS.items()]
 
-# The order of the group that ECDSA on P-256 reckons in.
+# The order of the group that ECDSA on P-256 computes in.
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 Sign = Callable[[bytes], bytes]
 
 
 def ring(now: datetime) -> list[SigningKey]:
-    """The keys of the installation: one that signs, one that did too long ago, a revoked one, and
-    the published.
+    """The keys of the installation: the key that signs, a key that signed too long ago, a revoked
+    key, and the published keys.
     """
     return [
         replace(SIGNING, promoted_at=now - 20 * DAY),
@@ -49,7 +49,7 @@ def ring(now: datetime) -> list[SigningKey]:
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A live user's real token: its text, and its payload."""
+    """The real token of a live user: its text, and its payload."""
 
     text: str
     payload: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Victim:
 
     @property
     def now(self) -> datetime:
-        """When the token was signed, which is when forgeries are presented."""
+        """When the token was signed. The forgeries are presented at this time."""
         return datetime.fromtimestamp(self.payload["iat"], UTC)
 
     def signed(
@@ -71,8 +71,8 @@ class Victim:
         key: SigningKey = SECRET,
         sign: Sign | None = None,
     ) -> str:
-        """A text that differs from a real token in what is named only: else one of our own keys
-        signs what it says.
+        """A text that differs from a real token only in the named parts. Otherwise a real key of
+        the service signs it.
         """
         return compact(
             header_of(key) if header is None else header,
@@ -81,7 +81,7 @@ class Victim:
         )
 
     def saying(self, **claims: Any) -> str:
-        """A text with other claims, truly signed by us."""
+        """A text with other claims, signed by a real key."""
         return self.signed(payload={**self.payload, **claims})
 
     def real_ones(self) -> dict[Algorithm, str]:
@@ -89,14 +89,14 @@ class Victim:
         return {algorithm: self.signed(key=key) for algorithm, key in KEYS.items()}
 
 
-# Names and texts, and what gives those of each kind.
+# Each function yields the names and texts of one kind.
 Texts = Iterator[tuple[str, str]]
 Generate = Callable[[Victim], Texts]
 Kinds = dict[str, Generate]
 
 
 def adding_to(kinds: Kinds) -> Callable[[Generate], Generate]:
-    """A decorator that makes a function one of these kinds."""
+    """A decorator that adds a function as one of these kinds."""
 
     def add(generate: Generate) -> Generate:
         kinds[generate.__name__] = generate
@@ -106,7 +106,7 @@ def adding_to(kinds: Kinds) -> Callable[[Generate], Generate]:
 
 
 def told(value: object) -> str:
-    """A value as a name tells of it."""
+    """A value as it stands in the name of a forgery."""
     text = ascii(value)
     return text if len(text) < 40 else f"{text[:12]}...{text[-16:]} of {len(text)}"
 
@@ -117,29 +117,29 @@ def hmac_with(secret: bytes) -> Sign:
 
 
 def always(signature: bytes) -> Sign:
-    """The same signature for everything."""
+    """Returns the same signature for everything."""
     return lambda _: signature
 
 
 def without(members: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """All members but one."""
+    """All members except one."""
     return {key: value for key, value in members.items() if key != name}
 
 
 def spelled(members: Iterable[tuple[str, str]]) -> bytes:
-    """JSON of an object whose members are JSON already, for what no dict can hold."""
+    """JSON of an object whose members are JSON already, for objects that no dict can hold."""
     return ("{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in members) + "}").encode()
 
 
 def json_with(members: Mapping[str, Any], name: str, value: str) -> bytes:
-    """JSON of an object, with one member's value spelled out."""
+    """JSON of an object, with the JSON of one member's value given as text."""
     return spelled(
         (key, value if key == name else json.dumps(member)) for key, member in members.items()
     )
 
 
 def flipped_bits(text: str, step: int = 1) -> Texts:
-    """The text with one bit changed: one after the other, or only one of so many."""
+    """The text with one bit changed: every bit in turn, or one of so many."""
     for number in range(0, len(text) * 8, step):
         position, bit = divmod(number, 8)
         yield (
@@ -149,13 +149,13 @@ def flipped_bits(text: str, step: int = 1) -> Texts:
 
 
 def resigned(text: str, change: Callable[[bytes], bytes]) -> str:
-    """The text with its signature made another."""
+    """The text with another signature."""
     signed, _, signature = text.rpartition(".")
     return f"{signed}.{base64url(change(_decoded(signature)))}"
 
 
 def r_and_s(signature: bytes) -> tuple[int, int]:
-    """What a signature of ES256 is made of."""
+    """The two numbers of a signature of ES256."""
     return int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
 
 

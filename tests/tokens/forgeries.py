@@ -1,9 +1,9 @@
-"""The forgeries: everything that people have tried, or might, to pass for a token of ours. Data,
-and no tests.
+"""The forgeries: everything that people have tried, or might try, to pass as a token of the
+service. This is data without tests.
 
-Each kind is a function that gives names and texts, in the module that its subject says: to add a
-forgery is to add a line to one. `twins` and `over` are no forgeries, but what is nearest to them on
-the other side.
+Each kind is a function that yields names and texts, in the module of its subject: to add a forgery
+is to add a line to a function. `twins` and `over` are no forgeries: they are real tokens that look
+most like forgeries.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ _HEADER = header_of(SECRET)
 
 
 def forgeries(victim: Victim) -> Iterator[tuple[str, str, str]]:
-    """Kind, name and text of each."""
+    """The kind, the name and the text of each forgery."""
     for kind, generate in KINDS.items():
         for name, text in generate(victim):
             yield kind, name, text
 
 
 def twins(victim: Victim) -> Texts:
-    """Other texts of a token that we signed. Identity is what a token says under a valid signature,
-    so they are that token. Who can make one of these without a key has the token already.
+    """Other texts of a real token. A token is identified by what it says under a valid signature,
+    so each of these texts is the same token. A person who can make one without a key has the token
+    already.
     """
     es256 = victim.real_ones()[Algorithm.ES256]
     yield "ES256: n − s, as valid as s", resigned(es256, _with_n_minus_s)
@@ -49,7 +50,9 @@ def _with_n_minus_s(data: bytes) -> bytes:
 
 
 def over(victim: Victim) -> Texts:
-    """Real tokens, but for their age: validated they are over, renewed they may still be good."""
+    """Real tokens that are too old: a validation says that they have ended, and a renewal may
+    succeed.
+    """
     issued = victim.payload["iat"]
     for age in (31, 3600, 3 * 86_400):
         yield f"for {age} s", victim.saying(iat=issued - age - 3600, exp=issued - age)

@@ -1,7 +1,8 @@
-"""What the tests of tokens are made with: keys whose life is told in a line, key folders, and a
-forger's tools.
+"""What the tests of tokens use: keys whose life is described in a line, key folders, and a forger's
+tools.
 
-The forger encodes by itself and not with the room's own functions, so that it can also do it wrong.
+The forger encodes by itself and not with the room's own functions, so that it can also encode
+wrongly.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ISSUER, AUDIENCE = "https://sessions.example", "example"
 
 @cache
 def material(algorithm: Algorithm, name: str = "") -> SigningKey:
-    """A key that is made once for all tests: another one for each name."""
+    """A key that is made once for all tests, another one for each name."""
     return generate(algorithm, NOW - 30 * DAY)
 
 
@@ -36,7 +37,7 @@ def key_named(
     revoked: datetime | None = None,
     algorithm: Algorithm = Algorithm.HS256,
 ) -> SigningKey:
-    """A key with this life."""
+    """A key with this name and this life."""
     return replace(material(algorithm, kid), kid=kid, promoted_at=promoted, revoked_at=revoked)
 
 
@@ -49,7 +50,7 @@ def save(directory: Path, *keys: SigningKey) -> Path:
 
 
 def tokens_of(directory: Path, issuer: str = ISSUER, audience: str = AUDIENCE) -> Tokens:
-    """Tokens of a key folder."""
+    """The `Tokens` of a key folder."""
     return Tokens(KeySource(directory), issuer, audience, LIFETIME)
 
 
@@ -65,7 +66,7 @@ TOKEN = Token(
     claims={"tenant": "acme", "Ünï": "☃"},
     auth_methods=("pwd", "otp"),
 )
-# What TOKEN says, written down by hand.
+# The claims of TOKEN, written by hand.
 PAYLOAD: dict[str, Any] = {
     "iss": ISSUER,
     "aud": AUDIENCE,
@@ -89,7 +90,7 @@ def header_of(key: SigningKey) -> dict[str, Any]:
 
 
 def base64url(data: bytes) -> str:
-    """Without padding."""
+    """Base64url without padding."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
@@ -98,7 +99,7 @@ def compact(
     payload: Mapping[str, Any] | bytes,
     sign: Callable[[bytes], bytes],
 ) -> str:
-    """A JWS of anything, signed by anyone."""
+    """A JWS of any header and payload, signed by any key."""
     parts = [
         part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)
     ]

@@ -1,5 +1,5 @@
-"""Everything that is no token of ours: each is told so, and nothing that is sent makes the verifier
-stumble.
+"""Every text that is no token of the service is refused with its reason, and no text makes the
+verifier fail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEADER = header_of(SECRET)
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory):
-    """Those of the ring that the forgeries are made against."""
+    """The `Tokens` of the ring that the forgeries are made against."""
     return tokens_of(save(tmp_path_factory.mktemp("keys"), *ring(NOW)))
 
 
@@ -46,7 +46,7 @@ def texts(victim):
 
 
 def test_the_forger_can_make_a_real_token(tokens, victim, texts):
-    """Else all the rest would prove nothing."""
+    """Otherwise the other tests would prove nothing."""
     assert (dict(victim.payload), victim.now) == (PAYLOAD, NOW)
     for text in (victim.text, *texts.values()):
         assert tokens.verify(text, NOW) == TOKEN
@@ -59,7 +59,7 @@ def test_no_forgery_is_a_token(tokens, victim, kind):
     assert [name for name, text in made if tokens.verify(text, NOW) is not None] == []
 
 
-def test_no_forgery_is_there_twice_or_is_a_real_token(victim, texts):
+def test_every_forgery_is_there_once_and_is_no_real_token(victim, texts):
     made = [(kind, name, text) for kind, name, text in forgeries(victim)]
     names = Counter((kind, name) for kind, name, _ in made)
     assert [name for name, count in names.items() if count > 1] == []
@@ -68,16 +68,16 @@ def test_no_forgery_is_there_twice_or_is_a_real_token(victim, texts):
     assert len({text for _, _, text in made}) > 2000
 
 
-def test_every_claim_of_ours_has_forgeries():
+def test_every_claim_of_the_service_has_forgeries():
     assert claim_variants(PAYLOAD).keys() == PAYLOAD.keys() - {"amr", "tenant", "Ünï"}
 
 
-def test_another_text_of_a_token_that_we_signed_is_that_token(tokens, victim):
+def test_another_text_of_a_real_token_is_the_same_token(tokens, victim):
     for name, text in twins(victim):
         assert tokens.verify(text, NOW) == TOKEN, name
 
 
-def test_an_old_token_is_known_for_what_it_was(tokens, victim):
+def test_an_old_token_is_recognised(tokens, victim):
     for name, text in over(victim):
         token = tokens.verify(text, NOW)
         assert token is not None, name
@@ -89,7 +89,7 @@ def test_an_old_token_is_known_for_what_it_was(tokens, victim):
 
 @pytest.fixture
 def work(monkeypatch):
-    """What the verifier does, step by step."""
+    """The verifier's work, step by step."""
     done = []
     for name in ("decode_base64url", "decode_json_object"):
         do = getattr(codec, name)
@@ -110,21 +110,19 @@ def work(monkeypatch):
     return done
 
 
-def test_what_is_too_long_is_not_even_decoded(tokens, victim, work):
+def test_a_text_that_is_too_long_is_not_decoded(tokens, victim, work):
     long = [(name, text) for _, name, text in forgeries(victim) if len(text) > MAX_TOKEN_BYTES]
     assert len(long) > 15
-    work.clear()  # the forger's own
+    work.clear()  # The forger's own key.
     for name, text in long:
         assert tokens.verify(text, NOW) is None, name
         assert work == [], name
 
 
-def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read(
-    tokens, victim, work
-):
+def test_at_most_one_signature_is_checked_and_only_signed_text_is_read(tokens, victim, work):
     whole = ["decode_base64url", "decode_json_object", "decode_base64url", "a good signature"]
     whole += ["decode_base64url", "decode_json_object"]
-    whole += ["decode_base64url"]  # the device key
+    whole += ["decode_base64url"]  # The device key.
     for kind, name, text in forgeries(victim):
         tokens._headers.clear()  # a header that is known is not read again
         work.clear()
@@ -138,7 +136,7 @@ def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read
 
 
 def test_a_forgery_is_not_remembered(tokens, victim):
-    """It would push out what is worth remembering."""
+    """A remembered forgery would take the place of a token that is used."""
     before = len(tokens._remembered)
     tokens._headers.clear()
     for _, _, text in forgeries(victim):
@@ -156,11 +154,11 @@ def test_a_header_is_read_once_for_all_tokens_of_a_key(tokens, victim, work):
         assert work.count("decode_json_object") == (2 if generation == 101 else 1)
 
 
-# ----- what is just good
+# --- just good enough -----------------------------------------------------------------------------
 
 
 def test_a_key_has_one_algorithm(tokens, victim):
-    """Whatever the header claims, only a key's own algorithm counts."""
+    """Whatever algorithm the header names, only the key's own algorithm counts."""
     for key in KEYS.values():
         for claimed in Algorithm:
             text = victim.signed({**header_of(key), "alg": claimed.value}, key=key)
@@ -168,7 +166,7 @@ def test_a_key_has_one_algorithm(tokens, victim):
 
 
 @pytest.mark.parametrize("generation", [1, 2**32 - 1])
-def test_the_first_and_the_last_generation(tokens, victim, generation):
+def test_the_first_and_the_last_generation_are_good(tokens, victim, generation):
     text = victim.saying(gen=generation, jti=f"{PAYLOAD['sid']}.{generation}.00ab")
     assert tokens.verify(text, NOW) == replace(TOKEN, generation=generation)
 
@@ -178,7 +176,7 @@ def test_methods_may_be_absent(tokens, victim):
         assert tokens.verify(victim.signed(payload=payload), NOW) == replace(TOKEN, auth_methods=())
 
 
-def test_tokens_from_the_future(tokens, victim):
+def test_a_token_from_the_future_is_refused(tokens, victim):
     for ahead, good in {-(10**6): True, 0: True, 30: True, 31: False, 10**6: False}.items():
         text = victim.saying(iat=PAYLOAD["iat"] + ahead, exp=PAYLOAD["exp"] + ahead)
         assert (tokens.verify(text, NOW) is not None) is good
@@ -187,21 +185,21 @@ def test_tokens_from_the_future(tokens, victim):
     assert tokens.verify(text, NOW + SECOND) is not None
 
 
-def test_a_token_may_be_over_when_it_begins_but_not_before(tokens, victim):
+def test_a_token_may_end_in_the_second_in_which_it_begins_but_not_before(tokens, victim):
     """A session's last renewal may be in its last second, and times are cut to seconds."""
     for later, good in {-1: False, 0: True, 1: True}.items():
         assert (tokens.verify(victim.saying(exp=PAYLOAD["iat"] + later), NOW) is not None) is good
 
 
-def test_a_start_is_obeyed_though_we_write_none(tokens, victim):
+def test_a_nbf_claim_is_obeyed_although_the_service_writes_none(tokens, victim):
     for ahead, good in {-(10**6): True, 30: True, 31: False}.items():
         text = victim.saying(nbf=PAYLOAD["iat"] + ahead)
         assert tokens.verify(text, NOW) == (TOKEN if good else None)
 
 
-def test_a_token_of_4_kib_and_one_more(tokens, victim):
+def test_a_token_of_4_kib_is_good_and_a_longer_one_is_not(tokens, victim):
     sizes = {}
-    for key in KEYS.values():  # base64 has no text of some sizes: which ones depends on the rest
+    for key in KEYS.values():  # Base64 has no text of some sizes: which sizes depends on the rest.
         short = MAX_TOKEN_BYTES - len(victim.signed(payload={**PAYLOAD, "pad": ""}, key=key))
         for length in range(short * 3 // 4 - 5, short * 3 // 4 + 5):
             text = victim.signed(payload={**PAYLOAD, "pad": "x" * length}, key=key)
@@ -214,20 +212,20 @@ def test_a_token_of_4_kib_and_one_more(tokens, victim):
 
 
 @ALL
-def test_a_cut_token(tokens, texts, algorithm):
+def test_a_cut_token_is_refused(tokens, texts, algorithm):
     for length in range(len(texts[algorithm])):
         assert tokens.verify(texts[algorithm][:length], NOW) is None
 
 
 @ALL
-def test_a_flipped_bit(tokens, texts, algorithm):
+def test_a_flipped_bit_is_refused(tokens, texts, algorithm):
     for name, flipped in flipped_bits(texts[algorithm]):
         assert tokens.verify(flipped, NOW) is None, name
 
 
-def test_unused_bits(tokens, texts):
-    """The last character of a segment holds bits that no byte needs: a decoder that ignores them
-    takes any of a few.
+def test_a_changed_unused_bit_is_refused(tokens, texts):
+    """The last character of a segment has bits that no byte needs: a decoder that ignores them
+    accepts several characters.
     """
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     for text in texts.values():
@@ -240,8 +238,8 @@ def test_unused_bits(tokens, texts):
                 )
 
 
-def test_deep_nesting_below_a_deep_stack(tokens, victim):
-    """The parser's own depth adds to that of the caller."""
+def test_deep_nesting_below_a_deep_stack_is_refused(tokens, victim):
+    """The parser's own depth adds to the caller's depth."""
 
     def dive(depth):
         return (
@@ -253,7 +251,7 @@ def test_deep_nesting_below_a_deep_stack(tokens, victim):
     assert dive(sys.getrecursionlimit() - 300) is None
 
 
-# With the halves of characters (Cs), which no encoding can write.
+# With halves of characters (Cs), which no encoding can write.
 characters = st.characters() | st.characters(categories=["Cs"])
 anything = st.text(characters, max_size=200)
 
@@ -263,7 +261,7 @@ anything = st.text(characters, max_size=200)
     | st.text("abcXYZ019-_.=", max_size=200)
     | st.lists(anything, min_size=3, max_size=3).map(".".join)
 )
-def test_no_text_makes_it_stumble(tokens, text):
+def test_no_text_makes_the_verifier_fail(tokens, text):
     assert tokens.verify(text, NOW) is None
 
 
@@ -291,7 +289,7 @@ json_values = st.recursive(
     ),
     header=st.dictionaries(st.sampled_from([*HEADER, "crit", "b64"]), json_values, max_size=2),
 )
-def test_nothing_that_is_signed_makes_it_stumble(tokens, victim, payload, header):
+def test_no_signed_text_makes_the_verifier_fail(tokens, victim, payload, header):
     for text in (
         victim.signed(payload=payload),
         victim.signed(payload={**PAYLOAD, **payload}),

@@ -1,6 +1,4 @@
-"""Key files are changed one at a time, and a change that fails or makes no sense changes
-nothing.
-"""
+"""Key files are changed one at a time. A change that fails or makes no sense changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ TICK = timedelta(microseconds=1)
 
 
 def everything(directory):
-    """The folder's files, hidden ones too, and what is in them."""
+    """The folder's files with their content, including hidden files."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
@@ -46,14 +44,14 @@ def test_the_first_key_makes_the_folder(tmp_path):
     assert [stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()] == [0o600]
 
 
-def test_a_key_is_not_written_over_another(keys):
+def test_a_new_key_replaces_no_other_key(keys):
     before = everything(keys)
     with pytest.raises(KeyringError, match="there is a key 'current' already"):
         add_key(keys, key_named("current"))
     assert everything(keys) == before
 
 
-def test_a_promotion_is_one_file(keys):
+def test_a_promotion_writes_one_file(keys):
     before = everything(keys)
     promote(keys, "next", NOW)
     after = everything(keys)
@@ -71,7 +69,7 @@ def test_a_key_that_verifies_may_sign_again(keys):
 
 
 @pytest.mark.parametrize("now", [NOW - DAY, NOW - 5 * DAY, NOW - 1000 * DAY])
-def test_promotions_are_in_order_though_clocks_are_not(keys, now):
+def test_promotions_are_in_order_although_clocks_are_not(keys, now):
     promote(keys, "next", now)
     ring = load_keyring(keys)
     assert ring.signing.kid == "next"
@@ -108,7 +106,7 @@ def test_a_change_that_makes_no_sense_is_refused(keys, change, kid, rule):
     assert everything(keys) == before
 
 
-def test_revoking(keys):
+def test_a_key_is_revoked(keys):
     revoke(keys, "old", NOW)
     ring = load_keyring(keys)
     assert ring.state("old") is KeyState.REVOKED
@@ -127,7 +125,7 @@ def test_a_signing_key_is_replaced_by_the_published_one_and_revoked(keys):
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.EDDSA, Algorithm.HS256])
-def test_or_by_a_fresh_one_of_its_algorithm(tmp_path, algorithm):
+def test_a_signing_key_is_replaced_by_a_new_one_of_its_algorithm_and_revoked(tmp_path, algorithm):
     keys = save(tmp_path / "keys", key_named("a", NOW - DAY, algorithm=algorithm))
     revoke(keys, "a", NOW, replace=True)
     ring = load_keyring(keys)
@@ -147,7 +145,7 @@ def test_a_key_that_does_not_sign_needs_no_successor(keys):
 
 
 def test_a_whole_folder_that_leaked_is_replaced(keys):
-    """No key of those named may succeed."""
+    """None of the named keys may become the successor."""
     before = load_keyring(keys)
     revoke_keys(keys, [key.kid for key in before.keys], NOW, replace=True)
     ring = load_keyring(keys)
@@ -156,7 +154,7 @@ def test_a_whole_folder_that_leaked_is_replaced(keys):
     assert ring.key("leaked").revoked_at == NOW - 9 * DAY, "it stays revoked since then"
 
 
-def test_of_several_keys_none_is_revoked_if_one_can_not_be(keys):
+def test_of_several_keys_none_is_revoked_if_one_cannot_be(keys):
     before = everything(keys)
     for kids, rule in (
         (["old", "current"], "promote another one first"),
@@ -173,7 +171,7 @@ def test_of_several_keys_none_is_revoked_if_one_can_not_be(keys):
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(
+def test_a_replacement_that_crashes_leaves_a_signing_key_and_can_be_repeated(
     keys, monkeypatch, published
 ):
     class Crash(BaseException):
@@ -182,7 +180,7 @@ def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(
     if not published:
         retire(keys, "next", NOW, LIFETIME)
     replace_ = os.replace
-    for written in range(10):  # files, before it crashes
+    for written in range(10):  # Files, before it crashes.
         left = written
 
         def crash(*args):
@@ -207,7 +205,7 @@ def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(
 
 
 def test_a_revoked_key_stays_as_long_as_its_tokens_would(keys):
-    """Gone, it would revoke nothing on a host whose folder still has it."""
+    """A key file that is gone revokes nothing on a host whose folder still has the file."""
     revoke(keys, "old", NOW)
     with pytest.raises(KeyringError, match=r"can be removed from 2026-03-08T13:00:30Z on"):
         retire(keys, "old", NOW + LIFETIME - TICK, LIFETIME)
@@ -215,21 +213,21 @@ def test_a_revoked_key_stays_as_long_as_its_tokens_would(keys):
     assert "old.json" not in everything(keys)
 
 
-def test_a_revoked_key_goes_early_by_force(keys):
+def test_a_revoked_key_is_removed_early_by_force(keys):
     revoke(keys, "next", NOW)
     retire(keys, "next", NOW, LIFETIME, force=True)
     assert "next.json" not in everything(keys)
 
 
 @pytest.mark.parametrize("kid", ["next", "leaked"])
-def test_a_key_that_nothing_needs_may_go(keys, kid):
+def test_a_key_that_is_no_longer_needed_may_be_removed(keys, kid):
     retire(keys, kid, NOW, LIFETIME)
     assert f"{kid}.json" not in everything(keys)
     assert len(load_keyring(keys).keys) == 3
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_the_signing_key_stays(keys, force):
+def test_the_signing_key_cannot_be_removed(keys, force):
     with pytest.raises(KeyringError, match="promote another one first"):
         retire(keys, "current", NOW, LIFETIME, force=force)
     assert load_keyring(keys).signing.kid == "current"
@@ -244,17 +242,17 @@ def test_a_demoted_key_stays_as_long_as_its_tokens(keys):
     assert "old.json" not in everything(keys)
 
 
-def test_a_demoted_key_goes_early_by_force(keys):
+def test_a_demoted_key_is_removed_early_by_force(keys):
     retire(keys, "old", NOW, LIFETIME, force=True)
     assert "old.json" not in everything(keys)
 
 
-def test_an_unknown_key_cannot_go(keys):
+def test_an_unknown_key_cannot_be_removed(keys):
     with pytest.raises(KeyringError, match="there is no key 'other'"):
         retire(keys, "other", NOW, LIFETIME, force=True)
 
 
-def test_a_single_file_is_left_alone(tmp_path):
+def test_a_single_file_is_not_changed(tmp_path):
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [key_named("a").to_json(), key_named("b", NOW).to_json()]}))
     before = file.read_bytes()
@@ -270,7 +268,7 @@ def test_a_single_file_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_failure_on_the_way_leaves_the_old_keys(keys, monkeypatch, step):
+def test_a_change_that_fails_half_way_leaves_the_old_keys(keys, monkeypatch, step):
     before = everything(keys)
 
     def fail(*_args):
@@ -283,9 +281,9 @@ def test_a_failure_on_the_way_leaves_the_old_keys(keys, monkeypatch, step):
         assert everything(keys) == before
 
 
-def test_a_crash_on_the_way_leaves_the_old_keys(keys, monkeypatch):
-    """Not even the clean-up runs: what is left over is hidden, and is read by nobody but its
-    owner.
+def test_a_change_that_crashes_half_way_leaves_the_old_keys(keys, monkeypatch):
+    """The clean-up does not run either: the file that is left over is hidden, and only its owner
+    can read it.
     """
 
     class Crash(BaseException):

@@ -1,4 +1,4 @@
-"""Key files: all of them are read or none, and nobody else may get at them."""
+"""Key files: all of them are read or none, and no other user may read or change them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from session_authority.tokens import (
 from tests.tokens.harness import NOW, key_named, save
 
 
-def test_a_folder_and_a_file_hold_the_same(tmp_path, keys):
+def test_a_folder_and_a_file_hold_the_same_keys(tmp_path, keys):
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [json.loads(path.read_text()) for path in keys.iterdir()]}))
     assert load_keyring(file).keys == load_keyring(keys).keys
     assert load_keyring(keys).signing.kid == "current"
 
 
-def test_hidden_files_are_none_of_ours(keys):
+def test_hidden_files_are_ignored(keys):
     (keys / ".current.json.tmp").write_text("{")
     (keys / "..data").mkdir()
     assert len(load_keyring(keys).keys) == 4
 
 
 def test_a_mounted_secret_is_read_through_its_links(tmp_path):
-    """As Kubernetes mounts it: the names are links, by way of one hidden link that is swapped."""
+    """Kubernetes mounts a secret this way: the names are links, through one hidden link that is
+    replaced.
+    """
     mount = tmp_path / "mount"
     save(tmp_path / "mount", key_named("a", NOW)).joinpath("a.json").unlink()
     for version, key in enumerate([key_named("a", NOW), key_named("a", NOW, revoked=NOW)]):
@@ -108,8 +110,10 @@ def test_every_fault_is_named_at_once(tmp_path, keys):
         load_keyring(file)
 
 
-def test_a_cut_file_is_quoted_nowhere(keys):
-    """Not even in an exception behind the exception: a decoder's error holds the whole text."""
+def test_the_content_of_a_cut_file_is_quoted_nowhere(keys):
+    """It is not quoted in the cause of the exception either: a decoder's error holds the whole
+    text.
+    """
     text = (keys / "current.json").read_text()
     (keys / "current.json").write_text(text[:-1])
     with pytest.raises(KeyringError) as caught:
@@ -121,7 +125,7 @@ def test_a_cut_file_is_quoted_nowhere(keys):
         error = error.__cause__ or error.__context__
 
 
-def test_no_keys_is_a_fault(tmp_path):
+def test_a_folder_without_keys_is_a_fault(tmp_path):
     with pytest.raises(KeyringError, match="holds no key"):
         load_keyring(tmp_path)
     with pytest.raises(KeyringError, match="No such file"):
@@ -133,14 +137,14 @@ def test_no_keys_is_a_fault(tmp_path):
 
 @pytest.fixture
 def closed(tmp_path):
-    """A folder as the command makes it, in which a name needs quotes."""
+    """A folder as the command makes it, with a name that needs quotes."""
     folder = tmp_path / "the keys"
     for kid in ("a", "b"):
         add_key(folder, key_named(kid))
     return folder
 
 
-def test_keys_as_they_are_made_are_closed(closed):
+def test_new_keys_are_readable_only_by_their_owner(closed):
     assert exposed(closed) == []
     assert exposed(closed / "a.json") == []
 
@@ -153,7 +157,7 @@ def test_files_may_be_read_by_their_group(closed):
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o601, 0o602, 0o620, 0o660, 0o777])
-def test_what_others_get_at_is_named_and_mended(closed, mode):
+def test_files_that_other_users_can_read_are_named_and_can_be_closed(closed, mode):
     (closed / "b.json").chmod(mode)
     [fault] = exposed(closed)
     assert exposed(closed / "b.json") == [fault]
@@ -168,7 +172,7 @@ def test_what_others_get_at_is_named_and_mended(closed, mode):
     assert load_keyring(closed).keys
 
 
-def test_links_are_as_open_as_what_they_lead_to(tmp_path):
+def test_a_link_is_judged_by_its_target(tmp_path):
     mount = tmp_path / "mount"
     mount.mkdir(0o700)
     save(mount / "..1", key_named("a", NOW))
@@ -181,7 +185,7 @@ def test_links_are_as_open_as_what_they_lead_to(tmp_path):
     assert exposed(mount) == []
 
 
-def test_a_folder_that_is_mounted_for_reading_only_may_have_any_mode(closed, monkeypatch):
+def test_a_folder_that_is_mounted_read_only_may_have_any_mode(closed, monkeypatch):
     closed.chmod(0o1777)
     assert len(exposed(closed)) == 1
     read_only = SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
@@ -191,7 +195,7 @@ def test_a_folder_that_is_mounted_for_reading_only_may_have_any_mode(closed, mon
     assert len(exposed(closed)) == 1, "its files may not"
 
 
-def test_another_users_files_are_theirs_to_change(closed, monkeypatch):
+def test_another_user_s_files_are_not_changed(closed, monkeypatch):
     mine = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     if mine == 0:
@@ -204,7 +208,7 @@ def test_another_users_files_are_theirs_to_change(closed, monkeypatch):
         assert len(exposed(closed)) == 3
 
 
-def test_what_is_not_there_can_not_be_looked_at(tmp_path):
+def test_missing_files_cannot_be_checked(tmp_path):
     with pytest.raises(KeyringError, match="No such file"):
         exposed(tmp_path / "nothing")
     (tmp_path / "a.json").symlink_to("nothing")

@@ -1,4 +1,6 @@
-"""A source of keys notices that their files changed, and looks for a key that it does not know."""
+"""A source of keys notices that the files changed, and reads them again for a key that it does not
+know.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def test_a_replaced_file_of_the_same_size_and_time_is_noticed(keys):
     assert source.refresh()
 
 
-def test_broken_keys_change_nothing_and_are_told_until_mended(keys):
+def test_broken_keys_change_nothing_and_are_reported_until_they_are_mended(keys):
     source = KeySource(keys)
     ring = source.current
     good = (keys / "current.json").read_text()
@@ -91,7 +93,7 @@ def test_vanished_keys_are_broken_keys(keys):
     assert not source.refresh()
 
 
-def test_a_change_while_reading_is_noticed_the_next_time(keys, monkeypatch):
+def test_a_change_during_a_read_is_noticed_the_next_time(keys, monkeypatch):
     source = KeySource(keys)
     promote(keys, "next", NOW)
 
@@ -110,7 +112,7 @@ def test_a_change_while_reading_is_noticed_the_next_time(keys, monkeypatch):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """How often the files were looked at."""
+    """How often the files were read."""
     seen = []
 
     def noted(path):
@@ -121,7 +123,7 @@ def looks(monkeypatch):
     return seen
 
 
-def test_a_key_that_is_not_known_yet_is_found_at_once(keys):
+def test_an_unknown_key_is_found_at_once(keys):
     source = KeySource(keys)
     add_key(keys, key_named("more"))
     source.seek("more", NOW)
@@ -130,7 +132,7 @@ def test_a_key_that_is_not_known_yet_is_found_at_once(keys):
     assert not source.refresh()
 
 
-def test_a_key_that_is_known_is_not_sought(keys, looks):
+def test_a_known_key_causes_no_read(keys, looks):
     source = KeySource(keys)
     looks.clear()
     for key in source.current.keys:
@@ -138,10 +140,10 @@ def test_a_key_that_is_known_is_not_sought(keys, looks):
     assert looks == []
 
 
-def test_made_up_names_cost_a_bounded_number_of_looks(keys, looks):
+def test_invented_key_names_cause_a_limited_number_of_reads(keys, looks):
     source = KeySource(keys)
     looks.clear()
-    for number in range(1000):  # in one second
+    for number in range(1000):  # In one second.
         source.seek(f"made-up-{number}", NOW + number * timedelta(milliseconds=1))
     assert len(looks) == 10
     add_key(keys, key_named("more"))
@@ -151,7 +153,7 @@ def test_made_up_names_cost_a_bounded_number_of_looks(keys, looks):
     assert "more" in source.current
 
 
-def test_a_clock_that_is_set_back_stops_no_search(keys):
+def test_a_clock_that_is_set_back_stops_no_read(keys):
     source = KeySource(keys)
     source.seek("more", NOW)
     add_key(keys, key_named("more"))
@@ -159,7 +161,7 @@ def test_a_clock_that_is_set_back_stops_no_search(keys):
     assert "more" in source.current
 
 
-def test_made_up_names_have_broken_files_read_once(keys, monkeypatch):
+def test_invented_key_names_have_broken_files_read_once(keys, monkeypatch):
     source = KeySource(keys)
     (keys / "current.json").write_text("{")
     reads = []
@@ -188,7 +190,7 @@ def test_a_source_needs_good_keys_to_start(tmp_path):
 
 
 def test_without_a_signing_key_a_source_still_verifies(tmp_path):
-    """A revocation must count though it leaves nothing to sign with."""
+    """A revocation must count even if no key is left to sign with."""
     keys = save(tmp_path / "keys", key_named("a", NOW), key_named("b"))
     source = KeySource(keys)
     save(keys, key_named("a", NOW, revoked=NOW))

@@ -1,4 +1,4 @@
-"""Which key signs and which ones verify: what follows from the times in the keys."""
+"""Which key signs and which keys verify: both follow from the times in the keys."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_two_promotions_at_one_moment_leave_one_signing_key():
         assert [ring.state("a"), ring.state("b")] == [KeyState.VERIFYING, KeyState.SIGNING]
 
 
-def test_a_revoked_signing_key_gives_way_to_the_one_before():
+def test_after_a_signing_key_is_revoked_the_one_before_signs():
     ring = Keyring([key_named("a", FIRST), key_named("b", SECOND, revoked=SECOND + DAY)])
     assert ring.signing.kid == "a"
     assert ring.demoted("a") is None
@@ -64,12 +64,12 @@ def test_a_revoked_signing_key_gives_way_to_the_one_before():
 
 
 @pytest.mark.parametrize("keys", [[], [key_named("a")], [key_named("a", NOW, revoked=NOW)]])
-def test_without_a_promoted_key_nothing_signs(keys):
+def test_without_a_promoted_key_no_key_signs(keys):
     with pytest.raises(KeyringError, match="no signing key"):
         _ = Keyring(keys).signing
 
 
-def test_a_kid_is_used_once():
+def test_a_key_id_is_used_once():
     with pytest.raises(KeyringError, match="same kid"):
         Keyring([key_named("a"), key_named("a", NOW)])
 
@@ -81,7 +81,7 @@ def test_an_unknown_key_has_no_state(ask):
     assert Keyring([key_named("a")]).verifier("other", NOW, LIFETIME) is None
 
 
-def test_a_demoted_key_verifies_for_a_lifetime():
+def test_a_demoted_key_verifies_for_one_token_lifetime():
     ring = Keyring([key_named("a", FIRST), key_named("b", SECOND)])
     for moment, verifies in {
         FIRST - DAY: True,
@@ -100,14 +100,14 @@ def test_published_keys_verify():
     assert ring.verifier("a", NOW + 1000 * DAY, LIFETIME) is ring.key("a")
 
 
-def test_a_key_that_another_clock_promoted_ahead_of_ours_signs_and_verifies():
+def test_a_key_that_a_faster_clock_promoted_signs_and_verifies():
     ring = Keyring([key_named("a", NOW), key_named("b", NOW + DAY)])
     assert ring.signing.kid == "b"
     assert ring.verifier("b", NOW, LIFETIME) is ring.signing
     assert ring.verifier("a", NOW, LIFETIME) is ring.key("a")
 
 
-def test_public_keys_are_those_that_are_not_revoked():
+def test_the_public_keys_are_the_keys_that_are_not_revoked():
     ed = Algorithm.EDDSA
     ring = Keyring(
         [

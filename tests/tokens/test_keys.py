@@ -1,4 +1,4 @@
-"""A key: its name, its form in a file, and everything that makes one unfit."""
+"""A key: its name, its form in a file, and every fault that makes it unfit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "k")
 
 
 def as_file(key: SigningKey, **changes: Any) -> dict[str, Any]:
-    """The key's JSON; members that are None are left out."""
+    """The key's JSON, without the members that are None."""
     value = {**key.to_json(), **changes}
     return {name: member for name, member in value.items() if member is not None}
 
@@ -41,7 +41,7 @@ def number(text: str) -> int:
 
 
 @ALL
-def test_a_key_survives_its_file(algorithm):
+def test_a_key_is_read_back_from_its_file(algorithm):
     key = replace(material(algorithm), promoted_at=NOW, revoked_at=NOW + timedelta(microseconds=1))
     read = parse_key(json.loads(json.dumps(key.to_json())), "file")
     assert read == key
@@ -52,7 +52,7 @@ def test_a_key_survives_its_file(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC, ids=lambda algorithm: algorithm.value)
-def test_kid_is_the_thumbprint(algorithm):
+def test_a_key_id_is_the_thumbprint(algorithm):
     key = material(algorithm)
     public = key.public_jwk()
     assert public is not None
@@ -60,7 +60,7 @@ def test_kid_is_the_thumbprint(algorithm):
     assert JWKRegistry.import_key(nameless).thumbprint() == key.kid
 
 
-def test_no_kid_looks_like_an_option(monkeypatch):
+def test_no_key_id_looks_like_an_option(monkeypatch):
     # The first name would start with "-".
     drawn = iter([b"s" * 32, b"\xfb" * 16, b"t" * 32, b"\x01" * 16])
     monkeypatch.setattr(secrets, "token_bytes", lambda count: next(drawn))
@@ -69,14 +69,14 @@ def test_no_kid_looks_like_an_option(monkeypatch):
     assert key.private == b"t" * 32
 
 
-def test_sizes():
+def test_a_key_of_a_wrong_size_is_refused():
     assert number(material(Algorithm.RS256).to_json()["jwk"]["n"]).bit_length() == 3072  # type: ignore[index]
     assert len(material(Algorithm.HS256).private) == 32  # type: ignore[arg-type]
     assert material(Algorithm.HS256, "one").private != material(Algorithm.HS256, "other").private
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC, ids=lambda algorithm: algorithm.value)
-def test_a_public_jwk_is_public(algorithm):
+def test_a_public_jwk_has_no_private_member(algorithm):
     jwk = material(algorithm).public_jwk()
     assert jwk is not None
     assert not jwk.keys() & set(PRIVATE)
@@ -126,7 +126,7 @@ PEM = ED_KEY.public.public_bytes(  # type: ignore[union-attr]
 
 
 def rsa_of(bits: int) -> dict[str, str]:
-    """An RSA key of so many bits."""
+    """An RSA key with this number of bits."""
     private = replace(RS_KEY, private=generate_private_key(public_exponent=65537, key_size=bits))
     return private.to_json()["jwk"]  # type: ignore[return-value]
 
@@ -201,7 +201,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize(("value", "rule"), UNFIT.values(), ids=UNFIT)
-def test_an_unfit_key_is_refused_by_name_of_the_rule(value, rule):
+def test_the_error_of_an_unfit_key_names_the_rule(value, rule):
     with pytest.raises(KeyringError) as caught:
         parse_key(value, "keys/some.json")
     assert len(caught.value.faults) == 1
@@ -210,7 +210,7 @@ def test_an_unfit_key_is_refused_by_name_of_the_rule(value, rule):
     jwk = value.get("jwk") if isinstance(value, dict) else None
     for name, member in jwk.items() if isinstance(jwk, dict) else ():
         assert name not in PRIVATE or len(str(member)) < 6 or str(member) not in str(caught.value)
-    # Nor in an exception behind it, which somebody may print.
+    # Nor in the cause of the exception, which may be printed.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -221,12 +221,12 @@ def test_all_faults_of_a_key_are_named():
     assert len(caught.value.faults) == 5
 
 
-def test_a_secret_of_exactly_32_bytes_will_do():
+def test_a_secret_of_exactly_32_bytes_is_accepted():
     secret = bytes(range(32))
     assert parse_key(with_jwk(HS_KEY, k=base64url(secret)), "file").private == secret
 
 
 @pytest.mark.parametrize("secret", [b"01234567" * 8, b"0123456789abcdef" * 4])
-def test_a_secret_that_is_written_in_few_digits_will_do(secret):
-    """Random hexadecimal digits have 16 different ones at most, and rarely all of them."""
+def test_a_secret_with_few_different_digits_is_accepted(secret):
+    """Random hexadecimal digits have at most 16 different values, and rarely all of them."""
     assert parse_key(with_jwk(HS_KEY, k=base64url(secret)), "file").private == secret

@@ -1,4 +1,4 @@
-"""What is kept with a verified token, and goes with it."""
+"""The data that is kept with a verified token, and is forgotten with it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.tokens.harness import (
 
 @pytest.fixture
 def keys(tmp_path):
-    """A folder with a signing key, and one to come."""
+    """A folder with a signing key and a published key."""
     return save(tmp_path / "keys", key_named("current", NOW - DAY), key_named("next"))
 
 
-def test_what_is_kept_of_a_token_is_recalled_without_its_signature(keys, monkeypatch):
+def test_data_kept_with_a_token_is_found_without_checking_its_signature(keys, monkeypatch):
     tokens = tokens_of(keys)
     text = tokens.sign(TOKEN)
     assert tokens.recall(text, NOW) is None
@@ -43,14 +43,14 @@ def test_what_is_kept_of_a_token_is_recalled_without_its_signature(keys, monkeyp
 
 
 @pytest.mark.parametrize("text", ["", "no token", "\N{SNAKE}", "\ud800", "x" * 5000])
-def test_nothing_is_kept_of_what_is_no_token(keys, text):
+def test_nothing_is_kept_for_a_text_that_is_no_token(keys, text):
     tokens = tokens_of(keys)
     assert tokens.verify(text, NOW) is None
     tokens.keep(text, "kept", 10)
     assert tokens.recall(text, NOW) is None
 
 
-def test_another_text_of_the_same_token_recalls_nothing(keys):
+def test_another_text_of_the_same_token_finds_nothing(keys):
     tokens = tokens_of(keys)
     text = tokens.sign(TOKEN)
     tokens.verify(text, NOW)
@@ -59,7 +59,7 @@ def test_another_text_of_the_same_token_recalls_nothing(keys):
     assert tokens.recall(f"{text[:-1]}\N{SNAKE}", NOW) is None
 
 
-def test_nothing_is_recalled_of_a_revoked_key(keys):
+def test_nothing_is_found_for_a_token_of_a_revoked_key(keys):
     source = KeySource(keys)
     tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
     text = tokens.sign(TOKEN)
@@ -71,7 +71,7 @@ def test_nothing_is_recalled_of_a_revoked_key(keys):
     assert tokens.recall(text, NOW) is None
 
 
-def test_what_is_kept_is_forgotten_when_keys_change(keys):
+def test_kept_data_is_forgotten_when_keys_change(keys):
     source = KeySource(keys)
     tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
     text = tokens.sign(TOKEN)
@@ -84,7 +84,7 @@ def test_what_is_kept_is_forgotten_when_keys_change(keys):
     assert tokens.recall(text, NOW) is None
 
 
-def test_nothing_is_recalled_once_a_demoted_key_verifies_no_more(keys):
+def test_nothing_is_found_once_a_demoted_key_no_longer_verifies(keys):
     promote(keys, "next", NOW)
     alone = save(keys.parent / "alone", key_named("current", NOW - DAY))
     tokens, text = tokens_of(keys), tokens_of(alone).sign(TOKEN)
@@ -94,7 +94,7 @@ def test_nothing_is_recalled_once_a_demoted_key_verifies_no_more(keys):
     assert tokens.recall(text, NOW + LIFETIME) is None
 
 
-def test_what_is_kept_counts_for_the_memory(keys):
+def test_kept_data_counts_towards_the_memory(keys):
     memory, kept = 2**18, 2**11
     tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=memory)
     texts = [tokens.sign(replace(TOKEN, copy=copy)) for copy in range(1, 401)]
@@ -103,7 +103,7 @@ def test_what_is_kept_counts_for_the_memory(keys):
     tracemalloc.start()
     try:
         for text in texts:
-            for _ in range(3):  # what is kept before is given up
+            for _ in range(3):  # What was kept before is dropped.
                 tokens.verify(text, NOW)
                 tokens.keep(text, bytes(kept), kept + 100)
         gc.collect()
@@ -116,7 +116,7 @@ def test_what_is_kept_counts_for_the_memory(keys):
     assert recalled[0] is None
 
 
-def test_what_is_too_large_is_not_kept(keys):
+def test_data_that_is_too_large_is_not_kept(keys):
     tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=2**16)
     text = tokens.sign(TOKEN)
     tokens.verify(text, NOW)
@@ -125,8 +125,8 @@ def test_what_is_too_large_is_not_kept(keys):
     assert tokens.recall(text, NOW) == "small"
 
 
-def test_tokens_that_are_over_are_forgotten_as_others_come(keys):
-    """However much room there is: else a server's memory grows until it is full of them."""
+def test_tokens_that_have_ended_are_forgotten_as_others_arrive(keys):
+    """This happens even where there is space: otherwise a server's memory fills with them."""
     tokens, now, lifetime = tokens_of(keys), NOW, TOKEN.expires_at - TOKEN.issued_at
     for number in range(200):
         now += lifetime / 10
@@ -136,9 +136,9 @@ def test_tokens_that_are_over_are_forgotten_as_others_come(keys):
     assert 10 <= held <= 12, "those that are good, give or take the leeway"
 
 
-def test_a_token_that_is_over_does_not_outlive_those_that_are_used(keys, monkeypatch):
-    """The memory forgets from the longest unused one on, so an old token that is presented again
-    and again, as for renewal, keeps none of the others.
+def test_an_ended_token_that_is_presented_again_keeps_no_others_in_memory(keys, monkeypatch):
+    """The memory forgets ended tokens from the longest unused one on. An old token that is
+    presented again and again, as for renewal, must not keep the others in memory.
     """
     tokens, now, lifetime = tokens_of(keys), NOW, TOKEN.expires_at - TOKEN.issued_at
     old = tokens.sign(TOKEN)

@@ -1,5 +1,5 @@
-"""A token's way out and back in: what it says, who can verify it, which key it takes, and what is
-remembered.
+"""How a token is signed and verified: its claims, which keys verify it, which key signs, and which
+tokens are remembered.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ALL = pytest.mark.parametrize("algorithm", Algorithm, ids=lambda algorithm: algo
 
 @pytest.fixture
 def keys(tmp_path):
-    """A folder with a signing key, one that it demoted a day ago, and one to come."""
+    """A folder with a signing key, a key that it demoted a day ago, and a published key."""
     return save(
         tmp_path / "keys",
         key_named("old", NOW - 9 * DAY),
@@ -84,11 +84,11 @@ def verifications(monkeypatch):
     return seen
 
 
-# ----- what a token says
+# --- the claims of a token ------------------------------------------------------------------------
 
 
 @ALL
-def test_a_token_comes_back_as_it_went(tmp_path, algorithm):
+def test_a_token_is_read_back(tmp_path, algorithm):
     tokens = tokens_of(save(tmp_path, key_named("k", NOW, algorithm=algorithm)))
     text = tokens.sign(TOKEN)
     for _ in range(2):
@@ -111,7 +111,7 @@ def test_another_library_verifies_a_token(tmp_path, algorithm):
     assert opened.claims == PAYLOAD
 
 
-def test_a_token_is_the_shortest_json(keys):
+def test_the_payload_of_a_token_is_the_shortest_json(keys):
     header, payload, _ = tokens_of(keys).sign(TOKEN).split(".")
     assert header == base64url(b'{"alg":"HS256","kid":"current","typ":"at+jwt"}')
     assert payload == base64url(
@@ -149,7 +149,7 @@ def test_reserved_claims_are_refused(keys, name):
         tokens_of(keys).sign(replace(TOKEN, claims={name: "x"}))
 
 
-def test_claims_can_not_be_changed_in_what_is_remembered(keys):
+def test_claims_of_a_remembered_token_cannot_be_changed(keys):
     tokens = tokens_of(keys)
     token = tokens.verify(tokens.sign(TOKEN), NOW)
     assert token is not None
@@ -157,12 +157,12 @@ def test_claims_can_not_be_changed_in_what_is_remembered(keys):
         token.claims["tenant"] = "other"  # type: ignore[index]
 
 
-def test_without_a_signing_key_nothing_is_signed(tmp_path):
+def test_without_a_signing_key_no_token_is_signed(tmp_path):
     with pytest.raises(KeyringError, match="no signing key"):
         tokens_of(save(tmp_path, key_named("published"))).sign(TOKEN)
 
 
-def test_being_over_is_for_the_caller_to_say(keys):
+def test_the_caller_decides_whether_a_token_has_ended(keys):
     tokens = tokens_of(keys)
     assert tokens.verify(tokens.sign(TOKEN), NOW + 3 * DAY) == TOKEN
 
@@ -202,8 +202,8 @@ def tokens(tmp_path_factory):
 
 
 @given(token=honest_tokens)
-def test_every_honest_token_comes_back(tokens, token):
-    # The caller of `sign` knows that a token ends no sooner than it begins.
+def test_every_valid_token_is_read_back(tokens, token):
+    # The caller of `sign` knows that a token does not end before it begins.
     honest = replace(token, expires_at=max(token.expires_at, token.issued_at))
     assert tokens.verify(tokens.sign(honest), NOW) == honest
 
@@ -211,9 +211,10 @@ def test_every_honest_token_comes_back(tokens, token):
 # ----- size
 
 
-def test_the_largest_tokens(tmp_path):
-    """What fits at the sign-in fits ever after, whatever key signs. That is long claims beside long
-    methods, or beside a long user ID; not claims that JSON writes six times as long.
+def test_the_largest_tokens_fit(tmp_path):
+    """Claims that fit at the sign-in fit in every later token, whichever key signs. Long claims fit
+    beside long methods, or beside a long user ID, but not claims that JSON writes six times as
+    long.
     """
     private = generate_private_key(public_exponent=65537, key_size=4096)
     longest = replace(
@@ -247,16 +248,16 @@ def test_the_largest_tokens(tmp_path):
 
 
 @pytest.mark.parametrize("claims", [{"c": "\x00" * 1023}, {"c": '"' * 1800}])
-def test_a_token_too_large_for_ever_is_not_signed(keys, claims):
+def test_a_token_that_would_be_too_large_later_is_not_signed(keys, claims):
     largest = replace(TOKEN, user_id="\U0001f600" * MAX_USER_ID_CHARACTERS, claims=claims)
     with pytest.raises(TokenTooLarge, match="the limit is 4096") as caught:
         tokens_of(keys).sign(largest)
     assert caught.value.size > MAX_TOKEN_BYTES
 
 
-def test_exactly_4_kib_is_a_token(tmp_path):
+def test_a_token_of_exactly_4_kib_is_good(tmp_path):
     sizes = {}
-    # Base64url has no text of some lengths. With one of these headers it has one of 4,096.
+    # Base64url has no text of some lengths. With one of these headers it has a text of 4,096.
     for kid in ("k", "kk", "kkk"):
         tokens = tokens_of(save(tmp_path / kid, key_named(kid, NOW)))
         for length in range(2700, 2730):
@@ -272,11 +273,11 @@ def test_exactly_4_kib_is_a_token(tmp_path):
     assert min(sizes) < MAX_TOKEN_BYTES < max(sizes)
 
 
-# ----- keys and what is remembered
+# --- keys and remembered tokens -------------------------------------------------------------------
 
 
 def old_text(keys, kid):
-    """A token that the key signed when it was the one that signs."""
+    """A token that the key signed when it was the signing key."""
     alone = keys.parent / f"{kid}-alone"
     return tokens_of(save(alone, key_named(kid, NOW - 9 * DAY))).sign(TOKEN)
 
@@ -289,7 +290,7 @@ def test_published_and_demoted_keys_verify(keys):
 
 
 @pytest.mark.parametrize("remembered", [False, True])
-def test_a_demoted_key_verifies_for_a_lifetime(keys, remembered):
+def test_a_demoted_key_verifies_for_one_token_lifetime(keys, remembered):
     tokens = tokens_of(keys)
     text = old_text(keys, "old")
     end = NOW - DAY + LIFETIME
@@ -315,7 +316,7 @@ def test_a_bad_token_is_not_remembered(keys, verifications):
         assert len(verifications) == count
 
 
-# What takes much memory for its length: many strings, and characters that take four bytes each.
+# Claims that need much memory for their length: many strings, and characters of four bytes each.
 COSTLY = {
     "plain": TOKEN,
     "many": replace(TOKEN, claims={f"{i:x}": "" for i in range(250)}),
@@ -324,7 +325,7 @@ COSTLY = {
 }
 
 
-def test_the_longest_unused_token_is_forgotten(keys, verifications):
+def test_the_longest_unused_token_is_forgotten_first(keys, verifications):
     tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=2**16)
     texts = [tokens.sign(replace(COSTLY["wide"], copy=copy)) for copy in range(1, 7)]
     for text in (*texts[:5], texts[0], texts[5], texts[0]):
@@ -352,12 +353,12 @@ def test_the_memory_is_bounded_in_bytes(keys, kind):
     assert memory / 2 < held <= memory
 
 
-def test_the_memory_has_at_least_one_place(keys):
+def test_the_memory_holds_at_least_one_token(keys):
     with pytest.raises(ValueError, match="memory_bytes"):
         Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=2**16 - 1)
 
 
-def test_a_revoked_keys_remembered_token_dies_at_once(keys):
+def test_a_remembered_token_of_a_revoked_key_ends_at_once(keys):
     source = KeySource(keys)
     tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
     text = tokens.sign(TOKEN)
@@ -369,8 +370,8 @@ def test_a_revoked_keys_remembered_token_dies_at_once(keys):
     assert tokens.verify(tokens.sign(TOKEN), NOW) == TOKEN
 
 
-def test_a_token_of_a_key_that_is_not_known_yet_is_good_at_once(keys):
-    """Another process may have been first to see that a key was made and promoted."""
+def test_a_token_of_a_new_key_is_good_at_once(keys):
+    """Another process may have been the first to see that a key was made and promoted."""
     slow = tokens_of(keys)
     save(keys, key_named("more", NOW))
     text = tokens_of(keys).sign(TOKEN)
@@ -378,7 +379,7 @@ def test_a_token_of_a_key_that_is_not_known_yet_is_good_at_once(keys):
         assert slow.verify(text, NOW) == TOKEN
 
 
-def test_tokens_of_made_up_keys_cost_a_bounded_number_of_looks(keys, monkeypatch):
+def test_tokens_of_invented_keys_cause_a_limited_number_of_reads(keys, monkeypatch):
     tokens = tokens_of(keys)
     looks = []
 
@@ -392,16 +393,16 @@ def test_tokens_of_made_up_keys_cost_a_bounded_number_of_looks(keys, monkeypatch
     )
     text = stranger.sign(TOKEN)
     good = tokens.sign(TOKEN)
-    for number in range(1000):  # in one second
+    for number in range(1000):  # In one second.
         now = NOW + number * timedelta(milliseconds=1)
         assert tokens.verify(text, now) is None
         assert tokens.verify(good, now) == TOKEN
     assert len(looks) == 11, "ten, and the one of the stranger who made the token up"
 
 
-def test_what_is_remembered_is_forgotten_when_keys_change(keys, verifications):
-    """Else a key that came back under an old name with other material would vouch for what it never
-    signed.
+def test_remembered_tokens_are_forgotten_when_keys_change(keys, verifications):
+    """Otherwise a key that came back under an old name with other material would vouch for tokens
+    that it never signed.
     """
     source = KeySource(keys)
     tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
@@ -413,9 +414,7 @@ def test_what_is_remembered_is_forgotten_when_keys_change(keys, verifications):
     assert len(verifications) == 2
 
 
-def test_a_remembered_token_is_not_asked_again_whether_it_comes_from_the_future(
-    keys, verifications
-):
+def test_a_remembered_token_is_not_checked_again_for_a_time_in_the_future(keys, verifications):
     tokens = tokens_of(keys)
     text = tokens.sign(replace(TOKEN, issued_at=NOW + 31 * SECOND))
     assert tokens.verify(text, NOW) is None

@@ -1,10 +1,10 @@
-"""Runs campaigns: for each kind of fault so many trials, counted and judged, from a seed.
+"""Runs campaigns: many trials of each kind of fault, counted and judged, from a seed.
 
 python -m tests.faults.campaigns [NAME ...] --trials 2000 --seed 1 --minutes 5 [--results FILE]
 
-A name may be the beginning of several. Without names all campaigns are run. `campaign` says what a
-campaign is, `catalogue` lists all of them, `results` keeps what the last long runs counted. A run
-that is ended early has counted the rounds that were over.
+A name may be the beginning of several names. Without names all campaigns are run. `campaign` says
+what a campaign is, `catalogue` lists all of them, and `results` keeps what the last long runs
+counted. A run that is ended early has counted its complete rounds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.faults.campaigns.catalogue import CAMPAIGNS
 from tests.faults.campaigns.results import Result
 from tests.faults.recorder import now
 
-# Stores that write each change at once would wait for the disk, most of the time. What they wrote
-# outlasts a process that is killed here just as well.
+# Stores that sync each change would wait for the disk most of the time. Without that, their writes
+# still survive a process that is killed here.
 _SHARED_MEMORY = Path("/dev/shm")
 _MEMORY = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
 
@@ -37,14 +37,14 @@ async def _run(campaign: Campaign, order: Order, tally: Tally) -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
         try:
             await campaign.run(Path(folder), order, tally)
-        # What was counted still counts.
+        # The complete rounds still count.
         except (Exception, BaseExceptionGroup, pytest.fail.Exception):  # noqa: BLE001
             traceback.print_exc()
             tally.counts["times the rig failed"] += 1
 
 
 def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
-    """Runs a campaign; returns True if it found something."""
+    """Runs a campaign. Returns True if it found a violation."""
     trials, started, build = given.trials or campaign.wanted, now(), results.build()
     order = Order(given.seed, trials, started + 60 * given.minutes, given.until_broken)
     tally = Tally()
@@ -68,7 +68,7 @@ def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
 
 
 def _failed_elsewhere(campaign: Campaign, given: argparse.Namespace) -> bool:
-    """The same in a network of its own, where this user may make one."""
+    """Runs a campaign in a network of its own, where this user may make one."""
     options = [f"--seed={given.seed}", f"--minutes={given.minutes}"]
     options += ["--until-broken"] if given.until_broken else []
     options += [f"--trials={given.trials}"] if given.trials else []
@@ -81,7 +81,7 @@ def _failed_elsewhere(campaign: Campaign, given: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    """Ends with 1 if something was found."""
+    """Exits with 1 if a violation was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seed", type=int, default=1)
@@ -97,7 +97,7 @@ def main() -> None:
         if found[name].is_of(given.seed, results.build()):
             parser.error(f"{given.results} has {name} with this seed: choose another one")
     logging.getLogger("session_authority_client").setLevel(logging.CRITICAL)
-    # A campaign that is ended ends what it has started.
+    # A campaign that is ended ends the processes that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if network.is_own():
         network.set_up()

@@ -12,18 +12,18 @@ from tests.faults.checker import Report, judge
 from tests.faults.history import DAMAGE, History
 from tests.faults.recorder import now
 
-_SHOWN = 5  # violations of a campaign that are printed whole
+_SHOWN = 5  # Violations of a campaign that are printed in full.
 
 
 @dataclass
 class Tally:
-    """What was counted so far."""
+    """The counts so far."""
 
     trials: int = 0
     calls: int = 0
-    """Calls whose answers were judged; of a batch each item is one."""
+    """Calls whose answers were judged. Each item of a batch counts."""
     counts: Counter[str] = field(default_factory=Counter)
-    """What else is worth a number, by its name."""
+    """Other counts, by name."""
     violations: list[str] = field(default_factory=list)
 
     def judge(self, history: History) -> None:
@@ -42,7 +42,7 @@ class Tally:
             self.violate(str(violation))
 
     def hold(self, is_so: bool, what: str) -> None:
-        """Counts a violation, unless it is so."""
+        """Counts a violation, unless the condition is true."""
         if not is_so:
             self.violate(what)
 
@@ -55,7 +55,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How far a campaign goes, and what it leaves to chance."""
+    """How far a campaign goes, and its seed."""
 
     seed: int
     trials: int
@@ -65,8 +65,8 @@ class Order:
     """Ends with the first round that has a violation."""
 
     def left(self, tally: Tally, most: int, under_way: int = 0) -> int:
-        """How many trials the next round has while others are `under_way`, and `most` at the most;
-        0 if it is over.
+        """How many trials the next round has, at most `most`, while others are `under_way`. 0 if
+        the campaign is over.
         """
         if now() > self.ends_at or (self.until_broken and tally.violations):
             return 0
@@ -78,13 +78,13 @@ Run = Callable[[Path, Order, Tally], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """So many trials of one kind of fault."""
+    """Many trials of one kind of fault."""
 
     name: str
     fault: str
-    """What goes wrong, as the table says it."""
+    """The fault, as the table describes it."""
     wanted: int
-    """How many trials are wanted."""
+    """The number of trials that are wanted."""
     run: Run
     own_network: bool = False
-    """It splits servers from each other, which takes a network of its own."""
+    """It splits servers from each other, which requires a network of its own."""

@@ -1,8 +1,8 @@
-"""Calls that are given up by the thousand, over connections that are cut and held up: every answer
-that comes is the own user's.
+"""Calls that are cancelled by the thousand, over connections that are cut and delayed: every answer
+that arrives belongs to the call's own user.
 
-Of a batch each item is a trial. Users are asked about by their tokens; an answer that names another
-user, device or session is a violation, and so is a refusal: nobody signs out.
+Each item of a batch is a trial. Calls validate the tokens of users. An answer that names another
+user, device or session is a violation, and so is a refusal: no user signs out.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _USERS = 400
 _ROUND = 50_000
 _BATCH = 250
 _CALLERS = 12
-_BATCHES_OF_CALLS = 0.5  # the share of calls that are batches; the others ask about one token
+_BATCHES_OF_CALLS = 0.5  # The share of calls that are batches. The others validate one token.
 _CANCELLED = 0.4
-_LONGEST_SECONDS = 0.03  # until a call is given up
+_LONGEST_SECONDS = 0.03  # Until a call is cancelled.
 _MAY_FAIL = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED"}
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A token's user, and the question about it."""
+    """A token's user, and the request that validates it."""
 
     user: str
     device: str
@@ -46,7 +46,7 @@ class Asked:
 
 
 class Storm:
-    """Callers that ask about all users, and give up many of their calls."""
+    """Callers that validate the tokens of all users, and cancel many of their calls."""
 
     def __init__(self, this_round: Round, asked: list[Asked], random: Random, tally: Tally) -> None:
         self._servers = this_round.servers
@@ -55,7 +55,7 @@ class Storm:
         self._tally = tally
 
     async def blow(self, trials: int) -> None:
-        """Asks until so many answers have come."""
+        """Makes calls until this many answers have arrived."""
         enough = self._tally.trials + trials
 
         async def ask() -> None:
@@ -130,7 +130,7 @@ async def _sign_in_all(this_round: Round, seed: int, random: Random) -> list[Ask
 
 
 async def _dirty(stage: Stage, random: Random) -> None:
-    """Cuts and holds up connections to the store, for ever, so that replies are left on them."""
+    """Cuts and delays connections to the store, for ever, so that replies are left on them."""
 
     async def late(_: bytes) -> None:
         if random.random() < 0.05:
@@ -144,7 +144,7 @@ async def _dirty(stage: Stage, random: Random) -> None:
 
 
 async def cancel_storm(folder: Path, order: Order, tally: Tally) -> None:
-    """Asks so often."""
+    """Makes this many calls."""
     random = Random(f"{order.seed} storm")
     async with standalone(folder, TOKEN_TTL="2h") as stage, round_on(stage) as this_round:
         asked = await _sign_in_all(this_round, order.seed, random)

@@ -30,7 +30,7 @@ from tests.faults.replicated import CLUSTER, SENTINEL, acknowledged, cluster, se
 from tests.faults.stage import standalone
 from tests.faults.troubles import STANDALONE, Trouble, store_emptied
 
-# Changes are REPLICATED once both replicas are back: the next fault leaves them some time.
+# Changes are REPLICATED once both replicas are back: the next fault waits for that.
 ACKNOWLEDGED = replace(LONG_FAULTS, trouble_pause=2.0)
 
 CAMPAIGNS = (
@@ -169,7 +169,7 @@ CAMPAIGNS = (
         "on-redis-6",
         "all faults but a missing permission, on Redis 6.2, the oldest supported",
         20,
-        # Its scripts can't ask for permissions: a sign-in that fails may leave its event behind.
+        # Its scripts can't check permissions: a sign-in that fails may leave its event behind.
         on_redis(oldest, "permission taken"),
     ),
 )

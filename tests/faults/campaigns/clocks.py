@@ -60,14 +60,16 @@ class ClockedServer(ServerProcess):
         return _ClockedCommand(self._folder, ["serve"], self._settings)
 
     def set_clock(self, ahead_seconds: str) -> None:
-        """Sets it so far ahead."""
+        """Sets the clock this far ahead."""
         new = self._folder / "new"
         new.write_text(ahead_seconds)
         new.replace(self._folder / "offset")
 
 
 async def clock_set(stage: Stage, random: Random) -> None:
-    """One server's clock is wrong by more than it may be, either way, and then right again."""
+    """One server's clock is wrong by more than the limit, in either direction, and then right
+    again.
+    """
     server = random.choice(stage.servers)
     assert isinstance(server, ClockedServer)
     ahead = random.choice((-1, 1)) * random.choice((6, 20, 100, 4_000, 100_000))

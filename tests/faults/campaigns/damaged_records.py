@@ -1,8 +1,8 @@
 """Records that are cut, torn, foreign, or of a later version.
 
-A record that can't be read is its own device's trouble: its session is denied, and nothing else of
-the user changes. A later version's record that an earlier one may read is read. Each trial damages
-the session or the device record of one of two devices, and looks at both.
+A record that can't be read affects only its own device: its session is denied, and nothing else of
+the user changes. A later version's record that an earlier version may read is read. Each trial
+damages the session or the device record of one of two devices, and checks both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _cut(whole: bytes, random: Random) -> bytes:
 
 
 def _torn(whole: bytes, random: Random) -> bytes:
-    """One bit is another one."""
+    """One bit is flipped."""
     at = random.randrange(len(whole))
     return whole[:at] + bytes([whole[at] ^ 1 << random.randrange(8)]) + whole[at + 1 :]
 
@@ -42,19 +42,19 @@ def _lengthened(whole: bytes, random: Random) -> bytes:
 
 
 def _foreign(_: bytes, random: Random) -> bytes:
-    """Another program's."""
+    """Bytes of another program."""
     text = (b"", b"null", b'{"session": 1}', b"\x80\x04K\x01.", random.randbytes(61))
     return random.choice(text)
 
 
 def _later_format(whole: bytes, random: Random) -> bytes:
-    """Of a version whose sessions an earlier one must not read."""
+    """A record of a version whose sessions an earlier one must not read."""
     head = whole[0] & 0xF0 | random.randrange(5, 16)
     return sealed(bytes([head]) + whole[1:-_CHECK_BYTES])
 
 
 def _later_marks(whole: bytes, random: Random) -> bytes:
-    """Of a version whose sessions an earlier one may read: marks, and bytes at the end."""
+    """A record of a version whose sessions an earlier one may read: marks, and bytes at the end."""
     head = whole[0] | random.choice((0x40, 0x80, 0xC0))
     more = random.randbytes(random.randrange(2))
     return sealed(bytes([head]) + whole[1:-_CHECK_BYTES] + more)
@@ -64,7 +64,9 @@ _DAMAGE: tuple[Callable[[bytes, Random], bytes], ...] = (_cut, _torn, _lengthene
 
 
 class Trial:
-    """A user on two devices. A record of the first is damaged; nothing of the second."""
+    """A user on two devices. One record of the first device is damaged, and nothing of the
+    second.
+    """
 
     def __init__(self, this_round: Round, store: redis.Redis, user: str, random: Random) -> None:
         self.user = user
@@ -73,7 +75,7 @@ class Trial:
         self._random = random
 
     async def make(self, tally: Tally) -> None:
-        """Damages a record, and looks at what the user can still do."""
+        """Damages a record, and checks what the user can still do."""
         random, user = self._random, self.user
         devices = [str(UUID(int=random.getrandbits(128), version=4)) for _ in range(2)]
         first, second = [await self._sign_in(device) for device in devices]
@@ -86,7 +88,7 @@ class Trial:
         damaged = form(whole, random)
         may_live = form is _later_marks or not of_session
         if not may_live or not of_session:
-            # Else nothing may be different from now on.
+            # Otherwise nothing may change from now on.
             self._round.recorder.damage(user, key)
         await self._store.hset(name, key, damaged)
         what = f"{form.__name__} {'session' if of_session else 'device'} of {user}: {damaged.hex()}"

@@ -1,7 +1,7 @@
-"""Replies that are lost after the store has carried a change out; then the caller tries again.
+"""Replies that are lost after the store has carried a change out; then the caller retries.
 
-The change must be there once: one session, one event, one generation, and the answer to the retry
-tells of it.
+The change must have been made once: one session, one event, one generation, and the answer to the
+retry reports it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Ask = Callable[[Server], Awaitable[Answered | None]]
 
 
 class Trial:
-    """One user on one device, and one change of which the first reply is lost."""
+    """One user on one device, and one change whose first reply is lost."""
 
     def __init__(self, this_round: Round, user: str, random: Random) -> None:
         self.user = user
@@ -62,7 +62,7 @@ class Trial:
         self._held = given.held
 
     async def change(self, kind: str, tally: Tally) -> None:
-        """Makes the change, loses the reply, tries again, and looks at what became of it."""
+        """Makes the change, loses the reply, retries, and checks the result."""
         ask = {"issue": self._issue, "renew": self._renew, "revoke": self._revoke}.get(kind)
         wire = self._round.stage.wires[self._first]
         assert isinstance(wire, LossyWire)
@@ -118,7 +118,7 @@ class Trial:
         return bool(updated.updated_sessions == 1 and dict(renewed.session.claims) == claims)
 
     async def _answer(self, first: Server, other: Server, request: object, tally: Tally) -> Any:
-        """The answer of the first server, or of the other one once the first has failed."""
+        """The answer of the first server, or of the other server once the first has failed."""
         name = type(request).__name__.removesuffix("Request")
         server = first
         while True:

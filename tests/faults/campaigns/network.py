@@ -1,7 +1,7 @@
 """A network of its own for a campaign, in which servers can be split from each other.
 
-All addresses are of the loopback range. What a split swallows goes out to a device at whose other
-end nobody listens, so connections hang as they do behind a router that drops packets.
+All addresses are in the loopback range. Packets that a split drops go out to a device without a
+listener at its other end, so connections hang as they do behind a router that drops packets.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _SETUP = (
     f"addr add 192.0.2.1/24 dev {_HOLE}",
     f"neigh add 192.0.2.2 lladdr 02:00:00:00:00:01 dev {_HOLE}",
     f"route add default via 192.0.2.2 dev {_HOLE} table {_TABLE}",
-    # The rules of a split come before this one.
+    # The rules of a split come before this rule.
     "rule add pref 100 lookup local",
     "rule del pref 0 lookup local",
 )
 
 
 def is_own() -> bool:
-    """This process runs in such a network."""
+    """Returns whether this process runs in such a network."""
     return _IS_OWN in os.environ
 
 
 def run_in_own(arguments: Sequence[str]) -> int:
-    """Runs campaigns in a network of their own; returns the exit code. Raises NotPermitted."""
+    """Runs campaigns in a network of their own. Returns the exit code. Raises NotPermitted."""
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         raise NotPermitted
     command = ["unshare", "--net", sys.executable, "-m", "tests.faults.campaigns", *arguments]
@@ -43,7 +43,7 @@ def run_in_own(arguments: Sequence[str]) -> int:
 
 
 class NotPermitted(Exception):
-    """This user may make no network."""
+    """This user may not make a network."""
 
 
 def set_up() -> None:
@@ -55,7 +55,7 @@ def set_up() -> None:
 
 @contextmanager
 def split(*flows: str) -> Iterator[None]:
-    """Swallows these flows: each as `ip rule` selects it."""
+    """Drops the packets of these flows: each as `ip rule` selects it."""
     rules = [f"pref 10 {flow} lookup {_TABLE}" for flow in flows]
     for rule in rules:
         _ip(f"rule add {rule}")

@@ -20,12 +20,13 @@ from tests.faults.stage import Stage
 from tests.faults.troubles import Trouble, named
 
 OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
-# Few clients: the trials are the faults, and each must be noticed, not the load.
+# Few clients: the trials are the faults, and every call should be affected by the fault, not by the
+# load.
 _SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
-# For faults of 10 s and more, in which a thousand calls are made all the same.
+# For faults of 10 s and more, during which a thousand calls are made all the same.
 LONG_FAULTS = replace(_SCRIPT, pause=0.6)
 _ROUND = 10
-_SEEDS = 1_000  # a run's seed is part of its users' names
+_SEEDS = 1_000  # A run's seed is part of its users' names.
 
 
 def playing(
@@ -41,8 +42,8 @@ def playing(
         open_stage: Opens a stage.
         troubles: The faults.
         each_round: How many of them a run has.
-        script: What goes on meanwhile. Its seed and its troubles are the campaign's.
-        stages: How many are played on at the same time, for faults that mostly wait.
+        script: The load during the faults. The campaign sets its seed and its troubles.
+        stages: How many stages are played on at the same time, for faults that mostly wait.
     """
     script = replace(script, troubles=named(*troubles))
 
@@ -77,7 +78,7 @@ def playing(
 
 
 async def store_stopped_for_long(stage: Stage, random: Random) -> None:
-    """The store hangs for 0.1 to 30 s, seldom for long, and goes on."""
+    """The store hangs for 0.1 to 30 s, rarely for long, and goes on."""
     seconds = random.choices((0.1, 0.4, 1.1, 3, 10, 30), (30, 30, 25, 10, 3, 2))[0]
     process = stage.store.process_id
     os.kill(process, signal.SIGSTOP)

@@ -1,8 +1,9 @@
 """The policy file takes a caller's rights away and gives them back, while that caller and another
-one call two servers.
+caller call two servers.
 
 Once a server has refused the caller, it refuses every call of that caller until the right is given
-back; once it has answered again, it answers. Nobody else feels anything. Each change is a trial.
+back. Once it has answered again, it goes on answering. Other callers notice nothing. Each change is
+a trial.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _ROLES = '["issuer", "validator", "manager"]'
 _TABLE = "[callers.{name}]\nroles = {roles}\n"
 _NO_ANSWER = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 _DENIED = "PERMISSION_DENIED"
-_CALLS = 25  # of each caller at each server, after a change is in force
-_PATIENCE_SECONDS = 30.0  # until it is
+_CALLS = 25  # Calls of each caller at each server, after a change is in force.
+_PATIENCE_SECONDS = 30.0  # Until the change is in force.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Caller:
     stub: pb_grpc.SessionAuthorityServiceStub
 
     async def code(self, request: pb.ListDevicesRequest, tally: Tally) -> str:
-        """What a call leads to."""
+        """The code of a call's outcome."""
         tally.calls += 1
         metadata = (("authorization", f"Bearer {self.token}"),)
         try:
@@ -67,7 +68,7 @@ async def _calls(callers: list[Caller], expected: str, tally: Tally, what: str) 
 
 
 async def _is_in_force(caller: Caller, expected: str, tally: Tally) -> bool:
-    """Waits until a server's answers are those of the new policy."""
+    """Waits until a server answers by the new policy."""
     until = now() + _PATIENCE_SECONDS
     while now() < until:
         if await caller.code(pb.ListDevicesRequest(user_id="somebody"), tally) == expected:
@@ -77,7 +78,7 @@ async def _is_in_force(caller: Caller, expected: str, tally: Tally) -> bool:
 
 
 async def policy_flips(folder: Path, order: Order, tally: Tally) -> None:
-    """Changes the policy so often."""
+    """Changes the policy this often."""
     random = Random(f"{order.seed} flips")
     policy, tokens = folder / "access.toml", folder / "caller-tokens"
     _write_policy(policy, denied=False)

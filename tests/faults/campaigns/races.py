@@ -1,5 +1,5 @@
-"""Small histories of one user: sign-ins, renewals and revocations that race each other over several
-server processes. Each must be one that calls in some order could have made.
+"""Short histories of one user: sign-ins, renewals and revocations that race each other over several
+server processes. Each history must be one that calls in some order could have made.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Trial:
             self._keep(await answered(sign_in))
 
     async def make(self) -> None:
-        """Lets the calls race, and looks."""
+        """Lets the calls race, and checks the history."""
         random = self._random
         await asyncio.gather(*(self._race() for _ in range(_RACERS)))
         servers = random.sample(self._servers, 2)

@@ -1,5 +1,5 @@
 """Servers and workers that are restarted in turn under the Python client's load. No call fails: the
-client has another server, or another worker, and tries again.
+client has another server, or another worker, and retries.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tests.support.waiting import eventually
 
 _CALLERS = 6
 _PAUSE_SECONDS = 0.02
-# How fast a busy machine answers is not the question.
+# The speed of a busy machine is not tested here.
 _TIMEOUT, _STORE_TIMEOUT = timedelta(seconds=10), "5s"
-_UNTIL_USED_SECONDS = 3.0  # from a connection, which may be that of a look at its health
+_UNTIL_USED_SECONDS = 3.0  # From a connection, which may belong to a health check.
 _WORKERS = 2
 _PATIENCE_SECONDS = 60.0
-_SHOWN_CHARACTERS = 45  # of an error, to count errors by
+_SHOWN_CHARACTERS = 45  # Of an error, to count errors by.
 _TABLES, _ESTABLISHED = ("/proc/net/tcp", "/proc/net/tcp6"), "01"
 
 
 class Caller:
-    """Signs in, asks, and signs out, for ever."""
+    """A caller that signs in, validates, and signs out, for ever."""
 
     def __init__(
         self, client: AsyncSessionAuthority, random: Random, tally: Tally, *, may_fail: bool
@@ -51,7 +51,7 @@ class Caller:
         self._tally = tally
 
     async def live(self) -> None:
-        """Does one thing after the other."""
+        """Runs the caller's calls, one after the other."""
         issued: IssuedDevice | None = None
         while True:
             await asyncio.sleep(self._random.uniform(0, 2 * _PAUSE_SECONDS))
@@ -107,7 +107,7 @@ async def _under_load(
 
 
 async def restarted_servers(folder: Path, order: Order, tally: Tally) -> None:
-    """Lets one server after the other end in order, and starts it again."""
+    """Ends one server after the other in order, and starts it again."""
     async with _under_load(folder, order, tally) as servers:
         while order.left(tally, 1):
             await _restart(servers[tally.trials % len(servers)])
@@ -124,25 +124,25 @@ async def rolling_restarts(folder: Path, order: Order, tally: Tally) -> None:
 
 
 async def _restart(server: ServerProcess) -> None:
-    """Lets a server end in order, and starts it again; returns when the client uses it again."""
+    """Ends a server in order, and starts it again. Returns when the client uses it again."""
     await asyncio.to_thread(server.stop)
     await asyncio.to_thread(server.start)
     await asyncio.to_thread(server.wait_until_serving)
-    # Else the client may have no server at all while the next one restarts: it tries to connect
-    # again after two seconds at the most.
+    # Otherwise the client may have no server while the next one restarts: it reconnects after two
+    # seconds at most.
     connected = partial(_has_connections, server)
     await eventually(connected, "the client to connect", _PATIENCE_SECONDS)
     await asyncio.sleep(_UNTIL_USED_SECONDS)
 
 
 async def restarted_workers(folder: Path, order: Order, tally: Tally) -> None:
-    """Ends one worker after the other, in order or not; its parent starts another one."""
+    """Ends one worker after the other, in order or by force. Its supervisor starts another one."""
     await _replace_workers(folder, order, tally, signal.SIGTERM, signal.SIGKILL)
 
 
 async def hung_workers(folder: Path, order: Order, tally: Tally) -> None:
-    """Stops one worker after the other for good; its parent notices, and starts another one. A call
-    to a hung worker may run out of time; its server has no other address that it could be tried at.
+    """Stops one worker after the other for good. Its supervisor notices, and starts another one. A
+    call to a hung worker may exceed its deadline, as its server has no other address to try.
     """
     await _replace_workers(folder, order, tally, signal.SIGSTOP)
 
@@ -162,13 +162,15 @@ async def _replace_workers(folder: Path, order: Order, tally: Tally, *signals: i
 
 
 async def _listens(server: ServerProcess, times: int) -> None:
-    """Waits until so many workers have begun to listen since the server was started."""
+    """Waits until this many workers have begun to listen since the server was started."""
     what = f"{times} workers to have listened"
     await eventually(lambda: server.logged("listening") >= times, what, _PATIENCE_SECONDS)
 
 
 def _workers(server: ServerProcess) -> list[int]:
-    """Its workers' processes; its children are these and the one that tracks what they share."""
+    """The processes of its workers. Its children are these and the process that tracks shared
+    resources.
+    """
     return [
         number
         for number in descendants(server.process_id)
@@ -177,7 +179,7 @@ def _workers(server: ServerProcess) -> list[int]:
 
 
 def _has_connections(server: ServerProcess) -> bool:
-    """Whether a client is connected to it."""
+    """Returns whether a client is connected to it."""
     port = int(server.address.rpartition(":")[2])
     lines = [line for name in _TABLES for line in Path(name).read_text().splitlines()[1:]]
     rows = [line.split() for line in lines]

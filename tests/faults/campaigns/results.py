@@ -1,4 +1,4 @@
-"""What the campaigns counted in their last long runs, and the table of it in the docs.
+"""The counts of the campaigns' last long runs, and their table in the docs.
 
 Runs of one build with different seeds add up, so that a run which was ended early is not lost.
 """
@@ -43,7 +43,7 @@ def build() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the runs of one campaign counted."""
+    """The counts of one campaign's runs."""
 
     seeds: tuple[int, ...]
     build: str
@@ -51,13 +51,13 @@ class Result:
     calls: int
     violations: int
     lost: int
-    """Answers with durability LOCAL that failovers, or an emptied store, lost. An answer with
-    REPLICATED that is lost is a violation.
+    """Answers with durability LOCAL that failovers, or an emptied store, lost. A lost answer with
+    REPLICATED is a violation.
     """
     seconds: int
 
     def after(self, before: Result | None) -> Result:
-        """This result with the one before, if that is of the same build."""
+        """This result added to the earlier one, if that is of the same build."""
         if before is None or before.build != self.build:
             return self
         names = ("trials", "calls", "violations", "lost", "seconds")
@@ -65,12 +65,14 @@ class Result:
         return replace(self, seeds=before.seeds + self.seeds, **sums)
 
     def is_of(self, seed: int, of_build: str) -> bool:
-        """Whether this seed was played with this build: it would only find the same again."""
+        """Returns whether this seed was played with this build: it would only find the same
+        again.
+        """
         return seed in self.seeds and self.build == of_build
 
 
 def read(path: Path = FILE) -> dict[str, Result]:
-    """The results by the names of their campaigns."""
+    """Reads the results, by the names of their campaigns."""
     if not path.exists():
         return {}
     rows = tomllib.loads(path.read_text())
@@ -78,7 +80,7 @@ def read(path: Path = FILE) -> dict[str, Result]:
 
 
 def write(results: Mapping[str, Result], path: Path = FILE) -> None:
-    """Writes them, in the order of their names."""
+    """Writes the results, in the order of their names."""
     names = [field.name for field in fields(Result)]
     parts = [_ABOUT]
     for name, result in sorted(results.items()):
@@ -89,7 +91,7 @@ def write(results: Mapping[str, Result], path: Path = FILE) -> None:
 
 
 def add(name: str, result: Result, path: Path) -> None:
-    """Adds the result of a run to a file, to which other campaigns may be adding theirs."""
+    """Adds the result of a run to a file, to which other campaigns may add at the same time."""
     with path.open("a") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
         before = read(path)

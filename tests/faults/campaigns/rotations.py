@@ -1,8 +1,8 @@
-"""Renewals with requests in flight: tabs that renew at once, clients that give up calls, lose
-replies, and are killed and come back with the token before. Each new generation is a trial.
+"""Renewals with requests in flight: tabs that renew at once, clients that cancel calls, lose
+replies, and are killed and return with an older token. Each new generation is a trial.
 
-Only so many clients have requests under way at the same time: a machine that is too busy for all of
-them makes the campaign slower. It must not leave calls without an answer that no client gave up.
+Only a limited number of clients have requests under way at the same time: a machine that is too
+busy makes the campaign slower. It must not leave calls without an answer that no client cancelled.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tests.faults.recorder import Answered, Held, unless_cancelled
 from tests.faults.stage import standalone
 
 _CLIENTS = 1_000
-_GENERATIONS = 8  # of each client in a round; the first one is the sign-in's
+_GENERATIONS = 8  # Of each client in a round. The first generation is the sign-in's.
 _GIVEN_UP, _LOST, _KILLED = 0.05, 0.05, 0.04
-_LONGEST_SECONDS = 0.05  # until a call is given up
+_LONGEST_SECONDS = 0.05  # Until a call is cancelled.
 
 
 class Client:
-    """A browser with several tabs and one jar, where the token that came last wins."""
+    """A browser with several tabs and one cookie jar, where the token that arrived last wins."""
 
     def __init__(self, this_round: Round, user: str, random: Random) -> None:
         self.user = user
@@ -49,7 +49,9 @@ class Client:
         self._jar = given.held
 
     async def renew(self) -> None:
-        """Lets all tabs ask at once; some of them renew. Then tells whether the client moved on."""
+        """Lets all tabs send a request at once; some of them renew. Returns whether the client has
+        a newer token.
+        """
         before = self._jar
         assert before is not None
         random = self._random
@@ -71,7 +73,7 @@ class Client:
             self._jar = given.held
 
     async def _settle(self, before: Held) -> None:
-        """Uses the newest token, or what is left of it after the client was killed."""
+        """Uses the newest token, or the token that a killed client still has."""
         newest = self._jar
         assert newest is not None
         server = self._random.choice(self._servers)
@@ -88,8 +90,8 @@ class Client:
 
 
 async def _round(clients: list[Client], seconds: float) -> None:
-    """Each client renews as soon as its token is old enough and it is its turn; the clients are
-    spread over time.
+    """Each client renews as soon as its token is old enough and it is the client's turn. The
+    clients are spread over time.
     """
     turn = asyncio.Semaphore(AT_ONCE)
 
@@ -106,7 +108,7 @@ async def _round(clients: list[Client], seconds: float) -> None:
 
 
 async def rotations(folder: Path, order: Order, tally: Tally) -> None:
-    """Renews so often."""
+    """Makes this many renewals."""
     random, number = Random(f"{order.seed} rotations"), 0
     async with standalone(folder, wire=None, TOKEN_TTL="2h") as stage:
         while most := order.left(tally, _CLIENTS * _GENERATIONS):

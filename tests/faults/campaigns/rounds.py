@@ -12,30 +12,30 @@ from tests.faults.history import Event, History
 from tests.faults.recorder import Answered, Recorder, Server, now
 from tests.faults.stage import TERMS, Stage
 
-# At the same time: enough to keep two servers busy, few enough for every answer to be in time.
+# At the same time: enough to keep two servers busy, and few enough for every answer to be in time.
 AT_ONCE = 24
-# A token must be so old before it is renewed.
+# A token must be this old before it is renewed.
 UNTIL_RENEWED_SECONDS = TERMS.alarm_after + 0.5
 _PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The servers of a round, and the history that it writes."""
+    """The servers of a round, and the history that it records."""
 
     stage: Stage
     recorder: Recorder
     servers: list[Server]
 
     async def history(self, users: Iterable[str]) -> History:
-        """What happened to these users."""
+        """The history of these users."""
         wanted = set(users)
         found = await self.stage.log()
         self.recorder.history.log = [event for event in found if event.user in wanted]
         return self.recorder.history
 
     def events(self, name: str) -> list[Event]:
-        """The events of one type, once `history` was asked for."""
+        """The events of one type, after `history` was called."""
         return [event for event in self.recorder.history.log if event.type == name]
 
 
@@ -52,12 +52,12 @@ async def round_on(stage: Stage) -> AsyncIterator[Round]:
 
 
 async def side_by_side(trials: Iterable[Awaitable[None]], at_once: int = AT_ONCE) -> None:
-    """Makes all trials, so many at the same time."""
+    """Makes all trials, this many at the same time."""
     turn = asyncio.Semaphore(at_once)
 
     async def make(trial: Awaitable[None]) -> None:
         async with turn:
-            with suppress(TrialOver):  # the checks find the answer that ended it
+            with suppress(TrialOver):  # The checks find the answer that ended it.
                 await trial
 
     async with asyncio.TaskGroup() as group:
@@ -66,11 +66,11 @@ async def side_by_side(trials: Iterable[Awaitable[None]], at_once: int = AT_ONCE
 
 
 class TrialOver(Exception):
-    """A trial can't go on: its error is none to try again after, or there is no other answer."""
+    """A trial can't go on: its error allows no retry, or there is no other answer."""
 
 
 async def answered(ask: Callable[[], Awaitable[Answered]]) -> Answered:
-    """The first answer that is no error, however often it takes. Raises TrialOver."""
+    """The first answer that is no error, after any number of attempts. Raises TrialOver."""
     until = now() + _PATIENCE_SECONDS
     while True:
         given = await ask()

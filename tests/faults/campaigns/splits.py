@@ -1,5 +1,5 @@
-"""Primaries that are split from their replicas and from all who could replace them, while the
-service still reaches them. See `network`.
+"""Primaries that are split from their replicas and from all servers that could replace them, while
+the service still reaches them. See `network`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tests.faults.stage import Stage
 from tests.faults.troubles import Trouble
 from tests.support.backends import SentinelGroup, ValkeyServer
 
-_REST = "127.0.0.2"  # from where replicas and Sentinels connect
+_REST = "127.0.0.2"  # The address from which replicas and Sentinels connect.
 _NODES = "127.0.1.0/24"
 _SOURCES = [f"127.0.1.{number}" for number in range(1, 7)]
-_LONGEST_SECONDS = 3.0  # that a split goes on after another primary is there
+_LONGEST_SECONDS = 3.0  # How long a split goes on after another primary was promoted.
 
 
 async def primary_split(stage: Stage, random: Random) -> None:
-    """The primary is split from its replicas and from the Sentinels until another one is there, and
-    for some time after.
+    """The primary is split from its replicas and from the Sentinels until another primary is
+    promoted, and for some time after.
     """
     group: SentinelGroup = stage.store
     old = await asyncio.to_thread(group.primary)

@@ -1,5 +1,5 @@
-"""Other servers than the bundled Valkey: Debian's Redis, and the oldest that the service supports,
-which `make stores` installs.
+"""Servers other than the bundled Valkey: Debian's Redis, and the oldest Redis that the service
+supports, which `make stores` installs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RedisServer:
 
     @property
     def process_id(self) -> int:
-        """Of the running one."""
+        """The process ID of the running server."""
         return self._process.pid
 
     def start(self) -> None:
@@ -89,13 +89,13 @@ def oldest() -> str | None:
     """The program of the oldest Redis, if it is there."""
     if not _OLDEST.exists():
         return None
-    _OLDEST.chmod(0o755)  # its package does not say so
+    _OLDEST.chmod(0o755)  # Its package does not say so.
     return str(_OLDEST)
 
 
 def on_redis(find: Callable[[], str | None], *left_out: str) -> Run:
-    """The campaign that makes every fault of a single store on this one, but those `left_out`.
-    Without the program there is no trial.
+    """The campaign that makes every fault of a single store on this server, without the ones in
+    `left_out`. Without the program there are no trials.
     """
     troubles = [trouble for name, trouble in STANDALONE.items() if name not in left_out]
 

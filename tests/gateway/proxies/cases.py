@@ -1,5 +1,5 @@
-"""One table for all proxies: which request leads to which answer. Where a proxy can't, its row says
-so, and fails when it can.
+"""One table for all proxies: which request gets which answer. Where a proxy gives another answer,
+its row says so, and fails when the proxy gives the usual answer.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ PREFLIGHT: Headers = [
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An answer. `arrives`: the app sees the request; `known`: with the visitor's identity, else as
-    an anonymous one. `headers` are some of the answer's, each of which starts with that text.
+    """An answer. `arrives`: the app receives the request; `known`: with the visitor's identity,
+    otherwise as an anonymous one. `headers` are some headers of the answer, each with the start of
+    its value.
     """
 
     status: int
@@ -58,7 +59,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A row. `exceptions` are the outcomes of proxies that differ; docs/gateway.md names each."""
+    """A row. `exceptions` are the outcomes of proxies that differ; docs/gateway.md names each of
+    them.
+    """
 
     name: str
     visitor: Visitor
@@ -121,7 +124,7 @@ CASES = [
     Case("nobody on a disabled route", nobody, ANONYMOUS, target="/public/x", more=PAGE),
     Case("a user on a disabled route", browser, ANONYMOUS, target="/public/x", more=PAGE),
     Case("a fresh sign-in where one is wanted", browser, GOOD, target="/account/password"),
-    # What other origins may.
+    # The rights of other origins.
     Case(
         "a page of another origin posts",
         browser,

@@ -1,4 +1,6 @@
-"""What must hold of every answer and of every request that reached the app, whatever was sent."""
+"""What must hold for every answer, and for every request that reached the app, whatever was
+sent.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ IDENTITY = (
     "x-session-claims",
     "x-session-assertion",
 )
-# What must be there for a signed-in user; the others may be empty.
+# Headers that a signed-in user must have. The others may be empty.
 _KNOWN = ("x-session-user", "x-session-id", "x-session-device", "x-session-sign-in-time")
-# Tests put it into everything that a client must not be able to say.
+# Tests put this into every header that a client must not be able to set.
 FORGED = "forged"
 
 
 def judge(upstream: Upstream, response: Response, user: str, outcome: Outcome) -> None:
-    """Compares an answer, and what arrived, with what is wanted."""
+    """Compares an answer, and the requests that arrived, with the expected outcome."""
     assert response.status == outcome.status, (response.headers, response.body[:300])
     for name, start in outcome.headers.items():
         assert response.value(name).startswith(start), (name, response.headers)
@@ -38,7 +40,7 @@ def judge(upstream: Upstream, response: Response, user: str, outcome: Outcome) -
 
 
 def judge_arrival(arrival: Arrival, user: str) -> None:
-    """The app sees this user, once, or no identity at all; and nothing that was forged."""
+    """The app sees this user, once, or no identity at all; and no forged header."""
     for name in IDENTITY:
         values = arrival.values(name)
         assert len(values) <= 1, (name, values)

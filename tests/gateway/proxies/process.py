@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, beside its proxies."""
+"""The gateway in a process of its own, beside its proxies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.gateway.proxies.programs import GATEWAY_GRPC, GATEWAY_HTTP
 from tests.support.fork_server import ROOT
 from tests.support.waiting import wait_for
 
-_PATIENCE = 40.0  # seconds
+_PATIENCE = 40.0  # Seconds.
 # The gateway waits for the service for four seconds, and the proxies for the gateway for five.
 CONFIG = """\
 [authority]
@@ -85,7 +85,7 @@ class GatewayProcess:
 
     @contextmanager
     def hung(self) -> Iterator[None]:
-        """Inside, it does nothing."""
+        """Inside the block, the process is stopped."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -94,7 +94,7 @@ class GatewayProcess:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Inside, there is none."""
+        """Inside the block, there is no process."""
         self.kill()
         try:
             yield

@@ -1,5 +1,5 @@
-"""The proxies as people run them: the real program, with the configuration that is shipped. Only
-its ports are replaced.
+"""The proxies as people run them: the real program, with the shipped configuration. Only its ports
+are replaced.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tests.support.waiting import wait_for
 
 PROXY, APP, GATEWAY_HTTP, GATEWAY_GRPC, ADMIN = PORTS
 PROGRAMS = tuple(sorted(PROXIES))
-_PATIENCE = 40.0  # seconds
+_PATIENCE = 40.0  # Seconds.
 
 
 @contextmanager
 def running(
     name: str, folder: Path, ports: Mapping[int, int], change: Callable[[str], str] = str
 ) -> Iterator[int]:
-    """The proxy, until it is no longer needed; its port. `change` makes the variant of its file
-    that a comment there names.
+    """The proxy, until the end of the block. Yields its port. `change` makes the variant of its
+    file that a comment there describes.
     """
     program, *arguments = PROXIES[name]
     try:

@@ -1,4 +1,4 @@
-"""Requests as exact text: what no well-behaved client would send is what these tests send."""
+"""Requests as exact text, which no well-behaved client would send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.gateway.proxies.upstream import MARK
 
-PATIENCE = 30.0  # seconds, on a machine that has much else to do
+PATIENCE = 30.0  # Seconds, on a busy machine.
 # Not the address of the proxies, which the gateway trusts. Envoy has another name for 127.0.0.1.
 CLIENT = "127.0.0.2"
 _marks = count(1)
@@ -22,7 +22,7 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a client got. `mark` is how the app's record of the request is found."""
+    """The response that a client got. `mark` finds the app's record of the request."""
 
     mark: str
     status: int
@@ -34,7 +34,7 @@ class Response:
         return [value for key, value in self.headers if key.lower() == name]
 
     def value(self, name: str) -> str:
-        """The value of a header that comes once; empty if there is none."""
+        """The value of a header that comes once. Empty if the header is missing."""
         (value,) = self.values(name) or [""]
         return value
 

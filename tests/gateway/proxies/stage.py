@@ -1,4 +1,4 @@
-"""What stands behind and before the proxies: an authority, its gateway, an app."""
+"""An authority, its gateway and an app for the proxies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.ports import free_port
 
 
 class Stage:
-    """All that one module's tests share. Proxies start when they are first wanted."""
+    """Everything that the tests of one module share. Proxies start when a test first needs them."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""What a person sees: a real Chromium before the demo, with the real service behind it."""
+"""What a person sees: a real Chromium with the demo and the real service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from session_authority_client import SessionAuthority
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
-PATIENCE = 40.0  # seconds
+PATIENCE = 40.0  # Seconds.
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_user_signs_in_sees_the_devices_and_is_signed_out_elsewhere(
     with demo(proxy) as (url, address), SessionAuthority(address) as authority:
         browser.driver.get(f"{url}shelf?page=2")
         sign_in(browser, user)
-        # Back to where the user wanted to go.
+        # Back to the page that the user wanted.
         assert browser.driver.current_url == f"{url}shelf?page=2"
         browser.click("My devices")
         wait_for(lambda: "Chrome" in browser.text, "the list of devices", PATIENCE)

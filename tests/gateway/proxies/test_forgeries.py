@@ -1,4 +1,4 @@
-"""Nothing that a client sends as identity reaches the app, on any kind of route."""
+"""No identity that a client sends reaches the app, on any kind of route."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.gateway.proxies.raw_http import CLIENT, Headers, send
 from tests.gateway.proxies.stage import Stage
 from tests.gateway.proxies.visitors import PAGE, Visitor, browser, nobody
 
-# All that a name may have (RFC 9110, section 5.6.2) besides letters, digits and hyphens. Some apps
-# make an underscore of each.
+# All characters of a name (RFC 9110, section 5.6.2) besides letters, digits and hyphens. Some apps
+# turn each of them into an underscore.
 ODD = "!#$%&'*+.^_`|~"
 _PLAIN: Headers = [(name, FORGED) for name in IDENTITY]
 FORGERIES: dict[str, Headers] = {
@@ -45,14 +45,14 @@ FORGERIES: dict[str, Headers] = {
 }
 # Traefik knows no patterns: docs/gateway.md says so.
 NOT_TAKEN_OFF = {"traefik": {"with dots", "with one dot", "with odd signs"}}
-# They take off the names in their configuration, and no others: docs/gateway.md says so.
+# They remove the names in their configuration, and no others: docs/gateway.md says so.
 WITHOUT_PATTERNS = ("nginx", "traefik")
 ROUTES = {"required": "/shelf", "optional": "/news/x", "disabled": "/public/x"}
 
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("visitor", [nobody, browser], ids=["nobody", "user"])
-def test_nothing_forged_arrives(stage: Stage, proxy: str, visitor: Visitor, route: str):
+def test_no_forged_header_arrives(stage: Stage, proxy: str, visitor: Visitor, route: str):
     visit = visitor(stage.authority)
     for name, forgery in FORGERIES.items():
         response = send(stage.proxy(proxy), ROUTES[route], [*forgery, *visit.headers, *PAGE])
@@ -69,7 +69,7 @@ def test_nothing_forged_arrives(stage: Stage, proxy: str, visitor: Visitor, rout
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_name_that_is_not_known_yet_arrives_only_where_proxies_know_no_patterns(
+def test_an_unknown_name_arrives_only_where_proxies_know_no_patterns(
     stage: Stage, proxy: str, route: str
 ):
     visit = browser(stage.authority)
@@ -79,7 +79,7 @@ def test_a_name_that_is_not_known_yet_arrives_only_where_proxies_know_no_pattern
     assert (arrival.values("x-session-later") == [FORGED]) == (proxy in WITHOUT_PATTERNS)
 
 
-def test_a_lie_about_the_address_does_not_reach_the_app(stage: Stage, proxy: str):
+def test_a_forged_address_does_not_reach_the_app(stage: Stage, proxy: str):
     visit = browser(stage.authority)
     lies = [("X-Forwarded-For", "203.0.113.9"), ("X-Real-IP", "203.0.113.9")]
     response = send(stage.proxy(proxy), "/shelf", [*lies, *visit.headers, *PAGE])

@@ -1,4 +1,4 @@
-"""What HAProxy alone could get wrong: its script in Lua, and its HTTP/2."""
+"""What only HAProxy could get wrong: its script in Lua, and its HTTP/2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def haproxy(stage: Stage) -> int:
 
 
 @pytest.mark.parametrize("lines", [89, 97, 150, 250, 253])
-def test_many_headers_harm_no_other_request(stage: Stage, haproxy: int, lines: int):
+def test_many_headers_affect_no_other_request(stage: Stage, haproxy: int, lines: int):
     headers = [(f"h{number}", "1") for number in range(lines)]
     response = send(haproxy, "/shelf", [*headers, *PAGE])
     assert response.status == 400
@@ -31,13 +31,13 @@ def test_many_headers_harm_no_other_request(stage: Stage, haproxy: int, lines: i
     assert send(haproxy, "/public/x").status == 200
 
 
-def test_as_many_headers_as_an_honest_client_sends_are_fine(stage: Stage, haproxy: int):
+def test_as_many_headers_as_an_honest_client_sends_are_accepted(stage: Stage, haproxy: int):
     visit = browser(stage.authority)
     headers = [(f"h{number}", "1") for number in range(80)]
     assert send(haproxy, "/shelf", [*headers, *visit.headers, *PAGE]).status == 200
 
 
-def test_an_error_in_the_script_lets_nobody_through(stage: Stage, tmp_path: Path):
+def test_an_error_in_the_script_lets_no_request_pass(stage: Stage, tmp_path: Path):
     def broken(text: str) -> str:
         return text.replace(FIRST_LINE, f'error("broken")\n    {FIRST_LINE}')
 
@@ -49,8 +49,8 @@ def test_an_error_in_the_script_lets_nobody_through(stage: Stage, tmp_path: Path
         assert send(port, "/public/x").status == 200
 
 
-def test_http_2_goes_the_same_ways(stage: Stage, haproxy: int):
-    """Its targets are absolute, though no client sends them so."""
+def test_http_2_has_the_same_answers(stage: Stage, haproxy: int):
+    """Its targets are absolute, although no client sends them in this form."""
     visit = browser(stage.authority)
     url = f"http://127.0.0.1:{haproxy}"
     transport = httpx.HTTPTransport(http1=False, http2=True, local_address=CLIENT)

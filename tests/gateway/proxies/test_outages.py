@@ -1,4 +1,4 @@
-"""While nobody knows whether a user is signed in, nobody gets through, and nobody is signed out."""
+"""While the session of a user can't be checked, no request passes, and no user is signed out."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def from_each_proxy(stage: Stage, visits: dict[str, Visit]) -> Iterator[Response
 
 @pytest.fixture
 def visits(stage: Stage) -> dict[str, Visit]:
-    """A user for each proxy, whom the gateway has not seen."""
+    """A user for each proxy, whom the gateway has not seen before."""
     return {name: browser(stage.authority) for name in PROGRAMS}
 
 
 @pytest.mark.parametrize("visitor", FRESH)
 @pytest.mark.parametrize("kind", [PAGE, SCRIPT], ids=["page", "script"])
 @pytest.mark.parametrize("target", ["/shelf", "/news/today", "/api/x"])
-def test_an_authority_that_is_away_is_503(
+def test_an_unreachable_authority_is_503(
     stage: Stage, proxy: str, visitor: str, kind: Headers, target: str
 ):
     visit = FRESH[visitor](stage.authority)
@@ -56,13 +56,13 @@ def test_an_authority_that_is_away_is_503(
     assert send(stage.proxy(proxy), target, [*visit.headers, *kind]).status == 200
 
 
-# The gateway aborts Envoy's question, so there is no header of its own.
+# The gateway aborts Envoy's request, so there is no header of the gateway.
 WITHOUT_A_TIME = ("envoy",)
-# docs/gateway.md tells of it.
+# docs/gateway.md describes it.
 STATUS_WITHOUT_A_GATEWAY = {"traefik": 500}
 
 
-def test_who_has_no_token_needs_no_authority(stage: Stage, proxy: str):
+def test_a_request_without_a_token_needs_no_authority(stage: Stage, proxy: str):
     visit = nobody(stage.authority)
     with stage.authority.unavailable():
         response = send(stage.proxy(proxy), "/shelf", [*visit.headers, *PAGE])
@@ -85,7 +85,7 @@ def test_a_gateway_that_hangs_is_503(stage: Stage, visits: dict[str, Visit]):
             judge_outage(stage, response)
 
 
-def test_a_gateway_that_is_away_is_503(stage: Stage, visits: dict[str, Visit]):
+def test_a_missing_gateway_is_503(stage: Stage, visits: dict[str, Visit]):
     with stage.gateway.away():
         for name, response in zip(visits, from_each_proxy(stage, visits), strict=True):
             judge_outage(stage, response, STATUS_WITHOUT_A_GATEWAY.get(name, 503))
@@ -93,7 +93,7 @@ def test_a_gateway_that_is_away_is_503(stage: Stage, visits: dict[str, Visit]):
         assert response.status == 200
 
 
-def test_with_failure_mode_allow_nobody_has_an_identity(stage: Stage, tmp_path: Path):
+def test_with_failure_mode_allow_no_request_has_an_identity(stage: Stage, tmp_path: Path):
     """Envoy's own way to go on without a gateway."""
     ports = {**stage.ports, GATEWAY_GRPC: free_port()}
     closed, opened = "failure_mode_allow: false", "failure_mode_allow: true"

@@ -1,5 +1,5 @@
-"""No spelling of a path gets past a route: whatever an app may make of the target that it sees, it
-is a path that nobody needs to be signed in for.
+"""No spelling of a path gets past a route: however an app reads the target that it receives, the
+path is one that requires no sign-in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.gateway.proxies.raw_http import send
 from tests.gateway.proxies.stage import Stage
 from tests.gateway.proxies.visitors import PAGE, browser, nobody
 
-# Of the shipped configurations: where the app may see somebody who is not signed in.
+# Paths of the shipped configurations on which the app may see a visitor who is not signed in.
 OPEN = re.compile(r"/public/.*|/news/.*|/sign-in")
 PLAIN = ["/public/x", "/public/x;y=1", "/news/?from=/a/../b;c//d%2fe"]
 TRICKS = [
@@ -66,8 +66,8 @@ TRICKS = [
 
 
 def readings(target: str) -> Iterator[str]:
-    """What apps may take a target for: they resolve dots before or after they decode, drop path
-    parameters or not, and read two slashes as one or as the start of a host.
+    """The paths that apps may read from a target: they resolve dots before or after they decode,
+    drop path parameters or not, and read two slashes as one or as the start of a host.
     """
     for whole in {target, urlsplit(target).path, re.sub(r"^[a-z]+://[^/]*", "", target)}:
         raw = re.split(r"[?]", whole)[0]
@@ -84,7 +84,7 @@ def _resolved(path: str) -> str:
 
 
 @pytest.mark.parametrize("target", PLAIN)
-def test_an_honest_path_arrives(stage: Stage, proxy: str, target: str):
+def test_an_ordinary_path_reaches_the_app(stage: Stage, proxy: str, target: str):
     response = send(stage.proxy(proxy), target, PAGE)
     (arrival,) = stage.upstream.arrivals(response.mark)
     # Traefik reads the semicolon of a query as an ampersand: docs/gateway.md says so.
@@ -92,7 +92,7 @@ def test_an_honest_path_arrives(stage: Stage, proxy: str, target: str):
     assert (response.status, arrival.target) == (200, wanted)
 
 
-# Where the sign-in must be fresh, or what an app may read as that.
+# Paths that require a fresh sign-in, or that an app may read as such a path.
 FRESH = [
     "/account/password",
     "/accoun%74/password",
@@ -125,8 +125,8 @@ def test_no_path_gets_past_a_route(stage: Stage, proxy: str, target: str):
         assert closed == [], f"{arrival.target} may be read as one of them"
 
 
-def test_a_trick_changes_nothing_for_a_user(stage: Stage, proxy: str):
-    """A user gets no other identity by a path than by none."""
+def test_a_trick_in_the_path_gives_a_user_no_other_identity(stage: Stage, proxy: str):
+    """A user gets the same identity by a path with a trick as by one without."""
     visit = browser(stage.authority)
     for target in TRICKS:
         response = send(stage.proxy(proxy), target, [*visit.headers, *PAGE])
@@ -135,7 +135,7 @@ def test_a_trick_changes_nothing_for_a_user(stage: Stage, proxy: str):
 
 
 def test_the_readings_see_through_each_trick():
-    """Else the test above could not fail: each trick but the odd ones has a reading that is
+    """Otherwise the test above could not fail: each trick except the odd ones has a reading that is
     closed, unless it is open in every reading.
     """
     harmless = {target for target in TRICKS if all(OPEN.fullmatch(r) for r in readings(target))}

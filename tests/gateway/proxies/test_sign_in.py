@@ -1,4 +1,4 @@
-"""The whole way of a person through each proxy: refused, signed in at the demo's page, greeted."""
+"""A person's whole way through each proxy: refused, signed in at the demo's page, greeted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 @pytest.fixture(scope="module")
 def ports(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, int]]:
-    """The demo's app with its page for signing in, and a gateway for http://localhost."""
+    """The demo's app with its sign-in page, and a gateway for http://localhost."""
     ports = {port: free_port() for port in (APP, GATEWAY_HTTP, GATEWAY_GRPC)}
     folder = tmp_path_factory.mktemp("demo") / "gateway"
     address = stage.authority.address
@@ -33,7 +33,7 @@ def ports(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 
 def kept(response: Response) -> Headers:
-    """The cookies that a browser keeps of it."""
+    """The cookies of the demo that a browser keeps."""
     pairs = [line.partition(";")[0] for line in response.values("set-cookie")]
     return [("Cookie", "; ".join(pairs))]
 
@@ -61,7 +61,9 @@ def test_a_person_signs_in(ports: dict[int, int], proxy: str, tmp_path: Path):
 
 @pytest.mark.parametrize("target", ["/shelf", "/news/x"])
 def test_the_app_gets_no_trace_of_credentials(stage: Stage, proxy: str, target: str):
-    """An app reads an empty device ID as one, and takes a browser for an app."""
+    """An app would read an empty device ID as a device ID, and would think that a browser is an
+    app.
+    """
     visit = browser(stage.authority)
     response = send(stage.proxy(proxy), target, [*visit.headers, *PAGE])
     (arrival,) = stage.upstream.arrivals(response.mark)

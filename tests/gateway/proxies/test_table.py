@@ -1,4 +1,4 @@
-"""The table of cases, through each proxy with the configuration that is shipped."""
+"""The table of cases, through each proxy with the shipped configuration."""
 
 from __future__ import annotations
 

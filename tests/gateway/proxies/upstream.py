@@ -1,5 +1,5 @@
-"""The app behind the proxies: it knows nothing of sessions, and records each request that reaches
-it.
+"""The app behind the proxies: it knows nothing about sessions, and records each request that
+reaches it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
-# A request is found by it.
+# Names the request, so that a test can find it.
 MARK = "x-mark"
 OWN_COOKIE = "basket=3; Path=/"
-_WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+_WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3.
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request as the app got it: names as they were spelled, lines as they came."""
+    """A request as the app received it: the spelling of names and the order of lines are kept."""
 
     method: str
     target: str
@@ -28,21 +28,21 @@ class Arrival:
     body: bytes
 
     def values(self, name: str) -> list[str]:
-        """The values of all lines with this name, spelled in any way that an app may take for it:
-        CGI and WSGI tell neither case nor underscores apart.
+        """The values of all lines with this name, in any spelling that an app may read as this
+        name: CGI and WSGI distinguish neither case nor underscores.
         """
         return [value for key, value in self.headers if key.lower().replace("_", "-") == name]
 
 
 class Upstream:
-    """What arrived so far."""
+    """The requests that arrived so far."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._arrivals: list[Arrival] = []
 
     def record(self, arrival: Arrival) -> None:
-        """Notes one more."""
+        """Records a request."""
         with self._lock:
             self._arrivals.append(arrival)
 
@@ -59,7 +59,7 @@ def _handler(upstream: Upstream) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             headers = [(name, str(value)) for name, value in self.headers.items()]
-            target = self.requestline.split(" ")[1]  # `path` has lost slashes
+            target = self.requestline.split(" ")[1]  # `path` has lost slashes.
             upstream.record(Arrival(self.command, target, headers, self.rfile.read(length)))
             if self.headers.get("Upgrade", "").lower() == "websocket":
                 self._open_websocket()
@@ -85,13 +85,13 @@ def _handler(upstream: Upstream) -> type[BaseHTTPRequestHandler]:
             self.send_header("Connection", "Upgrade")
             self.send_header("Sec-WebSocket-Accept", accept)
             self.end_headers()
-            self.wfile.write(b"\x81\x05hello")  # one frame of text
+            self.wfile.write(b"\x81\x05hello")  # One frame of text.
             self.close_connection = True
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = _answer  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Keeps still."""
+            """Logs nothing."""
 
     return Handler
 
@@ -100,7 +100,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """A proxy that hangs up is no fault of the app."""
+        """Ignores the error: a proxy that closes its connection is no fault of the app."""
 
 
 @contextmanager

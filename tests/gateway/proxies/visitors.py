@@ -1,4 +1,4 @@
-"""Who comes: what a browser or an app brings that is signed in, was, or pretends to be."""
+"""Visitors: what a browser or an app sends that is signed in, was signed in, or pretends to be."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from session_authority_client.types import IssuedDevice
 from tests.gateway.proxies.raw_http import Headers
 
 TOKEN, DEVICE = "__Host-session", "__Host-device"
-# Browsers say what they want; over plain HTTP, as here, by `Accept` alone.
+# Browsers send a kind of request by headers; over plain HTTP, as here, by `Accept` alone.
 PAGE: Headers = [("Accept", "text/html,application/xhtml+xml")]
 SCRIPT: Headers = [("Accept", "application/json")]
 
 _users = count(1)
-# The service's own settings, as the fake has them: how old a token must be to be renewed, and when
-# it counts as kept by its browser.
+# The settings of the fake service: the age at which a token is renewed, and the age at which the
+# browser counts as having kept it.
 _ALARM_AFTER, _DURABLE_AFTER = timedelta(minutes=5), timedelta(minutes=3)
 
 
 class Visit:
-    """A user of this one request, and the headers that the request brings."""
+    """The user of one request, and the headers of the request."""
 
     def __init__(self, user: str, headers: Headers) -> None:
         self.user = user
@@ -39,17 +39,17 @@ def _signed_in(authority: FakeAuthority) -> tuple[str, IssuedDevice]:
 
 
 def cookies(token: str, device: str) -> tuple[str, str]:
-    """The one line in which browsers send both."""
+    """The one line in which browsers send both cookies."""
     return ("Cookie", f"theme=dark; {TOKEN}={token}; {DEVICE}={device}")
 
 
 def nobody(_: FakeAuthority) -> Visit:
-    """No cookie at all."""
+    """A request without a cookie."""
     return Visit("", [])
 
 
 def browser(authority: FakeAuthority) -> Visit:
-    """Signed in."""
+    """A signed-in browser."""
     user, issued = _signed_in(authority)
     return Visit(user, [cookies(issued.access_token, issued.device.device_id)])
 
@@ -62,14 +62,14 @@ def app(authority: FakeAuthority) -> Visit:
 
 
 def expired(authority: FakeAuthority) -> Visit:
-    """The token's time is over, the session's is not."""
+    """The token has expired, and the session has not."""
     visit = browser(authority)
     authority.expire_tokens()
     return visit
 
 
 def _old_token(authority: FakeAuthority, then: timedelta) -> Visit:
-    """The token before the one that was seen in use so long ago."""
+    """A token whose successor was seen in use this long ago."""
     user, issued = _signed_in(authority)
     device = issued.device.device_id
     with authority.client() as client:
@@ -83,24 +83,24 @@ def _old_token(authority: FakeAuthority, then: timedelta) -> Visit:
 
 
 def superseded(authority: FakeAuthority) -> Visit:
-    """A request that was stuck somewhere."""
+    """A request that was delayed on its way."""
     return _old_token(authority, timedelta(minutes=2))
 
 
 def replayed(authority: FakeAuthority) -> Visit:
-    """A token that was stolen, or the browser whose token was stolen."""
+    """A stolen token, or the browser whose token was stolen."""
     return _old_token(authority, _ALARM_AFTER * 2)
 
 
 def foreign_device(authority: FakeAuthority) -> Visit:
-    """A good token on another device than its own."""
+    """A good token on a device that is not its own."""
     user, issued = _signed_in(authority)
     _, other = _signed_in(authority)
     return Visit(user, [cookies(issued.access_token, other.device.device_id)])
 
 
 def signed_out(authority: FakeAuthority) -> Visit:
-    """Signed out from elsewhere."""
+    """A session that was signed out from elsewhere."""
     visit = browser(authority)
     authority.sign_out(visit.user)
     return visit
@@ -113,19 +113,19 @@ def doubled(authority: FakeAuthority) -> Visit:
 
 
 def planted(authority: FakeAuthority) -> Visit:
-    """Cookies of two sessions: one pair was planted, and nothing tells which."""
+    """Cookies of two sessions: one pair was planted, and nothing shows which."""
     own, planted = browser(authority), browser(authority)
     return Visit(own.user, [*own.headers, *planted.headers])
 
 
 def doubled_authorization(authority: FakeAuthority) -> Visit:
-    """Two apps in one request."""
+    """The tokens of two apps in one request."""
     own, other = app(authority), app(authority)
     return Visit(own.user, [*own.headers, other.headers[0]])
 
 
 def many_cookies(authority: FakeAuthority) -> Visit:
-    """As many cookies as browsers keep for a site, 64 KiB in one line."""
+    """As many cookies as browsers keep for a site: 64 KiB in one line."""
     visit = browser(authority)
     name, value = visit.headers[0]
     ballast = "; ".join(f"c{number}={'x' * 4000}" for number in range(16))

@@ -1,4 +1,4 @@
-"""A server with TLS and an access policy, and visitors to its doors."""
+"""A server with TLS and an access policy, and visitors to its ports."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def house(tmp_path: Path) -> House:
 
 @pytest.fixture
 def observer() -> Observer:
-    """What operators are told of calls: nothing, unless a test wants it."""
+    """How operators observe calls: not at all, unless a test sets it."""
     return Observer()
 
 
 @pytest.fixture
 async def stage(stage_with: StageWith, house: House, observer: Observer) -> Stage:
-    """A server that wants certificates on one port, tokens on another, and answers for its health
-    on a third.
+    """A server that requires certificates on one port and tokens on another, and answers health
+    checks on a third.
     """
     running: Stage = await stage_with(
         doors=house.doors(), ports=ALL_PORTS, reflection=True, observer=observer
@@ -38,8 +38,8 @@ async def stage(stage_with: StageWith, house: House, observer: Observer) -> Stag
 
 @pytest.fixture
 async def enter(stage: Stage, house: House) -> AsyncIterator[Enter]:
-    """A visitor at the door that is for them: the callers of the policy by name, or whoever shows
-    what is given.
+    """A visitor at the right port: a caller of the policy by name, or a visitor with the given
+    credentials.
     """
     async with AsyncExitStack() as stack:
 

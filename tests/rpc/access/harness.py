@@ -1,4 +1,4 @@
-"""Servers with real TLS and an access policy, and callers of every kind who knock."""
+"""Servers with real TLS and an access policy, and callers of every kind."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ PUBLIC = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-# What each caller of the policy may call beside that.
+# The methods that each caller of the policy may call besides.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
     "gateway": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
@@ -94,12 +94,12 @@ Enter = Callable[..., Any]
 
 
 def path_of(name: str) -> str:
-    """The path of a method of the service, or of another service's if it is one already."""
+    """The path of a method of the service. A path of another service is returned unchanged."""
     return name if name.startswith("/") else f"/{SERVICE.full_name}/{name}"
 
 
 def not_allowed(path: str) -> Refusal:
-    """What a caller who may not is told: the RPC's name, and nothing of who else may."""
+    """The error for a caller without the right: it names the RPC, and no other caller."""
     what = f"the caller may not call {path.rpartition('/')[2]}"
     return Refusal(
         grpc.StatusCode.PERMISSION_DENIED, what, "CALLER_NOT_ALLOWED", "session-authority"
@@ -107,7 +107,7 @@ def not_allowed(path: str) -> Refusal:
 
 
 def body_of(path: str) -> bytes:
-    """A request that is good as it stands."""
+    """A valid request."""
     if path.startswith(f"/{SERVICE.full_name}/"):
         request: Message = GOOD[path.rpartition("/")[2]]()
     elif path.startswith(f"/{REFLECTION.full_name}/"):
@@ -118,7 +118,7 @@ def body_of(path: str) -> bytes:
 
 
 class Visitor:
-    """A connection of its own, and the token that each call brings, if any."""
+    """A connection of its own, and the token that each call sends, if any."""
 
     def __init__(self, channel: Any, token: str | None) -> None:
         self.channel = channel
@@ -140,7 +140,7 @@ class Visitor:
     async def outcome(
         self, name: str, metadata: Sequence[tuple[str, Any]] | None = None
     ) -> Refusal:
-        """How a method that is called with a good request is answered; of a stream, its first
+        """The outcome of a call with a valid request. Of a stream, the outcome of its first
         message.
         """
         path = path_of(name)
@@ -173,8 +173,9 @@ async def visiting(
     pair: Pair | None = None,
     token: str | None = None,
 ) -> AsyncIterator[Visitor]:
-    """A visitor; with `trust`, over TLS."""
-    # Without the first, all channels of a process that show the same share a connection.
+    """A visitor. With `trust`, the connection uses TLS."""
+    # Without the first option, all channels of a process with the same credentials share a
+    # connection.
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     assert address is not None
     if trust is None:
@@ -188,7 +189,7 @@ async def visiting(
 
 
 class House:
-    """The files that a server with TLS and a policy has, and those of its callers."""
+    """The files of a server with TLS and a policy, and the files of its callers."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = CA(folder)
@@ -207,7 +208,7 @@ class House:
         }
 
     def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> ListenOptions:
-        """The doors that these files make."""
+        """The ports that these files make."""
         files = TlsFiles(self.server.certificate, self.server.key, self.ca.file if mutual else None)
         source = TlsSource(files, now) if tls else None
         more.setdefault("capacity", Capacity())
@@ -221,7 +222,7 @@ class House:
 
 
 async def ended(stream: Any) -> Refusal:
-    """What a stream ends with."""
+    """The error that a stream ends with."""
     try:
         while await stream.read() is not grpc.aio.EOF:
             pass

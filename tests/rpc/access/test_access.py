@@ -1,6 +1,4 @@
-"""Who is let in over the wire: every caller at every RPC, and everybody who is not who they should
-be.
-"""
+"""Access over the wire: every caller at every RPC, and visitors with wrong credentials."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ from tests.rpc.harness import PATIENCE, Refusal, Stage, refusal_of
 # --- every caller, every RPC ----------------------------------------------------------------------
 
 
-def test_every_kind_of_caller_is_tried():
+def test_every_kind_of_caller_is_tested():
     callers = {
         line.removeprefix("[callers.").rstrip("]")
         for line in POLICY.splitlines()
@@ -44,7 +42,7 @@ def test_every_kind_of_caller_is_tried():
 
 
 @pytest.mark.parametrize("name", sorted(MAY_CALL))
-async def test_a_caller_may_call_what_is_written_and_nothing_else(
+async def test_a_caller_may_call_the_rpcs_of_its_policy_and_no_others(
     stage: Stage, enter: Enter, name: str
 ):
     allowed = PUBLIC | {path_of(method) for method in MAY_CALL[name]}
@@ -60,13 +58,13 @@ async def test_a_caller_may_call_what_is_written_and_nothing_else(
     assert found == wanted
 
 
-async def test_who_is_unknown_may_ask_after_its_health_and_nothing_else(enter: Enter):
+async def test_an_unknown_caller_may_check_health_and_nothing_else(enter: Enter):
     wanted = {path: ANSWERED if path in PUBLIC else UNKNOWN for path in METHODS}
     assert await outcomes(await enter()) == wanted
     assert await outcomes(await enter(token=new_token())) == wanted
 
 
-def test_an_rpc_that_no_row_names_is_nobodys():
+def test_an_rpc_without_a_row_is_refused_to_every_caller():
     context: Any = SimpleNamespace(
         peer=lambda: "ipv4:127.0.0.1:5",
         trailing_metadata=tuple,
@@ -78,7 +76,7 @@ def test_an_rpc_that_no_row_names_is_nobodys():
             Authorizer(everybody).admit(path, context)
 
 
-async def test_who_is_denied_leaves_nothing_done(stage: Stage, enter: Enter):
+async def test_a_refused_call_changes_nothing(stage: Stage, enter: Enter):
     login, ops = await enter("login"), await enter("ops")
     signed_in = await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada"))
     before = await stage.dump()
@@ -97,7 +95,7 @@ async def test_who_is_denied_leaves_nothing_done(stage: Stage, enter: Enter):
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff", b"x" * 70_000], ids=["nonsense", "too large"])
-async def test_nothing_of_a_request_is_looked_at_before_who_sends_it(enter: Enter, body: bytes):
+async def test_no_request_is_read_before_its_sender_is_known(enter: Enter, body: bytes):
     for visitor, wanted in (
         (await enter("gateway"), not_allowed("IssueDevice")),
         (await enter(), UNKNOWN),
@@ -110,10 +108,10 @@ async def test_nothing_of_a_request_is_looked_at_before_who_sends_it(enter: Ente
         assert refusal_of(caught.value) == wanted
 
 
-# --- looking without a trace ----------------------------------------------------------------------
+# --- validations without a trace ------------------------------------------------------------------
 
 
-async def test_only_an_operator_may_ask_without_a_trace(enter: Enter):
+async def test_only_an_operator_may_validate_without_a_trace(enter: Enter):
     ask = pb.ValidateSessionRequest(observe_only=True)
     assert (
         await (await enter("ops")).call("ValidateSession", ask)
@@ -128,7 +126,7 @@ async def test_only_an_operator_may_ask_without_a_trace(enter: Enter):
     )
 
 
-async def test_in_a_batch_it_fails_alone(enter: Enter):
+async def test_in_a_batch_such_an_item_fails_alone(enter: Enter):
     asks = [pb.ValidateSessionRequest(observe_only=number == 1) for number in range(3)]
     batch = pb.BatchValidateSessionsRequest(requests=asks)
     results = (await (await enter("gateway")).call("BatchValidateSessions", batch)).results
@@ -174,7 +172,7 @@ ISSUE = path_of("IssueDevice")
         "",
     ],
 )
-async def test_a_path_that_is_not_exactly_an_rpcs_leads_nowhere(
+async def test_a_path_that_is_not_exactly_an_rpc_s_leads_nowhere(
     stage: Stage, enter: Enter, path: str
 ):
     guard = stage.server._guards[0]
@@ -194,7 +192,7 @@ async def test_a_path_that_is_not_exactly_an_rpcs_leads_nowhere(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    # gRPC itself turns some away.
+    # gRPC itself refuses some.
     assert seen in ([], [(path, guard._no_method)] * len(visitors)), (
         "it came as it was sent, and nothing answers to it"
     )

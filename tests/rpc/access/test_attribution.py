@@ -1,4 +1,4 @@
-"""Events and the log name the caller whose call it was."""
+"""Events and the log name the caller that made the call."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.access.harness import ANSWERED, UNKNOWN, Enter, House, ended, path_of
 from tests.rpc.harness import PATIENCE, Stage
 
-# --- who it was -----------------------------------------------------------------------------------
+# --- the caller -----------------------------------------------------------------------------------
 
 
-async def test_an_event_names_the_caller_whose_call_it_was(stage: Stage, enter: Enter):
+async def test_an_event_names_the_caller_that_made_the_call(stage: Stage, enter: Enter):
     login, gateway, account = [await enter(name) for name in ("login", "gateway", "account")]
     phone, laptop = [
         await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada")) for _ in range(2)
@@ -53,7 +53,7 @@ async def test_an_event_names_the_caller_whose_call_it_was(stage: Stage, enter: 
 
 
 async def events(stage: Stage, enter: Enter) -> list[pb.Event]:
-    """Everything that happened."""
+    """All events."""
     ops = await enter("ops")
     request = pb.WatchEventsRequest()
     request.start_time.FromDatetime(stage.clock().replace(tzinfo=None))
@@ -70,10 +70,10 @@ async def events(stage: Stage, enter: Enter) -> list[pb.Event]:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What is logged, as the service sets logging up."""
+    """The log, as the service sets logging up."""
     stream = io.StringIO()
     logs.configure("info", stream)
-    # Or the loggers of all modules would keep this stream
+    # Otherwise the loggers of all modules would keep this stream.
     structlog.configure(cache_logger_on_first_use=False)
     yield stream
     structlog.reset_defaults()
@@ -85,7 +85,7 @@ def entries(log: io.StringIO, event: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry["event"] == event]
 
 
-async def test_a_line_of_the_log_names_the_caller_whose_call_it_was(
+async def test_a_line_of_the_log_names_the_caller_that_made_the_call(
     log: io.StringIO, stage: Stage, enter: Enter
 ):
     async def fail(*_: Any, **__: Any) -> Any:
@@ -104,7 +104,7 @@ async def test_a_line_of_the_log_names_the_caller_whose_call_it_was(
     assert [(entry["caller"], entry["method"]) for entry in entries(log, "internal_error")] == calls
 
 
-async def test_what_is_done_for_all_watchers_names_none_of_them(
+async def test_work_for_all_watchers_names_none_of_them(
     log: io.StringIO, stage: Stage, enter: Enter
 ):
     notifier = await enter("notifier")
@@ -120,7 +120,7 @@ async def test_what_is_done_for_all_watchers_names_none_of_them(
     assert not any("caller" in entry for entry in entries(log, "feed_failed"))
 
 
-async def test_who_is_refused_is_in_the_log_without_what_was_shown(
+async def test_a_refused_caller_is_in_the_log_without_its_credentials(
     log: io.StringIO, stage: Stage, house: House, enter: Enter
 ):
     token = new_token()
@@ -143,10 +143,10 @@ async def test_who_is_refused_is_in_the_log_without_what_was_shown(
     assert not any(token in log.getvalue() for token in house.tokens.values())
 
 
-async def test_a_stranger_is_never_taken_for_the_caller_before(
+async def test_an_unknown_caller_is_never_logged_as_the_caller_before(
     log: io.StringIO, stage: Stage, enter: Enter
 ):
-    """The tasks that answered the one answer the other."""
+    """The same tasks answered both."""
     gateway, stranger = await enter("gateway"), await enter(token=new_token())
     calls = [gateway.outcome("ValidateSession") for _ in range(2 * MAX_WAITING_TASKS)]
     assert await asyncio.gather(*calls) == [ANSWERED] * len(calls)
@@ -155,7 +155,7 @@ async def test_a_stranger_is_never_taken_for_the_caller_before(
     assert "caller" not in line
 
 
-async def test_a_flood_of_refusals_is_no_flood_of_lines(
+async def test_a_flood_of_refusals_makes_no_flood_of_lines(
     log: io.StringIO, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ):
     moment = 100.0

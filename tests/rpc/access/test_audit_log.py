@@ -1,4 +1,4 @@
-"""Acts are written down with their caller, their user and their outcome, refused ones too."""
+"""Acts are recorded with their caller, their user and their outcome, including refused acts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ async def refused(visitor: Visitor, method: str, request: Message) -> None:
         await visitor.call(method, request)
 
 
-async def test_who_revoked_whom_why_and_from_where(stage: Stage, enter: Enter, lines: Lines):
+async def test_a_revocation_is_recorded_with_caller_user_reason_and_address(
+    stage: Stage, enter: Enter, lines: Lines
+):
     login, account = await enter("login"), await enter("account")
     signed_in = await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada"))
     device = signed_in.device.device_id
@@ -71,7 +73,7 @@ async def test_who_revoked_whom_why_and_from_where(stage: Stage, enter: Enter, l
     assert everywhere["revoked_devices"] == 0
 
 
-async def test_what_is_refused_is_written_down(stage: Stage, enter: Enter, lines: Lines):
+async def test_a_refused_act_is_recorded(stage: Stage, enter: Enter, lines: Lines):
     request = pb.RevokeAllRequest(user_id="ada")
     for visitor in (await enter("gateway"), await enter(token=new_token())):
         await refused(visitor, "RevokeAll", request)
@@ -86,7 +88,7 @@ async def test_what_is_refused_is_written_down(stage: Stage, enter: Enter, lines
     ]
 
 
-async def test_an_operator_who_looks_is_seen(stage: Stage, enter: Enter, lines: Lines):
+async def test_a_read_by_an_operator_is_recorded(stage: Stage, enter: Enter, lines: Lines):
     login, gateway, ops = [await enter(name) for name in ("login", "gateway", "ops")]
     signed_in = await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada"))
     look = pb.ValidateSessionRequest(
@@ -110,7 +112,7 @@ async def test_an_operator_who_looks_is_seen(stage: Stage, enter: Enter, lines: 
     assert not [line for line in lines() if signed_in.access_token in str(line)]
 
 
-async def test_an_operator_who_watches_a_user_is_seen_at_once(
+async def test_an_operator_s_watch_of_a_user_is_recorded_at_once(
     stage: Stage, enter: Enter, lines: Lines
 ):
     ops = await enter("ops")
@@ -123,7 +125,7 @@ async def test_an_operator_who_watches_a_user_is_seen_at_once(
     assert told == ("WatchEvents", "ops", "OK", ["ada", "bob"])
 
 
-async def test_values_of_claims_and_names_of_devices_stay_out(
+async def test_values_of_claims_and_names_of_devices_are_not_recorded(
     stage: Stage, enter: Enter, lines: Lines
 ):
     login, account = await enter("login"), await enter("account")

@@ -1,5 +1,5 @@
-"""Calls are counted by the field's names, whichever acceptor takes them: each that began, each that
-ended, by whom, and why one was refused.
+"""Calls are counted by the usual names of gRPC metrics, with either acceptor: each call that began,
+each that ended, its caller, and the reason of a refusal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REFLECT = f"/{REFLECTION.full_name}/ServerReflectionInfo"
 
 
 def counted(stage: Stage, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-    """The numbers of a metric that are not 0, by these labels."""
+    """The values of a metric that are not 0, by these labels."""
     return {
         tuple(sample.labels[label] for label in labels): sample.value
         for family in stage.metrics.registry.collect()
@@ -34,7 +34,7 @@ def counted(stage: Stage, name: str, *labels: str) -> dict[tuple[str, ...], floa
     }
 
 
-async def test_each_method_is_counted_alike(stage_with: StageWith):
+async def test_all_kinds_of_methods_are_counted_in_the_same_way(stage_with: StageWith):
     stage: Stage = await stage_with(reflection=True)
     signed_in = await stage.sign_in()
     await stage.validate(signed_in)
@@ -93,7 +93,7 @@ def _flat(counts: dict[tuple[str, ...], float]) -> list[Any]:
     return [(*labels, number) for labels, number in counts.items()]
 
 
-async def test_places_and_their_limit_are_shown(
+async def test_occupied_places_and_their_limit_are_shown(
     stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
 ):
     stage: Stage = await stage_with(doors=ListenOptions(capacity=Capacity(calls=3)))

@@ -1,5 +1,5 @@
-"""Access and certificates change under a running server: new ones are in force, broken ones change
-nothing.
+"""Access and certificates change under a running server: new files are used, and broken files
+change nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Logged = list[MutableMapping[str, Any]]
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks for changes more often than it needs to, so that no test waits for it."""
+    """Makes the server look for changes more often, so that no test waits long."""
     assert timedelta(seconds=1) > server_module.PROBE_INTERVAL, (
         "changes are in force within a second"
     )
@@ -65,7 +65,7 @@ def broken(stage: Stage, what: str) -> float | None:
 
 
 async def told(logged: Logged, event: str, times: int = 1) -> MutableMapping[str, Any]:
-    """Waits until it was logged; the last entry."""
+    """Waits until this event was logged. Returns the last entry."""
     found: Logged = []
 
     def is_so() -> bool:
@@ -102,9 +102,7 @@ async def looked_again(stage: Stage) -> None:
 # --- access ---------------------------------------------------------------------------------------
 
 
-async def test_a_changed_policy_is_in_force(
-    stage: Stage, house: House, enter: Enter, logged: Logged
-):
+async def test_a_changed_policy_is_used(stage: Stage, house: House, enter: Enter, logged: Logged):
     login, account = await enter("login"), await enter("account")
     assert await login.outcome("IssueDevice") == ANSWERED
     assert await login.outcome("WatchEvents") == not_allowed("WatchEvents")
@@ -115,7 +113,7 @@ async def test_a_changed_policy_is_in_force(
     await told(logged, "access_changed")
 
 
-async def test_a_caller_that_is_gone_from_the_policy_is_unknown(house: House, enter: Enter):
+async def test_a_caller_removed_from_the_policy_is_unknown(house: House, enter: Enter):
     login = await enter("login")
     assert await login.outcome("IssueDevice") == ANSWERED
     house.rewrite(f'"{SPIFFE}login"', f'"{SPIFFE}sign-in"')
@@ -126,9 +124,7 @@ async def test_a_caller_that_is_gone_from_the_policy_is_unknown(house: House, en
     )
 
 
-async def test_a_token_is_good_as_soon_as_it_is_added_and_until_it_is_removed(
-    house: House, enter: Enter
-):
+async def test_a_token_is_accepted_from_its_addition_until_its_removal(house: House, enter: Enter):
     token = new_token()
     visitor, account = await enter(token=token), await enter("account")
     assert await visitor.outcome("ListDevices") == UNKNOWN
@@ -141,17 +137,17 @@ async def test_a_token_is_good_as_soon_as_it_is_added_and_until_it_is_removed(
 
 
 async def happens(enter: Enter) -> None:
-    """Something that watchers are told of."""
+    """Causes an event that watchers receive."""
     assert await (await enter("login")).outcome("IssueDevice") == ANSWERED
 
 
 async def is_told(stream: Any) -> None:
-    """Waits until a watch tells of it."""
+    """Waits until a watch receives the event."""
     while not pb.WatchEventsResponse.FromString(await stream.read()).events:
         pass
 
 
-async def test_a_watch_ends_with_its_callers_right_to_it_and_others_go_on(
+async def test_a_watch_ends_with_its_caller_s_right_to_it_and_others_go_on(
     stage: Stage, house: House, enter: Enter
 ):
     notifier, ops = await enter("notifier"), await enter("ops")
@@ -169,7 +165,7 @@ async def test_a_watch_ends_with_its_callers_right_to_it_and_others_go_on(
         stream.cancel()
 
 
-async def test_a_watch_ends_with_its_callers_token_and_others_go_on(
+async def test_a_watch_ends_with_its_caller_s_token_and_others_go_on(
     stage: Stage, house: House, enter: Enter
 ):
     second = new_token()
@@ -194,7 +190,7 @@ async def test_a_watch_ends_with_its_callers_token_and_others_go_on(
         stream.cancel()
 
 
-async def test_a_watch_of_a_caller_whose_rights_only_grew_goes_on(
+async def test_a_watch_goes_on_when_its_caller_s_rights_grow(
     stage: Stage, house: House, enter: Enter
 ):
     notifier = await enter("notifier")
@@ -208,7 +204,7 @@ async def test_a_watch_of_a_caller_whose_rights_only_grew_goes_on(
 
 
 @pytest.mark.parametrize("which", ["policy", "tokens"])
-async def test_a_broken_file_is_told_once_and_changes_nothing(
+async def test_a_broken_file_is_logged_once_and_changes_nothing(
     stage: Stage, house: House, enter: Enter, logged: Logged, which: str
 ):
     login, account, notifier = [await enter(name) for name in ("login", "account", "notifier")]
@@ -230,7 +226,7 @@ async def test_a_broken_file_is_told_once_and_changes_nothing(
     await is_told(watch)
     watch.cancel()
     path.write_text("more nonsense\n")
-    await told(logged, "access_not_changed", 2)  # another fault is worth a word
+    await told(logged, "access_not_changed", 2)  # Another fault is logged.
     path.write_text(sound)
     await eventually(lambda: broken(stage, "access") == 0, "it to be mended")
     assert await account.outcome("ListDevices") == ANSWERED
@@ -240,7 +236,7 @@ async def test_a_broken_file_is_told_once_and_changes_nothing(
 
 
 async def served_by(stage: Stage) -> int:
-    """The serial number of the certificate that a new connection gets to see."""
+    """The serial number of the certificate that a new connection receives."""
     door = stage.ports.bearer
     assert door is not None
     pem = await asyncio.to_thread(ssl.get_server_certificate, (door.host, door.port))
@@ -251,7 +247,7 @@ def serial(pair: Pair) -> int:
     return x509.load_pem_x509_certificate(pair.certificate.read_bytes()).serial_number
 
 
-async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(
+async def test_a_new_certificate_is_for_new_connections_and_old_ones_stay_open(
     stage: Stage, house: House, enter: Enter, logged: Logged
 ):
     old = {name: await enter(name) for name in ("login", "account", "notifier")}
@@ -301,7 +297,7 @@ def sign(house: House, **more: Any) -> Pair:
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_broken_certificates_are_told_once_and_change_nothing(
+async def test_broken_certificates_are_logged_once_and_change_nothing(
     stage: Stage, house: House, enter: Enter, logged: Logged, how: str
 ):
     before = serial(house.server)
@@ -320,7 +316,7 @@ async def test_broken_certificates_are_told_once_and_change_nothing(
     assert await served_by(stage) == serial(new)
 
 
-async def test_an_authority_that_is_exchanged_lets_no_old_caller_in_again(
+async def test_after_an_authority_is_replaced_no_old_caller_is_accepted(
     stage: Stage, house: House, enter: Enter, tmp_path: Path, logged: Logged
 ):
     connected = await enter("login")
@@ -330,7 +326,7 @@ async def test_an_authority_that_is_exchanged_lets_no_old_caller_in_again(
     assert (
         await (await enter(pair=fresh)).outcome("IssueDevice")
     ).code is grpc.StatusCode.UNAVAILABLE
-    house.ca.file.write_bytes(house.ca.pem + other.pem)  # first both, then the new one
+    house.ca.file.write_bytes(house.ca.pem + other.pem)  # First both, then the new one.
     await told(logged, "certificates_changed")
     for pair in (house.pairs["login"], fresh):
         assert await (await enter(pair=pair)).outcome("IssueDevice") == ANSWERED

@@ -1,4 +1,4 @@
-"""What a caller shows: tokens and certificates that are good, and those that are not quite."""
+"""The credentials of a caller: good tokens and certificates, and almost good ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("how", WRONG)
-async def test_a_token_that_is_not_shown_as_it_should_be(house: House, enter: Enter, how: str):
+async def test_a_token_in_a_wrong_form_is_refused(house: House, enter: Enter, how: str):
     visitor = await enter()
     assert await visitor.outcome("ListDevices", WRONG[how](house.tokens["account"])) == UNKNOWN
     assert (
@@ -100,7 +100,7 @@ BEARER = b"Bearer "
         (b" ", 16),
     ],
 )
-async def test_a_header_that_no_client_of_grpcs_would_send(
+async def test_a_header_that_no_grpc_client_would_send_is_refused(
     stage_with: StageWith, house: House, value: bytes, status: int
 ):
     stage = await stage_with(doors=house.doors(tls=False))
@@ -122,7 +122,9 @@ async def test_a_certificate_counts_whatever_token_comes_with_it(house: House, e
     assert await visitor.outcome("IssueDevice") == ANSWERED
 
 
-async def test_tokens_over_plaintext_from_this_machine(stage_with: StageWith, house: House):
+async def test_tokens_over_plaintext_from_this_machine_are_accepted(
+    stage_with: StageWith, house: House
+):
     stage = await stage_with(doors=house.doors(tls=False))
     async with visiting(stage.ports.main, token=house.tokens["account"]) as visitor:
         assert await visitor.outcome("ListDevices") == ANSWERED
@@ -137,11 +139,11 @@ IN_PLAINTEXT = Refusal(
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-async def test_tokens_over_plaintext_from_elsewhere(
+async def test_tokens_over_plaintext_from_elsewhere_need_a_setting(
     stage_with: StageWith, house: House, monkeypatch: pytest.MonkeyPatch, allowed: bool
 ):
     asked: list[str] = []
-    # Whoever it is: from elsewhere
+    # Every caller counts as being elsewhere.
     monkeypatch.setattr("session_authority.rpc.authorization._is_loopback_peer", asked.append)
     stage = await stage_with(doors=house.doors(tls=False, plaintext_tokens=allowed))
     async with visiting(stage.ports.main, token=house.tokens["account"]) as visitor:
@@ -154,7 +156,9 @@ async def test_tokens_over_plaintext_from_elsewhere(
     assert all(peer.startswith("ipv4:127.0.0.1:") for peer in asked)
 
 
-async def test_tokens_over_tls_from_elsewhere(enter: Enter, monkeypatch: pytest.MonkeyPatch):
+async def test_tokens_over_tls_from_elsewhere_are_accepted(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("session_authority.rpc.authorization._is_loopback_peer", lambda _: False)
     assert await (await enter("account")).outcome("ListDevices") == ANSWERED
 
@@ -181,7 +185,7 @@ async def test_tokens_over_tls_from_elsewhere(enter: Enter, monkeypatch: pytest.
         ("", False),
     ],
 )
-def test_whether_a_peer_is_on_this_machine(peer: str, here: bool):
+def test_peers_on_this_machine_are_recognised(peer: str, here: bool):
     assert _is_loopback_peer(peer) is here
 
 
@@ -234,7 +238,9 @@ HANGS_UP = {
 
 
 @pytest.mark.parametrize("how", BAD)
-async def test_a_certificate_that_shows_nothing(stage: Stage, house: House, enter: Enter, how: str):
+async def test_a_certificate_without_a_usable_name_is_refused(
+    stage: Stage, house: House, enter: Enter, how: str
+):
     visitor = await enter(pair=BAD[how](house))
     for method in ("IssueDevice", "ValidateSession"):
         refusal = await visitor.outcome(method)
@@ -245,7 +251,7 @@ async def test_a_certificate_that_shows_nothing(stage: Stage, house: House, ente
     assert await stage.dump() == {}
 
 
-async def test_without_a_certificate_the_main_door_is_shut(
+async def test_without_a_certificate_the_main_port_is_closed(
     stage: Stage, house: House, enter: Enter
 ):
     for shows in ({}, {"token": house.tokens["ops"]}):
@@ -254,22 +260,26 @@ async def test_without_a_certificate_the_main_door_is_shut(
             assert (await visitor.outcome(path)).code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_the_door_for_tokens_knows_no_certificates(stage: Stage, house: House, enter: Enter):
+async def test_the_port_for_tokens_asks_for_no_certificate(
+    stage: Stage, house: House, enter: Enter
+):
     visitor = await enter("login", address=stage.ports.bearer)
     assert await visitor.outcome("IssueDevice") == UNKNOWN
 
 
-async def test_a_hosts_name_is_the_same_in_any_case(house: House, enter: Enter):
+async def test_the_name_of_a_host_is_the_same_in_any_case(house: House, enter: Enter):
     pair = house.ca.sign(hosts=["Gateway.INTERNAL"])
     assert await (await enter(pair=pair)).outcome("ValidateSession") == ANSWERED
 
 
-async def test_several_names_of_one_caller_stand_for_it(house: House, enter: Enter):
+async def test_a_certificate_with_several_names_of_one_caller_is_that_caller(
+    house: House, enter: Enter
+):
     pair = house.ca.sign(uris=[f"{SPIFFE}gateway"], hosts=["pod-1.internal", "gateway.internal"])
     assert await (await enter(pair=pair)).outcome("ValidateSession") == ANSWERED
 
 
-async def test_an_authority_in_between_is_trusted_if_it_comes_along(
+async def test_an_intermediate_authority_is_trusted_if_the_caller_sends_it(
     house: House, enter: Enter, tmp_path: Path
 ):
     between = CA(tmp_path / "between", "between", above=house.ca)
@@ -281,17 +291,17 @@ async def test_an_authority_in_between_is_trusted_if_it_comes_along(
     assert await (await enter(pair=pair)).outcome("IssueDevice") == ANSWERED
 
 
-async def test_plaintext_to_a_door_with_tls_is_no_call(stage: Stage, house: House):
+async def test_plaintext_to_a_port_with_tls_is_no_call(stage: Stage, house: House):
     for door in (stage.ports.main, stage.ports.bearer):
         async with visiting(door, token=house.tokens["ops"]) as visitor:
             assert (await visitor.outcome("ListDevices")).code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_the_door_for_health_answers_nothing_else(stage: Stage, house: House):
+async def test_the_port_for_health_answers_nothing_else(stage: Stage, house: House):
     async with visiting(
         stage.ports.bearer, trust=house.ca.pem, token=house.tokens["ops"]
     ) as visitor:
-        # What another door has answered before must not be known at this one
+        # An answer of another port must not be known at this one.
         await outcomes(visitor)
     async with visiting(stage.ports.health, token=house.tokens["ops"]) as visitor:
         found = await outcomes(visitor)

@@ -1,4 +1,4 @@
-"""Servers to watch. Their watches are ended before they are."""
+"""Servers to watch. The watches are ended before the servers are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.backends import Backend
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the keys are: one that signs."""
+    """The folder of the keys, with one key that signs."""
     key = generate(Algorithm.EDDSA, START)
     add_key(tmp_path / "keyring", key)
     promote(tmp_path / "keyring", key.kid, START - DAY)
@@ -24,14 +24,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(folder: Path) -> KeySource:
-    """These keys."""
+    """The key ring of that folder."""
     return KeySource(folder)
 
 
 @pytest.fixture
 async def stage_with(stage_with: StageWith) -> AsyncIterator[StageWith]:
-    """Runs servers, and ends all watches before they stop: else each of them would wait for a
-    second.
+    """Runs servers, and ends all watches before the servers stop. Otherwise each watch would delay
+    the stop by a second.
     """
     yield stage_with
     for call in open_watches:

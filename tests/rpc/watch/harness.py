@@ -1,4 +1,4 @@
-"""A watch under way, and what there is to see of it."""
+"""A watch under way, and what a test can see of it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ EXPIRED = Refusal(
     "session-authority",
 )
 WATCH = "/session_authority.v1.SessionAuthorityService/WatchEvents"
-LEFT_OPEN = 100 * PATIENCE  # seconds; no watch of these tests ends by its deadline
+LEFT_OPEN = 100 * PATIENCE  # Seconds; no watch of these tests ends by its deadline.
 # The watches under way; a fixture ends them.
 open_watches: list[Any] = []
 
 
 class Watch:
-    """A watch under way, and what it was told."""
+    """A watch under way, and the events that it received."""
 
     def __init__(self, stage: Stage, **request: Any) -> None:
         self.call = stage.watch(pb.WatchEventsRequest(**request), within=LEFT_OPEN)
@@ -40,7 +40,7 @@ class Watch:
         self.cursor = ""
 
     async def read(self) -> pb.WatchEventsResponse:
-        """The next message."""
+        """Returns the next message."""
         message: Any = await asyncio.wait_for(self.call.read(), PATIENCE)
         assert message is not grpc.aio.EOF
         assert message.cursor
@@ -55,16 +55,16 @@ class Watch:
         return self
 
     async def next(self, count: int = 1) -> list[pb.Event]:
-        """The next events."""
+        """Returns the next events."""
         told = len(self.events)
-        async with asyncio.timeout(PATIENCE):  # heartbeats would keep it waiting for ever
+        async with asyncio.timeout(PATIENCE):  # Heartbeats would keep it waiting for ever.
             while len(self.events) < told + count:
                 await self.read()
         assert len(self.events) == told + count
         return self.events[told:]
 
     async def refused(self) -> Refusal:
-        """What ends it, whatever it is told before."""
+        """Returns the error that ends the watch, whatever it received before."""
         try:
             while True:
                 await self.read()
@@ -73,7 +73,7 @@ class Watch:
 
 
 def told(event: pb.Event) -> dict[str, Any]:
-    """All that an event says; what it leaves empty is not there. Its ID is checked here."""
+    """All fields that an event sets, without the empty ones. The event's ID is checked here."""
     said = MessageToDict(event, preserving_proto_field_name=True)
     event_id = said.pop("event_id")
     assert event_id.isascii()
@@ -85,7 +85,7 @@ def told(event: pb.Event) -> dict[str, Any]:
 
 
 def watchers(stage: Stage) -> int:
-    """How many watch, as its metrics tell."""
+    """How many watches there are, by the server's metrics."""
     value = stage.metrics.registry.get_sample_value("session_authority_watchers")
     assert value is not None
     return int(value)
@@ -93,7 +93,7 @@ def watchers(stage: Stage) -> int:
 
 @contextmanager
 def nothing_left(stage: Stage) -> Iterator[None]:
-    """What runs before and after is the same."""
+    """Checks that no task of a feed is left after the block."""
     before = reading_tasks()
     yield
     assert stage.feed._reading is None
@@ -101,6 +101,6 @@ def nothing_left(stage: Stage) -> Iterator[None]:
 
 
 def reading_tasks() -> int:
-    """How many tasks of feeds there are."""
+    """The number of tasks that read for feeds."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     return sum("Feed." in name or "EventLog." in name or "PubSub" in name for name in names)

@@ -1,4 +1,4 @@
-"""How watches go on and end, and what they cost who does not watch."""
+"""How watches go on and end, and what they cost processes that have no watcher."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.waiting import eventually
 # --- where to go on -------------------------------------------------------------------------------
 
 
-async def test_a_cursor_leads_on_at_another_server(
+async def test_a_cursor_can_be_used_at_another_server(
     stage_with: StageWith, stage: Stage, backends: Any, request: Any
 ):
     watch = await Watch(stage).started()
@@ -53,7 +53,7 @@ async def test_a_cursor_leads_on_at_another_server(
     )
 
 
-async def test_a_cursor_that_is_too_old_is_told_so(stage: Stage):
+async def test_a_cursor_that_is_too_old_is_refused(stage: Stage):
     watch = await Watch(stage).started()
     stage.clock.advance(7 * DAY - HOUR + SECOND)
     assert await Watch(stage, cursor=watch.cursor).refused() == EXPIRED
@@ -61,7 +61,7 @@ async def test_a_cursor_that_is_too_old_is_told_so(stage: Stage):
     await Watch(stage).started()
 
 
-async def test_heartbeats_come_with_a_cursor_each(stage: Stage):
+async def test_each_heartbeat_has_a_cursor(stage: Stage):
     stage.feed._poll_interval = stage.feed._heartbeat_interval = timedelta(milliseconds=10)
     watch = await Watch(stage, user_ids=["nobody"]).started()
     before = watch.cursor
@@ -76,26 +76,26 @@ async def test_heartbeats_come_with_a_cursor_each(stage: Stage):
 
 
 def deaf_channel(stage: Stage) -> Any:
-    """A connection of its own, with little room for what is not read."""
+    """A connection of its own that buffers little of what is not read."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
     return grpc.aio.insecure_channel(str(stage.address), options)
 
 
 async def read_all(call: Any) -> None:
-    """Reads until there is nothing more; a watch that is ended raises."""
+    """Reads until there is nothing more. Raises the error of a watch that was ended."""
     while await asyncio.wait_for(call.read(), PATIENCE) is not grpc.aio.EOF:
         pass
 
 
 async def happen(stage: Stage, user_id: str, number: int) -> None:
-    """Something of a thousand bytes."""
+    """Causes an event of a thousand bytes."""
     event = Event(
         EventType.DEVICE_REVOKED, START, user_id, "tests", reason=f"{number:05} {'x' * 1000}"
     )
     await stage.store.commit(Commit(user_id, START, events=(event,)))
 
 
-async def test_a_client_that_never_reads_is_sent_away_and_disturbs_nobody(
+async def test_a_client_that_never_reads_is_disconnected_and_disturbs_nobody(
     valkey_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 200)
@@ -116,13 +116,13 @@ async def test_a_client_that_never_reads_is_sent_away_and_disturbs_nobody(
         assert sorted(event.reason[:5] for event in good.events) == [
             f"{i:05}" for i in range(number)
         ]
-        # If it reads at last, it learns that it missed something.
+        # When the client reads at last, it learns that it missed something.
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await read_all(deaf)
         assert refusal_of(caught.value) == EXPIRED
 
 
-async def test_a_client_that_never_reads_its_history_takes_no_more_than_a_page(valkey_stage: Stage):
+async def test_a_client_that_never_reads_its_history_is_sent_at_most_a_page(valkey_stage: Stage):
     stage = valkey_stage
     await asyncio.gather(*(happen(stage, "ada", number) for number in range(2000)))
     written: list[int] = []
@@ -144,16 +144,19 @@ async def test_a_client_that_never_reads_its_history_takes_no_more_than_a_page(v
 
 
 @pytest.mark.parametrize("since", [{}, {"start_time": timestamp(START - DAY)}], ids=["now", "past"])
-async def test_a_watch_that_is_sent_away_in_its_first_message_is_told_so(
+async def test_a_watch_that_is_ended_in_its_first_message_learns_of_it(
     valkey_stage: Stage, since: dict[str, Any]
 ):
-    """A watch that was never told would wait for ever, for a server that has forgotten it."""
+    """A watch that never learned of it would wait for ever for a server that has forgotten the
+    watch.
+    """
     stage = valkey_stage
     await stage.sign_in("ada")
     write = stage.feed._messages.cursor
 
     def interrupted(cursor: str) -> bytes:
-        # Once the message is being written, before gRPC can have said that it was.
+        # The watch is ended while the message is written, before gRPC can have reported that it was
+        # written.
         asyncio.get_running_loop().call_soon(stage.feed._reader.start_over, "a test")
         return write(cursor)
 
@@ -217,7 +220,9 @@ async def test_watches_cancelled_at_any_moment_leave_nothing_behind(valkey_stage
 
 
 async def test_a_server_that_stops_ends_its_watches_in_order(valkey_stage: Stage):
-    """Though they would never end by themselves, and it would give others much more time."""
+    """The watches would never end by themselves, and the server would give other calls much more
+    time.
+    """
     stage = valkey_stage
     with nothing_left(stage):
         watches = [await Watch(stage).started() for _ in range(20)]
@@ -240,25 +245,25 @@ async def test_a_watch_with_a_deadline_ends_by_it(stage: Stage):
     await eventually(lambda: watchers(stage) == 0, "it to be gone")
 
 
-# --- what it costs nobody -------------------------------------------------------------------------
+# --- what it costs others -------------------------------------------------------------------------
 
 
-async def test_without_a_watcher_validations_cost_what_they_did(
+async def test_without_a_watcher_a_validation_costs_no_more_commands(
     stage_with: StageWith, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(server_module, "PROBE_INTERVAL", HOUR)  # a probe sends commands too
+    monkeypatch.setattr(server_module, "PROBE_INTERVAL", HOUR)  # A probe sends commands too.
     async with Proxy(valkey_backend.url) as wire:
         stage = await stage_with(Backend("wired", wire.url, lambda: connect(wire.url, PATIENT)))
         signed_in = await stage.sign_in("ada")
-        assert (await stage.validate(signed_in)).active  # and its marks are written
+        assert (await stage.validate(signed_in)).active  # The marks of use are written.
         wire.commands.clear()
         for _ in range(25):
             assert (await stage.validate(signed_in)).active
-        wire.commands.pop("TIME", None)  # the probe's
+        wire.commands.pop("TIME", None)  # The probe's commands.
         assert wire.commands == {"HGET": 25}
         assert stage.feed._reading is None
         assert not reading_tasks()
-        # Nor with one that has gone.
+        # The same holds after the watcher has gone.
         watch = await Watch(stage).started()
         watch.call.cancel()
         await eventually(

@@ -1,4 +1,4 @@
-"""Watching over the wire: what each event tells."""
+"""Watching over the wire: what each event says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.rpc.watch.harness import LAPTOP, LAPTOP_CLIENT, PHONE, PHONE_CLIENT, 
 from tests.support.backends import Backend
 from tests.support.waiting import eventually
 
-# --- what is told ---------------------------------------------------------------------------------
+# --- what events say ------------------------------------------------------------------------------
 
 
 async def test_the_first_message_comes_at_once_and_events_follow(stage: Stage):
@@ -48,8 +48,8 @@ async def test_the_first_message_comes_at_once_and_events_follow(stage: Stage):
     assert len({event.event_id for event in watch.events}) == 3
 
 
-async def test_as_many_users_as_are_allowed_can_be_watched(valkey_stage: Stage):
-    """With the longest IDs, and the longest way to say from where on."""
+async def test_as_many_users_as_the_limit_allows_can_be_watched(valkey_stage: Stage):
+    """The users have the longest IDs, and the cursor is the longest one."""
     users = [f"{number:03}".ljust(255, "\N{MUSICAL SYMBOL G CLEF}") for number in range(1000)]
     first = await Watch(valkey_stage).started()
     await valkey_stage.sign_in("ada")
@@ -64,7 +64,7 @@ async def test_as_many_users_as_are_allowed_can_be_watched(valkey_stage: Stage):
         assert [event.user_id for event in await watch.next()] == [users[-1]]
 
 
-async def test_a_sign_in_is_told_with_all_that_a_mail_needs(valkey_stage: Stage):
+async def test_the_event_of_a_sign_in_has_all_that_a_mail_needs(valkey_stage: Stage):
     watch = await Watch(valkey_stage).started()
     first = await valkey_stage.sign_in("ada", PHONE, client=PHONE_CLIENT)
     valkey_stage.clock.advance(MINUTE)
@@ -110,7 +110,7 @@ async def test_a_sign_in_is_told_with_all_that_a_mail_needs(valkey_stage: Stage)
 
 
 def shown(issued: pb.IssueDeviceResponse) -> dict[str, Any]:
-    """What an event tells of the device of a sign-in."""
+    """What the event of a sign-in says about the device."""
     looks = MessageToDict(issued.device, preserving_proto_field_name=True)
     client: dict[str, Any] = {"info": looks["last_client"]}
     client |= {
@@ -126,7 +126,7 @@ def shown(issued: pb.IssueDeviceResponse) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("action", ReplayAction, ids=lambda action: action.value)
-async def test_a_replay_is_told_with_its_cause_and_both_clients(
+async def test_the_event_of_a_replay_has_its_cause_and_both_clients(
     stage_with: StageWith, valkey_backend: Backend, action: ReplayAction
 ):
     stage = await stage_with(valkey_backend, replay_action=action)
@@ -171,7 +171,7 @@ async def test_other_causes_of_a_replay(valkey_stage: Stage):
     await stage.authority.settled()
     stage.clock.advance(10 * MINUTE)
     assert (await stage.validate(old)).status == pb.SESSION_STATUS_REPLAYED
-    # A session that was signed in over.
+    # A session that another sign-in replaced.
     before = await stage.sign_in("bob", PHONE)
     stage.clock.advance(10 * MINUTE)
     after = await stage.sign_in("bob", PHONE)
@@ -185,7 +185,7 @@ async def test_other_causes_of_a_replay(valkey_stage: Stage):
     ]
 
 
-async def test_the_end_of_sessions_is_told(stage_with: StageWith, valkey_backend: Backend):
+async def test_the_end_of_sessions_is_an_event(stage_with: StageWith, valkey_backend: Backend):
     stage = await stage_with(valkey_backend, max_devices=2)
     types = set(pb.EventType.values()) - {pb.EVENT_TYPE_UNSPECIFIED, pb.EVENT_TYPE_DEVICE_SIGNED_IN}
     watch = await Watch(stage, types=types).started()
@@ -236,7 +236,7 @@ async def test_the_end_of_sessions_is_told(stage_with: StageWith, valkey_backend
     }
 
 
-async def test_changed_claims_are_told_without_them(valkey_stage: Stage):
+async def test_changed_claims_are_an_event_without_the_claims(valkey_stage: Stage):
     stage = valkey_stage
     watch = await Watch(stage, types=[pb.EVENT_TYPE_SESSION_UPDATED]).started()
     phone = await stage.sign_in("ada", PHONE, client=PHONE_CLIENT)
@@ -250,13 +250,13 @@ async def test_changed_claims_are_told_without_them(valkey_stage: Stage):
     for device_id, more in ((PHONE, of_one), ("", {})):
         request = pb.UpdateSessionRequest(user_id="ada", device_id=device_id)
         request.claims["email"] = f"ada@{device_id}.example.org"
-        for _ in range(2):  # the second one changes nothing
+        for _ in range(2):  # The second update changes nothing.
             assert (await stage.call("UpdateSession", request)).updated_sessions == 1
         [event] = await watch.next()
         assert told(event) == common | more
 
 
-async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
+async def test_a_revoked_key_makes_one_event_however_many_servers_find_it(
     stage_with: StageWith, valkey_backend: Backend, folder: Path, source: KeySource
 ):
     old = source.current.signing.kid
@@ -278,7 +278,7 @@ async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
         lambda: all(stage.authority._keys.told_revoked == {old} for stage in stages),
         "all servers to know",
     )
-    another = await stage_with(valkey_backend)  # and one that is started later
+    another = await stage_with(valkey_backend)  # The same holds for a server that is started later.
     await eventually(lambda: another.authority._keys.told_revoked == {old}, "it to know too")
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
     assert [len(entries) for entries in found] == [1]
@@ -287,7 +287,7 @@ async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
 async def test_a_key_that_is_removed_early_counts_as_revoked(
     stage_with: StageWith, valkey_backend: Backend, folder: Path, source: KeySource
 ):
-    """Also if it was revoked before, and nobody saw it."""
+    """This holds also if the key was revoked before, and no server saw it."""
     early, seen, published = (generate(Algorithm.EDDSA, START) for _ in range(3))
     for key in (early, seen, published):
         add_key(folder, key)
@@ -295,7 +295,7 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     watch = await Watch(stages[0], types=[pb.EVENT_TYPE_SIGNING_KEY_REVOKED]).started()
     for key in (early, seen):
         promote(folder, key.kid, START)
-    over = source.current.signing.kid  # its tokens have ended, with `now` as below
+    over = source.current.signing.kid  # Its tokens have ended, by the `now` below.
 
     def all_know_who_signs(kid: str) -> bool:
         return all(s.tokens._known.signing.kid == kid for s in stages)
