@@ -34,7 +34,7 @@ def failed(error: Exception) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _opening(size: int) -> bytes:
-    """What stands before an answer of so many bytes. Few sizes are common."""
+    """The bytes in front of an answer of this size. Few sizes are common."""
     response = _FIELD_1 + _varint(size)
     return _FIELD_1 + _varint(len(response) + size) + response
 
