@@ -2,7 +2,7 @@
 changed, and its scenario must fail. On a copy without a change the same scenarios must pass.
 
     python -m tests.polyglot.mutants                   all rules of all clients
-    python -m tests.polyglot.mutants go "300 ms"       the rules of a client with a text in their name
+    python -m tests.polyglot.mutants go "300 ms"       rules of a client with a text in their name
 
 Each client is built once. A changed copy shares what was built, and builds only its changed file.
 The ten rules of the client for TypeScript take two minutes on two idle cores. With a load of 30
