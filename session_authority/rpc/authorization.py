@@ -44,13 +44,16 @@ def caller_name() -> str | None:
 
 def is_calling(caller: Caller) -> None:
     """Remembers the caller of the call, for the running task and for tasks that it starts."""
-    _calling.set(caller)
-    logs.caller_name.set(caller.name)
+    if _calling.get() is not caller:  # a read costs a third of a write
+        _calling.set(caller)
+    if logs.caller_name.get() is not caller.name:
+        logs.caller_name.set(caller.name)
 
 
 def no_one_is_calling() -> None:
-    """Forgets the caller of the call before. A task that answers one call after another must not
-    take a call for a call of the earlier caller.
+    """Forgets the caller of the call before. A task answers one call after another, and must not
+    count a call for an earlier caller. Most calls of a task come from one caller, so the caller is
+    forgotten only when the next call has no caller or is refused.
     """
     _calling.set(None)
     logs.caller_name.set(None)
@@ -82,26 +85,32 @@ class Authorizer:
 
     def admit(self, path: str, context: Context) -> Caller | None:
         """Remembers the caller of a call, and returns it. Returns None for a method that anyone may
-        call.
+        call. If the call is refused, the running task has no caller any more.
 
         Raises NotReady, CallerUnknown and CallerNotAllowed.
         """
         row = ROWS.get(path)
         if row is not None and row.public:
+            no_one_is_calling()
             return None
-        self._refuse_if_unfit()
         try:
+            self._refuse_if_unfit()
             calling = self._who(context)
             if path not in calling.paths:
                 raise CallerNotAllowed(f"call {path.rpartition('/')[2]}")
         except CallerUnknown as error:
+            no_one_is_calling()
             self._log_refusal(
                 "caller_unknown", path, context, why=str(error), **_for_the_log(error)
             )
             raise
         except CallerNotAllowed:
+            no_one_is_calling()
             logs.caller_name.set(calling.name)
             self._log_refusal("caller_not_allowed", path, context, caller=calling.name)
+            raise
+        except Exception:
+            no_one_is_calling()
             raise
         is_calling(calling)
         return calling

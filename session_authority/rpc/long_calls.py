@@ -85,7 +85,6 @@ class Deadline:
         "_cancelling",
         "_is_over",
         "_long",
-        "_loop",
         "_task",
         "_then_at",
         "_timer",
@@ -94,8 +93,7 @@ class Deadline:
 
     def __init__(self, long: LongCalls[Deadline], seconds: float, then_seconds: float) -> None:
         self._long = long
-        self._loop = loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
@@ -118,7 +116,7 @@ class Deadline:
 
     def set_timer(self) -> None:
         """Makes sure that the task is cancelled in time."""
-        self._timer = self._loop.call_at(self._at, self._end)
+        self._timer = self._task.get_loop().call_at(self._at, self._end)
 
     def _end(self) -> None:
         if monotonic() < self._at:  # it was extended

@@ -54,10 +54,11 @@ _BATCH_BYTES_PER_CALL = 4 * 1024
 # for a dead one.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
 # The longest time of a call. A call without a deadline gets this one.
-_MAX_CALL_TIME = timedelta(seconds=10)
+_MAX_CALL_SECONDS = 10.0
 # From the arrival of an admitted call until its whole request is there. A client on a slow link
 # sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
 MAX_BODY_TIME = timedelta(seconds=1)
+_MAX_BODY_SECONDS = MAX_BODY_TIME.total_seconds()
 _OK, _CANCELLED = code_number(grpc.StatusCode.OK), code_number(grpc.StatusCode.CANCELLED)
 # The name under which calls of unknown callers are counted.
 _STRANGERS = ""
@@ -161,7 +162,6 @@ class UnaryMethod:
         """
         started = time.perf_counter()
         self._calls.started += 1
-        no_one_is_calling()  # the task may have answered another call before
         peer = self._peers.enter(context)
         code = _CANCELLED  # stays if the task is cancelled
         try:
@@ -196,7 +196,7 @@ class UnaryMethod:
         if self._limited and not load.share.fits(name, 1, sole=sole):
             # The call is refused before its request is read.
             raise Overloaded(of_caller=not load.share.is_full(1))
-        body_seconds = min(seconds, MAX_BODY_TIME.total_seconds())
+        body_seconds = min(seconds, _MAX_BODY_SECONDS)
         deadline = load.deadlines.within(body_seconds, seconds)
         try:
             with deadline:
@@ -238,9 +238,11 @@ def limit_of(path: str) -> int:
 def _time_for(context: Context) -> float:
     """The seconds that a call may take. Raises DeadlineTooShort."""
     left: float | None = context.time_remaining()
-    longest = _MAX_CALL_TIME.total_seconds()
-    seconds = longest if left is None else min(seconds_to_work(left), longest)
+    if left is None:
+        return _MAX_CALL_SECONDS
+    seconds = min(seconds_to_work(left), _MAX_CALL_SECONDS)
     if seconds <= 0:
+        no_one_is_calling()  # the task may have answered another call before
         raise DeadlineTooShort
     return seconds
 

@@ -261,7 +261,7 @@ def test_limits_are_those_of_the_code():
     def seconds(name: str) -> str:
         return f"{options[name] // 1000} s"
 
-    longest: timedelta = unary._MAX_CALL_TIME
+    longest = timedelta(seconds=unary._MAX_CALL_SECONDS)
     expected = {
         "calls under way": [
             f"{fields['max_in_flight'].default} (`MAX_IN_FLIGHT`)",

@@ -401,7 +401,7 @@ async def test_a_stranger_s_request_is_not_read(stage_with: StageWith, tmp_path:
 async def test_a_caller_that_never_sends_its_request_loses_its_place(
     stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("session_authority.rpc.unary._MAX_CALL_TIME", timedelta(milliseconds=50))
+    monkeypatch.setattr("session_authority.rpc.unary._MAX_CALL_SECONDS", 0.05)
     stage = await stage_with()
     for method in ("ListDevices", "WatchEvents"):
         call: Any = stage.channel.stream_stream(
