@@ -114,7 +114,7 @@ def test_the_figures_of_the_cache_equal_those_of_the_client():
         f"{cache._MAX_DEVICE_ID_CHARACTERS} characters",
     ]
     dropped = NearCache().stats().dropped
-    said = PAGE.partition("`dropped` counts why")[2].partition("\n\n")[0]
+    said = PAGE.partition("`dropped` counts dropped entries by reason")[2].partition("\n\n")[0]
     assert set(words(said)) == set(dropped)
 
 
@@ -122,12 +122,12 @@ def test_the_figures_in_sentences_equal_those_of_the_client():
     wait, share = batching.MAX_WAIT_SECONDS, batching.MAX_WAIT_SHARE
     assert share == 0.25, "the page says: a quarter"
     for said in (
-        f"waited for {wait * 1000:g} ms, or for a quarter of its time",
-        f"once {loop_batching._SECOND_BATCH_WAITERS} callers are in it",
+        f"waits for at most {wait * 1000:g} ms, or a quarter of its time",
+        f"{loop_batching._SECOND_BATCH_WAITERS} callers are in it, if only one call is under way",
         f"at most {batching.MAX_BATCH_ITEMS} requests and {batching.MAX_BATCH_BYTES >> 20} MiB",
-        f"A request over {batching.MAX_ITEM_BYTES >> 10} KiB",
-        f"At most {limiter.MAX_IN_FLIGHT} calls at once",
-        f"has a deadline: {transport.DEFAULT_TIMEOUT.total_seconds() * 1000:g} ms",
+        f"Send a request over {batching.MAX_ITEM_BYTES >> 10} KiB",
+        f"**At most {limiter.MAX_IN_FLIGHT} calls at once**",
+        f"It is {transport.DEFAULT_TIMEOUT.total_seconds() * 1000:g} ms, with retries",
         f"at most {MAX_COOKIE_AGE.total_seconds():.0f} (400 days)",
         f"`Vary: {', '.join(VARIES)}`",
         f"`{Cookies().take_back(device=False)[0]}`",
