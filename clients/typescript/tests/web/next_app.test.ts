@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 
 import { FakeAuthority } from "../../src/testing.js";
-import { CLIENT } from "./vectors.js";
+import { CLIENT } from "../vectors.js";
 
 /** Building may take long on a busy machine. */
 const PATIENCE_MS = 300_000;
