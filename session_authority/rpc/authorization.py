@@ -96,22 +96,18 @@ class Authorizer:
         try:
             self._refuse_if_unfit()
             calling = self._who(context)
-            if path not in calling.paths:
-                raise CallerNotAllowed(f"call {path.rpartition('/')[2]}")
-        except CallerUnknown as error:
+        except Exception as error:
             no_one_is_calling()
-            self._log_refusal(
-                "caller_unknown", path, context, why=str(error), **_for_the_log(error)
-            )
+            if isinstance(error, CallerUnknown):
+                self._log_refusal(
+                    "caller_unknown", path, context, why=str(error), **_for_the_log(error)
+                )
             raise
-        except CallerNotAllowed:
+        if path not in calling.paths:
             no_one_is_calling()
             logs.caller_name.set(calling.name)
             self._log_refusal("caller_not_allowed", path, context, caller=calling.name)
-            raise
-        except Exception:
-            no_one_is_calling()
-            raise
+            raise CallerNotAllowed(f"call {path.rpartition('/')[2]}")
         is_calling(calling)
         return calling
 
