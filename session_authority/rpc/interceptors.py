@@ -24,7 +24,7 @@ from session_authority.rpc.peers import Peers
 from session_authority.rpc.status import code_number
 from session_authority.rpc.streams import StreamMethod, Streams
 from session_authority.rpc.unary import (
-    MAX_BODY_TIME,
+    MAX_BODY_SECONDS,
     Handler,
     Load,
     UnaryMethod,
@@ -168,7 +168,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         async def first(context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Any, int]:
             try:
-                async with asyncio.timeout(MAX_BODY_TIME.total_seconds()):
+                async with asyncio.timeout(MAX_BODY_SECONDS):
                     message = await context.read()
                     if message is grpc.aio.EOF:
                         await unless_given_up()

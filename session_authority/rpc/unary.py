@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -57,8 +56,7 @@ _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/
 _MAX_CALL_SECONDS = 10.0
 # From the arrival of an admitted call until its whole request is there. A client on a slow link
 # sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
-MAX_BODY_TIME = timedelta(seconds=1)
-_MAX_BODY_SECONDS = MAX_BODY_TIME.total_seconds()
+MAX_BODY_SECONDS = 1.0
 _OK, _CANCELLED = code_number(grpc.StatusCode.OK), code_number(grpc.StatusCode.CANCELLED)
 # The name under which calls of unknown callers are counted.
 _STRANGERS = ""
@@ -196,7 +194,7 @@ class UnaryMethod:
         if self._limited and not load.share.fits(name, 1, sole=sole):
             # The call is refused before its request is read.
             raise Overloaded(of_caller=not load.share.is_full(1))
-        body_seconds = min(seconds, _MAX_BODY_SECONDS)
+        body_seconds = min(seconds, MAX_BODY_SECONDS)
         deadline = load.deadlines.within(body_seconds, seconds)
         try:
             with deadline:

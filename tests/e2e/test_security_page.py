@@ -279,7 +279,7 @@ def test_limits_are_those_of_the_code():
             f"{fields['max_watchers'].default} (`MAX_WATCHERS`)",
         ],
         "the request of a call": [
-            f"{unary.MAX_BODY_TIME.seconds} s",
+            f"{unary.MAX_BODY_SECONDS:g} s",
             f"{unary._MAX_ARRIVING_PER_CALLER} of one caller",
         ],
         "calls and watches on one connection": [
