@@ -51,8 +51,21 @@ RUN_BY = {
     "docs/troubleshooting.md": "tests/packaging/test_monitoring.py",
 }
 # Kinds of blocks that people run or copy. Others show output, trees and drawings.
-CODE = {"css", "go", "html", "js", "json", "promql", "proto", "python", "sh", "toml", "ts", "yaml"}
-CODE.add("tsx")
+CODE = {
+    "css",
+    "go",
+    "html",
+    "js",
+    "json",
+    "promql",
+    "proto",
+    "python",
+    "sh",
+    "toml",
+    "ts",
+    "tsx",
+    "yaml",
+}
 SHOWN = {"", "mermaid", "text"}
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PAGES = [
