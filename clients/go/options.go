@@ -88,8 +88,8 @@ func WithTokenSource(source func() (string, error)) Option {
 	}
 }
 
-// sharedToken returns a function that asks source in a goroutine of its own, one at a time: nobody
-// can end a source that blocks, so nobody but this goroutine stays with it.
+// sharedToken returns a function that asks source in a goroutine of its own, one at a time. No
+// caller can end a source that blocks, so only this goroutine stays with it.
 func sharedToken(source func() (string, error)) func(context.Context) (string, error) {
 	var asking singleflight.Group
 	return func(ctx context.Context) (string, error) {

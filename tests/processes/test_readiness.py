@@ -29,7 +29,7 @@ class Scene:
         )
 
     def probe(self, *ahead: timedelta) -> None:
-        """The primaries answer, and this process's clock is this far ahead of theirs."""
+        """The primaries answer, and this process's clock is this far ahead of their clocks."""
         self.readiness.note_clocks(self.wall, [self.wall - each for each in ahead])
 
     def pass_by(self, time: timedelta) -> None:

@@ -201,12 +201,12 @@ def test_workers_do_not_outlive_their_supervisor(tmp_path: Path):
 
 
 @pytest.mark.one_acceptor
-@pytest.mark.parametrize(("mine", "theirs"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
-def test_a_port_in_use_is_refused(tmp_path: Path, taken: dict[str, str], mine: str, theirs: str):
+@pytest.mark.parametrize(("workers", "others"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
+def test_a_port_in_use_is_refused(tmp_path: Path, taken: dict[str, str], workers: str, others: str):
     """This holds also where both processes would share the port."""
-    address = taken[theirs]
+    address = taken[others]
     result = run(
-        tmp_path, "dev", "--listen", address, "--data-dir", str(tmp_path / "data"), WORKERS=mine
+        tmp_path, "dev", "--listen", address, "--data-dir", str(tmp_path / "data"), WORKERS=workers
     )
     assert result.returncode == 1
     assert [line for line in result.stderr.splitlines() if not line.startswith("{")] == [

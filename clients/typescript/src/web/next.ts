@@ -9,8 +9,8 @@
  *     const { userId } = await sessions.require(await headers(), { path: "/" });
  *
  * The proxy renews tokens: Server Components can't set cookies. Route handlers and server actions
- * sign users in and out. The edge runtime can't call the
- * service: put `session-authority gateway` in front of an app that runs there.
+ * sign users in and out. The edge runtime can't call the service: put `session-authority gateway`
+ * in front of an app that runs there.
  */
 
 import { cookies, headers as requestHeaders } from "next/headers.js";
