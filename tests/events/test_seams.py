@@ -352,7 +352,8 @@ async def test_a_reader_that_goes_back_while_a_page_arrives_reads_from_there(
     [early] = await scene.happen("ada")
     key, aside = scene.keys.events("ada"), scene.keys.probe_in(partition("ada"))
     async with store.admin() as admin:
-        await admin.execute_command("RENAME", key, aside)
+        # The reader must never see that there is no stream.
+        await admin.execute_command("COPY", key, aside)
         await admin.execute_command("SET", key, "no stream")
     first = await scene.watch().started()
     reader = scene.feed._reader
@@ -382,7 +383,8 @@ async def test_a_watch_starts_where_the_reader_was_before_a_partition_was_lost(
     await running.told(*await scene.happen(*USERS))
     key, aside = scene.keys.events("ada"), scene.keys.probe_in(partition("ada"))
     async with store.admin() as admin:
-        await admin.execute_command("RENAME", key, aside)
+        # The reader must never see that there is no stream.
+        await admin.execute_command("COPY", key, aside)
         await admin.execute_command("SET", key, "no stream")
     elsewhere = await scene.watch(feed=scene.another_feed()).started()
     assert is_moment(place_of(elsewhere).entries[partition("ada")])
