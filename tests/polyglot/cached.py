@@ -37,6 +37,11 @@ class Cached:
         """The cache's own counts."""
         return await self.testee.do("stats", client="a")
 
+    async def missed(self, times: int) -> bool:
+        """Returns True if the cache has had no answer this many times."""
+        found: int = (await self.stats())["misses"]
+        return found == times
+
     def asked(self, user: str) -> int:
         """How many calls the service received for a user."""
         return [request.access_token for request in self.service.requests].count(f"token of {user}")
