@@ -208,8 +208,10 @@ class _Response:
             await self.release()
             await self._send(message)
             return
-        cookies = await self._visit.close()
+        await self._visit.close()
         kept = [header for header in message.get("headers", ()) if not self._is_ours(header)]
+        lines = (value for name, value in kept if name.lower() == b"set-cookie")
+        cookies = self._visit.added_to(line.decode("latin-1") for line in lines)
         handshake = message["type"] == "websocket.accept"  # no cache keeps a handshake
         headers: list[_Header] = kept if handshake else [*self._for_caches(kept), _VARY]
         headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
@@ -239,7 +241,10 @@ class _Response:
             await self._send(end)
 
     def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
-        return header[0].lower() == b"set-cookie" and self._visit.owns(header[1].decode("latin-1"))
+        # If the app has this middleware twice, the app saw the visit of the inner one.
+        shown = self._scope.get("state", {}).get("visit")
+        line = header[1].decode("latin-1")
+        return header[0].lower() == b"set-cookie" and self._visit.owns(line, shown)
 
 
 def _is_failure(message: _Message) -> bool:

@@ -131,9 +131,11 @@ class SessionAuthorityMiddleware:
             response.close()
             response = _answer(request, refused)
         response = _begun(request, response)
-        for name in [name for name in response.cookies if visit.owns(f"{name}=")]:
+        # If this middleware is listed twice, the view saw the visit of the inner one.
+        for name in [name for name in response.cookies if visit.owns(name, request.visit)]:
             del response.cookies[name]
-        for cookie in visit.close():
+        visit.close()
+        for cookie in visit.added_to(response.cookies):
             response.cookies.load(cookie)
         _tell_caches(response, visit)
         _end_with_session(response, visit)

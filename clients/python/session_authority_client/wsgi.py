@@ -100,7 +100,7 @@ class SessionAuthorityMiddleware:
         """Handles a request."""
         method, headers = environ["REQUEST_METHOD"], headers_of(environ)
         peer = environ.get("REMOTE_ADDR", "")
-        exchange = _Exchange(method, start_response)
+        exchange = _Exchange(environ, start_response)
         target = target_of(environ)
         mounted = self._flow.devices_at(target)
         if mounted is not None:
@@ -154,8 +154,8 @@ def _status_line(made: Response) -> str:
 class _Exchange:
     """A request and the state of its response, whose headers may not be out yet."""
 
-    def __init__(self, method: str, start_response: Callable[..., Any]) -> None:
-        self.method = method
+    def __init__(self, environ: _Environ, start_response: Callable[..., Any]) -> None:
+        self._environ = environ
         self.visit: Visit | None = None
         self.accept_ch = ""
         self._start_response = start_response
@@ -181,8 +181,13 @@ class _Exchange:
         return self._start(status, headers, exc_info)
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any) -> Any:
-        cookies = self.visit.close() if self.visit is not None else ()
-        headers = self._for_caches([header for header in headers if not self._is_ours(*header)])
+        cookies: Iterable[str] = ()
+        headers = [header for header in headers if not self._is_ours(*header)]
+        if self.visit is not None:
+            self.visit.close()
+            lines = (value for name, value in headers if name.lower() == "set-cookie")
+            cookies = self.visit.added_to(lines)
+        headers = self._for_caches(headers)
         headers.append(("Vary", ", ".join(VARIES)))
         if self.accept_ch:
             headers.append(("Accept-CH", self.accept_ch))
@@ -201,7 +206,10 @@ class _Exchange:
         return [*(header for header in headers if caching.keeps(header[0])), *caching.added]
 
     def _is_ours(self, name: str, value: str) -> bool:
-        return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)
+        if name.lower() != "set-cookie" or self.visit is None:
+            return False
+        # If the app has this middleware twice, the app saw the visit of the inner one.
+        return self.visit.owns(value, self._environ.get(_KEY))
 
     def end_with_session(self, content_type: str) -> None:
         """Ends an event stream with the session, before its next part."""
@@ -219,7 +227,7 @@ class _Exchange:
             answer = refused.answer
             again = (type(refused), refused, refused.__traceback__) if self._started else None
             self._start(_status_line(answer), list(answer.headers), again)
-            self._answer = [] if self.method == "HEAD" else [answer.body]
+            self._answer = [] if self._environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
         return self._answer
 
     def refuse_for(self, error: Exception) -> list[bytes] | None:

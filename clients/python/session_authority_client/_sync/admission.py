@@ -6,7 +6,7 @@ cookies of the response.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -202,6 +202,13 @@ class Admission:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
+    def added_to(self, lines: Iterable[str]) -> list[str]:
+        """The `Set-Cookie` headers of the closed visit, without cookies that other headers of the
+        response set: an inner visit may have signed another user in.
+        """
+        names = {line.partition("=")[0].strip() for line in lines}
+        return [line for line in self._cookies or () if line.partition("=")[0] not in names]
+
     def caching(self, names: Collection[str], content_type: str) -> Caching:
         """The headers of the response for caches, once the visit is closed. `names` are the names
         of the app's headers, `content_type` is the type of its contents.
@@ -216,11 +223,20 @@ class Admission:
             ended=self._ended,
         )
 
-    def owns(self, line: str) -> bool:
+    def writes(self, line: str) -> bool:
+        """Returns True if a `Set-Cookie` header sets one of the cookies that this visit may set."""
+        return self._flow.cookies.is_set_by(line)
+
+    def owns(self, line: str, inner: object = None) -> bool:
         """Returns True if a `Set-Cookie` header of the app sets one of the two cookies. Such a
         header must not be sent, as it would sign the user out.
+
+        `inner` is the visit that the app saw, where an app has one middleware inside another. The
+        inner middleware has left out what the app set, so its own cookies are kept.
         """
-        if not self._flow.cookies.is_set_by(line):
+        if not self.writes(line):
+            return False
+        if isinstance(inner, Admission) and inner is not self and inner.writes(line):
             return False
         _log.warning(
             "The app sets a cookie of its own named %s, which is the Session Authority's, so it was"

@@ -231,6 +231,7 @@ class Visit(Admission):
         of the user. The new claims replace all existing claims. Returns the session with them.
 
         This browser gets a token with the new claims in this response, so the next page shows them.
+        If the token of this request had expired, the browser gets this token in its next response.
         Every other browser of the user gets one with the response to its next request. Raises
         SignInRequired, NoAnswer, InvalidRequest.
         """

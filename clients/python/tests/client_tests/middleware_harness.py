@@ -391,6 +391,20 @@ def fastapi_app(
 WSGI_APPS: Mapping[str, Maker] = {"plain": plain_app, "flask": flask_app, "django": django_app}
 APPS: Mapping[str, Maker] = {"fastapi": fastapi_app, **WSGI_APPS}
 
+
+def doubled(name: str, authority: FakeAuthority) -> Any:
+    """The app with one middleware inside another."""
+    if name == "django":
+        return django_app(
+            authority, below=["session_authority_client.django.SessionAuthorityMiddleware"]
+        )
+    app = APPS[name](authority)
+    if name == "fastapi":
+        app.add_middleware(AsgiMiddleware, authority=authority.async_client)
+        return app
+    return WsgiMiddleware(app, authority.client)
+
+
 # --- browsers -------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from client_tests.middleware_harness import (
     attributes,
     browser_of,
     cookie_header,
+    doubled,
     served_by,
     set_cookies,
 )
@@ -322,6 +323,22 @@ async def test_a_cookie_of_the_apps_with_a_configured_name_is_left_out(
         await browser.post("/sign-in")
         await browser.get("/static")
         assert (await browser.get("/me")).json() == "ada"
+
+
+@pytest.mark.parametrize("name", APPS)
+async def test_the_inner_of_two_middlewares_sets_the_cookies(
+    authority: FakeAuthority, name: str, caplog: pytest.LogCaptureFixture
+):
+    """For example, an app and a part of it that another team wrote both have the middleware."""
+    async with browser_of(doubled(name, authority)) as browser:
+        first = (await browser.post("/sign-in")).json()
+        assert browser.cookies[TOKEN] == first["token"]
+        await authority.async_client().revoke_device("ada", first["device"])
+        answer = await browser.post("/sign-in", params={"user": "bob"})
+        assert browser.cookies[TOKEN] == answer.json()["token"]
+        assert len(answer.headers.get_list("set-cookie")) == len(set_cookies(answer))
+        assert (await browser.get("/me")).json() == "bob"
+    assert caplog.text == ""
 
 
 # --- when the authority is away -------------------------------------------------------------------

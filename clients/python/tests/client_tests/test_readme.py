@@ -264,7 +264,8 @@ def test_every_setting_of_the_flow_is_told_of():
 
 def test_all_of_a_visit_is_told_of():
     visit = [name for name in dir(Visit) if not name.startswith("_")]
-    of_middleware = {"open", "close", "owns", "caching", "take_refusal", "note_refusal"}
+    of_middleware = {"open", "close", "owns", "writes", "added_to", "caching", "take_refusal"}
+    of_middleware |= {"note_refusal"}
     of_middleware |= {"hang_up_at_end", "leave"}
     assert set(first_column("The visit")) - {"visit"} == set(visit) - of_middleware
 
