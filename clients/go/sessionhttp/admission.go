@@ -41,6 +41,8 @@ type Visit struct {
 	// ended: the browser's session ended with this request.
 	ended bool
 	end   sessionEnd
+	// inner is the visit of the middleware inside this one, which the app saw; nil if there is none.
+	inner *Visit
 }
 
 // Open reads a request and finds out whether its session is good. It is for adapters: Middleware
@@ -287,14 +289,21 @@ func (v *Visit) logOutage(ctx context.Context, err error) {
 	}
 }
 
+// owns returns true if a Set-Cookie line of the app sets a cookie of the flow. Where an app has one
+// middleware inside another, the inner one has left out what the app set, so its own lines are kept.
 func (v *Visit) owns(line string) bool {
-	if !v.flow.cookies.isSetBy(line) {
+	if !v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line) {
 		return false
 	}
 	v.flow.log.Warn("the app sets a cookie of its own with a name of the Session Authority's, so it"+
 		" was left out; give one of them another name: Settings.Cookies",
 		"name", line[:max(0, indexOrEnd(line, '='))])
 	return true
+}
+
+// writes returns true if a Set-Cookie line sets a cookie that this visit, or one inside it, may set.
+func (v *Visit) writes(line string) bool {
+	return v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line)
 }
 
 func indexOrEnd(text string, letter byte) int {

@@ -51,6 +51,9 @@ func (f *Flow) Middleware(next http.Handler) http.Handler {
 			refused.ServeHTTP(w, r)
 			return
 		}
+		if outer, _ := r.Context().Value(contextKey{}).(*Visit); outer != nil {
+			outer.inner = visit
+		}
 		ctx, cancel := context.WithCancelCause(WithVisit(r.Context(), visit))
 		defer cancel(nil)
 		defer visit.Leave()

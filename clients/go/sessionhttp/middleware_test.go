@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 	"github.com/session-authority/session-authority/clients/go/internal/fakeauthority"
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
@@ -392,7 +393,7 @@ func TestAWebSocketIsClosedWith4401WhenTheSessionEnds(t *testing.T) {
 				"Connection: Upgrade\r\n\r\n")
 			_ = buffer.Flush()
 			visit := sessionhttp.FromContext(r.Context())
-			_, err = visit.SignIn(r.Context(), "bob", sessionhttp.SignIn{})
+			_, err = visit.SignIn(r.Context(), "ada", sessionhttp.SignIn{})
 			if !errors.Is(err, sessionhttp.ErrHeadersAreOut) {
 				t.Error("no header can bring the cookies", err)
 			}
@@ -553,5 +554,45 @@ func TestAHostHeaderBesideTheAuthorityOfHTTP2DoesNotCount(t *testing.T) {
 	s.flow.Middleware(http.HandlerFunc(greet)).ServeHTTP(response, request)
 	if response.Code != http.StatusForbidden {
 		t.Error(response.Code, response.Body)
+	}
+}
+
+// replaying says of each token that it was replayed.
+type replaying struct{ *fakeauthority.Fake }
+
+func (replaying) ValidateSession(
+	context.Context, string, string, *sessionauthority.ValidateSessionOptions,
+) (sessionauthority.Validation, error) {
+	return sessionauthority.Validation{Status: sessionauthority.StatusReplayed}, nil
+}
+
+func TestTheInnerOfTwoMiddlewaresSetsTheCookies(t *testing.T) {
+	flow, err := sessionhttp.NewFlow(replaying{fakeauthority.New()}, sessionhttp.Settings{
+		Cookies: sessionhttp.Cookies{Insecure: true}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(flow.Close)
+	signIn := func(w http.ResponseWriter, r *http.Request) {
+		visit := sessionhttp.FromContext(r.Context())
+		issued, err := visit.SignIn(r.Context(), "ada", sessionhttp.SignIn{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fmt.Fprint(w, issued.AccessToken)
+	}
+	app := flow.Middleware(flow.Middleware(http.HandlerFunc(signIn)))
+	for _, cookies := range []string{"", "session=old; device=" + uuid.NewString()} {
+		request := httptest.NewRequest("POST", "/", nil)
+		request.Host = "localhost"
+		request.Header.Set("Cookie", cookies) // with a replayed token the outer visit deletes cookies
+		recorder := httptest.NewRecorder()
+		app.ServeHTTP(recorder, request)
+		lines := recorder.Header()["Set-Cookie"]
+		if len(lines) != 2 || !strings.HasPrefix(lines[0], "session="+recorder.Body.String()+";") {
+			t.Errorf("%q sets %q", cookies, lines)
+		}
 	}
 }

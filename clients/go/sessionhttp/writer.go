@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -58,6 +59,7 @@ func (w *responseWriter) send(status int, kind string) {
 			}
 		}
 		header["Set-Cookie"] = kept
+		lines = missingFrom(kept, lines)
 	}
 	visit.setCaching(header, kind)
 	header.Add("Vary", vary)
@@ -71,6 +73,21 @@ func (w *responseWriter) send(status int, kind string) {
 	if isEventStream(kind) {
 		visit.HangUpAtEnd(func() { w.cancel(ErrSessionEnded) })
 	}
+}
+
+// missingFrom returns the Set-Cookie lines whose cookies the other lines don't set: an inner visit may
+// have signed another user in.
+func missingFrom(others, lines []string) []string {
+	missing := lines[:0:0]
+	for _, line := range lines {
+		name := line[:indexOrEnd(line, '=')+1]
+		if !slices.ContainsFunc(others, func(other string) bool {
+			return strings.HasPrefix(other, name)
+		}) {
+			missing = append(missing, line)
+		}
+	}
+	return missing
 }
 
 func isEventStream(kind string) bool {
