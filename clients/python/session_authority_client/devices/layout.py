@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from session_authority_client._shared.responses import Response
 from session_authority_client.devices.answers import NO_STORE, Header
 from session_authority_client.devices.assets import ELEMENT, STYLE, asset
@@ -9,11 +12,15 @@ from session_authority_client.devices.catalogue import Texts
 from session_authority_client.devices.markup import Markup, Node, element, joined
 from session_authority_client.devices.settings import DevicesPage
 
+# With the Back button, a browser may show a page that it kept in memory, whatever `Cache-Control`
+# says. After a sign-out this page must not be shown, so a page that was kept is loaded again.
+_LOAD_AGAIN = "onpageshow = function (event) { if (event.persisted) location.reload() }"
+_HASH = base64.b64encode(hashlib.sha256(_LOAD_AGAIN.encode()).digest()).decode()
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'"
+    f" base-uri 'none'; frame-ancestors 'none'; script-src 'sha256-{_HASH}'"
 )
-_SCRIPTS = "; script-src 'self'; connect-src 'self'"
+_SCRIPTS = " 'self'; connect-src 'self'"
 _SAFE = (
     ("Content-Type", "text/html; charset=utf-8"),
     ("X-Content-Type-Options", "nosniff"),
@@ -40,7 +47,7 @@ def screen(
         )
     html = element(
         "html",
-        element("head", _head(page, title), loads),
+        element("head", _head(page, title), element("script", _LOAD_AGAIN), loads),
         element("body", element("main", *children)),
         lang=texts.language,
         dir=texts.direction,

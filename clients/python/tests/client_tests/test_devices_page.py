@@ -42,7 +42,8 @@ HOSTILE = (
 )
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'"
+    " base-uri 'none'; frame-ancestors 'none';"
+    " script-src 'sha256-HdQb8xIekG8eZE55yDjnBlLiaiRz4OpF9PNafLeTRis='"
 )
 NAVIGATES = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 FOREIGN = {**NAVIGATES, "sec-fetch-site": "cross-site", "origin": "https://evil.example"}
@@ -179,7 +180,8 @@ async def test_nothing_but_its_own_files_is_loaded(browser: httpx.AsyncClient):
         used = {name for name, _ in page.elements} | {
             key for _, attributes in page.elements for key in attributes
         }
-        assert not used & {"script", "style", "img", "iframe", "onclick", "src"}
+        assert not used & {"style", "img", "iframe", "onclick", "src"}
+        assert page.all("script") == [{}]  # the policy has its hash
 
 
 async def test_its_files_are_kept_by_their_contents(browser: httpx.AsyncClient):
@@ -214,7 +216,8 @@ async def test_hostile_texts_are_shown_as_they_are(
     page = await seen(fast)
     assert kept in {field.get("value") for field in page.all("input")}
     assert page.text.count(kept) >= 3
-    assert not elements & {"script", "img", "b"}
+    assert not elements & {"img", "b"}
+    assert page.all("script") == [{}]
     after = await follow(fast, await send(fast, "rename", device=device, name=text))
     assert f"The device is now called {kept}." in after.text
 
@@ -542,7 +545,8 @@ async def test_the_element_is_loaded_only_where_the_app_wants_it(authority: Fake
     element = asset(ELEMENT)
     async with signed_in(fastapi_app, authority, flow) as browser:
         answer = await browser.get(MOUNT, params={"alarm": "e1"})
-        scripts = Seen(answer).all("script")
+        own, *scripts = Seen(answer).all("script")
+        assert own == {}
         assert len(scripts) == (element is not None)
         wanted = {"src": MOUNT, "language": "en", "alarm": "e1", "sign-in": MOUNT}
         assert Seen(answer).all("session-devices") == ([] if element is None else [wanted])
@@ -550,4 +554,4 @@ async def test_the_element_is_loaded_only_where_the_app_wants_it(authority: Fake
             assert element is not None
             assert script["src"] == element.url(MOUNT)
             assert script["integrity"] == element.integrity
-            assert "script-src 'self'" in answer.headers["content-security-policy"]
+            assert "' 'self'; connect-src 'self'" in answer.headers["content-security-policy"]
