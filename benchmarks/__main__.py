@@ -1,10 +1,10 @@
-"""`make bench`: measures everything in one run, and writes the report to `benchmarks/results`
-its short table into the README, and the plan for a large load into docs/capacity.md.
+"""`make bench`: measures everything in one run, and writes the report to `benchmarks/results`, its
+short table into the README, and the plan for a large load into docs/capacity.md.
 
 make bench                       about six minutes
 make bench ARGS=--quick          below a minute, into a folder of its own
 make bench ARGS="--only validation,batching"
-make bench ARGS="client hit"     another module: watch, memory, client, ends, overload,
+make bench ARGS="client hit"     another module: watch, memory, client, ends, gateway, overload,
                                  polyglot
 """
 
@@ -36,7 +36,7 @@ _FACTS = "facts"
 
 
 def run(sizes: Sizes, only: Sequence[str], folder: Path) -> Results:
-    """Measures the suites that are named, or all. Raises WrongAnswer."""
+    """Measures the named suites, or all if none is named. Raises WrongAnswer."""
     results = Results()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -71,7 +71,7 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures, or hands over to the module that is named."""
+    """Runs the benchmark, or starts the module that the first argument names."""
     if arguments and not arguments[0].startswith("-"):
         command = [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:]]
         os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="the folder of the report")
     asked = parser.parse_args(arguments)
     only = [name for name in asked.only.split(",") if name]
-    # Ended from outside, a run ends its servers, too.
+    # A run that is ended by a signal must stop its servers, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("The run was ended."))
     partial = RESULTS.parent / ".partial"
     folder = asked.out or (partial if asked.quick or only else RESULTS)

@@ -1,6 +1,6 @@
 """Plans a billion sessions and a million validations a second from the costs of a run.
 
-Reckons only: every figure comes from `report.json`, every assumption stands in `Plan`.
+Measures nothing: every figure comes from `report.json`, and every assumption is a field of `Plan`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is planned for, and how full things may be."""
+    """The load of the plan, and how much of each resource it may use."""
 
     sessions: int = 1_000_000_000
     validations_a_second: int = 1_000_000
-    # Of a core: what is left catches bursts, and the loss of a machine.
+    # Of a core. The rest handles bursts, and the loss of a machine.
     busy_share: float = 0.6
-    # Of a machine's memory: what is left is for rewriting its file, for replicas and fragments.
+    # Of a machine's memory. The rest is for rewriting the store's file, for replicas and for
+    # fragmentation.
     memory_share: float = 0.6
     machine_gib: int = 16
-    # `TOUCH_INTERVAL`: as it comes, and as such a load wants it.
+    # `TOUCH_INTERVAL`: the default, and a value that suits such a load.
     usual_touch_seconds: int = 60
     touch_seconds: int = 3600
 
@@ -38,7 +39,7 @@ def _figure(figures: Mapping[str, Any], variant: str, name: str) -> float:
 
 
 def plan_table(figures: Mapping[str, Any], plan: Plan) -> str:
-    """The plan as a table."""
+    """Returns the plan as a table in Markdown."""
     rate = plan.validations_a_second
     facts = {name: statistics.median(values) for name, values in figures["facts"].items()}
 
@@ -93,7 +94,7 @@ def plan_table(figures: Mapping[str, Any], plan: Plan) -> str:
 
 
 def with_plan(page: str, figures: Mapping[str, Any]) -> str:
-    """The page with the plan of these figures in it."""
+    """Returns the page with a new plan from these figures."""
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return f"{before}{_BEGIN}\n{plan_table(figures, Plan())}\n{_END}{after}"

@@ -1,16 +1,17 @@
-"""What batching and the near cache bring to a caller in Python, next to plain RPCs, and how long a
-revocation takes to be denied.
+"""Measures what batching and the near cache save a Python caller, compared with plain RPCs, and how
+soon a revocation denies access.
 
-Starts a Valkey and a server of its own; everything that is compared is measured in turns within one
-run, so that what else the machine does hits both alike. Ratios of medians are what counts.
+Starts a Valkey and a server of its own. Variants are measured in turns within one run, so other
+work on the machine affects all of them alike. Read the medians of the ratios.
 
-  validate   64 tasks, or one, ask without a cache: batched against one RPC each; with the server's
-             CPU for each
-  hit        what the near cache answers, against the RPC
-  denied     caching clients in several processes ask again and again, each for a user of its own,
-             or all for one user; another client revokes. From the revocation's answer to the last
-             "yes", after which nobody is let in there, and to the first "no": that is the answer to
-             an RPC, which all make at the same moment if they ask for one user
+  validate   64 tasks, or one task, validate without a cache: in batches, and with one RPC for
+             each validation. The server's CPU time is shown, too
+  hit        an answer of the near cache, compared with an RPC
+  denied     caching clients in several processes validate again and again, each its own user,
+             or all the same user. Another client revokes the user. Two delays are counted from
+             the answer to the revocation: to the last "yes", after which that client lets
+             nobody in, and to the first "no". The "no" is the answer to an RPC, and all
+             clients of one user make this RPC at the same time
 
     make bench ARGS=client
     .venv/bin/python -m benchmarks.client hit --rounds 9
@@ -44,7 +45,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 _PATIENCE = timedelta(seconds=30)
 _USERS = 64
 _CLIENT_PROCESSES = 5
-_TICKS = 100  # of /proc, a second
+_TICKS = 100  # clock ticks of /proc in a second
 _HITS = 20_000
 
 Pair = tuple[str, str]
@@ -58,7 +59,7 @@ class Server:
         self._process_id = process_id
 
     def cpu_seconds(self) -> float:
-        """What it has used."""
+        """Returns the CPU time that the server has used so far."""
         fields = Path(f"/proc/{self._process_id}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -85,7 +86,7 @@ def _start(
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """One with a store and a key."""
+    """Runs a server with a store and a signing key."""
     with tempfile.TemporaryDirectory() as folder:
         keys, now = Path(folder) / "keys", datetime.now(UTC)
         keys.mkdir()
@@ -111,7 +112,7 @@ async def _sign_in(client: AsyncSessionAuthority, users: Sequence[str]) -> list[
 async def _load(
     client: AsyncSessionAuthority, pairs: Sequence[Pair], tasks: int, seconds: float
 ) -> list[float]:
-    """How long each validation took, in µs, while so many tasks ask without a pause."""
+    """Validates in `tasks` tasks without a pause. Returns the duration of each validation in µs."""
     end, took = time.perf_counter() + seconds, list[float]()
 
     async def ask(pair: Pair) -> None:
@@ -124,7 +125,7 @@ async def _load(
 
 
 async def validate(at: Server, rounds: int, seconds: float) -> None:
-    """Batched against one RPC each, in turns."""
+    """Compares batched validations with one RPC for each validation, in turns."""
     async with (
         AsyncSessionAuthority(at.address, timeout=_PATIENCE) as batched,
         AsyncSessionAuthority(at.address, timeout=_PATIENCE, batching=False) as plain,
@@ -161,7 +162,7 @@ def _median(figures: Sequence[float]) -> float:
 
 
 def _ratio(figures: dict[str, list[float]]) -> float:
-    """Median over the rounds, each of which measured both."""
+    """Returns the median of the rounds' ratios; each round measured both variants."""
     return _median(
         [
             batched / plain
@@ -177,14 +178,14 @@ def _ratio(figures: dict[str, list[float]]) -> float:
 async def _caching(address: str) -> AsyncIterator[tuple[AsyncSessionAuthority, NearCache]]:
     cache = NearCache()
     async with AsyncSessionAuthority(address, timeout=_PATIENCE, cache=cache) as client:
-        await client.validate_session("no token", "")  # with which it begins to watch
+        await client.validate_session("no token", "")  # its first call starts the watch
         while not cache.live:  # noqa: ASYNC110 - a condition has no event
             await asyncio.sleep(0.01)
         yield client, cache
 
 
 def _hits(ask: Callable[[], object]) -> float:
-    """Median in µs, one by one."""
+    """Returns the median of single cache hits, in µs."""
     took = []
     for _ in range(_HITS):
         began = time.perf_counter_ns()
@@ -203,7 +204,7 @@ async def _hits_of_task(client: AsyncSessionAuthority, pair: Pair) -> float:
 
 
 async def hit(at: Server, rounds: int, seconds: float) -> None:
-    """What is answered in process against the RPC, in turns."""
+    """Compares cache hits with the RPC, in turns."""
     figures: dict[str, list[float]] = {"asyncio": [], "threads": []}
     ratios: dict[str, list[float]] = {"asyncio": [], "threads": []}
     sync_cache = NearCache()
@@ -223,7 +224,7 @@ async def hit(at: Server, rounds: int, seconds: float) -> None:
                 rpcs.append(_median(await _load(plain, [pair], 1, seconds / 2)))
                 figures["asyncio"].append(await _hits_of_task(client, pair))
                 figures["threads"].append(
-                    # The same thread throughout.
+                    # All hits of a round run on one thread.
                     await asyncio.to_thread(_hits, lambda: threads.validate_session(*pair))
                 )
                 for name, found in figures.items():
@@ -237,13 +238,13 @@ async def hit(at: Server, rounds: int, seconds: float) -> None:
         )
 
 
-# --- revoked --------------------------------------------------------------------------------------
+# --- denials after a revocation -------------------------------------------------------------------
 
 
 async def _until_denied(
     client: AsyncSessionAuthority, pair: Pair, every_seconds: float
 ) -> tuple[float, float]:
-    """When the last "yes" was asked for, and when the first "no" came."""
+    """Returns when the validation of the last "yes" started, and when the first "no" came."""
     last_yes = began = time.monotonic()
     while await client.validate_session(*pair):
         last_yes = began
@@ -253,7 +254,7 @@ async def _until_denied(
 
 
 def _ask_on(address: str, clients: int, every_seconds: float, pipe: Connection) -> None:
-    """Asks by so many clients, each for the user that it is told of, until it was told no."""
+    """Runs several caching clients. Each one validates a given user until the answer is "no"."""
 
     async def main() -> None:
         contexts = [_caching(address) for _ in range(clients)]
@@ -278,8 +279,10 @@ def _ask_on(address: str, clients: int, every_seconds: float, pipe: Connection) 
 
 
 async def denied(at: Server, rounds: int, seconds: float) -> None:
-    """From the revocation's answer to the last "yes" of each client, and to its first "no", which
-    is an RPC's.
+    """Measures the delays from the answer to a revocation to each client's last "yes" and first
+    "no".
+
+    The first "no" is always the answer to an RPC.
     """
     del seconds
     clients, times, every_seconds = 50, max(20, rounds * 20), 0.005
@@ -336,7 +339,7 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what is asked for, or all."""
+    """Runs the named measurements, or all if none is named."""
     what = {"validate": validate, "hit": hit, "denied": denied}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

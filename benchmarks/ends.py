@@ -1,11 +1,12 @@
-"""How long a sign-out takes to end an open connection, and what open connections cost an app.
+"""Measures how soon a sign-out ends an open connection, and what open connections cost an app.
 
 Starts a Valkey, a server, and apps behind the middleware, each in a process of its own.
 
-  end    from the answer of RevokeDevice to the end at the client: of a WebSocket and of an event
-         stream, beside other open connections, one sign-out after the other
-  open   memory and CPU of an app for each event stream that is open and silent, with the middleware
-         ending them and without: with a near cache, and with polls
+  end    the time from the answer of RevokeDevice until the connection ends at the client, for a
+         WebSocket and for an event stream. Other connections are open at the same time, and the
+         sign-outs follow one another
+  open   the memory and CPU of an app for each open and silent event stream, with and without a
+         middleware that ends streams: once with a near cache, and once with polls
 
     make bench ARGS=ends
     .venv/bin/python -m benchmarks.ends open --connections 10000
@@ -85,7 +86,7 @@ class App(Server):
     """An app in a process of its own."""
 
     def resident_kib(self) -> int:
-        """How much memory it has."""
+        """Returns the resident memory of the app."""
         status = Path(f"/proc/{self._process_id}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
@@ -137,7 +138,7 @@ async def _until_ended(opened: Open, *, socket: bool) -> float:
 
 
 async def end(at: Server, connections: int, _: float) -> None:
-    """How long a sign-out takes to arrive."""
+    """Measures how long a sign-out takes to end a connection."""
     count = min(connections, 1000)
     async with AsyncSessionAuthority(at.address, timeout=_PATIENCE) as client:
         users = [f"user-{number}" for number in range(count)]
@@ -160,7 +161,7 @@ async def end(at: Server, connections: int, _: float) -> None:
 
 
 async def open_(at: Server, connections: int, seconds: float) -> None:
-    """What an open connection costs."""
+    """Measures the memory and CPU that open connections cost."""
     async with AsyncSessionAuthority(at.address, timeout=_PATIENCE) as client:
         pairs = await _sign_in(client, [f"user-{number}" for number in range(connections)])
         for cached in (True, False):
@@ -168,7 +169,7 @@ async def open_(at: Server, connections: int, seconds: float) -> None:
                 with _running(at, cached=cached, ends=ends) as app:
                     empty = app.resident_kib()
                     opened = [await _open(app, pair, socket=False) for pair in pairs]
-                    await asyncio.sleep(2)  # until what was just opened has been checked
+                    await asyncio.sleep(2)  # until the new connections have been checked
                     memory, busy, served = app.resident_kib(), app.cpu_seconds(), at.cpu_seconds()
                     await asyncio.sleep(seconds)
                     _say(
@@ -187,7 +188,7 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what is asked for, or both."""
+    """Runs the named measurements, or both if none is named."""
     what = {"end": end, "open": open_}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,4 +1,4 @@
-"""Figures that stand for themselves: bytes in Redis, start-up, memory."""
+"""Single figures that are compared with no other variant: bytes in Redis, start-up, memory."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from tests.support.ports import free_port
 
 _DEVICES = 3
 _REVOCATIONS_A_SECOND = 20.0
-# HTTP/2's frames and gRPC's prefix around a message, with header fields that are indexed.
+# Bytes around a message: HTTP/2 frames with indexed header fields, and gRPC's prefix.
 _REQUEST_BYTES, _ANSWER_BYTES = 9 + 7 + 9 + 5, 9 + 6 + 9 + 5 + 9 + 1
-# `hash-max-listpack-value`: Redis' own, and the one that also keeps hashes of devices compact.
+# `hash-max-listpack-value`: the default of Redis, and a value that keeps hashes of devices compact,
+# too.
 _DEFAULT_BYTES, _PACKED_BYTES = 64, 512
 
 
 def measure_facts(stage: Stage, sizes: Sizes, folder: Path, results: Results) -> None:
-    """All of them. Raises WrongAnswer."""
+    """Measures all facts and adds them to the results. Raises WrongAnswer."""
     results.facts["start-up seconds"] = [
         _start_up(stage, folder / "dev") for _ in range(sizes.start_ups + 1)
-    ][1:]  # the first start makes a key
+    ][1:]  # the first start also makes a key
     shutil.rmtree(folder / "dev")
     for name, with_device, packed in (
         ("bytes of a session", False, False),
@@ -61,7 +62,7 @@ def measure_facts(stage: Stage, sizes: Sizes, folder: Path, results: Results) ->
 
 
 def _measure_bytes(server: Running, people: Sequence[SignedIn], results: Results) -> None:
-    """What a validation with `client` and its answer take on the wire, without TCP and TLS."""
+    """Measures the bytes of a validation with `client` and of its answer, without TCP and TLS."""
     asked = questions.validations(people, with_client=True)
     answers: list[bytes] = []
 
@@ -76,7 +77,7 @@ def _measure_bytes(server: Running, people: Sequence[SignedIn], results: Results
 
 
 def _start_up(stage: Stage, folder: Path) -> float:
-    """Seconds from the start of the process to its first answer."""
+    """Returns the seconds from the start of a process to its first answer."""
     port = free_port()
     program = Path(sys.executable).with_name("session-authority")
     command = [str(program), "dev", "--listen", f"127.0.0.1:{port}", "--data-dir", str(folder)]
@@ -91,11 +92,12 @@ def _start_up(stage: Stage, folder: Path) -> float:
 
 
 def _bytes_of_a_session(stage: Stage, users: int, with_device: bool, packed: bool) -> float:
-    """What so many users with three devices each add to Redis' memory, for each session."""
+    """Returns how much memory each session needs in Redis if each user has three devices."""
     store = stage.store("memory")
     client = store.client
     assert isinstance(client, redis.Redis)
-    client.config_set("lazyfree-lazy-user-flush", "no")  # else memory is freed while more is filled
+    # otherwise Redis frees old memory while new data is written
+    client.config_set("lazyfree-lazy-user-flush", "no")
     client.flushall()
     client.config_set("hash-max-listpack-value", _PACKED_BYTES if packed else _DEFAULT_BYTES)
     before = client.info("memory")["used_memory"]

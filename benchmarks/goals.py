@@ -1,4 +1,4 @@
-"""What must be reached: each line of the table with its two limits, and how it is reckoned."""
+"""The goals: each row of the table with its two limits, and the computation of its figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Reckoning = Callable[[Results], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure with its limits. Its values are those of the rounds; their median counts."""
+    """A figure with its limits. The median of its rounds' values counts."""
 
     figure: str
     must: float
@@ -25,18 +25,18 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a goal in a run. `values` is empty if it was not measured."""
+    """The result of a goal in a run. `values` is empty if the goal was not measured."""
 
     goal: Goal
     values: Sequence[float]
 
     @property
     def median(self) -> float:
-        """The figure that counts."""
+        """The median of the values, which is compared with the limits."""
         return statistics.median(self.values)
 
     def words(self) -> str:
-        """The verdict in words."""
+        """Returns the verdict in words."""
         if not self.values:
             return "not measured"
         if self._reaches(self.goal.aim):
@@ -48,12 +48,12 @@ class Verdict:
 
 
 def server(name: str, floor: str) -> Reckoning:
-    """Processor time of the server, against another one's."""
+    """Computes the ratio of the server's processor time to that of the floor's server."""
     return lambda results: ratios(results, "server_us", name, floor)
 
 
 def server_and_store(name: str, floor: str) -> Reckoning:
-    """Processor time of server and store together."""
+    """Computes the same ratio for the processor time of server and store together."""
 
     def reckon(results: Results) -> list[float]:
         def sums(of: str) -> list[float]:
@@ -66,23 +66,25 @@ def server_and_store(name: str, floor: str) -> Reckoning:
 
 
 def rate(name: str, floor: str) -> Reckoning:
-    """Answers a second."""
+    """Computes the ratio of the answers per second of two variants."""
     return lambda results: ratios(results, "rate", name, floor)
 
 
 def p99(name: str, floor: str) -> Reckoning:
-    """The waiting time that one call in a hundred exceeds."""
+    """Computes the ratio of the p99 waiting times of two variants."""
     return lambda results: ratios(results, "p99_us", name, floor)
 
 
 def fact(name: str) -> Reckoning:
-    """A figure that stands for itself."""
+    """Uses the values of a measured fact, without a ratio."""
     return lambda results: results.series(name, "fact")
 
 
 def scaling(name: str, single: str) -> Reckoning:
-    """How much more several processes can do than one: the busiest of them is full first. Store
-    and load have no part in it.
+    """Computes how many times the work of one process several processes can do.
+
+    The busiest process reaches its limit first, so only its processor time counts. The store and
+    the load are left out.
     """
 
     def reckon(results: Results) -> list[float]:
@@ -203,5 +205,5 @@ GOALS = (
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """What became of each goal."""
+    """Returns the result of each goal."""
     return [Verdict(goal, goal.reckon(results)) for goal in GOALS]

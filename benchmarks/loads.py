@@ -1,5 +1,6 @@
-"""The kinds of load that a variant can have. Each is opened once, and then gives one turn after the
-other, the first of which warms up.
+"""The kinds of load that a variant can have.
+
+A load is opened once and then runs one turn after the other. The first turn is a warm-up.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ WARM_UP = -1
 _WARM_UP_SECONDS = 0.3
 _CLIENT_TIMEOUT = timedelta(seconds=30)
 
-# Takes the number of the round, or WARM_UP.
+# Runs one turn. The argument is the number of the round, or WARM_UP.
 TakeTurn = Callable[[int], Outcome]
 
 
 class Load(Protocol):
-    """What a variant does to its server."""
+    """The load that a variant puts on its server."""
 
     def opened(self, running: Running) -> AbstractContextManager[TakeTurn]:
-        """Connects; the turns are taken inside."""
+        """Connects, and yields the function that runs a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A closed loop, for so many seconds a turn; the first turn asks every question once.
+    """A closed loop that lasts `seconds` in each turn. The first turn asks every question once.
 
-    With `calls` a turn has that many calls, and no question is ever asked twice.
+    With `calls`, each turn has that many calls, and no question is ever asked twice.
     """
 
     questions: Questions
@@ -50,7 +51,7 @@ class Closed:
 
     @contextmanager
     def opened(self, running: Running) -> Iterator[TakeTurn]:
-        """Connects."""
+        """Connects, and yields the function that runs a turn."""
         with connected(running.port, self.questions, self.connections, running.tls) as connections:
 
             def turn(number: int) -> Outcome:
@@ -79,7 +80,7 @@ class Open:
 
     @contextmanager
     def opened(self, running: Running) -> Iterator[TakeTurn]:
-        """Connects."""
+        """Connects, and yields the function that runs a turn."""
         with connected(running.port, self.questions, self.connections, running.tls) as connections:
             yield lambda number: open_loop(
                 connections,
@@ -99,7 +100,7 @@ class RedisBenchmark:
 
     @contextmanager
     def opened(self, running: Running) -> Iterator[TakeTurn]:
-        """Nothing to connect."""
+        """Yields the function that runs a turn. `redis-benchmark` makes its own connections."""
 
         def turn(_: int) -> Outcome:
             options = ["-p", str(running.port), "-c", "64", "-n", str(self.calls), "--csv"]
@@ -118,7 +119,7 @@ class RedisBenchmark:
 
 @dataclass(frozen=True, slots=True)
 class PythonClient:
-    """The Python client as it comes, with so many tasks that ask without a pause."""
+    """The Python client with its usual batching. `callers` tasks validate without a pause."""
 
     people: Sequence[SignedIn]
     seconds: float
@@ -126,7 +127,7 @@ class PythonClient:
 
     @contextmanager
     def opened(self, running: Running) -> Iterator[TakeTurn]:
-        """Connects."""
+        """Connects, and yields the function that runs a turn."""
         with asyncio.Runner() as runner:
 
             async def connect() -> AsyncSessionAuthority:
@@ -154,5 +155,5 @@ class PythonClient:
 
 
 def is_here(program: str) -> bool:
-    """Whether the machine has a program."""
+    """True if the program is installed."""
     return subprocess.run(["which", program], capture_output=True, check=False).returncode == 0  # noqa: S607

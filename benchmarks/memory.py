@@ -1,14 +1,16 @@
-"""Whether a server's memory stays where it is while it is used in every way, by friends and
+"""Checks that a server's memory does not grow while it is used in every way, by callers and
 strangers.
 
-Starts a Valkey and a `serve` with mutual TLS of its own, both gently (`nice`). Tokens live for a
-minute, so that what is kept for as long as a token turns over sixty times in an hour. Each user
-lives for some seconds: signs in, is validated alone and in batches, renews, replays an old token
-now and then, and is signed out. Meanwhile watches come and go, hostile tokens are presented, and
-strangers connect, with and without a certificate.
+Starts a Valkey and a `serve` with mutual TLS of its own, both at a low priority (`nice`). Tokens
+live for a minute. Therefore data that is kept for the life of a token is replaced sixty times in an
+hour.
 
-Printed are the resident memory of each minute and the slope of the last half of the run, by the
-median of all pairs of samples. The run ends with 1 if the slope is above the bound.
+Each user lives for some seconds: signs in, is validated alone and in batches, renews, replays an
+old token now and then, and is signed out. During this, watches come and go, hostile tokens are
+presented, and strangers connect, with and without TLS.
+
+The run prints the resident memory of each minute, and the slope of the last half of the run. The
+slope is the median over all pairs of samples. The run exits with 1 if the slope is above the bound.
 
     make bench ARGS=memory
     .venv/bin/python -m benchmarks.memory --minutes 60 --lives 8
@@ -70,17 +72,17 @@ _GATEWAY = "spiffe://example.org/gateway"
 _SAMPLE_SECONDS = 10.0
 _PATIENCE_SECONDS = 10.0
 _END_SECONDS = 60.0
-# What a run must not grow by in a minute once it is warm: less than a MiB in a quarter of an hour,
-# which is what samples differ by.
+# How much a warm run may grow in a minute: less than a MiB in a quarter of an hour. Samples differ
+# by that much anyway.
 _BOUND_KIB = 64.0
 _KIB = 1024
-# What browsers look like is remembered; the run is to show that nothing else is.
+# The server remembers user agents. This run has few of them, so that any other growth is seen.
 _BROWSERS = 200
 
 
 @dataclass
 class Running:
-    """A server that is measured, and how to reach it."""
+    """A server whose memory is measured, and how to reach it."""
 
     process_id: int
     address: str
@@ -88,7 +90,7 @@ class Running:
     certificate: Pair
 
     def channel(self) -> grpc.aio.Channel:
-        """A connection of its own, of the one caller that the policy knows."""
+        """Opens a separate connection as the only caller that the policy knows."""
         credentials = grpc.ssl_channel_credentials(
             self.ca.file.read_bytes(),
             self.certificate.key.read_bytes(),
@@ -98,13 +100,13 @@ class Running:
         return grpc.aio.secure_channel(self.address, credentials, options)
 
     def stranger(self) -> ssl.SSLContext:
-        """What somebody without a certificate connects with."""
+        """Returns the TLS context of a client without a certificate."""
         context = ssl.create_default_context(cafile=str(self.ca.file))
         context.set_alpn_protocols(["h2"])
         return context
 
     def resident_kib(self) -> int:
-        """The process's resident memory."""
+        """Returns the resident memory of the process."""
         status = Path(f"/proc/{self.process_id}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+)", status)
         assert found is not None
@@ -154,16 +156,16 @@ def _server(folder: Path, settings: dict[str, str]) -> Iterator[Running]:
 
 @dataclass
 class Load:
-    """All that is done to a server, and what came of it."""
+    """All load on a server, and counts of what happened."""
 
     server: Running
     stub: Any
-    # No secret: every run plays the same.
+    # These numbers are no secret: every run makes the same choices.
     chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
     counts: Counter[str] = field(default_factory=Counter)
 
     async def life(self) -> None:
-        """One user, from the sign-in to the end."""
+        """Plays one user from the sign-in to the sign-out."""
         user = f"user-{uuid4()}"
         client = pb.ClientInfo(
             ip_address="192.0.2.7", user_agent=f"Browser/{self.chance.randrange(_BROWSERS)}"
@@ -208,19 +210,19 @@ class Load:
         await self._call("BatchValidateSessions", batch)
         await self._call("ListDevices", pb.ListDevicesRequest(user_id=user))
         if self.chance.random() < 0.2:
-            await self._validate(shown)  # superseded, or replayed
+            await self._validate(shown)  # the old token is superseded or replayed
         await self._call("RevokeAll", pb.RevokeAllRequest(user_id=user, reason="bench"))
         await self._validate(newer)
 
     async def hostile(self) -> None:
-        """Tokens that are none, each another one."""
+        """Presents texts that are no tokens, each one only once."""
         kinds = ("x" * self.chance.randrange(4096), f"{uuid4()}.{uuid4()}.{uuid4()}", str(uuid4()))
         for text in kinds:
             request = pb.ValidateSessionRequest(access_token=text, device_id=str(uuid4()))
             await self._validate(request)
 
     async def watch(self) -> None:
-        """Somebody watches for a while, all users or some."""
+        """Watches the events of all users, or of some, for a while."""
         users = [f"user-{uuid4()}" for _ in range(self.chance.choice((0, 0, 3)))]
         seconds = self.chance.uniform(1, 20)
         call = self.stub.WatchEvents(pb.WatchEventsRequest(user_ids=users))
@@ -232,14 +234,14 @@ class Load:
         self.counts["watches"] += 1
 
     async def caller(self) -> None:
-        """A caller that connects for one call."""
+        """Connects as a caller, makes one call and disconnects."""
         async with self.server.channel() as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS)
         self.counts["callers' connections"] += 1
 
     async def bare_stranger(self) -> None:
-        """Somebody connects, says nonsense, and is gone."""
+        """Connects without TLS, sends random bytes and disconnects."""
         host, port = self.server.address.split(":")
         with suppress(OSError):
             _, writer = await asyncio.open_connection(host, int(port))
@@ -249,7 +251,7 @@ class Load:
         self.counts["strangers' connections"] += 1
 
     async def stranger_without_certificate(self) -> None:
-        """Somebody shakes hands without a certificate."""
+        """Completes a TLS handshake without a client certificate, if the server lets it."""
         host, port = self.server.address.split(":")
         with suppress(OSError):
             reader, writer = await asyncio.open_connection(
@@ -307,12 +309,12 @@ def _say(line: str) -> None:
 
 @dataclass
 class Samples:
-    """Resident memory by the second."""
+    """Samples of the resident memory, each with its time in seconds."""
 
     taken: list[tuple[float, int]] = field(default_factory=list)
 
     def slope_kib_per_minute(self) -> float:
-        """Of the last half, by the median of all pairs (Theil and Sen)."""
+        """Returns the slope of the last half, as the median over all pairs (Theil and Sen)."""
         half = self.taken[len(self.taken) // 2 :]
         slopes = [
             (later - sooner) / (then - when)
@@ -322,7 +324,7 @@ class Samples:
         return 60 * statistics.median(slopes) if slopes else 0.0
 
     def minutes(self) -> list[float]:
-        """The median of each minute, in MiB."""
+        """Returns the median of each minute, in MiB."""
         by_minute: dict[int, list[int]] = {}
         for when, kib in self.taken:
             by_minute.setdefault(int(when // 60), []).append(kib)
@@ -330,7 +332,7 @@ class Samples:
 
 
 async def measure(server: Running, minutes: float, lives_per_second: float) -> Samples:
-    """Plays for so long, prints each minute, and what was done."""
+    """Plays the load for some minutes. Prints the memory of each minute, then all counts."""
     samples, began = Samples(), time.monotonic()
     async with server.channel() as channel:
         await asyncio.wait_for(channel.channel_ready(), 60)
@@ -347,7 +349,7 @@ async def measure(server: Running, minutes: float, lives_per_second: float) -> S
 
 
 def main() -> None:
-    """Ends with 1 if the memory grew."""
+    """Runs the benchmark. Exits with 1 if the memory grew beyond the bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--lives", type=float, default=5, help="users that sign in, each second")

@@ -1,13 +1,12 @@
-"""What is left of the service when ten times as much is asked of it as it can do.
+"""Measures the service under ten times the load that it can handle.
 
-Starts a server of its own and asks it with h2load (Debian's nghttp2-client): first on eight
-connections with more and more calls at once on each, to find the peak; then for ten times that;
-then for the peak again. What was answered well is the server's own count. Meanwhile its health is
-asked again and again, and its memory read.
+Starts a server of its own and sends it calls with h2load (Debian's nghttp2-client). First, eight
+connections have more and more calls at once, to find the peak. Then the load is ten times as high,
+and then it is at the peak again. The number of good answers is the server's own count. During each
+load, the health check is called again and again, and the memory is read.
 
-h2load never waits before it asks again, which no client should do: that is the worst there is.
-Calls have a deadline, as those of real clients do; what is answered later than that is answered for
-nobody.
+h2load never pauses between calls, which no client should do: this is the worst case. Calls have a
+deadline, as calls of real clients do. Nobody uses an answer that comes after the deadline.
 
     make bench ARGS=overload
     .venv/bin/python -m benchmarks.overload --seconds 5 --deadline 300
@@ -55,7 +54,7 @@ _COUNT = re.compile(
 
 @dataclass
 class Run:
-    """What one load led to."""
+    """The result of one load."""
 
     connections: int
     at_once: int
@@ -65,7 +64,7 @@ class Run:
     health: list[float | str]
 
     def line(self, peak: float | None = None) -> str:
-        """As text, against the peak if there is one."""
+        """Formats the result, compared with the peak if one is given."""
         waits = sorted(wait for wait in self.health if isinstance(wait, float))
         failed = [code for code in self.health if isinstance(code, str)]
         health = f"health asked {len(self.health)} ×, " + (
@@ -96,7 +95,7 @@ class Bench:
         self._deadline_ms = deadline_ms
 
     def run(self, connections: int, at_once: int, seconds: float) -> Run:
-        """Lets h2load ask for so long."""
+        """Runs h2load for some seconds and returns the result."""
         before, began = self._good(), time.monotonic()
         load = subprocess.Popen(
             [
@@ -166,7 +165,7 @@ def _free_port() -> int:
 
 @contextmanager
 def bench(deadline_ms: int) -> Iterator[Bench]:
-    """A dev server with a signed-in user, whose session is asked for."""
+    """Starts a development server with a signed-in user, whose session is validated."""
     with tempfile.TemporaryDirectory() as folder:
         address, metrics = (f"127.0.0.1:{_free_port()}" for _ in range(2))
         process = subprocess.Popen(
@@ -189,7 +188,8 @@ def bench(deadline_ms: int) -> Iterator[Bench]:
             )
             message = request.SerializeToString()
             body = Path(folder) / "body"
-            body.write_bytes(struct.pack(">BI", 0, len(message)) + message)  # as gRPC frames it
+            # the message with gRPC's prefix
+            body.write_bytes(struct.pack(">BI", 0, len(message)) + message)
             yield Bench(process, address, metrics, body, deadline_ms)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -197,7 +197,7 @@ def bench(deadline_ms: int) -> Iterator[Bench]:
 
 
 def main() -> None:
-    """Runs and prints them all."""
+    """Runs all loads and prints their results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -212,7 +212,7 @@ def main() -> None:
         sys.stdout.flush()
 
     with bench(arguments.deadline) as server:
-        server.run(_CONNECTIONS, 1, 1.0)  # to warm up
+        server.run(_CONNECTIONS, 1, 1.0)  # a warm-up
         runs = [server.run(_CONNECTIONS, at_once, arguments.seconds) for at_once in _AT_ONCE]
         for run in runs:
             show("more and more", run)

@@ -1,4 +1,4 @@
-"""Bars as SVG, once for light pages and once for dark ones."""
+"""Draws bars as SVG, once for light pages and once for dark pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIDTH, _LABELS, _VALUES, _ROW, _TOP = 760, 270, 90, 26, 44
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A labelled figure; `low` and `high` are its spread. The service's own bars stand out."""
+    """A bar with a label. `low` and `high` are its spread. The service's own bars stand out."""
 
     label: str
     value: float
@@ -36,7 +36,7 @@ _PALETTES = {
 
 
 def write_bars(folder: Path, name: str, title: str, unit: str, bars: Sequence[Bar]) -> str:
-    """Writes both files; returns the Markdown that shows the right one."""
+    """Writes both files. Returns Markdown that shows the file for the reader's colour scheme."""
     for mode, palette in _PALETTES.items():
         drawn = _drawn(title, unit, bars, palette)
         (folder / f"{name}-{mode}.svg").write_text(drawn)

@@ -1,10 +1,12 @@
-"""How long a revocation takes to be a denial in clients of several languages with near caches.
+"""Measures how soon a revocation becomes a denial in clients of several languages with near caches.
 
 Starts one development server and the testee of each client that can be built here. Each client
-validates one user again and again, from its cache, 2 ms after each answer; then the user is
-revoked, one user after the other. Two delays are counted from the revocation's answer: to the
-start of the last validation that was answered "active", and to the first denial, which takes a
-call. Ends with an error if a client says "active" beyond the documented bound.
+validates one user again and again from its cache, 2 ms after each answer. Then the user is revoked.
+The users follow one another.
+
+Two delays are counted from the answer to the revocation: to the start of the last validation that
+was answered "active", and to the first denial, which takes a call. Ends with an error if a client
+answers "active" beyond the documented bound.
 
     make bench ARGS=polyglot
     make bench ARGS="polyglot --revocations 200 --clients go,typescript"
@@ -30,7 +32,7 @@ from tests.support.dev import dev_server
 
 
 def line(name: str, delays: Sequence[float]) -> str:
-    """Median, 99th percentile and longest."""
+    """Formats the median, the 99th percentile and the longest delay."""
     p99 = statistics.quantiles(delays, n=100)[98]
     return (
         f"  {name:28} median {statistics.median(delays):6.1f}  p99 {p99:6.1f}"
@@ -41,7 +43,7 @@ def line(name: str, delays: Sequence[float]) -> str:
 async def revoke_one_by_one(
     processes: Sequence[Process], service: str, revocations: int
 ) -> list[Denied]:
-    """What each client said of each revocation."""
+    """Revokes users one by one. Returns what each client answered after each revocation."""
     denials: list[Denied] = []
     async with AsyncExitStack() as stack:
         testees = [await stack.enter_async_context(Testee(process)) for process in processes]
@@ -54,7 +56,7 @@ async def revoke_one_by_one(
 
 
 def programs(scratch: Path) -> list[Program]:
-    """The testees that this machine can build; says which it can't."""
+    """Returns the testees that this machine can build, and prints which ones it can't build."""
     found = []
     for recipe in wanted_recipes().values():
         program = built(recipe, scratch)
@@ -66,7 +68,7 @@ def programs(scratch: Path) -> list[Program]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures, and prints."""
+    """Runs the measurement and prints the delays."""
     parser = argparse.ArgumentParser(
         prog="make bench ARGS=polyglot",
         description=__doc__,

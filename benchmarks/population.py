@@ -1,7 +1,7 @@
 """Puts users with live sessions into Redis, as sign-ins would leave them, and signs their tokens.
 
-The records are made by the store's own codec and written in pipelines, so that a million sessions
-take seconds. Owns no decision: what a sign-in leaves is said by the domain.
+The store's own codec makes the records, and pipelines write them, so that a million sessions take
+seconds. Decides nothing: the domain defines what a sign-in leaves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from session_authority.store import KeyNames, codec
 from session_authority.tokens import Algorithm, KeySource, Tokens, add_key, generate, promote
 
 ADDRESS = "203.0.113.7"
-# 120 characters.
+# This text has 120 characters.
 AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
     " Chrome/140.0.0.0 Safari/537.36 OPR/99.0"
@@ -43,14 +43,14 @@ _WRITING = (
     "rdb_bgsave_in_progress",
 )
 _LIMITS = SessionLimits()
-_Fields = Mapping[Any, Any]  # as redis-py types them, in a form that Python 3.11 can read
-# Longer than a run takes.
+_Fields = Mapping[Any, Any]  # the type that redis-py declares, in a form that Python 3.11 can read
+# This time is longer than a run.
 _A_RUN = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """One session: whose it is, where, and the token that its client holds."""
+    """One session: its user, its device, and the token that its client holds."""
 
     user_id: str
     device_id: UUID
@@ -59,7 +59,7 @@ class SignedIn:
 
 
 class Population:
-    """Signs users in behind the service's back, in one Redis or cluster."""
+    """Signs users in without the service, directly in one Redis or cluster."""
 
     def __init__(self, client: redis.Redis | redis.RedisCluster, keys: Path) -> None:
         self._client = client
@@ -78,12 +78,12 @@ class Population:
         with_device: bool = True,
         tokens: bool = True,
     ) -> list[SignedIn]:
-        """Signs each user in on so many devices, so long ago.
+        """Signs each user in on `devices` devices, `age` ago.
 
-        A `steady` session was used just now, so that no use of it is worth a write for as long as a
-        run takes. Without `with_device` the devices are not remembered: that leaves the sessions
-        alone. Without `tokens` none is signed and nothing is returned: for sessions that only lie
-        there.
+        A `steady` session counts as just used, so that its use causes no write for as long as a run
+        takes. Without `with_device`, only the sessions are stored and the devices are not
+        remembered. Without `tokens`, no token is signed and nothing is returned. This is for
+        sessions that only fill the store.
         """
         signed_in: list[SignedIn] = []
         for start in range(0, len(users), _USERS_A_PIPELINE):
@@ -111,7 +111,7 @@ class Population:
         return signed_in
 
     def wait_for_disk(self) -> None:
-        """Waits until one Redis has written down all that was added: it answers late until then."""
+        """Waits until one Redis has written all to disk: until then its answers are late."""
         assert isinstance(self._client, redis.Redis)
         while any(map(self._client.info("persistence").get, _WRITING)):
             time.sleep(0.05)
@@ -134,7 +134,7 @@ class Population:
         return SignedIn(user_id, device_id, record.session_id, self._tokens.sign(token))
 
     def add_to_floor(self, signed_in: Sequence[SignedIn]) -> None:
-        """Has the check that people write themselves know the same sessions."""
+        """Stores the same sessions for the do-it-yourself check."""
         pipeline = self._client.pipeline(transaction=False)
         for one in signed_in:
             pipeline.hset(f"floor:{one.user_id}", str(one.device_id), one.session_id.hex())
@@ -161,7 +161,7 @@ def _sign_ins(
 
 
 def make_keys(folder: Path) -> str:
-    """A folder with a key that signs; returns the public key (PEM)."""
+    """Makes a folder with a signing key. Returns the public key (PEM)."""
     folder.mkdir(mode=0o700)
     now = datetime.now(UTC)
     key = generate(Algorithm.EDDSA, now)

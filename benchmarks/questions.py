@@ -1,4 +1,4 @@
-"""What the servers are asked, and which answers are good ones."""
+"""The questions for the servers, and the checks of their answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _must_be_active(response: pb.ValidateSessionResponse, one: SignedIn) -> None
 
 
 def validations(people: Sequence[SignedIn], *, with_client: bool = False) -> Questions:
-    """A validation for each, in turns. A good answer says that this user's session is active."""
+    """Validates each session, in turns. A good answer is an active session of this user."""
 
     def check(number: int, body: bytes) -> None:
         _must_be_active(pb.ValidateSessionResponse.FromString(body), people[number])
@@ -43,7 +43,7 @@ def validations(people: Sequence[SignedIn], *, with_client: bool = False) -> Que
 
 
 def batches(people: Sequence[SignedIn], size: int, *, with_client: bool = False) -> Questions:
-    """Batches of so many, in turns."""
+    """Asks batches of `size` validations, in turns."""
     groups = [people[start : start + size] for start in range(0, len(people), size)]
 
     def check(number: int, body: bytes) -> None:
@@ -62,7 +62,7 @@ def batches(people: Sequence[SignedIn], size: int, *, with_client: bool = False)
 
 
 def sign_ins(people: Sequence[SignedIn]) -> Questions:
-    """A sign-in of each user on the device that the user is signed in on."""
+    """Signs each user in again on the device where the user is signed in already."""
 
     def check(number: int, body: bytes) -> None:
         response = pb.IssueDeviceResponse.FromString(body)
@@ -79,7 +79,7 @@ def sign_ins(people: Sequence[SignedIn]) -> Questions:
 
 
 def sign_outs(users: Sequence[str], devices: int) -> Questions:
-    """A RevokeAll for each user, who is signed in on so many devices."""
+    """Asks a RevokeAll for each user. Each user is signed in on `devices` devices."""
 
     def check(number: int, body: bytes) -> None:
         revoked = pb.RevokeAllResponse.FromString(body).revoked_devices
@@ -94,7 +94,7 @@ def sign_outs(users: Sequence[str], devices: int) -> Questions:
 
 
 def signing_keys() -> Questions:
-    """The RPC that needs nobody signed in."""
+    """Asks for the signing keys, which needs no signed-in user."""
 
     def check(_: int, body: bytes) -> None:
         if not pb.GetSigningKeysResponse.FromString(body).keys:
@@ -104,7 +104,7 @@ def signing_keys() -> Questions:
 
 
 def empty_rpcs() -> Questions:
-    """The empty RPC of grpc.aio."""
+    """Calls the empty RPC of grpc.aio."""
 
     def check(_: int, body: bytes) -> None:
         if body:
@@ -114,7 +114,7 @@ def empty_rpcs() -> Questions:
 
 
 def judging_nothing(people: Sequence[SignedIn]) -> Questions:
-    """A validation, for a server that judges nothing."""
+    """Asks validations of a server that decides nothing."""
 
     def check(_: int, body: bytes) -> None:
         if body:
@@ -125,7 +125,7 @@ def judging_nothing(people: Sequence[SignedIn]) -> Questions:
 
 
 def empty_requests() -> Questions:
-    """The empty endpoint of the web application."""
+    """Calls the empty endpoint of the web application."""
 
     def check(_: int, body: bytes) -> None:
         if body != b"{}":
@@ -135,7 +135,7 @@ def empty_requests() -> Questions:
 
 
 def own_checks(people: Sequence[SignedIn]) -> Questions:
-    """The check that people write themselves."""
+    """Asks validations of the do-it-yourself check."""
 
     def check(number: int, body: bytes) -> None:
         answer = json.loads(body)

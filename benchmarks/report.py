@@ -1,6 +1,6 @@
-"""Writes what was measured: a page in Markdown with plots, the same as JSON, and a short table.
+"""Writes the results: a page in Markdown with plots, the same data as JSON, and a short table.
 
-Refuses to reckon: the figures come from the rounds, the verdicts from the goals.
+Computes no results: the figures come from the rounds, and the verdicts from the goals.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.stage import FLOOR_PYTHON
 from benchmarks.suites import ROUNDS_TIMES, Sizes
 
 _PACKAGES = ("grpcio", "protobuf", "redis", "hiredis", "PyJWT", "cryptography", "fastapi")
-# Which bars each plot has, from the floor up.
+# The bars of each plot, from the floor up.
 _PLOTS = {
     "cost": (
         "Processor time of the server, for each answer",
@@ -65,7 +65,7 @@ _COLUMNS = 100
 _FLOORS = ("HGET", "empty", "do-it-yourself")
 
 
-# The rows of the README's table: how it calls a variant.
+# The rows of the README's table: each variant with its name in the README.
 _SHORT = {
     "empty RPC": "an empty RPC on grpc.aio",
     "validation": "`ValidateSession`",
@@ -79,7 +79,7 @@ _SHORT_BEGIN, _SHORT_END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
 
 def short_table(figures: Mapping[str, Any]) -> str:
-    """The README's table, from what `report.json` holds."""
+    """Returns the README's table, made from the content of `report.json`."""
     costs = {
         name: statistics.median(turn["server_us"] for turn in figures["variants"][name])
         for name in _SHORT
@@ -94,7 +94,7 @@ def short_table(figures: Mapping[str, Any]) -> str:
 
 
 def with_short_table(readme: str, figures: Mapping[str, Any]) -> str:
-    """The README with the table of these figures in it."""
+    """Returns the README with a new table of these figures."""
     before, _, rest = readme.partition(_SHORT_BEGIN)
     _, _, after = rest.partition(_SHORT_END)
     return f"{before}{_SHORT_BEGIN}\n{short_table(figures)}\n{_SHORT_END}{after}"
@@ -125,7 +125,7 @@ def write_report(folder: Path, results: Results, sizes: Sizes, seconds: float) -
 
 
 def _about(sizes: Sizes, seconds: float) -> str:
-    """How and on what it was measured, in paragraphs."""
+    """Describes how and on which machine the figures were measured, in paragraphs."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     floors = "uvloop and httptools" if FLOOR_PYTHON.exists() else "asyncio and h11"
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())

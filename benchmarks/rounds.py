@@ -1,7 +1,8 @@
-"""Measures variants in rounds: each round has a turn of each, so that whatever else the machine
-does hits all alike, and every second round runs backwards.
+"""Measures variants in rounds.
 
-A figure is the median over the rounds; a ratio is the median of the rounds' ratios.
+Each round has one turn of each variant, so that other work on the machine affects all variants
+alike. Every second round runs backwards. A figure is the median over the rounds; a ratio is the
+median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One line of a comparison. Without `pinned` server, store and load share both cores."""
+    """One line of a comparison. Unless `pinned`, server, store and load share all cores."""
 
     name: str
     server: ServerSpec
@@ -36,7 +37,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn of one variant brought. Times are for each unit, in microseconds; `busiest_us`
+    """The result of one turn of one variant. Times are for each unit, in microseconds. `busiest_us`
     is the processor time of the busiest process of the server.
     """
 
@@ -51,14 +52,14 @@ class Turn:
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return self.units / self.seconds
 
 
 @dataclass(slots=True)
 class Results:
-    """Everything that was measured: turns by variant, other figures by name, and why some variants
-    were not measured.
+    """All results: turns by variant, other figures by name, and the reasons why variants were
+    skipped.
     """
 
     turns: dict[str, list[Turn]] = field(default_factory=dict)
@@ -66,13 +67,13 @@ class Results:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def series(self, name: str, figure: str) -> list[float]:
-        """A figure of a variant in each round, or a fact. Empty if there is none."""
+        """Returns a figure of a variant in each round, or a fact. Empty if there is none."""
         if figure == "fact":
             return self.facts.get(name, [])
         return [getattr(turn, figure) for turn in self.turns.get(name, [])]
 
     def median(self, name: str, figure: str) -> float:
-        """The median of a figure of a variant that was measured."""
+        """Returns the median of a figure of a measured variant."""
         return statistics.median(self.series(name, figure))
 
 
@@ -83,7 +84,7 @@ def ratios(results: Results, figure: str, name: str, floor: str) -> list[float]:
 
 
 def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Results) -> None:
-    """Starts what the variants need, measures them in rounds, and ends it. Raises WrongAnswer."""
+    """Runs the variants' servers, and measures in rounds. Raises WrongAnswer."""
     possible: list[Variant] = []
     for variant in variants:
         if lacking := variant.server.lacking():
@@ -103,7 +104,7 @@ def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Res
             results.turns[variant.name] = []
             measured.append(one)
         gc.collect()
-        gc.freeze()  # no turn pays for what the suite has prepared
+        gc.freeze()  # no turn spends time on objects that the suite has prepared
         for number in range(rounds):
             for one in measured if number % 2 else reversed(measured):
                 turn = one.attempt(one.turn, number)
@@ -113,7 +114,7 @@ def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Res
 
 
 class _Measured(ExitStack):
-    """A variant with its server and its connections, which are closed with it."""
+    """A variant with its server and its connections. Closing it closes the connections."""
 
     def __init__(self, variant: Variant, server: Running) -> None:
         super().__init__()
@@ -123,8 +124,10 @@ class _Measured(ExitStack):
         self._take_turn: TakeTurn | None = None
 
     def attempt(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Does it, and again if the machine starved the server meanwhile. What a server gives up
-        is no figure, but no reason to lose a run either. Raises WrongAnswer.
+        """Calls `work`, and calls it again if the server was unavailable on a starved machine.
+
+        A call that the server gave up gives no figure, but it must not end the run either. Raises
+        WrongAnswer after several attempts, or at once after a wrong answer.
         """
         for left in reversed(range(_ATTEMPTS)):
             try:
@@ -140,7 +143,7 @@ class _Measured(ExitStack):
         raise AssertionError
 
     def open(self) -> TakeTurn:
-        """Connects and warms up, unless that is done."""
+        """Connects and warms up, unless that has been done."""
         if self._take_turn is None:
             self._server.until_answered()
             take_turn = self.enter_context(self.variant.load.opened(self._server))
@@ -149,7 +152,7 @@ class _Measured(ExitStack):
         return self._take_turn
 
     def turn(self, number: int) -> Turn:
-        """Takes one turn."""
+        """Runs one turn and returns its figures."""
         return _turn(self.variant, self._server, self.open(), number)
 
 

@@ -1,6 +1,7 @@
-"""Starts what is measured: stores, the service with its settings, and the floors beside it.
+"""Starts everything that is measured: stores, the service with its settings, and the floors.
 
-Everything runs in processes of its own, below one folder, and is gone when the stage is closed.
+Each server runs in a process of its own. Its files are below one folder, and it has ended when the
+stage is closed.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from tests.support.ca import CA
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
-# The floors that are web applications run on what `requirements/bench.txt` names, where it was
+# Floors that are web applications use the packages of `requirements/bench.txt` if they are
 # installed: uvicorn is faster with uvloop and httptools.
 FLOOR_PYTHON = ROOT / ".tools" / "bench" / "bin" / "python"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _UNSAFE = "open-access,plaintext-store,volatile-store"
 _STORE = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
-# The stores of a million sessions, and that whose memory is measured, write no file.
+# The stores with few and with many sessions, and the store whose memory is measured, write no file.
 _VOLATILE = frozenset({"few", "many", "memory"})
 _POLICY = """\
 [callers.gateway]
@@ -49,7 +50,7 @@ certificates = ["spiffe://benchmark/gateway"]
 
 
 class Kind(Enum):
-    """What kind of server it is."""
+    """The kinds of servers that are measured."""
 
     SERVICE = "the service"
     EMPTY_VALIDATION = "the service with a ValidateSession that judges nothing"
@@ -59,7 +60,7 @@ class Kind(Enum):
     STORE = "the store alone"
 
 
-# What each kind is asked until it answers.
+# Each kind of server gets this question again and again until it answers.
 _GREETINGS = {
     Kind.SERVICE: questions.signing_keys(),
     Kind.EMPTY_VALIDATION: questions.signing_keys(),
@@ -71,7 +72,7 @@ _GREETINGS = {
 
 
 class Transport(Enum):
-    """How callers connect."""
+    """How callers connect to a server."""
 
     PLAINTEXT = "plaintext"
     TLS = "TLS"
@@ -80,7 +81,7 @@ class Transport(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """A server to be measured. `settings` are the service's, without their prefix."""
+    """A server to be measured. `settings` are settings of the service, without their prefix."""
 
     kind: Kind = Kind.SERVICE
     settings: tuple[tuple[str, str], ...] = ()
@@ -88,7 +89,7 @@ class ServerSpec:
     store: str = "standalone"
 
     def lacking(self) -> list[str]:
-        """What this version of the service does not have of what the server needs."""
+        """Lists what the server needs but this version of the service does not have."""
         known = Settings.model_fields
         lacking = [f"setting {name}" for name, _ in self.settings if name.lower() not in known]
         if self.kind is Kind.EMPTY_STANDING_RPC and find_spec(STANDING_ACCEPTOR) is None:
@@ -98,7 +99,7 @@ class ServerSpec:
 
 @dataclass(slots=True)
 class Store:
-    """A running store, a client of its administrator, and who can be signed in there."""
+    """A running store, an administrator's client for it, and the users to be signed in there."""
 
     url: str
     port: int
@@ -119,7 +120,7 @@ class Running:
     process_ids: list[int] = field(default_factory=list)
 
     def until_answered(self) -> None:
-        """Waits until the first answer. Raises WrongAnswer if none comes, or not a good one."""
+        """Waits for the first answer, and for all workers. Raises WrongAnswer if that fails."""
         deadline = time.monotonic() + _START_SECONDS
         greeting = _GREETINGS[self.spec.kind]
         while greeting is not None:
@@ -142,7 +143,7 @@ class Running:
             self.process_ids = family(self.process.pid)
 
     def stop(self) -> None:
-        """Ends it."""
+        """Stops the process, and kills it if it does not end in time."""
         if self.process is not None:
             self.process.terminate()
             try:
@@ -153,14 +154,14 @@ class Running:
 
 
 def _listeners(port: int) -> int:
-    """How many sockets listen on a port: workers share it, each with a socket of its own."""
+    """Counts the sockets that listen on a port. Each worker has its own socket on this port."""
     tables = (Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
     rows = [row for table in tables for row in table.splitlines()[1:]]
     return sum(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A" for row in rows)
 
 
 class Stage:
-    """Stores that are started once, and servers that come and go. Close it."""
+    """Stores that are started once, and servers that are started and stopped. It must be closed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -170,11 +171,13 @@ class Stage:
         self.public_key = make_keys(self.keys)
 
     def close(self) -> None:
-        """Ends the stores."""
+        """Stops the stores."""
         self._stack.close()
 
     def store(self, name: str = "standalone") -> Store:
-        """The store of this name: a cluster of three if that is its name."""
+        """Returns the store of this name, and starts it if needed. `cluster` is a cluster of
+        three.
+        """
         if name not in self._stores:
             self._stores[name] = self._start_store(name)
         return self._stores[name]
@@ -200,7 +203,7 @@ class Stage:
         return CA(self._folder / "ca")
 
     def start(self, spec: ServerSpec) -> Running:
-        """A server that was started, and may not answer yet."""
+        """Starts a server, and does not wait until it answers."""
         store = self.store(spec.store)
         running = Running(spec, free_port(), store)
         if spec.kind is Kind.STORE:
@@ -219,13 +222,15 @@ class Stage:
         return running
 
     def _log(self) -> int:
-        """Where servers write their errors, to find the cause of a failed run."""
+        """Opens the file for the servers' errors, in which the cause of a failed run can be
+        found.
+        """
         handle = os.open(self._folder / "servers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._stack.callback(os.close, handle)
         return handle
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines that servers wrote."""
+        """Returns the last lines that the servers wrote to the log."""
         path = self._folder / "servers.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
@@ -265,7 +270,9 @@ class Stage:
         return settings | dict(running.spec.settings)
 
     def _certificates(self, running: Running) -> Mapping[str, str]:
-        """The settings of a server with TLS, whose callers get what they need, too."""
+        """Returns the settings of a server with TLS, and prepares the TLS context of its
+        callers.
+        """
         own = self._ca.sign(hosts=["localhost"])
         own.key.chmod(0o600)
         running.tls = ssl.create_default_context(cafile=self._ca.file)

@@ -1,7 +1,7 @@
-"""The tables of what is compared: each suite is a list of variants that are measured in turns.
+"""The tables of comparisons: each suite is a list of variants that are measured in turns.
 
-A variant is one line: its name, its server with its settings, and its load. A setting that this
-version of the service does not have leaves its lines out, and the report says so.
+A variant is one line: its name, its server with its settings, and its load. If this version of the
+service lacks a setting, the variants with this setting are left out, and the report says so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.stage import Kind, ServerSpec, Stage, Transport
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured."""
+    """How much a run measures."""
 
     rounds: int = 5
     seconds: float = 1.0
@@ -64,25 +64,27 @@ EMPTY_VALIDATION = ServerSpec(Kind.EMPTY_VALIDATION)
 STOCK = ServerSpec(settings=(("ACCEPTOR", "stock"),))
 
 
-# A second, for a run that has measured no rate of its own.
+# Calls a second, for a run that has measured no rate itself.
 _MODERATE_RATE = 200.0
 _DEVICES_OF_OTHERS = 3
 
 
 class Suites:
-    """Makes the tables, for a stage and of a size."""
+    """Makes the tables of variants for a stage, in the given sizes."""
 
     def __init__(self, stage: Stage, sizes: Sizes) -> None:
         self._stage = stage
         self._sizes = sizes
 
     def table(self, name: str, results: Results) -> list[Variant]:
-        """The variants of one of SUITES. `results` are those of the suites before it."""
+        """Returns the variants of one of SUITES. `results` are the results of the suites
+        before it.
+        """
         return SUITES[name](self, results)
 
     @cached_property
     def _crowd(self) -> Sequence[SignedIn]:
-        """Users with a steady session each. The first is the user of the figures with one."""
+        """Users with a steady session each. Figures for a single user are those of the first."""
         store = self._stage.store()
         crowd = store.population.add([f"user-{number}" for number in range(self._sizes.users)])
         store.population.add_to_floor(crowd)
@@ -96,14 +98,14 @@ class Suites:
         return Closed(asked, self._sizes.seconds, connections, streams)
 
     def validation(self, _: Results) -> list[Variant]:
-        """One validation beside its floors."""
+        """Compares one validation with its floors."""
         one = self._crowd[:1]
         record = f"floor:{one[0].user_id}", str(one[0].device_id)
         hget = RedisBenchmark(*record, self._sizes.redis_calls)
         asked, floor = questions.validations(one), questions.empty_rpcs()
         with_client = questions.validations(one, with_client=True)
         own = questions.own_checks(one)
-        # HTTP/1.1 has no streams: 64 connections are to it what 4 × 16 streams are to gRPC.
+        # HTTP/1.1 has no streams, so 64 connections correspond to 4 × 16 streams of gRPC.
         web = self._closed(questions.empty_requests(), 64, 1)
         return [
             Variant("HGET", ServerSpec(Kind.STORE), hget),
@@ -130,7 +132,7 @@ class Suites:
         return questions.validations(self._crowd)
 
     def batching(self, _: Results) -> list[Variant]:
-        """Many sessions a call, the first sight of tokens, and the Python client."""
+        """Measures batches, tokens that are seen for the first time, and the Python client."""
         hundred, one = self._hundred, self._crowd[:1]
         calls = self._sizes.batches
         newcomers = self._newcomers(calls * (self._sizes.rounds + 1) * 100)
@@ -149,17 +151,17 @@ class Suites:
 
     def _batches(self, people: Sequence[SignedIn], *, with_client: bool) -> Closed:
         asked = questions.batches(people, len(people), with_client=with_client)
-        # A batch counts as a call for each 4 KiB: more of them at once would be refused.
+        # A batch counts as one call for each 4 KiB, so more batches at once would be refused.
         return self._closed(asked, 4, 2)
 
     def _newcomers(self, count: int) -> Sequence[SignedIn]:
-        """Users whose tokens no server has seen, and whose first use is worth a write."""
+        """Users whose tokens no server has seen, and whose first use causes a write."""
         users = [f"newcomer-{number}" for number in range(count)]
         population = self._stage.store().population
         return population.add(users, age=timedelta(seconds=90), steady=False)
 
     def transports(self, _: Results) -> list[Variant]:
-        """What TLS and a policy add."""
+        """Measures what TLS and an access policy cost."""
         asked = self._closed(questions.validations(self._crowd[:1]))
         return [
             Variant("validation, plaintext", SERVICE, asked),
@@ -170,8 +172,9 @@ class Suites:
         ]
 
     def topologies(self, _: Results) -> list[Variant]:
-        """One Redis or three primaries, one worker or two: each worker has as many calls under
-        way, as it has when all of them are busy.
+        """Compares one Redis with three primaries, and one worker with two.
+
+        With one worker and with two, the number of calls under way for each worker is the same.
         """
         everyone = [f"user-{number}" for number in range(self._sizes.users)][:300]
         spread = self._stage.store("cluster").population.add(everyone)
@@ -189,7 +192,7 @@ class Suites:
         ]
 
     def latencies(self, results: Results) -> list[Variant]:
-        """Waiting times at half of the rate that the slower one can do."""
+        """Measures waiting times at half of the rate that the slower variant can handle."""
         rate, seconds = _half_rate(results, "empty RPC", "validation"), 2 * self._sizes.seconds
         asked = questions.validations(self._crowd[:1])
         return [
@@ -198,7 +201,7 @@ class Suites:
         ]
 
     def sign_ins(self, _: Results) -> list[Variant]:
-        """Users with few and many devices: sign-ins on a device that they know, validations."""
+        """Measures sign-ins on known devices and validations, for few and for many devices."""
         server = ServerSpec(settings=(("MAX_DEVICES", str(max(self._sizes.sign_in_devices))),))
         variants = []
         for devices in self._sizes.sign_in_devices:
@@ -211,7 +214,7 @@ class Suites:
         return variants
 
     def _first_devices(self, name: str, devices: int) -> list[SignedIn]:
-        """One session each of some users who are signed in on so many devices."""
+        """Signs some users in on `devices` devices. Returns one session of each user."""
         users = [f"{name}-{number}" for number in range(self._sizes.collectors)]
         population = self._stage.store().population
         if devices > 1:
@@ -219,7 +222,9 @@ class Suites:
         return population.add(users)
 
     def sign_outs(self, _: Results) -> list[Variant]:
-        """RevokeAll, of users with one device and with many. Each user is signed out once."""
+        """Measures RevokeAll for users with one device and with many. Each user is signed out
+        once.
+        """
         variants = []
         many = self._sizes.many_devices
         for name, devices in (("1 device", 1), ("many devices", many)):
@@ -231,8 +236,8 @@ class Suites:
         return variants
 
     def scale(self, results: Results) -> list[Variant]:
-        """A thousand live sessions in Redis, or a million, at half of the rate that is possible.
-        The two have many short turns, see `ROUNDS_TIMES`.
+        """Compares a thousand live sessions in Redis with a million, at half of the rate that is
+        possible. The two variants have many short turns, see `ROUNDS_TIMES`.
         """
         rate, seconds = _half_rate(results, "validation"), self._sizes.seconds
         variants = []
@@ -269,7 +274,7 @@ ROUNDS_TIMES: Mapping[str, int] = {"scale": 4}
 
 
 def _half_rate(results: Results, *names: str) -> float:
-    """Half of the lowest of these rates; a moderate rate if they were not measured."""
+    """Returns half of the lowest of these rates, or a moderate rate if no rate was measured."""
     rates = [results.median(name, "rate") for name in names if name in results.turns]
     return min(rates, default=2 * _MODERATE_RATE) / 2
 

@@ -1,11 +1,12 @@
-"""How long a revocation takes to reach everybody who watches: from its commit in Redis to the
-message in the watcher's hands.
+"""Measures how long a revocation takes to reach all watchers, from its commit in Redis until a
+watcher has the message.
 
-Starts a Valkey and a server of its own, lets real gRPC clients in processes of their own watch, and
-revokes devices over gRPC at a steady rate. Beside them one plain Redis client listens to the same
-wake-ups and reads the same streams: what no server in between could be faster than. The commit's
-time is that of the stream's entry, which Redis gives it, to the millisecond: so every figure is up
-to 1 ms too high.
+Starts a Valkey and a server of its own. Real gRPC clients in processes of their own watch, and
+devices are revoked over gRPC at a steady rate. At the same time, one plain Redis client listens to
+the same wake-ups and reads the same streams. No server in between could be faster than this client.
+
+The time of a commit is the time that Redis gives to the stream's entry, in whole milliseconds. So
+every figure is up to 1 ms too high.
 
     make bench ARGS=watch
     .venv/bin/python -m benchmarks.watch --watchers 100 --rate 20 --seconds 10
@@ -58,13 +59,13 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How long events took, in ms, and how many there should have been."""
+    """The delays of events in ms, and the number of events that should have arrived."""
 
     found: tuple[float, ...]
     expected: int
 
     def line(self) -> str:
-        """Median, 99th percentile, longest, and what is missing."""
+        """Formats the median, the 99th percentile, the longest, and what is missing."""
         if len(self.found) < 2:
             return f"{len(self.found)} of {self.expected} arrived"
         p99 = statistics.quantiles(self.found, n=100)[98]
@@ -97,7 +98,7 @@ def _serve(url: str, keys: Path, port: int, pipe: Connection) -> None:
 
 
 def _watch(address: str, watchers: int, events: int, pipe: Connection) -> None:
-    """Watches with so many streams on one connection until each has seen so many revocations."""
+    """Watches with several streams on one connection until each has seen `events` revocations."""
 
     async def one(stub: Any, ready: asyncio.Semaphore) -> list[float]:
         delays: list[float] = []
@@ -112,7 +113,7 @@ def _watch(address: str, watchers: int, events: int, pipe: Connection) -> None:
                     break
         except (
             grpc.aio.AioRpcError
-        ) as error:  # it fell too far behind: what it misses shows in the figures
+        ) as error:  # the watch fell too far behind, and the figures show the events that it misses
             sys.stdout.write(f"  a watch ended: {error.code().name} {error.details()}\n")
         stream.cancel()
         return delays
@@ -134,7 +135,7 @@ def _watch(address: str, watchers: int, events: int, pipe: Connection) -> None:
 
 
 def _watch_redis(url: str, events: int, pipe: Connection) -> None:
-    """Does what a server must at the least: hears a wake-up, reads the stream."""
+    """Does the least that a server must do: waits for a wake-up and reads the stream."""
 
     async def main() -> None:
         client, keys = connect(url, Limits()), KeyNames()
@@ -160,8 +161,8 @@ def _watch_redis(url: str, events: int, pipe: Connection) -> None:
 
 
 def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) -> None:
-    """Signs users in, straight in the store; then, when told, signs them out again over gRPC, at a
-    steady rate.
+    """Signs users in directly in the store. When the parent process says so, signs them out over
+    gRPC at a steady rate.
     """
 
     async def prepare() -> list[str]:
@@ -228,7 +229,7 @@ def _start(
 
 @dataclass(frozen=True)
 class Run:
-    """What one run brought: the rate that was reached, the server's processor time in seconds, and
+    """The result of one run: the rate that was reached, the server's processor time in seconds, and
     the delays of watchers over gRPC and of one reader of Redis.
     """
 
@@ -238,7 +239,7 @@ class Run:
     direct: Delays
 
     def text(self) -> str:
-        """The figures."""
+        """Formats the figures."""
         ratio = _p99(self.told) / max(_p99(self.direct), 0.1)
         return (
             f"{self.reached:.0f}/s reached, {self.direct.expected} in all\n"
@@ -249,7 +250,7 @@ class Run:
 
 
 def measure(watchers: int, rate: float, seconds: float) -> Run:
-    """One run."""
+    """Runs one measurement with its own store, server and clients."""
     events = max(20, round(rate * seconds))
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys"
@@ -291,7 +292,7 @@ def _p99(delays: Delays) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what is asked for, or the base case and what 10 and 100 times as much becomes."""
+    """Runs the given load, or the base load and loads with 10 and 100 times its size."""
     parser = argparse.ArgumentParser(
         description="How long a revocation takes to reach everybody who watches."
     )

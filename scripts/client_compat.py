@@ -1,8 +1,9 @@
 """Proves that the installed Python client works alone, on the grpcio and protobuf of the
-interpreter that runs this.
+interpreter that runs this script.
 
-Both of its kinds call a real server, which knows the contract only as the client does. Uses nothing
-but the client and what it needs: this runs on versions that the rest of the project does not.
+Both kinds of client call a real server, which uses the client's own copy of the contract. The
+script uses nothing but the client and its requirements, so it also runs on versions that the rest
+of the project does not support.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC tells of every connection that it closes
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC logs every connection that it closes
 
 import google.protobuf
 import grpc
@@ -122,7 +123,7 @@ async def _on_a_loop(address: str) -> list[Any]:
 
 
 def main() -> None:
-    """Raises if anything of it fails."""
+    """Runs the checks. Raises an exception if one of them fails."""
     if importlib.util.find_spec("session_authority") is not None:
         raise AssertionError("the service is installed here too: the client must do without it")
     server, address = _server()

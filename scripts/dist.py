@@ -1,9 +1,9 @@
-"""Builds what a release consists of.
+"""Builds the files of a release.
 
 It is run as scripts/dist.py FOLDER [--without-image].
 
-Everything is made of the last commit and dated by it, so the same commit gives the same bytes
-wherever it is built. An archive that its tool dates otherwise is written anew.
+Everything is built from the last commit and has its date, so the same commit gives the same bytes
+on every machine. An archive with other dates is written again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = "session-authority"
 
 
 def run(*command: str | Path, folder: Path = ROOT, **variables: str) -> bytes:
-    """What a command printed. Ends the program with what the command said if it failed."""
+    """Returns the output of a command. If it fails, prints the output and ends the program."""
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **variables}, capture_output=True, check=False
     )
@@ -115,14 +115,14 @@ class Release:
 
     @contextmanager
     def _made(self) -> Iterator[Path]:
-        """A folder for what a tool makes, which goes to the release in the end."""
+        """A folder for the output of a tool. In the end the output is moved into the release."""
         with tempfile.TemporaryDirectory(dir=self._folder) as made:
             yield Path(made)
             for path in Path(made).iterdir():
                 path.rename(self._folder / path.name)
 
     def _redate(self, path: Path) -> None:
-        """Writes an archive anew: sorted, of no user, and dated by the commit."""
+        """Writes an archive again: sorted, without a user, and with the commit's date."""
         made = io.BytesIO()
         with (
             tarfile.open(path) as unpacked,
@@ -140,7 +140,7 @@ class Release:
 
 
 def tool(name: str) -> Path:
-    """A program of the environment that this runs in."""
+    """The path of a program in the environment of this script."""
     return Path(sys.executable).with_name(name)
 
 
@@ -155,8 +155,8 @@ def committed() -> Iterator[Path]:
 
 
 def empty(folder: Path) -> None:
-    """Makes the folder, or removes the release that is in it, whole or half built. Ends the program
-    if the folder holds anything else.
+    """Makes the folder, or removes the release in it, which may be incomplete. Ends the program if
+    the folder holds anything else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = list(folder.iterdir())
@@ -170,7 +170,7 @@ def empty(folder: Path) -> None:
 
 
 def main() -> None:
-    """Builds a release into a folder that is empty or holds a release, which goes."""
+    """Builds a release into a folder that is empty or holds a release, which is removed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--without-image", action="store_true")

@@ -1,8 +1,8 @@
-"""Proves that the gateway's messages for Envoy are Envoy's on the wire.
+"""Proves that the gateway's messages for Envoy are the same on the wire as Envoy's messages.
 
-Every field of ours has the number and the type of Envoy's, and full messages of Envoy's, with all
-that ours leave out, go through ours unchanged. Both are in one process. Uses nothing but the stubs
-and xds-protos.
+Every field of our messages has the number and the type of Envoy's field. Full messages of Envoy,
+with all the fields that ours leave out, pass through ours unchanged. Both are in one process. The
+script uses nothing but the stubs and xds-protos.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from google.protobuf.descriptor import FieldDescriptor  # noqa: E402
 
 from session_authority.internal.v1 import external_authorization_pb2 as ours  # noqa: E402
 
-# Ours may read text as bytes, and a name of a number as the number.
+# Our messages may read text as bytes, and an enum value as its number.
 _SAME_ON_THE_WIRE = {
     FieldDescriptor.TYPE_STRING: FieldDescriptor.TYPE_BYTES,
     FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32,
 }
 _CONTEXT = attribute_context_pb2.AttributeContext
-# Messages of ours that are compared field by field, with all that they hold.
+# Our messages that are compared field by field, with all messages inside them.
 _PAIRS = (
     (ours.CheckRequest.DESCRIPTOR, external_auth_pb2.CheckRequest.DESCRIPTOR),
     (ours.CheckResponse.DESCRIPTOR, external_auth_pb2.CheckResponse.DESCRIPTOR),
@@ -35,11 +35,11 @@ _TEXT_VALUES = ("", "value", "a=1,b=2; c", "ü")
 
 
 class Differs(Exception):
-    """A message of ours is not Envoy's on the wire."""
+    """A message of ours differs from Envoy's message on the wire."""
 
 
 def compare(mine: Any, theirs: Any, seen: set[str]) -> None:
-    """Compares two messages and all that is in them. Raises Differs."""
+    """Compares two types of messages, and all types inside them. Raises Differs."""
     if mine.full_name in seen or mine.full_name == theirs.full_name:
         return
     seen.add(mine.full_name)
@@ -69,7 +69,7 @@ def _compare_enums(where: str, mine: Any, theirs: Any) -> None:
 
 
 def fill(message: Any, depth: int = 5) -> Any:
-    """Sets every field of a message of Envoy's, so far down."""
+    """Sets every field of an Envoy message, down to a depth of nested messages."""
     for field in message.DESCRIPTOR.fields:
         if field.message_type is not None and depth == 0:
             continue
@@ -110,14 +110,14 @@ def _scalar(field: Any) -> Any:
 
 
 def check_round_trip(mine: Any, theirs: Any) -> None:
-    """A full message of Envoy's comes back the same through ours. Raises Differs."""
+    """Checks that a full Envoy message passes through our message unchanged. Raises Differs."""
     sent = fill(theirs())
     if theirs.FromString(mine.FromString(sent.SerializeToString()).SerializeToString()) != sent:
         raise Differs(f"{theirs.DESCRIPTOR.full_name} comes back changed")
 
 
 def check_reading() -> None:
-    """Ours read what Envoy says. Raises Differs."""
+    """Checks that our messages read what Envoy writes. Raises Differs."""
     http = _CONTEXT.HttpRequest(method="GET", path="/a?b", host="app.example", scheme="https")
     http.headers["cookie"] = "a=1"
     http.header_map.headers.add(key="cookie", raw_value=b"\xff")
@@ -149,7 +149,7 @@ def check_reading() -> None:
 
 
 def check_writing() -> None:
-    """Envoy reads what ours say. Raises Differs."""
+    """Checks that Envoy reads what our messages write. Raises Differs."""
     option = ours.HeaderValueOption
     sent = ours.CheckResponse(status=ours.CheckResponse.Status(code=0))
     sent.ok_response.headers.add(
@@ -168,7 +168,7 @@ def check_writing() -> None:
 
 
 def main() -> None:
-    """Raises Differs if anything does."""
+    """Runs all checks. Raises Differs if one of them fails."""
     seen: set[str] = set()
     for mine, theirs in _PAIRS:
         compare(mine, theirs, seen)

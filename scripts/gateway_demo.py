@@ -1,5 +1,5 @@
 """Shows the gateway at work, for `make gateway-demo`: a development service, a gateway, and a proxy
-with the configuration that is shipped, in front of a three-line app and its page for signing in.
+with its shipped configuration, in front of a three-line app and its sign-in page.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from session_authority_client import SessionAuthority
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "deploy" / "gateway"
-# How each proxy is started in a folder with its files.
+# The command that starts each proxy in a folder with its files.
 PROXIES: Mapping[str, Sequence[str]] = {
     "envoy": ("envoy", "-c", "envoy.yaml", "--use-dynamic-base-id", "-l", "warning"),
     "nginx": ("nginx", "-p", ".", "-c", "nginx.conf", "-g", "daemon off;"),
@@ -40,10 +40,10 @@ PROXIES: Mapping[str, Sequence[str]] = {
     "haproxy": ("haproxy", "-db", "-f", "haproxy.cfg"),
     "traefik": ("traefik", "--configFile=traefik.yaml"),
 }
-# The ports that the shipped files name: the proxy's, the app's, the gateway's two, Envoy's own.
+# The ports in the shipped files: the proxy's, the app's, the gateway's two, and Envoy's own.
 PORTS = (8000, 8080, 8081, 8082, 9901)
 START_SECONDS = 60
-# A machine that shows a demo may have much else to do.
+# Long, because a machine that shows a demo may be busy.
 PATIENT = timedelta(seconds=10)
 REVOKE = ".venv/bin/session-authority devices revoke NAME --all --reason demo"
 GATEWAY = """\
@@ -79,7 +79,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def free_ports(wanted: Sequence[int]) -> dict[int, int]:
-    """These ports, or others in place of those that are taken."""
+    """These ports. A port that is in use is replaced by a free one."""
     with ExitStack() as stack:
         found = {}
         for port in wanted:
@@ -97,7 +97,7 @@ def free_ports(wanted: Sequence[int]) -> dict[int, int]:
 def running(
     command: Sequence[str], folder: Path, name: str, ready: Callable[[], bool]
 ) -> Iterator[None]:
-    """A process, once it is ready. Raises RuntimeError with the end of its log if it is not."""
+    """Starts a process, and stops it in the end. Raises RuntimeError if it does not start."""
     log = folder / f"{name}.log"
     environment = {
         **os.environ,
@@ -126,7 +126,7 @@ def running(
 
 @contextmanager
 def app_server(port: int, authority: SessionAuthority) -> Iterator[None]:
-    """The app, and beside it the page for signing in."""
+    """Serves the app and the sign-in page."""
     page = sign_in(authority, insecure=True)
 
     def both(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -142,7 +142,7 @@ def app_server(port: int, authority: SessionAuthority) -> Iterator[None]:
 
 
 def answers(url: str) -> Callable[[], bool]:
-    """Whether there is an answer of 200."""
+    """A function that returns True if a URL answers with 200."""
 
     def ready() -> bool:
         try:
@@ -155,7 +155,7 @@ def answers(url: str) -> Callable[[], bool]:
 
 
 def accepts(port: int) -> Callable[[], bool]:
-    """Whether there is a listener."""
+    """A function that returns True if a port of this machine accepts connections."""
 
     def ready() -> bool:
         try:
@@ -168,7 +168,7 @@ def accepts(port: int) -> Callable[[], bool]:
 
 
 def configured(proxy: str, folder: Path, ports: Mapping[int, int]) -> Path:
-    """A folder with the shipped files of a proxy, whose ports are replaced."""
+    """Copies the shipped files of a proxy, and replaces their ports. Returns the copy's folder."""
     target = folder / proxy
     shutil.copytree(SHIPPED / proxy, target)
     names = re.compile(rf"\b({'|'.join(map(str, ports))})\b")
@@ -179,7 +179,7 @@ def configured(proxy: str, folder: Path, ports: Mapping[int, int]) -> Path:
 
 
 def binary(name: str) -> str:
-    """The path of a program. Raises RuntimeError."""
+    """The path of a program. Raises RuntimeError if the program is not installed."""
     beside = Path(sys.executable).with_name(name)
     places = f"{os.environ.get('PATH', '')}:/usr/sbin"
     found = str(beside) if beside.exists() else shutil.which(name, path=places)
@@ -190,7 +190,7 @@ def binary(name: str) -> str:
 
 @contextmanager
 def demo(proxy: str) -> Iterator[tuple[str, str]]:
-    """All of it. The URL for a browser, and the address of the service."""
+    """Runs the whole demo. Yields the URL for a browser, and the address of the service."""
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as name, ExitStack() as stack:
         folder = Path(name)
         ports = free_ports(PORTS)

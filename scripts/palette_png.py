@@ -1,4 +1,4 @@
-"""Makes a PNG small: its pixels become numbers of at most 256 colors, as pngquant does it."""
+"""Makes a PNG small, as pngquant does: each pixel becomes a number in a palette."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _Color = bytes
 
 
 def with_palette(png: bytes) -> bytes:
-    """The same picture with a palette. The picture has 8 bits a channel, is not interlaced, and
-    has no transparent part. Colors beyond the palette become the nearest ones in it.
+    """The same picture with a palette. Colors beyond the palette become the nearest colors in it.
+
+    The picture must have 8 bits a channel, no interlacing and no transparent part.
     """
     chunks = list(_chunks(png))
     width, height, depth, kind, *_, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
@@ -60,7 +61,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _unfiltered(data: bytes, stride: int, height: int, size: int) -> Iterator[bytearray]:
-    """The rows of pixels (https://www.w3.org/TR/png-3/#9Filters)."""
+    """The rows of pixels, with their filters undone (https://www.w3.org/TR/png-3/#9Filters)."""
     before = bytearray(stride)
     for number in range(height):
         start = number * (stride + 1)

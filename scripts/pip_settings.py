@@ -1,8 +1,9 @@
-"""Writes where this machine's pip gets packages from, for pip in a build without its environment.
+"""Writes where this machine's pip gets packages from, for pip in a build without this machine's
+environment.
 
 It is run as scripts/pip_settings.py FILE CA_FILE.
 
-Settings that name files of this machine stay behind, but for the CAs, which are copied.
+Settings that name files of this machine are left out. Only the CAs are copied.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", 
 
 
 def settings() -> dict[str, str]:
-    """What pip itself says of its settings: variables win over files."""
+    """The settings that pip itself reports. Environment variables override files."""
     printed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
     ).stdout
@@ -32,7 +33,7 @@ def settings() -> dict[str, str]:
 
 
 def main(file: Path, ca_file: Path) -> None:
-    """Writes pip's configuration, and the CAs that it names."""
+    """Writes pip's configuration, and a copy of this machine's CAs."""
     found = settings()
     cas = found.get("cert") or os.environ.get("SSL_CERT_FILE")
     ca_file.write_bytes(b"" if cas is None else Path(cas).read_bytes())

@@ -1,14 +1,14 @@
-"""Leaves out of an image what its packages bring and no command of it reads.
+"""Removes from an image the contents of packages that no command of the image reads.
 
-It is run as scripts/prune_packages.py FOLDER, the folder of the installed packages. It is two
-fifths of their size:
+It is run as scripts/prune_packages.py FOLDER, the folder of the installed packages. The removed
+contents are two fifths of the packages' size:
 
-- Babel's data of 300 languages. The page of devices has texts in some, and is in English for
-  readers of all others. So the data of those with texts stay, for all their regions; what all
-  languages inherit stays, too.
-- Pygments's knowledge of 500 programming languages. Rich shows a traceback in Python.
-- What compiled modules have for debuggers and linkers. It follows what is loaded, so a module is
-  cut there: that needs no `strip`, which a slim base lacks.
+- Babel's data of 300 languages. The page of devices has texts in some languages, and shows English
+  to all other readers. So the data of those languages stay, for all their regions, and the data
+  that all languages inherit.
+- Pygments's knowledge of 500 programming languages. Rich shows tracebacks in Python only.
+- The parts of compiled modules for debuggers and linkers. They follow the loaded parts, so a module
+  is cut after these. This needs no `strip`, which a slim base image lacks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 
 LEXERS = {"__init__", "_mapping", "python"}
 
-# How a file in the format ELF begins, of 64 bits and little-endian.
+# The first bytes of an ELF file of 64 bits in little-endian order.
 ELF = b"\x7fELF\x02\x01"
 
 
 def languages_without_texts(packages: Path) -> list[Path]:
-    """Babel's files of the languages in which the page of devices has no texts."""
+    """Babel's files of languages in which the page of devices has no texts."""
     texts = packages / "session_authority_client" / "devices" / "messages"
     kept = {"root", *(path.stem for path in texts.glob("*.json"))}
     data = _some((packages / "babel" / "locale-data").glob("*.dat"))
@@ -33,16 +33,16 @@ def languages_without_texts(packages: Path) -> list[Path]:
 
 
 def lexers_of_no_use(packages: Path) -> list[Path]:
-    """Pygments's files of programming languages other than Python, and what is compiled of them."""
+    """Pygments's files of programming languages other than Python, and their compiled forms."""
     lexers = _some((packages / "pygments" / "lexers").rglob("*.py*"))
     return [path for path in lexers if path.name.partition(".")[0] not in LEXERS]
 
 
 def loadable(module: bytes) -> bytes:
-    """A compiled module up to the end of what is loaded of it."""
+    """A compiled module without the bytes behind its last loaded part."""
     if not module.startswith(ELF):
         return module
-    # The header says where segments are, which are loaded, and sections, which are not.
+    # The header says where the segments are, which are loaded, and the sections, which are not.
     [offset] = struct.unpack_from("<Q", module, 32)
     size, count = struct.unpack_from("<HH", module, 54)
     ends = [offset + size * count]
@@ -57,12 +57,12 @@ def loadable(module: bytes) -> bytes:
 
 
 def _some(found: Iterable[Path]) -> list[Path]:
-    """What was found. Ends the program if that is nothing: then the packages changed."""
+    """The files that were found. Ends the program if there are none."""
     return list(found) or sys.exit("The packages have other files than is known here.")
 
 
 def main() -> None:
-    """Removes the files, and cuts the modules."""
+    """Removes the files that are not needed, and cuts the compiled modules."""
     [folder] = map(Path, sys.argv[1:])
     for path in (*languages_without_texts(folder), *lexers_of_no_use(folder)):
         path.unlink()

@@ -1,7 +1,7 @@
-"""Takes the docs' pictures of the page of devices, for `make screenshots`.
+"""Takes the pictures of the page of devices for the docs, for `make screenshots`.
 
-It runs a development service, tells it at which time each device signs in, and photographs the
-page as the middleware serves it, in Chromium.
+It runs a development service and sets the service's clock to the time of each sign-in. Then it
+photographs the page in Chromium, as the middleware serves it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MAX_BYTES = 60_000
 USER = "ada"
 PATIENCE = timedelta(seconds=30)
-# The service, with a clock that is as far off as a file says; it does not mind that.
+# The service with its clock shifted by the seconds in a file. It accepts a skew of up to a year.
 CLOCKED_SERVICE = """
 import pathlib, sys
 from datetime import timedelta
@@ -80,7 +80,7 @@ TV = (
 
 @dataclass(frozen=True)
 class Past:
-    """A device: how long ago it signed in, and how long ago it was last used."""
+    """A device, with how long ago it signed in and how long ago it was last used."""
 
     client: ClientInfo
     signed_in: timedelta
@@ -117,18 +117,18 @@ class Service:
         self.address = address
 
     def set_time(self, ago: timedelta) -> None:
-        """Sets its clock back."""
+        """Sets the service's clock back."""
         new = self._offset.with_suffix(".new")
         new.write_text(str(-ago.total_seconds()))
         new.replace(self._offset)
 
     def sign_in(self, past: Past) -> IssuedDevice:
-        """Signs a device in at its time."""
+        """Signs a device in at the time of its sign-in."""
         self.set_time(past.signed_in)
         return self.client.issue_device(USER, client=past.client, auth_methods=past.auth_methods)
 
     def use(self, past: Past, issued: IssuedDevice) -> None:
-        """Uses a device when it was last used. What the service notes of that, it notes later."""
+        """Uses a device at the time of its last use. The service writes that use a little later."""
         self.set_time(past.used)
         token = issued.access_token
         renewed = self.client.renew_session(token, issued.device.device_id, client=past.client)
@@ -136,7 +136,7 @@ class Service:
         self.client.validate_session(token, issued.device.device_id, client=past.client)
 
     def steal(self, past: Past) -> None:
-        """Presents a token that a newer one has superseded long ago."""
+        """Signs a device in, and presents its token long after a newer token superseded it."""
         issued = self.sign_in(past)
         device_id, old = issued.device.device_id, issued.access_token
         self.set_time(past.signed_in - 10 * MINUTE)
@@ -149,7 +149,7 @@ class Service:
 
 @contextmanager
 def service(folder: Path) -> Iterator[Service]:
-    """Runs a development service with its data in the folder."""
+    """Runs a development service with its data in the folder. Yields it once it answers."""
     address = f"127.0.0.1:{free_port()}"
     (folder / "offset").write_text("0")
     places = folder / "places.mmdb"
@@ -182,7 +182,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 @contextmanager
 def app(address: str) -> Iterator[str]:
-    """Serves an app with the page of devices; gives its origin."""
+    """Serves an app with the page of devices. Yields the app's origin."""
     made = Flask(__name__, static_folder=None)
 
     @made.get("/sign-in")
@@ -210,7 +210,7 @@ def app(address: str) -> Iterator[str]:
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[Chrome]:
-    """A browser that looks like one on a desktop, behind a proxy that says its address."""
+    """A browser that looks like a desktop browser, behind a proxy that forwards its address."""
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for flag in (
@@ -260,7 +260,7 @@ SHOTS = [
 
 
 def photograph(driver: Chrome, shot: Shot) -> bytes:
-    """The picture of the page that is open, as PNG."""
+    """A picture of the open page, as PNG."""
     size = {"width": shot.width, "height": shot.height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": shot.scheme}]

@@ -1,8 +1,8 @@
-"""Proves that the committed stubs work on the grpcio and protobuf of the interpreter that runs
-this.
+"""Proves that the committed stubs work on the grpcio and protobuf of the interpreter that runs this
+script.
 
-A real message goes through a real server and back. Uses nothing but the stubs and what they import:
-this runs on versions that the rest of the project does not.
+A real message goes through a real server and back. The script uses nothing but the stubs and their
+imports, so it also runs on versions that the rest of the project does not support.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from concurrent import futures
 from pathlib import Path
 
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC tells of every connection that it closes
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC logs every connection that it closes
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -37,7 +37,7 @@ class _Service(session_authority_pb2_grpc.SessionAuthorityServiceServicer):
 
 
 def main() -> None:
-    """Raises if anything of it fails."""
+    """Runs the checks. Raises an exception if one of them fails."""
     for module in (errors_pb2, session_authority_pb2, records_pb2):
         for name in module.DESCRIPTOR.message_types_by_name:
             message = getattr(module, name)

@@ -1,5 +1,5 @@
-"""Fixtures for every room: the backends, started once for a whole run and only when a test asks for
-them.
+"""Fixtures for all tests: the backends, each started once for a run, and only when a test
+needs it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from tests.support.results import Results
 
 _prefixes = count()
 
-# Readline leaves them to the workers of pytest-xdist, and Rich asks for them when it is imported.
+# Readline exports these variables to the workers of pytest-xdist, and Rich reads them when it is
+# imported.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers for each core, as most tests wait most of their time."""
+    """Starts two workers for each core, as most tests wait most of their time."""
     return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Ends a run with one plain line, unless the run is a quiet one."""
+    """Ends a run with one plain line of results, unless the run is quiet."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
         return
@@ -48,9 +49,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keeps the garbage collector away from the tests themselves, thousands of objects that stay:
-    it stopped each worker for up to a second, again and again, and a store that is one process
-    with its callers did not answer in time.
+    """Keeps the garbage collector away from the collected tests, thousands of objects that stay.
+
+    The collector stopped each worker for up to a second, again and again. A store in the same
+    process as its callers then did not answer in time.
     """
     gc.disable()
     try:
@@ -61,15 +63,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts with the files that take longest, so that no worker is left alone with one of them.
-    Leaves out the stock acceptor where a test tries one method that it accepts in any case.
+    """Puts the slow tests first, so that no worker is left alone with one of them at the end.
+
+    Leaves out the stock acceptor where a test tries one method that the stock acceptor accepts with
+    either setting.
     """
     items[:] = [item for item in items if not _is_tried_already(item)]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-# Tests of these folders run with each acceptor, unless they are marked as `one_acceptor`, no server
-# is started as it is set, or one server is started for a whole file.
+# Tests in these folders run with each acceptor. Exceptions are tests that are marked as
+# `one_acceptor`, and files that start no server with this setting, or one server for the whole
+# file.
 _FOLDERS_WITH_SERVERS = {"rpc", "processes", "e2e"}
 _FILES_WITHOUT_SERVERS = {
     "test_acceptor.py",
@@ -103,7 +108,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def acceptor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Acceptor:
-    """How the servers of a test accept calls, those in processes of their own too."""
+    """The acceptor of the test's servers, including servers in separate processes."""
     if not hasattr(request, "param"):
         return Acceptor.STANDING
     chosen: Acceptor = request.param
@@ -122,21 +127,23 @@ def _is_tried_already(item: pytest.Item) -> bool:
 settings.register_profile("budget", max_examples=budget(34), deadline=None)
 settings.load_profile("budget")
 
-# The root's, then those that commands of this project change.
+# The root logger, and the loggers that commands of this project change.
 _LOGGERS = (None, "asyncio", "grpc", "session_authority_client")
 
 
 @pytest.fixture
 def logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What is logged from here on, entry by entry."""
+    """The entries that are logged from here on."""
     with structlog.testing.capture_logs() as entries:
         yield entries
 
 
 @pytest.fixture(autouse=True)
 def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command that is run in this process sets up logging, to a stream that is closed when it
-    ends, or silences a library.
+    """Restores the logging after each test.
+
+    A command that runs in this process sets up logging to a stream that is closed when it ends, or
+    silences a library.
     """
     configure = structlog.configure
     monkeypatch.setattr(
@@ -157,7 +164,7 @@ def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 @pytest.fixture(scope="session")
 def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Backend]]:
-    """Gives a backend by its name."""
+    """A function that returns a backend by its name, and starts it if needed."""
     started: dict[str, Backend] = {}
     with ExitStack() as stack:
 
@@ -172,13 +179,13 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
 @pytest.fixture(params=sorted(STARTERS))
 def backend(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> Backend:
-    """Each backend in turn."""
+    """A backend. The test runs on each backend in turn."""
     return backends(request.param)
 
 
 @pytest.fixture
 def valkey_backend(backends: Callable[[str], Backend]) -> Backend:
-    """The bundled Valkey: the real thing, where one is enough."""
+    """The bundled Valkey, for tests that need only one real server."""
     return backends("valkey")
 
 

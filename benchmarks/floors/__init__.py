@@ -1,1 +1,1 @@
-"""The servers that the service is compared with, each as small as people would write it."""
+"""The servers that the service is compared with. Each is as small as people would write it."""

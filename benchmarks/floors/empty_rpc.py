@@ -1,5 +1,7 @@
-"""An empty unary RPC with the options of the service's server: on grpc.aio's own server, or with
-the standing tasks that accept the service's busiest calls, without its guard.
+"""An empty unary RPC with the same server options as the service.
+
+It runs on grpc.aio's own server, or on the standing tasks that accept the service's busiest calls,
+but without the service's guard.
 
 Run as a process: `python -m benchmarks.floors.empty_rpc PORT [standing]`.
 """
@@ -41,7 +43,7 @@ def _stock_server(options: Sequence[tuple[str, int]]) -> grpc.aio.Server:
 
 
 def _standing_server(options: Sequence[tuple[str, int]]) -> grpc.aio.Server:
-    # Not every version of the service has it.
+    # Not every version of the service has this module.
     acceptor = importlib.import_module(STANDING_ACCEPTOR)
     server: grpc.aio.Server
     server, core = acceptor.standing_server((), options, _raise)
@@ -54,7 +56,7 @@ def _raise(error: Exception) -> None:
 
 
 async def serve(port: int, *, standing: bool) -> None:
-    """Serves until the process is ended."""
+    """Serves until the process is stopped."""
     options = server_options(Capacity(), share_port=False)
     server = _standing_server(options) if standing else _stock_server(options)
     server.add_insecure_port(f"127.0.0.1:{port}")

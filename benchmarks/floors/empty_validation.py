@@ -1,5 +1,7 @@
-"""The service itself, but for a ValidateSession that judges nothing: what an RPC costs on the
-service's own server, guard and all, before anything is asked.
+"""The service with a ValidateSession that decides nothing.
+
+It shows what an RPC costs on the service's own server, including its guard, before the RPC does any
+work.
 
 Run as a process with the service's settings: `python -m benchmarks.floors.empty_validation`.
 """

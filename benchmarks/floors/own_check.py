@@ -1,8 +1,10 @@
-"""What people write instead of this service: FastAPI, PyJWT and redis-py, in forty lines.
+"""The check that people write instead of this service: FastAPI, PyJWT and redis-py, in forty lines.
 
-It checks a signature and reads one record; it knows no renewal, no replay, no list of devices and
-no event. Served by uvicorn: `uvicorn benchmarks.floors.own_check:app`, with `FLOOR_KEY` (the public
-key, PEM) and `FLOOR_REDIS_URL`. An empty endpoint lies beside it.
+It checks a signature and reads one record. It has no renewals, no detection of replays, no list of
+devices and no events. A second endpoint is empty.
+
+Served by uvicorn: `uvicorn benchmarks.floors.own_check:app`, with `FLOOR_KEY` (the public key, PEM)
+and `FLOOR_REDIS_URL`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ public_key = cast("Ed25519PublicKey", load_pem_public_key(os.environ["FLOOR_KEY"
 
 @app.post("/empty")
 async def empty() -> dict[str, bool]:
-    """Answers and does nothing."""
+    """Answers with an empty object and does nothing."""
     return {}
 
 
@@ -31,7 +33,7 @@ async def empty() -> dict[str, bool]:
 async def validate(
     access_token: Annotated[str, Body()], device_id: Annotated[str, Body()]
 ) -> dict[str, object]:
-    """Whether the token is good, and its session still there on this device."""
+    """Answers with the session if the token is valid and the session is live on this device."""
     try:
         claims = jwt.decode(
             access_token, public_key, algorithms=["EdDSA"], audience="session-authority"

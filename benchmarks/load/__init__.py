@@ -1,4 +1,4 @@
-"""Generates load: connections that cost little, closed and open loops, and the checks of answers.
+"""Generates load: connections that cost little, closed and open loops, and checks of answers.
 
-Refuses to trust a server: every answer is checked, and a wrong one ends the run.
+Trusts no server: every answer is checked, and a wrong answer ends the run.
 """

@@ -1,29 +1,32 @@
-"""What a load asks and what it expects: payloads in turns, and a check of every answer."""
+"""The questions of a load and their expected answers: payloads in turns, and a check of each
+answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# Takes the number of a question and the body of its answer. Raises WrongAnswer.
+# Checks an answer: gets the number of its question and its body. Raises WrongAnswer.
 Check = Callable[[int, bytes], None]
 
 
-# A call's: the number of its question, and when it was due (seconds, of the performance counter).
+# The tag of a call: the number of its question, and when it was due (seconds of the performance
+# counter).
 Tag = tuple[int, float]
 
 
 class WrongAnswer(Exception):
-    """A server answered what it must not answer, or not at all: its figures would mean nothing."""
+    """A server gave a wrong answer, or none. Figures of this server would mean nothing."""
 
 
 class Unavailable(WrongAnswer):
-    """A server says that it can't answer at the moment, as on a machine that starves it."""
+    """A server says that it can't answer now, for example because the machine starves it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Payloads that are sent in turns. An answer is worth `units`: a batch holds several."""
+    """Payloads that are sent in turns. An answer counts as `units`, as a batch holds several."""
 
     path: str
     payloads: Sequence[bytes]
@@ -32,7 +35,7 @@ class Questions:
 
 
 def remembering(check: Check) -> Check:
-    """A check that is spared for an answer that was good before for the same question."""
+    """Wraps a check so that a known good answer to the same question is not checked again."""
     good: dict[int, bytes] = {}
 
     def checked(number: int, body: bytes) -> None:

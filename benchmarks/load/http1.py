@@ -1,4 +1,4 @@
-"""The client's half of HTTP/1.1 for the floors that are web applications: one request at a time."""
+"""The client side of HTTP/1.1 for the floors that are web applications: one request at a time."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ class HttpConnection:
         self.in_flight = 0
 
     def fileno(self) -> int:
-        """The socket's, for a selector."""
+        """Returns the socket's file descriptor, for a selector."""
         return self.socket.fileno()
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether something waits for room in the socket."""
+        """True if data waits for room in the socket."""
         return bool(self._out)
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         self.socket.close()
 
     def start(self, tag: Tag, message: bytes) -> None:
-        """Begins a request; `flush` sends it."""
+        """Prepares a request. `flush` sends it."""
         assert not self.in_flight
         self._tag, self.in_flight = tag, 1
         self._out = b"%s%d\r\n\r\n%s" % (self._head, len(message), message)
 
     def flush(self) -> None:
-        """Sends what the socket takes."""
+        """Sends as much data as the socket accepts."""
         if self._out:
             try:
                 self._out = self._out[self.socket.send(self._out) :]
@@ -52,7 +52,7 @@ class HttpConnection:
                 return
 
     def receive(self) -> list[tuple[Tag, bytes]]:
-        """The tag and the body of the request, if it was answered by now."""
+        """Returns the request's tag and the body of its answer once the answer is complete."""
         chunk = self.socket.recv(_RECEIVE_BYTES)
         if not chunk:
             raise WrongAnswer("the server hung up")

@@ -1,7 +1,8 @@
-"""The client's half of gRPC over HTTP/2 (RFC 9113), on one non-blocking socket.
+"""The client side of gRPC over HTTP/2 (RFC 9113), on one non-blocking socket.
 
 Owns frames, header blocks and windows of unary calls to one method, with as little work for each
-call as Python can do. Refuses what a benchmark does not need: streams, metadata, retries.
+call as possible in Python. Refuses everything that a benchmark does not need: streams, metadata,
+retries.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from hpack import Decoder
 from benchmarks.load.answers import Tag, Unavailable, WrongAnswer
 
 _FRAME = struct.Struct(">BHBBI")  # length (two parts), type, flags, stream
-_MESSAGE = struct.Struct(">BI")  # gRPC's: not compressed, length
+_MESSAGE = struct.Struct(">BI")  # gRPC's prefix: not compressed, length
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM = _ACK = 0x1
 _END_HEADERS = 0x4
 _PADDED_OR_WITH_PRIORITY = 0x28
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
-# CANCELLED (gRPC's core gives up what waits for too long), RESOURCE_EXHAUSTED, UNAVAILABLE.
+# CANCELLED (gRPC's core cancels a call that waits for too long), RESOURCE_EXHAUSTED, UNAVAILABLE.
 _GIVEN_UP = frozenset({b"1", b"8", b"14"})
 _MAX_WINDOW = 2**31 - 1
 _WINDOW_NEWS_BYTES = 2**20
 _RECEIVE_BYTES = 2**18
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-# Header fields that are indexed by one byte change no table, so such a block means the same again.
+# A block whose fields are all indexed by one byte does not change the table, so the same block has
+# the same meaning again.
 _INDEXED_ONLY = re.compile(rb"[\x80-\xfe]+")
 
 
@@ -44,9 +46,9 @@ class _Call:
 
 
 class GrpcConnection:
-    """A connection that calls one method. A call's `tag` comes back with its answer.
+    """A connection that calls one method. Each answer comes with the `tag` of its call.
 
-    Every method raises WrongAnswer for a call that fails, and OSError.
+    Every method raises WrongAnswer if a call fails, and OSError if the connection fails.
     """
 
     def __init__(self, sock: socket.socket, path: str, authority: str) -> None:
@@ -57,7 +59,7 @@ class GrpcConnection:
         self._out += _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, _MAX_WINDOW))
         self._out += _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _MAX_WINDOW - 65_535))
         self._unreported_bytes = 0
-        # How much may be sent: on the connection, on a new stream, in a frame.
+        # How many bytes may be sent: on the connection, on a new stream, in a frame.
         self._window, self._initial_window, self._frame_bytes = 65_535, 65_535, 16_384
         self._blocked: deque[int] = deque()
         self._decoder = Decoder()
@@ -66,25 +68,25 @@ class GrpcConnection:
         self._first_block, self._later_block = _request_blocks(path, authority, secure=secure)
 
     def fileno(self) -> int:
-        """The socket's, for a selector."""
+        """Returns the socket's file descriptor, for a selector."""
         return self.socket.fileno()
 
     @property
     def in_flight(self) -> int:
-        """How many calls are under way."""
+        """The number of calls that are under way."""
         return len(self._calls)
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether something waits for room in the socket."""
+        """True if data waits for room in the socket."""
         return bool(self._out)
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         self.socket.close()
 
     def start(self, tag: Tag, message: bytes) -> None:
-        """Begins a call; `flush` sends it."""
+        """Prepares a call. `flush` sends it."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         call = self._calls[stream] = _Call(tag, _MESSAGE.pack(0, len(message)) + message)
         self._out += _frame(_HEADERS, _END_HEADERS, stream, self._first_block)
@@ -94,7 +96,7 @@ class GrpcConnection:
             self._blocked.append(stream)
 
     def _send_data(self, stream: int, call: _Call) -> None:
-        """Sends of a call's message as much as the windows let through."""
+        """Queues as much of a call's message as the flow-control windows allow."""
         size = len(call.payload)
         while call.sent_bytes < size:
             allowed = self._initial_window + call.credit_bytes - call.sent_bytes
@@ -107,7 +109,7 @@ class GrpcConnection:
             self._out += _frame(_DATA, _END_STREAM * (call.sent_bytes == size), stream, part)
 
     def flush(self) -> None:
-        """Sends what the socket takes."""
+        """Sends as much data as the socket accepts."""
         while self._out:
             try:
                 sent = self.socket.send(self._out)
@@ -116,7 +118,7 @@ class GrpcConnection:
             del self._out[:sent]
 
     def receive(self) -> list[tuple[Tag, bytes]]:
-        """The tags and the messages of the calls that were answered by now."""
+        """Returns the tag and the message of each call whose answer has arrived."""
         try:
             chunk = self.socket.recv(_RECEIVE_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -157,7 +159,7 @@ class GrpcConnection:
             self._unreported_bytes = 0
 
     def _status_in(self, flags: int, block: bytes) -> bytes | None:
-        """The gRPC status that a header block names, if any."""
+        """Returns the gRPC status in a header block, or None if the block has none."""
         if block in self._statuses:
             return self._statuses[block]
         if not flags & _END_HEADERS or flags & _PADDED_OR_WITH_PRIORITY:
@@ -181,7 +183,7 @@ class GrpcConnection:
         return call.tag, bytes(call.received[_MESSAGE.size :])
 
     def _obey(self, kind: int, flags: int, stream: int, body: bytes) -> None:
-        """Handles the frames that are about the connection."""
+        """Handles all frames except those with headers or data."""
         if kind == _PING and not flags & _ACK:
             self._out += _frame(_PING, _ACK, 0, body)
         elif kind == _SETTINGS and not flags & _ACK:
@@ -221,8 +223,10 @@ def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
 
 
 def _request_blocks(path: str, authority: str, *, secure: bool) -> tuple[bytes, bytes]:
-    """The header block of a connection's first call, which fills the server's table (RFC 7541), and
-    that of every later call, which points into the table as gRPC's own clients do.
+    """Returns the header block of a connection's first call, and the block of its later calls.
+
+    The first block fills the server's table (RFC 7541). The later block points into that table, as
+    gRPC's own clients do.
     """
     fields = (
         (":path", path),
@@ -231,7 +235,7 @@ def _request_blocks(path: str, authority: str, *, secure: bool) -> tuple[bytes, 
         ("content-type", "application/grpc"),
         ("user-agent", "benchmark"),
     )
-    # POST and the scheme are in the static table, which ends at 61.
+    # POST and the scheme are in the static table, whose last index is 61.
     fixed = bytes([0x83, 0x87 if secure else 0x86])
     literals = b"".join(b"\x40" + _text(name) + _text(value) for name, value in fields)
     indexed = bytes(0x80 | 61 + len(fields) - number for number in range(len(fields)))
@@ -239,5 +243,5 @@ def _request_blocks(path: str, authority: str, *, secure: bool) -> tuple[bytes, 
 
 
 def _text(value: str) -> bytes:
-    assert len(value) < 127  # a longer one has a length of several bytes
+    assert len(value) < 127  # a longer text needs several bytes for its length
     return bytes([len(value)]) + value.encode()

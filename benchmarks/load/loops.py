@@ -1,8 +1,8 @@
-"""Drives connections: a closed loop keeps so many calls under way, an open loop starts calls at a
-fixed rate whatever the server does.
+"""Drives connections with closed and open loops.
 
-An open loop measures from the moment when a call was due, so that a server that stalls can't hide
-the calls that it kept waiting (coordinated omission).
+A closed loop keeps a fixed number of calls under way. An open loop starts calls at a fixed rate,
+however slow the server is. It measures from the time when a call was due. Therefore a server that
+stalls can't hide the calls that it kept waiting (coordinated omission).
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from benchmarks.load.http1 import HttpConnection
 from benchmarks.load.http2 import GrpcConnection
 
 _CONNECT_SECONDS = 10.0
-# How long a server may say nothing at all while calls are under way.
+# How long a server may send nothing while calls are under way.
 _SILENCE_SECONDS = 30.0
-# Below the service's own limit for a connection, beyond which calls would wait in the client.
+# Below the service's own limit for a connection. Above that limit, calls would wait in the client.
 _MAX_STREAMS = 90
 
 
 class Connection(Protocol):
-    """What a loop needs of a connection."""
+    """The methods of a connection that a loop needs."""
 
     @property
     def in_flight(self) -> int:
-        """How many calls are under way."""
+        """The number of calls that are under way."""
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether something waits for room in the socket."""
+        """True if data waits for room in the socket."""
 
     def fileno(self) -> int:
-        """The socket's, for a selector."""
+        """Returns the socket's file descriptor, for a selector."""
 
     def start(self, tag: Tag, message: bytes) -> None:
-        """Begins a call."""
+        """Prepares a call. `flush` sends it."""
 
     def flush(self) -> None:
-        """Sends what the socket takes."""
+        """Sends as much data as the socket accepts."""
 
     def receive(self) -> list[tuple[Tag, bytes]]:
-        """The tags and the messages of the calls that were answered by now."""
+        """Returns the tag and the message of each call whose answer has arrived."""
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a turn of load brought: answered units, how long it took, and each call's latency."""
+    """The result of a turn: the answered units, the duration, and each call's latency."""
 
     units: int
     seconds: float
@@ -69,7 +69,7 @@ class Outcome:
 def connected(
     port: int, questions: Questions, connections: int, tls: ssl.SSLContext | None = None
 ) -> Iterator[list[Connection]]:
-    """So many connections to a server on loopback: over HTTP/1.1 if the path names no method."""
+    """Connects to a server on loopback, with HTTP/1.1 if the path names no gRPC method."""
     opened: list[Connection] = []
     kind = GrpcConnection if questions.path.count("/") == 2 else HttpConnection
     try:
@@ -89,7 +89,7 @@ def connected(
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Keeps the garbage collector out of a turn."""
+    """Disables the garbage collector during a turn."""
     gc.disable()
     try:
         yield
@@ -98,7 +98,7 @@ def _without_collections() -> Iterator[None]:
 
 
 def _ready(connections: Sequence[Connection], seconds: float) -> list[Connection]:
-    """The connections on which something came, once it did or the time is over."""
+    """Waits for data, for a limited time. Returns the connections that can be read."""
     writing = [connection for connection in connections if connection.wants_to_write]
     readable, writable, _ = select.select(connections, writing, [], seconds)
     for connection in writable:
@@ -107,7 +107,7 @@ def _ready(connections: Sequence[Connection], seconds: float) -> list[Connection
 
 
 class _Turn:
-    """One turn of load: which question is next, and what was answered."""
+    """One turn of load. It chooses the next question and collects the latencies."""
 
     def __init__(self, questions: Questions, first: int) -> None:
         self._questions = questions
@@ -120,7 +120,7 @@ class _Turn:
         connection.start((number, due_seconds), payloads[number])
 
     def take(self, connection: Connection) -> int:
-        """Reads the answers on a connection; returns how many calls it ended."""
+        """Reads and checks the answers on a connection. Returns how many calls have ended."""
         answered = connection.receive()
         now = time.perf_counter()
         for tag, body in answered:
@@ -143,7 +143,7 @@ def closed_loop(
     calls: int | None = None,
     first: int = 0,
 ) -> Outcome:
-    """Keeps `streams` calls under way on each connection, for so long or for so many calls."""
+    """Keeps `streams` calls under way on each connection, until time or calls run out."""
     turn = _Turn(questions, first)
     left = calls if calls is not None else 2**62
     with _without_collections():
@@ -174,7 +174,7 @@ def closed_loop(
 def open_loop(
     connections: Sequence[Connection], questions: Questions, rate: float, seconds: float
 ) -> Outcome:
-    """Starts `rate` calls a second, evenly spaced, in turns on the connections."""
+    """Starts `rate` calls a second, evenly spaced, on the connections in turn."""
     turn = _Turn(questions, 0)
     calls = max(1, round(rate * seconds))
     with _without_collections():
@@ -186,7 +186,7 @@ def open_loop(
             while started < calls and now >= (due := began + started / rate):
                 connection = connections[started % len(connections)]
                 if connection.in_flight >= _MAX_STREAMS:
-                    break  # it is late from now on, and its latency tells
+                    break  # the next call will start late, and its latency will show the delay
                 turn.start(connection, due)
                 connection.flush()
                 started += 1

@@ -1,1 +1,1 @@
-"""The dashboards, as code; `python -m scripts.dashboards` writes them."""
+"""The dashboards as code. `python -m scripts.dashboards` writes them."""

@@ -1,4 +1,4 @@
-"""Writes the dashboards to packaging/monitoring/grafana, or checks that those there are fresh.
+"""Writes the dashboards to packaging/monitoring/grafana, or checks that the files there are fresh.
 
 python -m scripts.dashboards [--check]
 """
@@ -15,7 +15,7 @@ PAGES = (service.PAGE, store.PAGE, relay.PAGE, clients.PAGE)
 
 
 def main() -> None:
-    """Ends with 1 if a dashboard was not fresh and is only to be checked."""
+    """Writes the dashboards. With `--check`, ends with 1 if one of them is not fresh."""
     texts = {FOLDER / f"{page.name}.json": page.as_json() for page in PAGES}
     there = {path: path.read_text() for path in FOLDER.glob("*.json")}
     if "--check" in sys.argv[1:]:

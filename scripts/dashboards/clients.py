@@ -1,4 +1,4 @@
-"""The dashboard of services that call over the Python client, where they show its metrics."""
+"""The dashboard of services that use the Python client and export its metrics."""
 
 from __future__ import annotations
 

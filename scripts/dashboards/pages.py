@@ -1,6 +1,6 @@
-"""What a dashboard is made of, and how that becomes Grafana's JSON.
+"""The parts of a dashboard, and their conversion into Grafana's JSON.
 
-In queries `SELECTED` stands for the jobs and instances that the reader chose.
+In queries, `SELECTED` stands for the jobs and instances that the reader chose.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _REF_IDS = "ABCDEFGH"
 
 @dataclass(frozen=True)
 class Graph:
-    """Lines over time."""
+    """A graph with lines over time."""
 
     title: str
     description: str
     unit: str
     queries: dict[str, str]
-    """By their legends."""
+    """The queries, by the legends of their lines."""
     stacked: bool = False
 
 
 @dataclass(frozen=True)
 class Number:
-    """One number, as it is now."""
+    """A panel with one number, as it is now."""
 
     title: str
     description: str
@@ -76,7 +76,7 @@ class Page:
     title: str
     description: str
     series: str
-    """Jobs and instances that have this series can be chosen."""
+    """The reader can choose among the jobs and instances that have this series."""
     sections: tuple[Section, ...]
 
     def as_json(self) -> str:

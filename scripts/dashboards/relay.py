@@ -1,4 +1,4 @@
-"""The dashboard of the relays: what waits, what was delivered, and what was given up."""
+"""The dashboard of the relays: events that wait, were delivered, or were given up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from scripts.dashboards.pages import Graph, Number, Page, Section
 
 
 def _of_endpoints(name: str) -> str:
-    """All relays count the same events, so the highest number is the one."""
+    """All relays count the same events, so the highest count is the right one."""
     return f"max by (endpoint) ({name}{{SELECTED}})"
 
 

@@ -1,4 +1,6 @@
-"""The dashboard of the servers: what callers see, what becomes of sessions, and what runs short."""
+"""The dashboard of the servers: what callers see, what happens to sessions, and which resources run
+short.
+"""
 
 from __future__ import annotations
 

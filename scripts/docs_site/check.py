@@ -1,5 +1,5 @@
-"""Checks the site that `make docs` has built: that nothing comes from another host, and that each
-page reads as on GitHub.
+"""Checks the site that `make docs` has built: it must load nothing from another host, and each page
+must have the same elements as on GitHub.
 
     python -m scripts.docs_site.check build/docs
 """
@@ -29,17 +29,18 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
-# Attributes by which a browser loads something on its own. A link is loaded by a person only.
+# Attributes whose addresses a browser loads by itself. Only a person follows a link.
 LOADED = {"src", "srcset", "poster", "data"}
-# Elements that both renderers must make equally often of a page.
+# Elements that a page must have equally often from both renderers.
 COUNTED = ("ol", "ul", "li", "pre", "table", "tr", "h1", "h2", "h3", "h4")
 NETWORK = {"http", "https", "ws", "wss"}
-# The theme puts a drawing in the place of each diagram's text.
+# The theme replaces the text of each diagram with a drawing.
 DRAWN = (
     "return document.querySelectorAll('pre.mermaid').length"
     " ? -1 : document.querySelectorAll('div.mermaid').length"
 )
-# Asks the search as a person does, each time anew, until it has read its index.
+# Types into the search field as a person does. Each call types again, until the search has read its
+# index.
 SEARCHED = """
 const field = document.querySelector('.md-search__input');
 if (!field) return false;
@@ -49,15 +50,15 @@ field.dispatchEvent(new Event('keyup', {bubbles: true}));
 field.dispatchEvent(new Event('input', {bubbles: true}));
 return document.querySelectorAll('.md-search-result__item').length > 0;
 """
-# Texts in scripts that look like addresses, and are none that a script asks: a note of a licence,
-# and names of kinds of documents.
+# Texts in scripts that look like addresses but are never requested: a link in a license note, and
+# XML namespaces.
 NO_REQUESTS = ("https://clipboardjs.com/", "http://www.w3.org/")
 
 _CSS_ADDRESS = re.compile(r"(?:url\(|@import(?!\s+url))\s*[\"']?([^)\"']+)")
 
 
 class Elements(HTMLParser):
-    """What a page loads, and how often it has each element in its article."""
+    """The addresses that a page loads, and how often its article has each element."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class Elements(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Counts an element of the article, and notes the addresses that it loads."""
+        """Counts an element in the article, and notes the addresses that any element loads."""
         values = {name: value or "" for name, value in attrs}
         self._inside = self._inside or tag == "article"
         if self._inside:
@@ -84,7 +85,7 @@ class Elements(HTMLParser):
 
 
 def foreign_addresses(site: Path) -> Iterator[str]:
-    """What the files of the site would load from other hosts."""
+    """The addresses on other hosts that files of the site would load."""
     for path in sorted(site.rglob("*")):
         name = path.relative_to(site)
         if path.suffix == ".html":
@@ -96,7 +97,7 @@ def foreign_addresses(site: Path) -> Iterator[str]:
         elif path.name.startswith("bundle.") and path.suffix == ".js":
             found = re.findall(r"https?://[\w.$-]+[^\s\"'`)]*", path.read_text("utf-8"))
             named = [address for address in found if not address.startswith(NO_REQUESTS)]
-            # `https://${host}` is a variable's, for repositories that this site does not name.
+            # `https://${host}` contains a variable, for repositories that this site does not name.
             yield from (f"{name}: {address}" for address in named if "$" not in address)
 
 
@@ -105,7 +106,7 @@ def _is_foreign(address: str) -> bool:
 
 
 def different_pages(site: Path) -> Iterator[str]:
-    """The pages that the site shows in another shape than GitHub's Markdown has."""
+    """The pages that have an element more or less often than GitHub's Markdown gives them."""
     reader = MarkdownIt("commonmark", {"html": True}).enable("table")
     for path in sorted(site.rglob("*.html")):
         name = path.relative_to(site)
@@ -124,7 +125,7 @@ def different_pages(site: Path) -> Iterator[str]:
 
 @contextmanager
 def served(site: Path) -> Iterator[str]:
-    """The site on a port of loopback."""
+    """Serves the site on a port of loopback. Yields its address."""
     handler = partial(QuietHandler, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -137,15 +138,18 @@ def served(site: Path) -> Iterator[str]:
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files, and prints nothing."""
+    """A request handler that serves files and prints nothing."""
 
     def log_message(self, *_: object) -> None:
         """Prints nothing."""
 
 
 def requests_elsewhere(site: Path) -> Iterator[str]:
-    """Opens the first page and each page with a diagram in Chromium, and searches: the requests to
-    other hosts, and the diagrams that are not drawn.
+    """Opens the first page and each page with a diagram in Chromium, and searches on the first
+    page.
+
+    Yields the requests to other hosts, the pages with a diagram that is not drawn, and a search
+    that finds nothing.
     """
     options = ChromeOptions()
     flags = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run")
@@ -173,7 +177,7 @@ def requests_elsewhere(site: Path) -> Iterator[str]:
 
 
 def _comes(driver: Chrome, script: str, expected: object) -> bool:
-    """Waits until a script returns what is expected."""
+    """Waits until a script returns the expected value. Returns False after a timeout."""
     wait = WebDriverWait(driver, PATIENCE_SECONDS)
     try:
         return bool(wait.until(lambda _: driver.execute_script(script) == expected))
@@ -191,13 +195,13 @@ def _requested(driver: Chrome, origin: str) -> Iterator[str]:
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
             url = message["params"]["request"]["url"]
-            # Chromium's own first page has addresses of other kinds.
+            # Chromium's own first page has addresses with other schemes.
             if urlsplit(url).scheme in NETWORK and not url.startswith(f"{origin}/"):
                 yield url
 
 
 def main(folder: str) -> int:
-    """Prints each fault. Returns 1 if there is one, or if a browser is wanted and missing."""
+    """Prints each fault. Returns 1 if there is one, or if a required browser is missing."""
     site = Path(folder).resolve()
     faults = [*foreign_addresses(site), *different_pages(site)]
     browser = shutil.which("chromium") and shutil.which("chromedriver")

@@ -1,5 +1,5 @@
 """The settings that `mkdocs.yaml` can't hold: which files are pages, where links to sources lead,
-and that nothing comes from another host.
+and that the site loads nothing from another host.
 """
 
 from __future__ import annotations
@@ -17,36 +17,38 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-# A page of `docs` that the navigation lacks is a warning, which ends the build.
+# A page of `docs` that the navigation does not name causes a warning, which ends the build.
 BESIDE_NAVIGATION = ("docs/*.md", "docs/images/*", "benchmarks/results/*.svg")
-# `make docs` names the file with Mermaid. The theme would load Mermaid from another host.
+# `make docs` names the file with Mermaid. Without it, the theme would load Mermaid from another
+# host.
 MERMAID = Path(os.environ["MERMAID"])
 MERMAID_ON_SITE = "assets/javascripts/mermaid.min.js"
 # The address of a link or a picture in Markdown, up to its anchor.
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#\s])")
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
-# What the theme's script loads from other hosts: Mermaid, a stand-in for old browsers, and figures
-# about a repository.
+# Hosts from which the theme's script loads Mermaid, a shim for old browsers, and figures about a
+# repository.
 _HOST = re.compile(r"https://(?:unpkg\.com|api\.github\.com)/")
 
 
 class _GitHubLists(Extension):  # type: ignore[misc]  # the library has no types
-    """Contents of a list are indented by as much as its mark, as in GitHub's Markdown."""
+    """Indents the contents of a list by the width of its marker, as GitHub's Markdown does."""
 
     def extendMarkdown(self, md: Markdown) -> None:
-        """Sets the length before other extensions add to the parser."""
+        """Sets the length of an indent before other extensions change the parser."""
         md.tab_length = 2
-        md.build_parser()  # the parsers of blocks remember the length
+        md.build_parser()  # block parsers store the length when they are built
 
 
 def on_config(config: Any) -> Any:
-    """Reads lists as GitHub does."""
-    config.markdown_extensions.insert(0, _GitHubLists())  # before what others add to the parser
+    """Adds the extension that reads lists as GitHub does."""
+    # before the extensions that add to the parser
+    config.markdown_extensions.insert(0, _GitHubLists())
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Replaces the files of `docs` with the pages of the tree, each at its path in the tree."""
+    """Replaces the files of `docs` with pages of the whole repository, each at its path there."""
     found = [file for file in files if file.src_dir != config.docs_dir]
     paths = {ROOT / name for name in _names(config.nav)}
     paths |= {path for pattern in BESIDE_NAVIGATION for path in ROOT.glob(pattern)}
@@ -68,7 +70,7 @@ def _names(navigation: Any) -> Iterator[str]:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Lets links to files that are no pages lead to the sources. Such a file must exist."""
+    """Makes links to files that are not pages lead to the sources. Raises PluginError."""
     here = posixpath.dirname(page.file.src_uri)
 
     def lead(found: re.Match[str]) -> str:
@@ -89,7 +91,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Gives a page with a diagram the site's own Mermaid."""
+    """Makes a page with a diagram load the site's own Mermaid."""
     if '<pre class="mermaid">' not in output:
         return output
     up = posixpath.relpath(MERMAID_ON_SITE, posixpath.dirname(page.file.dest_uri) or ".")
@@ -98,7 +100,7 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Takes the other hosts out of the theme's script."""
+    """Removes the addresses of other hosts from the theme's script."""
     [script] = Path(config.site_dir, "assets", "javascripts").glob("bundle.*.min.js")
     text, changes = _HOST.subn("not-on-this-site/", script.read_text("utf-8"))
     if not changes:

@@ -1,4 +1,4 @@
-"""Files of the access room, written as a test has them."""
+"""Files of the access package with the contents that a test gives them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WritePolicy = Callable[..., Path]
 
 @pytest.fixture
 def policy(tmp_path: Path) -> WritePolicy:
-    """Writes a policy file."""
+    """A function that writes a policy file and returns its path."""
 
     def write(text: str | bytes, name: str = "access.toml") -> Path:
         path = tmp_path / name

@@ -1,5 +1,5 @@
-"""Bearer tokens: made from enough chance, kept as hashes only, and never lost when another process
-changes the file.
+"""Bearer tokens are random enough, are stored only as hashes, and are never lost when another
+process changes the file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def faults_of(file: Path) -> list[str]:
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def test_a_token_is_256_bits_of_chance_behind_its_prefix(monkeypatch: pytest.MonkeyPatch):
+def test_a_token_has_256_random_bits_after_its_prefix(monkeypatch: pytest.MonkeyPatch):
     asked: list[int] = []
 
     def chance(count: int) -> bytes:
@@ -59,13 +59,13 @@ def test_a_token_is_256_bits_of_chance_behind_its_prefix(monkeypatch: pytest.Mon
     assert asked == [32]
 
 
-def test_no_two_tokens_are_alike():
+def test_no_two_tokens_are_equal():
     tokens = {new_token() for _ in range(1000)}
     assert len(tokens) == 1000
     assert all(re.fullmatch(r"sacall_[A-Za-z0-9_-]{43}", token, re.ASCII) for token in tokens)
 
 
-def test_what_is_kept_does_not_show_in_text():
+def test_the_repr_of_a_stored_token_does_not_show_the_token():
     token = CallerToken("ada", NOW, digest_of("sacall_secret"))
     assert "sacall_secret" not in repr(token)
     assert token.token_id == digest_of("sacall_secret").hex()[:8]
@@ -108,7 +108,7 @@ def test_the_token_itself_is_nowhere_on_disk(tmp_path: Path, file: Path):
     assert digest_of(token).hex() in file.read_text()
 
 
-def test_the_file_is_for_its_owner_unless_told_otherwise(file: Path):
+def test_only_the_owner_may_read_the_file_unless_its_mode_was_changed(file: Path):
     old = os.umask(0)
     try:
         add_token(file, "login", new_token(), NOW)
@@ -123,10 +123,10 @@ def test_the_file_is_for_its_owner_unless_told_otherwise(file: Path):
 
 
 @pytest.mark.parametrize("may", [True, False])
-def test_the_file_stays_its_owners(file: Path, monkeypatch: pytest.MonkeyPatch, may: bool):
-    """An operator who is root must not take it away from the service, which could not read it any
-    more.
-    """
+def test_a_change_keeps_the_owner_of_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch, may: bool
+):
+    """A change by an operator who is root must not make the file unreadable for the service."""
     given: list[tuple[int, int]] = []
 
     def give(_: int, user: int, group: int) -> None:
@@ -148,7 +148,7 @@ def test_times_are_kept_in_utc(file: Path):
 
 
 @pytest.mark.parametrize("token_id", [None, "00000000"])
-def test_what_is_not_there_cannot_be_removed(file: Path, token_id: str | None):
+def test_a_token_that_does_not_exist_cannot_be_removed(file: Path, token_id: str | None):
     add_token(file, "gateway", new_token(), NOW)
     before = file.read_bytes()
     which = "token with this ID" if token_id else "token"
@@ -167,20 +167,20 @@ def test_another_callers_token_is_not_removed_by_its_id(file: Path):
 
 
 @pytest.mark.parametrize("name", ["", "Ada", "a b", "a\nb", "a" * 65])
-def test_no_token_for_a_name_that_no_caller_may_have(file: Path, name: str):
+def test_a_name_that_no_caller_may_have_gets_no_token(file: Path, name: str):
     with pytest.raises(AccessError) as caught:
         add_token(file, name, new_token(), NOW)
     assert str(caught.value) == f"the caller's name {NAME_RULE}"
     assert not file.exists()
 
 
-def test_comments_and_empty_lines_are_no_tokens(file: Path):
+def test_comments_and_empty_lines_are_ignored(file: Path):
     add_token(file, "login", new_token(), NOW)
     file.write_text("\n   \n  # by hand\n" + file.read_text() + "\n")
     assert [token.caller for token in read_tokens(file)] == ["login"]
 
 
-def test_malformed_lines_are_named_by_their_numbers(file: Path):
+def test_malformed_lines_are_reported_with_their_numbers(file: Path):
     good = CallerToken("login", NOW, digest_of("x"))
     digest, when = good.digest.hex(), "2026-03-01T12:00:00Z"
     line = f"login {good.token_id} {when} {digest}"
@@ -205,7 +205,7 @@ def test_malformed_lines_are_named_by_their_numbers(file: Path):
     ]
 
 
-def test_one_token_cannot_be_that_of_two_callers(file: Path):
+def test_one_token_cannot_belong_to_two_callers(file: Path):
     token = new_token()
     add_token(file, "login", token, NOW)
     file.write_text(
@@ -214,13 +214,13 @@ def test_one_token_cannot_be_that_of_two_callers(file: Path):
     assert faults_of(file) == ["line 3: this token is there already"]
 
 
-def test_a_fault_says_nothing_of_what_the_line_holds(file: Path):
+def test_a_fault_does_not_show_the_contents_of_its_line(file: Path):
     token = new_token()
     file.write_text(f"login {token}\n")
     assert token not in str(faults_of(file))
 
 
-def test_what_cannot_be_read(tmp_path: Path, file: Path):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, file: Path):
     file.write_bytes(b"\xff")
     assert faults_of(file) == ["is not UTF-8"]
     with pytest.raises(AccessError, match="can't be read: No such file or directory"):
@@ -229,12 +229,12 @@ def test_what_cannot_be_read(tmp_path: Path, file: Path):
         read_tokens(tmp_path)
 
 
-def test_what_cannot_be_written(tmp_path: Path):
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path):
     with pytest.raises(AccessError, match="can't be written: No such file or directory"):
         add_token(tmp_path / "none" / "tokens", "login", new_token(), NOW)
 
 
-def test_a_broken_file_is_not_written_over(file: Path):
+def test_a_broken_file_is_not_overwritten(file: Path):
     file.write_text("nonsense\n")
     with pytest.raises(AccessError, match="line 1"):
         add_token(file, "login", new_token(), NOW)
@@ -273,7 +273,7 @@ for _ in range(25):
 """
 
 
-def test_two_processes_that_add_at_once_lose_nothing(file: Path):
+def test_processes_that_add_tokens_at_once_lose_none(file: Path):
     names = ("login", "gateway", "account")
     processes = [
         subprocess.Popen(

@@ -9,8 +9,8 @@ from session_authority.access.certificates import names_in
 from tests.support.ca import CA
 
 
-def test_a_huge_certificate_is_read_and_not_remembered(tmp_path: Path):
-    """Else a thousand of them would take a hundred megabytes."""
+def test_a_huge_certificate_is_read_but_not_remembered(tmp_path: Path):
+    """If they were remembered, a thousand huge certificates would occupy a hundred megabytes."""
     certificates._remembered.cache_clear()
     ca = CA(tmp_path)
     small = ca.sign(hosts=["small.example"]).certificate.read_bytes()

@@ -1,4 +1,4 @@
-"""Who calls, by the policy and the tokens together, and what happens when the files change."""
+"""The callers that a policy and tokens identify, and the effect of changes to the files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ADA, BOB = Caller("ada", frozenset()), Caller("bob", frozenset())
         (["ada.internal.", "ada.internal\0"], None),
     ],
 )
-def test_a_certificate_stands_for_the_one_caller_that_its_names_agree_on(
+def test_a_certificate_identifies_the_one_caller_that_its_known_names_agree_on(
     names: list[str], caller: Caller | None
 ):
     access = Access({"ada.internal": ADA, "spiffe://example.org/ada": ADA, "bob.internal": BOB})
@@ -52,7 +52,9 @@ def test_a_certificate_stands_for_the_one_caller_that_its_names_agree_on(
     assert (found.pop() if len(found) == 1 else None) == caller
 
 
-def test_every_token_is_compared_in_constant_time_whichever_it_is(monkeypatch: pytest.MonkeyPatch):
+def test_a_given_token_is_compared_with_every_token_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+):
     texts = [new_token() for _ in range(5)]
     owners = [ADA, BOB, ADA, BOB, ADA]
     tokens = [
@@ -84,7 +86,7 @@ def test_every_token_is_compared_in_constant_time_whichever_it_is(monkeypatch: p
         assert compared == [(token.digest, digest_of(text)) for token, _ in tokens]
 
 
-def test_without_tokens_and_certificates_nobody_is_known():
+def test_without_tokens_and_certificates_no_caller_is_known():
     access = Access()
     assert (access.by_token(""), access.by_certificate(["ada"]), access.anyone) == (
         None,
@@ -102,7 +104,7 @@ roles = ["validator"]
 """
 
 
-def test_a_policy_and_tokens_together(policy: WritePolicy, tmp_path: Path):
+def test_a_policy_and_tokens_identify_callers_together(policy: WritePolicy, tmp_path: Path):
     tokens = tmp_path / "tokens"
     text = new_token()
     add_token(tokens, "gateway", text, NOW)
@@ -116,7 +118,7 @@ def test_a_policy_and_tokens_together(policy: WritePolicy, tmp_path: Path):
     assert load_access(policy(POLICY), None).by_token(text) is None
 
 
-def test_the_faults_of_both_files_are_named_at_once(policy: WritePolicy, tmp_path: Path):
+def test_the_faults_of_both_files_are_reported_together(policy: WritePolicy, tmp_path: Path):
     tokens = tmp_path / "tokens"
     tokens.write_text("nonsense\n")
     path = policy("")
@@ -128,7 +130,9 @@ def test_the_faults_of_both_files_are_named_at_once(policy: WritePolicy, tmp_pat
     )
 
 
-def test_tokens_of_callers_that_the_policy_does_not_name(policy: WritePolicy, tmp_path: Path):
+def test_tokens_of_callers_that_the_policy_does_not_name_are_faults(
+    policy: WritePolicy, tmp_path: Path
+):
     tokens = tmp_path / "tokens"
     for name in ("zoe", "gateway", "bob", "zoe"):
         add_token(tokens, name, new_token(), NOW)
@@ -140,7 +144,7 @@ def test_tokens_of_callers_that_the_policy_does_not_name(policy: WritePolicy, tm
     )
 
 
-def test_tokens_that_are_named_must_be_there(policy: WritePolicy, tmp_path: Path):
+def test_a_token_file_that_does_not_exist_is_an_error(policy: WritePolicy, tmp_path: Path):
     with pytest.raises(AccessError, match="tokens: can't be read: No such file"):
         load_access(policy(POLICY), tmp_path / "tokens")
 
@@ -155,7 +159,7 @@ TOKEN = new_token()
 
 
 def names(source: AccessSource) -> tuple[str | None, str | None]:
-    """Whom a certificate and a token stand for."""
+    """The names of the callers that a certificate and a token identify."""
     certified, bearing = (
         source.current.by_certificate(["login.internal"]),
         source.current.by_token(TOKEN),
@@ -164,17 +168,17 @@ def names(source: AccessSource) -> tuple[str | None, str | None]:
 
 
 def refreshed(source: AccessSource) -> bool:
-    """Whether something new is in force once it was seen twice."""
+    """Refreshes twice if necessary. Returns True if a change has taken effect."""
     return source.refresh() or source.refresh()
 
 
-def test_what_does_not_change_is_not_read_again(source: AccessSource):
+def test_unchanged_files_are_not_read_again(source: AccessSource):
     before = source.current
     assert (source.refresh(), source.current is before, source.version) == (False, True, 0)
 
 
-def test_a_change_is_taken_once_it_was_seen_twice(source: AccessSource, policy: WritePolicy):
-    """A file that is cut off between two tables looks like a whole one."""
+def test_a_change_takes_effect_once_it_was_seen_twice(source: AccessSource, policy: WritePolicy):
+    """A file that was cut off between two tables looks complete."""
     policy(POLICY.partition("[callers.gateway]")[0])
     assert (source.refresh(), names(source)) == (False, ("login", "gateway"))
     policy(POLICY + "\n")
@@ -185,7 +189,7 @@ def test_a_change_is_taken_once_it_was_seen_twice(source: AccessSource, policy: 
     )
 
 
-def test_who_is_taken_out_is_out_whatever_tokens_are_left(
+def test_a_caller_removed_from_the_policy_is_unknown_even_if_its_tokens_remain(
     source: AccessSource, policy: WritePolicy
 ):
     head, _, rest = POLICY.partition("[callers.gateway]")
@@ -201,18 +205,18 @@ def test_who_is_taken_out_is_out_whatever_tokens_are_left(
     )
 
 
-def test_a_changed_policy_is_in_force(source: AccessSource, policy: WritePolicy):
+def test_a_changed_policy_takes_effect(source: AccessSource, policy: WritePolicy):
     policy(POLICY.replace("login.internal", "other.internal"))
     assert (refreshed(source), source.version, names(source)) == (True, 1, (None, "gateway"))
     assert refreshed(source) is False
 
 
-def test_changed_tokens_are_in_force(source: AccessSource, tmp_path: Path):
+def test_changed_tokens_take_effect(source: AccessSource, tmp_path: Path):
     remove_tokens(tmp_path / "tokens", "gateway")
     assert (refreshed(source), source.version, names(source)) == (True, 1, ("login", None))
 
 
-def test_a_change_that_keeps_size_and_time_is_seen_if_the_file_is_another(
+def test_another_file_with_the_same_size_and_time_is_seen_as_a_change(
     source: AccessSource, tmp_path: Path
 ):
     path = tmp_path / "access.toml"
@@ -228,7 +232,7 @@ def test_a_change_that_keeps_size_and_time_is_seen_if_the_file_is_another(
 
 @pytest.mark.parametrize("broken", ["access.toml", "tokens"])
 @pytest.mark.parametrize("how", ["nonsense", "gone"])
-def test_a_broken_file_changes_nothing_until_it_is_mended(
+def test_a_broken_file_changes_nothing_until_it_is_repaired(
     source: AccessSource, tmp_path: Path, broken: str, how: str
 ):
     path = tmp_path / broken
@@ -237,7 +241,7 @@ def test_a_broken_file_changes_nothing_until_it_is_mended(
         path.unlink()
     else:
         path.write_text(how)
-    for _ in range(3):  # it is said as long as it is so
+    for _ in range(3):  # the fault is reported as long as it lasts
         with pytest.raises(AccessError, match=broken):
             refreshed(source)
         assert (source.version, names(source)) == (0, ("login", "gateway"))

@@ -1,4 +1,4 @@
-"""The policy file: what it may say, and every fault of it named at once."""
+"""The policy file: what it may contain, and that all its faults are reported together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WritePolicy = Callable[..., Path]
 
 
 def faults_of(path: Path) -> list[str]:
-    """What a policy file gets wrong, without the file's name, which each fault starts with."""
+    """The faults of a policy file, without the file's name at the start of each."""
     with pytest.raises(AccessError) as caught:
         read_policy(path)
     start = f"{path}: "
@@ -26,7 +26,7 @@ def faults_of(path: Path) -> list[str]:
     return [fault.removeprefix(start) for fault in caught.value.faults]
 
 
-def test_a_good_file(policy: WritePolicy):
+def test_a_valid_file_is_read(policy: WritePolicy):
     found = read_policy(
         policy("""
             [callers.login]
@@ -112,7 +112,7 @@ def certificate_rule(text: str) -> str:
         ),
     ],
 )
-def test_a_fault_is_named_with_its_place_and_rule(
+def test_a_fault_is_reported_with_its_place_and_rule(
     policy: WritePolicy, text: str, faults: list[str]
 ):
     assert faults_of(policy(text)) == faults
@@ -122,7 +122,7 @@ def test_a_fault_is_named_with_its_place_and_rule(
     "name",
     ["", "Ada", "-ada", ".ada", "a b", "a/b", "ada\n", "a" * 65, "ädä", "a\u0131", "٣", "a\0", "*"],
 )
-def test_a_name_that_no_caller_may_have(policy: WritePolicy, name: str):
+def test_a_name_that_no_caller_may_have_is_a_fault(policy: WritePolicy, name: str):
     quoted = "".join(f"\\u{ord(character):04x}" for character in name)
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     assert faults_of(policy(f'[callers."{quoted}"]\nroles = ["issuer"]')) == [
@@ -131,7 +131,7 @@ def test_a_name_that_no_caller_may_have(policy: WritePolicy, name: str):
 
 
 @pytest.mark.parametrize("name", ["a", "9", "a" * 64, "a.b_c-d", "0-"])
-def test_a_name_that_a_caller_may_have(policy: WritePolicy, name: str):
+def test_a_name_that_a_caller_may_have_is_accepted(policy: WritePolicy, name: str):
     assert list(read_policy(policy(f'[callers."{name}"]\nroles = ["issuer"]')).callers) == [name]
 
 
@@ -162,7 +162,7 @@ def test_a_name_that_a_caller_may_have(policy: WritePolicy, name: str):
         "login.example.org\n",
     ],
 )
-def test_a_certificate_name_that_could_not_be_matched(policy: WritePolicy, text: str):
+def test_a_certificate_name_that_could_never_match_is_a_fault(policy: WritePolicy, text: str):
     quoted = "".join(f"\\u{ord(character):04x}" for character in text)
     path = policy(f'[callers.ada]\nroles = ["issuer"]\ncertificates = ["{quoted}"]')
     assert faults_of(path) == [f"callers.ada.certificates: {certificate_rule(text)}"]
@@ -183,13 +183,13 @@ def test_a_certificate_name_that_could_not_be_matched(policy: WritePolicy, text:
         "urn+x.y-z://a",
     ],
 )
-def test_a_certificate_name_that_can_be_matched(policy: WritePolicy, text: str):
+def test_a_certificate_name_that_can_match_is_accepted(policy: WritePolicy, text: str):
     path = policy(f'[callers.ada]\nroles = ["issuer"]\ncertificates = ["{text}"]')
     assert list(read_policy(path).certificates) == [text]
 
 
 @pytest.mark.parametrize("second", ["ada", "bob"])
-def test_a_certificate_name_stands_for_one_caller_once(policy: WritePolicy, second: str):
+def test_a_certificate_name_may_be_named_only_once(policy: WritePolicy, second: str):
     own = ', "ada.internal"' if second == "ada" else ""
     text = f'[callers.ada]\nroles = ["issuer"]\ncertificates = ["ada.internal"{own}]\n'
     if second == "bob":
@@ -202,7 +202,7 @@ def test_a_certificate_name_stands_for_one_caller_once(policy: WritePolicy, seco
     ]
 
 
-def test_all_faults_are_named_at_once(policy: WritePolicy):
+def test_all_faults_are_reported_together(policy: WritePolicy):
     faults = faults_of(
         policy("""
             default = "allow"
@@ -248,15 +248,15 @@ def test_all_faults_are_named_at_once(policy: WritePolicy):
     ],
     ids=["word", "cut", "bare", "twice", "field twice", "deep", "long number", "json", "NUL"],
 )
-def test_what_is_not_toml(policy: WritePolicy, text: str):
+def test_a_file_that_is_not_toml_is_a_fault(policy: WritePolicy, text: str):
     [fault] = faults_of(policy(text))
     assert fault.startswith("is not TOML: ")
 
 
-def test_what_is_not_utf8(policy: WritePolicy):
+def test_a_file_that_is_not_utf8_is_a_fault(policy: WritePolicy):
     assert faults_of(policy(b'[callers.ada]\nroles = ["issuer"] # \xff')) == ["is not UTF-8"]
 
 
-def test_what_cannot_be_read(tmp_path: Path):
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path):
     assert faults_of(tmp_path / "none.toml") == ["can't be read: No such file or directory"]
     assert faults_of(tmp_path) == ["can't be read: Is a directory"]

@@ -1,4 +1,4 @@
-"""The table of RPCs: each has a row, and a role may call what the table says and nothing else."""
+"""The table of RPCs has a row for each RPC, and a role may call exactly the RPCs in the table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ ALL_PATHS = {
     f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
 }
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-# The table, written out once more: what callers of each role may call, as the file would name it.
+# The table, written once more by hand: the RPCs that each role may call, as a policy file names
+# them.
 MAY_CALL = {
     "issuer": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
     "validator": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
@@ -64,54 +65,54 @@ def path_of(name: str) -> str:
     return f"/{name}" if "/" in name else f"/session_authority.v1.SessionAuthorityService/{name}"
 
 
-def test_every_rpc_that_there_is_has_a_row_and_no_other():
+def test_the_table_has_a_row_for_each_rpc_and_no_other_row():
     assert set(ROWS) == ALL_PATHS
     assert rows_missing(ALL_PATHS) == []
 
 
-def test_rpcs_without_a_row_are_named_in_order():
+def test_rpcs_without_a_row_are_listed_in_order():
     assert rows_missing(["/b/New", *ALL_PATHS, "/a/New"]) == ["/a/New", "/b/New"]
 
 
 @pytest.mark.parametrize("path", sorted(ALL_PATHS))
 @pytest.mark.parametrize("role", sorted(MAY_CALL))
-def test_a_role_may_call_what_is_written_and_nothing_else(
+def test_a_role_may_call_the_rpcs_in_the_table_and_no_others(
     policy: WritePolicy, role: str, path: str
 ):
     caller = read_policy(policy(f'[callers.ada]\nroles = ["{role}"]')).callers["ada"]
     assert (path in caller.paths) is (path in {path_of(name) for name in MAY_CALL[role]})
 
 
-def test_only_health_is_for_anyone():
+def test_only_the_rpcs_of_health_are_public():
     assert {path for path, row in ROWS.items() if row.public} == PUBLIC
     assert not [path for path, row in ROWS.items() if row.public and row.roles]
 
 
-def test_there_are_these_roles():
+def test_this_file_lists_every_role():
     assert {role.value for role in Role} == set(MAY_CALL)
 
 
 @pytest.mark.parametrize("role", sorted(MAY_CALL))
-def test_only_an_operator_may_look_without_a_trace(policy: WritePolicy, role: str):
+def test_only_an_operator_may_observe(policy: WritePolicy, role: str):
     caller = read_policy(policy(f'[callers.ada]\nroles = ["{role}"]')).callers["ada"]
     assert caller.may_observe is (role == "operator")
 
 
 @pytest.mark.parametrize("name", sorted(MAY_CALL["operator"]))
-def test_a_single_rpc_gives_that_and_nothing_else(policy: WritePolicy, name: str):
+def test_a_caller_with_a_single_rpc_may_call_nothing_else(policy: WritePolicy, name: str):
     caller = read_policy(policy(f'[callers.ada]\nrpcs = ["{name}"]')).callers["ada"]
     assert caller == Caller("ada", frozenset({path_of(name)}), may_observe=False)
     assert caller.rpcs() == [name]
 
 
-def test_roles_and_rpcs_add_up(policy: WritePolicy):
+def test_a_caller_may_call_the_rpcs_of_all_its_roles_and_its_own_rpcs(policy: WritePolicy):
     caller = read_policy(
         policy('[callers.ada]\nroles = ["watcher", "issuer"]\nrpcs = ["RevokeAll"]')
     ).callers["ada"]
     assert set(caller.rpcs()) == MAY_CALL["watcher"] | MAY_CALL["issuer"] | {"RevokeAll"}
 
 
-def test_everybody_may_do_everything_in_development():
+def test_in_development_every_caller_may_call_everything():
     anyone = everybody().anyone
     assert anyone is not None
     assert anyone == Caller("anonymous", frozenset(ALL_PATHS - PUBLIC), may_observe=True)

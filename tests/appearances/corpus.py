@@ -1,4 +1,4 @@
-"""The lines of the corpora: what a client sends, and what a person expects to read of it."""
+"""The lines of the corpora: what a client sends, and what a person expects to see for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHi
 # A program with its version on a model: names of at most 64 characters each, and a number.
 MAX_NAME_CHARACTERS = 140
 HERE = Path(__file__).parent
-# What these engines always say.
+# The text that each engine always sends.
 ENGINES = {
     "BLINK": "AppleWebKit/537.36 (KHTML, like Gecko)",
     "WEBKIT": "AppleWebKit/605.1.15 (KHTML, like Gecko)",
@@ -19,7 +19,7 @@ ENGINES = {
 
 @dataclass(frozen=True)
 class Line:
-    """One client. `expected` is its form factor, name, system, browser and model."""
+    """One client. `expected` holds its form factor, name, system, browser and model."""
 
     where: str
     expected: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Any user agent is read, and what is shown of it stays short and printable."""
+"""Any user agent can be read, and the names that are shown for it stay short and printable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from session_authority.domain.text import is_printable
 from tests.appearances.corpus import MAX_NAME_CHARACTERS, lines
 
 
-def test_the_library_is_loaded_before_the_first_caller_waits():
+def test_the_library_can_be_loaded_before_the_first_call():
     _library.cache_clear()
     load_rules()
     assert _library.cache_info().currsize == 1
@@ -24,8 +24,8 @@ def test_the_library_is_loaded_before_the_first_caller_waits():
     assert _library.cache_info().misses == 1
 
 
-def test_the_library_reads_browsers_as_with_all_its_rules():
-    """Only its rules for browsers are loaded."""
+def test_browsers_are_read_as_with_all_rules_of_the_library():
+    """The service loads only the library's rules for browsers."""
     agents = {line.user_agent for line in lines("agents.txt")}
     assert [a for a in agents if _library().parse_user_agent(a) != parse_user_agent(a)] == []
 
@@ -34,12 +34,12 @@ NAMELESS = ["", "?", "Mozilla/5.0", "()", "nobody knows me", "/", "Mozilla/5.0 (
 
 
 @pytest.mark.parametrize("user_agent", NAMELESS)
-def test_an_agent_that_tells_nothing(user_agent: str):
+def test_an_agent_without_information_has_an_empty_appearance(user_agent: str):
     assert appearance(Client(user_agent=user_agent)) == Appearance()
 
 
 def check(user_agent: str, hints: ClientHints = NO_HINTS) -> None:
-    """Reads an agent; the texts that it leads to can be stored and shown."""
+    """Reads an agent, and checks that the resulting texts can be stored and shown."""
     looks = read_appearance.__wrapped__(cut_user_agent(user_agent), hints)
     assert isinstance(looks.form_factor, FormFactor)
     for text in (looks.operating_system, looks.browser, looks.model, looks.name):

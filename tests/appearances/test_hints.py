@@ -1,4 +1,4 @@
-"""Client hints: they are cleaned and cut, complete each other, and any are read."""
+"""Client hints are cleaned and cut, complete earlier hints, and may have any contents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SENT_WHEN_ASKED = ClientHints(
 )
 
 
-def test_hints_of_a_browser_stay_as_they_are():
+def test_the_hints_of_a_browser_stay_unchanged():
     again = clean_hints(
         brands=SENT_WHEN_ASKED.brands,
         platform="Android",
@@ -77,7 +77,7 @@ def test_lists_are_cut():
     assert (len(cleaned.brands), len(cleaned.form_factors)) == (MAX_BRANDS, MAX_FORM_FACTORS)
 
 
-def test_of_many_brands_the_made_up_ones_go_first():
+def test_of_too_many_brands_the_made_up_ones_are_dropped_first():
     names = ["Not.A/Brand", "Chromium", "", "Google Chrome", "Microsoft Edge", "Arc"]
     kept = clean_hints(brands=[Brand(name) for name in names]).brands
     assert [brand.name for brand in kept] == ["Chromium", "Google Chrome", "Microsoft Edge", "Arc"]
@@ -87,7 +87,7 @@ def test_of_many_brands_the_made_up_ones_go_first():
     "name",
     ["Not.A/Brand", "Not A;Brand", "(Not(A:Brand", "Not=A?Brand", "Not_A Brand"],
 )
-def test_a_made_up_brand_is_known(name: str):
+def test_a_made_up_brand_is_recognized(name: str):
     assert Brand(name).is_made_up
     assert not Brand("Google Chrome").is_made_up
 
@@ -114,7 +114,7 @@ def test_a_made_up_brand_is_known(name: str):
         "another system",
     ],
 )
-def test_hints_complete_the_ones_before(newer: Client, kept: ClientHints):
+def test_newer_hints_complete_earlier_hints(newer: Client, kept: ClientHints):
     before = Client(user_agent=AGENT, hints=SENT_WHEN_ASKED)
     assert before.updated_by(newer).hints == kept
 

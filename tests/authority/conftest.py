@@ -1,4 +1,4 @@
-"""Authorities to play with. Each is closed when its test is over."""
+"""Authorities for tests. Each authority is closed when its test ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.clock import Clock
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
-    """One signing key, of the fastest kind: which one is not what these tests are about."""
+    """A keyring with one signing key of the fastest kind. These tests do not depend on the kind."""
     folder = tmp_path_factory.mktemp("keys") / "keyring"
     key = generate(Algorithm.HS256, START)
     add_key(folder, key)
@@ -27,7 +27,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
 
 @pytest.fixture(params=["fakeredis", "valkey"])
 def stage(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> Backend:
-    """An imitation of Redis that shows in an instant what is wrong, and the real thing."""
+    """A backend: an imitation of Redis, which shows faults in an instant, or a real server."""
     return backends(request.param)
 
 
@@ -35,8 +35,8 @@ def stage(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 async def scene_with(
     stage: Backend, prefix: str, source: KeySource
 ) -> AsyncIterator[Callable[..., Scene]]:
-    """Makes an authority with limits that differ from the default in what is named; all share a
-    store and a clock.
+    """A function that makes an authority with the given limits, and with defaults for all others.
+    All authorities share a store and a clock.
     """
     made: list[Scene] = []
     clock = Clock(START)

@@ -1,8 +1,7 @@
-"""One of several processes that do the same at once:
-`python -m tests.authority.contender URL KEYS PREFIX`.
+"""One of several processes that do the same work at the same time.
 
-Reads what to do from its input, a line of JSON each, and answers with one line. Its clock shows
-what it is told.
+It is run as `python -m tests.authority.contender URL KEYS PREFIX`. It reads each task from its
+input as one line of JSON, and answers with one line. A task also sets the clock of the process.
 """
 
 from __future__ import annotations

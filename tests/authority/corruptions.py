@@ -1,4 +1,4 @@
-"""What can become of a record in Redis: seeded, so that a failure can be had again."""
+"""Ways to corrupt a record in Redis. They are seeded, so that a failure can be repeated."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from tests.store.samples import NOW, device, session
 
 Corruption = Callable[[Random, bytes], bytes]
 
-# A session record is about as long.
+# About the length of a session record.
 _LONGEST = 130
 
 
 def random_bytes(random: Random, _: bytes) -> bytes:
-    """Anything."""
+    """Random bytes, independent of the record."""
     return random.randbytes(random.randrange(_LONGEST))
 
 
 def random_of_its_length(random: Random, raw: bytes) -> bytes:
-    """Anything that has its length and its first byte."""
+    """The first byte of the record, followed by random bytes up to the record's length."""
     return raw[:1] + random.randbytes(len(raw) - 1)
 
 
 def truncated(random: Random, raw: bytes) -> bytes:
-    """Its beginning."""
+    """The beginning of the record."""
     return raw[: random.randrange(len(raw))]
 
 
 def bit_flipped(random: Random, raw: bytes) -> bytes:
-    """One bit of it is another one."""
+    """The record with one bit flipped."""
     changed = bytearray(raw)
     changed[random.randrange(len(raw))] ^= 1 << random.randrange(8)
     return bytes(changed)
 
 
 def bits_flipped(random: Random, raw: bytes) -> bytes:
-    """Up to 16 bits of it are others."""
+    """The record with up to 16 bits flipped."""
     for _ in range(random.randint(2, 16)):
         raw = bit_flipped(random, raw)
     return raw
 
 
 def overwritten(random: Random, raw: bytes) -> bytes:
-    """A part of it is something else."""
+    """The record with a part of it overwritten."""
     start = random.randrange(len(raw))
     part = random.choice((bytes, random.randbytes, lambda size: b"\xff" * size))
     end = random.randint(start + 1, len(raw))
@@ -53,18 +53,18 @@ def overwritten(random: Random, raw: bytes) -> bytes:
 
 
 def lengthened(random: Random, raw: bytes) -> bytes:
-    """It has more bytes."""
+    """The record with random bytes inserted."""
     at = random.randint(0, len(raw))
     return raw[:at] + random.randbytes(random.randint(1, 8)) + raw[at:]
 
 
 def of_a_later_version(random: Random, raw: bytes) -> bytes:
-    """Its first byte says what no version says so far."""
+    """The record with a first byte that no version uses so far."""
     return bytes([random.randrange(5, 256)]) + raw[1:]
 
 
 def alien(random: Random, _: bytes) -> bytes:
-    """What something else wrote."""
+    """A value that is no such record, as if other code had written it."""
     return random.choice(
         (
             b"",

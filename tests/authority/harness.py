@@ -1,8 +1,7 @@
-"""A whole authority on a store of the test's choice: with a clock to turn, and eyes on everything
-that it wrote.
+"""A harness: a whole authority on a store of the test's choice, with a clock that a test moves. A
+test can read everything that the authority wrote.
 
-What a token says and what was written is read here without the service's own decoders, where that
-is cheap.
+Tokens and records are read without the service's own decoders, where that is easy.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from tests.support.redis_contents import dump
 
 T = TypeVar("T")
 
-TICK = timedelta(milliseconds=10)  # what records can tell apart
+TICK = timedelta(milliseconds=10)  # the resolution of times in records
 SECOND, MINUTE, HOUR, DAY = (
     timedelta(seconds=1),
     timedelta(minutes=1),
     timedelta(hours=1),
     timedelta(days=1),
 )
-# Long past: the stream's own IDs are of today.
+# Long ago: the stream's own IDs have today's time.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ISSUER, AUDIENCE = "https://sessions.example", "example"
 USER, ACTOR = "ada", "login-service"
@@ -55,14 +54,12 @@ CLIENT = Client("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12.0")
 
 
 class WatchedStore(SessionStore):
-    """The real store, with a moment before each commit for whatever a test wants to happen just
-    then.
-    """
+    """The real store. A test can set a function that runs just before the next commit."""
 
     before_commit: Callable[[Commit], Awaitable[None]] | None = None
 
     async def commit(self, commit: Commit) -> CommitResult:
-        """Lets that happen, then commits."""
+        """Runs the test's function once, then commits."""
         if self.before_commit is not None:
             happening, self.before_commit = self.before_commit, None
             await happening(commit)
@@ -70,7 +67,7 @@ class WatchedStore(SessionStore):
 
 
 class ComeBetween:
-    """Holds the next commit of a store back until something else, decided later, was done."""
+    """Holds back the next commit of a store until the test has done other work."""
 
     def __init__(self, store: WatchedStore) -> None:
         self._about_to_commit, self._done = asyncio.Event(), asyncio.Event()
@@ -81,7 +78,7 @@ class ComeBetween:
         await self._done.wait()
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Waits until a commit is on its way, and does it before."""
+        """Waits until a commit is about to happen, and does the work before the commit."""
         try:
             await self._about_to_commit.wait()
             return await work
@@ -91,7 +88,7 @@ class ComeBetween:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a token's text says, as anybody can read it."""
+    """The contents of a token, as anybody can read them."""
 
     user_id: str
     device_key: bytes
@@ -104,7 +101,7 @@ class Text:
 
 
 def read_token(text: str) -> Text:
-    """The payload; nothing is verified."""
+    """Reads the payload of a token, and verifies nothing."""
     part = text.split(".")[1]
     payload = json.loads(_decode(part))
     session_id, generation, copy = payload["jti"].split(".")
@@ -127,7 +124,7 @@ def _decode(text: str) -> bytes:
 
 
 def key_of(device_id: UUID) -> bytes:
-    """The device key, worked out independently."""
+    """The key of a device, computed without the service's code."""
     return hashlib.sha256(device_id.bytes).digest()[:16]
 
 
@@ -141,14 +138,14 @@ def request(
     session_ttl: timedelta = 30 * DAY,
     request_id: UUID | None = None,
 ) -> SignInRequest:
-    """A request to sign in that says no more than it must."""
+    """A request to sign in, with defaults for everything that a test does not set."""
     return SignInRequest(
         user_id, device_id, client, claims or {}, auth_methods, session_ttl, request_id
     )
 
 
 def presented(token: str, device_id: UUID | str = PHONE, client: Client = CLIENT) -> Presented:
-    """A token with a device ID, as the service's door hands it on."""
+    """A token with a device ID, in the form in which the RPC layer hands it to the authority."""
     return Presented(token, parse_uuid(str(device_id)), client, ACTOR)
 
 
@@ -156,12 +153,12 @@ _copies = count(secrets.randbelow(0xFFFF))
 
 
 def unlike_the_last_ones(size: int) -> bytes:
-    """Random bytes. The two of a copy, which tests compare, never meet by chance."""
+    """Random bytes. The two bytes of a token's copy, which tests compare, never repeat soon."""
     return (next(_copies) % 0xFFFF + 1).to_bytes(2) if size == 2 else secrets.token_bytes(size)
 
 
 class Scene:
-    """An authority as one process has it. Several may share a store's prefix, and a clock."""
+    """An authority as one process has it. Several may share a store's prefix and a clock."""
 
     def __init__(
         self,
@@ -195,7 +192,7 @@ class Scene:
         )
 
     async def close(self) -> None:
-        """Writes what is pending and hangs up."""
+        """Writes all pending changes, and closes the store."""
         await self.authority.settled()
         await self.store.close()
 
@@ -213,7 +210,7 @@ class Scene:
         *,
         observe_only: bool = False,
     ) -> Validation:
-        """Validates, and waits until everything that it noted is written."""
+        """Validates a token, and waits until everything that the validation noted is written."""
         validation = await self.authority.validate_session(
             presented(token, device_id, client), observe_only=observe_only
         )
@@ -223,8 +220,8 @@ class Scene:
     async def serve(
         self, token: str, device_id: UUID | str = PHONE, **more: bool
     ) -> tuple[Validation, bool]:
-        """Validates as the service does: with a kept answer if there is one, else by judging. Says
-        which of both with True or False.
+        """Validates as the service does: with a kept answer if there is one, and with a new verdict
+        if not. Returns the validation, and True if the answer was a kept one.
         """
         asked = AsPresented(token, str(device_id), **more)
         kept = await self.authority.kept_answer(asked)
@@ -241,12 +238,12 @@ class Scene:
     async def renew(
         self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT
     ) -> RenewedSession:
-        """Renews, and waits until everything that it noted is written."""
+        """Renews a session, and waits until everything that the renewal noted is written."""
         renewed = await self.authority.renew_session(presented(token, device_id, client))
         await self.authority.settled()
         return renewed
 
-    # What is in the store.
+    # Contents of the store.
 
     async def session(self, device_id: UUID = PHONE, user_id: str = USER) -> SessionRecord | None:
         """The stored session on a device, live or not."""
@@ -254,12 +251,12 @@ class Scene:
         return None if stored is None else stored.record
 
     async def device(self, device_id: UUID = PHONE, user_id: str = USER) -> DeviceRecord | None:
-        """What is remembered of a device."""
+        """The stored record of a device."""
         stored = await self.store.device(user_id, key_of(device_id))
         return None if stored is None else stored.record
 
     async def raw_session(self, device_id: UUID = PHONE, user_id: str = USER) -> bytes | None:
-        """The bytes of the session on a device."""
+        """The stored bytes of the session on a device."""
         raw: bytes | None = await self.client.execute_command(
             "HGET", self.keys.sessions(user_id), key_of(device_id)
         )
@@ -268,10 +265,11 @@ class Scene:
     async def put_back(
         self, raw: bytes | None, device_id: UUID = PHONE, user_id: str = USER
     ) -> None:
-        """What a failover that lost writes does: the session on a device is again what it was.
+        """Puts earlier bytes of the session on a device back, as a failover that lost writes does.
 
-        The key gets a long time to live. Without one, the next commit would set what the session
-        has left by the test's clock, and the session could end by Redis' own clock within the test.
+        The key gets a long time to live. Without it, the next commit would set the time that the
+        session has left by the test's clock. Redis' own clock could then end the session within the
+        test.
         """
         name, field = self.keys.sessions(user_id), key_of(device_id)
         if raw is None:
@@ -288,7 +286,7 @@ class Scene:
         return [event for event in events if event.user_id == user_id]
 
     def told(self, event: records_pb2.EventRecord) -> dict[str, Any]:
-        """All that an event says; what it leaves empty is not there."""
+        """All fields of an event that are not empty."""
         client = event.client
         said: dict[str, Any] = {
             "type": kind_of(event),
@@ -321,7 +319,7 @@ class Scene:
         return [kind_of(event) for event in await self.events(user_id)]
 
     async def dump(self) -> dict[bytes, Any]:
-        """Everything below the prefix."""
+        """All keys below the prefix, with their contents."""
         return await dump(self._backend, self.prefix)
 
 
@@ -330,12 +328,12 @@ def _client(record: records_pb2.ClientRecord) -> Client:
 
 
 def kind_of(event: records_pb2.EventRecord) -> str:
-    """The type's name, without its prefix."""
+    """The name of an event's type, without its prefix."""
     return records_pb2.EventType.Name(event.type).removeprefix("EVENT_TYPE_")
 
 
 def _pairs(entries: Any) -> list[tuple[bytes, tuple[bytes, bytes]]]:
-    """Entries of a stream, in whichever of its forms the driver gives them."""
+    """The entries of a stream, from each form in which the driver returns them."""
     pairs = []
     for entry_id, fields in entries:
         ((name, value),) = fields.items() if isinstance(fields, dict) else [(fields[0], fields[1])]

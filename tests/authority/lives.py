@@ -1,9 +1,9 @@
-"""Random lives of two users, their clients and whoever has copied a token, on the service and on
+"""Random lives of two users, their clients and the owners of copied tokens, on the service and on
 the model side by side.
 
-Every answer, event and stored record must be the model's. Clients may present any token that was
-ever handed out, on any device; time stops just before, at, and just after every moment that the
-rules name; marks are lost, and stores fall back.
+Every answer, event and stored record must equal the model's. Clients may present any token that was
+ever issued, on any device. Time stops just before, at, and just after every moment that the rules
+name. Marks are lost, and stores fall back to earlier records.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ REFUSALS: dict[type[Exception], str] = {
     RequestIdSpent: "SPENT",
 }
 
-# One user and one device get most of the attention: that is where long histories come from.
+# One user and one device get most of the actions, so that their histories become long.
 users = st.sampled_from([USERS[0]] * 4 + [USERS[1]])
 devices = st.sampled_from([0, 0, 0, 0, 1, 1, 2])
-# The longest is that of a sign-in before SESSION_TTL was lowered.
+# The longest TTL is that of a sign-in before SESSION_TTL was lowered.
 ttls = st.sampled_from(
     [model.SESSION_TTL, 2 * model.SESSION_TTL, 900 * model.SECOND, 1500 * model.SECOND + 1]
 )
@@ -78,7 +78,7 @@ LIMITS: dict[str, Any] = {
 
 
 def unlike_any_before() -> Callable[[int], bytes]:
-    """Random bytes that never meet by chance, however few they are."""
+    """Returns a source of random bytes that never repeats itself, even for two bytes."""
     numbers = count(1)
 
     def draw(size: int) -> bytes:
@@ -89,7 +89,7 @@ def unlike_any_before() -> Callable[[int], bytes]:
 
 
 class Lives(RuleBasedStateMachine):
-    """What may happen, in any order."""
+    """A state machine that performs all kinds of steps in any order."""
 
     def __init__(self, backend: Backend, source: KeySource, rows: Counter[str]) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Lives(RuleBasedStateMachine):
             self.run(self.scene.close())
         self.loop.close()
 
-    # What may happen.
+    # Rules: the kinds of steps.
 
     @rule(user=users, device=devices, ttl=ttls, number=st.none() | st.integers(0, 3))
     def sign_in(self, user: str, device: int, ttl: int, number: int | None) -> None:
@@ -156,9 +156,7 @@ class Lives(RuleBasedStateMachine):
         later=st.sampled_from([0, -1, 1, model.GRACE, model.ALARM_AFTER]),
     )
     def live_on(self, data: st.DataObject, used: bool, later: int) -> None:
-        """What an honest client does over and over: it uses its token, and renews it when it
-        may.
-        """
+        """An honest client uses its token, and renews it as soon as the rules allow."""
         paper, text = data.draw(st.sampled_from(self._of_the_living()), label="the token")
         if used:
             self._validate(paper, text, paper.place[1], False, False)
@@ -175,8 +173,8 @@ class Lives(RuleBasedStateMachine):
         renews=st.booleans(),
     )
     def come_late(self, data: st.DataObject, off: int, age: int, renews: bool) -> None:
-        """A token comes back when a newer one, or another copy, was made or is in use for just so
-        long.
+        """A token is presented a certain time after a newer token or another copy was made or
+        used.
         """
         current, text = data.draw(st.sampled_from(self._of_the_living()), label="the current token")
         if data.draw(st.booleans(), label="used before"):
@@ -197,7 +195,7 @@ class Lives(RuleBasedStateMachine):
         renews=st.booleans(),
     )
     def fall_behind(self, data: st.DataObject, by: str, off: int, renews: bool) -> None:
-        """A token comes back just so long after something newer was used for the first time."""
+        """An old token is presented a certain time after a newer token was first used."""
         paper, text = data.draw(st.sampled_from(self._of_the_living()), label="the token")
         place = paper.place
         if by == "a sign-in":
@@ -224,7 +222,7 @@ class Lives(RuleBasedStateMachine):
         data=st.data(), later=st.sampled_from([0, model.GRACE, model.GRACE + 1, model.ALARM_AFTER])
     )
     def lose_a_reply(self, data: st.DataObject, later: int) -> None:
-        """A client asks again for what it did not get."""
+        """A client that lost a reply sends the same renewal again."""
         paper, text = data.draw(st.sampled_from(self._of_the_living()), label="the token")
         self._wait_until(self.model.sessions[paper.place].dated + model.ALARM_AFTER)
         self._present(paper, text, True)
@@ -243,7 +241,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self._of_the_shortened())
     @rule(data=st.data(), off=st.sampled_from([0, -1, 1]))
     def reach_a_lowered_end(self, data: st.DataObject, off: int) -> None:
-        """A session that began when sessions could last longer is in use until it must end."""
+        """A session from before SESSION_TTL was lowered is used until its new, earlier end."""
         paper, text = data.draw(st.sampled_from(self._of_the_shortened()), label="the token")
         end = self.model.sessions[paper.place].latest_end
         self._wait_until(end - model.IDLE_TIMEOUT + model.TOUCH_INTERVAL)
@@ -254,7 +252,9 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: any(len(found) > 1 for found in self.versions.values()))
     @rule(data=st.data())
     def lose_writes(self, data: st.DataObject) -> None:
-        """The store is again what it was: for one session, as each is written by itself."""
+        """The store loses the last writes of one session. Each session is stored by a write of its
+        own.
+        """
         earlier = {place: found[-2::-1] for place, found in self.versions.items() if len(found) > 1}
         rotated = {
             place: found
@@ -304,7 +304,7 @@ class Lives(RuleBasedStateMachine):
             self._list_devices(user, data.draw(devices, label="current"))
 
     def _rotated_since(self, place: Place, record: Record | None) -> bool:
-        """The session has a later generation by now."""
+        """Returns True if the session has rotated to a later generation since `record`."""
         there = self.model.sessions.get(place)
         return (
             record is not None
@@ -313,7 +313,7 @@ class Lives(RuleBasedStateMachine):
             and record.generation < there.generation
         )
 
-    # The steps that those are made of, each on the service, then on the model.
+    # The steps that the rules consist of: each is done on the service, then on the model.
 
     def _sign_in(self, place: Place, ttl: int, number: int | None) -> None:
         user, device = place
@@ -453,24 +453,24 @@ class Lives(RuleBasedStateMachine):
             self._validate(paper, text, device, False, False)
 
     def _take(self, place: Place, text: str, record: Record) -> None:
-        """Reads a token that was handed out, and keeps it."""
+        """Checks a token that was handed out, and adds it to the known tokens."""
         said = read_token(text)
         assert (said.user_id, said.device_key) == (place[0], KEYS[place[1]])
         assert (said.session_id, said.generation) == (record.session, record.generation)
         issued, expires = said.issued * model.SECOND, said.expires * model.SECOND
         assert (issued, expires) == (whole(self.now), whole(record.token_end))
         paper = Paper(place, said.session_id, said.generation, said.copy, issued, expires)
-        assert paper not in (kept for kept, _ in self.papers)  # every copy is one of its own
+        assert paper not in (kept for kept, _ in self.papers)  # every copy has its own number
         self.papers.append((paper, text))
 
     def _wait_until(self, moment: int) -> None:
         self.now = max(self.now, moment)
         self.scene.clock.now = START + duration(self.now)
 
-    # Choices.
+    # Choices of tokens, devices and moments.
 
     def _some_paper(self, data: st.DataObject) -> tuple[Paper, str]:
-        """Any token, but often one of the latest."""
+        """Draws any known token, but often one of the latest."""
         last = len(self.papers) - 1
         age = data.draw(
             st.integers(0, min(3, last)) | st.integers(0, last), label="the token's age"
@@ -478,8 +478,10 @@ class Lives(RuleBasedStateMachine):
         return self.papers[last - age]
 
     def _of_the_living(self) -> list[tuple[Paper, str]]:
-        """The newest token of each session, and the newest that is current: after lost writes
-        two.
+        """Returns the newest token of each live session, and its newest token of the current
+        generation.
+
+        The two differ only after lost writes.
         """
         newest: dict[object, tuple[Paper, str]] = {}
         for paper, text in self.papers:
@@ -495,7 +497,7 @@ class Lives(RuleBasedStateMachine):
         return list(dict.fromkeys(newest.values()))
 
     def _of_the_shortened(self) -> list[tuple[Paper, str]]:
-        """Those of them whose session ends earlier than it was to."""
+        """Returns the tokens of live sessions that end earlier than was planned at the sign-in."""
         return [
             kept
             for kept in self._of_the_living()
@@ -509,7 +511,7 @@ class Lives(RuleBasedStateMachine):
         )
 
     def _moments(self) -> list[int]:
-        """When something will change, by itself or for whoever comes then."""
+        """Returns the moments at which a session or a judgement changes."""
         moments = {self.now + 1, self.now + model.SECOND}
         for place, record in self.model.sessions.items():
             moments |= {*self._moments_of(place), record.latest_end}
@@ -524,14 +526,14 @@ class Lives(RuleBasedStateMachine):
         return sorted(moment for moment in moments if moment > self.now)
 
     def _moments_of(self, place: Place) -> list[int]:
-        """Those by which a session's tokens are judged."""
+        """Returns the moments at which the judgement of a session's tokens changes."""
         record = self.model.sessions.get(place)
         if record is None:
             return [self.now]
         used = record.dated if record.seen is None else record.seen
         return [used + model.GRACE, used + model.ALARM_AFTER, record.dated + model.ALARM_AFTER]
 
-    # Agreement.
+    # Agreement of the service with the model.
 
     async def _raw(self, place: Place) -> tuple[bytes | None, Any]:
         user, device = place[0], DEVICES[place[1]]
@@ -547,7 +549,7 @@ class Lives(RuleBasedStateMachine):
             )
 
     def _agree(self, user: str, expected: Expected) -> None:
-        """What is stored, and what was told since, is what it must be."""
+        """Asserts that the stored records and the new events are those that the model expects."""
         self.rows[expected.row] += 1
         state, events = self.run(self._look(user))
         stored = {KEYS.index(key): as_record(one.record) for key, one in state.sessions.items()}

@@ -1,9 +1,9 @@
-"""The design's rules on sessions a second time: as plain as they can be said, on plain numbers, for
-one call at a time.
+"""A second, independent implementation of the design's rules on sessions: as plain as possible, on
+plain numbers, for one call at a time.
 
-Written from the rules as they are told, and from nothing else: no decision of the service is called
-here. Times are counted in ticks of 10 ms, of which a second has 100. Marks of use are written at
-once, or lost where a test says so.
+It is written from the rules in the design only: it calls no decision of the service. Times are
+counted in ticks of 10 ms: a second has 100 ticks. Marks of use are written at once, or lost where a
+test says so.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ TOUCH_INTERVAL = 60 * SECOND
 LEEWAY = 30 * SECOND
 MAX_DEVICES = 2
 FARTHEST_AHEAD = 1000
-NAMED = 8  # bytes of the ID of a session that was replaced, by which it is remembered
+NAMED = 8  # a record keeps this many bytes of the ID of the session that it replaced
 
-Place = tuple[str, int]  # a user, and the number of one of their devices
+Place = tuple[str, int]  # a user, and the index of one of the user's devices
 Happening = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A session. `seen`, `holder` and `predecessor` may be unknown."""
+    """A session record. `seen`, `holder` and `predecessor` may be unknown."""
 
     session: bytes
     replaced: bytes | None
@@ -46,7 +46,9 @@ class Record:
 
     @property
     def latest_end(self) -> int:
-        """Its own end, which may be of a time when sessions could last longer than today."""
+        """When the session ends at the latest. `end` may date from before SESSION_TTL was
+        lowered.
+        """
         return min(self.end, self.sign_in + SESSION_TTL)
 
     def is_over(self, now: int) -> bool:
@@ -67,10 +69,10 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a call must lead to. `row` is the row of the table that said so.
+    """What a call must lead to. `row` names the row of the table that decided it.
 
-    `handed_out` is the record whose token the answer must hold. `only_noted` says that all that was
-    written came after the answer, and may be lost.
+    `handed_out` is the record whose token the answer must hold. `only_noted` means that all writes
+    came after the answer, and may be lost.
     """
 
     status: str
@@ -84,7 +86,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a request_id led to."""
+    """What the first request with a request_id led to."""
 
     contents: object
     place: Place
@@ -94,12 +96,12 @@ class Remembered:
 
 
 def whole(ticks: int) -> int:
-    """Cut to a second: tokens tell no more."""
+    """Rounds ticks down to a whole second: the times in tokens are whole seconds."""
     return ticks // SECOND * SECOND
 
 
 def _judge_at_home(record: Record, token: Paper, now: int) -> tuple[str, str]:
-    """The rows on a live record and a token that did not leave its device: status, and name of the
+    """Judges a token on its own device by a live record. Returns the status and the name of the
     row.
     """
     used_for = None if record.seen is None else now - record.seen
@@ -132,7 +134,7 @@ def _judge_at_home(record: Record, token: Paper, now: int) -> tuple[str, str]:
 
 
 def judge(record: Record | None, token: Paper, presented: int, now: int) -> tuple[str, str]:
-    """The whole table, from the row on."""
+    """Judges a token by the whole table. Returns the status and the name of the row."""
     if record is None:
         return "NO_SESSION", "none"
     if record.is_over(now):
@@ -148,8 +150,8 @@ def judge(record: Record | None, token: Paper, presented: int, now: int) -> tupl
 
 @dataclass
 class Model:
-    """All users: their sessions, the devices that are remembered, what was told once, and what
-    request_ids led to.
+    """The state of all users: their sessions, their remembered devices, the events that are sent
+    only once, and the results of request_ids.
     """
 
     replay_action: str
@@ -160,13 +162,13 @@ class Model:
     requests: dict[tuple[str, int], Remembered] = field(default_factory=dict)
 
     def of_user(self, user: str) -> dict[int, Record]:
-        """A user's records, live or not."""
+        """Returns a user's records, live or ended, by device."""
         return {
             device: record for (owner, device), record in self.sessions.items() if owner == user
         }
 
     def live(self, user: str, now: int) -> dict[int, Record]:
-        """A user's live sessions."""
+        """Returns a user's live sessions by device."""
         return {
             device: record
             for device, record in self.of_user(user).items()
@@ -174,7 +176,7 @@ class Model:
         }
 
     def known(self, user: str) -> set[int]:
-        """A user's devices that are remembered."""
+        """Returns the user's remembered devices."""
         return {device for owner, device in self.devices if owner == user}
 
     # Signing in.
@@ -189,8 +191,8 @@ class Model:
         keys: list[bytes],
         now: int,
     ) -> Expected:
-        """A sign-in; `session` is what the service called it. `keys` are device keys, by which
-        draws are decided.
+        """Signs a user in. `session` is the ID that the service chose. `keys` are the device keys,
+        which decide between equally old devices.
         """
         user, device = place
         if number is not None and (user, number) in self.requests:
@@ -259,7 +261,7 @@ class Model:
     def validate(
         self, token: Paper, presented: int, now: int, *, observe_only: bool, lost: bool
     ) -> Expected:
-        """Whether a token is good."""
+        """Validates a token."""
         if now >= token.expires + LEEWAY:
             return Expected("TOKEN_EXPIRED", "token over")
         record = self.sessions.get(token.place)
@@ -277,7 +279,7 @@ class Model:
         return self._refuse(status, row, token, record, now, lost)
 
     def renew(self, token: Paper, presented: int, now: int, *, lost: bool) -> Expected:
-        """What swapping a token leads to."""
+        """Renews a token."""
         record = self.sessions.get(token.place)
         status, row = judge(record, token, presented, now)
         if status != "ACTIVE":
@@ -308,7 +310,7 @@ class Model:
         )
 
     def _note(self, token: Paper, record: Record, row: str, now: int, lost: bool) -> bool:
-        """Marks and touches; whether they may be lost."""
+        """Applies the marks and touches of a use. Returns True if the writes may be lost."""
         if row == "ahead":
             self.sessions[token.place] = self._marked(
                 token, self._moved_forward(token, record, now), now
@@ -343,7 +345,7 @@ class Model:
         return record
 
     def _copied(self, record: Record, now: int) -> Record:
-        """The record whose unseen generation is handed out once more."""
+        """Returns the record after another copy of its unseen generation is handed out."""
         if now - record.dated > GRACE:
             token_end = min(now + TOKEN_TTL, record.latest_end)
             return replace(record, dated=now, token_end=token_end, last_seen=now)
@@ -399,7 +401,7 @@ class Model:
         )
 
     def revoke_all(self, user: str, kept: int | None, now: int, *, forget: bool) -> Expected:
-        """Signs a user out on all devices but one."""
+        """Signs a user out on all devices, or on all but one."""
         gone = {device: record for device, record in self.of_user(user).items() if device != kept}
         self._remove(user, gone)
         if forget:
@@ -410,7 +412,7 @@ class Model:
         return Expected("REVOKED", "revoke all", revoked=revoked, happened=(("ALL_REVOKED", kept),))
 
     def list_live(self, user: str, now: int) -> dict[int, bytes]:
-        """The sessions to show; those that are over are dropped on the way."""
+        """Returns the sessions to list, and removes the user's ended sessions."""
         live = self.live(user, now)
         self._remove(user, self.of_user(user).keys() - live.keys())
         return {
@@ -424,5 +426,5 @@ class Model:
             self.sessions.pop((user, device), None)
 
     def _told_device(self, place: Place) -> int | None:
-        """What an event can say of a device: nothing, if it was forgotten."""
+        """Returns the device for an event, or None if the device was forgotten."""
         return place[1] if place in self.devices else None

@@ -1,4 +1,4 @@
-"""What the service keeps and tells, in the terms of the model: ticks, and devices by number."""
+"""The service's records and events in the terms of the model: ticks, and devices by index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ DEVICES = (PHONE, LAPTOP, TABLET)
 
 
 def as_record(record: SessionRecord) -> Record:
-    """A stored record in the model's terms; the replaced session is known by its start only."""
+    """Returns a stored record in the model's terms. It has only the start of the replaced session's
+    ID.
+    """
 
     def ticks(moment: Any) -> int:
         assert (moment - START) % TICK == timedelta(0)
@@ -37,7 +39,7 @@ def as_record(record: SessionRecord) -> Record:
 
 
 def as_happening(event: records_pb2.EventRecord) -> tuple[object, ...]:
-    """An event in the model's terms."""
+    """Returns an event in the model's terms."""
     kind = kind_of(event)
     device = DEVICES.index(UUID(bytes=event.device_id)) if event.device_id else None
     match kind:

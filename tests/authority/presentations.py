@@ -1,7 +1,8 @@
 """Every way in which a token can be good or bad, each as a short history that ends before the token
 is presented.
 
-`PRESENTATIONS` has one for each row of the verdict table, some at both edges of their time.
+`PRESENTATIONS` has at least one entry for each row of the verdict table, and for some rows an entry
+at both edges of an interval.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.authority.harness import (
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token and a device ID, and what they are worth together."""
+    """A token and a device ID, and the result that presenting them must have."""
 
     token: str
     device_id: UUID | str
@@ -52,7 +53,7 @@ def _row(history: History) -> History:
 
 
 async def next_token(scene: Scene, token: str) -> str:
-    """Renews as soon as may be."""
+    """Renews the token as soon as the rules allow."""
     scene.clock.advance(5 * MINUTE)
     renewed = await scene.renew(token)
     assert renewed.access_token is not None
@@ -60,7 +61,7 @@ async def next_token(scene: Scene, token: str) -> str:
 
 
 async def superseded(scene: Scene) -> tuple[str, str]:
-    """A token, and the next one, which is in use."""
+    """Returns an old token and the next one, which is in use."""
     old = (await scene.sign_in(PHONE)).access_token
     new = await next_token(scene, old)
     scene.clock.advance(3 * MINUTE)
@@ -131,7 +132,7 @@ async def past_its_idle_end(scene: Scene) -> Presented:
         token = await next_token(scene, token)
     stale = await scene.raw_session()
     later = scene.clock.now + 7 * DAY
-    # A token that outlives the idle time of its session: the lifetimes are settings of their own.
+    # A token may outlive the idle timeout of its session: the two lifetimes are separate settings.
     verified = scene.tokens.verify(token, scene.clock())
     assert verified is not None
     lasting = scene.tokens.sign(replace(verified, expires_at=later + HOUR))
@@ -190,7 +191,7 @@ async def a_second_copy_while_none_is_held(scene: Scene) -> Presented:
 
 
 async def _two_copies(scene: Scene, off: timedelta = timedelta(0)) -> tuple[str, str]:
-    """Two copies of a generation, `ALARM_AFTER` after it was made."""
+    """Returns two copies of one generation, `ALARM_AFTER` (plus `off`) after the first was made."""
     old = (await scene.sign_in(PHONE)).access_token
     first = await next_token(scene, old)
     second = (await scene.renew(old)).access_token
@@ -311,7 +312,7 @@ async def of_the_replaced_session_long_after(scene: Scene) -> Presented:
 
 
 async def _of_a_replaced_session(scene: Scene) -> Presented:
-    """Its successor was seen in use for `ALARM_AFTER`."""
+    """Presents a token of a replaced session whose successor was first used `ALARM_AFTER` ago."""
     old = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(5 * MINUTE)
     new = (await scene.sign_in(PHONE)).access_token
@@ -323,7 +324,9 @@ async def _of_a_replaced_session(scene: Scene) -> Presented:
 
 @_row
 async def of_the_replaced_session_on_another_device(scene: Scene) -> Presented:
-    """Nothing can be won with it."""
+    """On another device, a token of a replaced session raises no alarm: it is useless to a
+    thief.
+    """
     presented = await _of_a_replaced_session(scene)
     return Presented(presented.token, LAPTOP, S.WRONG_DEVICE)
 

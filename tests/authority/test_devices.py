@@ -76,7 +76,7 @@ async def _revoke_all(scene: Scene, kept: UUID | None = None, *, forget: bool = 
     )
 
 
-# Lists.
+# Lists of devices.
 
 
 async def test_250_devices_are_listed_page_by_page_the_newest_first(
@@ -84,7 +84,8 @@ async def test_250_devices_are_listed_page_by_page_the_newest_first(
 ) -> None:
     scene = scene_with(max_devices=250)
     for number, device in enumerate(MANY):
-        if number % 3:  # some at the same moment: then the order is by key, but it is one
+        # some sign-ins at the same moment: the order is then by key, and is still a definite one
+        if number % 3:
             scene.clock.advance(SECOND)
         await scene.sign_in(device)
     await _revoke(scene, MANY[7])
@@ -108,7 +109,7 @@ async def test_250_devices_are_listed_page_by_page_the_newest_first(
     ]
 
 
-async def test_large_devices_are_listed_on_pages_that_a_client_takes(
+async def test_a_page_of_large_devices_has_at_most_a_mebibyte(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=100)
@@ -125,7 +126,7 @@ async def test_large_devices_are_listed_on_pages_that_a_client_takes(
     assert min(sizes[:-1]) > 1024 * 1024 - 40_000
 
 
-async def test_a_page_that_ends_with_the_list_is_the_last(scene: Scene) -> None:
+async def test_a_page_that_ends_with_the_list_has_no_next_page(scene: Scene) -> None:
     for device in (PHONE, LAPTOP):
         await scene.sign_in(device)
     assert (await _page(scene, size=2)).next_page_token == ""
@@ -157,7 +158,7 @@ async def test_a_page_token_of_another_list_is_refused(scene: Scene) -> None:
     assert len((await _page(scene, token, size=2)).devices) == 2
 
 
-async def test_the_device_that_asks_is_marked(scene: Scene) -> None:
+async def test_the_current_device_is_marked(scene: Scene) -> None:
     for device in (PHONE, LAPTOP):
         await scene.sign_in(device)
     page = await _page(scene, current=LAPTOP)
@@ -182,7 +183,9 @@ async def test_using_a_device_moves_it_to_the_front(scene: Scene) -> None:
     assert page.devices[0].expires_at == scene.clock.now + 7 * DAY
 
 
-async def test_a_session_that_is_over_is_listed_as_none_and_removed(scene: Scene) -> None:
+async def test_a_device_whose_session_is_over_is_listed_as_signed_out_and_the_session_removed(
+    scene: Scene,
+) -> None:
     await scene.sign_in(PHONE, session_ttl=HOUR)
     await scene.sign_in(LAPTOP)
     scene.clock.advance(HOUR)
@@ -196,15 +199,15 @@ async def test_a_session_that_is_over_is_listed_as_none_and_removed(scene: Scene
     assert await scene.happened() == ["DEVICE_SIGNED_IN"] * 2
 
 
-async def test_nobody_has_no_devices(scene: Scene) -> None:
+async def test_a_user_who_never_signed_in_has_no_devices(scene: Scene) -> None:
     page = await _page(scene, user_id="nobody")
     assert (page.devices, page.next_page_token, page.total_size) == ((), "", 0)
 
 
-# Names.
+# Names of devices.
 
 
-async def test_a_device_is_called_what_the_user_calls_it(scene: Scene) -> None:
+async def test_a_device_has_the_name_that_its_user_gives_it(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     named = await scene.authority.update_device(USER, PHONE, "Ada's phone")
     assert named.device.display_name == named.device.shown_name() == "Ada's phone"
@@ -215,7 +218,7 @@ async def test_a_device_is_called_what_the_user_calls_it(scene: Scene) -> None:
     assert unnamed.device.shown_name() == CLIENT.display_name
 
 
-async def test_a_device_may_be_named_while_nobody_is_signed_in_there(scene: Scene) -> None:
+async def test_a_signed_out_device_may_be_renamed(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     await _revoke(scene, PHONE)
     named = await scene.authority.update_device(USER, PHONE, "Ada's phone")
@@ -235,7 +238,7 @@ async def test_a_device_that_the_user_never_had_is_not_found(scene: Scene, user_
     assert await scene.dump() == before
 
 
-async def test_a_device_that_was_forgotten_meanwhile_is_not_found(
+async def test_a_device_that_is_forgotten_during_its_renaming_is_not_found(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -253,7 +256,7 @@ async def test_a_device_that_was_forgotten_meanwhile_is_not_found(
 # Signing out.
 
 
-async def test_a_revoked_device_is_signed_out_once(scene: Scene) -> None:
+async def test_only_the_first_revocation_of_a_device_signs_it_out(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     other = (await scene.sign_in(LAPTOP)).access_token
     await scene.authority.update_device(USER, PHONE, "Ada's phone")
@@ -278,7 +281,7 @@ async def test_a_revoked_device_is_signed_out_once(scene: Scene) -> None:
     ]
 
 
-async def test_a_device_may_be_forgotten_signed_in_or_not(scene: Scene) -> None:
+async def test_a_device_may_be_forgotten_whether_signed_in_or_not(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     assert await _revoke(scene, PHONE, forget=True)
     assert await scene.device() is None
@@ -289,7 +292,7 @@ async def test_a_device_may_be_forgotten_signed_in_or_not(scene: Scene) -> None:
     assert await scene.happened() == ["DEVICE_SIGNED_IN", "DEVICE_REVOKED"] * 2
 
 
-async def test_all_are_revoked_in_one_event(scene: Scene) -> None:
+async def test_revoking_all_devices_sends_one_event(scene: Scene) -> None:
     tokens = {
         device: (await scene.sign_in(device)).access_token for device in (PHONE, LAPTOP, TABLET)
     }
@@ -313,7 +316,7 @@ async def test_all_are_revoked_in_one_event(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("forget", [False, True])
-async def test_one_device_may_be_left_signed_in(scene: Scene, forget: bool) -> None:
+async def test_revoke_all_may_leave_one_device_signed_in(scene: Scene, forget: bool) -> None:
     tokens = {
         device: (await scene.sign_in(device)).access_token for device in (PHONE, LAPTOP, TABLET)
     }
@@ -329,13 +332,13 @@ async def test_one_device_may_be_left_signed_in(scene: Scene, forget: bool) -> N
     assert (await scene.happened()).count("ALL_REVOKED") == 1
 
 
-async def test_a_device_that_is_left_need_not_be_signed_in(scene: Scene) -> None:
+async def test_the_device_that_revoke_all_excepts_need_not_be_signed_in(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     assert await _revoke_all(scene, TABLET) == 1
     assert await scene.session() is None
 
 
-async def test_sessions_that_are_over_are_not_counted(scene: Scene) -> None:
+async def test_sessions_that_are_over_are_not_counted_as_revoked(scene: Scene) -> None:
     await scene.sign_in(PHONE, session_ttl=HOUR)
     await scene.sign_in(LAPTOP)
     scene.clock.advance(HOUR)
@@ -390,7 +393,7 @@ async def test_a_device_is_listed_with_its_last_alarm(
     assert (await _alarms(scene))[PHONE] is None
 
 
-async def test_a_device_that_was_forgotten_has_no_alarm(scene: Scene) -> None:
+async def test_a_forgotten_device_has_no_alarm_after_its_next_sign_in(scene: Scene) -> None:
     old, _ = await superseded(scene)
     scene.clock.advance(10 * MINUTE)
     await scene.validate(old)

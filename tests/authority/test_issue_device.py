@@ -1,5 +1,5 @@
-"""IssueDevice: who is signed in afterwards, what the token says, and what a repeated request leads
-to.
+"""IssueDevice: which sessions remain after a sign-in, what the token says, and how a repeated
+request is answered.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tests.authority.harness import (
 REQUEST_ID = UUID(int=0x1D, version=4)
 
 
-async def test_a_sign_in_without_a_device_id_is_given_one(scene: Scene) -> None:
+async def test_a_sign_in_without_a_device_id_is_assigned_one(scene: Scene) -> None:
     issued = await scene.sign_in()
     device_id = issued.device.device.device_id
     assert issued.device_id_assigned
@@ -57,13 +57,13 @@ async def test_a_sign_in_without_a_device_id_is_given_one(scene: Scene) -> None:
     assert (await scene.sign_in()).device.device.device_id != device_id
 
 
-async def test_a_sign_in_keeps_the_device_id_that_came(scene: Scene) -> None:
+async def test_a_sign_in_keeps_the_device_id_of_its_request(scene: Scene) -> None:
     issued = await scene.sign_in(PHONE)
     assert not issued.device_id_assigned
     assert issued.device.device.device_id == PHONE
 
 
-async def test_the_token_says_who_where_and_how(scene: Scene) -> None:
+async def test_the_token_names_the_user_the_device_and_the_authentication(scene: Scene) -> None:
     scene.clock.advance(1234 * TICK)
     claims = {"email": "ada@example.org", "tenant": "☃"}
     issued = await scene.sign_in(PHONE, claims=claims, auth_methods=("pwd", "otp"))
@@ -80,7 +80,7 @@ async def test_the_token_says_who_where_and_how(scene: Scene) -> None:
     assert (session.token.claims, session.token.auth_methods) == (claims, ("pwd", "otp"))
 
 
-async def test_the_answer_shows_the_device_signed_in(scene: Scene) -> None:
+async def test_the_answer_describes_the_device_and_its_session(scene: Scene) -> None:
     first = await scene.sign_in(PHONE)
     assert first.token_expires_at == START + HOUR
     scene.clock.advance(DAY)
@@ -94,7 +94,9 @@ async def test_the_answer_shows_the_device_signed_in(scene: Scene) -> None:
     assert shown.device.last_client == replace(CLIENT, app_version="5.0.0")
 
 
-async def test_a_device_is_new_once_until_it_is_forgotten(scene: Scene) -> None:
+async def test_a_device_is_new_only_at_its_first_sign_in_until_it_is_forgotten(
+    scene: Scene,
+) -> None:
     assert (await scene.sign_in(PHONE)).new_device
     assert not (await scene.sign_in(PHONE)).new_device
     assert (await scene.sign_in(LAPTOP)).new_device
@@ -107,7 +109,7 @@ async def test_a_device_is_new_once_until_it_is_forgotten(scene: Scene) -> None:
     assert told[-1] == (True, False)
 
 
-async def test_a_user_who_was_forgotten_has_a_first_device_again(scene: Scene) -> None:
+async def test_a_user_whose_devices_were_forgotten_has_a_first_device_again(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     await scene.authority.revoke_all(
         USER, except_device_id=None, reason="", forget=True, actor=ACTOR
@@ -116,7 +118,7 @@ async def test_a_user_who_was_forgotten_has_a_first_device_again(scene: Scene) -
     assert [event.first_device for event in await scene.events()] == [True, False, True]
 
 
-async def test_a_session_ends_when_the_sign_in_said_so(scene: Scene) -> None:
+async def test_a_session_ends_when_its_session_ttl_is_over(scene: Scene) -> None:
     issued = await scene.sign_in(PHONE, session_ttl=20 * MINUTE)
     assert issued.token_expires_at == START + 20 * MINUTE
     assert issued.device.expires_at == START + 20 * MINUTE
@@ -133,10 +135,10 @@ async def test_a_token_that_would_be_too_large_leaves_no_session(scene: Scene) -
     assert await scene.dump() == {}
 
 
-# The same request again.
+# Repetitions of a request.
 
 
-async def test_a_repeated_request_is_answered_again_and_not_carried_out_again(scene: Scene) -> None:
+async def test_a_repeated_request_gets_an_equal_answer_and_changes_nothing(scene: Scene) -> None:
     first = await scene.sign_in(request_id=REQUEST_ID)
     scene.clock.advance(20 * SECOND)
     before = await scene.dump()
@@ -157,9 +159,9 @@ async def test_a_repeated_request_is_answered_again_and_not_carried_out_again(sc
         ).status is SessionStatus.ACTIVE
 
 
-async def test_a_late_repetition_lets_both_copies_be_used(scene: Scene) -> None:
-    """The first answer may be on its way still: as the copy is, it is new, and neither is taken for
-    a thief's.
+async def test_after_a_late_repetition_both_copies_are_active(scene: Scene) -> None:
+    """The first answer may still be on its way when the copy is made. Neither copy is taken for a
+    thief's.
     """
     first = await scene.sign_in(request_id=REQUEST_ID)
     scene.clock.advance(5 * MINUTE + SECOND)
@@ -172,7 +174,7 @@ async def test_a_late_repetition_lets_both_copies_be_used(scene: Scene) -> None:
     assert await scene.happened() == ["DEVICE_SIGNED_IN"]
 
 
-async def test_a_repeated_request_tells_again_who_was_evicted(
+async def test_the_answer_to_a_repeated_request_names_the_evicted_devices_again(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=1)
@@ -209,7 +211,7 @@ async def test_a_request_id_with_other_contents_is_refused(
     with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     await scene.validate(first.access_token)
-    # And not RequestIdSpent: the mistake is the other contents
+    # RequestIdReused comes before RequestIdSpent: the mistake is the other contents
     with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     assert (await scene.events()) == (await scene.events())[:1]
@@ -261,7 +263,7 @@ async def _reaches_its_end(scene: Scene, _: str) -> None:
         _reaches_its_end,
     ],
 )
-async def test_a_request_id_is_spent_once_its_session(
+async def test_a_request_id_is_spent_once_its_session_is_in_use_or_over(
     scene: Scene, what: Callable[..., Any]
 ) -> None:
     asked: dict[str, Any] = {"device_id": PHONE, "session_ttl": HOUR, "request_id": REQUEST_ID}
@@ -287,13 +289,13 @@ async def test_a_refused_sign_in_spends_no_request_id(scene_with: Callable[..., 
     assert (await scene.sign_in(LAPTOP, request_id=REQUEST_ID)).new_device
 
 
-async def test_one_request_that_comes_64_times_at_once_makes_one_session(scene: Scene) -> None:
+async def test_64_simultaneous_sign_ins_with_one_request_id_make_one_session(scene: Scene) -> None:
     issued = await asyncio.gather(*(scene.sign_in(request_id=REQUEST_ID) for _ in range(64)))
     assert len({read_token(answer.access_token).session_id for answer in issued}) == 1
     assert await scene.happened() == ["DEVICE_SIGNED_IN"]
 
 
-# Another session on the device.
+# A concurrent sign-in on the same device.
 
 
 async def test_a_sign_in_that_was_overtaken_is_decided_again(
@@ -311,7 +313,7 @@ async def test_a_sign_in_that_was_overtaken_is_decided_again(
     assert await one.happened() == ["DEVICE_SIGNED_IN"] * 3
 
 
-async def test_of_two_first_sign_ins_one_is_on_a_new_device(
+async def test_of_two_simultaneous_first_sign_ins_only_one_is_on_a_new_device(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -321,7 +323,7 @@ async def test_of_two_first_sign_ins_one_is_on_a_new_device(
     assert (early.new_device, late.new_device) == (True, False)
 
 
-async def test_a_sign_in_that_is_overtaken_every_time_gives_up(
+async def test_a_sign_in_that_is_always_overtaken_fails_with_a_conflict(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -343,7 +345,7 @@ async def test_a_sign_in_that_is_overtaken_every_time_gives_up(
 # The device limit.
 
 
-async def test_over_the_limit_the_longest_unused_device_makes_room(
+async def test_over_the_limit_a_sign_in_evicts_the_longest_unused_device(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=2)
@@ -353,7 +355,7 @@ async def test_over_the_limit_the_longest_unused_device_makes_room(
     scene.clock.advance(MINUTE)
     assert (
         await scene.validate(phone, PHONE)
-    ).status is SessionStatus.ACTIVE  # used after the laptop was
+    ).status is SessionStatus.ACTIVE  # the phone's last use is after the laptop's
     issued = await scene.sign_in(TABLET)
     assert [(gone.device.device_id, gone.session) for gone in issued.evicted] == [(LAPTOP, None)]
     assert (await scene.validate(laptop, LAPTOP)).status is SessionStatus.NO_SESSION
@@ -363,13 +365,17 @@ async def test_over_the_limit_the_longest_unused_device_makes_room(
     assert (told.device_id, told.session_id) == (LAPTOP.bytes, read_token(laptop).session_id)
 
 
-async def test_a_device_that_is_signed_in_needs_no_room(scene_with: Callable[..., Scene]) -> None:
+async def test_a_new_sign_in_on_a_signed_in_device_evicts_nothing(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(max_devices=2)
     for device in (PHONE, LAPTOP, PHONE, LAPTOP):
         assert (await scene.sign_in(device)).evicted == ()
 
 
-async def test_sessions_that_are_over_make_room_first(scene_with: Callable[..., Scene]) -> None:
+async def test_ended_sessions_do_not_count_towards_the_device_limit(
+    scene_with: Callable[..., Scene],
+) -> None:
     for action in DeviceLimitAction:
         scene = scene_with(max_devices=1, device_limit_action=action)
         user = action.value
@@ -392,7 +398,9 @@ async def test_over_the_limit_a_sign_in_may_be_rejected(scene_with: Callable[...
     assert (await scene.sign_in(LAPTOP)).evicted == ()
 
 
-async def test_a_lower_limit_evicts_all_that_are_too_many(scene_with: Callable[..., Scene]) -> None:
+async def test_after_the_limit_was_lowered_a_sign_in_evicts_all_surplus_devices(
+    scene_with: Callable[..., Scene],
+) -> None:
     roomy, narrow = scene_with(), scene_with(max_devices=1)
     for device in (PHONE, LAPTOP):
         await roomy.sign_in(device)
@@ -401,7 +409,7 @@ async def test_a_lower_limit_evicts_all_that_are_too_many(scene_with: Callable[.
     assert [gone.device.device_id for gone in issued.evicted] == [PHONE, LAPTOP]
 
 
-async def test_devices_are_forgotten_after_180_days(scene: Scene) -> None:
+async def test_devices_are_forgotten_after_more_than_180_days(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     scene.clock.advance(180 * DAY)
     await scene.sign_in(LAPTOP)
@@ -411,7 +419,7 @@ async def test_devices_are_forgotten_after_180_days(scene: Scene) -> None:
     assert set((await scene.store.user(USER)).devices) == {key_of(LAPTOP)}
 
 
-async def test_twice_as_many_devices_are_remembered_as_may_be_signed_in(
+async def test_at_most_twice_the_device_limit_is_remembered(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=2)
@@ -425,7 +433,7 @@ async def test_twice_as_many_devices_are_remembered_as_may_be_signed_in(
 MANY = [UUID(int=0xC000 + number, version=4) for number in range(12)]
 
 
-async def test_a_sign_in_reads_few_of_many_devices(
+async def test_a_sign_in_of_a_user_with_many_devices_reads_only_a_few(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for device in MANY:
@@ -447,7 +455,7 @@ async def test_a_sign_in_reads_few_of_many_devices(
     assert (first, any(others)) == (True, False)
 
 
-async def test_a_sign_in_among_many_evicts_the_longest_unused(
+async def test_a_sign_in_of_a_user_with_many_devices_evicts_the_longest_unused(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=len(MANY))
@@ -463,7 +471,7 @@ async def test_a_sign_in_among_many_evicts_the_longest_unused(
         await strict.sign_in(TABLET)
 
 
-async def test_a_repeated_request_among_many_is_answered_again(
+async def test_a_repeated_request_of_a_user_with_many_devices_is_answered_again(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=len(MANY))
@@ -476,7 +484,7 @@ async def test_a_repeated_request_among_many_is_answered_again(
     assert replace(again, access_token="") == replace(first, access_token="")
 
 
-async def test_sign_ins_remove_ended_sessions_and_old_devices_of_many(scene: Scene) -> None:
+async def test_sign_ins_remove_ended_sessions_and_old_devices_step_by_step(scene: Scene) -> None:
     for device in MANY:
         await scene.sign_in(device, session_ttl=HOUR)
     scene.clock.advance(180 * DAY + TICK)
@@ -487,7 +495,7 @@ async def test_sign_ins_remove_ended_sessions_and_old_devices_of_many(scene: Sce
     assert (set(state.sessions), set(state.devices)) == ({key_of(PHONE)}, {key_of(PHONE)})
 
 
-async def test_what_is_told_of_a_sign_in_and_of_an_eviction(
+async def test_the_events_of_a_sign_in_and_an_eviction_are_complete(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(max_devices=1)

@@ -1,5 +1,5 @@
-"""A kept answer is given only while judging the token again would give the same one: the store is
-read each time.
+"""Kept answers: one is given only while judging the token again would give the same answer. The
+store is read each time.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ MS = timedelta(milliseconds=1)
 
 
 async def kept_of(scene: Scene, device_id: Any = PHONE) -> str:
-    """The token of a new session, whose answer is kept."""
+    """Signs in, and returns the token, whose validation is now a kept answer."""
     token = (await scene.sign_in(PHONE)).access_token
     validation, was_kept = await scene.serve(token, device_id)
     assert (validation.status, was_kept) == (ACTIVE, False)
     return token
 
 
-async def test_a_steady_session_is_answered_with_what_is_kept(scene: Scene) -> None:
+async def test_a_steady_session_is_answered_from_the_kept_answer(scene: Scene) -> None:
     token = await kept_of(scene)
     stored = await scene.dump()
     judged = await scene.validate(token)
@@ -66,7 +66,7 @@ async def test_a_steady_session_is_answered_with_what_is_kept(scene: Scene) -> N
     assert counted("session_authority_verdicts_total", active) == 5
 
 
-async def test_another_spelling_of_the_device_id_is_another_question(scene: Scene) -> None:
+async def test_another_spelling_of_the_device_id_is_judged_anew(scene: Scene) -> None:
     token = await kept_of(scene, str(PHONE).upper())
     assert (await scene.serve(token, str(PHONE).upper()))[1]
     assert not (await scene.serve(token, str(PHONE)))[1]
@@ -76,7 +76,7 @@ async def test_another_spelling_of_the_device_id_is_another_question(scene: Scen
             assert (validation.status, was_kept) == (ACTIVE, False)
 
 
-async def test_what_is_no_uuid_is_answered_with_nothing_kept(scene: Scene) -> None:
+async def test_a_kept_answer_is_not_given_to_another_or_an_invalid_device_id(scene: Scene) -> None:
     token = await kept_of(scene)
     for text in ("", "x" * 36, str(LAPTOP)):
         validation, was_kept = await scene.serve(token, text, observe_only=True)
@@ -84,7 +84,7 @@ async def test_what_is_no_uuid_is_answered_with_nothing_kept(scene: Scene) -> No
         assert not was_kept
 
 
-async def test_an_operators_look_is_always_a_new_one(scene: Scene) -> None:
+async def test_an_observing_validation_is_always_judged_anew(scene: Scene) -> None:
     token = await kept_of(scene)
     assert not (await scene.serve(token, observe_only=True))[1]
     assert (await scene.serve(token))[1]
@@ -106,7 +106,7 @@ CHANGES: dict[str, Callable[[Scene, Scene], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_what_another_process_writes_is_seen_at_once(
+async def test_a_write_of_another_process_is_seen_at_once(
     scene_with: Callable[..., Scene], change: str
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -118,7 +118,7 @@ async def test_what_another_process_writes_is_seen_at_once(
     assert validation == await one.validate(token)
 
 
-async def test_a_client_whose_claims_are_old_is_advised_to_renew_again_and_again(
+async def test_a_client_with_old_claims_is_advised_to_renew_at_each_validation(
     scene: Scene,
 ) -> None:
     token = await kept_of(scene)
@@ -140,7 +140,7 @@ async def test_a_client_whose_claims_are_old_is_advised_to_renew_again_and_again
         assert validation.session.token.claims == {"tier": "plain"}
 
 
-async def test_a_session_whose_replay_was_found_elsewhere_is_over(
+async def test_a_session_that_another_process_ended_as_replayed_is_over(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -164,7 +164,7 @@ async def test_a_touch_is_written_when_it_is_due(scene: Scene) -> None:
     assert session.last_seen_at == scene.clock.now
 
 
-async def test_a_passive_request_keeps_no_session_alive(scene: Scene) -> None:
+async def test_a_passive_request_does_not_touch_its_session(scene: Scene) -> None:
     token = await kept_of(scene)
     before = await scene.dump()
     scene.clock.advance(scene.limits.touch_interval)
@@ -198,13 +198,15 @@ async def test_the_first_durable_use_is_marked(scene_with: Callable[..., Scene])
     assert session.first_seen_at == scene.clock.now
 
 
-async def test_a_clock_that_goes_back_finds_nothing_kept(scene: Scene) -> None:
+async def test_a_clock_that_goes_back_gets_no_kept_answer(scene: Scene) -> None:
     token = await kept_of(scene)
     scene.clock.advance(-MS)
     assert not (await scene.serve(token))[1]
 
 
-async def test_a_token_that_is_over_is_over(scene_with: Callable[..., Scene]) -> None:
+async def test_no_kept_answer_is_given_after_the_token_expired(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(touch_interval=HOUR * 2)
     token = await kept_of(scene)
     scene.clock.advance(HOUR + 30 * SECOND - MS)
@@ -216,10 +218,10 @@ async def test_a_token_that_is_over_is_over(scene_with: Callable[..., Scene]) ->
     assert (validation.status, was_kept) == (SessionStatus.TOKEN_EXPIRED, False)
 
 
-async def test_it_makes_no_difference_what_client_a_kept_answer_goes_to(
+async def test_a_kept_answer_is_given_to_any_client(
     scene_with: Callable[..., Scene],
 ) -> None:
-    """Judging writes nothing either, until the next touch is due: that brings the client along."""
+    """Judging would store no other client either: the next touch that is due stores the client."""
     elsewhere = Client("198.51.100.9", "curl/9.0", "Pixel 9", "5.0")
     one, other = scene_with(), scene_with()
     token = await kept_of(one)
@@ -236,7 +238,7 @@ async def test_it_makes_no_difference_what_client_a_kept_answer_goes_to(
     assert device.last_client == elsewhere
 
 
-async def test_a_store_that_is_away_is_not_passed_over(
+async def test_a_kept_answer_is_not_given_while_the_store_is_unavailable(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = await kept_of(scene)
@@ -266,7 +268,7 @@ async def test_a_key_of_another_type_holds_no_session(scene: Scene) -> None:
     assert (await scene.serve(token))[0].status is NO_SESSION
 
 
-async def test_each_of_many_is_compared_with_its_own_record(scene: Scene) -> None:
+async def test_each_of_many_kept_answers_is_compared_with_its_own_record(scene: Scene) -> None:
     tokens = {user: (await scene.sign_in(PHONE, user)).access_token for user in ("ada", "ben")}
     for user, token in tokens.items():
         asked = AsPresented(token, str(PHONE))
@@ -280,7 +282,9 @@ async def test_each_of_many_is_compared_with_its_own_record(scene: Scene) -> Non
     assert await scene.authority.kept_answers([]) == []
 
 
-async def test_what_is_kept_goes_with_its_key(stage: Backend, prefix: str, tmp_path: Path) -> None:
+async def test_kept_answers_are_dropped_when_the_signing_keys_change(
+    stage: Backend, prefix: str, tmp_path: Path
+) -> None:
     keys = [generate(Algorithm.HS256, START) for _ in range(2)]
     for key in keys:
         add_key(tmp_path / "keys", key)
@@ -301,10 +305,10 @@ async def test_what_is_kept_goes_with_its_key(stage: Backend, prefix: str, tmp_p
 
 
 @pytest.mark.parametrize("user_id", ["ada", "\N{SNAKE}" * 255])
-async def test_what_an_answer_takes_is_counted(
+async def test_the_counted_size_of_kept_answers_is_an_upper_bound(
     scene: Scene, user_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The memory of kept answers is never more than what is counted for them."""
+    """Kept answers never use more memory than the size that is counted for them."""
     count, answer = 200, bytes(300)
     counted: list[int] = []
     keep = Tokens.keep

@@ -1,4 +1,4 @@
-"""The service does what the design says, which the model tells: in any life, on any store."""
+"""In any life and on any store, the service does what the design's model says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.budget import budget
 pytestmark = pytest.mark.slow
 
 EXAMPLES = {"fakeredis": budget(100), "valkey": budget(167)}
-# Rows that are reached before the exploration ends; without them it proves less than it seems to.
+# Rows that every exploration must reach: without them it would prove less than it seems to.
 ROWS = {
     "token over",
     "none",

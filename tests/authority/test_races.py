@@ -1,8 +1,9 @@
-"""Many at once, on one user, through two authorities that share nothing but the store.
+"""Many simultaneous calls for one user, through two authorities that share nothing but the store.
 
 Two authorities in one process meet in the store like two processes do: each has its own
-connections, its own lock per user, its own batches. The last test runs real processes all the same.
-Nothing here is timed: what must hold, holds in whatever order the store took the calls.
+connections, its own lock per user, its own batches. The last test nevertheless runs real processes.
+No test depends on timing: the assertions hold for every order in which the store executes the
+calls.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ REQUEST_ID = UUID(int=0x1D, version=4)
 
 
 class Pair:
-    """Two authorities on one store."""
+    """Two authorities that share one store and one clock."""
 
     def __init__(self, scenes: list[Scene]) -> None:
         self.scenes = scenes
@@ -65,7 +66,7 @@ class Pair:
     async def crowd(
         self, do: Callable[[Scene, int], Coroutine[Any, Any, T]], size: int = CROWD
     ) -> list[T]:
-        """Lets that many do it at once, half of them on each authority."""
+        """Runs `do` `size` times at once, half of the calls on each authority."""
         return await asyncio.gather(
             *(do(self.scenes[number % 2], number) for number in range(size))
         )
@@ -137,7 +138,7 @@ async def test_64_sign_ins_on_one_device_leave_one_session_and_64_events(pair: P
     assert Counter(event.session_id for event in told) == Counter(sessions)
     assert await one.happened() == ["DEVICE_SIGNED_IN"] * CROWD
     assert told[-1].session_id == record.session_id
-    # Each was decided on what the one before had left
+    # Each sign-in was decided on the state that the previous one had left
     assert told[-2].session_id[:8] == record.replaced
     assert [event.new_device for event in told] == [True] + [False] * (CROWD - 1)
     assert sum(answer.new_device for answer in issued) == 1
@@ -169,7 +170,7 @@ async def test_64_sign_ins_with_one_request_id_make_one_session(
 
 
 @pytest.mark.parametrize("action", ReplayAction)
-async def test_64_replays_of_one_token_are_one_event(
+async def test_64_replays_of_one_token_send_one_event(
     pair_with: Callable[..., Pair], action: ReplayAction
 ) -> None:
     pair = pair_with(replay_action=action)
@@ -200,7 +201,7 @@ async def test_64_replays_of_one_token_are_one_event(
 
 
 @pytest.mark.parametrize("action", DeviceLimitAction)
-async def test_64_sign_ins_on_64_devices_never_pass_the_limit(
+async def test_64_sign_ins_on_64_devices_never_exceed_the_limit(
     pair_with: Callable[..., Pair], action: DeviceLimitAction
 ) -> None:
     limit = 5
@@ -226,18 +227,18 @@ async def test_64_sign_ins_on_64_devices_never_pass_the_limit(
 
 
 async def _out_of_step(random: Random, work: Coroutine[Any, Any, T], turns: int = 12) -> T:
-    """Begins a few turns of the loop later."""
+    """Starts the work a random number of turns of the event loop later."""
     for _ in range(random.randrange(turns)):
         await asyncio.sleep(0)
     return await work
 
 
 @pytest.mark.parametrize("scope", ["all", "device"])
-async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
+async def test_no_session_from_before_a_revocation_is_active_after_it(
     pair: Pair, scope: str
 ) -> None:
-    """Many races: renewals, marks and other sign-ins against a revoke that comes somewhere
-    between them.
+    """Renewals, validations and a sign-in race with a revocation that comes at any point between
+    them.
     """
     one, other = pair.scenes
     random = Random(7)
@@ -262,11 +263,10 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
                 await other.authority.revoke_device(
                     user, PHONE, reason="", forget=False, actor=ACTOR
                 )
-            await is_gone(phone, PHONE)  # while the others are still at it
+            await is_gone(phone, PHONE)  # while the other calls are still running
             await is_gone(laptop, LAPTOP)
 
-        # Any time, or when something is about to be committed that was decided before: the worst
-        # time of all.
+        # At a random time, or at the worst time: just before a commit that was decided earlier.
         revokes = (
             _out_of_step(random, revoke(), turns=100)
             if number % 3
@@ -291,11 +291,11 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
             await is_gone(token, LAPTOP)
         won.update(answers[renewal].status is ACTIVE for renewal in (0, 1))
         one.store.before_commit = None
-    # The races were races: now the one came first, now the other
+    # The races were real: sometimes the renewal came first, sometimes the revocation
     assert min(won[True], won[False]) > 20
 
 
-async def test_marks_never_raise_the_dead(pair: Pair) -> None:
+async def test_a_late_mark_never_restores_a_revoked_session(pair: Pair) -> None:
     one, other = pair.scenes
     random = Random(11)
     for number in range(budget(70)):
@@ -339,7 +339,7 @@ async def test_a_late_mark_never_undoes_a_renewal_or_a_sign_in(pair: Pair) -> No
         assert (await one.validate(answer.access_token)).status is ACTIVE
 
 
-async def test_a_device_that_is_renamed_while_it_is_used_keeps_both(pair: Pair) -> None:
+async def test_renaming_a_device_during_its_use_loses_neither_change(pair: Pair) -> None:
     one, other = pair.scenes
     token = (await one.sign_in(PHONE)).access_token
     for number in range(50):
@@ -356,9 +356,9 @@ async def test_a_device_that_is_renamed_while_it_is_used_keeps_both(pair: Pair) 
             token = (await other.renew(token)).access_token or token
 
 
-async def test_claims_that_change_while_a_session_is_used_arrive(pair: Pair) -> None:
-    """Whatever came first: the newest are in the token after the next renewal, or the one after
-    it, and no alarm is raised.
+async def test_claims_that_change_during_renewals_reach_the_token(pair: Pair) -> None:
+    """In any order, the next renewal or the one after it puts the newest claims into the token, and
+    no alarm is raised.
     """
     one, other = pair.scenes
     token = (await one.sign_in(PHONE)).access_token
@@ -387,7 +387,7 @@ async def test_claims_that_change_while_a_session_is_used_arrive(pair: Pair) -> 
     assert set(await one.happened()) == {"DEVICE_SIGNED_IN", "SESSION_UPDATED"}
 
 
-async def test_of_updates_during_revocations_none_raises_the_dead(pair: Pair) -> None:
+async def test_claims_updates_during_a_revocation_never_restore_a_session(pair: Pair) -> None:
     one, other = pair.scenes
     for number in range(50):
         await one.sign_in(PHONE)
@@ -413,7 +413,9 @@ async def test_of_updates_during_revocations_none_raises_the_dead(pair: Pair) ->
 
 
 class Contender:
-    """An authority in a process of its own, which does what it is told in lines of JSON."""
+    """An authority in a separate process, which executes commands that it reads as lines of
+    JSON.
+    """
 
     def __init__(self, backend: Backend, source: KeySource, prefix: str) -> None:
         command = [
@@ -445,7 +447,7 @@ class Contender:
         self.process.stdout.close()
 
 
-async def test_processes_of_their_own_agree_too(
+async def test_separate_processes_agree_as_well(
     valkey_backend: Backend, prefix: str, source: KeySource, pair: Pair
 ) -> None:
     one, half = pair.scenes[0], CROWD // 2
@@ -462,7 +464,7 @@ async def test_processes_of_their_own_agree_too(
             )
             return [answer for part in answers for answer in part]
 
-        # One request_id.
+        # Sign-ins with one request_id.
         issued = await both("sign in", 0, user=USER, device=str(PHONE), request_id=str(REQUEST_ID))
         assert len({read_token(text).session_id for text in issued}) == 1
         assert await one.happened() == ["DEVICE_SIGNED_IN"]

@@ -1,4 +1,4 @@
-"""What is remembered of sessions that were ended lately."""
+"""The memory of sessions that ended recently."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NOBODY_ASKED: Any = None
 
 
 def _records(first: int, count: int) -> RemovedSessions:
-    """As large as sessions are."""
+    """Returns removed records, each as large as a session record."""
     return RemovedSessions(tuple((first + number).to_bytes(61) for number in range(count)))
 
 
-def test_many_sessions_of_few_users_take_no_more_than_is_said():
-    """A call ends up to ten thousand sessions: the bound is on sessions, not only on calls."""
+def test_many_ended_sessions_of_few_users_use_bounded_memory():
+    """One call can end up to ten thousand sessions: the bound counts sessions, not only calls."""
     ended = Reassertions(NOBODY_ASKED, Clock(), NOBODY_ASKED)
     gc.collect()
     tracemalloc.start()
@@ -38,7 +38,7 @@ def test_many_sessions_of_few_users_take_no_more_than_is_said():
     assert held < 10 * 2**20
 
 
-def test_what_was_ended_long_ago_makes_room(monkeypatch: pytest.MonkeyPatch):
+def test_entries_of_sessions_that_ended_long_ago_are_removed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reassertions, "_MOST_ENDS", 10)
     clock = Clock()
     ended = Reassertions(NOBODY_ASKED, clock, NOBODY_ASKED)

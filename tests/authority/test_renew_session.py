@@ -1,4 +1,4 @@
-"""RenewSession: when it hands out a token, which one, and what it never does."""
+"""RenewSession: when it hands out a token, which token, and what it never does."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ ACTIVE = SessionStatus.ACTIVE
 async def test_a_renewal_judges_as_a_validation_does(scene: Scene, history: History) -> None:
     presented = await history(scene)
     answer = await scene.renew(presented.token, presented.device_id)
-    # But that an ended token renews.
+    # Except that an expired token can be renewed.
     expected = ACTIVE if presented.status is SessionStatus.TOKEN_EXPIRED else presented.status
     assert answer.status is expected
     assert (answer.session is not None) == (expected is ACTIVE)
     assert answer.access_token is None or expected is ACTIVE
 
 
-async def test_a_token_rotates_from_alarm_after_on(scene: Scene) -> None:
+async def test_a_renewal_rotates_from_alarm_after_on(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(5 * MINUTE - TICK)
     young = await scene.renew(token)
@@ -67,7 +67,7 @@ async def test_a_token_rotates_from_alarm_after_on(scene: Scene) -> None:
     )
 
 
-async def test_asking_too_early_marks_the_token_as_seen(scene: Scene) -> None:
+async def test_a_renewal_that_is_too_early_marks_the_token_as_seen(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(3 * MINUTE)
     await scene.renew(token)
@@ -76,7 +76,7 @@ async def test_asking_too_early_marks_the_token_as_seen(scene: Scene) -> None:
     assert record.first_seen_at == scene.clock.now
 
 
-async def test_a_token_that_ended_renews_as_long_as_its_session_lives(scene: Scene) -> None:
+async def test_an_expired_token_renews_as_long_as_its_session_lives(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(7 * DAY - TICK)
     assert (await scene.validate(token)).status is SessionStatus.TOKEN_EXPIRED
@@ -86,7 +86,7 @@ async def test_a_token_that_ended_renews_as_long_as_its_session_lives(scene: Sce
 
 
 @pytest.mark.parametrize("session_ttl", [HOUR, 30 * DAY], ids=["absolute", "idle"])
-async def test_a_session_that_is_over_renews_no_more(scene: Scene, session_ttl: object) -> None:
+async def test_a_session_that_is_over_cannot_be_renewed(scene: Scene, session_ttl: object) -> None:
     token = (await scene.sign_in(PHONE, session_ttl=session_ttl)).access_token
     scene.clock.advance(HOUR if session_ttl == HOUR else 7 * DAY)
     assert (await scene.renew(token)).status is SessionStatus.SESSION_EXPIRED
@@ -102,7 +102,7 @@ async def test_no_token_outlives_its_session(scene: Scene) -> None:
     assert read_token(renewed.access_token).expires == 90 * 60
 
 
-async def test_who_asks_again_gets_another_copy(scene: Scene) -> None:
+async def test_a_repeated_renewal_gets_another_copy(scene: Scene) -> None:
     old = (await scene.sign_in(PHONE)).access_token
     new = await next_token(scene, old)
     scene.clock.advance(30 * SECOND)
@@ -116,11 +116,11 @@ async def test_who_asks_again_gets_another_copy(scene: Scene) -> None:
         two.generation,
         two.expires,
     )
-    assert two.issued - one.issued == 30  # its age is its own
+    assert two.issued - one.issued == 30  # the copy has its own issue time
     assert one.copy != two.copy
 
 
-async def test_a_late_copy_is_dated_anew_and_is_no_further_generation(scene: Scene) -> None:
+async def test_a_late_copy_is_dated_anew_and_starts_no_new_generation(scene: Scene) -> None:
     old = (await scene.sign_in(PHONE)).access_token
     await next_token(scene, old)
     for _ in range(5):
@@ -138,7 +138,7 @@ async def test_a_late_copy_is_dated_anew_and_is_no_further_generation(scene: Sce
         assert record.token_ends_at == scene.clock.now + HOUR
 
 
-async def test_who_has_a_newer_token_gets_none(scene: Scene) -> None:
+async def test_a_token_whose_successor_is_in_use_is_not_renewed(scene: Scene) -> None:
     old, _ = await superseded(scene)
     scene.clock.advance(30 * SECOND - TICK)
     before = await scene.dump()
@@ -149,7 +149,7 @@ async def test_who_has_a_newer_token_gets_none(scene: Scene) -> None:
     assert await scene.dump() == before
 
 
-async def test_what_was_said_at_the_sign_in_survives_every_renewal(scene: Scene) -> None:
+async def test_the_claims_and_methods_of_the_sign_in_survive_every_renewal(scene: Scene) -> None:
     claims = {"email": "ada@example.org", "tenant": "☃"}
     token = (await scene.sign_in(PHONE, claims=claims, auth_methods=("pwd", "otp"))).access_token
     first = read_token(token)
@@ -175,14 +175,14 @@ async def test_a_renewal_touches_the_device(scene: Scene) -> None:
     assert device.last_client == replace(CLIENT, app_version="5.0.0")
 
 
-async def test_renewals_are_no_events(scene: Scene) -> None:
+async def test_a_renewal_sends_no_event(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     for _ in range(3):
         token = await next_token(scene, token)
     assert await scene.happened() == ["DEVICE_SIGNED_IN"]
 
 
-async def test_many_tabs_that_renew_at_once_get_one_generation(scene: Scene) -> None:
+async def test_tabs_that_renew_at_once_get_one_generation(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(5 * MINUTE)
     answers = await asyncio.gather(*(scene.renew(token) for _ in range(20)))
@@ -220,7 +220,7 @@ async def test_a_renewal_that_a_renewal_overtakes_hands_out_the_same_generation(
         assert read_token(answer.access_token).generation == 2
 
 
-async def test_after_lost_writes_a_renewal_goes_on_from_the_token(scene: Scene) -> None:
+async def test_after_lost_writes_a_renewal_continues_from_the_presented_token(scene: Scene) -> None:
     old = (await scene.sign_in(PHONE)).access_token
     before = await scene.raw_session()
     third = await next_token(scene, await next_token(scene, old))

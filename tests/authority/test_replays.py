@@ -1,4 +1,4 @@
-"""What a replay sets off, and what a dead token does not."""
+"""Replays: the alarm that they raise, and that a token of an ended session raises none."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def _signed_in(scene: Scene) -> set[Any]:
 @pytest.mark.parametrize("call", ["validate", "renew"])
 @pytest.mark.parametrize("action", ReplayAction)
 @pytest.mark.parametrize("history", REPLAYS.values(), ids=REPLAYS)
-async def test_a_replay_is_told_of_once_and_acted_upon(
+async def test_a_replay_sends_one_event_and_causes_the_configured_action(
     scene_with: Callable[..., Scene], action: ReplayAction, history: History, call: str
 ) -> None:
     scene = scene_with(replay_action=action)
@@ -104,7 +104,7 @@ async def test_a_replay_is_told_of_once_and_acted_upon(
     assert len(await scene.events()) == before + 1
 
 
-async def test_a_replay_that_is_denied_is_told_of_once_by_all_processes(
+async def test_a_denied_replay_sends_one_event_for_all_processes(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = (scene_with(replay_action=ReplayAction.DENY) for _ in range(2))
@@ -123,7 +123,7 @@ async def test_only_live_sessions_are_counted_as_revoked(scene: Scene) -> None:
     assert await _signed_in(scene) == set()
 
 
-async def test_who_signs_in_while_a_replay_is_judged_stays_signed_in(
+async def test_a_sign_in_during_the_judgement_of_a_replay_stays_signed_in(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -131,13 +131,13 @@ async def test_who_signs_in_while_a_replay_is_judged_stays_signed_in(
     replay, newer = await asyncio.gather(
         one.validate(presented.token), ComeBetween(one.store).do(other.sign_in(PHONE))
     )
-    # Judged again, on what is there now: a token of the session that was just replaced.
+    # The token is judged again on the new state: its session was just replaced.
     assert replay.status is SessionStatus.SUPERSEDED
     assert (await one.validate(newer.access_token)).status is SessionStatus.ACTIVE
     assert "SESSION_REPLAYED" not in await one.happened()
 
 
-async def test_a_replay_that_a_revocation_overtakes_is_none(
+async def test_a_replay_that_a_revocation_overtakes_raises_no_alarm(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -152,11 +152,11 @@ async def test_a_replay_that_a_revocation_overtakes_is_none(
     assert (await one.happened())[1:] == ["ALL_REVOKED"]
 
 
-async def test_a_device_that_was_forgotten_can_still_be_told_of(scene: Scene) -> None:
+async def test_a_replay_on_a_forgotten_device_still_sends_an_event(scene: Scene) -> None:
     old, _ = await superseded(scene)
     before = await scene.raw_session()
     await scene.authority.revoke_device(USER, PHONE, reason="", forget=True, actor=ACTOR)
-    await scene.put_back(before)  # a failover that lost the revocation, but not what went before
+    await scene.put_back(before)  # as after a failover that restored the session but not the device
     scene.clock.advance(5 * MINUTE)
     assert (await scene.validate(old)).status is SessionStatus.REPLAYED
     told = scene.told((await scene.events())[-1])
@@ -164,11 +164,11 @@ async def test_a_device_that_was_forgotten_can_still_be_told_of(scene: Scene) ->
     assert "device_id" not in told
 
 
-# Tokens of sessions that ended.
+# Tokens of ended sessions.
 
 
 @pytest.mark.parametrize("call", ["validate", "renew"])
-async def test_a_dead_token_is_told_of_once_and_harms_nobody(
+async def test_a_token_of_an_ended_session_sends_one_event_and_ends_no_session(
     scene_with: Callable[..., Scene], call: str
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -195,7 +195,7 @@ async def test_a_dead_token_is_told_of_once_and_harms_nobody(
     ]
 
 
-async def test_each_dead_session_is_told_of(scene: Scene) -> None:
+async def test_each_ended_session_has_an_event_of_its_own(scene: Scene) -> None:
     dead = []
     for _ in range(3):
         dead.append((await scene.sign_in(PHONE)).access_token)
@@ -208,7 +208,7 @@ async def test_each_dead_session_is_told_of(scene: Scene) -> None:
     assert [event.session_id for event in told] == [read_token(token).session_id for token in dead]
 
 
-async def test_a_queued_request_is_denied_quietly_where_only_renewals_raise_the_alarm(
+async def test_where_only_renewals_raise_the_alarm_a_validation_sends_a_quiet_event(
     scene_with: Callable[..., Scene],
 ) -> None:
     scene = scene_with(replay_alarm=ReplayAlarm.RENEWED, replay_action=ReplayAction.DENY)
@@ -219,6 +219,6 @@ async def test_a_queued_request_is_denied_quietly_where_only_renewals_raise_the_
         assert (answer.status, answer.renew_recommended) == (SessionStatus.SUPERSEDED, True)
     assert (await scene.happened())[1:] == ["SUPERSEDED_TOKEN_PRESENTED"]
     assert (await scene.validate(new)).status is SessionStatus.ACTIVE
-    # The quiet event stands in no alarm's way.
+    # The quiet event does not suppress a later alarm.
     assert (await scene.renew(old)).status is SessionStatus.REPLAYED
     assert (await scene.happened())[2:] == ["SESSION_REPLAYED"]

@@ -1,4 +1,6 @@
-"""An upgrade that was rolled back: this version goes on with what the next one wrote."""
+"""A rolled-back upgrade: this version keeps working with the records that the next version
+wrote.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ from session_authority.internal.v1 import records_pb2
 from session_authority.store.codec import sealed
 from tests.authority.harness import ACTOR, LAPTOP, MINUTE, PHONE, USER, Scene, key_of
 
-# As the next version would write it: a mark, an appended byte, and a field of a device.
+# What the next version would add: a mark, an appended byte, and a field of a device.
 MARK, APPENDED, FIELD = 0x40, b"\x2a", b"\xa2\x06\x03abc"
 
 
 async def upgrade(scene: Scene, *, form: int | None = None) -> None:
-    """Makes the phone's records those of the next version; with `form`, of another format."""
+    """Rewrites the phone's records as the next version would, in another format if `form` is
+    given.
+    """
     raw = await scene.raw_session()
     assert raw is not None
     head = raw[0] | MARK if form is None else form
@@ -25,7 +29,7 @@ async def upgrade(scene: Scene, *, form: int | None = None) -> None:
 
 
 async def is_kept(scene: Scene) -> bool:
-    """Whether all that the next version wrote is there."""
+    """Returns True if everything that the next version added is still there."""
     raw = await scene.raw_session()
     assert raw is not None
     device = await scene.client.execute_command("HGET", scene.keys.devices(USER), key_of(PHONE))
@@ -33,7 +37,7 @@ async def is_kept(scene: Scene) -> bool:
     return bool(raw[0] & MARK and raw[-3:-2] == APPENDED and FIELD in unknown.SerializeToString())
 
 
-async def test_what_the_next_version_wrote_is_kept_through_all_uses_of_a_session(
+async def test_additions_of_the_next_version_survive_all_uses_of_a_session(
     scene: Scene,
 ) -> None:
     token = (await scene.sign_in(PHONE)).access_token
@@ -54,7 +58,7 @@ async def test_what_the_next_version_wrote_is_kept_through_all_uses_of_a_session
     assert "SESSION_REPLAYED" not in await scene.happened()
 
 
-async def test_a_new_session_has_nothing_of_the_one_before(scene: Scene) -> None:
+async def test_a_new_session_has_no_additions_of_the_previous_session(scene: Scene) -> None:
     await scene.sign_in(PHONE)
     await upgrade(scene)
     again = await scene.sign_in(PHONE)
@@ -65,10 +69,12 @@ async def test_a_new_session_has_nothing_of_the_one_before(scene: Scene) -> None
 
 
 @pytest.mark.parametrize("form", [5, 0xF5, 15])
-async def test_a_session_of_a_format_of_the_next_version_is_denied_and_left_alone(
+async def test_a_session_in_a_newer_format_is_denied_and_left_unchanged(
     scene: Scene, form: int
 ) -> None:
-    """After the next upgrade it is good again, whatever happens on other devices meanwhile."""
+    """After the next upgrade the session is active again, even if other devices signed in
+    before.
+    """
     phone = (await scene.sign_in(PHONE)).access_token
     laptop = (await scene.sign_in(LAPTOP)).access_token
     before = await scene.raw_session()

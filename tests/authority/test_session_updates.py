@@ -1,5 +1,5 @@
-"""UpdateSession: whose claims it changes, when tokens have them, and that it never harms a
-session.
+"""UpdateSession: which sessions get the new claims, when their tokens have them, and that an update
+never harms a session.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ async def update(
 
 
 def claims_in(text: str | None) -> dict[str, str]:
-    """The caller's claims of a token's text."""
+    """Returns the caller's claims in a token."""
     assert text is not None
     payload = read_token(text).payload
     return {name: value for name, value in payload.items() if name in ("email", "name")}
 
 
 def told_by(renewed: RenewedSession) -> Mapping[str, str]:
-    """The claims in the answer, which are those of its token."""
+    """Returns the claims in the answer to a renewal. A new token must have the same claims."""
     assert renewed.session is not None
     if renewed.access_token is not None:
         assert claims_in(renewed.access_token) == renewed.session.token.claims
@@ -80,18 +80,22 @@ async def standing(scene: Scene, device_id: UUID = PHONE) -> StoredClaims | None
     return None if record is None else record.stored_claims
 
 
-# When tokens have them.
+# When tokens have the new claims.
 
 
-async def test_a_validation_recommends_to_renew_and_the_renewal_brings_them(scene: Scene) -> None:
-    """At once, though the token is too young for the next generation."""
+async def test_after_an_update_a_validation_recommends_the_renewal_that_brings_the_claims(
+    scene: Scene,
+) -> None:
+    """The renewal brings the claims at once, though the token is too young for the next
+    generation.
+    """
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     assert not (await scene.validate(token)).renew_recommended
     assert await update(scene) == 1
     found = await scene.validate(token)
     assert (found.status, found.renew_recommended) == (ACTIVE, True)
     assert found.session is not None
-    assert found.session.token.claims == OLD  # what the presented token says
+    assert found.session.token.claims == OLD  # the claims of the presented token
     renewed = await scene.renew(token)
     assert (renewed.status, told_by(renewed)) == (ACTIVE, NEW)
     assert renewed.access_token is not None
@@ -102,12 +106,12 @@ async def test_a_validation_recommends_to_renew_and_the_renewal_brings_them(scen
     assert (found.status, found.session.token.claims) == (ACTIVE, NEW)
 
 
-async def test_once_they_arrived_nobody_is_told_to_renew(scene: Scene) -> None:
+async def test_once_the_new_claims_arrived_no_renewal_is_recommended(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     await update(scene)
     newer = (await scene.renew(token)).access_token
     assert newer is not None
-    assert (await scene.validate(newer)).renew_recommended  # their arrival may be still in doubt
+    assert (await scene.validate(newer)).renew_recommended  # their arrival is not recorded yet
     renewed = await scene.renew(newer)
     assert (renewed.access_token, told_by(renewed)) == (None, NEW)
     for text in (newer, token):
@@ -115,7 +119,7 @@ async def test_once_they_arrived_nobody_is_told_to_renew(scene: Scene) -> None:
     assert await standing(scene) is StoredClaims.IN_TOKENS
 
 
-async def test_a_lost_reply_is_asked_for_again(scene: Scene) -> None:
+async def test_a_renewal_whose_reply_was_lost_can_be_repeated(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     await update(scene)
     for _ in range(3):
@@ -124,8 +128,8 @@ async def test_a_lost_reply_is_asked_for_again(scene: Scene) -> None:
     assert (await scene.validate(token)).renew_recommended
 
 
-async def test_every_later_token_has_them(scene: Scene) -> None:
-    """The next generation, another copy of it, and all that follow."""
+async def test_every_later_token_has_the_new_claims(scene: Scene) -> None:
+    """The next generation, other copies of it, and all later generations have the new claims."""
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     await update(scene)
     rotated = await next_token(scene, token)
@@ -139,14 +143,14 @@ async def test_every_later_token_has_them(scene: Scene) -> None:
     assert [read_token(text).generation for text in texts if text] == [2, 2, 2, 3]
 
 
-async def test_a_sign_in_that_is_tried_again_has_them(scene: Scene) -> None:
+async def test_a_repeated_sign_in_has_the_new_claims(scene: Scene) -> None:
     first = await scene.sign_in(PHONE, claims=OLD, request_id=REQUEST_ID)
     await update(scene)
     again = await scene.sign_in(PHONE, claims=OLD, request_id=REQUEST_ID)
     assert (claims_in(first.access_token), claims_in(again.access_token)) == (OLD, NEW)
 
 
-async def test_all_claims_are_replaced(scene: Scene) -> None:
+async def test_an_update_replaces_all_claims(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     for claims in (NEW, {}, OLD, NEWEST):
         assert await update(scene, claims) == 1
@@ -154,15 +158,17 @@ async def test_all_claims_are_replaced(scene: Scene) -> None:
         assert claims_in(token) == claims
 
 
-async def test_a_token_that_has_ended_is_swapped_for_one_with_them(scene: Scene) -> None:
+async def test_the_renewal_of_an_expired_token_brings_the_new_claims(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     await update(scene)
     scene.clock.advance(2 * HOUR)
     assert told_by(await scene.renew(token)) == NEW
 
 
-async def test_they_last_as_long_as_their_session(scene: Scene) -> None:
-    """By the clock of Redis, too, however short the sessions were that were written first."""
+async def test_updated_claims_last_as_long_as_their_session(scene: Scene) -> None:
+    """The claims also last in Redis, whose key must not expire with a shorter session that was
+    updated first.
+    """
     await scene.sign_in(LAPTOP, claims=OLD, session_ttl=HOUR)
     await update(scene)
     await scene.sign_in(PHONE, claims=OLD, session_ttl=30 * DAY)
@@ -171,11 +177,11 @@ async def test_they_last_as_long_as_their_session(scene: Scene) -> None:
     assert 30 * DAY.total_seconds() - 60 < ttl / 1000 <= 30 * DAY.total_seconds()
 
 
-# That no date moves, and no alarm comes of it.
+# Updates change no dates and raise no alarm.
 
 
-async def test_no_verdict_changes(scene: Scene) -> None:
-    """Nothing of the record does but the mark."""
+async def test_an_update_changes_no_verdict(scene: Scene) -> None:
+    """An update changes nothing in the session record but the mark for stored claims."""
     await scene.sign_in(PHONE, claims=OLD)
     before = await scene.session()
     scene.clock.advance(MINUTE)
@@ -189,8 +195,8 @@ async def test_no_verdict_changes(scene: Scene) -> None:
     assert replace(after, stored_claims=StoredClaims.NONE) == before
 
 
-async def test_a_request_under_way_with_the_token_before_raises_no_alarm(scene: Scene) -> None:
-    """The renewal after an update swaps no generation too early."""
+async def test_a_request_under_way_with_the_previous_token_raises_no_alarm(scene: Scene) -> None:
+    """The renewal after an update does not rotate to the next generation too early."""
     old = (await scene.sign_in(PHONE, claims=OLD)).access_token
     token = await next_token(scene, old)
     await update(scene)
@@ -204,7 +210,7 @@ async def test_a_request_under_way_with_the_token_before_raises_no_alarm(scene: 
         assert (await scene.validate(text)).status is ACTIVE
 
 
-async def test_two_tabs_that_renew_at_once_both_have_them(scene: Scene) -> None:
+async def test_tabs_that_renew_at_once_all_get_the_new_claims(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     await update(scene)
     answers = await asyncio.gather(*(scene.renew(token) for _ in range(8)))
@@ -214,7 +220,7 @@ async def test_two_tabs_that_renew_at_once_both_have_them(scene: Scene) -> None:
     assert {(await scene.validate(text)).status for text in texts} == {ACTIVE}
 
 
-async def test_a_thief_of_the_token_is_caught_as_always(scene: Scene) -> None:
+async def test_a_thief_is_still_caught_after_an_update(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     await update(scene)
     newer = (await scene.renew(token)).access_token
@@ -226,10 +232,10 @@ async def test_a_thief_of_the_token_is_caught_as_always(scene: Scene) -> None:
     assert (await scene.validate(token)).status is REPLAYED
 
 
-# Whose.
+# Which sessions are updated.
 
 
-async def test_all_devices_of_the_user_or_one(scene: Scene) -> None:
+async def test_an_update_changes_all_devices_of_the_user_or_one(scene: Scene) -> None:
     texts = {d: (await scene.sign_in(d, claims=OLD)).access_token for d in (PHONE, LAPTOP, TABLET)}
     other = (await scene.sign_in(PHONE, "ben", claims=OLD)).access_token
     assert await update(scene) == 3
@@ -239,7 +245,7 @@ async def test_all_devices_of_the_user_or_one(scene: Scene) -> None:
     assert told_by(await scene.renew(other)) == OLD
 
 
-async def test_nobody_signed_in_there_is_an_error_and_nowhere_is_none(scene: Scene) -> None:
+async def test_an_update_that_finds_no_session_fails_only_for_a_named_device(scene: Scene) -> None:
     await scene.sign_in(PHONE, claims=OLD, session_ttl=HOUR)
     scene.clock.advance(HOUR)
     before = await scene.dump()
@@ -251,7 +257,7 @@ async def test_nobody_signed_in_there_is_an_error_and_nowhere_is_none(scene: Sce
     assert await scene.dump() == before
 
 
-async def test_a_call_that_is_repeated_does_nothing_twice(scene: Scene) -> None:
+async def test_a_repeated_update_changes_nothing(scene: Scene) -> None:
     await scene.sign_in(PHONE, claims=OLD)
     await scene.sign_in(LAPTOP, claims=OLD)
     assert await update(scene, NEW, LAPTOP) == 1
@@ -261,7 +267,7 @@ async def test_a_call_that_is_repeated_does_nothing_twice(scene: Scene) -> None:
     assert await scene.dump() == before
 
 
-async def test_a_sign_in_starts_with_claims_of_its_own(scene: Scene) -> None:
+async def test_a_new_sign_in_starts_with_its_own_claims(scene: Scene) -> None:
     await scene.sign_in(PHONE, claims=OLD)
     await update(scene)
     token = (await scene.sign_in(PHONE, claims=NEWEST)).access_token
@@ -270,11 +276,13 @@ async def test_a_sign_in_starts_with_claims_of_its_own(scene: Scene) -> None:
     assert claims_in(await next_token(scene, token)) == NEWEST
 
 
-# With the session they go.
+# Updated claims end with their session.
 
 
 @pytest.mark.parametrize("end", ["device", "all", "replay", "replay_device", "evicted", "over"])
-async def test_they_go_with_their_session(scene_with: Callable[..., Scene], end: str) -> None:
+async def test_updated_claims_are_removed_with_their_session(
+    scene_with: Callable[..., Scene], end: str
+) -> None:
     limits: dict[str, Any] = {"max_devices": 1} if end == "evicted" else {}
     if end == "replay_device":
         limits["replay_action"] = ReplayAction.REVOKE_DEVICE
@@ -302,7 +310,9 @@ async def test_they_go_with_their_session(scene_with: Callable[..., Scene], end:
 # Races.
 
 
-async def test_a_session_that_ends_meanwhile_stays_ended(scene_with: Callable[..., Scene]) -> None:
+async def test_a_session_that_is_revoked_during_an_update_stays_ended(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     token = (await one.sign_in(PHONE, claims=OLD)).access_token
     revoke = other.authority.revoke_all(
@@ -315,7 +325,9 @@ async def test_a_session_that_ends_meanwhile_stays_ended(scene_with: Callable[..
     assert await one.happened() == ["DEVICE_SIGNED_IN", "ALL_REVOKED"]
 
 
-async def test_on_a_device_it_is_not_found_then(scene_with: Callable[..., Scene]) -> None:
+async def test_an_update_of_a_device_that_is_revoked_meanwhile_finds_no_session(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     await one.sign_in(PHONE, claims=OLD)
     revoke = other.authority.revoke_device(USER, PHONE, reason="", forget=False, actor=ACTOR)
@@ -331,14 +343,17 @@ async def test_on_a_device_it_is_not_found_then(scene_with: Callable[..., Scene]
 async def test_an_update_during_a_renewal_is_not_lost(
     scene_with: Callable[..., Scene], age: Any, has_newer: bool
 ) -> None:
-    """Even if the record looks as before, because it had newer claims already."""
+    """The update is kept even if the record looks unchanged, because it had newer claims
+    already.
+    """
     one, other = scene_with(), scene_with()
     token = (await one.sign_in(PHONE, claims=OLD)).access_token
     if has_newer:
         await update(other, NEWEST)
         token = (await one.renew(token)).access_token or ""
     one.clock.advance(age)
-    # A renewal that is too young writes that the claims arrived, or that the token was seen.
+    # If the token is too young to rotate, the renewal writes that the claims arrived, or that the
+    # token was seen.
     renewed, _ = await asyncio.gather(one.renew(token), ComeBetween(one.store).do(update(other)))
     newest = renewed.access_token or token
     if told_by(renewed) != NEW:
@@ -371,7 +386,9 @@ async def test_a_sign_in_during_an_update_is_updated(scene_with: Callable[..., S
     assert told_by(await one.renew(issued.access_token)) == NEW
 
 
-async def test_a_store_that_lost_the_update_has_the_claims_of_before(scene: Scene) -> None:
+async def test_after_a_lost_update_a_renewal_keeps_the_claims_of_the_presented_token(
+    scene: Scene,
+) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token
     before = await scene.raw_session()
     await update(scene)
@@ -379,14 +396,15 @@ async def test_a_store_that_lost_the_update_has_the_claims_of_before(scene: Scen
     await scene.put_back(before)
     await scene.client.execute_command("DEL", scene.keys.claims(USER))
     assert (await scene.validate(newer)).status is ACTIVE
-    assert claims_in(await next_token(scene, newer)) == NEW  # that token had them
+    # the presented token had the new claims
+    assert claims_in(await next_token(scene, newer)) == NEW
 
 
-# Room.
+# The space for claims in a token.
 
 
 @pytest.mark.parametrize("user_id", ["ada", "a" * 255])
-async def test_all_claims_that_a_sign_in_may_bring_fit_later_too(
+async def test_the_largest_claims_of_a_sign_in_fit_into_an_update_too(
     scene: Scene, user_id: str
 ) -> None:
     await scene.sign_in(PHONE, user_id, auth_methods=("pwd", "otp"))
@@ -395,10 +413,12 @@ async def test_all_claims_that_a_sign_in_may_bring_fit_later_too(
     assert await update(scene, LARGEST_CLAIMS, user_id=user_id) == 1
 
 
-async def test_claims_that_leave_no_room_with_the_methods_of_the_sign_in_are_refused(
+async def test_claims_that_are_too_large_together_with_the_auth_methods_are_refused(
     scene: Scene,
 ) -> None:
-    """Tokens alone have the methods, but where they are long."""
+    """The store keeps the auth methods only if they are so long that a token has too little room
+    for claims.
+    """
     methods = tuple(f"{number}{'m' * 127}" for number in range(8))
     await scene.sign_in(PHONE, "a" * 255, auth_methods=methods, claims=OLD)
     await scene.sign_in(LAPTOP, "a" * 255, claims=OLD)
@@ -410,11 +430,11 @@ async def test_claims_that_leave_no_room_with_the_methods_of_the_sign_in_are_ref
     assert await scene.dump() == before
     assert await update(scene, LARGEST_CLAIMS, LAPTOP, user_id="a" * 255) == 1
     assert await update(scene, NEW, PHONE, user_id="a" * 255) == 1
-    with pytest.raises(InvalidRequest):  # the methods are still known
+    with pytest.raises(InvalidRequest):  # the methods are still stored
         await update(scene, LARGEST_CLAIMS, PHONE, user_id="a" * 255)
 
 
-async def test_the_claims_of_a_session_with_long_methods_are_its_tokens_own(scene: Scene) -> None:
+async def test_a_session_with_long_methods_is_not_advised_to_renew_its_claims(scene: Scene) -> None:
     methods = tuple(f"{number}{'m' * 127}" for number in range(8))
     token = (await scene.sign_in(PHONE, auth_methods=methods, claims=OLD)).access_token
     assert await stored_claims(scene) == OLD
@@ -423,10 +443,10 @@ async def test_the_claims_of_a_session_with_long_methods_are_its_tokens_own(scen
     assert claims_in(await next_token(scene, token)) == OLD
 
 
-# What is told.
+# Events, and reads from Redis.
 
 
-async def test_an_event_tells_it_without_the_claims(scene: Scene) -> None:
+async def test_the_event_of_an_update_does_not_contain_the_claims(scene: Scene) -> None:
     await scene.sign_in(PHONE, claims=OLD)
     session = await scene.session()
     assert session is not None
@@ -452,7 +472,7 @@ async def test_an_event_tells_it_without_the_claims(scene: Scene) -> None:
     assert not [event for event in await scene.events() if b"example.org" in str(event).encode()]
 
 
-async def test_a_validation_asks_no_more_of_redis_than_before(
+async def test_a_validation_never_reads_the_claims_from_redis(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = (await scene.sign_in(PHONE, claims=OLD)).access_token

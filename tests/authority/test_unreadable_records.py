@@ -1,5 +1,5 @@
-"""Whatever becomes of a record in Redis, it is the trouble of its device alone: no call fails, no
-alarm is raised, no other device is signed out, and the next sign-in there is as good as new.
+"""A corrupted record in Redis affects its own device only: no call fails unexpectedly, no alarm is
+raised, no other device is signed out, and the next sign-in on the device works as always.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.authority.corruptions import CORRUPTIONS, Corruption
 from tests.authority.harness import ACTOR, LAPTOP, MINUTE, PHONE, TABLET, Scene, key_of
 from tests.support.budget import budget
 
-# For each corruption and each kind of record.
+# The number of trials for each corruption and each kind of record.
 TRIALS = budget(12)
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ class Trial:
     laptop: str
 
     async def corrupt(self, kind: str, corruption: Corruption, random: Random) -> None:
-        """Changes the record of the phone."""
+        """Corrupts the phone's record of the given kind."""
         keys = self.scene.keys
         name = keys.sessions(self.user_id) if kind == "session" else keys.devices(self.user_id)
         client = self.scene.client
@@ -44,7 +44,7 @@ class Trial:
         assert (await self.scene.validate(self.laptop, LAPTOP)).status is SessionStatus.ACTIVE
 
     async def listed(self) -> dict[UUID, bool]:
-        """The devices of the list, and whether the user is signed in there."""
+        """Returns the listed devices. The value is True where the user is signed in."""
         page = await self.scene.authority.list_devices(
             self.user_id,
             current_device_id=LAPTOP,
@@ -56,7 +56,7 @@ class Trial:
 
 
 async def begun(scene: Scene, user_id: str) -> Trial:
-    """Signs the user in, renews, and uses what that gave."""
+    """Signs a user in on two devices, renews both tokens, and uses the new tokens."""
     tokens = {}
     for device_id in (PHONE, LAPTOP):
         tokens[device_id] = (await scene.sign_in(device_id, user_id)).access_token
@@ -73,7 +73,7 @@ async def begun(scene: Scene, user_id: str) -> Trial:
 
 @pytest.mark.parametrize("kind", ["session", "device"])
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.__name__)
-async def test_a_record_that_is_corrupted_is_the_trouble_of_its_device_alone(
+async def test_a_corrupted_record_affects_only_its_own_device(
     scene: Scene, corruption: Corruption, kind: str
 ) -> None:
     random = Random(f"{corruption.__name__} {kind}")
@@ -87,7 +87,9 @@ async def test_a_record_that_is_corrupted_is_the_trouble_of_its_device_alone(
 
 
 async def live_on(trial: Trial) -> None:
-    """Makes every call, on the device and on others. None raises what it should not."""
+    """Makes every call, for the corrupted device and for others. Only renaming the corrupted device
+    may fail.
+    """
     scene, user_id = trial.scene, trial.user_id
     validation = await scene.validate(trial.phone, PHONE)
     assert validation.status is not SessionStatus.REPLAYED
@@ -119,7 +121,7 @@ async def live_on(trial: Trial) -> None:
 
 @pytest.mark.parametrize("kind", ["session", "device"])
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.__name__)
-async def test_a_record_that_is_corrupted_can_be_revoked(
+async def test_a_device_with_a_corrupted_record_can_be_revoked(
     scene: Scene, corruption: Corruption, kind: str
 ) -> None:
     random = Random(f"revoke {corruption.__name__} {kind}")

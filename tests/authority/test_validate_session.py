@@ -1,5 +1,5 @@
-"""ValidateSession: every row of the verdict table, what using a token leaves behind, and what
-looking does not.
+"""ValidateSession: every row of the verdict table, what the use of a token writes, and that an
+observing validation writes nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ every_presentation = pytest.mark.parametrize("history", PRESENTATIONS.values(), 
 
 
 @every_presentation
-async def test_each_token_is_worth_what_the_table_says(scene: Scene, history: History) -> None:
+async def test_each_token_gets_the_status_of_the_verdict_table(
+    scene: Scene, history: History
+) -> None:
     presented = await history(scene)
     answer = await scene.validate(presented.token, presented.device_id)
     assert answer.status is presented.status
@@ -67,7 +69,9 @@ async def test_each_token_is_worth_what_the_table_says(scene: Scene, history: Hi
 
 
 @every_presentation
-async def test_looking_tells_the_same_and_changes_nothing(scene: Scene, history: History) -> None:
+async def test_an_observing_validation_gets_the_same_answer_and_changes_nothing(
+    scene: Scene, history: History
+) -> None:
     presented = await history(scene)
     before, told = await scene.dump(), await scene.events()
     for _ in range(2):
@@ -95,7 +99,9 @@ async def test_every_answer_holds_a_device_id(scene: Scene, history: History) ->
 
 
 @every_presentation
-async def test_only_a_replay_and_a_dead_token_are_told_of(scene: Scene, history: History) -> None:
+async def test_only_replays_and_tokens_of_ended_sessions_send_events(
+    scene: Scene, history: History
+) -> None:
     presented = await history(scene)
     before = len(await scene.events())
     await scene.validate(presented.token, presented.device_id)
@@ -117,7 +123,7 @@ async def test_a_device_id_may_be_written_in_capitals(scene: Scene) -> None:
     assert (answer.status, answer.device_id, answer.device_id_assigned) == (ACTIVE, PHONE, False)
 
 
-async def test_a_token_is_asked_for_before_the_device(scene: Scene) -> None:
+async def test_the_token_is_checked_before_the_device_id(scene: Scene) -> None:
     assert (await scene.validate("", "nonsense")).status is SessionStatus.TOKEN_MISSING
     assert (await scene.validate("nonsense", "nonsense")).status is SessionStatus.TOKEN_INVALID
 
@@ -141,7 +147,7 @@ async def test_the_first_use_is_marked_in_the_background(scene: Scene) -> None:
     assert await scene.dump() == marked
 
 
-async def test_a_copy_is_held_from_alarm_after_on(scene: Scene) -> None:
+async def test_a_copy_that_is_used_from_alarm_after_on_becomes_the_holder(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(5 * MINUTE - TICK)
     await scene.validate(token)
@@ -155,7 +161,7 @@ async def test_a_copy_is_held_from_alarm_after_on(scene: Scene) -> None:
     assert record.holder == read_token(token).copy
 
 
-async def test_an_older_token_marks_nothing_but_that_the_session_is_used(scene: Scene) -> None:
+async def test_an_older_token_updates_only_the_last_use_of_its_session(scene: Scene) -> None:
     old = (await scene.sign_in(PHONE)).access_token
     await next_token(scene, old)
     before = await scene.session()
@@ -177,7 +183,7 @@ async def test_last_seen_is_written_once_in_each_touch_interval(scene: Scene) ->
         assert session.last_seen_at == device.last_seen_at == START + last_seen * SECOND
 
 
-async def test_a_touch_learns_what_the_client_tells(scene: Scene) -> None:
+async def test_a_touch_stores_what_is_new_about_the_client(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     await scene.authority.update_device(USER, PHONE, "Ada's phone")
     scene.clock.advance(MINUTE)
@@ -189,7 +195,9 @@ async def test_a_touch_learns_what_the_client_tells(scene: Scene) -> None:
     assert (device.first_seen_at, device.last_signed_in_at) == (START, START)
 
 
-async def test_a_session_that_is_used_does_not_idle_away(scene_with: Callable[..., Scene]) -> None:
+async def test_a_session_in_use_does_not_reach_its_idle_timeout(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(token_ttl=30 * DAY, alarm_after=MINUTE)
     token = (await scene.sign_in(PHONE)).access_token
     for _ in range(4):
@@ -199,7 +207,7 @@ async def test_a_session_that_is_used_does_not_idle_away(scene_with: Callable[..
     assert (await scene.validate(token)).status is SessionStatus.SESSION_EXPIRED
 
 
-async def test_a_mark_that_was_lost_is_made_up_for(scene: Scene) -> None:
+async def test_a_lost_mark_is_written_again_at_the_next_use(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     unseen = await scene.raw_session()
     scene.clock.advance(3 * MINUTE)
@@ -212,7 +220,7 @@ async def test_a_mark_that_was_lost_is_made_up_for(scene: Scene) -> None:
     assert record.first_seen_at == scene.clock.now
 
 
-async def test_a_mark_that_comes_too_late_is_dropped(scene_with: Callable[..., Scene]) -> None:
+async def test_a_mark_for_a_revoked_session_is_dropped(scene_with: Callable[..., Scene]) -> None:
     one, other = scene_with(), scene_with()
     token = (await one.sign_in(PHONE)).access_token
     one.clock.advance(6 * MINUTE)
@@ -223,7 +231,7 @@ async def test_a_mark_that_comes_too_late_is_dropped(scene_with: Callable[..., S
     assert await one.session() is None
 
 
-async def test_a_store_that_fails_in_the_background_disturbs_nobody(scene: Scene) -> None:
+async def test_a_failed_background_write_fails_no_validation(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
 
     async def fail(_: Commit) -> None:
@@ -242,7 +250,7 @@ async def test_a_store_that_fails_in_the_background_disturbs_nobody(scene: Scene
 # Lost writes.
 
 
-async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
+async def test_a_record_that_lost_writes_moves_forward_to_the_presented_token(
     scene: Scene,
 ) -> None:
     old = (await scene.sign_in(PHONE)).access_token
@@ -256,7 +264,7 @@ async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
     scene.clock.advance(3 * MINUTE)
     answer = await scene.authority.validate_session(presented(new, PHONE))
     assert answer.status is ACTIVE
-    # Not in the background: whoever was told that it is good must find it good.
+    # This write is not left to the background: a token whose answer was ACTIVE must stay active.
     expected = replace(
         rotated, predecessor=None, first_seen_at=scene.clock.now, last_seen_at=scene.clock.now
     )
@@ -266,7 +274,7 @@ async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
     assert (await scene.validate(old)).status is SessionStatus.REPLAYED
 
 
-async def test_a_record_that_moved_meanwhile_is_judged_again(
+async def test_a_validation_that_a_revocation_overtakes_is_judged_again(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -281,7 +289,7 @@ async def test_a_record_that_moved_meanwhile_is_judged_again(
     assert await one.session() is None
 
 
-async def test_a_revoked_session_does_not_come_back_by_a_later_token(scene: Scene) -> None:
+async def test_a_later_token_does_not_restore_a_revoked_session(scene: Scene) -> None:
     _, new = await superseded(scene)
     await scene.authority.revoke_all(
         USER, except_device_id=None, reason="", forget=False, actor=ACTOR
@@ -290,10 +298,10 @@ async def test_a_revoked_session_does_not_come_back_by_a_later_token(scene: Scen
     assert await scene.session() is None
 
 
-# Ends.
+# Ends of sessions.
 
 
-async def test_a_session_that_is_over_is_removed_when_it_is_met(scene: Scene) -> None:
+async def test_an_ended_session_is_removed_when_its_token_is_presented(scene: Scene) -> None:
     presented = await past_its_absolute_end(scene)
     await scene.sign_in(LAPTOP, "ben")
     assert (await scene.validate(presented.token)).status is SessionStatus.SESSION_EXPIRED
@@ -303,7 +311,7 @@ async def test_a_session_that_is_over_is_removed_when_it_is_met(scene: Scene) ->
     assert list((await scene.store.user(USER)).devices) == [key_of(PHONE)]
 
 
-async def test_a_sign_in_is_not_removed_for_the_session_that_it_follows(
+async def test_the_removal_of_an_ended_session_spares_the_sign_in_that_replaced_it(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
@@ -315,7 +323,7 @@ async def test_a_sign_in_is_not_removed_for_the_session_that_it_follows(
     assert (await one.validate(newer.access_token)).status is ACTIVE
 
 
-async def test_of_a_user_nothing_leaks_into_another(scene: Scene) -> None:
+async def test_a_revocation_of_one_user_leaves_another_user_signed_in(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     await scene.sign_in(PHONE, "ben")
     await scene.authority.revoke_all(

@@ -1,4 +1,6 @@
-"""The harness measures, and believes no server: each of these would have been a figure."""
+"""The benchmark harness accepts only correct answers: without these checks, a wrong answer would
+count as a measurement.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ SERVICE = ServerSpec()
 pytestmark = pytest.mark.slow
 
 
-def test_what_is_measured_stands_in_the_report(stage: Stage, tmp_path: Path):
+def test_the_report_contains_every_measured_figure(stage: Stage, tmp_path: Path):
     results = Results()
     measure(stage, Suites(stage, TINY).table("transports", results), TINY.rounds, results)
 
@@ -54,7 +56,7 @@ def test_what_is_measured_stands_in_the_report(stage: Stage, tmp_path: Path):
     assert row["verdict"] in ("aim reached", "reached", "not reached")
 
 
-def test_every_goal_is_reckoned_from_what_a_suite_measures(stage: Stage):
+def test_every_goal_is_computed_from_a_variant_that_a_suite_measures(stage: Stage):
     suites, asked = Suites(stage, TINY), set[str]()
 
     class Asked(Results):
@@ -89,7 +91,7 @@ def test_a_service_that_denies_a_live_session_ends_the_run(stage: Stage):
 
 
 @pytest.mark.parametrize("path", ["/session_authority.v1.SessionAuthorityService/Nothing"])
-def test_an_error_is_no_answer(stage: Stage, path: str):
+def test_a_grpc_error_is_not_counted_as_an_answer(stage: Stage, path: str):
     people = stage.store().population.add(["sami"])
     asked = replace(questions.validations(people), path=path)
     server = stage.start(SERVICE)
@@ -108,7 +110,7 @@ def test_an_error_is_no_answer(stage: Stage, path: str):
         server.stop()
 
 
-def test_an_empty_answer_is_no_validation(stage: Stage):
+def test_an_empty_answer_is_not_counted_as_a_validation(stage: Stage):
     people = stage.store().population.add(["sami"])
     asked = questions.validations(people)
     server = stage.start(ServerSpec(Kind.EMPTY_VALIDATION))
@@ -134,8 +136,10 @@ def test_an_unknown_setting_leaves_its_variant_out(stage: Stage):
     assert not results.turns
 
 
-def test_a_large_batch_passes_the_windows_of_its_connection(stage: Stage):
-    """300 requests with their tokens are more than a connection lets through at first."""
+def test_a_batch_larger_than_the_flow_control_window_is_answered(stage: Stage):
+    """300 requests with their tokens are larger than the initial flow-control window of a
+    connection.
+    """
     people = stage.store().population.add([f"many-{number}" for number in range(300)])
     asked = questions.batches(people, 300, with_client=True)
     assert len(asked.payloads[0]) > 100_000
@@ -150,7 +154,7 @@ def test_a_large_batch_passes_the_windows_of_its_connection(stage: Stage):
 
 
 class Stumbling:
-    """A load whose server can't answer so many times."""
+    """A load whose server is unavailable for the given number of turns."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -168,7 +172,7 @@ class Stumbling:
         return Outcome(1, 1.0, [1.0])
 
 
-def test_a_turn_of_a_starved_server_is_taken_again(stage: Stage):
+def test_a_turn_with_an_unavailable_server_is_repeated(stage: Stage):
     load, results = Stumbling(2), Results()
     measure(stage, [Variant("starved", ServerSpec(Kind.STORE), load)], 2, results)
     assert len(results.turns["starved"]) == 2
@@ -176,15 +180,15 @@ def test_a_turn_of_a_starved_server_is_taken_again(stage: Stage):
     assert results.facts == {"turns that were taken again": [2.0]}
 
 
-def test_a_server_that_stays_away_ends_the_run(stage: Stage):
+def test_a_server_that_stays_unavailable_ends_the_run(stage: Stage):
     with pytest.raises(WrongAnswer, match="away: not now"):
         measure(stage, [Variant("away", ServerSpec(Kind.STORE), Stumbling(9))], 1, Results())
 
 
-def test_the_agent_is_as_long_as_the_goal_says():
+def test_the_user_agent_is_as_long_as_the_goal_says():
     assert len(AGENT) == 120
 
 
-def test_goals_have_limits_in_order():
+def test_the_aim_of_each_goal_is_at_least_as_strict_as_its_limit():
     for goal in GOALS:
         assert goal.aim >= goal.must if goal.at_least else goal.aim <= goal.must

@@ -1,4 +1,4 @@
-"""What the run over a server's memory says of the samples that it took."""
+"""What the memory benchmark computes from its samples of a server's memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from benchmarks.memory import Samples
 
 MINUTES = 20
-# A sample each ten seconds; the memory goes up and down by a MiB within a minute.
+# One sample every ten seconds. The memory rises and falls by one MiB within each minute.
 SAWTOOTH = [0, 300, 600, 1024, 500, 100]
 
 
@@ -24,7 +24,7 @@ def samples(grows_kib_per_minute: float, warms_up_kib: int = 0) -> Samples:
 @pytest.mark.parametrize("grows", [0, 500, -200])
 @pytest.mark.parametrize("warms_up", [0, 8000])
 def test_the_slope_is_that_of_a_warm_server(grows: float, warms_up: int):
-    """However much it took to warm up, and though the memory goes up and down."""
+    """The slope depends neither on the warm-up nor on the rise and fall within each minute."""
     assert samples(grows, warms_up).slope_kib_per_minute() == pytest.approx(grows, abs=16)
 
 

@@ -1,4 +1,4 @@
-"""What the README says of speed is what the committed report says."""
+"""The README and the capacity page have the figures of the committed report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_capacity_page_has_the_plan_of_the_report():
 
 
 def test_a_plan_follows_from_the_costs():
-    """A core that is busy for 60 % of the time does 0.6 s of work a second."""
+    """A core that is busy for 60 % of the time does 0.6 s of work in each second."""
     turn = {"server_us": 60.0, "store_us": 6.0}
     variants = ("validation", "batch of 100", "first sight, batched", "Python client, 64 callers")
     facts = {
@@ -45,7 +45,7 @@ def test_a_plan_follows_from_the_costs():
     assert rows["primaries of 16 GiB for that, at most 64"] == "53"
 
 
-def test_other_figures_are_noticed():
+def test_changed_figures_change_the_readme():
     figures = json.loads((RESULTS / "report.json").read_text())
     figures["variants"]["empty RPC"] = [{"server_us": 200.0}]
     figures["variants"]["validation"] = [{"server_us": 80.0}, {"server_us": 100.0}]
@@ -65,11 +65,11 @@ def test_other_figures_are_noticed():
         (True, 0.9, "**not reached**"),
     ],
 )
-def test_a_figure_is_held_against_its_limits(at_least: bool, value: float, words: str):
+def test_a_figure_is_compared_with_its_limits(at_least: bool, value: float, words: str):
     must, aim = (1.0, 1.5) if at_least else (1.5, 1.0)
     goal = Goal("figure", must, aim, fact("none"), at_least)
     assert Verdict(goal, [value]).words() == words
 
 
-def test_a_figure_that_is_missing_reaches_nothing():
+def test_a_missing_figure_is_reported_as_not_measured():
     assert Verdict(Goal("figure", 2.0, 1.0, fact("none")), []).words() == "not measured"

@@ -1,4 +1,4 @@
-"""The command as it runs in this process: with no settings but those of a test."""
+"""Tests of the command in this process, with no settings but those of the test."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import structlog
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command finds no settings of the person who runs the tests, starts no server in this
-    process, and leaves no set-up of logs behind.
+    """Hides the settings of the person who runs the tests, allows no server in this process, and
+    resets the logging afterwards.
     """
     for name in os.environ:
         if name.startswith("SESSION_AUTHORITY_"):

@@ -1,4 +1,4 @@
-"""Runs the command in this process, and reads what it says."""
+"""Runs the command in this process, and reads its output."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def call(*arguments: object, **settings: object) -> Result:
 
 
 def fault(result: Result) -> tuple[int, str]:
-    """The exit code, and the one line that a failed command says. Nothing else is printed, least of
-    all a traceback.
+    """Returns the exit code and the one line of a failed command.
+
+    Asserts that nothing else is printed, in particular no traceback.
     """
     assert result.stdout == ""
     [line] = result.stderr.splitlines()

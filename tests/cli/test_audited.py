@@ -1,4 +1,4 @@
-"""What commands do is in the audit log, by the user of the system who gave them."""
+"""Commands write to the audit log what they did, and which user of the system ran them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_who_did_what_to_keys_and_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_commands_on_keys_and_callers_are_audited_with_their_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22")
     audit = tmp_path / "audit.log"
     keys, tokens = tmp_path / "keys", tmp_path / "tokens"
@@ -49,12 +51,12 @@ def test_who_did_what_to_keys_and_callers(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("target", ["none/audit.log", "."])
-def test_a_log_that_cannot_be_written_stops_no_command(tmp_path: Path, target: str):
+def test_an_audit_log_that_cannot_be_written_stops_no_command(tmp_path: Path, target: str):
     result = call("keys", "generate", "--dir", tmp_path / "keys", AUDIT_LOG=tmp_path / target)
     assert result.exit_code == 0
     assert result.stderr.startswith("The audit log has no line of this: ")
 
 
-def test_standard_error_is_for_the_person_who_gave_the_command(tmp_path: Path):
+def test_commands_write_no_audit_lines_to_standard_error(tmp_path: Path):
     result = call("keys", "generate", "--dir", tmp_path / "keys", AUDIT_LOG="stderr")
     assert (result.exit_code, result.stderr) == (0, "")

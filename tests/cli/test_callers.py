@@ -1,5 +1,5 @@
-"""Callers' tokens are made, listed and removed by commands; and every command that calls a server
-can show who it is.
+"""The commands that make, list and remove callers' tokens, and the credentials of the commands that
+call a server.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def tokens(tmp_path: Path) -> Path:
 # --- callers --------------------------------------------------------------------------------------
 
 
-def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
+def test_only_the_command_that_makes_a_token_prints_it(tokens: Path, policy: Path):
     result = call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     assert result.exit_code == 0
     assert re.fullmatch(r"sacall_[A-Za-z0-9_-]{43}\n", result.stdout)
@@ -68,9 +68,7 @@ def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
 LATER = [("list",), ("add", "login"), ("remove", "login")]
 
 
-def test_callers_are_listed_with_what_they_may_and_what_shows_who_they_are(
-    tokens: Path, policy: Path
-):
+def test_callers_are_listed_with_their_methods_and_credentials(tokens: Path, policy: Path):
     for _ in range(2):
         call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     result = call("callers", "list", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
@@ -90,7 +88,7 @@ def test_callers_are_listed_with_what_they_may_and_what_shows_who_they_are(
         assert kept.digest.hex() not in result.stdout
 
 
-def test_what_a_program_reads_is_whole_however_narrow_the_terminal(
+def test_a_row_of_a_caller_is_whole_however_narrow_the_terminal(
     tokens: Path, policy: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("COLUMNS", "80")
@@ -112,7 +110,7 @@ def test_the_policy_alone_and_the_tokens_alone_can_be_listed(
     assert "nothing: the policy does not name it" in alone.stdout
 
 
-def test_callers_as_json(tokens: Path, policy: Path):
+def test_callers_are_listed_as_json(tokens: Path, policy: Path):
     call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     result = call("callers", "list", "--json", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     rows = {row["caller"]: row for row in map(json.loads, result.stdout.splitlines())}
@@ -125,7 +123,7 @@ def test_callers_as_json(tokens: Path, policy: Path):
     assert rows["ops"]["tokens"] == []
 
 
-def test_a_file_of_tokens_that_is_not_there_is_told_unless_there_is_a_policy_to_list(
+def test_a_missing_token_file_is_an_error_unless_there_is_a_policy_to_list(
     tmp_path: Path, policy: Path
 ):
     nowhere = tmp_path / "sacall_secret"
@@ -157,7 +155,7 @@ def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
     )
 
 
-def test_no_token_for_a_caller_that_the_policy_does_not_name(tokens: Path, policy: Path):
+def test_a_caller_that_the_policy_does_not_name_gets_no_token(tokens: Path, policy: Path):
     code, text = fault(
         call("callers", "add", "gateway", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     )
@@ -165,7 +163,7 @@ def test_no_token_for_a_caller_that_the_policy_does_not_name(tokens: Path, polic
     assert not tokens.exists()
 
 
-def test_faults_of_files_and_names_are_one_line(tmp_path: Path, tokens: Path, policy: Path):
+def test_errors_of_files_and_names_are_one_line(tmp_path: Path, tokens: Path, policy: Path):
     code, text = fault(call("callers", "add", "Log in", "--tokens", tokens))
     assert (code, text.startswith("the caller's name must be ")) == (1, True)
     tokens.write_text("nonsense\n")
@@ -185,7 +183,7 @@ def test_faults_of_files_and_names_are_one_line(tmp_path: Path, tokens: Path, po
     )
 
 
-def test_a_command_that_knows_no_file_says_how_to_name_it():
+def test_a_command_without_a_file_says_how_to_name_it():
     for arguments in (("add", "login"), ("remove", "login")):
         code, text = fault(call("callers", *arguments))
         assert (code, text) == (
@@ -198,7 +196,7 @@ def test_a_command_that_knows_no_file_says_how_to_name_it():
     assert text == f"set {settings}, or give --tokens"
 
 
-# --- what is shown to a server --------------------------------------------------------------------
+# --- credentials for a server ---------------------------------------------------------------------
 
 ASKING: dict[str, tuple[str, ...]] = {
     "health": ("health",),
@@ -227,7 +225,7 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ASKING)
-def test_half_of_a_pair_is_wrong_usage(pair: Pair, command: str):
+def test_a_certificate_and_its_key_must_be_given_together(pair: Pair, command: str):
     for option, path in (("--tls-cert", pair.certificate), ("--tls-key", pair.key)):
         assert fault(call(*ASKING[command], option, path)) == (
             2,
@@ -235,7 +233,7 @@ def test_half_of_a_pair_is_wrong_usage(pair: Pair, command: str):
         )
 
 
-# A secret may stand where the name of its file belongs.
+# A user may pass a secret where the name of its file belongs.
 SECRET = "s3cr3t-" * 50
 TAKES_A_FILE = [
     *[
@@ -251,11 +249,11 @@ TAKES_A_FILE = [
 
 @pytest.mark.parametrize("command", TAKES_A_FILE, ids=" ".join)
 @pytest.mark.parametrize("secret", [SECRET, "short", "two\nlines", "a/b"])
-def test_a_secret_in_the_place_of_a_file_is_not_repeated(command: tuple[str, ...], secret: str):
+def test_a_secret_instead_of_a_file_name_is_not_printed(command: tuple[str, ...], secret: str):
     assert fault(call(*command, secret)) == (2, f"{command[-1]}: there is no such file")
 
 
-def test_a_token_in_the_place_of_its_id_is_not_repeated(tmp_path: Path):
+def test_a_token_instead_of_its_id_is_not_printed(tmp_path: Path):
     tokens = tmp_path / "tokens"
     assert call("callers", "add", "web", "--tokens", tokens).exit_code == 0
     code, said = fault(call("callers", "remove", "web", "--tokens", tokens, "--token", SECRET))
@@ -271,17 +269,17 @@ def test_a_token_in_the_place_of_its_id_is_not_repeated(tmp_path: Path):
         ("keys", "promote", "-----BEGIN PRIVATE KEY-----\ns3cr3t"),
     ],
 )
-def test_a_secret_in_the_place_of_a_command_is_not_repeated(arguments: tuple[str, ...]):
+def test_a_secret_instead_of_a_command_is_not_printed(arguments: tuple[str, ...]):
     result = call(*arguments)
     assert (result.exit_code, "s3cr3t" in result.output) == (2, False)
     assert "No such" in result.output
 
 
-def test_a_word_in_the_place_of_a_command_is_repeated():
+def test_a_misspelled_command_is_printed():
     assert "No such command 'serv'" in call("serv").output
 
 
-def test_a_secret_in_two_words_is_not_repeated(token_file: Path):
+def test_a_secret_as_an_extra_argument_is_not_printed(token_file: Path):
     result = call("health", "--token-file", token_file, SECRET)
     assert (result.exit_code, "s3cr3t" in result.output) == (2, False)
     assert "unexpected extra argument" in result.output
@@ -290,14 +288,16 @@ def test_a_secret_in_two_words_is_not_repeated(token_file: Path):
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"sacall_secret x", b"sacall_secret\nx: y", b"sacall_s\xe4", b"\0"]
 )
-def test_a_file_that_holds_no_token_is_named_and_not_shown(token_file: Path, content: bytes):
+def test_a_file_without_a_token_is_named_and_its_content_not_printed(
+    token_file: Path, content: bytes
+):
     token_file.write_bytes(content)
     code, text = fault(call("health", "--token-file", token_file))
     assert (code, text) == (2, f"--token-file: {token_file}: must hold a token and nothing else")
 
 
 @pytest.mark.parametrize("command", ASKING)
-def test_a_token_does_not_go_elsewhere_in_plaintext(token_file: Path, command: str):
+def test_a_token_is_not_sent_to_another_machine_in_plaintext(token_file: Path, command: str):
     for address in ("203.0.113.5:50051", "sessions.example.org:50051", "0.0.0.0:50051"):
         code, text = fault(call(*ASKING[command], "--address", address, "--token-file", token_file))
         assert (code, text) == (
@@ -306,7 +306,7 @@ def test_a_token_does_not_go_elsewhere_in_plaintext(token_file: Path, command: s
         )
 
 
-def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: CA):
+def test_health_over_tls_does_not_call_the_plaintext_health_address(authority: CA):
     main, health = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = {"LISTEN": main, "HEALTH_LISTEN": health}
     assert fault(call("health", "--timeout", "0.1", **settings))[1].startswith(f"{health}: ")
@@ -314,11 +314,11 @@ def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: C
     assert fault(asked)[1].startswith(f"{main}: ")
 
 
-# --- a server with all of it ----------------------------------------------------------------------
+# --- a server with TLS, a policy and tokens -------------------------------------------------------
 
 
 class Harness:
-    """A dev server with TLS and a policy, and what its callers need."""
+    """A dev server with TLS and a policy, and the credentials of its callers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -336,7 +336,7 @@ class Harness:
         self.server: DevServer
 
     def settings(self) -> dict[str, str]:
-        """What the server is set to."""
+        """Returns the server's settings."""
         return {
             "TLS_CERTIFICATE": str(self.server_pair.certificate),
             "TLS_KEY": str(self.server_pair.key),
@@ -351,11 +351,11 @@ class Harness:
         }
 
     def ask(self, command: str, *options: object) -> subprocess.CompletedProcess[str]:
-        """Runs a command; in a process of its own, as some end the process that they run in."""
+        """Runs a command in a separate process, because some commands end their process."""
         return run(self.folder, *ASKING[command], *map(str, options))
 
     def shows(self) -> dict[str, tuple[object, ...]]:
-        """The ways to get in."""
+        """Returns the options for each way to authenticate."""
         trust = ("--tls-ca", self.authority.file)
         pair = ("--tls-cert", self.ops.certificate, "--tls-key", self.ops.key)
         return {
@@ -373,12 +373,12 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 
 
 @pytest.mark.parametrize("how", ["certificate", "token"])
-def test_health_is_asked_over_tls(harness: Harness, how: str):
+def test_health_is_answered_over_tls(harness: Harness, how: str):
     result = harness.ask("health", *harness.shows()[how])
     assert (result.returncode, result.stdout, result.stderr) == (0, "SERVING\n", "")
 
 
-def test_health_is_told_in_plaintext_where_it_is_set(harness: Harness):
+def test_the_health_address_answers_only_health_in_plaintext(harness: Harness):
     result = harness.ask("health", "--address", harness.health)
     assert (result.returncode, result.stdout) == (0, "SERVING\n")
     result = harness.ask("demo", "--address", harness.health)
@@ -386,7 +386,7 @@ def test_health_is_told_in_plaintext_where_it_is_set(harness: Harness):
 
 
 @pytest.mark.parametrize("how", ["certificate", "token"])
-def test_the_demo_is_played_and_the_tail_shows_it(harness: Harness, how: str):
+def test_the_demo_and_the_tail_work_with_each_kind_of_credential(harness: Harness, how: str):
     result = harness.ask("demo", *harness.shows()[how])
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.endswith("That was a session's life.\n")
@@ -395,7 +395,7 @@ def test_the_demo_is_played_and_the_tail_shows_it(harness: Harness, how: str):
     assert json.loads(result.stdout)["actor"] == "ops"
 
 
-def test_who_may_not_is_told_in_one_line(harness: Harness):
+def test_a_denied_caller_gets_one_line_with_the_reason(harness: Harness):
     trust = ("--tls-ca", harness.authority.file)
     pair = ("--tls-cert", harness.login.certificate, "--tls-key", harness.login.key)
     for options, why in (
@@ -410,7 +410,7 @@ def test_who_may_not_is_told_in_one_line(harness: Harness):
         assert result.stderr == f"session-authority: {options[1]}: {why}\n"
 
 
-def test_who_does_not_get_through_is_told_so(harness: Harness):
+def test_a_failed_connection_is_explained_with_the_option_to_change(harness: Harness):
     trust = ("--tls-ca", harness.authority.file)
     for options, why in (
         (("--address", harness.server.address, *trust), "give --tls-cert and --tls-key"),

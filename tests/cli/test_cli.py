@@ -1,4 +1,4 @@
-"""The command teaches: its help says what to do, and its errors name the fault."""
+"""The command line explains itself: its help says what to do, and its errors name the fault."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids="-".join)
-def test_help_teaches(command: tuple[str, ...]):
+def test_the_help_explains_each_command(command: tuple[str, ...]):
     result = call(*command, "--help")
     assert result.exit_code == 0
     text = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", " ", result.stdout))
@@ -105,7 +105,7 @@ def test_help_teaches(command: tuple[str, ...]):
 
 
 def commands_of(app: typer.Typer, before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    """All commands and groups of commands."""
+    """Returns all commands and groups of commands."""
     found = {
         (*before, c.name or c.callback.__name__) for c in app.registered_commands if c.callback
     }
@@ -116,11 +116,11 @@ def commands_of(app: typer.Typer, before: tuple[str, ...] = ()) -> set[tuple[str
     return found
 
 
-def test_no_command_is_left_out():
+def test_the_help_of_every_command_is_tested():
     assert set(COMMANDS) - {()} == commands_of(cli.app)
 
 
-def test_without_a_command_it_shows_its_help():
+def test_without_a_command_the_help_is_shown():
     result = call()
     assert "Start with dev" in result.output
 
@@ -128,25 +128,25 @@ def test_without_a_command_it_shows_its_help():
 @pytest.mark.parametrize(
     "arguments", [("fly",), ("dev", "--fly"), ("keys", "promote"), ("health", "--timeout", "x")]
 )
-def test_wrong_usage(arguments: tuple[str, ...]):
+def test_wrong_usage_prints_the_usage(arguments: tuple[str, ...]):
     result = call(*arguments)
     assert result.exit_code == 2
     assert "Usage: session-authority" in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_version():
+def test_the_version_command_prints_the_version():
     result = call("version")
     assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
 
 
-def test_version_as_an_option():
+def test_the_version_option_prints_the_version():
     assert call("--version").stdout == call("version").stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(shell: str, monkeypatch: pytest.MonkeyPatch):
-    """As the script that `--install-completion` installs asks for."""
+    """The request is the one that the script of `--install-completion` sends."""
     asked = {
         "_SESSION_AUTHORITY_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": "session-authority re",
@@ -171,7 +171,7 @@ def test_completion_can_be_installed(shell: str, monkeypatch: pytest.MonkeyPatch
     assert "_SESSION_AUTHORITY_COMPLETE" in told.stdout
 
 
-def test_wrong_settings_are_named_by_every_command(tmp_path: Path):
+def test_every_command_that_reads_settings_names_the_wrong_ones(tmp_path: Path):
     for arguments in (["dev"], ["serve"], ["check"], ["health"], ["demo"], ["keys", "list"]):
         result = call(*arguments, TOKEN_TTL="soon", TOKEN_TLL="1h")
         assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""docs/commands.md leaves no command out, and no page names a command or an option that does not
+"""docs/commands.md lists every command, and no page names a command or an option that does not
 exist.
 """
 
@@ -17,7 +17,7 @@ from tests.support.shells import blocks
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
 TARGETS = set(re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
-# A command up to the end of its words and options: nothing of what it is piped into.
+# A command line: the command, its words and options, up to the next pipe or other operator.
 _LINE = re.compile(
     r"(?<![\w./-])(?:\S*/bin/)?(session-authority|make)"
     r"(?= +(?:--)?[a-z-]+(?:\s|$|\)))((?: +(?!\$\()[^\s|;&)]+)+)"
@@ -25,7 +25,7 @@ _LINE = re.compile(
 
 
 def options(command: Any, path: str) -> dict[str, set[str]]:
-    """Each command by its path, with its options."""
+    """Returns the options of each command, by the command's path."""
     found: dict[str, set[str]] = {}
     for name, inner in getattr(command, "commands", {}).items():
         found |= options(inner, f"{path} {name}".strip())
@@ -38,8 +38,9 @@ COMMANDS = options(typer.main.get_command(cli.app), "")
 
 
 def described() -> dict[str, str]:
-    """Each command that the first column names, with its row: `keys generate`, `list` names `keys
-    list`, too.
+    """Returns each command that the first column names, with the rest of its row.
+
+    The names `keys generate`, `list` stand for `keys generate` and `keys list`.
     """
     rows = {}
     for row in re.findall(r"^\| `session-authority .*$", PAGE, re.MULTILINE):
@@ -59,7 +60,7 @@ def test_every_command_is_on_the_page():
     assert set(COMMANDS) - {""} - named == set()
 
 
-def test_the_page_names_no_other_command():
+def test_the_page_names_no_unknown_command():
     groups = {name.rpartition(" ")[0] for name in COMMANDS}
     assert set(described()) - set(COMMANDS) - groups == set()
 
@@ -73,7 +74,9 @@ def test_the_page_names_no_option_that_the_command_lacks(name: str):
 
 
 def lines(name: str) -> list[tuple[str, list[str]]]:
-    """Each command line in the shell blocks of the pages that calls a program, with its page."""
+    """Returns each call of the program in the shell blocks of all pages, with the name of its
+    page.
+    """
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("clients/*/*.md")]
     return [
         (page.relative_to(ROOT).as_posix(), words.split())
@@ -85,7 +88,7 @@ def lines(name: str) -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(("page", "words"), lines("session-authority"))
-def test_a_page_shows_a_command_line_that_can_be_called(page: str, words: list[str]):
+def test_a_command_line_on_a_page_is_valid(page: str, words: list[str]):
     path = [word for word in words if re.fullmatch(r"[a-z-]+", word) and word[0] != "-"]
     known = [" ".join(path[:length]) for length in (3, 2, 1) if " ".join(path[:length]) in COMMANDS]
     assert known or words[0] in {"--version", "--install-completion"}, f"{page}: {words}"
@@ -95,5 +98,5 @@ def test_a_page_shows_a_command_line_that_can_be_called(page: str, words: list[s
 
 
 @pytest.mark.parametrize(("page", "words"), lines("make"))
-def test_a_page_shows_a_target_that_there_is(page: str, words: list[str]):
+def test_a_make_target_on_a_page_exists(page: str, words: list[str]):
     assert words[0] in TARGETS, page

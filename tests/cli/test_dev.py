@@ -1,4 +1,6 @@
-"""`dev` refuses to start for more than this machine; and what is asked of a server that runs."""
+"""`dev` refuses addresses that other machines can reach, and `health` and `demo` call a running
+server.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from tests.support.waiting import wait_for
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:50051", "[::]:0", "192.0.2.1:50051", "host.example:50051"]
 )
-def test_dev_is_for_one_machine(tmp_path: Path, listen: str):
+def test_dev_refuses_addresses_that_other_machines_can_reach(tmp_path: Path, listen: str):
     other = f"{listen.rpartition(':')[0]}:1"
     result = call(
         "dev", "--listen", listen, "--data-dir", str(tmp_path / "data"), HEALTH_LISTEN=other
@@ -36,13 +38,13 @@ def test_dev_is_for_one_machine(tmp_path: Path, listen: str):
     assert not (tmp_path / "data").exists()
 
 
-def test_metrics_that_others_could_reach_are_refused(tmp_path: Path):
+def test_dev_refuses_metrics_that_other_machines_can_reach(tmp_path: Path):
     code, text = fault(call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN="0.0.0.0:9464"))
     assert code == 2
     assert text.startswith("SESSION_AUTHORITY_METRICS_LISTEN: 0.0.0.0:9464 can be reached")
 
 
-def test_a_key_folder_that_is_a_file_is_one_line(tmp_path: Path):
+def test_a_file_instead_of_the_key_folder_is_refused_in_one_line(tmp_path: Path):
     (tmp_path / "keys").write_text("")
     code, _ = fault(call("dev", "--data-dir", str(tmp_path), REDIS_URL="redis://127.0.0.1:1"))
     assert code == 2
@@ -64,14 +66,14 @@ def test_a_key_folder_that_is_a_file_is_one_line(tmp_path: Path):
         "redis://:hunter2[@h",
     ],
 )
-def test_a_store_url_that_is_wrong_is_not_repeated(tmp_path: Path, url: str):
+def test_a_wrong_store_url_is_refused_without_its_password(tmp_path: Path, url: str):
     code, text = fault(call("dev", "--data-dir", str(tmp_path), REDIS_URL=url))
     assert code == 2
     assert text.startswith("SESSION_AUTHORITY_REDIS_URL: ")
     assert "hunter2" not in text
 
 
-def test_a_data_folder_that_is_a_file(tmp_path: Path):
+def test_a_file_instead_of_the_data_folder_is_refused(tmp_path: Path):
     (tmp_path / "file").touch()
     code, text = fault(call("dev", "--data-dir", str(tmp_path / "file")))
     assert (code, text) == (2, f"--data-dir: can't make {tmp_path / 'file'}: File exists")
@@ -84,7 +86,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(data_dir: Path) -> Iterator[str]:
-    """A dev server in a hurry."""
+    """The address of a dev server with short intervals."""
     with dev_server(
         data_dir, GRACE="1s", DURABLE_AFTER="1s", ALARM_AFTER="2s", TOKEN_TTL="10s"
     ) as server:
@@ -98,7 +100,7 @@ def address(data_dir: Path) -> Iterator[str]:
         assert server.terminate() == 0, server.errors
 
 
-def test_health_of_a_running_server(address: str):
+def test_health_of_a_running_server_is_serving(address: str):
     result = call("health", "--address", address)
     assert (result.exit_code, result.stdout) == (0, "SERVING\n")
     port = address.rpartition(":")[2]
@@ -107,7 +109,7 @@ def test_health_of_a_running_server(address: str):
     )
 
 
-def test_health_as_json(address: str):
+def test_health_is_printed_as_json(address: str):
     result = call("health", "--address", address, "--json")
     assert json.loads(result.stdout) == {"address": address, "status": "SERVING"}
     nobody = f"127.0.0.1:{free_port()}"
@@ -116,7 +118,7 @@ def test_health_as_json(address: str):
     assert json.loads(result.stdout)["status"].startswith("no answer (UNAVAILABLE: ")
 
 
-def test_health_of_nothing():
+def test_health_without_an_answer_fails():
     address = f"127.0.0.1:{free_port()}"
     code, text = fault(call("health", "--address", address, "--timeout", "60"))
     why = "no answer (UNAVAILABLE: nothing listens there: connection refused)"
@@ -131,7 +133,7 @@ def test_health_of_nothing():
     assert fault(call("health", "--address", "50051"))[0] == 2
 
 
-def test_health_of_a_server_without_its_store(tmp_path: Path):
+def test_health_of_a_server_without_its_store_is_not_serving(tmp_path: Path):
     nowhere = f"redis://:hunter2@127.0.0.1:{free_port()}"
     with dev_server(tmp_path / "data", REDIS_URL=nowhere) as server:
         assert fault(call("health", "--address", server.address)) == (
@@ -146,7 +148,7 @@ def test_health_of_a_server_without_its_store(tmp_path: Path):
         assert "hunter2" not in server.printed + server.errors
 
 
-def test_the_demo_plays_a_whole_life(address: str):
+def test_the_demo_shows_the_whole_life_of_a_session(address: str):
     result = call("demo", "--address", address)
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("That was a session's life.\n")
@@ -160,7 +162,7 @@ def test_the_demo_plays_a_whole_life(address: str):
         assert caller.health() == "SERVING"
 
 
-def test_the_demo_says_what_it_waits_for_in_vain(tmp_path: Path):
+def test_the_demo_names_the_setting_that_makes_it_wait_too_long(tmp_path: Path):
     with dev_server(tmp_path / "data") as server:
         result = call("demo", "--address", server.address, "--patience", "1")
         [line] = result.stderr.splitlines()
@@ -183,7 +185,7 @@ def test_a_second_server_on_the_same_folder_is_refused(address: str, data_dir: P
         assert caller.status(caller.sign_in()) == "ACTIVE", "the first one is not disturbed"
 
 
-def test_a_metrics_port_that_is_taken_is_refused(tmp_path: Path):
+def test_a_metrics_port_in_use_is_refused(tmp_path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -198,7 +200,7 @@ def test_a_metrics_port_that_is_taken_is_refused(tmp_path: Path):
         assert "Traceback" not in result.stderr
 
 
-def test_dev_mends_a_key_folder_that_was_left_empty(tmp_path: Path):
+def test_dev_fills_an_empty_key_folder(tmp_path: Path):
     (tmp_path / "data" / "keys").mkdir(parents=True)
     with dev_server(tmp_path / "data") as server, Caller(server.address) as caller:
         assert caller.status(caller.sign_in()) == "ACTIVE"

@@ -1,4 +1,4 @@
-"""A command imports what it needs, and no more: imports are most of the time until it answers."""
+"""A command imports only what it needs: most of the time until it answers is spent on imports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except SystemExit:
     print()
     print(*sys.modules)
 """
-# What only the commands of the relay, of people who call a server, and of inspection need.
+# Only the commands for the relay, for people who call a server, and for inspection need these.
 _OF_OTHERS = {
     "httpx",
     "session_authority.relay",
@@ -80,24 +80,24 @@ def test_a_command_imports_no_more_than_it_needs(command: str) -> None:
     assert imported & _UNNEEDED[command] == set()
 
 
-def test_all_commands_are_there_where_the_arguments_name_none() -> None:
+def test_arguments_without_a_command_load_all_commands() -> None:
     for arguments in ([], ["--help"], ["-h"], ["nothing"], ["--install-completion"]):
         assert set(cli._wanted(arguments)) == set(cli.COMMANDS)
     for name in cli.COMMANDS:
         assert set(cli._wanted([name, "--help"])) == {name}
 
 
-def test_all_commands_complete_in_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_completion_loads_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_SESSION_AUTHORITY_COMPLETE", "complete_bash")
     assert set(cli._wanted(["keys"])) == set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("module", MENDABLE)
-def test_an_error_that_a_person_can_mend_is_where_commands_look_for_it(module: str) -> None:
+def test_each_mendable_error_is_defined_in_its_module(module: str) -> None:
     assert issubclass(getattr(import_module(module), MENDABLE[module]), Exception)
 
 
-def test_an_import_that_fails_leaves_the_collection_of_garbage_on(monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_import_leaves_the_garbage_collector_enabled(monkeypatch: pytest.MonkeyPatch):
     def fail(_: object) -> None:
         raise ImportError
 

@@ -1,4 +1,6 @@
-"""`session-authority inspect`, as an operator uses it: on a real store, without a service."""
+"""`session-authority inspect`, as an operator uses it: on a real store, without a running
+service.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ T = TypeVar("T")
 
 @dataclass
 class Desk:
-    """A store in which a user is signed in on the devices 1 to 4, as an administrator sees it."""
+    """A store in which a user is signed in on the devices 1 to 4, and an administrator's access to
+    it.
+    """
 
     url: str
     keys: KeyNames
@@ -46,7 +50,7 @@ class Desk:
     admin: redis.Redis
 
     def inspect(self, *options: str, given: str = "") -> Result:
-        """Runs the command."""
+        """Runs `inspect` for the user."""
         settings = {"REDIS_URL": self.url, "REDIS_PREFIX": self.prefix}
         return CliRunner().invoke(
             cli.app,
@@ -57,11 +61,11 @@ class Desk:
         )
 
     def rows(self, *options: str) -> list[dict[str, Any]]:
-        """What machines read."""
+        """Returns the rows of the JSON output."""
         return [json.loads(line) for line in self.inspect("--json", *options).stdout.splitlines()]
 
     def corrupt(self, kind: str, number: int, raw: bytes = b"rubbish") -> None:
-        """Replaces a record."""
+        """Replaces the record of the given kind and device."""
         hashes = {
             "session": self.keys.sessions,
             "device": self.keys.devices,
@@ -70,7 +74,7 @@ class Desk:
         self.admin.hset(hashes[kind](USER), key(number), raw)
 
     def in_store(self, work: Callable[[SessionStore], Coroutine[Any, Any, T]]) -> T:
-        """Does something with a store of its own."""
+        """Runs `work` with a new store, and closes the store."""
 
         async def run() -> T:
             store = SessionStore(connect(self.url, Limits()), self.keys)
@@ -82,12 +86,12 @@ class Desk:
         return asyncio.run(run())
 
     def readable(self) -> tuple[set[bytes], set[bytes]]:
-        """The device keys of the sessions and of the devices that can be read."""
+        """Returns the device keys of the readable sessions and of the readable devices."""
         state = self.in_store(lambda store: store.user(USER))
         return set(state.sessions), set(state.devices)
 
     def events(self) -> list[records_pb2.EventRecord]:
-        """What was told, oldest first."""
+        """Returns the user's events, oldest first."""
         entries: Any = self.admin.xrange(self.keys.events(USER))
         return [records_pb2.EventRecord.FromString(fields[b"event"]) for _, fields in entries]
 
@@ -116,7 +120,7 @@ def desk(valkey_backend: Backend, prefix: str) -> Desk:
 ALL = {key(number) for number in range(1, 5)}
 
 
-def test_what_is_well_is_shown_for_people_and_for_programs(desk: Desk) -> None:
+def test_readable_records_are_shown_as_a_table_and_as_json(desk: Desk) -> None:
     shown = desk.inspect()
     assert (shown.exit_code, shown.stderr) == (0, "")
     header, *lines = shown.stdout.splitlines()
@@ -141,7 +145,7 @@ def test_what_is_well_is_shown_for_people_and_for_programs(desk: Desk) -> None:
     assert timedelta(days=179) < timedelta(seconds=devices["ttl_seconds"]) <= timedelta(days=180)
 
 
-def test_a_mark_of_a_quiet_event_is_one_of_the_keys(desk: Desk) -> None:
+def test_the_mark_of_a_quiet_event_is_listed_among_the_keys(desk: Desk) -> None:
     name = desk.keys.told(USER, session(2).session_id, EventType.ENDED_TOKEN_PRESENTED)
     desk.admin.set(name, "1")
     [row] = [row for row in desk.rows() if row["kind"] == "key" and row["name"] == "quiet event"]
@@ -149,13 +153,13 @@ def test_a_mark_of_a_quiet_event_is_one_of_the_keys(desk: Desk) -> None:
     assert f"key {name} (quiet event): kept for ever" in desk.inspect().stdout.splitlines()
 
 
-def test_a_user_of_whom_there_is_nothing(valkey_backend: Backend, prefix: str) -> None:
+def test_a_user_without_records_is_reported_as_such(valkey_backend: Backend, prefix: str) -> None:
     shown = call("inspect", "nobody", REDIS_URL=valkey_backend.url, REDIS_PREFIX=prefix)
     assert (shown.exit_code, shown.stdout) == (0, "")
     assert shown.stderr == "Redis holds nothing of this user.\n"
 
 
-def test_what_cant_be_read_is_shown_with_the_reason(desk: Desk) -> None:
+def test_unreadable_records_are_shown_with_the_reason(desk: Desk) -> None:
     desk.corrupt("session", 1)
     desk.corrupt("device", 2, encode_device(device(9)))
     shown = desk.inspect()
@@ -174,7 +178,7 @@ def test_what_cant_be_read_is_shown_with_the_reason(desk: Desk) -> None:
     assert desk.readable() == (ALL - {key(1)}, ALL - {key(2)})
 
 
-def test_a_repair_removes_what_cant_be_read_and_tells_watchers(desk: Desk) -> None:
+def test_a_repair_removes_unreadable_records_and_sends_events(desk: Desk) -> None:
     desk.corrupt("session", 1)
     desk.corrupt("session", 2)
     desk.corrupt("device", 2)
@@ -196,7 +200,7 @@ def test_a_repair_removes_what_cant_be_read_and_tells_watchers(desk: Desk) -> No
     assert len(desk.events()) == 2
 
 
-def test_what_another_repair_removed_is_not_left(
+def test_a_record_that_another_repair_removed_is_not_reported_as_left(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other_repair(*_: Any, **__: Any) -> bool:
@@ -209,7 +213,7 @@ def test_what_another_repair_removed_is_not_left(
     assert (repaired.exit_code, repaired.stderr) == (0, "")
 
 
-def test_a_look_that_finds_something_did_not_fail(
+def test_an_inspection_that_finds_unreadable_records_is_audited_as_ok(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     audit = tmp_path / "audit.log"
@@ -238,7 +242,7 @@ def test_stored_claims_are_shown(desk: Desk) -> None:
     assert line.rstrip().endswith(" locale=fi, plan=gold")
 
 
-def test_claims_that_cant_be_read_are_repaired_and_sign_nobody_out(desk: Desk) -> None:
+def test_a_repair_of_unreadable_claims_signs_nobody_out(desk: Desk) -> None:
     desk.corrupt("claims", 1, encode_claims(SessionClaims(session(1).session_id, {"a": "b"})))
     desk.corrupt("claims", 2)
     desk.corrupt("claims", 3)
@@ -275,7 +279,7 @@ def test_a_repair_removes_a_key_of_another_type(desk: Desk, kind: str) -> None:
     assert desk.inspect().exit_code == 0
 
 
-def test_a_repair_leaves_alone_what_a_later_version_wrote(desk: Desk) -> None:
+def test_a_repair_leaves_records_of_a_later_version_alone(desk: Desk) -> None:
     later = sealed(b"\x05" + encode_session(session(1))[1:-2])
     desk.corrupt("session", 1, later)
     desk.corrupt("session", 2)
@@ -290,16 +294,16 @@ def test_a_repair_leaves_alone_what_a_later_version_wrote(desk: Desk) -> None:
     assert desk.admin.hget(desk.keys.sessions(USER), key(2)) is None
 
 
-def test_programs_are_not_asked(desk: Desk) -> None:
+def test_a_json_repair_without_yes_is_refused(desk: Desk) -> None:
     code, line = fault(desk.inspect("--repair", "--json"))
     assert code == 2
     assert line.startswith("--repair: asks first")
 
 
-def test_a_redis_that_does_not_answer() -> None:
+def test_a_redis_that_does_not_answer_is_reported_in_one_line() -> None:
     told = fault(call("inspect", USER, REDIS_URL=f"redis://127.0.0.1:{free_port()}"))
     assert told == (1, "Redis does not answer, or refuses")
 
 
-def test_a_redis_must_be_set() -> None:
+def test_a_missing_redis_url_is_refused() -> None:
     assert fault(call("inspect", USER)) == (2, "SESSION_AUTHORITY_REDIS_URL: must be set")

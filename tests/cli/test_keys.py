@@ -1,4 +1,4 @@
-"""Keys are made, listed, promoted, revoked and retired by commands."""
+"""The commands that make, list, promote, revoke and retire signing keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.harness import call, fault
 
 
 def table(folder: Path) -> dict[str, str]:
-    """What `keys list` says: the state of each key."""
+    """Returns the state of each key, as `keys list` prints it."""
     result = call("keys", "list", "--dir", str(folder))
     assert result.exit_code == 0, result.output
     header, *rows = result.stdout.splitlines()
@@ -29,7 +29,7 @@ def table(folder: Path) -> dict[str, str]:
     return {row.split()[0]: row.split()[2] for row in rows}
 
 
-def test_the_life_of_keys(tmp_path: Path):
+def test_a_key_is_generated_promoted_replaced_and_retired(tmp_path: Path):
     folder = tmp_path / "keys"
     first = call("keys", "generate", "--dir", str(folder))
     assert first.exit_code == 0
@@ -55,7 +55,7 @@ def test_the_life_of_keys(tmp_path: Path):
     assert table(folder) == {second: "signing"}
 
 
-def test_key_ids_for_scripts(tmp_path: Path):
+def test_key_ids_are_listed_by_state(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     first, second, third = (
         call("keys", "generate", *promote, *folder).stdout.strip()
@@ -74,7 +74,7 @@ def test_key_ids_for_scripts(tmp_path: Path):
     assert ids() == [first, second, third]
 
 
-def test_keys_as_json(tmp_path: Path):
+def test_keys_are_listed_as_json(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     call("keys", "generate", "--promote", *folder)
     call("keys", "generate", *folder)
@@ -90,7 +90,7 @@ def test_keys_as_json(tmp_path: Path):
     assert rows[1]["promoted_at"] is None
 
 
-def test_a_key_that_leaked(tmp_path: Path):
+def test_a_leaked_key_is_revoked_and_replaced(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     leaked = call("keys", "generate", "--promote", *folder).stdout.strip()
     assert fault(call("keys", "revoke", leaked, *folder)) == (
@@ -125,7 +125,7 @@ def test_a_key_that_leaked(tmp_path: Path):
     assert (code, "may still be presented" in text) == (1, True)
 
 
-def test_several_keys_that_leaked(tmp_path: Path):
+def test_several_leaked_keys_are_revoked_at_once(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     leaked = [
         call("keys", "generate", *more, *folder).stdout.strip() for more in ([], ["--promote"])
@@ -142,7 +142,7 @@ def test_a_revocation_that_leaves_no_key_signing_says_so(tmp_path: Path):
     assert (result.exit_code, result.stderr) == (0, "No key signs: promote one.\n")
 
 
-def test_a_key_that_not_everybody_can_know_yet_is_warned_of(tmp_path: Path):
+def test_promoting_a_key_that_not_all_servers_may_know_yet_prints_a_warning(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     assert call("keys", "generate", "--promote", *folder).stderr == "", (
         "the first one replaces none"
@@ -159,7 +159,7 @@ def test_a_key_that_not_everybody_can_know_yet_is_warned_of(tmp_path: Path):
     assert call("keys", "promote", key["kid"], *folder).stderr == ""
 
 
-def test_keys_that_cannot_be_had(tmp_path: Path):
+def test_errors_of_key_commands_are_one_line(tmp_path: Path):
     folder = tmp_path / "keys"
     kid = call("keys", "generate", "--dir", str(folder), "--promote").stdout.strip()
     assert fault(call("keys", "promote", kid, "--dir", str(folder))) == (
@@ -191,20 +191,20 @@ def test_each_key_is_a_line_however_narrow_the_terminal(
     assert table(tmp_path / "keys") == dict.fromkeys(kids, "published")
 
 
-def test_the_key_folder_of_the_settings(tmp_path: Path):
+def test_the_key_folder_may_come_from_the_settings(tmp_path: Path):
     folder = tmp_path / "keys"
     kid = call("keys", "generate", "--promote", KEYS=str(folder)).stdout.strip()
     assert table(folder) == {kid: "signing"}
     assert kid in call("keys", "list", KEYS=str(folder)).stdout
 
 
-def test_key_files_are_for_their_owner_only(tmp_path: Path):
+def test_only_the_owner_can_read_key_files(tmp_path: Path):
     call("keys", "generate", "--dir", str(tmp_path / "keys"))
     for path in (tmp_path / "keys", *(tmp_path / "keys").iterdir()):
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_keys_that_others_get_at_are_warned_of(tmp_path: Path):
+def test_key_files_that_others_can_read_cause_a_warning(tmp_path: Path):
     folder = tmp_path / "keys"
     kid = call("keys", "generate", "--promote", "--dir", str(folder)).stdout.strip()
     (folder / f"{kid}.json").chmod(0o644)

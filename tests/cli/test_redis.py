@@ -1,4 +1,6 @@
-"""`redis-acl` prints a user that a server takes as it is, and that the service can work as."""
+"""`redis-acl` prints a user that Redis accepts as printed, and with whose rights the service can
+work.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from tests.support.backends import Backend, redis_server
 
 
 def line(*arguments: str, **settings: str) -> str:
-    """The one line that it prints."""
+    """Runs `redis-acl`, and returns the one line that it prints."""
     result = call("redis-acl", *arguments, **settings)
     assert (result.exit_code, result.stderr) == (0, "")
     [said] = result.stdout.splitlines()
@@ -28,22 +30,22 @@ def admin(valkey_backend: Backend) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_it_prints_the_rules_and_leaves_the_password_to_whoever_reads_it():
+def test_it_prints_the_rules_and_a_placeholder_for_the_password():
     rules = " ".join(acl_rules("sa")).removeprefix("on ")
     assert line() == f"ACL SETUSER session-authority on resetpass >PASSWORD {rules}"
     assert line("--format", "file") == f"user session-authority on resetpass >PASSWORD {rules}"
 
 
-def test_the_keys_are_those_below_the_prefix_that_is_set():
+def test_the_user_can_access_only_keys_below_the_configured_prefix():
     words = line("--user", "shop.sessions", REDIS_PREFIX="shop").split()
     assert words[2] == "shop.sessions"
     assert [word for word in words if word.startswith(("~", "&"))] == ["~shop:*", "&shop:wake"]
 
 
-def test_the_command_is_good_for_a_server(admin: redis.Redis, prefix: str):
+def test_redis_accepts_the_command_and_drops_all_earlier_rights(admin: redis.Redis, prefix: str):
     said = line("--user", prefix, REDIS_PREFIX=prefix).replace("PASSWORD", "s3cr3t")
     try:
-        for _ in range(2):  # as after an upgrade: what it was before makes no difference
+        for _ in range(2):  # as after an upgrade: earlier rights of the user make no difference
             assert admin.execute_command(*shlex.split(said)) in (b"OK", True)
             admin.execute_command(
                 "ACL", "SETUSER", prefix, "nopass", "allkeys", "allchannels", "+@all"
@@ -59,7 +61,7 @@ def test_the_command_is_good_for_a_server(admin: redis.Redis, prefix: str):
         admin.acl_deluser(prefix)
 
 
-def test_the_line_is_good_for_a_file(tmp_path: Path):
+def test_redis_loads_an_acl_file_with_the_line(tmp_path: Path):
     said = line("--format", "file", "--user", "other").replace("PASSWORD", "s3cr3t")
     with redis_server(tmp_path) as server, redis.Redis.from_url(server.admin_url) as admin:
         with (tmp_path / "users.acl").open("a") as file:
@@ -72,7 +74,7 @@ def test_the_line_is_good_for_a_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["", "two words", ">pw", "a\nb", "ü", "x" * 65])
-def test_a_name_that_would_be_read_as_more_is_refused(name: str):
+def test_a_user_name_that_would_change_the_rules_is_refused(name: str):
     assert fault(call("redis-acl", "--user", name)) == (
         2,
         "--user: must be 1 to 64 letters, digits, '_', '.' or '-'",

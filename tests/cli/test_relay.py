@@ -28,12 +28,12 @@ from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_SECONDS = 40.0  # for what is eventual
+DEADLINE_SECONDS = 40.0  # for conditions that hold eventually
 
 
 @dataclass
 class Harness:
-    """A store, an endpoint, and the file that names it."""
+    """A store, an endpoint, and the file that names the endpoint."""
 
     folder: Path
     url: str
@@ -45,7 +45,7 @@ class Harness:
         return call("relay", *arguments, REDIS_URL=self.url, RELAY_ENDPOINTS=self.endpoints)
 
     def happen(self, user: str, *reasons: str) -> None:
-        """Something happens to a user."""
+        """Writes one event of the user for each reason."""
 
         async def write() -> None:
             store = SessionStore(connect(self.url, Limits()), KeyNames())
@@ -58,7 +58,7 @@ class Harness:
         asyncio.run(write())
 
     def give_up(self, user: str, *reasons: str, endpoint: str = "mailer") -> list[str]:
-        """Events that could not be delivered; their IDs."""
+        """Writes events, and puts them aside as undeliverable. Returns their IDs."""
 
         async def put_aside() -> list[str]:
             deliveries = Deliveries(connect(self.url, Limits()), KeyNames())
@@ -95,7 +95,7 @@ def harness(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Harness]:
             admin.flushall()
 
 
-def test_it_delivers_until_it_is_stopped(harness: Harness):
+def test_the_relay_delivers_events_until_it_is_stopped(harness: Harness):
     settings = {"REDIS_URL": harness.url, "RELAY_ENDPOINTS": str(harness.endpoints)}
     relay = Command(harness.folder / "relay", ["relay"], settings)
     try:
@@ -120,7 +120,7 @@ def test_it_delivers_until_it_is_stopped(harness: Harness):
     assert row.split() == ["mailer", "0", "0", "0", "0", "0/64"]
 
 
-def test_what_is_dead_is_listed_sent_again_or_dropped(harness: Harness):
+def test_dead_events_are_listed_sent_again_or_dropped(harness: Harness):
     assert "Nothing is dead." in harness.relay("dead", "list").stderr
     first, second, third = harness.give_up("ada", "a", "b", "[red]c[/red]")
     listed = harness.relay("dead", "list").stdout.splitlines()
@@ -147,7 +147,7 @@ def test_what_is_dead_is_listed_sent_again_or_dropped(harness: Harness):
     assert harness.receiver.ids() == {first, third}
 
 
-def test_what_an_operator_sees_as_json(harness: Harness):
+def test_dead_events_and_the_status_are_printed_as_json(harness: Harness):
     [event] = harness.give_up("ada", "a")
     [dead] = map(json.loads, harness.relay("dead", "list", "--json").stdout.splitlines())
     given_up = datetime.fromisoformat(dead.pop("given_up_at"))
@@ -178,7 +178,7 @@ def test_an_event_id_is_whole_however_narrow_the_terminal(
     assert row.split()[1] == event
 
 
-def test_what_an_endpoint_that_is_named_no_more_left_can_be_dropped(harness: Harness):
+def test_dead_events_of_a_removed_endpoint_can_be_dropped(harness: Harness):
     [event] = harness.give_up("ada", "a", endpoint="gone")
     assert "Nothing is dead." in harness.relay("dead", "list").stderr
     assert event in harness.relay("dead", "list", "--endpoint", "gone").stdout
@@ -192,7 +192,7 @@ def test_what_an_endpoint_that_is_named_no_more_left_can_be_dropped(harness: Har
 
 
 @pytest.mark.parametrize("verb", ["retry", "drop"])
-def test_what_to_do_must_be_said(harness: Harness, verb: str):
+def test_retry_and_drop_need_event_ids_or_all(harness: Harness, verb: str):
     settings = {"REDIS_URL": harness.url, "RELAY_ENDPOINTS": str(harness.endpoints)}
     for arguments in ((), ("--all", "evt_1")):
         assert says("dead", verb, *arguments, **settings) == (2, ["name the events, or give --all"])
@@ -200,7 +200,7 @@ def test_what_to_do_must_be_said(harness: Harness, verb: str):
     assert says("dead", verb, "evt_1", "evt_0", **settings) == (1, unknown)
 
 
-def test_a_secret_is_made(harness: Harness):
+def test_the_secret_command_makes_a_new_valid_secret(harness: Harness):
     first, second = (harness.relay("secret").stdout.strip() for _ in range(2))
     assert first != second
     harness.endpoints.write_text(
@@ -210,7 +210,7 @@ def test_a_secret_is_made(harness: Harness):
 
 
 def says(*arguments: str, **settings: str) -> tuple[int, list[str]]:
-    """What the command says: its exit code, and the lines of an error."""
+    """Runs the command. Returns its exit code and the lines of its error."""
     result = call("relay", *arguments, **settings)
     lines = result.stderr.splitlines()
     return result.exit_code, [line.removeprefix("session-authority: ") for line in lines]
@@ -219,7 +219,9 @@ def says(*arguments: str, **settings: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     "command", [(), ("status",), ("dead", "list"), ("dead", "drop", "--all")], ids="-".join
 )
-def test_what_is_missing_or_wrong_is_said(tmp_path: Path, command: tuple[str, ...]):
+def test_missing_or_wrong_settings_are_reported_without_their_secrets(
+    tmp_path: Path, command: tuple[str, ...]
+):
     url, endpoints = "redis://127.0.0.1:1", tmp_path / "endpoints.toml"
     assert says(*command) == (2, ["SESSION_AUTHORITY_REDIS_URL: must be set"])
     rule = "SESSION_AUTHORITY_RELAY_ENDPOINTS: must name the file of endpoints, or give --endpoints"
@@ -237,7 +239,7 @@ def test_what_is_missing_or_wrong_is_said(tmp_path: Path, command: tuple[str, ..
     assert "hunter2" not in "".join(lines)
 
 
-def test_options_stand_where_they_belong(harness: Harness):
+def test_an_option_before_its_subcommand_is_refused(harness: Harness):
     result = harness.relay("--endpoints", str(harness.endpoints), "status")
     assert (result.exit_code, result.stderr) == (
         2,
@@ -245,7 +247,7 @@ def test_options_stand_where_they_belong(harness: Harness):
     )
 
 
-def test_a_redis_that_is_away_is_said(harness: Harness):
+def test_a_redis_that_is_down_is_reported(harness: Harness):
     url = f"redis://127.0.0.1:{free_port()}"
     for command in (("status",), ("dead", "list")):
         result = run(
@@ -256,7 +258,7 @@ def test_a_redis_that_is_away_is_said(harness: Harness):
         assert "Traceback" not in result.stderr
 
 
-def test_a_relay_waits_for_a_redis_that_is_away(harness: Harness, tmp_path: Path):
+def test_the_relay_waits_for_a_redis_that_is_down(harness: Harness, tmp_path: Path):
     port = free_port()
     settings = {"REDIS_URL": f"redis://127.0.0.1:{port}", "RELAY_ENDPOINTS": str(harness.endpoints)}
     relay = Command(harness.folder / "relay", ["relay"], settings)

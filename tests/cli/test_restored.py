@@ -1,4 +1,4 @@
-"""`restored` voids what was issued before Redis was restored, and nothing else."""
+"""`restored` voids the tokens that were issued before Redis was restored, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def states(folder: Path) -> dict[str, KeyState]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """A key that verifies, one that signs, one that is published."""
+    """A folder with three keys: one verifies, one signs, and one is published."""
     folder, present = tmp_path / "keys", now()
     for days, algorithm in ((3, Algorithm.EDDSA), (2, Algorithm.ES256), (1, Algorithm.EDDSA)):
         key = generate(algorithm, present - timedelta(days=days))
@@ -29,7 +29,7 @@ def keys(tmp_path: Path) -> Path:
     return folder
 
 
-def test_all_keys_that_signed_are_revoked_and_a_fresh_one_signs(keys: Path):
+def test_all_keys_that_signed_are_revoked_and_a_new_key_signs(keys: Path):
     before = states(keys)
     result = call("restored", "--dir", keys)
     assert result.exit_code == 0, result.stderr
@@ -49,7 +49,7 @@ def test_all_keys_that_signed_are_revoked_and_a_fresh_one_signs(keys: Path):
     assert f"{fresh} signs." in result.stdout
 
 
-def test_to_run_it_again_for_the_same_restore_changes_nothing(keys: Path):
+def test_a_second_call_for_the_same_restore_changes_nothing(keys: Path):
     at = now().isoformat()
     assert call("restored", "--at", at, "--dir", keys).exit_code == 0
     after = states(keys)
@@ -58,17 +58,17 @@ def test_to_run_it_again_for_the_same_restore_changes_nothing(keys: Path):
     assert "No token is left that was issued before" in again.stdout
 
 
-def test_what_a_crash_left_is_done_by_the_same_call(keys: Path):
+def test_a_second_call_completes_what_a_crash_interrupted(keys: Path):
     at = now()
     fresh = generate(Algorithm.ES256, now())
     add_key(keys, fresh)
-    promote(keys, fresh.kid, now())  # so far did the first call come
+    promote(keys, fresh.kid, now())  # the first call came this far
     assert call("restored", "--at", at.isoformat(), "--dir", keys).exit_code == 0
     assert states(keys)[fresh.kid] is KeyState.SIGNING
     assert KeyState.VERIFYING not in states(keys).values()
 
 
-def test_a_key_that_was_made_since_the_restore_goes_on_signing(keys: Path):
+def test_a_key_from_after_the_restore_keeps_signing(keys: Path):
     signing = load_keyring(keys).signing.kid
     at = now() - timedelta(days=2, hours=1)
     assert call("restored", "--at", at.isoformat(), "--dir", keys).exit_code == 0
@@ -78,7 +78,7 @@ def test_a_key_that_was_made_since_the_restore_goes_on_signing(keys: Path):
 
 
 @pytest.mark.parametrize("at", ["yesterday", "2026-11-24T09:30:00", "7d", ""])
-def test_a_time_needs_its_zone(keys: Path, at: str):
+def test_a_time_without_a_zone_is_refused(keys: Path, at: str):
     before = states(keys)
     assert fault(call("restored", "--at", at, "--dir", keys)) == (
         2,
@@ -87,13 +87,13 @@ def test_a_time_needs_its_zone(keys: Path, at: str):
     assert states(keys) == before
 
 
-def test_a_restore_is_not_in_the_future(keys: Path):
+def test_a_restore_in_the_future_is_refused(keys: Path):
     before = states(keys)
     at = (now() + timedelta(hours=1)).isoformat()
     assert fault(call("restored", "--at", at, "--dir", keys)) == (2, "--at: is in the future")
     assert states(keys) == before
 
 
-def test_without_a_folder_it_says_what_to_name():
+def test_without_a_key_folder_the_error_names_the_option():
     code, text = fault(call("restored"))
     assert (code, "--dir" in text) == (2, True)

@@ -1,5 +1,5 @@
-"""`serve` starts with nothing unsafe but what is allowed by name, names everything at once, and
-`check` shows the same.
+"""`serve` refuses unsafe settings unless each is allowed by name, and lists all faults at once.
+`check` lists the same faults.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ CANARY = "hunter2-canary"
 
 @pytest.fixture(scope="module")
 def safe_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A store that there is nothing wrong with."""
+    """A Valkey server without a fault."""
     with valkey_server(tmp_path_factory.mktemp("safe"), appendonly="yes") as server:
         yield server
 
 
 @pytest.fixture
 def sound(tmp_path: Path, safe_valkey: ValkeyServer) -> dict[str, str]:
-    """Settings with nothing wrong."""
+    """Settings without a fault."""
     add_signing_key(tmp_path / "keys")
     policy = tmp_path / "access.toml"
     policy.write_text(POLICY)
@@ -58,7 +58,7 @@ def sound(tmp_path: Path, safe_valkey: ValkeyServer) -> dict[str, str]:
 
 
 def wrong(result: Result) -> list[tuple[str, str]]:
-    """What `check` found wrong: which check, and what it said."""
+    """Returns the faults that `check` found: the title of each check, and its text."""
     rows = [
         re.split(r"\s+WRONG\s+", line.strip())
         for line in result.stdout.splitlines()
@@ -188,7 +188,7 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
 }
 
 
-def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
+def test_check_finds_no_fault_in_sound_settings(sound: dict[str, str]):
     result = call("check", **sound)
     assert (result.exit_code, wrong(result)) == (0, [])
     titles = (
@@ -199,7 +199,7 @@ def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
     assert "nothing shows who they are: login" in result.stdout
 
 
-def test_few_file_descriptors_are_told_and_too_few_refused(
+def test_few_file_descriptors_are_reported_and_too_few_refused(
     sound: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(descriptors, "attainable", lambda: 1024)
@@ -214,13 +214,13 @@ def test_few_file_descriptors_are_told_and_too_few_refused(
     assert call("serve", **sound).exit_code == 2
 
 
-def test_an_audit_log_that_cannot_be_written_is_found(sound: dict[str, str], tmp_path: Path):
+def test_an_audit_log_that_cannot_be_written_is_a_fault(sound: dict[str, str], tmp_path: Path):
     result = call("check", **sound, AUDIT_LOG=str(tmp_path))
     assert result.exit_code == 1
     assert f"AUDIT_LOG: {tmp_path} is no regular file" in result.stdout
 
 
-def test_what_is_found_of_the_database_of_places(sound: dict[str, str], tmp_path: Path):
+def test_check_reports_the_state_of_the_geoip_database(sound: dict[str, str], tmp_path: Path):
     path = tmp_path / "places.mmdb"
 
     def found(contents: bytes) -> tuple[str, str]:
@@ -248,7 +248,7 @@ def test_what_is_found_of_the_database_of_places(sound: dict[str, str], tmp_path
     assert "is no database of places" in call("serve", **sound, GEOIP_DATABASE=str(path)).output
 
 
-def test_what_is_found_as_json(sound: dict[str, str]):
+def test_check_prints_its_findings_as_json(sound: dict[str, str]):
     def rows(**more: str) -> tuple[int, dict[str, tuple[str, str]]]:
         result = call("check", "--json", **sound | more)
         found = [json.loads(line) for line in result.stdout.splitlines()]
@@ -264,7 +264,7 @@ def test_what_is_found_as_json(sound: dict[str, str]):
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_each_fault_is_found_told_and_allowed_by_its_name_alone(
+def test_each_fault_is_found_and_is_allowed_only_by_its_own_name(
     sound: dict[str, str], tmp_path: Path, case: str
 ):
     change, title, text, unsafe = FAULTS[case]
@@ -272,7 +272,8 @@ def test_each_fault_is_found_told_and_allowed_by_its_name_alone(
     found = wrong(call("check", **sound))
     about = [said for where, said in found if where == title]
     assert any(text in said for said in about), found
-    assert all(where in (title, "store") for where, _ in found)  # some of them lead to no store
+    # some faults also prevent a connection to the store
+    assert all(where in (title, "store") for where, _ in found)
     refused = call("serve", **sound)
     assert refused.exit_code == 2
     told = [
@@ -294,7 +295,9 @@ def test_each_fault_is_found_told_and_allowed_by_its_name_alone(
 
 
 @pytest.mark.parametrize("name", ["LISTEN", "BEARER_LISTEN", "HEALTH_LISTEN", "METRICS_LISTEN"])
-def test_a_port_that_is_taken_is_found(sound: dict[str, str], tmp_path: Path, name: str):
+def test_a_port_in_use_is_a_fault_unless_the_service_is_running(
+    sound: dict[str, str], tmp_path: Path, name: str
+):
     ca = CA(tmp_path)
     pair = ca.sign(addresses=["127.0.0.1"])
     pair.key.chmod(0o600)
@@ -315,12 +318,12 @@ def test_a_port_that_is_taken_is_found(sound: dict[str, str], tmp_path: Path, na
     assert "ports" not in beside.stdout
 
 
-def test_every_name_that_allows_something_is_there_for_a_reason():
+def test_each_name_that_allows_a_fault_has_its_fault():
     of_the_store = {Unsafe.EVICTING_STORE, Unsafe.VOLATILE_STORE}
     assert {unsafe for _, _, _, unsafe in FAULTS.values() if unsafe} | of_the_store == set(Unsafe)
 
 
-def test_a_store_that_forgets_is_refused(sound: dict[str, str], tmp_path: Path):
+def test_a_store_that_can_lose_data_is_refused(sound: dict[str, str], tmp_path: Path):
     with valkey_server(
         tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
     ) as server:
@@ -333,11 +336,11 @@ def test_a_store_that_forgets_is_refused(sound: dict[str, str], tmp_path: Path):
         assert wrong(call("check", **sound, ALLOW_UNSAFE="evicting-store,volatile-store")) == []
 
 
-def test_a_store_that_does_not_answer_is_wrong_to_check_and_worth_waiting_for_to_serve(
+def test_check_fails_without_a_store_and_serve_waits_for_the_store(
     sound: dict[str, str], tmp_path: Path
 ):
-    """A store that is away must not keep the service from coming back with it, nor make it trust
-    what comes back.
+    """`serve` waits for a store that does not answer. It ends if the store that comes back is
+    unsafe.
     """
     with valkey_server(
         tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
@@ -367,7 +370,7 @@ def test_a_store_that_does_not_answer_is_wrong_to_check_and_worth_waiting_for_to
             server.kill()
 
 
-def test_serve_serves_callers_that_show_who_they_are(sound: dict[str, str], tmp_path: Path):
+def test_serve_answers_only_callers_that_authenticate(sound: dict[str, str], tmp_path: Path):
     tokens = tmp_path / "tokens"
     added = call(
         "callers", "add", "login", "--tokens", str(tokens), ACCESS_POLICY=sound["ACCESS_POLICY"]

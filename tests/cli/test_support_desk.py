@@ -1,5 +1,5 @@
-"""What a support desk does: the devices of a user, signing out, and what a token is worth. It calls
-a real server, with the roles of the policy.
+"""The commands of a support desk: list a user's devices, sign the user out, and show the state of a
+token. They call a real server, with the roles of a policy.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 @dataclass
 class Desk:
-    """A server, the login service that calls it, and the files with the callers' tokens."""
+    """A server, the login service that calls it, and the files with the tokens of all callers."""
 
     address: str
     login: Caller
     files: dict[str, Path]
 
     def ask(self, caller: str, *arguments: object, given: str | None = None) -> Result:
-        """Runs a command as one of the callers; `given` is its standard input."""
+        """Runs a command as the named caller. `given` is its standard input."""
         shown = ("--address", self.address, "--token-file", self.files[caller])
         command = [str(argument) for argument in (*arguments, *shown)]
         return CliRunner().invoke(cli.app, command, input=given, prog_name="session-authority")
@@ -66,7 +66,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         yield Desk(server.address, login, files)
 
 
-def test_devices_are_listed_for_people_and_for_programs(desk: Desk):
+def test_devices_are_listed_as_a_table_and_as_json(desk: Desk):
     first, second = desk.sign_in("ada", "Ada's phone"), desk.sign_in("ada")
     listed = desk.ask("desk", "devices", "list", "ada")
     assert (listed.exit_code, listed.stderr) == (0, "")
@@ -85,19 +85,19 @@ def test_devices_are_listed_for_people_and_for_programs(desk: Desk):
     assert all(device["signed_in"] for device in devices)
 
 
-def test_a_long_list_is_read_to_its_end(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+def test_a_list_of_several_pages_is_read_to_its_end(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("session_authority.console.support._PAGE_SIZE", 2)
     issued = {desk.sign_in("many").device.device_id for _ in range(5)}
     result = desk.ask("desk", "devices", "list", "many", "--json")
     assert {json.loads(line)["device_id"] for line in result.stdout.splitlines()} == issued
 
 
-def test_what_a_stranger_chose_reaches_no_terminal(desk: Desk):
+def test_markup_in_a_device_name_is_printed_literally(desk: Desk):
     desk.sign_in("eve", "[red]Eve[/red]")
     assert "[red]Eve[/red]" in desk.ask("desk", "devices", "list", "eve").stdout
 
 
-def test_a_user_is_signed_out_on_one_device_on_all_but_one_or_on_all(desk: Desk, tmp_path: Path):
+def test_a_user_is_signed_out_on_one_device_all_but_one_or_all(desk: Desk, tmp_path: Path):
     devices = [desk.sign_in("ben") for _ in range(4)]
     ids = [device.device.device_id for device in devices]
 
@@ -131,17 +131,17 @@ def test_a_user_is_signed_out_on_one_device_on_all_but_one_or_on_all(desk: Desk,
 
 
 @pytest.mark.parametrize("which", [(), ("DEVICE", "--all"), ("--all", "--all-but", "DEVICE")])
-def test_exactly_one_of_the_choices_is_given(desk: Desk, which: tuple[str, ...]):
+def test_revoke_needs_exactly_one_choice_of_devices(desk: Desk, which: tuple[str, ...]):
     result = desk.ask("desk", "devices", "revoke", "cyd", *which, "--reason", "x")
     assert fault(result) == (2, "name one device, or give --all, or --all-but DEVICE")
 
 
-def test_signing_out_needs_a_reason(desk: Desk):
+def test_revoke_needs_a_reason(desk: Desk):
     result = desk.ask("desk", "devices", "revoke", "cyd", "--all")
     assert (result.exit_code, "--reason" in result.stderr) == (2, True)
 
 
-def test_a_token_is_worth_what_the_service_says(desk: Desk, tmp_path: Path):
+def test_the_status_and_contents_of_a_token_are_shown(desk: Desk, tmp_path: Path):
     issued = desk.sign_in("dan")
     device = ("--device", issued.device.device_id)
     file = tmp_path / "token"
@@ -162,20 +162,21 @@ def test_a_token_is_worth_what_the_service_says(desk: Desk, tmp_path: Path):
         assert issued.access_token not in result.output
 
 
-def test_looking_at_a_token_raises_no_alarm(desk: Desk):
+def test_showing_a_token_raises_no_alarm(desk: Desk):
     issued, other = desk.sign_in("fay"), desk.sign_in("fay")
-    device = ("--device", other.device.device_id)  # presenting it there would be a replay
+    # presenting the token on this device would be a replay
+    device = ("--device", other.device.device_id)
     assert desk.ask("ops", "sessions", "show", *device, given=issued.access_token).exit_code == 1
     assert desk.login.status(issued) == desk.login.status(other) == "ACTIVE"
 
 
 @pytest.mark.parametrize("content", ["", "two words", "a\nb", "ä"])
-def test_what_is_no_token_is_not_shown(desk: Desk, content: str):
+def test_text_that_is_no_token_is_refused_and_not_printed(desk: Desk, content: str):
     result = desk.ask("ops", "sessions", "show", given=content)
     assert fault(result) == (2, "--access-token: must hold a token and nothing else")
 
 
-def test_a_token_in_the_place_of_its_file_is_not_repeated(desk: Desk):
+def test_a_token_instead_of_its_file_name_is_not_printed(desk: Desk):
     token = desk.sign_in("gus").access_token
     result = desk.ask("ops", "sessions", "show", "--access-token", token)
     assert fault(result) == (2, "--access-token: there is no such file")
@@ -184,20 +185,21 @@ def test_a_token_in_the_place_of_its_file_is_not_repeated(desk: Desk):
     assert token not in as_argument.output
 
 
-def test_the_policy_says_who_may(desk: Desk):
+def test_a_command_that_the_policy_does_not_allow_fails(desk: Desk):
     token = desk.sign_in("hal").access_token
     denied = [
         desk.ask("login", "devices", "list", "hal"),
         desk.ask("login", "devices", "revoke", "hal", "--all", "--reason", "x"),
         desk.ask("desk", "sessions", "show", given=token),
-        desk.ask("login", "sessions", "show", given=token),  # a validator leaves traces
+        # a validator may validate a token, but not only observe it
+        desk.ask("login", "sessions", "show", given=token),
     ]
     for result in denied:
         code, text = fault(result)
         assert (code, text.startswith(f"{desk.address}: PERMISSION_DENIED: ")) == (1, True)
 
 
-def test_a_server_that_is_not_there_is_told_at_once():
+def test_a_missing_server_is_reported_in_one_line():
     for arguments in (("devices", "list", "ada"), ("sessions", "show")):
         result = CliRunner().invoke(
             cli.app, [*arguments, "--address", "127.0.0.1:1"], input="a.b.c"
@@ -209,6 +211,6 @@ def test_a_server_that_is_not_there_is_told_at_once():
         )
 
 
-def test_every_status_has_a_meaning():
+def test_every_session_status_has_an_explanation():
     known = {name.removeprefix("SESSION_STATUS_") for name, n in pb.SessionStatus.items() if n}
     assert set(MEANINGS) == known

@@ -1,4 +1,4 @@
-"""`events tail` follows a server that goes away, falls silent, or refuses."""
+"""`events tail` follows a server that goes away or falls silent, and ends if the server refuses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from tests.support.waiting import wait_for
 
 
 class Script(pb_grpc.SessionAuthorityServiceServicer, health_pb2_grpc.HealthServicer):
-    """A server that answers as told: for each watch the messages, then a status; None keeps silent
-    instead.
+    """A server that follows a script: for each watch, it sends messages and ends with a status.
+
+    With None instead of a status, the server stays silent after the messages.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ def message(cursor: str, *event_ids: str) -> pb.WatchEventsResponse:
 
 
 def followed(script: Script, count: int) -> tuple[list[str], list[str]]:
-    """The IDs of so many events, and what was said meanwhile."""
+    """Returns the IDs of the first `count` events, and the notices that were printed meanwhile."""
     said: list[str] = []
     with playing(script) as address:
         watch = follow(
@@ -87,7 +88,9 @@ def followed(script: Script, count: int) -> tuple[list[str], list[str]]:
         grpc.StatusCode.INTERNAL,
     ],
 )
-def test_it_goes_on_from_its_last_cursor_and_shows_an_event_once(status: grpc.StatusCode):
+def test_a_broken_watch_resumes_at_its_last_cursor_and_shows_each_event_once(
+    status: grpc.StatusCode,
+):
     script = Script(
         ([message("1"), message("2", "a", "b")], status),
         ([message("2"), message("3", "b", "c")], None),
@@ -99,14 +102,14 @@ def test_it_goes_on_from_its_last_cursor_and_shows_an_event_once(status: grpc.St
     assert said == [], "a server that is back at once is not worth a word"
 
 
-def test_a_server_without_a_sign_of_life_is_called_again(monkeypatch: pytest.MonkeyPatch):
+def test_a_silent_server_is_called_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.5)
     script = Script(([message("1", "a")], None), ([message("2", "b")], None))
     assert followed(script, 2) == (["a", "b"], [])
     assert [ask.cursor for ask in script.asked] == ["", "1"]
 
 
-def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch):
+def test_a_watch_waits_for_an_absent_server_without_a_limit(monkeypatch: pytest.MonkeyPatch):
     pauses: list[float] = []
     script = Script(
         ([message("1", "a")], grpc.StatusCode.UNAVAILABLE),
@@ -125,14 +128,14 @@ def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.Monkey
     assert max(pauses) <= 5
 
 
-def test_a_server_that_is_silent_from_the_start(monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_is_silent_from_the_start_fails_the_watch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_FIRST_ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(module, "_SILENCE_SECONDS", 3600.0)
     with pytest.raises(TailFailed, match="CANCELLED"):
         followed(Script(([], None)), 1)
 
 
-def test_a_cursor_that_has_expired_is_dropped():
+def test_an_expired_cursor_is_dropped():
     script = Script(
         ([message("1", "a")], grpc.StatusCode.OUT_OF_RANGE),
         ([message("9"), message("9", "b")], None),
@@ -144,12 +147,12 @@ def test_a_cursor_that_has_expired_is_dropped():
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
-def test_a_watch_that_never_began_has_failed(status: grpc.StatusCode):
+def test_a_failure_before_the_first_message_ends_the_watch(status: grpc.StatusCode):
     with pytest.raises(TailFailed, match=f"{status.name}: as told"):
         followed(Script(([], status)), 1)
 
 
-def test_a_server_that_does_not_want_to_tell_any_more():
+def test_a_permission_error_ends_the_watch():
     script = Script(([message("1", "a")], grpc.StatusCode.PERMISSION_DENIED))
     with pytest.raises(TailFailed, match="PERMISSION_DENIED: as told"):
         followed(script, 2)

@@ -1,4 +1,4 @@
-"""`events tail`, as people and scripts use it: a process of its own, against a real server that
+"""`events tail`, as people and scripts use it: in a separate process, against a real server that
 comes and goes.
 """
 
@@ -49,7 +49,7 @@ LAPTOP = pb.ClientInfo(
         "Chrome/140.0.0.0 Safari/537.36"
     ),
 )
-WIDTHS = (15, 21, 36, 28, 64)  # of a table that nobody sees but a pipe or a file
+WIDTHS = (15, 21, 36, 28, 64)  # column widths of a table that goes to a pipe or a file
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,10 @@ def caller(server: DevServer) -> Iterator[Caller]:
 
 @contextmanager
 def tailing(folder: Path, address: str, *arguments: str) -> Iterator[Command]:
-    """The command, once it watches."""
+    """Runs `events tail`. Without `--json`, waits until its watch has begun."""
     command = Command(folder, ["events", "tail", "--address", address, *arguments], {})
     try:
-        # Its header is printed once the server has told where the watch begins. JSON has none.
+        # The header is printed once the server has said where the watch begins. JSON has no header.
         if "--json" not in arguments:
             wait_for(lambda: command.printed.startswith("time "), "the header", PATIENCE)
         yield command
@@ -78,7 +78,9 @@ def tailing(folder: Path, address: str, *arguments: str) -> Iterator[Command]:
 
 
 def cells(row: str) -> list[str]:
-    """A row's cells: the columns are where they should be, however long their contents."""
+    """Returns the cells of a row. Asserts that the columns are aligned, however long their contents
+    are.
+    """
     found, start = [], 0
     for width in WIDTHS:
         found.append(row[start : start + width].rstrip())
@@ -88,7 +90,7 @@ def cells(row: str) -> list[str]:
 
 
 def rows(command: Command) -> list[list[str]]:
-    """The table's rows that are complete, without its header."""
+    """Returns the complete rows of the table, without its header."""
     return [cells(line) for line in command.printed.split("\n")[1:-1]]
 
 
@@ -98,14 +100,12 @@ def wait_for_rows(command: Command, count: int) -> list[list[str]]:
 
 
 def buffering(folder: Path) -> dict[str, str]:
-    """The environment of a command that keeps its output to itself until a buffer is full, unless
-    it takes care.
-    """
+    """The environment of a command whose output Python buffers, unless the command flushes it."""
     return {**environment(folder), "PYTHONUNBUFFERED": ""}
 
 
 def once(address: str, *arguments: str) -> list[dict[str, Any]]:
-    """The events that the command prints as JSON before it ends by itself."""
+    """Returns the events that the command prints as JSON before it ends by itself."""
     done = run(ROOT, "events", "tail", "--json", "--address", address, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -114,8 +114,12 @@ def once(address: str, *arguments: str) -> list[dict[str, Any]]:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def test_a_life_as_a_table(tmp_path: Path, server: DevServer, caller: Caller):
-    """A replay names its cause and what it led to, a logout its reason and what was left."""
+def test_the_table_shows_the_whole_life_of_a_session(
+    tmp_path: Path, server: DevServer, caller: Caller
+):
+    """The row of a replay has its cause and its effect. The row of a logout has its reason and the
+    device that stays signed in.
+    """
     with tailing(tmp_path, server.address, "--user", "life") as command:
         first = caller.sign_in("life", client=LAPTOP)
         second = caller.sign_in("life")
@@ -185,15 +189,17 @@ def test_a_life_as_a_table(tmp_path: Path, server: DevServer, caller: Caller):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_is_ended_quietly(tmp_path: Path, server: DevServer, number: signal.Signals):
+def test_a_signal_ends_the_command_without_an_error(
+    tmp_path: Path, server: DevServer, number: signal.Signals
+):
     with tailing(tmp_path, server.address) as command:
-        for _ in range(3):  # whoever is impatient
+        for _ in range(3):  # as an impatient user does
             command.process.send_signal(number)
         assert command.wait() == 0
         assert command.errors == ""
 
 
-def test_what_strangers_chose_stays_in_its_column(
+def test_text_that_clients_chose_stays_in_its_column(
     tmp_path: Path, server: DevServer, caller: Caller
 ):
     user = "[red]" + "u" * 120 + ":x:"
@@ -224,7 +230,7 @@ def row_of(event: pb.Event, width: int | None = None) -> str:
     ).row(event)
 
 
-def test_nothing_that_a_terminal_would_obey_is_printed():
+def test_no_text_that_controls_a_terminal_is_printed():
     hostile = "\x1b[2J\x07\r\n\t\x9b31m\u202eevil\u2028"
     assert printable(hostile) == r"\x1b[2J\x07\r\n\t\x9b31m\u202eevil\u2028"
     assert printable("सामी\u200dका 名前 👩\u200d💻") == "सामी\u200dका 名前 👩\u200d💻"
@@ -242,7 +248,7 @@ def test_nothing_that_a_terminal_would_obey_is_printed():
     assert json_line(event).isprintable()
 
 
-def test_a_terminal_shows_what_is_grave():
+def test_a_terminal_shows_alarms_in_colour():
     colours = {}
     for name in EVENT_TYPES:
         row = row_of(pb.Event(type=f"EVENT_TYPE_{name}", user_id="ada"), 160)
@@ -263,7 +269,7 @@ def test_a_terminal_of_any_width_gets_aligned_columns(width: int):
     assert plain.endswith("; key k")
 
 
-def test_a_type_that_only_a_newer_server_knows():
+def test_an_unknown_event_type_is_shown_by_its_number():
     event = pb.Event.FromString(b"\x10\x63")
     assert cells(row_of(event))[1] == "99"
     assert json.loads(json_line(event)) == {"type": 99}
@@ -272,7 +278,7 @@ def test_a_type_that_only_a_newer_server_knows():
 # --- JSON, filters, times -------------------------------------------------------------------------
 
 
-def test_json_is_the_event_in_the_words_of_the_contract(server: DevServer, caller: Caller):
+def test_json_has_the_names_of_the_contract(server: DevServer, caller: Caller):
     signed_in = caller.sign_in("json", client=LAPTOP)
     [event] = once(server.address, "--since", "1h", "--user", "json", "--count", "1")
     assert event["type"] == "EVENT_TYPE_DEVICE_SIGNED_IN"
@@ -283,8 +289,8 @@ def test_json_is_the_event_in_the_words_of_the_contract(server: DevServer, calle
     assert datetime.fromisoformat(event["create_time"]).tzinfo is UTC
 
 
-def test_json_comes_line_by_line(tmp_path: Path, server: DevServer, caller: Caller):
-    """Whoever reads a pipe gets an event when it happens, and not when a buffer is full."""
+def test_json_is_written_line_by_line(tmp_path: Path, server: DevServer, caller: Caller):
+    """A reader of a pipe gets each event when it happens, and not only when a buffer is full."""
     command = [
         *COMMAND,
         "events",
@@ -310,11 +316,11 @@ def test_json_comes_line_by_line(tmp_path: Path, server: DevServer, caller: Call
 
 
 def unread(pipe: Any) -> int:
-    """The number of bytes in a pipe."""
+    """Returns the number of unread bytes in a pipe."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def test_filters(server: DevServer, caller: Caller):
+def test_events_are_filtered_by_user_and_type(server: DevServer, caller: Caller):
     for user_id in ("f1", "f2", "f3"):
         caller.sign_in(user_id)
         caller.stub.RevokeAll(pb.RevokeAllRequest(user_id=user_id))
@@ -327,14 +333,14 @@ def test_filters(server: DevServer, caller: Caller):
     assert len(once(server.address, "--since", "1h", "--user", "f2", *both, "--count", "2")) == 2
 
 
-def test_since_a_time(server: DevServer, caller: Caller):
+def test_since_accepts_a_time_and_a_duration(server: DevServer, caller: Caller):
     caller.sign_in("since")
     an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds")
     assert once(server.address, "--since", an_hour_ago, "--user", "since", "--count", "1")
     assert once(server.address, "--since", "PT1H", "--user", "since", "--count", "1")
 
 
-def test_since_is_when_it_begins():
+def test_since_sets_the_start_time_of_the_watch():
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
     def start(since: str) -> datetime:
@@ -364,12 +370,12 @@ def test_since_is_when_it_begins():
         "Z",
     ],
 )
-def test_since_that_is_no_time(since: str):
+def test_a_since_that_is_no_time_is_refused(since: str):
     with pytest.raises(ValueError, match=r"^--since: must be"):
         question((), (), since, datetime.now(UTC))
 
 
-def test_help_teaches():
+def test_the_help_explains_the_options():
     result = CliRunner().invoke(cli.app, ["events", "tail", "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     for word in (
@@ -385,16 +391,16 @@ def test_help_teaches():
         assert word in result.stdout
 
 
-# --- what is told of it ---------------------------------------------------------------------------
+# --- its documentation ----------------------------------------------------------------------------
 
 
-def test_every_type_is_on_the_page():
+def test_the_events_page_has_every_event_type():
     page = (ROOT / "docs" / "events.md").read_text("utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
     assert set(EVENT_TYPES) <= set(rows)
 
 
-def test_the_demo_goes_by_as_the_page_says(tmp_path: Path, server: DevServer):
+def test_the_commands_of_the_events_page_show_the_demo(tmp_path: Path, server: DevServer):
     page = (ROOT / "docs" / "events.md").read_text("utf-8")
     lines = ("make run", "session-authority events tail", "session-authority demo")
     assert "\n\n".join(f"```sh\n{line}\n```" for line in lines) in page
@@ -417,7 +423,7 @@ def fault(tmp_path: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, line.removeprefix("session-authority: ")
 
 
-def test_wrong_usage(tmp_path: Path):
+def test_wrong_usage_is_reported_in_one_line(tmp_path: Path):
     nowhere = ("--address", f"127.0.0.1:{free_port()}")
     known = ", ".join(EVENT_TYPES).lower()
     assert fault(tmp_path, *nowhere, "--type", "fly") == (
@@ -429,13 +435,15 @@ def test_wrong_usage(tmp_path: Path):
     assert fault(tmp_path, "--address", "50051")[0] == 2
 
 
-def test_no_server(tmp_path: Path):
+def test_a_missing_server_is_reported_in_one_line(tmp_path: Path):
     address = f"127.0.0.1:{free_port()}"
     code, text = fault(tmp_path, "--address", address)
     assert (code, text.startswith(f"{address}: no answer")) == (1, True)
 
 
-def test_what_the_server_refuses(tmp_path: Path, server: DevServer):
+def test_a_request_that_the_server_refuses_is_reported_in_one_line(
+    tmp_path: Path, server: DevServer
+):
     code, text = fault(tmp_path, "--address", server.address, "--user", "a ")
     assert (code, text.startswith(f"{server.address}: INVALID_ARGUMENT: user_ids[0]: must")) == (
         1,
@@ -444,7 +452,7 @@ def test_what_the_server_refuses(tmp_path: Path, server: DevServer):
 
 
 def shell(tmp_path: Path, server: DevServer, rest: str) -> subprocess.CompletedProcess[str]:
-    """The command in a shell's pipeline, which fails if any part of it does."""
+    """Runs the command in a shell's pipeline, which fails if any part of it fails."""
     script = f'"$@" events tail --address {server.address} {rest}'
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", script, "bash", *COMMAND],
@@ -459,15 +467,17 @@ def shell(tmp_path: Path, server: DevServer, rest: str) -> subprocess.CompletedP
     "rest",
     ["| head -n 1", "2>&1 | head -n 1", "--since 1h | head -n 1", "--since 1h --json | head -c 1"],
 )
-def test_whoever_reads_may_leave(tmp_path: Path, server: DevServer, caller: Caller, rest: str):
-    """Even if nothing happens any more."""
+def test_a_reader_that_closes_the_pipe_ends_the_command(
+    tmp_path: Path, server: DevServer, caller: Caller, rest: str
+):
+    """The command ends even if no further event happens."""
     caller.sign_in("head")
     done = shell(tmp_path, server, rest)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout[:1] in ("t", "{")
 
 
-def test_whoever_reads_may_leave_while_it_waits_for_them(
+def test_a_reader_that_closes_a_full_pipe_ends_the_command(
     tmp_path: Path, server: DevServer, caller: Caller
 ):
     for number in range(100):
@@ -479,7 +489,7 @@ def test_whoever_reads_may_leave_while_it_waits_for_them(
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        # It holds 64 KiB, less what is wasted at the ends of its pages.
+        # A pipe holds 64 KiB, less the unused ends of its pages.
         wait_for(
             lambda: unread(process.stdout) > 40 * 1024, "the pipe to be all but full", PATIENCE
         )
@@ -488,7 +498,7 @@ def test_whoever_reads_may_leave_while_it_waits_for_them(
         assert process.stderr.read() == b""
 
 
-def test_a_full_disk(tmp_path: Path, server: DevServer):
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path, server: DevServer):
     done = shell(tmp_path, server, "> /dev/full")
     assert (done.returncode, done.stderr) == (
         1,
@@ -496,7 +506,9 @@ def test_a_full_disk(tmp_path: Path, server: DevServer):
     )
 
 
-def test_a_locale_that_has_no_such_letters(tmp_path: Path, server: DevServer, caller: Caller):
+def test_letters_that_the_locale_lacks_are_escaped(
+    tmp_path: Path, server: DevServer, caller: Caller
+):
     caller.sign_in("locale", client=pb.ClientInfo(display_name="名前"))
     rest = "--since 1h --user locale --count 1"
     done = subprocess.run(
@@ -518,7 +530,7 @@ def stop(server: DevServer) -> None:
     server.process.wait(PATIENCE)
 
 
-def test_a_restart_misses_nothing(tmp_path: Path):
+def test_a_restart_of_the_server_loses_no_event(tmp_path: Path):
     data = tmp_path / "data"
     with dev_server(data) as first:
         port = Listen.parse(first.address).port
@@ -542,7 +554,7 @@ def test_a_restart_misses_nothing(tmp_path: Path):
                 stop(second)
 
 
-def test_a_history_that_is_gone_is_told(tmp_path: Path):
+def test_a_lost_history_is_reported_once(tmp_path: Path):
     data = tmp_path / "data"
     with dev_server(data) as first:
         port = Listen.parse(first.address).port

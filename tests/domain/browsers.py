@@ -1,10 +1,10 @@
-"""Honest browsers: several tabs, one cookie jar where the last cookie written wins, and a human in
-front of it.
+"""Honest browsers: several tabs, one cookie jar where the last cookie written wins, and a human
+user.
 
-What happens to them is what happens to real ones: slow, crossing and lost replies, requests in
-parallel, double submits, sign-ins that are tried again, pauses of every length. A browser may be
-killed: replies on their way to it are lost, and its jar falls back to what was on the disk. It may
-queue an upload, with the token of that moment. One thing is assumed, see `longest_flight`.
+The same happens to them as to real browsers: slow, crossing and lost replies, parallel requests,
+double submits, repeated sign-ins, and pauses of every length. A browser may be killed: replies on
+their way to it are lost, and its jar falls back to the copy on the disk. A browser may queue an
+upload, with the token of that moment. The only assumption is `longest_flight`.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from tests.domain.world import ACTIVE, EXPIRED, World
 
 
 def longest_flight(limits: SessionLimits) -> timedelta:
-    """How long an honest request and its reply may be under way together.
+    """The longest time that an honest request and its reply may be under way together.
 
-    A copy of a generation is handed out up to `GRACE` after that generation's date. Its reply may
-    overwrite another copy in the jar at the very end of its flight, and a request with that other
-    copy may have started just before. Both flights must be over when `ALARM_AFTER` is and a holder
-    is chosen.
+    A copy of a generation is handed out up to `GRACE` after that generation's date. At the very end
+    of its flight, its reply may overwrite another copy in the jar. A request with that other copy
+    may have started just before. Both flights must be over `ALARM_AFTER` after the generation's
+    date, when a holder is chosen.
     """
     return (limits.alarm_after - limits.grace) / 2
 
 
-# How far behind a jar its copy on the disk may be: Chromium writes cookies up to 30 s late.
+# By how much a jar's copy on the disk may be older than the jar: Chromium writes cookies up to 30 s
+# late.
 LATEST_WRITE_SECONDS = 40.0
-# How long an upload may be queued.
+# The longest time for which an upload may be queued.
 LONGEST_QUEUE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mishaps:
-    """How likely each step of a browser brings one of these."""
+    """The probability of each mishap in a step of a browser."""
 
     killed: float = 0
     queues_upload: float = 0
@@ -52,8 +53,8 @@ NO_MISHAPS = Mishaps()
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A request under way: its token, the browser's process that waits for its reply, and the
-    seconds between validating and renewing and on the way back.
+    """A request under way: its token, the browser's process that waits for its reply, the seconds
+    between validating and renewing, and the seconds on the way back.
     """
 
     token: Token
@@ -63,8 +64,8 @@ class _Request:
 
 
 class Browser:
-    """One browser of the user. With `owed`, an answer that locks it out of a live session breaks
-    the history.
+    """One browser of the user. If `owed`, an answer that locks the browser out of a live session
+    breaks the history.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Browser:
 
     @property
     def jar(self) -> Token | None:
-        """The token in its cookie jar."""
+        """The token in the browser's cookie jar."""
         return self._written[-1][1]
 
     @jar.setter
@@ -106,12 +107,14 @@ class Browser:
         self._written = [*self._written[-20:], (self.world.now, token)]
 
     def _after(self, seconds: float, what: Callable[[], None], process: int | None = None) -> None:
-        """Does something later, unless the process (or else the present one) is killed before."""
+        """Runs `what` later, unless the given process (by default the current one) is killed
+        before.
+        """
         wanted = self._process if process is None else process
         self.world.after(seconds, lambda: what() if wanted == self._process else None)
 
     def _kill(self) -> None:
-        """Ends the browser's process. It comes back with the jar that was on the disk."""
+        """Kills the browser's process. The browser comes back with the jar that was on the disk."""
         on_disk = self.world.now - timedelta(
             seconds=self.world.random.uniform(0, LATEST_WRITE_SECONDS)
         )
@@ -125,7 +128,7 @@ class Browser:
         self.world.log(self.name, "is killed, its jar has", self.jar)
 
     def _queue_upload(self) -> None:
-        """Keeps a request for later, with the token of now. Nobody renews for such a request."""
+        """Sends a request later, with the current token. No backend renews for such a request."""
         token = self.jar
         if token is not None:
             pause = self.world.random.uniform(0, LONGEST_QUEUE_SECONDS)
@@ -137,7 +140,7 @@ class Browser:
             self.world.after(pause, arrive)
 
     def _act(self) -> None:
-        """One thing that its human does, and the next one after a pause."""
+        """Does one thing that the human does, and schedules the next one after a pause."""
         self._before_step()
         random = self.world.random
         if random.random() < self._mishaps.killed:
@@ -159,11 +162,11 @@ class Browser:
             self.world.after(self._pause(random), self._act)
 
     def look_again(self) -> None:
-        """A last request, when nothing is under way any more."""
+        """Sends a last request, when nothing is under way any more."""
         if self.jar is not None:
             self._arrive(_Request(self.jar, self._process, between=0, back=0))
 
-    # Signing in: may be submitted twice, and is tried again where its reply is lost.
+    # Sign-ins: a sign-in may be submitted twice, and is tried again if its reply is lost.
 
     def _start_sign_in(self) -> None:
         self._denied = False
@@ -203,7 +206,7 @@ class Browser:
         if clears_jar:
             self.jar = None
 
-    # A request: what a backend does with it is validate, and renew where that is recommended.
+    # Requests: a backend validates the token, and renews it where that is recommended.
 
     def _send(self) -> None:
         token = self.jar
@@ -218,8 +221,8 @@ class Browser:
         status, recommended = self.world.validate(token, self.key, self.name)
         if owed and status not in (ACTIVE, EXPIRED):
             self._locked_out(status.name)
-        # Some backends do what is recommended only now and then, and some renew whenever a page is
-        # loaded.
+        # Some backends follow the recommendation only now and then, and some renew whenever a page
+        # is loaded.
         wanted = 0.9 if recommended else 0.05 if status is ACTIVE else 0
         if status is EXPIRED or self.world.random.random() < wanted:
             self.world.after(request.between, lambda: self._renew(request))
@@ -236,16 +239,16 @@ class Browser:
             self._locked_out("its token has ended and it gets none")
         if owed and self.world.now < token.expires_at:
             self._expect_claims(newer or token)
-        if self.world.random.random() < 0.05:  # the backend lost the answer and asks again
+        if self.world.random.random() < 0.05:  # the backend lost the answer and repeats its call
             status, again = self.world.renew(token, self.key, self.name)
             newer = again or (newer if self.world.random.random() < 0.5 else None)
         self._answer(request, status, newer)
 
     def _expect_claims(self, token: Token) -> None:
-        """Each client that renews has the newest claims."""
+        """Breaks the history if a client has old claims after a renewal."""
         record = self.world.records.get(self.key)
         if record is None or token.generation < record.generation:
-            return  # its client has a newer one already
+            return  # the client has a newer token already
         if token.claims != self.world.claims_of(record, token):
             raise self.world.broken(f"{self.name} has old claims after a renewal")
 
@@ -265,12 +268,13 @@ class Browser:
         self._denied = False
 
     def _is_denied(self, token: Token) -> None:
-        if token is self.jar:  # else it has a newer one already, and this request was stuck
+        # otherwise the jar has a newer token already, and this request was stuck
+        if token is self.jar:
             self._denied = True
             self.world.counts["denied"] += 1
 
     def _is_owed_an_active_answer(self, token: Token) -> bool:
-        """It presents what its jar holds, and that is a token of the session that lives on its
+        """Returns True if the token is in the jar and belongs to the live session on this
         device.
         """
         record = self.world.records.get(self.key)
@@ -290,7 +294,7 @@ class Browser:
         return self.world.random.random() < 0.06
 
     def _flight(self) -> tuple[float, float, float]:
-        """Seconds to the server, between validating and renewing, and back."""
+        """Draws the seconds to the server, between validating and renewing, and back."""
         random = self.world.random
         chance = random.random()
         if chance < 0.85:
@@ -305,8 +309,8 @@ class Browser:
 
 
 def pauses(random: Random) -> float:
-    """Seconds until a human does the next thing: from one click to the next up to more than any
-    idle timeout.
+    """Draws the seconds until the human's next action, from one click to the next up to more than
+    any idle timeout.
     """
     chance = random.random()
     if chance < 0.35:
@@ -325,7 +329,7 @@ def pauses(random: Random) -> float:
 
 
 def busy_pauses(random: Random) -> float:
-    """The same of someone who is at it for hours."""
+    """Draws the seconds until the next action of a human who is active for hours."""
     chance = random.random()
     if chance < 0.3:
         return random.uniform(0.001, 0.3)

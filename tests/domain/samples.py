@@ -1,5 +1,5 @@
-"""A session in the middle of its life, a token of it, and the moments around an edge, for tests to
-vary.
+"""Samples for tests to vary: a session in the middle of its life, its token, a device, and the
+moments around an edge.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COPY, OTHER_COPY = 0x1234, 0x4321
 
 
 def record(limits: SessionLimits = LIMITS, **changes: Any) -> SessionRecord:
-    """Generation 7, settled: in use for as long as it takes for every alarm, and by one holder."""
+    """A settled session of generation 7: one holder has used it long enough for every alarm."""
     began = NOW - DAY
     fresh = new_session(
         session_id=SESSION,
@@ -52,7 +52,9 @@ def record(limits: SessionLimits = LIMITS, **changes: Any) -> SessionRecord:
 
 
 def token(limits: SessionLimits = LIMITS, **changes: Any) -> Token:
-    """The token that `record` is about: old enough to be kept, and far from its half-life."""
+    """The current token of the session `record`: older than `durable_after`, and far from its
+    half-life.
+    """
     issued = NOW - limits.durable_after - MINUTE
     values: dict[str, Any] = {
         "user_id": "sami",
@@ -70,7 +72,7 @@ def token(limits: SessionLimits = LIMITS, **changes: Any) -> Token:
 
 
 def device(device_id: UUID = PHONE, **changes: Any) -> DeviceRecord:
-    """A device that is known for a week and was just used."""
+    """A device that has been known for a week and was just used."""
     values: dict[str, Any] = {
         "device_id": device_id,
         "display_name": "",
@@ -83,5 +85,5 @@ def device(device_id: UUID = PHONE, **changes: Any) -> DeviceRecord:
 
 
 def around(edge: timedelta) -> list[tuple[str, timedelta]]:
-    """Just before, at, and just after it."""
+    """Returns the durations just before, at, and just after an edge, each with its name."""
     return [("before", edge - MS), ("at", edge), ("after", edge + MS)]

@@ -1,5 +1,5 @@
-"""Random sessions with tokens, limits and times that lie close to every edge, and what a validation
-makes of them: `judge` and `mark`, which know nothing of kept answers.
+"""Random sessions with tokens, limits and times close to every edge, and the results of validating
+them with `judge` and `mark`, which use no kept answers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _NEAR = (-SECOND, -MS, -_TICK, 0 * MS, _TICK, MS, SECOND)
 
 @dataclass(frozen=True)
 class Case:
-    """A token that is presented on its own device at `now`, and maybe at later moments."""
+    """A token that is presented on its own device at `now`, and perhaps again at the `later`
+    moments.
+    """
 
     record: SessionRecord
     token: Token
@@ -47,13 +49,13 @@ class Case:
     later: tuple[datetime, ...]
 
     def until(self) -> datetime | None:
-        """Until when the answer of now may be given again."""
+        """Returns until when the answer of `now` may be given again, or None."""
         return steady_verdicts.steady_until(
             self.record, self.token, self.limits, self.now, passive=self.passive
         )
 
     def judged_at(self, now: datetime) -> tuple[object, ...]:
-        """All that a validation answers and writes at a moment."""
+        """Returns everything that a validation at the given moment answers and writes."""
         verdict = judge(self.record, self.token, PHONE_KEY, self.limits, now)
         used = mark(
             verdict.forwarded or self.record, self.token, self.limits, now, passive=self.passive
@@ -68,7 +70,7 @@ class Case:
 
 
 def case_of(random: Random) -> Case:
-    """A case of its own for each state of `random`."""
+    """Returns a different case for each state of `random`."""
     limits = _limits(random)
     ages = [limits.grace, limits.durable_after, limits.alarm_after, limits.touch_interval, DAY]
 
@@ -119,7 +121,9 @@ def _limits(random: Random) -> SessionLimits:
 
 
 def _edges(stored: SessionRecord, presented: Token, limits: SessionLimits) -> tuple[datetime, ...]:
-    """The moments at which a rule can change its mind, by each interval from each date."""
+    """Returns the moments at which a rule may change its decision: each interval after each date,
+    and each end.
+    """
     dates = (stored.dated_at, stored.last_seen_at, stored.first_seen_at, presented.issued_at)
     spans = (limits.grace, limits.durable_after, limits.alarm_after, limits.touch_interval)
     middle = presented.issued_at + (presented.expires_at - presented.issued_at) / 2

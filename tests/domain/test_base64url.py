@@ -1,4 +1,4 @@
-"""Base64url is read in one spelling only."""
+"""Base64url: only one spelling of each value is accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OTHERS = "+/=!~ \n\t\0\x7f\u00e9\u0131\uff21"
 
 
 def decoded_and_encoded_again(text: str) -> bytes | None:
-    """What the text stands for by the rule: whatever a lenient reader finds, encoded, is it."""
+    """Decodes the text leniently. Returns the bytes only if their encoding is exactly the text."""
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
@@ -32,26 +32,28 @@ def decoded(text: str) -> bytes | None:
 
 
 @pytest.mark.parametrize("length", range(4))
-def test_every_short_text_is_read_by_the_rule(length: int) -> None:
-    """All of a few letters: each of the last ones, at each length, and what is no letter."""
+def test_every_short_text_is_decoded_by_the_rule(length: int) -> None:
+    """The texts have all kinds of last letters at each length, and characters outside the
+    alphabet.
+    """
     letters = _LETTERS + _OTHERS if length < 3 else _LETTERS[::9] + "AQgwEIM048" + _OTHERS
     for text in map("".join, product(letters, repeat=length)):
         assert decoded(text) == decoded_and_encoded_again(text), repr(text)
 
 
 @given(st.text(_LETTERS + _OTHERS) | st.text(_LETTERS) | st.text())
-def test_any_text_is_read_by_the_rule(text: str) -> None:
+def test_any_text_is_decoded_by_the_rule(text: str) -> None:
     assert decoded(text) == decoded_and_encoded_again(text)
 
 
 @given(st.binary(), st.integers(0, 400), st.sampled_from(_LETTERS + _OTHERS))
-def test_bytes_come_back_and_no_changed_text_stands_for_them(
+def test_bytes_are_decoded_from_their_own_encoding_only(
     data: bytes, place: int, letter: str
 ) -> None:
     text = encode_base64url(data)
     assert decode_base64url(text) == data
     changed = text[:place] + letter + text[place + 1 :]
-    with_four = text[:place] + 4 * letter + text[place:]  # of a length that is right
+    with_four = text[:place] + 4 * letter + text[place:]  # its length stays valid
     for other in (changed, with_four, text + letter, text + "=", letter + text):
         assert other == text or decoded(other) != data
         assert decoded(other) == decoded_and_encoded_again(other)

@@ -1,11 +1,11 @@
-"""What the service keeps of a client."""
+"""The fields of a client that the service stores."""
 
 from __future__ import annotations
 
 from session_authority.domain.clients import NO_CLIENT, Client
 
 
-def test_a_client_learns_and_forgets_nothing():
+def test_an_update_replaces_only_the_fields_that_it_has():
     before = Client(
         ip_address="203.0.113.7",
         user_agent="curl/8.5.0",

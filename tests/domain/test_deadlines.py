@@ -1,4 +1,4 @@
-"""How much of a caller's time may be spent on its call."""
+"""The part of a caller's deadline that the service may use for its work."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from session_authority.domain.deadlines import seconds_to_work
         (50, 40),
         (100, 80),
         (1000, 800),
-        # No more than a quarter of a second is spared.
+        # At most a quarter of a second is kept back.
         (1250, 1000),
         (2000, 1750),
         (10_000, 9750),
     ],
 )
-def test_a_share_of_the_deadline_is_spared_for_the_answer(left_ms: int, work_ms: int) -> None:
+def test_a_part_of_the_deadline_is_kept_back_for_the_answer(left_ms: int, work_ms: int) -> None:
     assert seconds_to_work(left_ms / 1000) == pytest.approx(work_ms / 1000)

@@ -1,4 +1,4 @@
-"""The verdict table of docs/design.md: an example of each row is judged as the page says."""
+"""The verdict table of docs/design.md: the code judges an example of each row as the page says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.domain.samples import (
 
 PAGE = (Path(__file__).parents[2] / "docs/design.md").read_text()
 ROWS = dict(re.findall(r"^\| ([a-z :-]+) \| [^|]+ \| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
-# They are answered before there is a record to judge by: tests/authority and tests/tokens.
+# These rows are decided before there is a record to judge by: see tests/authority and tests/tokens.
 EARLIER = {"missing", "invalid", "expired", "no-device"}
 
 LIVE, CURRENT, PREVIOUS = record(), token(), token(generation=6)
@@ -55,7 +55,7 @@ EXAMPLES: dict[str, tuple[SessionRecord | None, Token, bytes]] = {
 
 
 @pytest.mark.parametrize("row", EXAMPLES)
-def test_the_page_tells_what_the_code_decides(row: str):
+def test_the_code_decides_each_row_as_the_page_says(row: str):
     stored, presented, key = EXAMPLES[row]
     assigned = row == "elsewhere: assigned"
     verdict = judge(stored, presented, key, LIMITS, NOW, assigned=assigned)

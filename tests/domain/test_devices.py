@@ -1,4 +1,4 @@
-"""The list of devices: which are shown, in which order, and under which name."""
+"""The list of devices: which devices are shown, in which order, and under which names."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def seen(moment: datetime) -> DeviceRecord:
     return device(last_seen_at=moment)
 
 
-# Order.
+# The order of devices.
 
 
 def test_the_newest_activity_comes_first():
@@ -60,7 +60,7 @@ def test_the_newest_activity_comes_first():
     assert [d.key for d in shown(devices)] == [LAPTOP_KEY, TABLET_KEY, PHONE_KEY]
 
 
-def test_activity_is_that_of_the_device_or_of_its_session():
+def test_the_activity_of_a_device_includes_that_of_its_session():
     devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW - MINUTE), TABLET_KEY: seen(NOW)}
     sessions = {
         PHONE_KEY: record(last_seen_at=NOW - SECOND),
@@ -71,30 +71,30 @@ def test_activity_is_that_of_the_device_or_of_its_session():
     assert [d.last_seen_at for d in order] == [NOW, NOW - SECOND, NOW - MINUTE]
 
 
-def test_an_ended_session_counts_no_more():
+def test_the_activity_of_an_ended_session_does_not_count():
     devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW - MINUTE)}
     sessions = {PHONE_KEY: record(last_seen_at=NOW, ends_at=NOW)}
     assert [d.key for d in shown(devices, sessions)] == [LAPTOP_KEY, PHONE_KEY]
 
 
-def test_equally_active_ones_are_ordered_by_key_however_they_are_stored():
+def test_equally_active_devices_are_ordered_by_key_however_they_are_stored():
     keys = [bytes([n]) * 16 for n in range(20)]
     shuffled = random.Random(1).sample(keys, len(keys))
     assert [d.key for d in shown({k: seen(NOW) for k in shuffled})] == keys
 
 
-def test_a_millisecond_makes_an_order():
+def test_a_millisecond_of_activity_decides_the_order():
     devices = {b"\x01" * 16: seen(NOW - MS), b"\x02" * 16: seen(NOW)}
     assert [d.key[0] for d in shown(devices)] == [2, 1]
 
 
-def test_places_grow_along_the_list():
+def test_sort_keys_grow_along_the_list():
     devices = {bytes([n]) * 16: seen(NOW - (n % 3) * SECOND) for n in range(9)}
     places = [d.sort_key() for d in shown(devices)]
     assert places == sorted(set(places))
 
 
-# Which.
+# Which devices are shown.
 
 
 def test_signed_out_devices_are_shown_on_request_only():
@@ -109,7 +109,7 @@ def test_signed_out_devices_are_shown_on_request_only():
     }
 
 
-def test_the_current_device_is_marked_and_no_other():
+def test_only_the_current_device_is_marked():
     devices = {PHONE_KEY: seen(NOW), LAPTOP_KEY: seen(NOW)}
     assert {d.key: d.current for d in shown(devices, current_key=PHONE_KEY)} == {
         PHONE_KEY: True,
@@ -123,7 +123,7 @@ def test_a_user_without_devices_has_an_empty_list():
     assert shown({}) == []
 
 
-# What of each.
+# What is shown of each device.
 
 
 def test_a_session_is_shown_with_its_idle_or_absolute_end():
@@ -142,7 +142,7 @@ def test_a_session_is_shown_with_its_idle_or_absolute_end():
     )
 
 
-def test_a_session_is_shown_with_the_end_that_holds_by_now():
+def test_a_session_is_shown_with_the_end_that_the_current_limits_set():
     shorter = replace(LIMITS, session_ttl=DAY + MINUTE)
     session = record()
     assert listed(PHONE_KEY, device(), session, LIMITS, NOW).expires_at != NOW + MINUTE
@@ -154,7 +154,7 @@ def test_a_session_is_shown_with_the_end_that_holds_by_now():
 @pytest.mark.parametrize(
     "session", [None, record(ends_at=NOW), record(last_seen_at=NOW - LIMITS.idle_timeout)]
 )
-def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord | None):
+def test_a_device_without_a_live_session_is_shown_without_an_end(session: SessionRecord | None):
     assert listed(PHONE_KEY, device(), session, LIMITS, NOW) == ListedDevice(
         PHONE_KEY, device(), None, None
     )
@@ -173,18 +173,18 @@ def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord |
         ("Sami's phone", Client(), "Sami's phone"),
     ],
 )
-def test_the_users_name_goes_before_the_apps_before_one_from_the_user_agent(
+def test_the_shown_name_is_the_users_else_the_apps_else_from_the_user_agent(
     chosen: str, client: Client, name: str
 ):
     assert device(display_name=chosen, last_client=client).shown_name() == name
 
 
-def test_taking_the_name_away_shows_the_apps_again():
+def test_removing_the_users_name_shows_the_apps_name_again():
     named = device(display_name="Sami's phone", last_client=Client(display_name="Pixel 8"))
     assert replace(named, display_name="").shown_name() == "Pixel 8"
 
 
-def test_use_brings_what_the_client_knows_and_forgets_nothing():
+def test_a_use_stores_the_client_fields_that_came_and_keeps_the_others():
     before = device(
         last_client=Client(
             ip_address="203.0.113.7", user_agent=FIREFOX, display_name="Pixel 8", app_version="1"

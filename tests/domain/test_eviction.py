@@ -1,4 +1,4 @@
-"""Which connections of a port make room for newcomers: as a table."""
+"""Which connections of a port are closed to make room for new ones, as a table."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import pytest
 
 from session_authority.domain.eviction import Seen, evicted
 
-BOUND = 16  # a quarter is kept free of strangers, one of them of idle callers
+BOUND = 16  # strangers must leave a quarter free, and idle callers one sixteenth
 
 
 def stranger(number: int, *, calls: int = 0) -> Seen:
-    """A stranger's connection; the number is when it was last active."""
+    """A stranger's connection. `number` is the time of its last activity."""
     return Seen(f"stranger-{number}", number, calls)
 
 
 def caller(name: str, number: int, *, calls: int = 0) -> Seen:
-    """A caller's connection."""
+    """A caller's connection. `number` is the time of its last activity."""
     return Seen(f"{name}-{number}", number, calls, name)
 
 
 def strangers(count: int) -> list[Seen]:
-    """Idle strangers, the longest idle first."""
+    """Idle connections of strangers, the longest idle first."""
     return [stranger(number) for number in range(count)]
 
 
@@ -46,22 +46,22 @@ def busy(name: str, count: int) -> list[Seen]:
         # Callers stay, strangers go, however long a caller has been idle.
         ([*idle("a", 12), stranger(99)], ["stranger-99"]),
         (idle("a", 10) + strangers(6), [f"stranger-{number}" for number in range(4)]),
-        # Without strangers, callers have all but the last part.
+        # Without strangers, idle callers may keep all connections but one sixteenth.
         (idle("a", 15), []),
         (idle("a", 16), ["a-0"]),
         (idle("a", 10) + idle("b", 6), ["a-0"]),
         (idle("b", 6) + idle("a", 10), ["a-0"]),
-        # A connection with a call never goes.
+        # A caller's connection with a call never goes.
         (busy("a", 16), []),
         ([*busy("a", 15), caller("b", 99)], ["b-99"]),
         (busy("a", 14) + idle("b", 1) + idle("c", 1), ["b-0"]),
     ],
 )
-def test_which_connections_go(connections: list[Seen], gone: list[str]):
+def test_only_the_connections_of_the_table_are_evicted(connections: list[Seen], gone: list[str]):
     assert [seen.peer for seen in evicted(connections, BOUND)] == gone
 
 
 @pytest.mark.parametrize("bound", [1, 2, 16, 64, 370, 2000])
-def test_strangers_always_leave_room(bound: int):
+def test_strangers_always_leave_a_quarter_free(bound: int):
     crowd = strangers(bound)
     assert len(crowd) - len(evicted(crowd, bound)) == bound - max(bound // 4, 1)

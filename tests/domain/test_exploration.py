@@ -1,9 +1,9 @@
-"""The rule of generations, explored at random: honest histories never raise the alarm, and a thief
-never stays unnoticed.
+"""The rule of generations, explored with random histories: an honest history never raises the
+alarm, and a thief never stays unnoticed.
 
-Every history comes from its seed, and a failure prints the seed and the last lines. A change of the
-rule is explored with TEST_BUDGET=30 first: that is 6,000 honest histories, and as many more of the
-other scenarios.
+Every history depends on its seed only, and a failure prints the seed and the last lines of the
+history. Before a change of the rule, run the exploration with TEST_BUDGET=30: that is 6,000 honest
+histories, and thousands of the other scenarios.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ pytestmark = pytest.mark.slow
 HISTORIES = budget(200)
 STEPS = 400
 POLICIES = (SessionLimits(), SessionLimits(), SessionLimits(token_ttl=timedelta(minutes=12)))
-# A thief who was neither caught nor locked out by then, with the victim at work, has won.
+# A thief has won if it is neither caught nor locked out by then, although the victim is active.
 ENOUGH = 6 * SessionLimits().token_ttl
 EVERY = (0.5, 5.0, 25.0, 120.0, 1000.0)
-# How likely each step of a browser is followed by new claims of its session.
+# The probability that new claims are set before a step of a browser.
 UPDATES = 0.03
 
 
 @dataclass
 class Explored:
-    """What many histories came to."""
+    """The results of many histories."""
 
     histories: int
     broken: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Explored:
     alarms: Counter[ReplayCause | None] = field(default_factory=Counter)
 
     def verify(self, allowed: int = 0) -> None:
-        """No more histories are broken than that."""
+        """Fails the test if more than `allowed` histories are broken."""
         if len(self.broken) > allowed:
             shown = "\n\n".join(self.broken[:3])
             pytest.fail(
@@ -57,7 +57,7 @@ class Explored:
 
 
 def explore(history: Callable[[int], World], histories: int) -> Explored:
-    """Lives through that many histories."""
+    """Runs the history once for each seed, and collects the results."""
     explored = Explored(histories)
     for seed in range(histories):
         try:
@@ -82,8 +82,9 @@ def honest_history(
     policies: tuple[SessionLimits, ...] = POLICIES,
     updates: float = UPDATES,
 ) -> World:
-    """A user with one or two browsers, whose claims change before some steps; the store may fall
-    back before any step, or before one.
+    """A user with one or two browsers, whose claims change before some steps.
+
+    The store may fall back before any step (`forgets`), or before one step (`forgets_once`).
     """
     world = World(seed, policies[seed % len(policies)])
     fatal = world.random.randrange(STEPS) if forgets_once else -1
@@ -122,16 +123,16 @@ def honest_history(
 
 @pytest.fixture(scope="module")
 def honest() -> Explored:
-    """Honest histories; what they came to is verified by several tests."""
+    """The results of honest histories, which several tests verify."""
     return explore(honest_history, HISTORIES)
 
 
-def test_an_honest_user_is_never_alarmed_nor_locked_out(honest: Explored):
+def test_an_honest_user_raises_no_alarm_and_is_not_locked_out(honest: Explored):
     honest.verify()
 
 
-def test_the_exploration_gets_everywhere(honest: Explored):
-    """Rare things happen often enough to mean something."""
+def test_the_exploration_reaches_all_kinds_of_events(honest: Explored):
+    """Rare events happen often enough to prove something."""
     wanted = {
         "rotation": 50,
         "another copy": 50,
@@ -165,24 +166,24 @@ def test_one_roll_back_of_the_store_raises_no_alarm():
     assert explored.counts["forwarded"] > explored.histories / 10
 
 
-def test_many_roll_backs_raise_next_to_none():
-    """A store that falls back every few minutes of use is an accepted risk: at most 1 history in
-    300 ends in an alarm.
+def test_many_roll_backs_of_the_store_almost_never_raise_the_alarm():
+    """A store that rolls back every few minutes of use is an accepted risk: at most 1 history in
+    300 may end in an alarm.
     """
     explored = explore(partial(honest_history, forgets=0.02), HISTORIES // 3)
     explored.verify(allowed=explored.histories // 300)
     assert explored.counts["roll-back"] > explored.histories
 
 
-def test_a_browser_that_is_killed_is_never_alarmed_nor_locked_out():
-    """Its jar falls back to what was on the disk, up to 40 s before."""
+def test_a_killed_browser_raises_no_alarm_and_is_not_locked_out():
+    """A killed browser's jar falls back to its copy on the disk, which is up to 40 s old."""
     explored = explore(partial(honest_history, mishaps=Mishaps(killed=0.02)), HISTORIES)
     explored.verify()
     assert explored.counts["store went back"] > explored.histories / 2
 
 
-def test_a_queued_upload_raises_no_alarm_where_only_renewals_do():
-    """It carries the token of when it was queued, up to an hour before."""
+def test_a_queued_upload_raises_no_alarm_where_only_renewals_raise_it():
+    """An upload is sent up to an hour after it was queued, with the token of that earlier time."""
     patient = tuple(replace(limits, replay_alarm=ReplayAlarm.RENEWED) for limits in POLICIES)
     uploads = Mishaps(queues_upload=0.02)
     explored = explore(partial(honest_history, mishaps=uploads, policies=patient), HISTORIES // 3)
@@ -202,10 +203,10 @@ def theft_history(
     limits: SessionLimits = POLICIES[0],
     updates: float = UPDATES,
 ) -> World:
-    """A thief copies the cookies of a busy browser at some time, and uses them at once or later,
-    there or elsewhere. The claims of the session change now and then.
+    """A thief copies the cookies of a busy browser at some time, and uses them at once or later. It
+    uses them on the same device or on another one. The claims of the session change now and then.
 
-    With `old` they are used only once the browser has newer ones.
+    With `old`, the thief uses the cookies only once the browser has newer ones.
     """
     world = World(seed, limits)
     random = world.random
@@ -274,7 +275,7 @@ def theft_history(
 def test_a_thief_raises_the_alarm_or_is_locked_out(kind: type[Thief]):
     explored = explore(partial(theft_history, kind=kind), HISTORIES // 6)
     explored.verify()
-    # Most are caught; the others were idle, or came too late
+    # Most thieves are caught. The others were idle, or came too late
     assert explored.alarms[None] < explored.histories * 2 / 3
 
 

@@ -1,4 +1,6 @@
-"""The share of places that each caller gets, and which stranger makes room: as tables."""
+"""The share of places that each caller gets, and which stream of a stranger ends for a new one: as
+tables.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from session_authority.domain.fair_share import HELD_PER_FREE, FairShare
 
 
 def filled(share: FairShare, caller: str, *, sole: bool = False) -> int:
-    """Lets a caller take one place after another; how many it has when it gets no more."""
+    """Gives a caller one place after another as long as they fit. Returns how many it holds at the
+    end.
+    """
     while share.fits(caller, 1, sole=sole):
         share.take(caller, 1)
     return share.held_by(caller)
@@ -58,7 +62,7 @@ def test_the_only_caller_may_have_everything(places: int):
         ({"a": 50, "b": 44}, "c", 2, True),
     ],
 )
-def test_who_may_have_so_many_places_more(
+def test_a_caller_gets_more_places_only_within_its_share(
     held: dict[str, int], caller: str, wanted: int, fits: bool
 ):
     share = FairShare(100)
@@ -68,7 +72,7 @@ def test_who_may_have_so_many_places_more(
 
 
 @pytest.mark.parametrize("places", [1, 2, 9, 100, 256])
-def test_what_a_caller_can_have_alone_fits(places: int):
+def test_the_most_that_a_caller_can_hold_alone_fits(places: int):
     share = FairShare(places)
     assert share.fits("a", share.most(sole=False), sole=False)
     assert not share.fits("a", share.most(sole=False) + 1, sole=False)
@@ -76,8 +80,8 @@ def test_what_a_caller_can_have_alone_fits(places: int):
 
 
 @pytest.mark.parametrize("callers", [2, 3, 5, 10])
-def test_callers_that_want_everything_come_to_hold_the_same(callers: int):
-    """However much the first has taken: it is refused first, as its calls end."""
+def test_callers_that_want_everything_end_with_equal_shares(callers: int):
+    """The first caller holds the most at the start, and is the first to be refused as calls end."""
     share, names = FairShare(256), [f"caller-{number}" for number in range(callers)]
     for name in names:
         filled(share, name)
@@ -116,15 +120,17 @@ A, B = "ipv4:192.0.2.1:", "ipv6:%5B2001:db8::1%5D:"
     ("connections", "newcomer", "gone"),
     [
         ([], A + "1", None),
-        ([A + "1", A + "1"], A + "1", None),  # its own are the most
-        ([A + "1", A + "2"], A + "3", 0),  # of equals the oldest
+        ([A + "1", A + "1"], A + "1", None),  # the newcomer's own connection has the most streams
+        ([A + "1", A + "2"], A + "3", 0),  # of equal connections, the oldest stream ends
         ([A + "1", A + "2"], A + "1", None),
         ([A + "1", A + "2", A + "2"], A + "1", 1),
-        ([B + "1", A + "2", A + "3"], A + "4", 1),  # another address has fewer
+        ([B + "1", A + "2", A + "3"], A + "4", 1),  # the other address has fewer streams
         ([B + "1", A + "2", A + "3"], B + "2", 1),
         ([B + "1", A + "2"], B + "2", 0),
         ([B + "1", A + "2", A + "3"], B + "1", 1),
     ],
 )
-def test_a_crowd_makes_room_for_a_newcomer(connections: list[str], newcomer: str, gone: int | None):
+def test_a_new_stream_ends_a_stream_of_the_address_with_the_most(
+    connections: list[str], newcomer: str, gone: int | None
+):
     assert displaced(connections, newcomer) == gone

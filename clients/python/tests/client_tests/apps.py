@@ -1,5 +1,5 @@
-"""Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. AUTHORITY says where,
-TIMEOUT how many seconds. A query is the name of who signs in.
+"""Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. AUTHORITY is the
+service's address, TIMEOUT its timeout in seconds. The query of a sign-in is the user's name.
 """
 
 from __future__ import annotations

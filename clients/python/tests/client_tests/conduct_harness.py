@@ -1,5 +1,5 @@
-"""Plays one case of `conduct`: a request through the middleware, with a service and an app that do
-as the case says.
+"""Plays one case of `conduct`: a request through the middleware, with a service and an app that
+behave as the case says.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _Pairs = list[tuple[str, str]]
 
 
 def at(seconds: float | None) -> Any:
-    """A moment that a case names; None for none."""
+    """Converts a time of a case. Returns None if the case names no time."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def session_of(said: Mapping[str, Any] | None) -> Session | None:
-    """The session that an answer has."""
+    """Returns the session in an answer of the case, or None if the answer has none."""
     if said is None:
         return None
     ends = (at(said[end]) for end in ("token_expires_at", "expires_at", "absolute_expires_at"))
@@ -55,7 +55,7 @@ def session_of(said: Mapping[str, Any] | None) -> Session | None:
 
 
 class Service:
-    """A client for threads, whose service answers as the case says."""
+    """A synchronous client whose service answers as the case says."""
 
     timeout = timedelta(seconds=1)
 
@@ -102,14 +102,14 @@ class Service:
         return IssuedDevice(device, said["access_token"], ends, not device_id, not device_id, ())
 
     def revoke_device(self, user_id: str, device_id: str, *, reason: str, **more: Any) -> bool:
-        """Answers whether the user was signed in there."""
+        """Answers True if the user was signed in on the device, according to the case."""
         named = {"user_id": user_id, "device_id": device_id, "reason": reason}
         said = self._answer("revoke_device", **named, forget=more.get("forget", False))
         return bool(said["revoked"])
 
 
 class AsyncService:
-    """The same for tasks."""
+    """The same client for asyncio."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -123,7 +123,9 @@ class AsyncService:
 
 
 def action_of(app: Mapping[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """The method of a visit that the app of a case calls, with its arguments; empty for none."""
+    """Returns the method of a visit that the app of a case calls, with its arguments. The name is
+    empty if the app calls none.
+    """
     kind = app["action"]
     if kind == "require_step_up":
         age = app["max_age_seconds"]
@@ -136,13 +138,13 @@ def action_of(app: Mapping[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, A
 
 
 def seen_by(visit: Any, app: Mapping[str, Any]) -> str | None:
-    """The ID of the session that the app of a case sees after its action."""
+    """Returns the ID of the session that the app of a case sees after its action."""
     session = None if app["action"] == "ignore" else visit.session
     return None if session is None else session.session_id
 
 
 class Played:
-    """A case while it is played, and what came of it."""
+    """Plays a case and records the results."""
 
     def __init__(self, case: Case) -> None:
         self._app = case.given["app"]
@@ -153,7 +155,7 @@ class Played:
         self.seen: str | None = None
 
     def over_wsgi(self) -> dict[str, Any]:
-        """What came of it over WSGI."""
+        """Plays the case over WSGI and returns the results."""
         started: list[tuple[str, _Pairs]] = []
 
         def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -186,7 +188,7 @@ class Played:
         return self._told(int(status.partition(" ")[0]), headers, body)
 
     async def over_asgi(self) -> dict[str, Any]:
-        """What came of it over ASGI."""
+        """Plays the case over ASGI and returns the results."""
         sent: list[Any] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -229,7 +231,9 @@ class Played:
         return self._told(start["status"], pairs, b"".join(part["body"] for part in rest))
 
     def _look(self, visit: Any) -> None:
-        """Notes the session that the app sees. In an outage that is a refusal of its own."""
+        """Records the session that the app sees. In an outage, this access itself raises a
+        refusal.
+        """
         self.seen = seen_by(visit, self._app)
 
     def _told(self, status: int, headers: _Pairs, body: bytes) -> dict[str, Any]:

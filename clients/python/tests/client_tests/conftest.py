@@ -1,4 +1,4 @@
-"""What the client is tested against: a development server, and one that does as it is told."""
+"""The servers of the client's tests: a development server, and servers that a test controls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A development server in a hurry: tokens rotate, and are replays, after a second; users have
-    two devices.
+    """A development server with short times: after a second, tokens rotate and old tokens count as
+    replays. Users have at most two devices.
     """
     with dev_server(tmp_path_factory.mktemp("dev") / "data", SETTINGS) as server:
         yield server.address
@@ -30,26 +30,26 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=sorted(KINDS))
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """Makes a client, of each kind in turn."""
+    """A function that makes a client. Each test runs with each kind of client."""
     return KINDS[request.param]
 
 
 @pytest.fixture
 def fake() -> Iterator[Fake]:
-    """A service that does as it is told."""
+    """A service that does as each test says."""
     with Fake() as server:
         yield server
 
 
 @pytest.fixture
 def authority() -> Iterator[FakeAuthority]:
-    """The fake that the client ships for the tests of apps."""
+    """The fake service that the client ships for the tests of apps."""
     with FakeAuthority() as authority:
         yield authority
 
 
 @pytest.fixture
 def scripted() -> Iterator[tuple[service_harness.Service, str]]:
-    """A service that answers as a test wants, and its address."""
+    """A service whose answers a test controls, and its address."""
     with service_harness.running() as running:
         yield running

@@ -1,8 +1,8 @@
-"""A small back end that serves the devices API by itself, as any app in any language could: the
-element `<session-devices>` is tested against it.
+"""A small back end that implements the devices API without the client, as an app in any language
+could.
 
-It keeps the API's rules, so that a client that breaks one is noticed. A test changes its state
-directly, and may have it refuse calls.
+The element `<session-devices>` is tested against it. It enforces the API's rules, so that it
+notices a client that breaks one. A test changes its state directly, and may make it refuse calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ELEMENT = (
     Path(session_authority_client.__file__).parent / "devices" / "static" / "session-devices.js"
 )
 MOUNT = "/devices"
-# As strict as the element's description says; a string that became HTML would be a violation too.
+# As strict as the element's description says. A string that became HTML would be a violation, too.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
     " base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
@@ -33,7 +33,7 @@ PAGE_STYLE = """
 body { margin: 1rem; background: Canvas; color: CanvasText; font-family: system-ui, sans-serif; }
 main { max-width: 46rem; margin: auto; }
 """
-# Notes what the element tells its page, and what the browser refuses it.
+# Records the events that the element sends to its page, and what the page's policy blocks.
 WATCHER = """
 window.violations = [];
 window.heard = [];
@@ -61,17 +61,17 @@ Answer = tuple[int, dict[str, Any]]
 
 
 def time_text(moment: datetime) -> str:
-    """RFC 3339 in UTC, with seconds."""
+    """Formats a time as RFC 3339 in UTC, with seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ago(**units: float) -> str:
-    """A time in the past; the units are those of `timedelta`."""
+    """Formats a time in the past. The units are those of `timedelta`."""
     return time_text(datetime.now(UTC) - timedelta(**units))
 
 
 def device(device_id: str, **facts: Any) -> dict[str, Any]:
-    """A device as the API shows it, signed in an hour ago unless the facts say otherwise."""
+    """A device as the API shows it: a signed-in desktop computer, except where `facts` differ."""
     return {
         "id": device_id,
         "current": False,
@@ -103,15 +103,16 @@ class DevicesBackend:
     """The state of one user, and the rules of the API.
 
     Attributes:
-        devices: What the list has, this device first.
+        devices: The devices of the list, this device first.
         alarms: The alarms of the last 28 days.
         secure_account_url: The app's password page.
         page_size: How many devices a page has.
-        ahead: How far its clock is ahead of the browser's.
+        ahead: How far the server's clock is ahead of the browser's.
         requests: The calls of the API so far: method, path with query, and language.
-        refusals: What calls whose path has this end are answered with, instead of an answer:
-            status, error, and seconds of Retry-After.
-        attributes, inside, language: What the page says of the element, and of itself.
+        refusals: Refusals by the end of a path. A call of such a path is refused with this status,
+            error, and seconds of Retry-After.
+        attributes, inside, language: The attributes and the content of the element, and the
+            language of the page.
         messages: The app's own texts.
         gate: Calls are held while it is not set.
     """
@@ -121,7 +122,7 @@ class DevicesBackend:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all, and lets held calls go."""
+        """Restores the first state, and releases held calls."""
         self.devices: list[dict[str, Any]] = []
         self.alarms: list[dict[str, Any]] = []
         self.secure_account_url: str | None = "/password"
@@ -136,14 +137,14 @@ class DevicesBackend:
         self.gate.set()
 
     def calls(self, method: str, end: str) -> int:
-        """How many calls there were of a path with this end."""
+        """Counts the calls of a path that ends like this."""
         return sum(
             (called, urlsplit(path).path.endswith(end)) == (method, True)
             for called, path, _ in self.requests
         )
 
     def page(self) -> str:
-        """A page of the app, with the element."""
+        """Returns a page of the app that contains the element."""
         return (
             f'<!doctype html><html lang="{self.language}"><head><title>Account</title>'
             '<meta name="viewport" content="width=device-width"><link rel="stylesheet"'
@@ -155,7 +156,7 @@ class DevicesBackend:
         )
 
     def answer(self, method: str, target: str, body: dict[str, Any] | None) -> Answer:
-        """What a call is answered with: status and JSON."""
+        """Returns the status and the JSON that answer a call."""
         url = urlsplit(target)
         query = parse_qs(url.query)
         match method, [unquote(part) for part in url.path.split("/")[3:]]:
@@ -206,7 +207,7 @@ class DevicesBackend:
 
 
 def refusal(status: int, code: str, message: str, field: str | None = None) -> Answer:
-    """An error of the API."""
+    """Makes an error of the API."""
     return status, {"error": {"code": code, "message": message, "field": field}}
 
 
@@ -270,14 +271,14 @@ def _handler(backend: DevicesBackend) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Suppresses the log of requests."""
 
     return Handler
 
 
 @contextmanager
 def serving(backend: DevicesBackend) -> Iterator[str]:
-    """Serves the API with a page of its own on loopback; gives its origin."""
+    """Serves the API and a page with the element on loopback. Yields the origin."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(backend))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))

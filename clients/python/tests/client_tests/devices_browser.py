@@ -1,4 +1,4 @@
-"""One Chromium for the tests of the devices list: what a person sees of it, and does to it."""
+"""One Chromium for the tests of the devices list: what a person does there, and sees."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from tests.support.backends import missing
 from tests.support.waiting import wait_for
 
 AXE = Path(__file__).parents[4] / ".tools" / "axe" / "axe.min.js"
-# The last one counts. Only on localhost does plain HTTP bring the headers of a secure origin.
+# Of several such flags, the last one counts. Over plain HTTP, only localhost gets the headers of a
+# secure origin.
 RESOLVES_LOCALHOST = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
-# What each script below may use: the tree with its shadow parts, and what has a box in it.
+# The names that every script below may use: the tree with its shadow parts, and the visible
+# elements.
 _LIBRARY = """
 const root = document.querySelector("session-devices")?.shadowRoot ?? document;
 const shown = (node) => node.checkVisibility({visibilityProperty: true});
@@ -35,13 +37,13 @@ const active = () => {
 
 
 class DevicesBrowser:
-    """A browser on a page with the devices list."""
+    """A browser that shows a page with the devices list."""
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
 
     def run(self, script: str, *arguments: object) -> Any:
-        """Runs a script with `root`, `all`, `said` and `active` at hand."""
+        """Runs a script that may use `root`, `all`, `said` and `active`."""
         return self.driver.execute_script(_LIBRARY + script, *arguments)
 
     # --- what a person does -----------------------------------------------------------------------
@@ -51,7 +53,7 @@ class DevicesBrowser:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def tab_to(self, name: str, key: str = Keys.TAB) -> None:
-        """Presses Tab until focus is at the control with this accessible name."""
+        """Presses Tab until the control with this accessible name has focus."""
         seen: list[str] = []
         while self.focused != name:
             self.press(key)
@@ -59,30 +61,30 @@ class DevicesBrowser:
             assert len(seen) < 100, f"Tab never comes to {name!r}, but to {seen}"
 
     def click(self, name: str) -> None:
-        """Clicks the button or the link with this accessible name."""
+        """Clicks the button, link or folded part with this accessible name."""
         self.await_control(name)
         self.run(
             "all('button, a, summary').find((node) => said(node) === arguments[0]).click()", name
         )
 
     def hover(self, selector: str) -> None:
-        """Moves the pointer over the first such thing that is shown."""
+        """Moves the pointer over the first visible element that matches the selector."""
         node = self.run("return all(arguments[0])[0]", selector)
         ActionChains(self.driver).move_to_element(node).perform()
 
     def await_control(self, name: str) -> None:
-        """Waits until there is a button or a link with this accessible name."""
+        """Waits until a button, a link or a folded part has this accessible name."""
         wait_for(lambda: name in self.controls, f"the control {name!r}", PATIENCE)
 
     def await_status(self, text: str) -> None:
-        """Waits until the live region says this."""
+        """Waits until the live region shows this text."""
         wait_for(lambda: self.status == text, f"the status {text!r}", PATIENCE)
 
     # --- what a person sees -----------------------------------------------------------------------
 
     @property
     def controls(self) -> list[str]:
-        """The accessible names of all buttons, links and folded parts, in their order."""
+        """The accessible names of all visible buttons, links and folded parts, in their order."""
         return list(self.run("return all('button, a, summary').map(said)"))
 
     @property
@@ -97,39 +99,41 @@ class DevicesBrowser:
 
     @property
     def status(self) -> str:
-        """What the live region says."""
+        """The text of the live region."""
         return str(self.run("return root.querySelector('[role=status]')?.innerText ?? ''"))
 
     @property
     def text(self) -> str:
-        """All that can be read."""
+        """All text that a person can read in the list, or on the page if there is no list."""
         return str(self.run("return (root.querySelector('section') ?? document.body).innerText"))
 
     @property
     def focused(self) -> str:
-        """The accessible name of the control that has focus; the element's name without one."""
+        """The accessible name of the control that has focus, or its element's name if it has
+        none.
+        """
         return str(
             self.run("const node = active(); return node ? said(node) || node.localName : ''")
         )
 
     @property
     def focus_is_inside(self) -> bool:
-        """True if something of the list has focus, and can be seen."""
+        """True if a visible element of the list has focus."""
         return bool(self.run("return root.contains(active()) && shown(active())"))
 
     @property
     def violations(self) -> list[str]:
-        """What the page's policy refused."""
+        """The violations of the page's policy."""
         return list(self.run("return window.violations"))
 
     @property
     def heard(self) -> list[Any]:
-        """What the element told its page."""
+        """The events that the element sent to its page."""
         return list(self.run("return window.heard"))
 
     @property
     def overflow(self) -> int:
-        """By how many pixels the page is wider than its window."""
+        """The number of pixels by which the page is wider than its window."""
         return int(
             self.run(
                 "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
@@ -139,7 +143,7 @@ class DevicesBrowser:
     # --- what the browser is set to ---------------------------------------------------------------
 
     def set_size(self, width: int, height: int = 900, zoom: float = 1) -> None:
-        """Makes the window so many CSS pixels wide at a zoom of 1."""
+        """Sets the size of the window in CSS pixels, as it is at a zoom of 1."""
         size = {"width": round(width / zoom), "height": round(height / zoom)}
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -147,14 +151,14 @@ class DevicesBrowser:
         )
 
     def set_media(self, **features: str) -> None:
-        """Sets media features: `prefers_color_scheme="dark"`."""
+        """Sets media features, for example `prefers_color_scheme="dark"`."""
         chosen = [
             {"name": name.replace("_", "-"), "value": value} for name, value in features.items()
         ]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": chosen})
 
     def set_offline(self, offline: bool) -> None:
-        """Takes the network away, or gives it back."""
+        """Switches the network off or on."""
         self.driver.execute_cdp_cmd(
             "Network.emulateNetworkConditions",
             {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
@@ -162,7 +166,7 @@ class DevicesBrowser:
 
     @contextmanager
     def set_before_pages(self, script: str) -> Iterator[None]:
-        """Runs a script in each page before the page's own."""
+        """Runs a script in each new page before the page's own scripts."""
         method = "Page.addScriptToEvaluateOnNewDocument"
         added = self.driver.execute_cdp_cmd(method, {"source": script})
         try:
@@ -171,7 +175,7 @@ class DevicesBrowser:
             self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     def axe_findings(self, *rules: str) -> list[str]:
-        """What axe-core finds on the page as it is now, by all of its rules if none are named."""
+        """Returns what axe-core finds on the current page, by all rules if none are named."""
         if not AXE.exists():
             missing("axe-core")
         if not self.run("return Boolean(window.axe)"):

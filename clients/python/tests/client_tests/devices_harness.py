@@ -1,4 +1,4 @@
-"""The page of devices and its API in all apps, before the fake of the service."""
+"""The harness for the page of devices and its API, in all apps with the fake service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOUNT = "/my/devices"
 PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
 FLOW = Flow(devices=PAGE)
 API = f"{MOUNT}/api"
-# The page for a new password, with the way back.
+# The page for a new password, with the path back to the devices.
 PASSWORD = f"/password?next={MOUNT}/secure%3Fdone%3Dpassword"
 DAY = timedelta(days=1)
 OWN = {"sec-fetch-site": "same-origin"}
@@ -35,7 +35,7 @@ OWN = {"sec-fetch-site": "same-origin"}
 async def signed_in(
     make: Any, authority: FakeAuthority, flow: Flow = FLOW, user: str = "ada"
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser that is signed in."""
+    """A browser of a signed-in user, at an app that `make` has made."""
     async with browser_of(make(authority, flow)) as browser:
         assert (await browser.post("/sign-in", params={"user": user})).status_code == 200
         yield browser
@@ -50,7 +50,7 @@ def add_devices(
 
 
 def remember_devices(authority: FakeAuthority, count: int, *, signed_out: int) -> None:
-    """Gives the user many devices, without a call for each. Those that are signed out were used
+    """Gives the user many devices, without a call for each device. The signed-out devices were used
     last.
     """
     service = authority._service
@@ -68,7 +68,7 @@ def remember_devices(authority: FakeAuthority, count: int, *, signed_out: int) -
 def refusing(
     authority: FakeAuthority, rpcs: Sequence[str], code: grpc.StatusCode, reason: str
 ) -> Iterator[None]:
-    """Inside, the service refuses these calls."""
+    """Makes the service refuse these RPCs inside the `with` block."""
     service = authority._service
     before = service.calls.copy()
 
@@ -78,7 +78,7 @@ def refusing(
         if made.keys() & set(rpcs):
             abort(context, code, reason)
 
-    # An attribute of the instance hides the method.
+    # This attribute of the instance hides the method of the class.
     service.check_available = check_available  # type: ignore[method-assign]
     try:
         yield
@@ -87,7 +87,7 @@ def refusing(
 
 
 async def listed(browser: httpx.AsyncClient, after: str = "") -> Any:
-    """What the API lists."""
+    """Returns the API's list of devices."""
     answer = await browser.get(f"{API}/devices", params={"after": after} if after else {})
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -45,20 +45,20 @@ class Site:
         return self.browser
 
     def reset(self) -> None:
-        """Makes the back end, the window and the media what they are at first."""
+        """Restores the first state of the back end, and the default window and media."""
         self.backend.reset()
         self.browser.set_size(1000)
         self.browser.set_media()
 
     @property
     def was_reloaded(self) -> bool:
-        """True if the page is another one than the one that was opened."""
+        """True if the browser shows another page than the one that `open` opened."""
         return bool(self.browser.run("return window.mark !== 1"))
 
 
 @contextmanager
 def devices_site(folder: Path) -> Iterator[Site]:
-    """Starts a back end and a browser, with its profile in the folder."""
+    """Starts a back end, and a browser with its profile in the folder."""
     backend = DevicesBackend()
     with devices_browser(folder) as browser, serving(backend) as origin:
         yield Site(origin, backend, browser)

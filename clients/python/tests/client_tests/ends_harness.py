@@ -1,9 +1,10 @@
-"""Apps with connections that stay open, in several frameworks, on real servers; and clients that
-hold such connections.
+"""Apps with connections that stay open, in several frameworks, on real servers; and clients with
+such connections.
 
-`/chat` reads its WebSocket, `/push` never does. `/kept` and `/public` are not to be ended: the one
-says so, the other never looks at the session. `/events` is an event stream, `/busy` one that has
-much to say; `/kept-events` and `/public-events` are the same as those above.
+`/chat` reads its WebSocket, and `/push` never reads it. `/kept` and `/public` must stay open:
+`/kept` asks for that, and `/public` never reads the session. `/events` is an event stream, and
+`/busy` is one that sends without a pause. `/kept-events` and `/public-events` are event streams
+that must stay open for the same reasons as `/kept` and `/public`.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ HELLO = b"data: hello\n\n"
 
 
 class Notes:
-    """What an app saw of the ends of its connections."""
+    """What an app noticed when its connections ended."""
 
     def __init__(self) -> None:
         self.left: list[Any] = []
-        self.told = 0  # callbacks of visits whose session has ended
+        self.told = 0  # calls of `on_ended` callbacks
         self.opened = 0
 
 
 def look(scope: Any, notes: Notes) -> None:
-    """Looks at the session as the path wants it."""
+    """Reads the session, or does not, according to the path."""
 
     def tell() -> None:
         notes.told += 1
@@ -69,7 +70,7 @@ def look(scope: Any, notes: Notes) -> None:
 
 
 async def stream(scope: Any, notes: Notes) -> AsyncIterator[bytes]:
-    """An event stream: one event, and then none, or ever more."""
+    """An event stream: one event, and then silence. On `/busy` it sends events without end."""
     notes.opened += 1
     try:
         yield HELLO
@@ -221,7 +222,7 @@ def of_quart(notes: Notes) -> Any:
     return app
 
 
-# --- Falcon, and Django, which knows no WebSockets ------------------------------------------------
+# --- Falcon, and Django, which has no WebSockets --------------------------------------------------
 
 
 def of_falcon(notes: Notes) -> Any:
@@ -250,7 +251,7 @@ def of_falcon(notes: Notes) -> Any:
 
 
 class _ClosesBodies(ASGIHandler):  # type: ignore[misc]
-    """Django's handler, that also closes a request's body when the server cancels the request."""
+    """Django's handler, which here also closes bodies of requests that the server cancels."""
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         with ExitStack() as self.bodies:
@@ -265,7 +266,7 @@ def of_django(notes: Notes) -> Any:
         look(request.scope, notes)
         return StreamingHttpResponse(stream(request.scope, notes), content_type=STREAM)
 
-    django_app(FakeAuthority())  # for the settings of a project
+    django_app(FakeAuthority())  # configures the settings of the Django project
     settings.MIDDLEWARE = []
     urls = tuple(url_path(path.removeprefix("/"), events) for path in STREAMS)
 
@@ -292,7 +293,7 @@ STREAM_APPS = {**APPS, "django": of_django}
 
 @asynccontextmanager
 async def on_uvicorn(app: Any) -> AsyncIterator[str]:
-    """The app on uvicorn: its address."""
+    """Runs the app on uvicorn and yields its address."""
     config = uvicorn.Config(app, "127.0.0.1", free_port(), ws="wsproto", log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -308,7 +309,7 @@ async def on_uvicorn(app: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def on_hypercorn(app: Any) -> AsyncIterator[str]:
-    """The app on hypercorn: its address."""
+    """Runs the app on hypercorn and yields its address."""
     config, stop = hypercorn.Config(), asyncio.Event()
     config.bind = [f"127.0.0.1:{free_port()}"]
     config.graceful_timeout = 0
@@ -334,26 +335,26 @@ SERVERS: Mapping[str, Any] = {"uvicorn": on_uvicorn, "hypercorn": on_hypercorn}
 
 
 def behind(app: Any, client: Any, flow: Flow | None = None) -> Any:
-    """An app behind the middleware."""
+    """Wraps an app in the middleware."""
     return asgi.SessionAuthorityMiddleware(app, client, flow)
 
 
-# --- a client with a WebSocket --------------------------------------------------------------------
+# --- a WebSocket client ---------------------------------------------------------------------------
 
 
 class Socket:
-    """A WebSocket that is open."""
+    """An open WebSocket, on the client's side."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._protocol = WSConnection(ConnectionType.CLIENT)
 
     async def next(self) -> Any:
-        """The next event; None at the end of the connection."""
+        """Returns the next event, or None at the end of the connection."""
         while True:
             for event in self._protocol.events():
                 if isinstance(event, CloseConnection):
-                    with suppress(Exception):  # both sides have closed
+                    with suppress(Exception):  # this fails if both sides have closed
                         self._writer.write(self._protocol.send(event.response()))
                 return event
             found = await self._reader.read(65536)
@@ -362,20 +363,20 @@ class Socket:
             self._protocol.receive_data(found)
 
     async def echo(self, text: str) -> str:
-        """What comes back."""
+        """Sends a text and returns the app's reply."""
         self._writer.write(self._protocol.send(TextMessage(data=text)))
         event = await self.next()
         assert isinstance(event, TextMessage), event
         return str(event.data)
 
     async def closed(self) -> tuple[int, str | None]:
-        """The code and reason of its end."""
+        """Waits for the end of the connection. Returns its code and reason."""
         while not isinstance(event := await self.next(), CloseConnection):
             assert event is not None, "the connection broke"
         return event.code, event.reason
 
     async def open(self, address: str, path: str, headers: Mapping[str, str]) -> None:
-        """Shakes hands."""
+        """Makes the WebSocket handshake."""
         more = [(name.encode(), value.encode()) for name, value in headers.items()]
         handshake = Handshake(host=address, target=path, extra_headers=more)
         self._writer.write(self._protocol.send(handshake))
@@ -386,7 +387,7 @@ class Socket:
 
 @asynccontextmanager
 async def socket_at(address: str, path: str, headers: Mapping[str, str]) -> AsyncIterator[Socket]:
-    """A WebSocket of an app that is no browser."""
+    """Opens a WebSocket like a client that is not a browser."""
     host, _, port = address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:

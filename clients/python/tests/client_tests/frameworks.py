@@ -1,9 +1,4 @@
-"""Small apps in frameworks that answer exceptions themselves, each behind the middleware.
-
-Each has the pages of `PAGES`, all of which need a session whose sign-in is recent. `/late` refuses
-after it chose its status, `/group` in a task group where there are tasks. `/half` refuses after its
-first part.
-"""
+"""Makes clients that wait long enough for an answer on a busy machine."""
 
 from __future__ import annotations
 
@@ -34,7 +29,7 @@ from session_authority_client import AsyncSessionAuthority, SessionAuthority, as
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
 
-with warnings.catch_warnings(action="ignore"):  # it imports what is going to go
+with warnings.catch_warnings(action="ignore"):  # it imports modules that are deprecated
     from pyramid.config import Configurator
     from pyramid.response import Response as PyramidResponse
 
@@ -62,7 +57,7 @@ def behind_wsgi(app: Any, authority: FakeAuthority, flow: Flow) -> Any:
     return wsgi.SessionAuthorityMiddleware(app, _client(authority), flow)
 
 
-# --- what all of them do --------------------------------------------------------------------------
+# --- shared by all apps ---------------------------------------------------------------------------
 
 
 def user_of(scope: Any) -> str:
@@ -122,7 +117,7 @@ def starlette_catching_app(authority: FakeAuthority, flow: Flow) -> Any:
 
 
 def starlette_catching_middleware_app(authority: FakeAuthority, flow: Flow) -> Any:
-    """With middleware that answers all exceptions."""
+    """A Starlette app with middleware that answers all exceptions."""
 
     async def catch(request: StarletteRequest, call_next: Any) -> Response:
         try:
@@ -148,7 +143,7 @@ def _fastapi() -> FastAPI:
     app = FastAPI()
 
     @app.get("/me")
-    def me(request: Request) -> str:  # on a thread
+    def me(request: Request) -> str:  # this page runs on a thread
         return user_of(request.scope)
 
     @app.get("/half")
@@ -349,7 +344,7 @@ def _flask(flow: Flow, authority: FakeAuthority) -> tuple[flask.Flask, flask.Blu
 
 
 def flask_blueprint_app(authority: FakeAuthority, flow: Flow) -> Any:
-    """With a blueprint that answers all exceptions of its own pages."""
+    """A Flask app with a blueprint that answers all exceptions of its own pages."""
     app, pages = _flask(flow, authority)
     pages.register_error_handler(Exception, lambda error: ("oops", 500))
     app.register_blueprint(pages)
@@ -358,7 +353,7 @@ def flask_blueprint_app(authority: FakeAuthority, flow: Flow) -> Any:
 
 
 def flask_wrapped_app(authority: FakeAuthority, flow: Flow) -> Any:
-    """Without `install`."""
+    """A Flask app inside the WSGI middleware, without `install`."""
     app, pages = _flask(flow, authority)
     app.register_blueprint(pages)
     return behind_wsgi(app, authority, flow)

@@ -1,4 +1,4 @@
-"""The harness: both kinds of client behind one face, and a service that answers as a test says."""
+"""The harness: both kinds of client with one interface, and a service that a test controls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from session_authority_client import AsyncSessionAuthority, SessionAuthority
 from tests.support.proxy import Proxy
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]
-PATIENCE = timedelta(seconds=20)  # what a call may take on a machine that has much else to do
+PATIENCE = timedelta(seconds=20)  # how long a call may take on a busy machine
 
 Act = Callable[[Message, grpc.ServicerContext], Any]
 Connect = Callable[..., Any]
@@ -30,8 +30,8 @@ _END = object()
 
 
 class OnThreads:
-    """The client for threads with the face of the other: each of its calls is made on some thread
-    and awaited.
+    """The synchronous client with the interface of the asynchronous one. Each call runs on some
+    thread and is awaited.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -56,7 +56,7 @@ class OnThreads:
 
 
 def inner(client: Any) -> Any:
-    """The client itself, to look inside."""
+    """Returns the client itself, for tests that inspect it."""
     return client.client if isinstance(client, OnThreads) else client
 
 
@@ -65,7 +65,7 @@ async def _drawn(items: Any) -> AsyncIterator[Any]:
         while (item := await asyncio.to_thread(next, items, _END)) is not _END:
             yield item
     finally:
-        # Another thread may wait for the next item: that ends with the connection.
+        # Another thread may still wait for the next item. Its wait ends with the connection.
         with suppress(ValueError):
             items.close()
 
@@ -75,7 +75,7 @@ KINDS: dict[str, Connect] = {"asyncio": AsyncSessionAuthority, "threads": OnThre
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as the service saw it. `within` is the time that it had left."""
+    """A call as the service saw it. `within` is the time that the call had left."""
 
     method: str
     request: Any
@@ -84,10 +84,10 @@ class Call:
 
 
 class Fake:
-    """A server of the contract. Each call is dealt with by the next of `acts`, or else by `always`;
-    `calls` tells of them all.
+    """A fake server of the service's API. The next of `acts` answers each call, or `always` if
+    there is none. `calls` records all calls.
 
-    It may be stopped and started again, at the same port.
+    The server may be stopped and started again, on the same port.
     """
 
     def __init__(
@@ -105,15 +105,15 @@ class Fake:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         return f"127.0.0.1:{self._port}"
 
     def requests(self) -> list[Any]:
-        """What was asked."""
+        """The requests of all calls so far."""
         return [call.request for call in self.calls]
 
     def start(self) -> None:
-        """Listens."""
+        """Starts the server on its port."""
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=32), options=self._options
         )
@@ -128,7 +128,7 @@ class Fake:
         self._server.start()
 
     def stop(self) -> None:
-        """Hangs up on everybody."""
+        """Stops the server and closes all connections."""
         self._server.stop(None).wait()
 
     def __enter__(self) -> Fake:
@@ -160,12 +160,12 @@ class Fake:
 
 
 def answers(message: Message) -> Act:
-    """With this."""
+    """Answers each call with this message."""
     return lambda request, context: message
 
 
 def fails(code: grpc.StatusCode, text: str = "no") -> Act:
-    """With a status that says nothing of why."""
+    """Fails each call with a status that gives no reason."""
 
     def act(request: Message, context: grpc.ServicerContext) -> None:
         context.abort(code, text)
@@ -174,7 +174,7 @@ def fails(code: grpc.StatusCode, text: str = "no") -> Act:
 
 
 def refuses(failure: Failure) -> Act:
-    """As the service itself does."""
+    """Refuses each call as the service itself does."""
 
     def act(request: Message, context: grpc.ServicerContext) -> None:
         context.abort_with_status(failure.status())
@@ -183,7 +183,7 @@ def refuses(failure: Failure) -> Act:
 
 
 def away(request: Message, context: grpc.ServicerContext) -> None:
-    """As the service does while its store is away."""
+    """Fails as the service does while its store is unavailable."""
     reason = errors_pb2.ERROR_REASON_STORE_UNAVAILABLE
     refuses(Failure(grpc.StatusCode.UNAVAILABLE, reason, "away", retry_after=timedelta(seconds=1)))(
         request, context
@@ -191,8 +191,8 @@ def away(request: Message, context: grpc.ServicerContext) -> None:
 
 
 class Hang:
-    """Answers nothing until the call is over, whoever ended it; `began` and `over` tell how far it
-    is.
+    """Answers nothing until the call is over, no matter which side ended it. `began` and `over`
+    show how far the call is.
     """
 
     def __init__(self) -> None:
@@ -202,21 +202,22 @@ class Hang:
         if not context.add_callback(self.over.set):
             self.over.set()
         self.began.set()
-        self.over.wait(2 * PATIENCE.total_seconds())  # whoever waits for the end gives up before
+        # a test that waits for `over` gives up earlier
+        self.over.wait(2 * PATIENCE.total_seconds())
 
 
 def behind(wire: Proxy) -> str:
-    """The address of a service through this wire."""
+    """Returns the address of a service behind this proxy."""
     return wire.url.removeprefix("redis://")
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition."""
+    """Waits until the condition is true."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while not condition():  # noqa: ASYNC110 - a condition has no event
             await asyncio.sleep(0.005)
 
 
 async def happens(event: threading.Event) -> None:
-    """Waits for it."""
+    """Waits until the event is set."""
     assert await asyncio.to_thread(event.wait, PATIENCE.total_seconds())

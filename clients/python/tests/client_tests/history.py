@@ -1,8 +1,8 @@
-"""Records every revocation and every answer, and proves that none was staler than it may be.
+"""Records every revocation and every answer, and proves that no answer was staler than allowed.
 
-The promise: no answer says "active" that was asked for later than the bound after the revocation of
-its user had answered. Times are those of this machine's one monotonic clock, so answers of several
-processes may be put together.
+The promise: a validation that starts more than the bound after the answer to its user's revocation
+never returns "active". Times are from this machine's one monotonic clock, so answers of several
+processes may be combined.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Revoked(NamedTuple):
-    """A user was signed out."""
+    """A user was signed out: when the revocation was called, and when it was answered."""
 
     user: str
     called: float
@@ -22,7 +22,7 @@ class Revoked(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """Somebody was told whether a user is signed in; `here`: by the cache."""
+    """A validation of a user was answered. `here` is True if the cache answered."""
 
     user: str
     started: float
@@ -32,26 +32,28 @@ class Answered(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """An answer that was staler than it may be."""
+    """An answer "active" to a validation that started after the revocation was answered."""
 
     answer: Answered
     revoked: Revoked
 
     @property
     def staleness(self) -> float:
-        """How long after the revocation it was asked for."""
+        """The seconds from the answer to the revocation to the start of the validation."""
         return self.answer.started - self.revoked.answered
 
 
 @dataclass
 class History:
-    """What happened. Appending to a list is safe for threads."""
+    """All recorded revocations and answers. Threads may append to the lists at the same time."""
 
     revoked: list[Revoked] = field(default_factory=list)
     answered: list[Answered] = field(default_factory=list)
 
     def stale(self) -> Iterable[Violation]:
-        """Answers that said "active" though asked for after the revocation had answered."""
+        """Yields the answers "active" to validations that started after the revocation was
+        answered.
+        """
         ended = {revoked.user: revoked for revoked in list(self.revoked)}
         for answer in list(self.answered):
             revoked = ended.get(answer.user)
@@ -59,16 +61,16 @@ class History:
                 yield Violation(answer, revoked)
 
     def violations(self, bound_seconds: float) -> list[Violation]:
-        """Those beyond the bound."""
+        """Returns the stale answers beyond the bound."""
         return [violation for violation in self.stale() if violation.staleness > bound_seconds]
 
     def worst(self) -> float:
-        """The longest that anybody was told "active" after a revocation."""
+        """The greatest staleness of an answer, in seconds."""
         return max((violation.staleness for violation in self.stale()), default=0.0)
 
     def to_denial(self) -> list[float]:
-        """For each revocation and whoever asked, how long until they were first told of it. One
-        asker, one history.
+        """For each revoked user, the seconds from the answer to the revocation until the first
+        denial. The history must be of one client only.
         """
         ended = {revoked.user: revoked for revoked in self.revoked}
         first: dict[str, float] = {}
@@ -79,5 +81,5 @@ class History:
 
 
 def now() -> float:
-    """The time of histories."""
+    """The current time on the clock of histories."""
     return time.monotonic()

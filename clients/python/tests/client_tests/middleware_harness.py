@@ -1,5 +1,5 @@
-"""The harness for middleware: one small app in FastAPI, Flask, Django and bare WSGI, before the
-fake of the service, and a browser for each of them.
+"""The harness for middleware: one small app in FastAPI, Flask, Django and bare WSGI, with the fake
+service behind it, and a browser for each app.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SignedInRecently = Annotated[Session, Depends(require_step_up(max_age=RECENT))]
 Maker = Callable[..., Any]
 Query = Mapping[str, str]
 
-# --- one app, for threads -------------------------------------------------------------------------
+# --- one synchronous app --------------------------------------------------------------------------
 
 
 def _sign_in(visit: for_flask.Visit, query: Query) -> object:
@@ -81,7 +81,7 @@ def _caught(visit: for_flask.Visit, _: Query) -> object:
 
 
 def how_to_remember(query: Query) -> dict[str, Any]:
-    """The arguments of a sign-in that a query names: how the session is to end."""
+    """Reads the arguments of a sign-in from a query: how the session is to end."""
     named: dict[str, Any] = {"remember": "brief" not in query}
     if "idle_minutes" in query:
         named["idle_timeout"] = timedelta(minutes=int(query["idle_minutes"]))
@@ -94,7 +94,7 @@ def _sign_in_for(visit: for_flask.Visit, query: Query) -> object:
 
 
 def seconds_left(left: timedelta | None) -> float | None:
-    """What a page is told of the time that is left."""
+    """Returns the remaining time as a page shows it."""
     return None if left is None else left.total_seconds()
 
 
@@ -128,7 +128,7 @@ def _claims(visit: for_flask.Visit, query: Query) -> object:
 
 
 def query_of_app(query: Query) -> dict[str, str]:
-    """What an app says itself."""
+    """Reads the arguments that the app itself gives to `next_path`."""
     return {"default": query["default"]} if "default" in query else {}
 
 
@@ -154,7 +154,7 @@ CACHEABLE = "public, max-age=600"
 
 
 def _finished(path: str, response: Any, said: Sequence[str] = ()) -> Any:
-    """What is static has cookies of its own, and may be cached. `said` are more headers."""
+    """Completes a response. Static pages get cookies and may be cached. `said` are headers."""
     for line in said:
         name, _, value = line.partition(": ")
         response.headers[name] = value
@@ -168,7 +168,7 @@ def _finished(path: str, response: Any, said: Sequence[str] = ()) -> Any:
 def plain_app(
     authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
 ) -> Any:
-    """The app for WSGI, without a framework."""
+    """Makes the app for WSGI, without a framework."""
 
     @PlainRequest.application
     def app(request: PlainRequest) -> PlainResponse:
@@ -195,7 +195,7 @@ _DJANGO_GUARDS: Mapping[str, Callable[[Any], Any]] = {
 def flask_app(
     authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
 ) -> Any:
-    """The app in Flask."""
+    """Makes the app in Flask."""
     app = Flask(__name__, static_folder=None)
 
     def serve(path: str) -> Any:
@@ -230,13 +230,13 @@ class _Urls:
     )
 
 
-# Django has one project for a process.
+# Django has one project for each process.
 _current: list[FakeAuthority] = []
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A client for whichever authority is the current one, when the project asks for it."""
+    """Makes a client for the authority that is the current one at that moment."""
 
     timeout: timedelta
 
@@ -250,7 +250,7 @@ def django_app(
     timeout: timedelta = PATIENCE,
     below: Sequence[str] = (),
 ) -> Any:
-    """The app in Django. `below` is middleware of the project."""
+    """Makes the app in Django. `below` is further middleware of the project, inside ours."""
     _current[:] = [authority]
     if not settings.configured:
         settings.configure(
@@ -266,11 +266,11 @@ def django_app(
     return WSGIHandler()
 
 
-# --- the same for asyncio -------------------------------------------------------------------------
+# --- the same app for asyncio ---------------------------------------------------------------------
 
 
 class _Saying:
-    """Adds the headers that a request's query says."""
+    """Adds the headers that a request's query names."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -293,7 +293,7 @@ class _Saying:
 def fastapi_app(
     authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
 ) -> FastAPI:
-    """The app in FastAPI."""
+    """Makes the app in FastAPI."""
     app = FastAPI()
 
     @app.post("/sign-in")
@@ -409,7 +409,7 @@ def doubled(name: str, authority: FakeAuthority) -> Any:
 
 
 class OnThreads(httpx.AsyncBaseTransport):
-    """The way to an app of threads, with the face of the other."""
+    """A transport to synchronous apps with the interface of an asynchronous transport."""
 
     def __init__(self, app: Any, peer: str, *, raises: bool = True) -> None:
         self._transport = httpx.WSGITransport(app, raises, remote_addr=peer)
@@ -429,7 +429,7 @@ def _browser(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
-    """A browser that keeps cookies, at an app whose lifespan runs."""
+    """A browser that keeps cookies, at an app whose lifespan events run."""
     if not isinstance(app, FastAPI):
         transport: httpx.AsyncBaseTransport = OnThreads(app, peer)
         async with _browser(transport) as browser:
@@ -456,14 +456,14 @@ async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.A
 
 
 async def serve_asgi(app: Any, client: AsyncSessionAuthority, send: Any, **scope: Any) -> None:
-    """Makes one request of an app without a framework, around which there is the middleware."""
+    """Sends one request to an app without a framework, through the middleware."""
     base = {"type": "http", "method": "GET", "path": "/", "headers": []}
     middleware: Any = AsgiMiddleware(app, client)
     await middleware({**base, **scope}, None, send)
 
 
 async def talk_asgi(app: Any, authority: FakeAuthority, **scope: Any) -> list[Any]:
-    """What an app without a framework sends, one message after the other."""
+    """Returns the messages that an app without a framework sends through the middleware."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -475,18 +475,18 @@ async def talk_asgi(app: Any, authority: FakeAuthority, **scope: Any) -> list[An
 
 
 def set_cookies(response: httpx.Response) -> dict[str, str]:
-    """What a response sets, by name."""
+    """Returns the cookies that a response sets, by name."""
     lines = [line.strip() for line in response.headers.get_list("set-cookie")]
     return {line.partition("=")[0]: line.partition("=")[2] for line in lines}
 
 
 def attributes(line: str) -> set[str]:
-    """What follows a cookie's value, in any order."""
+    """Returns the attributes after a cookie's value, in any order."""
     return set(line.split("; ")[1:])
 
 
 def cookie_header(issued: Mapping[str, str]) -> dict[str, str]:
-    """The header of a browser that has what a sign-in told."""
+    """Returns the `Cookie` header of a browser after a sign-in."""
     return {"cookie": f"{TOKEN}={issued['token']}; {DEVICE}={issued['device']}"}
 
 
@@ -494,14 +494,14 @@ def cookie_header(issued: Mapping[str, str]) -> dict[str, str]:
 
 
 def served_by(service: FakeService) -> FakeAuthority:
-    """The fake with methods of a test's own."""
+    """Makes a fake authority with a service of the test's own."""
     authority = FakeAuthority()
     authority._service = service
     return authority
 
 
 class RefusingService(FakeService):
-    """One whose access policy does not allow the app some methods."""
+    """A service whose access policy does not allow the app to call some methods."""
 
     def __init__(self, *methods: str) -> None:
         super().__init__(timedelta(hours=1))
@@ -514,7 +514,7 @@ class RefusingService(FakeService):
 
 
 class StumblingService(FakeService):
-    """One that can be away for renewals only."""
+    """A service that can be unavailable for renewals only."""
 
     def __init__(self) -> None:
         super().__init__(timedelta(hours=1))

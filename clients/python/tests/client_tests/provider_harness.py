@@ -1,6 +1,6 @@
 """A small stand-in for an OpenID provider, and apps of other sites that sign users in with it.
 
-All are served by one process at one port, and told apart by the host: a site for each.
+One process serves all of them on one port. Each is a site of its own, and the host name selects it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 40.0
 
 
 class Provider:
-    """It believes every user that it knows, after a click on its own page."""
+    """A provider that signs in every known user after a click on its own page."""
 
     def __init__(self) -> None:
         self.app = FastAPI()
@@ -63,12 +63,12 @@ class Provider:
         return RedirectResponse(f"{given['redirect_uri']}?{query}", 303)
 
     def user_of(self, code: str) -> str:
-        """The user that a code stands for. It is good once."""
+        """Returns the user of a code. Each code works only once."""
         return self._users.pop(code)
 
 
 def app_of(flow: Flow, authority: str, provider: Provider, asked: Counter[str]) -> FastAPI:
-    """An app whose sign-in is the provider's. The first label of its host is the only user."""
+    """Makes an app with sign-in at the provider. The first label of its host is its user."""
     app = FastAPI()
     asgi: Any = app
 
@@ -115,7 +115,7 @@ def app_of(flow: Flow, authority: str, provider: Provider, asked: Counter[str]) 
 
 @contextmanager
 def served_sites(sites: Mapping[str, Any], pair: Pair) -> Iterator[int]:
-    """Serves the sites by their hosts; the port."""
+    """Serves each site under its host name. Yields the port."""
 
     async def by_host(scope: Any, receive: Any, send: Any) -> None:
         host = dict(scope["headers"])[b"host"].decode().partition(":")[0]

@@ -26,7 +26,7 @@ _BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code. `mark` is what the comment before it says; empty if there is none."""
+    """A block of code. `mark` is the text of the comment before it, or empty."""
 
     mark: str
     language: str
@@ -37,7 +37,7 @@ BLOCKS = [Block(*found) for found in _BLOCK.findall(TEXT)]
 
 
 def section(name: str) -> str:
-    """What is below a heading, down to the next of its kind."""
+    """Returns the text below a heading, up to the next heading of the same or a higher level."""
     heading = re.search(rf"^(##+) {re.escape(name)}\n", TEXT, re.MULTILINE)
     assert heading, f"there is no section {name}"
     below = TEXT[heading.end() :]
@@ -46,11 +46,11 @@ def section(name: str) -> str:
 
 
 def blocks(name: str, language: str) -> list[str]:
-    """The code of a section in one language."""
+    """Returns the blocks of code of a section in one language."""
     return [found[2] for found in _BLOCK.findall(section(name)) if found[1] == language]
 
 
-# The section of each example.
+# The README's section of each example.
 EXAMPLES: Mapping[str, str] = {
     "fastapi": "FastAPI and Starlette",
     "flask": "Flask",
@@ -61,8 +61,8 @@ GRPC_SECTION = "gRPC servers"
 
 
 def example(name: str) -> str:
-    """The code of an example, with more time for each call than it has itself: what a busy machine
-    needs.
+    """Returns the code of an example, with a longer timeout for each call, because a machine may be
+    busy.
     """
     code = (PROJECT / "examples" / f"{name}_app.py").read_text("utf-8")
     patient, changes = re.subn(
@@ -76,10 +76,10 @@ def example(name: str) -> str:
 def served(
     name: str, code: str, folder: Path, authority: str, tls: Pair | None = None
 ) -> Iterator[int]:
-    """Does what the README says to serve an example, but for installing what is there; at which
-    port it serves.
+    """Serves an example with the commands of the README, but without installing packages. Yields
+    the port.
 
-    The checkout is in the folder, and has nothing but this code for the example.
+    The folder stands for a checkout, and contains only this code of the example.
     """
     examples = folder / "clients" / "python" / "examples"
     examples.mkdir(parents=True)
@@ -131,7 +131,7 @@ def served(
 
 
 def _settings(port: int, tls: Pair | None) -> Mapping[str, str]:
-    """Those of both servers: where they listen, and with which certificate."""
+    """Returns the settings of both servers: their address and their certificate."""
     uvicorn, gunicorn = {"UVICORN_PORT": str(port)}, [f"--bind=127.0.0.1:{port}"]
     if tls is not None:
         uvicorn |= {

@@ -1,7 +1,7 @@
-"""Real servers on one store, each a process that can be stopped, killed and started again on its
+"""Real servers on one store. Each is a process that can be stopped, killed and started again on its
 port.
 
-python -m client_tests.servers REDIS_URL KEYS PORT      runs one until its input ends
+python -m client_tests.servers REDIS_URL KEYS PORT runs one until its input ends
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[4]
 
 
 class Server:
-    """One of them."""
+    """A server in a process of its own."""
 
     def __init__(self, url: str, keys: Path) -> None:
         self._command = [sys.executable, "-m", __spec__.name, url, str(keys)]
@@ -35,7 +35,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Starts it, again, and waits until it serves."""
+        """Starts the server, also again after a kill, and waits until it serves."""
         environment = {
             k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")
         }
@@ -55,14 +55,14 @@ class Server:
         )
 
     def kill(self) -> None:
-        """Kills it, whatever state it is in."""
+        """Kills the server in any state."""
         self.process.kill()
         self.process.communicate()
 
 
 @contextmanager
 def server(url: str, keys: Path) -> Iterator[Server]:
-    """One that is gone in the end."""
+    """Runs a server that is killed at the end."""
     made = Server(url, keys)
     try:
         yield made

@@ -1,10 +1,12 @@
-"""A stand-in for the service, on a real connection, that does what a test wants: holds answers
-back, fails, stalls its watches.
+"""A stand-in for the service on a real connection. It does what a test wants: delays answers,
+fails, or stalls its watches.
 
-It keeps the contract where it matters to a cache: a revocation and its event are one step, a
-validation reads what is so when it is asked, and a proof of life is as old as the reading that it
-rests on. Unlike the service it proves every 0.05 s, so that a cache may be told to believe a proof
-for half a second only.
+It keeps the parts of the contract that matter to a cache. A revocation and its event are one step.
+A validation reads the state when it is called. A proof that a watch is live is as old as the
+reading behind it.
+
+It sends a proof every 0.05 s, unlike the service. A cache may therefore be set to trust a proof for
+only half a second.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ Outcome = pb.ValidateSessionResponse | pb.RequestError
 
 
 class Service:
-    """What it was asked, and how it behaves."""
+    """The stand-in for the service: it records the calls, and a test sets how it behaves."""
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
@@ -38,28 +40,28 @@ class Service:
         self._epoch = 0
         self._over = False
         self.address = ""
-        # The method, how many requests at once, and the seconds that it was given.
+        # The method, how many requests the call had, and the seconds until its deadline.
         self.calls: list[tuple[str, int, float]] = []
         self.metadata: list[dict[str, Any]] = []
         self.requests: list[pb.ValidateSessionRequest] = []
-        self.at_once = self.most_at_once = 0  # calls that it deals with
+        self.at_once = self.most_at_once = 0  # calls that are being handled
         self.watches = 0
         self.watching = 0  # watches that are open
-        # The tokens of answers that were decided, and are not sent yet.
+        # The tokens of answers that are decided but not sent yet.
         self.on_their_way: list[str] = []
-        self.open = threading.Event()  # answers are held back while it is not set
+        self.open = threading.Event()  # answers are delayed while it is not set
         self.open.set()
         self.flowing = threading.Event()  # watches stall while it is not set
         self.flowing.set()
-        self.code: grpc.StatusCode | None = None  # what validations fail with
-        self.refusals: list[Failure] = []  # or the next ones do, with a reason
-        self.watch_code: grpc.StatusCode | None = None  # and what watches do
+        self.code: grpc.StatusCode | None = None  # the status with which validations fail
+        self.refusals: list[Failure] = []  # refusals with a reason, for the next validations
+        self.watch_code: grpc.StatusCode | None = None  # the status with which watches fail
         self.renew = False
         self.life_seconds = 3600.0
         self.answer_delay: Callable[[], float] = lambda: 0.0
         self.message_delay: Callable[[], float] = lambda: 0.0
 
-    # --- what a test does -------------------------------------------------------------------------
+    # --- what a test controls ---------------------------------------------------------------------
 
     def revoke(self, user_id: str) -> None:
         """Ends a user's session and writes the event, in one step."""
@@ -68,7 +70,7 @@ class Service:
             self._write(pb.EVENT_TYPE_ALL_REVOKED, user_id)
 
     def happen(self, kind: int, user_id: str = "") -> None:
-        """Something that ends no session."""
+        """Writes an event that ends no session."""
         with self._lock:
             self._write(kind, user_id)
 
@@ -79,17 +81,17 @@ class Service:
             self._lock.notify_all()
 
     def methods(self) -> list[tuple[str, int]]:
-        """What was called, with how many requests."""
+        """Returns the called methods, each with its number of requests."""
         return [(method, count) for method, count, _ in self.calls]
 
     def end(self) -> None:
-        """Lets everything go on to its end."""
+        """Lets all answers and watches run to their end."""
         self._over = True
         self.open.set()
         self.flowing.set()
         self.cut()
 
-    # --- what it does -----------------------------------------------------------------------------
+    # --- what the service does --------------------------------------------------------------------
 
     def _write(self, kind: int, user_id: str) -> None:
         event = pb.Event(event_id=str(len(self._events)), user_id=user_id)
@@ -98,7 +100,7 @@ class Service:
         self._lock.notify_all()
 
     def _validate(self, request: pb.ValidateSessionRequest) -> Outcome:
-        """A token is `token of <user>`, or `broken`."""
+        """Judges one request. A token is `token of <user>`, or `broken`."""
         if request.access_token == "broken":
             return pb.RequestError(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="broken")
         user = request.access_token.removeprefix("token of ")
@@ -149,7 +151,7 @@ class Service:
     def validate(
         self, request: pb.ValidateSessionRequest, context: grpc.ServicerContext
     ) -> pb.ValidateSessionResponse:
-        """One."""
+        """Answers one validation."""
         [outcome] = self._asked("ValidateSession", [request], context)
         if isinstance(outcome, pb.RequestError):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, outcome.message)
@@ -159,7 +161,7 @@ class Service:
     def validate_batch(
         self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
     ) -> pb.BatchValidateSessionsResponse:
-        """Many."""
+        """Answers a batch of validations."""
         outcomes = self._asked("BatchValidateSessions", list(request.requests), context)
         return pb.BatchValidateSessionsResponse(
             results=[
@@ -175,7 +177,7 @@ class Service:
     def renew_session(
         self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
     ) -> pb.RenewSessionResponse:
-        """Finds each token too young for another."""
+        """Answers that the token is too new to be renewed."""
         with self._lock:
             self.calls.append(("RenewSession", 1, 0.0))
         found = self._validate(
@@ -198,7 +200,7 @@ class Service:
     def watch(
         self, _: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
-        """What happens from now on, with a proof each time."""
+        """Sends all events from now on, and a proof with each message."""
         if self.watch_code is not None:
             context.abort(self.watch_code, "as the test wants")
         with self._lock:
@@ -232,7 +234,7 @@ class Service:
 
 @contextmanager
 def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, str]]:
-    """One that runs, and its address."""
+    """Runs a stand-in. Yields it with its address."""
     service = Service()
     server = grpc.server(ThreadPoolExecutor(100), options=options)
     handlers: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The API for adapters: the example of docs/adapters.md is run, and its rules hold."""
+"""The API for adapters: the example of docs/adapters.md works, and the API's rules hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = 40.0
 
 @pytest.fixture
 def site(authority: FakeAuthority) -> Iterator[httpx.Client]:
-    """A browser of the example."""
+    """An HTTP client with cookies, at the example's server."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
     example: dict[str, Any] = {}
     exec(code, example)
@@ -69,9 +69,9 @@ def test_the_example_is_a_whole_adapter(site: httpx.Client, authority: FakeAutho
     assert not site.cookies
 
 
-def test_a_visit_asks_no_longer_than_its_timeout(authority: FakeAuthority):
+def test_a_visit_waits_no_longer_than_its_timeout(authority: FakeAuthority):
     brought = {name.lower(): [value] for name, value in authority.sign_in("ada").items()}
-    # The client itself would wait for the answer.
+    # The client itself would wait longer for the answer.
     with authority.client() as client, authority.slow(timedelta(seconds=2)):
         visits = adapter.Visits(client, Flow())
         visit = visits.open("GET", brought, "", timeout=timedelta(milliseconds=50))

@@ -1,4 +1,4 @@
-"""What proxies say of a client, by the cases that the clients of all languages share."""
+"""Client addresses behind proxies, by the cases that the clients of all languages share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_only_trusted_proxies_are_believed(case: Case) -> None:
 
 
 @each("addresses", "configure")
-def test_proxies_are_checked(case: Case) -> None:
+def test_the_setting_of_trusted_proxies_is_checked(case: Case) -> None:
     if case.expected["error"] is None:
         flow_of(case.settings)
     else:

@@ -1,5 +1,5 @@
-"""What is given by mistake is told by name, at once, and nothing is sent; what an end user wrote is
-never a mistake of the caller.
+"""A bad argument raises an error that names it, at once, and nothing is sent. Text of an end user
+is never such an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from session_authority_client._sync.visits import Visits
 from session_authority_client.flow import Flow
 
 NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - that is what it is about
-HALF = "\ud800"  # JSON can bring it: json.loads('"\\ud800"')
+HALF = "\ud800"  # JSON can contain it: json.loads('"\\ud800"')
 
 Calling = Callable[[Any], Any]
 
@@ -150,7 +150,9 @@ async def first(watch: Any) -> Any:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-async def test_a_mistake_is_told_by_name(connect: Connect, fake: Fake, mistake: str):
+async def test_a_mistake_raises_an_error_that_names_the_argument(
+    connect: Connect, fake: Fake, mistake: str
+):
     call, error, text = MISTAKES[mistake]
     async with connect(fake.address, timeout=PATIENCE) as client:
         with pytest.raises(error, match=text):
@@ -170,19 +172,19 @@ async def test_a_mistake_is_told_by_name(connect: Connect, fake: Fake, mistake: 
         ({"target": None}, TypeError, "target: a str, not NoneType"),
     ],
 )
-async def test_a_client_that_can_not_work_is_not_made(
+async def test_a_client_with_bad_settings_is_not_made(
     connect: Connect, given: dict[str, Any], error: type[Exception], text: str
 ):
     with pytest.raises(error, match=text):
         connect(**{"target": "127.0.0.1:1", **given})
 
 
-def test_certificates_are_no_paths():
+def test_certificates_are_bytes_and_not_paths():
     with pytest.raises(TypeError, match="root_certificates: PEM in bytes, not str"):
         sa.Tls("ca.pem")  # type: ignore[arg-type]
 
 
-async def test_a_function_that_returns_no_text_is_told_without_what_it_returned(
+async def test_a_token_function_that_returns_no_text_fails_without_showing_the_value(
     connect: Connect, fake: Fake
 ):
     async with connect(fake.address, timeout=PATIENCE, token=lambda: b"hunter2") as client:
@@ -194,7 +196,7 @@ async def test_a_function_that_returns_no_text_is_told_without_what_it_returned(
     assert fake.calls == []
 
 
-async def test_an_end_users_nonsense_is_for_the_service_to_judge(connect: Connect, fake: Fake):
+async def test_malformed_text_of_an_end_user_is_sent_to_the_service(connect: Connect, fake: Fake):
     mobile = sa.ClientInfo(user_agent=f"Mozilla{HALF} \u00fc")
     async with connect(fake.address, timeout=PATIENCE) as client:
         await client.validate_session(f"t{HALF}", f"d{HALF}", client=mobile)
@@ -208,7 +210,9 @@ async def test_an_end_users_nonsense_is_for_the_service_to_judge(connect: Connec
     assert (two.access_token, two.device_id) == ("t?", "\u00fc")
 
 
-async def test_a_name_that_is_no_text_is_a_bad_request(connect: Connect, fake: Fake):
+async def test_a_display_name_that_is_not_valid_text_is_an_invalid_request(
+    connect: Connect, fake: Fake
+):
     async with connect(fake.address, timeout=PATIENCE) as client:
         with pytest.raises(sa.InvalidRequest) as caught:
             await client.update_device("ada", "d", display_name=f"phone{HALF}")
@@ -216,7 +220,7 @@ async def test_a_name_that_is_no_text_is_a_bad_request(connect: Connect, fake: F
     assert fake.calls == []
 
 
-async def test_an_aware_time_is_that_moment(connect: Connect, fake: Fake):
+async def test_an_aware_start_time_is_sent_as_that_moment(connect: Connect, fake: Fake):
     moment = datetime(2026, 1, 2, 3, tzinfo=UTC)
     async with connect(fake.address, timeout=PATIENCE) as client:
         assert [batch async for batch in client.watch_events(since=moment)] == []
@@ -224,7 +228,7 @@ async def test_an_aware_time_is_that_moment(connect: Connect, fake: Fake):
 
 
 @pytest.mark.parametrize("device_id", [5, 0, b"d", uuid4(), ["d"]])
-def test_signing_out_needs_a_device_id_in_a_text(fake: Fake, device_id: Any):
+def test_sign_out_refuses_a_device_id_that_is_not_a_str(fake: Fake, device_id: Any):
     visits = Visits(lambda: sa.SessionAuthority(fake.address, timeout=PATIENCE), Flow())
     kind = type(device_id).__name__
     with pytest.raises(TypeError, match=f"^device_id: a str, not {kind}$"):
@@ -240,7 +244,7 @@ def test_signing_out_needs_a_device_id_in_a_text(fake: Fake, device_id: Any):
         ("batching", lambda _: sa.SessionAuthority("localhost:1", batching="no")),  # type: ignore[arg-type]
     ],
 )
-def test_no_text_stands_for_yes(fake: Fake, flag: str, call: Callable[[Any], object]):
+def test_a_flag_refuses_a_text(fake: Fake, flag: str, call: Callable[[Any], object]):
     visits = Visits(lambda: sa.SessionAuthority(fake.address, timeout=PATIENCE), Flow())
     with pytest.raises(TypeError, match=f"^{flag}: a bool, not str$"):
         call(visits.open("POST", {}, "127.0.0.1"))
@@ -248,8 +252,8 @@ def test_no_text_stands_for_yes(fake: Fake, flag: str, call: Callable[[Any], obj
 
 
 @pytest.mark.parametrize("device_id", ["", "nonsense", f"d{HALF}", str(UUID(int=0))])
-def test_signing_out_needs_a_device_id_that_is_one(fake: Fake, device_id: str):
-    """Else an app would say that a device is signed out which it has not even named."""
+def test_sign_out_refuses_a_text_that_is_not_a_device_id(fake: Fake, device_id: str):
+    """Otherwise an app would report the sign-out of a device that it has not even named."""
     visits = Visits(lambda: sa.SessionAuthority(fake.address, timeout=PATIENCE), Flow())
     with pytest.raises(sa.InvalidRequest, match=r"^device_id: must be a UUID, ") as caught:
         visits.open("POST", {}, "127.0.0.1").sign_out(device_id)

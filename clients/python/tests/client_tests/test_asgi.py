@@ -1,4 +1,4 @@
-"""The middleware for ASGI: what only asyncio can show, hostile input, and other middleware."""
+"""The middleware for ASGI: asyncio's own behaviour, hostile input, and other middleware."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def browser(authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
         yield browser
 
 
-async def test_cookies_go_out_as_they_were_written(browser: httpx.AsyncClient):
+async def test_cookies_are_sent_with_exactly_their_attributes(browser: httpx.AsyncClient):
     answer = await browser.post("/sign-in")
     token, device = answer.json()["token"], answer.json()["device"]
     strict = "Secure; HttpOnly; SameSite=Strict"
@@ -58,7 +58,9 @@ async def test_malformed_cookies_are_no_sign_in(browser: httpx.AsyncClient, cook
     assert (answer.status_code, set_cookies(answer)) == (401, {})
 
 
-async def test_head_and_options(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_options_reaches_the_app_and_a_refused_head_has_no_body(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     assert (await browser.options("/me")).status_code == 405
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -90,20 +92,24 @@ HOSTILE: dict[str, list[tuple[bytes, bytes]]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "\r\n"])
-async def test_whatever_is_sent_is_a_stranger(authority: FakeAuthority, name: str, method: str):
+async def test_hostile_headers_are_no_sign_in_and_cause_no_call(
+    authority: FakeAuthority, name: str, method: str
+):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         visit_of(scope).require()
 
     start, _ = await talk_asgi(app, authority, method=method, headers=HOSTILE[name])
     assert start["status"] == 401
     assert b"set-cookie" not in dict(start["headers"])
-    assert authority.calls == {}  # nothing of it could be a token
+    assert authority.calls == {}  # no part of it could be a token
 
 
-# --- renewing -------------------------------------------------------------------------------------
+# --- renewals -------------------------------------------------------------------------------------
 
 
-async def test_a_renewal_that_fails_late_costs_nothing(authority: FakeAuthority):
+async def test_a_renewal_that_fails_after_the_app_ran_does_not_fail_the_request(
+    authority: FakeAuthority,
+):
     app = fastapi_app(authority)
 
     @app.get("/outage")
@@ -136,13 +142,13 @@ async def test_a_slow_app_leaves_renewing_to_the_next_request(
     async with browser_of(app) as browser:
         await browser.post("/sign-in")
         authority.age_tokens()
-        # Others have renewed since, and this token is about to look stolen.
+        # Another request may have renewed in that time, and this token would soon count as stolen.
         assert set_cookies(await browser.get("/slow", params={"seconds": 11})) == {}
         assert authority.calls["RenewSession"] == 0
         assert len(set_cookies(await browser.get("/slow", params={"seconds": 9}))) == 2
 
 
-async def test_another_user_takes_a_browser_over_and_no_late_response_gives_it_back(
+async def test_a_late_response_does_not_undo_the_sign_in_of_another_user(
     authority: FakeAuthority,
 ):
     app = fastapi_app(authority)
@@ -179,7 +185,7 @@ async def test_a_thousand_parallel_requests_renew_once(
 
 
 class SlowService(FakeService):
-    """One that answers renewals long after it has decided them."""
+    """A service that decides renewals at once but answers them much later."""
 
     def __init__(self) -> None:
         super().__init__(timedelta(hours=1))
@@ -222,14 +228,17 @@ async def test_a_request_does_not_share_a_renewal_that_was_sent_before_it():
                     service.questions.acquire, timeout=PATIENCE.total_seconds()
                 )
             service.go_on()
-            assert (await before).status_code == 200  # it was decided before the sign-out
+            # the service decided this renewal before the sign-out
+            assert (await before).status_code == 200
             assert (await after).status_code == 401
 
 
-# --- with others ----------------------------------------------------------------------------------
+# --- the app and other middleware -----------------------------------------------------------------
 
 
-async def test_faults_of_the_app_are_its_own(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_errors_of_the_app_pass_through_the_middleware(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     with pytest.raises(InvalidRequest):
         await browser.post("/sign-in", params={"user": " "})
 
@@ -240,7 +249,7 @@ async def test_faults_of_the_app_are_its_own(authority: FakeAuthority, browser: 
         await talk_asgi(fault, authority)
 
 
-async def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
+async def test_an_app_may_replace_the_answer_to_a_refusal(authority: FakeAuthority):
     app = fastapi_app(authority)
 
     @app.exception_handler(NoAnswer)
@@ -258,7 +267,7 @@ async def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
         )
 
 
-async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuthority):
+async def test_a_refusal_passes_through_other_middleware(authority: FakeAuthority):
     app = FastAPI()
 
     class Between(BaseHTTPMiddleware):
@@ -276,7 +285,7 @@ async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuth
         assert (await browser.get("/me")).status_code == 401
 
 
-async def test_other_kinds_of_scopes_pass(authority: FakeAuthority):
+async def test_scopes_of_unknown_types_reach_the_app(authority: FakeAuthority):
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -305,7 +314,7 @@ def test_each_event_loop_has_a_client_of_its_own(authority: FakeAuthority):
     assert authority.rotations == 1
 
 
-async def test_what_the_app_notes_reaches_the_middleware_around(authority: FakeAuthority):
+async def test_state_that_the_app_sets_reaches_the_middleware_around_it(authority: FakeAuthority):
     app = fastapi_app(authority)
     noted: list[object] = []
 
@@ -325,6 +334,8 @@ async def test_what_the_app_notes_reaches_the_middleware_around(authority: FakeA
     assert noted == ["one", "/notes/{name}", {"name": "one"}]
 
 
-async def test_without_the_middleware_one_is_told(authority: FakeAuthority):
+async def test_a_visit_without_the_middleware_raises_an_error_that_says_so(
+    authority: FakeAuthority,
+):
     with pytest.raises(RuntimeError, match="not around this app"):
         visit_of({"type": "http"})

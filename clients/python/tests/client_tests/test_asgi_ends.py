@@ -1,5 +1,5 @@
-"""WebSockets and event streams end with the session, on real servers and in several frameworks; and
-those that are to stay open do.
+"""WebSockets and event streams end with the session, on real servers and in several frameworks.
+Connections that are to stay open go on.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ each_server = pytest.mark.parametrize("server", SERVERS)
 
 
 class Site:
-    """An app on a server, and who is signed in at it."""
+    """An app on a server, with a signed-in user."""
 
     def __init__(self, authority: FakeAuthority, address: str, notes: Notes) -> None:
         self.authority, self.address, self.notes = authority, address, notes
         self.headers = authority.sign_in("ada")
 
     async def sign_out(self) -> None:
-        """As from elsewhere."""
+        """Signs the user out, as another device could."""
         await asyncio.to_thread(self.authority.sign_out, "ada")
 
 
@@ -65,7 +65,7 @@ async def site(
 async def talking(
     authority: FakeAuthority, server: str, app: str, path: str = "/chat", flow: Flow | None = None
 ) -> AsyncIterator[tuple[Site, Socket]]:
-    """A site, and a WebSocket of the user who is signed in there."""
+    """Yields a site, and a WebSocket of its signed-in user."""
     async with (
         site(authority, server, app, flow) as here,
         socket_at(here.address, path, here.headers) as socket,
@@ -109,7 +109,7 @@ async def test_an_event_stream_ends_and_its_generator_is_closed(
 
 
 @each_server
-async def test_an_app_that_never_reads_holds_no_websocket_open(
+async def test_the_websocket_of_an_app_that_never_reads_is_closed(
     authority: FakeAuthority, server: str
 ):
     async with talking(authority, server, "plain", "/push") as (here, socket):
@@ -121,7 +121,9 @@ async def test_an_app_that_never_reads_holds_no_websocket_open(
 
 @each_server
 @each_stream_app
-async def test_a_stream_that_has_much_to_say_ends(authority: FakeAuthority, server: str, app: str):
+async def test_a_stream_that_never_stops_sending_ends(
+    authority: FakeAuthority, server: str, app: str
+):
     async with site(authority, server, app) as here, httpx.AsyncClient(timeout=SECONDS) as client:
         url = f"http://{here.address}/busy"
         async with client.stream("GET", url, headers=here.headers) as response:
@@ -137,7 +139,7 @@ async def test_a_stream_that_has_much_to_say_ends(authority: FakeAuthority, serv
 
 @each_app
 @pytest.mark.parametrize("path", ["/kept", "/public"])
-async def test_a_connection_that_asks_for_none_or_is_kept_goes_on(
+async def test_a_connection_that_needs_no_session_or_is_kept_open_goes_on(
     authority: FakeAuthority, app: str, path: str
 ):
     async with (
@@ -152,7 +154,7 @@ async def test_a_connection_that_asks_for_none_or_is_kept_goes_on(
         assert await socket.echo("still here") == "still here"
 
 
-async def test_an_app_can_opt_out_for_all(authority: FakeAuthority):
+async def test_an_app_can_keep_all_connections_open(authority: FakeAuthority):
     async with talking(authority, "uvicorn", "starlette", flow=Flow(end_connections=False)) as (
         here,
         socket,
@@ -163,7 +165,9 @@ async def test_an_app_can_opt_out_for_all(authority: FakeAuthority):
         assert await socket.echo("still here") == "still here"
 
 
-async def test_another_users_end_and_a_renewal_end_nothing(authority: FakeAuthority):
+async def test_a_renewal_or_the_end_of_another_users_session_ends_no_connection(
+    authority: FakeAuthority,
+):
     async with talking(authority, "uvicorn", "starlette") as (here, socket):
         assert await socket.echo("hello") == "hello"
         authority.sign_in("bob")
@@ -175,11 +179,13 @@ async def test_another_users_end_and_a_renewal_end_nothing(authority: FakeAuthor
             assert await socket.closed() == (4401, "session_ended")
 
 
-# --- without a server: what the app sees ----------------------------------------------------------
+# --- without a server: messages between the app and the middleware --------------------------------
 
 
 async def talk(authority: FakeAuthority, app: Any, **more: Any) -> list[Mapping[str, Any]]:
-    """What goes out of an app without a framework whose user is signed out at its first message."""
+    """Returns the messages that leave an app without a framework. Its user is signed out at the
+    first message with contents.
+    """
     sent: list[Mapping[str, Any]] = []
     given = authority.sign_in("ada")
     headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
@@ -207,7 +213,7 @@ END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 @pytest.mark.parametrize("version", ["2.3", "2.4"])
-async def test_later_sends_raise_or_are_dropped_as_servers_do(
+async def test_sends_after_the_end_raise_or_are_dropped_as_the_asgi_version_says(
     authority: FakeAuthority, version: str
 ):
     raised: list[str] = []
@@ -248,8 +254,10 @@ async def test_an_app_that_is_stuck_is_cancelled(authority: FakeAuthority):
 
 
 @pytest.mark.parametrize("turns", [1, 1000])
-async def test_an_app_that_only_sends_lets_others_run(authority: FakeAuthority, turns: int):
-    """Sending is all it awaits: without a turn for the loop it could not be cancelled."""
+async def test_an_app_that_only_sends_lets_other_tasks_run(authority: FakeAuthority, turns: int):
+    """The app awaits nothing but its sends. If a send did not yield to the event loop, the app
+    could not be cancelled.
+    """
     others: list[int] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -267,7 +275,7 @@ async def test_an_app_that_only_sends_lets_others_run(authority: FakeAuthority, 
     assert others == list(range(turns))
 
 
-async def test_an_app_that_goes_on_after_its_refusal_lets_others_run(authority: FakeAuthority):
+async def test_an_app_that_goes_on_after_its_refusal_lets_other_tasks_run(authority: FakeAuthority):
     others: list[int] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -291,7 +299,7 @@ async def test_an_app_that_goes_on_after_its_refusal_lets_others_run(authority: 
     assert others == [0, 1, 2]
 
 
-async def test_a_fault_of_the_app_is_still_one(authority: FakeAuthority):
+async def test_an_error_of_the_app_after_the_end_is_raised(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["state"]["visit"].require()
         await send(START)
@@ -303,7 +311,7 @@ async def test_a_fault_of_the_app_is_still_one(authority: FakeAuthority):
         await talk(authority, app)
 
 
-async def test_an_app_that_looks_late_ends_as_well(authority: FakeAuthority):
+async def test_an_app_that_reads_its_session_late_is_ended_as_well(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await send(MORE)
@@ -313,7 +321,7 @@ async def test_an_app_that_looks_late_ends_as_well(authority: FakeAuthority):
     assert (await talk(authority, app))[-1] == END
 
 
-async def test_other_bodies_are_not_cut(authority: FakeAuthority):
+async def test_a_response_that_is_no_event_stream_is_not_cut(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         visit = scope["state"]["visit"]
         visit.require()

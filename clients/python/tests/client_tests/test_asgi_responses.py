@@ -1,4 +1,4 @@
-"""The middleware for ASGI: responses, streams and WebSockets, and what is refused late."""
+"""The middleware for ASGI: responses, streams, WebSockets and late refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ async def browser(authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
         yield browser
 
 
-async def test_a_streamed_response_has_its_cookies_and_none_later(authority: FakeAuthority):
+async def test_a_streamed_response_sets_cookies_and_refuses_a_later_sign_in(
+    authority: FakeAuthority,
+):
     app = fastapi_app(authority)
 
     @app.get("/stream")
@@ -75,7 +77,7 @@ async def test_the_apps_own_cookies_are_kept(authority: FakeAuthority):
     assert parsed["__Host-device"]["samesite"] == "Strict"
 
 
-async def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(
+async def test_a_cookie_of_the_app_with_a_name_of_the_middleware_is_left_out(
     authority: FakeAuthority, caplog: pytest.LogCaptureFixture
 ):
     app = fastapi_app(authority)
@@ -102,7 +104,7 @@ async def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(
         assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_a_stream_goes_on_after_a_sign_out_and_the_next_request_does_not(
+async def test_a_stream_goes_on_after_a_sign_out_but_the_next_request_is_refused(
     authority: FakeAuthority,
 ):
     app = fastapi_app(authority)
@@ -129,7 +131,7 @@ async def test_a_stream_goes_on_after_a_sign_out_and_the_next_request_does_not(
 
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(authority: FakeAuthority):
-    """While the headers wait, while a renewal is under way, and while the contents go out."""
+    """The client leaves while headers wait, while a renewal runs, or while contents are sent."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -173,7 +175,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(authority: FakeAuth
         assert len([name for name, _ in said[0]["headers"] if name == b"set-cookie"]) == 2
 
 
-async def test_a_fault_after_a_sign_in_hands_nothing_out(authority: FakeAuthority):
+async def test_an_error_after_a_sign_in_sends_no_cookies(authority: FakeAuthority):
     app = fastapi_app(authority)
 
     @app.post("/sign-in-and-fail")
@@ -192,7 +194,7 @@ async def test_a_fault_after_a_sign_in_hands_nothing_out(authority: FakeAuthorit
 
 
 async def connect(app: Any, authority: FakeAuthority, cookie: str, **scope: Any) -> list[Any]:
-    """What a WebSocket's client gets."""
+    """Connects a WebSocket to an app. Returns the messages to the client."""
     sent: list[Any] = []
     headers = [(b"host", b"app.example"), (b"cookie", cookie.encode())]
 
@@ -216,7 +218,7 @@ async def greet(scope: Any, receive: Any, send: Any) -> None:
     await socket.send_text(session.user_id)
 
 
-async def test_a_websocket_is_judged_as_it_connects(
+async def test_a_websocket_is_checked_when_it_connects(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     await browser.post("/sign-in")
@@ -238,7 +240,9 @@ async def test_a_websocket_is_judged_as_it_connects(
     }
 
 
-async def test_a_websocket_that_is_refused_late_is_closed(authority: FakeAuthority):
+async def test_a_websocket_that_is_refused_after_it_was_accepted_is_closed(
+    authority: FakeAuthority,
+):
     async def late(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
         visit_of(scope).require()
@@ -253,10 +257,10 @@ async def test_a_websocket_that_is_refused_late_is_closed(authority: FakeAuthori
     )
 
 
-# --- what is refused late -------------------------------------------------------------------------
+# --- late refusals --------------------------------------------------------------------------------
 
 
-async def test_what_is_refused_after_the_headers_can_only_break_off(authority: FakeAuthority):
+async def test_a_refusal_after_the_headers_breaks_the_response_off(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"one", "more_body": True})
@@ -269,7 +273,7 @@ async def test_what_is_refused_after_the_headers_can_only_break_off(authority: F
                 await browser.get("/")
 
 
-async def test_a_response_that_is_refused_before_its_contents_is_another_one(
+async def test_a_refusal_before_the_contents_replaces_the_response(
     authority: FakeAuthority,
 ):
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -289,7 +293,9 @@ async def test_a_response_that_is_refused_before_its_contents_is_another_one(
     assert (start["status"], body["body"]) == (401, b"")
 
 
-async def test_a_stream_that_refuses_before_its_first_part_is_answered(authority: FakeAuthority):
+async def test_a_stream_that_refuses_before_its_first_part_is_answered_with_401(
+    authority: FakeAuthority,
+):
     app = FastAPI()
 
     class Between(BaseHTTPMiddleware):
@@ -309,7 +315,9 @@ async def test_a_stream_that_refuses_before_its_first_part_is_answered(authority
         assert (await browser.get("/stream")).status_code == 401
 
 
-async def test_headers_wait_for_contents_and_not_longer(authority: FakeAuthority):
+async def test_headers_wait_for_the_first_part_of_the_body_but_not_in_an_event_stream(
+    authority: FakeAuthority,
+):
     seen: list[int] = []
     sent: list[Any] = []
 
@@ -334,7 +342,7 @@ async def test_headers_wait_for_contents_and_not_longer(authority: FakeAuthority
             sent.clear()
 
 
-async def test_headers_without_contents_go_out_in_the_end(authority: FakeAuthority):
+async def test_headers_of_a_response_without_a_body_are_sent_at_the_end(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
 
@@ -342,7 +350,9 @@ async def test_headers_without_contents_go_out_in_the_end(authority: FakeAuthori
     assert start["status"] == 204
 
 
-async def test_a_fault_before_the_contents_is_left_to_the_server(authority: FakeAuthority):
+async def test_a_fault_before_the_first_part_of_the_body_is_left_to_the_server(
+    authority: FakeAuthority,
+):
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

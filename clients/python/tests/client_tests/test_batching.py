@@ -1,5 +1,5 @@
-"""Adaptive batching, on a real connection: what is sent when, and that the trouble of each caller
-stays its own.
+"""Adaptive batching on a real connection: which calls are sent when, and how a failure stays with
+its own caller.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
 
 @pytest.fixture
 def nobody_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch is sent when no call is under way, or never."""
+    """Makes a caller wait until no call is under way: a batch is never sent earlier."""
     monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 3600)
     monkeypatch.setattr(batching, "MAX_WAIT_SHARE", 1)
 
@@ -46,14 +46,14 @@ async def enough_threads() -> None:
 
 @pytest.fixture
 async def client(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator[Any]:
-    """A client, of each kind in turn."""
+    """A client of each kind in turn: for asyncio, and for threads."""
     async with connect(scripted[1], timeout=LONG) as made:
         yield made
 
 
 @pytest.fixture
 async def tasks_client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
-    """A client for asyncio: only its callers can be cancelled, and are in no thread each."""
+    """A client for asyncio. Only its callers can be cancelled, and they need no thread each."""
     async with AsyncSessionAuthority(scripted[1], timeout=LONG) as made:
         yield made
 
@@ -70,7 +70,7 @@ def ask(
 
 
 async def hold_one(service: Service, client: Any) -> asyncio.Task[Validation]:
-    """A validation that is under way and stays so, until the service is opened."""
+    """Starts a validation that stays under way until the service is opened."""
     service.open.clear()
     task = ask(client, "first")
     await until(lambda: len(service.calls) == 1)
@@ -78,12 +78,12 @@ async def hold_one(service: Service, client: Any) -> asyncio.Task[Validation]:
 
 
 async def wait_in_queue(client: Any, count: int) -> None:
-    """Waits until so many callers are queued, or are on their way in a second batch."""
+    """Waits until this many callers are queued, or until a second call is under way."""
     queue = inner(client)._batch_queue
     await until(lambda: len(queue._queue) == count or queue._under_way > 1)
 
 
-async def test_one_after_the_other_are_calls_of_their_own(
+async def test_validations_one_after_the_other_are_single_calls(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     for _ in range(3):
@@ -92,7 +92,7 @@ async def test_one_after_the_other_are_calls_of_their_own(
 
 
 @pytest.mark.usefixtures("nobody_loses_patience")
-async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_their_own(
+async def test_validations_during_a_call_share_a_batch_and_each_caller_gets_its_own_answer(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -109,7 +109,7 @@ async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_the
     assert service.methods() == [(SINGLE, 1), (BATCH, 20)]
 
 
-async def test_a_batch_has_no_more_than_the_service_takes(
+async def test_a_batch_is_no_larger_than_the_service_accepts(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
@@ -123,7 +123,7 @@ async def test_a_batch_has_no_more_than_the_service_takes(
     assert len(service.requests) == 1003
 
 
-async def test_what_is_too_large_for_any_token_goes_alone(
+async def test_a_request_that_is_too_large_for_a_batch_is_sent_alone(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
@@ -135,7 +135,7 @@ async def test_what_is_too_large_for_any_token_goes_alone(
     assert all(await asyncio.gather(*tasks))
 
 
-async def test_a_bad_request_fails_its_caller_only(
+async def test_a_bad_request_fails_its_own_caller_only(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -149,7 +149,7 @@ async def test_a_bad_request_fails_its_caller_only(
         await bad
 
 
-async def test_a_batch_that_fails_fails_each_with_an_exception_of_their_own(
+async def test_a_failed_batch_gives_each_caller_its_own_exception(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -173,7 +173,7 @@ async def _error(task: asyncio.Task[Validation]) -> BaseException:
     return caught.value
 
 
-async def test_who_is_cancelled_while_waiting_is_not_asked_for(
+async def test_a_caller_that_is_cancelled_in_the_queue_is_not_in_the_batch(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
@@ -194,13 +194,14 @@ async def test_who_is_cancelled_while_waiting_is_not_asked_for(
     ]
 
 
-async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
+async def test_a_caller_that_is_cancelled_during_its_batch_does_not_fail_the_others(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
     await hold_one(service, tasks_client)
     gone, stays = ask(tasks_client, "gone", LONG), ask(tasks_client, "stays", LONG)
-    await until(lambda: len(service.calls) == 2)  # the first is slow, so they don't wait for it
+    # the first call is slow, so the two do not wait for its end
+    await until(lambda: len(service.calls) == 2)
     gone.cancel()
     service.open.set()
     assert await stays
@@ -208,10 +209,10 @@ async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
         await gone
 
 
-async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_most_patient(
+async def test_a_short_timeout_ends_one_caller_and_the_batch_has_the_longest_timeout(
     scripted: tuple[Service, str], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The batch is sent after half of the time of the first in the queue.
+    # A caller waits at most half of its timeout for the call that is under way.
     monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 3600)
     monkeypatch.setattr(batching, "MAX_WAIT_SHARE", 0.5)
     service, _ = scripted
@@ -230,7 +231,9 @@ async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_mo
     assert await first
 
 
-async def test_a_slow_call_holds_nobody_up(scripted: tuple[Service, str], client: Any) -> None:
+async def test_a_slow_call_does_not_hold_up_other_callers(
+    scripted: tuple[Service, str], client: Any
+) -> None:
     service, _ = scripted
     await hold_one(service, client)
     tasks = []
@@ -241,7 +244,7 @@ async def test_a_slow_call_holds_nobody_up(scripted: tuple[Service, str], client
     assert all(await asyncio.gather(*tasks))
 
 
-async def test_a_caller_that_is_cancelled_hands_the_line_on(
+async def test_a_cancelled_call_lets_the_next_caller_go_ahead(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
@@ -254,7 +257,7 @@ async def test_a_caller_that_is_cancelled_hands_the_line_on(
 
 
 @pytest.mark.usefixtures("nobody_loses_patience")
-async def test_what_is_known_of_the_client_and_observe_only_go_along(
+async def test_client_info_and_observe_only_are_sent_in_a_batch(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -273,14 +276,16 @@ async def test_what_is_known_of_the_client_and_observe_only_go_along(
     }
 
 
-async def test_without_batching_all_are_calls_of_their_own(scripted: tuple[Service, str]) -> None:
+async def test_without_batching_each_validation_is_a_single_call(
+    scripted: tuple[Service, str],
+) -> None:
     service, address = scripted
     async with AsyncSessionAuthority(address, timeout=LONG, batching=False) as client:
         assert all(await asyncio.gather(*(ask(client, f"user {number}") for number in range(20))))
     assert service.methods() == [(SINGLE, 1)] * 20
 
 
-async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(
+async def test_a_token_that_can_not_be_read_fails_the_callers_of_that_batch(
     scripted: tuple[Service, str],
 ) -> None:
     service, address = scripted
@@ -306,14 +311,16 @@ async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(
     assert service.metadata[-1]["authorization"] == "Bearer secret"
 
 
-async def test_closing_tells_whoever_waits(scripted: tuple[Service, str], client: Any) -> None:
+async def test_closing_a_client_fails_all_waiting_callers(
+    scripted: tuple[Service, str], client: Any
+) -> None:
     service, _ = scripted
     first = await hold_one(service, client)
     under_way = [ask(client, f"under way {number}") for number in range(2)]
     await until(lambda: len(service.calls) >= 2)
     waits = ask(client, "waits")
     await asyncio.sleep(0)
-    async with asyncio.timeout(15):  # calls have longer
+    async with asyncio.timeout(15):  # shorter than the timeout of the calls
         await client.close()
     outcomes = await asyncio.wait_for(
         asyncio.gather(first, *under_way, waits, return_exceptions=True), 20
@@ -323,7 +330,7 @@ async def test_closing_tells_whoever_waits(scripted: tuple[Service, str], client
     ] * 4
 
 
-def test_many_threads_and_no_answer_goes_astray(scripted: tuple[Service, str]) -> None:
+def test_many_threads_each_get_their_own_answers(scripted: tuple[Service, str]) -> None:
     client = SessionAuthority(scripted[1], timeout=LONG)
     wrong: list[str] = []
 
@@ -346,7 +353,7 @@ def test_many_threads_and_no_answer_goes_astray(scripted: tuple[Service, str]) -
 
 
 class _JustInTime(Future[Any]):
-    """Its result comes right after the patience of a thread that waits for it is over."""
+    """A future whose result arrives just as the timeout of a waiting thread ends."""
 
     def result(self, timeout: float | None = None) -> Any:
         if timeout is None or self.done():
@@ -355,7 +362,7 @@ class _JustInTime(Future[Any]):
         raise TimeoutError
 
 
-async def test_an_answer_that_comes_as_a_thread_loses_patience_is_the_answer(
+async def test_an_answer_that_arrives_as_the_timeout_of_its_thread_ends_is_returned(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_batching, "Future", _JustInTime)
@@ -369,6 +376,6 @@ async def test_an_answer_that_comes_as_a_thread_loses_patience_is_the_answer(
         assert (await first).active
 
 
-def test_the_service_takes_such_batches() -> None:
+def test_the_largest_batch_is_smaller_than_the_message_limit_of_the_service() -> None:
     largest = batching.MAX_BATCH_BYTES + batching.MAX_ITEM_BYTES + 8 * batching.MAX_BATCH_ITEMS
     assert largest < 4 * 1024 * 1024

@@ -1,6 +1,7 @@
-"""Real browsers' rules: the examples behind HTTPS and before the real service, used with Chromium.
+"""The rules of real browsers: Chromium uses the examples, which run over HTTPS against the real
+service.
 
-Its hosts are names that only these browsers know. `app.test` and `mail.test` are two sites,
+Only these browsers can resolve the host names. `app.test` and `mail.test` are two sites, and
 `www.app.test` is a subdomain.
 """
 
@@ -34,7 +35,7 @@ from tests.support.ca import CA, Pair
 from tests.support.dev import DevServer, dev_server
 from tests.support.waiting import wait_for
 
-# Short, so that a token is soon old enough to be renewed, and the old one to be an alarm.
+# Short times: a token soon needs a renewal, and the old token soon raises the alarm.
 SETTINGS = {
     "SESSION_AUTHORITY_TOKEN_TTL": "6s",
     "SESSION_AUTHORITY_GRACE": "1s",
@@ -48,10 +49,10 @@ PHONE = (
 )
 FLAGS = (
     "--headless",
-    "--no-sandbox",  # where the tests run as root there is none
+    "--no-sandbox",  # Chromium has no sandbox when the tests run as root
     "--disable-gpu",
     "--disable-dev-shm-usage",
-    # Nobody is called that is not in the test.
+    # The browser must connect to nothing outside the test.
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -65,7 +66,7 @@ _marks = count(1)
 
 
 class Browser:
-    """Chromium with a profile of its own."""
+    """Chromium with its own profile."""
 
     def __init__(
         self, app: App, folder: Path, user_agent: str | None = None, *, scripts: bool = True
@@ -76,7 +77,7 @@ class Browser:
             options.add_experimental_option("prefs", blocked)
         options.binary_location = shutil.which("chromium") or ""
         options.add_argument(f"--user-data-dir={folder}")
-        # Nothing but the one certificate is excused for having no authority that the browser knows.
+        # Only this one certificate is accepted although no CA known to the browser signed it.
         options.add_argument(f"--ignore-certificate-errors-spki-list={_pin(app.pair)}")
         for flag in (*FLAGS, *([f"--user-agent={user_agent}"] if user_agent else ())):
             options.add_argument(flag)
@@ -87,34 +88,34 @@ class Browser:
     # --- what a person does -----------------------------------------------------------------------
 
     def open(self, path: str = "/", host: str = "app.test") -> None:
-        """Types an address."""
+        """Opens a path, as a person does who types the address."""
         self.driver.get(f"https://{host}:{self.app.port}{path}")
 
     def click(self, text: str, near: str = "") -> None:
-        """Presses the button with that text, in the part of the list that has the other one."""
+        """Presses the button with this text, within the list item that contains `near`."""
         within = f"//li[contains(., '{near}')]" if near else ""
         self._leave(
             self.driver.find_element(By.XPATH, f"{within}//button[contains(., '{text}')]").click
         )
 
     def follow(self, text: str, near: str = "") -> None:
-        """Follows the link with that text, in the part of the list that has the other one."""
+        """Follows the link with this text, within the list item that contains `near`."""
         within = f"//li[contains(., '{near}')]" if near else ""
         self._leave(self.driver.find_element(By.XPATH, f"{within}//a[contains(., '{text}')]").click)
 
     def sign_in(self, user: str) -> None:
-        """Fills the form in."""
+        """Signs in through the form."""
         self.open("/sign-in")
         self.driver.find_element(By.NAME, "user").send_keys(user)
         self.click("Sign in")
         assert self.is_in(user)
 
     def open_devices(self) -> None:
-        """Goes to the page of devices, as the first page links to it."""
+        """Opens the page of devices."""
         self.open("/devices")
 
     def come_from_mail(self, path: str, method: str = "get") -> None:
-        """Follows a link on another site, or sends a form that is there."""
+        """Comes from another site, by a link (`get`) or by a form (`post`)."""
         self.open("/sign-in", host="mail.test")
         self.driver.execute_script(
             "document.body.innerHTML = '<form method=' + arguments[1] + ' action=' + arguments[0] +"
@@ -125,11 +126,11 @@ class Browser:
         self.click("Go")
 
     def go_back(self) -> None:
-        """To the page before this one."""
+        """Goes back to the previous page."""
         self._leave(self.driver.back)
 
     def _leave(self, act: Callable[[], None]) -> None:
-        """Does what leads to another page, and waits for that."""
+        """Does an act that leads to another page, and waits for that page."""
         mark = next(_marks)
         self.driver.execute_script("window.mark = arguments[0]", mark)
         act()
@@ -139,29 +140,29 @@ class Browser:
     def _asked(self, script: str) -> object:
         try:
             answer: object = self.driver.execute_script(script)
-        except WebDriverException:  # between two pages there is none to ask
+        except WebDriverException:  # between two pages there is no page that could run the script
             return None
         return answer
 
-    # --- what they see ----------------------------------------------------------------------------
+    # --- what a person sees -----------------------------------------------------------------------
 
     @property
     def path(self) -> str:
-        """Where they are."""
+        """The path of the page that is shown."""
         return urlsplit(str(self.driver.current_url)).path
 
     def is_in(self, user: str) -> bool:
-        """The page greets them."""
+        """True if the page greets this user."""
         return self.path == "/" and f"Hello {user}" in self.text
 
     @property
     def is_out(self) -> bool:
-        """They are asked to sign in."""
+        """True if the page asks the user to sign in."""
         return self.path == "/sign-in" and bool(self.driver.find_elements(By.NAME, "user"))
 
     @property
     def text(self) -> str:
-        """The whole page."""
+        """The text of the whole page."""
         return str(self.driver.find_element(By.TAG_NAME, "body").text)
 
     @property
@@ -172,7 +173,7 @@ class Browser:
 
     @property
     def cookies(self) -> dict[str, dict[str, Any]]:
-        """What the browser keeps for the app, by name."""
+        """The cookies that the browser keeps for the app, by name."""
         found = self.driver.execute_cdp_cmd(
             "Network.getCookies", {"urls": [f"https://app.test:{self.app.port}/"]}
         )
@@ -180,11 +181,11 @@ class Browser:
 
     @property
     def token(self) -> str:
-        """The one that it would send now."""
+        """The token that the browser would send now."""
         return str(self.cookies[TOKEN]["value"])
 
     def plant(self, cookies: dict[str, dict[str, Any]]) -> None:
-        """Makes cookies of another browser its own."""
+        """Puts the cookies of another browser into this browser."""
         for name, cookie in cookies.items():
             planted = {
                 "name": name,
@@ -199,8 +200,8 @@ class Browser:
 
 
 class App:
-    """An example, and its browsers: each is started when it is first wanted, and forgets its
-    cookies with every test.
+    """An example and its browsers. A browser is started when a test first needs it, and loses its
+    cookies after each test.
     """
 
     def __init__(self, folder: Path, pair: Pair, port: int, stack: ExitStack) -> None:
@@ -211,7 +212,7 @@ class App:
         self._browsers: dict[str, Browser] = {}
 
     def browser(self, name: str, user_agent: str | None = None, *, scripts: bool = True) -> Browser:
-        """That with this name. `scripts`: JavaScript is on."""
+        """Returns the browser with this name. `scripts`: JavaScript is on."""
         if name not in self._browsers:
             browser = Browser(self, self.folder / name, user_agent, scripts=scripts)
             self._browsers[name] = browser
@@ -219,7 +220,7 @@ class App:
         return self._browsers[name]
 
     def forget(self) -> None:
-        """Empties the jars of all browsers."""
+        """Deletes the cookies of all browsers."""
         for browser in self._browsers.values():
             browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
 
@@ -243,7 +244,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
 
 @contextmanager
 def behind_https(name: str, folder: Path, dev: DevServer | FakeAuthority) -> Iterator[App]:
-    """An example, changed for HTTPS as it says itself."""
+    """Serves an example over HTTPS, with the changes that the example itself describes."""
     changed = (
         example(name)
         .replace(", cookies=Cookies(insecure=True)", "")
@@ -282,7 +283,7 @@ def thief(app: App) -> Browser:
     return app.browser("thief")
 
 
-def test_the_cookies_are_kept_for_the_host_alone_and_from_scripts(laptop: Browser):
+def test_cookies_belong_to_one_host_and_are_hidden_from_scripts(laptop: Browser):
     laptop.sign_in("ada")
     cookies = laptop.cookies
     assert set(cookies) == {TOKEN, DEVICE}
@@ -296,14 +297,14 @@ def test_the_cookies_are_kept_for_the_host_alone_and_from_scripts(laptop: Browse
             "httpOnly": True,
             "sameSite": "Strict",
             "path": "/",
-            "domain": "app.test",  # with a dot before it, it were for subdomains, too
+            "domain": "app.test",  # with a leading dot, subdomains would get the cookie, too
             "session": False,
         }
         assert cookie["expires"] <= time.time() + MAX_COOKIE_AGE.total_seconds()
     assert laptop.driver.execute_script("return document.cookie") == ""
     laptop.driver.execute_script(f"document.cookie = '{TOKEN}=x; Path=/; Secure'")
     laptop.open("/sign-in", host="www.app.test")
-    for name in (TOKEN, DEVICE):  # a subdomain that was taken over can plant neither
+    for name in (TOKEN, DEVICE):  # a hijacked subdomain can set neither cookie
         laptop.driver.execute_script(
             f"document.cookie = '{name}=x; Path=/; Secure; Domain=app.test'"
         )
@@ -330,13 +331,13 @@ def test_my_devices(laptop: Browser, phone: Browser):
     assert len(phone.devices) == 1
     device = laptop.cookies[DEVICE]["value"]
     assert "is signed out." in phone.text
-    laptop.click("Sign out", near="This device")  # of the page that it still has
+    laptop.click("Sign out", near="This device")  # on the page of before, which is still open
     assert laptop.is_out
     phone.open()
     assert phone.is_in("<grace>")
 
     laptop.sign_in("<grace>")
-    assert laptop.cookies[DEVICE]["value"] == device  # it is no new device
+    assert laptop.cookies[DEVICE]["value"] == device  # the browser is still the same device
     phone.open_devices()
     phone.follow("Sign out all other devices")
     phone.click("Sign out all others")
@@ -350,7 +351,9 @@ def test_my_devices(laptop: Browser, phone: Browser):
 
 
 @pytest.mark.parametrize("name", ["flask", "django"])
-def test_the_other_examples_do_the_same(name: str, dev: DevServer, tmp_path: Path):
+def test_the_other_examples_manage_devices_in_the_same_way(
+    name: str, dev: DevServer, tmp_path: Path
+):
     with behind_https(name, tmp_path, dev) as app:
         laptop, phone = app.browser("laptop"), app.browser("phone", PHONE)
         laptop.open()
@@ -382,9 +385,9 @@ SEND_TWICE = """
 """
 
 
-def test_a_double_click_is_one_device(laptop: Browser, dev: DevServer):
-    """Both requests are sent before there is a cookie. A double click of a test is too fast for
-    that: Chromium sends its form once.
+def test_a_double_click_makes_one_device(laptop: Browser, dev: DevServer):
+    """A script sends both requests before there is a cookie. A double click by the test is too
+    fast: Chromium then sends its form once.
     """
     laptop.open("/sign-in")
     laptop.driver.find_element(By.NAME, "user").send_keys("linus")
@@ -395,7 +398,7 @@ def test_a_double_click_is_one_device(laptop: Browser, dev: DevServer):
         assert len(list(client.devices("linus", include_signed_out=True))) == 1
 
 
-def test_a_name_that_is_none_is_told_on_the_form(laptop: Browser):
+def test_a_bad_name_is_explained_on_the_form(laptop: Browser):
     laptop.open("/sign-in")
     laptop.driver.find_element(By.NAME, "user").send_keys("a" * 256)
     laptop.click("Sign in")
@@ -406,7 +409,7 @@ def test_a_name_that_is_none_is_told_on_the_form(laptop: Browser):
     assert laptop.cookies == {}
 
 
-def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
+def test_going_back_after_a_sign_out_shows_the_sign_in_page(laptop: Browser):
     laptop.sign_in("ada")
     laptop.open_devices()
     laptop.click("Sign out", near="This device")
@@ -415,10 +418,10 @@ def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
 
 
 @pytest.mark.parametrize("path", ["/", "/devices"])
-def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(
+def test_going_back_after_a_sign_out_elsewhere_shows_the_sign_in_page(
     laptop: Browser, dev: DevServer, path: str
 ):
-    """No cookie changes here, for which browsers would drop a page that they keep for the way
+    """No cookie changes here. A change would make browsers drop the page that they keep for going
     back.
     """
     laptop.sign_in("emmy")
@@ -432,7 +435,7 @@ def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(
 
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("path", ["/", "/password", "/devices/sign-out-others"])
-def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(
+def test_a_request_from_another_site_carries_no_cookies_and_changes_none(
     laptop: Browser, method: str, path: str
 ):
     laptop.sign_in("ada")
@@ -444,7 +447,7 @@ def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(
     assert laptop.is_in("ada")
 
 
-def test_whoever_stays_on_the_page_stays_signed_in(laptop: Browser):
+def test_a_user_who_keeps_using_the_app_stays_signed_in(laptop: Browser):
     laptop.sign_in("alan")
     tokens, device = {laptop.token}, laptop.cookies[DEVICE]["value"]
 
@@ -458,7 +461,9 @@ def test_whoever_stays_on_the_page_stays_signed_in(laptop: Browser):
     assert laptop.cookies[DEVICE]["value"] == device
 
 
-def test_a_copied_cookie_signs_both_out(laptop: Browser, thief: Browser, dev: DevServer):
+def test_a_copied_cookie_signs_out_the_thief_and_the_user(
+    laptop: Browser, thief: Browser, dev: DevServer
+):
     laptop.sign_in("kurt")
     copied = laptop.cookies
     thief.plant(copied)
@@ -473,7 +478,9 @@ def test_a_copied_cookie_signs_both_out(laptop: Browser, thief: Browser, dev: De
     assert laptop.is_in("kurt")
 
     def noticed() -> bool:
-        """Until ALARM_AFTER it may still be a request that was under way."""
+        """True once the thief is signed out. Until ALARM_AFTER, the old token may belong to a
+        request that was under way.
+        """
         thief.open()
         return thief.is_out and not thief.cookies
 

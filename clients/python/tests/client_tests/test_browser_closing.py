@@ -1,5 +1,7 @@
-"""Closing the browser, with Chromium: a session that is not remembered ends with it, any other
-does not, and the device stays. A token is renewed before, so that both cookies are later ones.
+"""Closing Chromium ends a session that is not remembered. A remembered session stays, and the
+device stays in both cases.
+
+A token is renewed before the browser closes, so that both cookies come from a renewal.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def app(dev: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
 def signs_in(
     browser: Browser, user: str, *, remember: bool, authority: FakeAuthority | None = None
 ) -> None:
-    """Fills the form in, its box too, and goes on until the token was renewed."""
+    """Signs in through the form with its box checked or not, and opens the first page until the
+    token is renewed.
+    """
     browser.open("/sign-in")
     browser.driver.find_element(By.NAME, "user").send_keys(user)
     box = browser.driver.find_element(By.NAME, "remember")
@@ -54,8 +58,8 @@ def signs_in(
 
 
 def closed_and_opened(app: App, browser: Browser, name: str, *, restores: bool = False) -> Browser:
-    """Another process of the browser, with the same profile. A browser that is closed in order
-    writes its cookies before it ends.
+    """Closes the browser, and starts another process with the same profile. A browser that is
+    closed in order writes its cookies before it ends.
     """
     browser.driver.quit()
     if restores:
@@ -69,9 +73,7 @@ def closed_and_opened(app: App, browser: Browser, name: str, *, restores: bool =
 
 
 @pytest.mark.parametrize("remember", [False, True])
-def test_only_a_session_that_is_remembered_outlives_the_browser(
-    app: App, dev: DevServer, remember: bool
-):
+def test_only_a_remembered_session_outlives_the_browser(app: App, dev: DevServer, remember: bool):
     user = f"kept-{remember}"
     before = app.browser(user)
     signs_in(before, user, remember=remember)
@@ -100,10 +102,10 @@ def authority() -> Iterator[FakeAuthority]:
         yield authority
 
 
-def test_a_browser_that_restores_its_pages_is_signed_in_until_the_idle_end(
+def test_a_browser_that_restores_its_pages_stays_signed_in_until_the_idle_timeout(
     authority: FakeAuthority, tmp_path: Path
 ):
-    """Such a browser keeps the cookies that end with it."""
+    """A browser that restores its pages also keeps its session cookies."""
     with behind_https("fastapi", tmp_path, authority) as app:
         browser = app.browser("restoring")
         signs_in(browser, "ada", remember=False, authority=authority)

@@ -1,4 +1,4 @@
-"""The page of devices in two browsers, one of them without JavaScript, before the real service."""
+"""The page of devices in two browsers, one of them without JavaScript, with the real service."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def follow_mail(browser: Browser, path: str) -> None:
     browser.follow("Go")
 
 
-def test_all_works_without_javascript(laptop: Browser, phone: Browser):
+def test_the_page_of_devices_works_without_javascript(laptop: Browser, phone: Browser):
     phone.driver.get("data:text/html,<title>off</title><script>document.title = 'on'</script>")
     assert phone.driver.title == "off"
     phone.open("/devices")
@@ -75,7 +75,7 @@ def test_all_works_without_javascript(laptop: Browser, phone: Browser):
     phone.open_devices()
     phone.follow("Sign out all other devices")
     laptop.open()
-    assert laptop.is_in("ada")  # it only asks
+    assert laptop.is_in("ada")  # the link opens a question, and signs nobody out
     phone.click("Sign out all others")
     assert "1 other device was signed out." in phone.text
     laptop.open()
@@ -102,7 +102,9 @@ def alarms_of(user: str, dev: DevServer) -> list[Event]:
         return list(next(batch for batch in batches if batch.events).events)
 
 
-def test_a_copied_cookie_is_told_after_the_next_sign_in(laptop: Browser, app: App, dev: DevServer):
+def test_a_copied_cookie_is_reported_after_the_next_sign_in(
+    laptop: Browser, app: App, dev: DevServer
+):
     laptop.sign_in("grace")
     copied = laptop.cookies
     thief = app.browser("thief")

@@ -1,5 +1,7 @@
-"""A WebSocket and an event stream in Chromium, before the real service: both end with a sign-out
-elsewhere, and the browser opens none of them again.
+"""A WebSocket and an event stream in Chromium, with the real service: a sign-out elsewhere ends
+both.
+
+The browser requests the event stream once more, is answered 401, and stops.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ PATIENCE = timedelta(seconds=30)
 SECONDS = PATIENCE.total_seconds()
 FLAGS = (
     "--headless",
-    "--no-sandbox",  # where the tests run as root there is none
+    "--no-sandbox",  # Chromium has no sandbox when the tests run as root
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--no-first-run",
@@ -58,7 +60,7 @@ PAGE = """
 
 
 class Site:
-    """The app: who is signed in at it, and which streams it was asked for."""
+    """The app: the session that was signed in, and how often the event stream was requested."""
 
     def __init__(self) -> None:
         self.session: Any = None
@@ -66,25 +68,25 @@ class Site:
         self.port = free_port()
 
     async def enter(self, request: Request) -> HTMLResponse:
-        """Signs in."""
+        """Signs Ada in."""
         await visit_of(request.scope).sign_in("ada")
         self.session = visit_of(request.scope).require()
         return HTMLResponse(PAGE.replace("<script>", "in<script>"))
 
     async def page(self, request: Request) -> HTMLResponse:
-        """Opens both."""
+        """Answers with a page that opens the WebSocket and the event stream."""
         visit_of(request.scope).require()
         return HTMLResponse(PAGE)
 
     async def chat(self, socket: WebSocket) -> None:
-        """Greets, and never reads."""
+        """Sends a greeting, and never reads."""
         visit_of(socket.scope).require()
         await socket.accept()
         await socket.send_text("hello")
         await asyncio.Event().wait()
 
     async def events(self, request: Request) -> StreamingResponse:
-        """Greets, and is silent."""
+        """Sends one event, and then is silent."""
         self.opened += 1
         visit_of(request.scope).require()
 
@@ -95,7 +97,7 @@ class Site:
         return StreamingResponse(parts(), media_type="text/event-stream")
 
     def app(self, address: str) -> Any:
-        """All of it, behind the middleware."""
+        """Returns the app with all routes, behind the middleware."""
         routes = [
             Route("/enter", self.enter),
             Route("/", self.page),
@@ -111,7 +113,7 @@ class Site:
 
 @contextmanager
 def serving(site: Site, address: str) -> Iterator[str]:
-    """The site on a server in a thread: its URL."""
+    """Serves the site in a thread. Yields its URL."""
     server = uvicorn.Server(
         uvicorn.Config(site.app(address), "localhost", site.port, ws="wsproto", log_config=None)
     )
@@ -127,14 +129,14 @@ def serving(site: Site, address: str) -> Iterator[str]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[DevServer]:
-    """The real one."""
+    """A development server of the real service."""
     with dev_server(tmp_path / "data") as server:
         yield server
 
 
 @pytest.fixture
 def chromium(tmp_path: Path) -> Iterator[Chrome]:
-    """A browser with a profile of its own."""
+    """Chromium with its own profile."""
     if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         missing("chromium")
     options = ChromeOptions()
@@ -148,7 +150,9 @@ def chromium(tmp_path: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-def test_both_end_with_a_sign_out_elsewhere(service: DevServer, chromium: Chrome):
+def test_a_sign_out_elsewhere_ends_the_websocket_and_the_event_stream(
+    service: DevServer, chromium: Chrome
+):
     site = Site()
 
     def told() -> list[str]:

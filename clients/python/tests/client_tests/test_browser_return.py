@@ -1,7 +1,7 @@
-"""Coming back from another site, with Chromium: from an OpenID provider, and from a mail.
+"""A user comes back from another site, in Chromium: from an OpenID provider, and from a mail.
 
-Each app is a site of its own: `strict.test` has the defaults, `hop.test` names its callback,
-`lax.test` has a lax device cookie, `every.test` names all its paths.
+Each app is a site of its own. `strict.test` has the defaults, `hop.test` names its callback in
+`return_paths`, `lax.test` has a lax device cookie, and `every.test` names all its paths.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DAYS = 4
 
 
 class Sites:
-    """The apps, a browser, and how often each path of an app was asked for."""
+    """The apps, a browser, and how often each path of an app was requested."""
 
     def __init__(self, app: App, asked: dict[str, Counter[str]]) -> None:
         self.laptop: Browser = app.browser("laptop")
@@ -45,13 +45,13 @@ class Sites:
         self.asked = asked
 
     def signs_in(self, name: str, wanted: str = "/") -> None:
-        """Opens a page, and approves at the provider."""
+        """Opens a page, and approves the sign-in at the provider."""
         self.laptop.open(wanted, host=f"{name}.test")
         assert self.laptop.driver.current_url.startswith(f"https://{PROVIDER}:")
         self.laptop.click("Approve")
 
     def follows_a_mail(self, name: str) -> None:
-        """Follows a link of another site."""
+        """Follows a link to the app from another site."""
         self.laptop.open("/", host="mail.test")
         self.laptop.driver.execute_script(
             "document.body.innerHTML = '<form action=' + arguments[0] + '><button>Go</button>'",
@@ -60,13 +60,15 @@ class Sites:
         self.laptop.click("Go")
 
     def show(self, text: str) -> None:
-        """Waits until the page has that text alone: the page that asks again may be before it."""
+        """Waits until the page has exactly this text. The page that repeats the request may be
+        shown before.
+        """
         wait_for(lambda: self._text() == text, f"the page to show {text}", PATIENCE.total_seconds())
 
     def _text(self) -> str:
         try:
             return self.laptop.text
-        except WebDriverException:  # between two pages there is none to ask
+        except WebDriverException:  # between two pages there is no page to read
             return ""
 
 
@@ -92,39 +94,44 @@ def client(dev: DevServer) -> Iterator[SessionAuthority]:
         yield client
 
 
-def test_four_daily_sign_ins_with_a_provider_are_one_device(sites: Sites, client: SessionAuthority):
+def test_four_daily_sign_ins_with_a_provider_make_one_device(
+    sites: Sites, client: SessionAuthority
+):
     for day in range(DAYS):
         sites.signs_in("hop", f"/?day={day}")
         sites.show("Hello hop")
         assert sites.laptop.driver.current_url.endswith(f"/?day={day}")
-        assert client.revoke_all("hop") == 1  # in the night
+        assert client.revoke_all("hop") == 1  # the session ends at night
     (device,) = client.devices("hop", include_signed_out=True)
     assert device.sign_in_time != device.create_time
-    # The page that asks again, and the app's own handler: there is no loop.
+    # Each sign-in makes two requests: one gets the page that repeats the request, the other reaches
+    # the app's handler. There is no loop.
     assert sites.asked["hop"]["/callback"] == 2 * DAYS
 
 
-def test_without_it_each_sign_in_is_a_device_and_leads_to_the_sign_in_again(
+def test_without_return_paths_each_sign_in_is_a_new_device_and_must_be_repeated(
     sites: Sites, client: SessionAuthority
 ):
     for _ in range(2):
         sites.signs_in("strict")
-        sites.show("Approve")  # once more
+        sites.show("Approve")  # the provider asks once more
         client.revoke_all("strict")
     assert len(list(client.devices("strict", include_signed_out=True))) == 2
 
 
-def test_a_lax_device_cookie_comes_back_alone(sites: Sites, client: SessionAuthority):
+def test_a_lax_device_cookie_is_sent_on_the_return_without_the_token_cookie(
+    sites: Sites, client: SessionAuthority
+):
     for _ in range(2):
         sites.signs_in("lax")
-        sites.show("Approve")  # the page after the callback gets no session yet
+        sites.show("Approve")  # the request after the callback does not have the session yet
         sites.laptop.open(host="lax.test")
         sites.show("Hello lax")
         client.revoke_all("lax")
     assert len(list(client.devices("lax", include_signed_out=True))) == 1
 
 
-def test_a_link_in_a_mail_finds_the_user_signed_in_if_the_app_wants_that(sites: Sites):
+def test_a_link_in_a_mail_finds_the_user_signed_in_if_return_paths_name_the_page(sites: Sites):
     sites.signs_in("every")
     sites.show("Hello every")
     sites.follows_a_mail("every")

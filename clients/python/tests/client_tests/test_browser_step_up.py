@@ -1,5 +1,5 @@
-"""A page that needs a recent sign-in, with Chromium: the examples behind HTTPS. The service is the
-double, whose clock a test moves.
+"""A page that needs a recent sign-in, in Chromium: the examples run over HTTPS against the fake of
+the service, whose clock a test moves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def app(request: pytest.FixtureRequest, authority: FakeAuthority, tmp_path: Path
 
 
 def is_asked_again(browser: Browser, user: str) -> bool:
-    """The sign-in page names the user, and says that it is for going on."""
+    """True if the sign-in page names the user, and says that the user must sign in to go on."""
     name = browser.driver.find_element(By.NAME, "user").get_attribute("value")
     return browser.is_out and name == user and "To go on, sign in again." in browser.text
 
@@ -45,7 +45,7 @@ def test_a_new_password_needs_a_recent_sign_in(app: App, authority: FakeAuthorit
     before = laptop.cookies
     laptop.open("/password")
     assert is_asked_again(laptop, "ada")
-    laptop.open()  # the user has another look, and is still signed in
+    laptop.open()  # the user opens another page instead, and is still signed in
     assert laptop.is_in("ada")
     assert laptop.cookies == before
 
@@ -65,8 +65,8 @@ def test_a_new_password_needs_a_recent_sign_in(app: App, authority: FakeAuthorit
     laptop.open_devices()
     assert len(laptop.devices) == 1
 
-    # The tab from before sends what the new one got. Had it sent the old cookie, it would be denied
-    # for once: no alarm, and no cookie is taken.
+    # The first tab now sends the cookies of the new sign-in. A request with the old cookies would
+    # be denied once, without an alarm, and the browser would keep its cookies.
     laptop.driver.switch_to.window(first)
     laptop.open()
     assert laptop.is_in("ada")
@@ -79,7 +79,7 @@ def test_a_new_password_needs_a_recent_sign_in(app: App, authority: FakeAuthorit
     assert "The new password of ada" in laptop.text
 
 
-def test_a_form_that_was_open_too_long_asks_again(app: App, authority: FakeAuthority):
+def test_a_form_that_was_open_too_long_asks_for_another_sign_in(app: App, authority: FakeAuthority):
     laptop = app.browser("laptop")
     laptop.sign_in("ada")
     laptop.open("/password")

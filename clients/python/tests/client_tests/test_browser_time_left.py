@@ -1,5 +1,5 @@
-"""The page of TIME_LEFT.md in Chromium: it warns, its button helps, and it does not keep the
-session alive by itself.
+"""The page of TIME_LEFT.md in Chromium: it warns, its button helps, and the page alone does not
+keep the session alive.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def block(language: str) -> str:
 
 
 def app_with_the_page() -> str:
-    """The example, changed as the page says: the flow, two views, and what each page has. It serves
-    over HTTPS, and sessions last unused for a quarter of an hour.
+    """Returns the example, changed as TIME_LEFT.md says: the flow, two views, and the warning on
+    each page. It serves over HTTPS, and a session ends when it is unused for 15 minutes.
     """
     flow, views = block("python").split("\n\n\n", 1)
     code, changes = re.subn(r"^FLOW = .*$", flow, example("fastapi"), flags=re.MULTILINE)
@@ -61,12 +61,14 @@ def laptop(authority: FakeAuthority, tmp_path: Path) -> Iterator[Browser]:
 
 
 def warning(laptop: Browser) -> str:
-    """What the page says once it has looked; empty if it says nothing."""
+    """Returns the warning that the page shows after a check, or an empty text."""
     laptop.driver.execute_async_script("look().then(arguments[0])")
     return str(laptop.driver.find_element(By.ID, "ending").text)
 
 
-def test_a_page_warns_in_time_and_keeps_nobody_signed_in(laptop: Browser, authority: FakeAuthority):
+def test_a_page_warns_in_time_and_does_not_extend_the_session(
+    laptop: Browser, authority: FakeAuthority
+):
     laptop.sign_in("ada")
     assert warning(laptop) == ""
     authority.pass_time(12 * MINUTE)
@@ -84,7 +86,7 @@ def test_a_page_warns_in_time_and_keeps_nobody_signed_in(laptop: Browser, author
     with authority.unavailable():
         assert warning(laptop) == ""
 
-    authority.pass_time(3 * MINUTE)  # it was asked for all the time
+    authority.pass_time(3 * MINUTE)  # the checks of the page did not extend the session
     laptop.driver.execute_script("look()")
     wait_for(lambda: laptop.is_out, "the page to lead to the sign-in", PATIENCE)
     with SessionAuthority(authority.address, timeout=timedelta(seconds=PATIENCE)) as client:

@@ -1,5 +1,5 @@
-"""What the near cache is to its process: threads, forks, settings, counts. Its rules are the cases
-of `cache`.
+"""The near cache within its process: threads, forks, settings and counts. The shared cases of
+`cache` test its rules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Harness:
         self.cache.tell(pb.WatchEventsResponse(read_uptime={"seconds": 86400}))
 
     def tell(self, kind: int, user: str = "") -> None:
-        """An event, without a proof."""
+        """Passes one event without a proof to the cache."""
         event = pb.Event(user_id=user)
         event.type = kind  # type: ignore[assignment]
         self.cache.tell(pb.WatchEventsResponse(events=[event]))
@@ -40,7 +40,7 @@ class Harness:
         return ticket
 
     def keep(self, token: str = "t", user: str = "ada") -> bool:
-        """Stores an answer to what is asked now."""
+        """Stores an active answer with a new ticket. Returns True if it was stored."""
         end = datetime.fromtimestamp(NOON + 3600, UTC)
         session = Session(user, DEVICE, "0" * 32, 1, {}, (), end, end, end)
         answer = Validation(True, SessionStatus.ACTIVE, DEVICE, False, session, False, 0)
@@ -55,7 +55,7 @@ def harness() -> Harness:
     return Harness()
 
 
-def test_users_leave_no_trace(harness: Harness) -> None:
+def test_a_dropped_entry_leaves_no_trace_of_its_user(harness: Harness) -> None:
     for number in range(50):
         harness.keep(f"token {number}", f"user {number}")
         if number % 2:
@@ -67,9 +67,9 @@ def test_users_leave_no_trace(harness: Harness) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_child_process_starts_with_nothing(harness: Harness) -> None:
+def test_a_child_process_starts_with_an_empty_cache(harness: Harness) -> None:
     harness.keep()
-    with harness.cache._lock:  # whoever holds it is not there any more
+    with harness.cache._lock:  # the thread that holds the lock does not exist in the child
         child = os.fork()
         if child == 0:
             empty = (
@@ -82,7 +82,7 @@ def test_a_child_process_starts_with_nothing(harness: Harness) -> None:
     assert harness.has()
 
 
-def test_it_belongs_to_one_client() -> None:
+def test_a_cache_belongs_to_one_client() -> None:
     cache = NearCache()
     cache.claim()
     with pytest.raises(ValueError, match="another client"):
@@ -98,12 +98,12 @@ def test_it_belongs_to_one_client() -> None:
         {"max_silence": timedelta(seconds=16)},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="max_"):
         NearCache(**settings)  # type: ignore[arg-type]
 
 
-def test_it_counts(harness: Harness) -> None:
+def test_a_cache_counts_its_hits_misses_and_losses(harness: Harness) -> None:
     harness.keep()
     assert [harness.has(token) for token in "ttx"] == [True, True, False]
     harness.cache.lost()
@@ -117,15 +117,15 @@ def test_it_counts(harness: Harness) -> None:
     )
 
 
-def test_it_shows_no_token(harness: Harness) -> None:
+def test_a_cache_shows_no_token(harness: Harness) -> None:
     harness.keep("secret")
     shown: Sequence[object] = [harness.cache, harness.cache.stats(), harness.ticket()]
     assert "secret" not in repr(shown)
 
 
-def test_hits_of_other_threads_disturb_nobody_who_keeps():
-    """A hit takes no lock: it may move an entry in the moment in which another thread looks for the
-    oldest.
+def test_hits_of_other_threads_do_not_disturb_a_thread_that_stores_an_entry():
+    """A hit takes no lock, so it may move an entry while another thread looks for the oldest
+    entry.
     """
     cache = NearCache(max_entries=3)
     keys = [(f"t{number}", "d") for number in range(3)]

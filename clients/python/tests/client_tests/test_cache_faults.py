@@ -1,10 +1,10 @@
-"""How stale an answer of the cache can be, while everything goes wrong that can: proved by a
-checker of all revocations and answers, which is itself shown to see a cache whose rules are broken.
+"""How stale an answer of the cache can be during faults. A checker of all revocations and answers
+proves the bound, and the tests show that the checker detects a cache with a broken rule.
 
 The watch stalls, is cut, is delayed and resumes at any moment, as if its server was stopped or cut
-off while another one goes on answering and revoking; answers are slow, so that revocations overtake
-them. Proofs come every 0.05 s and are believed for half a second, which is the bound. Nothing here
-depends on how fast the machine is.
+off. Another server goes on answering and revoking. Answers are slow, so that revocations overtake
+them. Proofs arrive every 0.05 s and are valid for half a second, which is the bound. Nothing here
+depends on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from tests.support.waiting import wait_for
 
 BOUND = timedelta(seconds=0.5)
 CLIENTS, ASKERS = 2, 6
-# So many are asked for at a time, and one is revoked so often: each is asked for during three times
-# the bound before, and as long after.
+# The number of users that callers validate at a time, and the time between two revocations. Each
+# user is validated during three times the bound before its revocation, and as long after it.
 USERS, REVOKE_SECONDS = 60, 0.05
 LONG = timedelta(seconds=30)
 
 
 class Play:
-    """Users who come and are revoked, callers who ask for them, and a service in trouble."""
+    """Users that come and are revoked, callers that validate them, and a service with faults."""
 
     def __init__(self, service: Service, seed: int = 1) -> None:
         self.service = service
@@ -50,11 +50,13 @@ class Play:
         self._revoked = 0
 
     def user(self) -> str:
-        """One to ask for."""
+        """Returns a random user to validate."""
         return random.choice(self._users)
 
     def revoke_one(self) -> None:
-        """The one who has been there for half of the time, or one who was just asked for."""
+        """Revokes the user in the middle of the list, or a newer user whose answer is on its
+        way.
+        """
         late = {token.removeprefix("token of ") for token in self.service.on_their_way}
         young = [user for user in self._users[USERS // 2 :] if user in late]
         user = (young or self._users[USERS // 2 :])[0]
@@ -67,7 +69,7 @@ class Play:
         self._users = [*self._users[1:], f"user {USERS + self._revoked}"]
 
     def trouble(self, faults: str) -> None:
-        """Until it is over: something goes wrong, then goes on."""
+        """Causes faults, one after the other, until the play is over."""
         chance, bound = self._random, BOUND.total_seconds()
         self.service.answer_delay = lambda: chance.choice((0, 0, 0.002, 0.05))
         while not self.over.is_set():
@@ -88,12 +90,12 @@ class Play:
         self.service.flowing.set()
 
     def revoke(self) -> None:
-        """Until it is over."""
+        """Revokes users until the play is over."""
         while not self.over.wait(REVOKE_SECONDS):
             self.revoke_one()
 
     async def ask_as_task(self, client: AsyncSessionAuthority) -> None:
-        """Until it is over."""
+        """Validates users in a task until the play is over."""
         cache = client._cache
         assert cache is not None
         while not self.over.is_set():
@@ -102,14 +104,14 @@ class Play:
                 answer = await client.validate_session(f"token of {user}", DEVICE)
             except SessionAuthorityError:
                 continue
-            # Within one turn of the loop nobody else can have counted.
+            # Within one turn of the event loop no other task can have counted a hit.
             self.history.answered.append(
                 Answered(user, started, now(), answer.active, cache._hits > hits)
             )
             await asyncio.sleep(0.001)
 
     def ask_as_thread(self, client: SessionAuthority) -> None:
-        """Until it is over."""
+        """Validates users in a thread until the play is over."""
         while not self.over.wait(0.002):
             user, started = self.user(), now()
             answer = client.validate_session(f"token of {user}", DEVICE)
@@ -124,7 +126,9 @@ def play(
     make_cache: Callable[..., NearCache] = NearCache,
     until: Callable[[History], bool] = lambda _: False,
 ) -> History:
-    """Plays for so long, or until something was seen."""
+    """Plays for this many seconds, or until `until` is true for the history. Returns the
+    history.
+    """
     service, address = scripted
     running = Play(service)
     caches = [make_cache(max_silence=BOUND) for _ in range(CLIENTS)]
@@ -151,7 +155,7 @@ def play(
     for thread in threads:
         thread.start()
     try:
-        # Else nothing is proved.
+        # Without hits of the caches, the test would prove nothing.
         wait_for(lambda: all(cache.stats().hits > 20 for cache in caches), "the caches to answer")
         trouble = threading.Thread(target=running.trouble, args=(faults,))
         threads.append(trouble)
@@ -181,7 +185,7 @@ def test_no_answer_is_staler_than_the_bound(
 
 
 class _NeverDrops(NearCache):
-    """An event is counted, but drops nothing."""
+    """A broken cache that counts an event, but drops no entry."""
 
     def _forget_user(self, user_id: str) -> None:
         theirs = self._of_user.pop(user_id, set())
@@ -192,14 +196,14 @@ class _NeverDrops(NearCache):
 
 
 class _StoresWhateverCameBetween(NearCache):
-    """An answer is stored though an event of its user overtook it."""
+    """A broken cache that stores an answer although an event of its user overtook the answer."""
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
         return super().store(ticket._replace(events=self._events), access_token, device_id, answer)
 
 
 class _NeedsNoProof(NearCache):
-    """Once live, it believes to be so for ever."""
+    """A broken cache that stays live for ever without another proof."""
 
     def _prove(self, read: float) -> None:
         super()._prove(read)
@@ -207,7 +211,9 @@ class _NeedsNoProof(NearCache):
 
 
 class _TakesOldProofsForNew(NearCache):
-    """A proof counts from when it came, not from when it was true."""
+    """A broken cache that counts a proof from its arrival, not from the time at which it was
+    true.
+    """
 
     def _prove(self, read: float) -> None:
         super()._prove(read)
@@ -215,7 +221,9 @@ class _TakesOldProofsForNew(NearCache):
 
 
 class _SurvivesItsWatch(NearCache):
-    """It keeps what it has when the watch breaks, and goes on with the next one."""
+    """A broken cache that keeps its entries when the watch breaks, and goes on with the next
+    watch.
+    """
 
     def _empty(self) -> None:
         pass
@@ -240,7 +248,7 @@ def test_the_checker_sees_a_cache_that_breaks_a_rule(
     assert caught(play(scripted, "tasks", faults, 30, broken, caught))
 
 
-def test_the_checker_counts_from_the_answer_to_the_revocation() -> None:
+def test_the_checker_measures_from_the_reply_to_a_revocation() -> None:
     history = History([Revoked("ada", 10, 11)], [])
     asked = {10.5: True, 11.5: True, 12.5: True, 13.0: False}
     history.answered += (
@@ -251,7 +259,7 @@ def test_the_checker_counts_from_the_answer_to_the_revocation() -> None:
     assert history.worst() == 1.5
 
 
-def test_a_message_is_told_in_one_step() -> None:
+def test_a_message_of_the_watch_is_applied_in_one_step() -> None:
     """A proof never counts before the events that came with it."""
     cache = NearCache()
     cache.begin()

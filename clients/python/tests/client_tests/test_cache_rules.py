@@ -1,4 +1,4 @@
-"""The rules of the near cache, by the cases that the clients of all languages share."""
+"""The rules of the near cache, tested with the cases that the clients of all languages share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _Step = Mapping[str, Any]
 
 
 def at(seconds: float) -> datetime:
-    """A moment that a step names."""
+    """Returns the moment that a step names."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def answer_of(said: Mapping[str, Any]) -> Validation:
-    """The answer of the service that a step stores."""
+    """Returns the answer of the service that a step stores."""
     session, of = None, said["session"]
     if of is not None:
         ends = at(of["token_expires_at"]), at(of["expires_at"])
@@ -32,7 +32,7 @@ def answer_of(said: Mapping[str, Any]) -> Validation:
 
 
 def message_of(step: _Step) -> pb.WatchEventsResponse:
-    """What the watch says in a step."""
+    """Returns the message of the watch in a step."""
     message = pb.WatchEventsResponse()
     for said in step["events"]:
         kind: Any = said["type"]
@@ -46,7 +46,7 @@ def message_of(step: _Step) -> pb.WatchEventsResponse:
 
 
 class Player:
-    """A cache whose clocks are those of the steps, and the tickets that it gave."""
+    """A cache with the clocks of the steps, and the tickets that the cache has given."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.step: _Step = {}
@@ -84,13 +84,13 @@ class Player:
 
     def _store(self, step: _Step) -> bool:
         ticket, answer = self._tickets.get(step["ticket"]), answer_of(step["answer"])
-        if ticket is None:  # then a client has nothing to store with
+        if ticket is None:  # without a ticket, a client stores nothing
             return False
         return self.cache.store(ticket, step["token"], step["device_id"], answer)
 
 
 @each("cache")
-def test_what_is_kept_and_what_is_dropped(case: Case) -> None:
+def test_entries_are_kept_and_dropped_as_the_shared_cases_say(case: Case) -> None:
     player, results = Player(case.settings), {}
     for step in case.given["steps"]:
         found = player.play(step)

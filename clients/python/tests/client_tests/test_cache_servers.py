@@ -1,8 +1,8 @@
-"""The near cache with real servers: one that is watched and asked, and gets into trouble, and one
-that goes on revoking.
+"""The near cache with two real servers. The clients watch and call one server, which gets into
+trouble. The other server goes on revoking.
 
-The trouble lasts for longer than the cache believes its last proof, so the checker's bound is the
-documented one.
+The trouble lasts longer than the cache trusts its last proof, so the checker's bound is the
+documented bound.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ LONG = timedelta(seconds=30)
 
 
 class Callers:
-    """Callers with caches, who ask for everybody all the time, and what they were told."""
+    """Callers with caches that validate all users all the time, and the history of their
+    answers.
+    """
 
     def __init__(self, other: AsyncSessionAuthority) -> None:
         self.history = History()
@@ -68,11 +70,11 @@ class Callers:
                     Answered(user, started, now(), answer.active, cache._hits > hits)
                 )
             except SessionAuthorityError:
-                pass  # says nothing
+                pass  # an error is no answer
             await asyncio.sleep(0.002)
 
     def denied(self, user: str) -> bool:
-        """Somebody was told."""
+        """True if an answer to any caller denied this user."""
         return any(
             answer.user == user and not answer.active for answer in reversed(self.history.answered)
         )
@@ -89,7 +91,7 @@ class Callers:
 async def _break(
     what: str, watched: Server, wire: Proxy, callers: Callers, users: list[str]
 ) -> None:
-    """The trouble, and revocations at every point of it."""
+    """Causes the trouble, and revokes users at every point of it."""
     if what == "cut":
         for user in users:
             await wire.cut()
@@ -114,7 +116,7 @@ async def _break(
 
 @dataclass(frozen=True)
 class Servers:
-    """One that is watched, behind a wire that can be cut, and one that goes on revoking."""
+    """The server that the clients watch, and the server that goes on revoking."""
 
     watched: Server
     other: Server
@@ -157,6 +159,6 @@ async def test_no_answer_is_staler_than_documented(servers: Servers, trouble: st
             await asyncio.gather(*tasks)
     assert sum(answer.here for answer in callers.history.answered) > 20
     assert sum(cache.stats().emptied for cache in caches) >= 3
-    if trouble == "stop":  # that is what the bound is for
+    if trouble == "stop":  # the bound is made for this trouble
         assert callers.history.worst() > 1
     assert callers.history.violations(MAX_SILENCE.total_seconds()) == []

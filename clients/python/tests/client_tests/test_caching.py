@@ -1,5 +1,5 @@
-"""What caches may keep: never a token, no page of a user unless the app says so, and nothing in the
-browser after a sign-out.
+"""Which responses caches may keep: none that holds a token, no page of a user unless the app allows
+it. After a sign-out, the browser keeps nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def browser(make: Maker, authority: FakeAuthority) -> AsyncIterator[httpx.
 
 
 def for_caches(answer: httpx.Response) -> dict[str, str]:
-    """What a response says to caches, by lower-case names."""
+    """Returns the headers of a response that are about caching, by lower-case names."""
     return {name: value for name, value in answer.headers.items() if is_about_caching(name)}
 
 
@@ -49,7 +49,7 @@ def assert_no_cache_keeps(answer: httpx.Response) -> None:
     assert for_caches(answer) == {"cache-control": "no-store"}
 
 
-# --- what holds a token ---------------------------------------------------------------------------
+# --- responses that hold a token ------------------------------------------------------------------
 
 
 async def test_no_cache_keeps_a_response_that_hands_out_a_token(
@@ -67,7 +67,7 @@ async def test_no_cache_keeps_a_response_that_hands_out_a_token(
     assert_no_cache_keeps(await browser.post("/sign-out", params=said))
 
 
-async def test_no_cache_keeps_the_token_of_an_app_that_is_no_browser(
+async def test_no_cache_keeps_a_token_for_an_app_that_is_not_a_browser(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     app = {"x-device-id": ""}
@@ -82,17 +82,17 @@ async def test_no_cache_keeps_the_token_of_an_app_that_is_no_browser(
     assert_no_cache_keeps(renewed)
 
 
-async def test_other_headers_of_the_app_stay(browser: httpx.AsyncClient):
+async def test_other_headers_of_the_app_are_kept(browser: httpx.AsyncClient):
     kept = {"ETag": '"1"', "X-Expires": "1", "Cache-Tag": "a", "Content-Language": "de"}
     said = [f"{name}: {value}" for name, value in kept.items()]
     answer = await browser.post("/sign-in", params={"say": said})
     assert {name: answer.headers[name] for name in kept} == kept
 
 
-# --- pages of those who are signed in -------------------------------------------------------------
+# --- pages of users who are signed in -------------------------------------------------------------
 
 
-async def test_a_page_for_the_signed_in_is_not_kept(browser: httpx.AsyncClient):
+async def test_no_cache_keeps_a_page_of_a_user_who_is_signed_in(browser: httpx.AsyncClient):
     await browser.post("/sign-in")
     for path, said in (("/me", []), ("/maybe", []), ("/next", [HTML])):
         answer = await browser.get(path, params={"say": said})
@@ -101,17 +101,18 @@ async def test_a_page_for_the_signed_in_is_not_kept(browser: httpx.AsyncClient):
 
 
 @pytest.mark.parametrize("line", SAID)
-async def test_unless_the_app_says_otherwise(browser: httpx.AsyncClient, line: str):
+async def test_the_app_may_let_caches_keep_a_page_of_a_user(browser: httpx.AsyncClient, line: str):
     await browser.post("/sign-in")
     answer = await browser.get("/me", params={"say": [line, HTML]})
     name, _, value = line.partition(": ")
     assert for_caches(answer) == {name.lower(): value}
 
 
-async def test_what_is_the_same_for_all_is_left_alone(browser: httpx.AsyncClient):
+async def test_a_response_that_is_the_same_for_all_users_is_left_alone(browser: httpx.AsyncClient):
     assert for_caches(await browser.get("/maybe", params={"say": [HTML]})) == {}
     await browser.post("/sign-in")
-    assert for_caches(await browser.get("/next")) == {}  # it is no page, and asks for no session
+    # /next is no page here, and its handler asks for no session
+    assert for_caches(await browser.get("/next")) == {}
 
 
 # --- after a sign-out -----------------------------------------------------------------------------
@@ -121,10 +122,10 @@ def clears(answer: httpx.Response) -> str:
     return ", ".join(answer.headers.get_list("clear-site-data"))
 
 
-async def test_a_sign_out_empties_the_cache_of_the_browser(browser: httpx.AsyncClient):
+async def test_a_sign_out_clears_the_cache_of_the_browser(browser: httpx.AsyncClient):
     assert clears(await browser.post("/sign-in")) == ""
     assert clears(await browser.get("/me")) == ""
-    assert clears(await browser.post("/sign-out-everywhere")) == ""  # it stays signed in here
+    assert clears(await browser.post("/sign-out-everywhere")) == ""  # this device stays signed in
     assert clears(await browser.post("/sign-out")) == CLEAR
     assert clears(await browser.post("/sign-out")) == ""
     await browser.post("/sign-in")
@@ -132,19 +133,21 @@ async def test_a_sign_out_empties_the_cache_of_the_browser(browser: httpx.AsyncC
     assert clears(everywhere) == CLEAR
 
 
-async def test_a_sign_out_on_another_device_empties_nothing_here(browser: httpx.AsyncClient):
+async def test_a_sign_out_on_another_device_does_not_clear_the_cache_here(
+    browser: httpx.AsyncClient,
+):
     await browser.post("/sign-in")
     other = {"device": "123e4567-e89b-42d3-a456-426614174000"}
     assert clears(await browser.post("/sign-out", params=other)) == ""
 
 
-async def test_the_app_may_clear_more(browser: httpx.AsyncClient):
+async def test_the_app_may_clear_more_site_data(browser: httpx.AsyncClient):
     await browser.post("/sign-in")
     said = {"say": ['Clear-Site-Data: "storage"']}
     assert clears(await browser.post("/sign-out", params=said)) == f'"storage", {CLEAR}'
 
 
-async def test_another_user_or_a_replay_empties_it_too(
+async def test_another_user_or_a_replay_clears_the_cache_too(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     await browser.post("/sign-in", params={"user": "ada"})
@@ -154,9 +157,10 @@ async def test_another_user_or_a_replay_empties_it_too(
     assert clears(await browser.get("/me")) == CLEAR
 
 
-async def test_what_another_site_sends_and_an_app_empty_nothing(
+async def test_a_sign_out_by_an_app_or_from_another_site_does_not_clear_the_cache(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     headers = authority.sign_in("ada")
     assert clears(await browser.post("/sign-out", headers=headers)) == ""
-    assert clears(await browser.post("/sign-out")) == ""  # strict cookies were kept back
+    # as from another site: the browser sends no strict cookies
+    assert clears(await browser.post("/sign-out")) == ""

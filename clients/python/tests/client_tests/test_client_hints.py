@@ -1,5 +1,5 @@
-"""Client hints: the headers as browsers send them, what is malformed in them, which responses ask
-for them, and their way to the service.
+"""Client hints: the headers that browsers send, malformed headers, the responses that ask for
+hints, and the way of the hints to the service.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_all_headers_of_a_browser_are_read():
     assert read(PHONE) == HINTS
 
 
-def test_headers_that_come_unasked_are_read():
+def test_headers_that_browsers_always_send_are_read():
     brands = (
         ClientBrand("Chromium", "148"),
         ClientBrand("Google Chrome", "148"),
@@ -114,7 +114,7 @@ def test_a_list_may_come_in_several_lines():
         "\x00",
     ],
 )
-def test_a_malformed_header_is_ignored_alone(text: str):
+def test_a_malformed_header_is_ignored_and_the_other_headers_are_read(text: str):
     assert read({"sec-ch-ua": text}) is None
     found = read({**PHONE, "sec-ch-ua-full-version-list": text, "sec-ch-ua-model": text})
     assert found is not None
@@ -129,7 +129,7 @@ def test_a_malformed_boolean_is_ignored(text: str):
 
 
 @pytest.mark.parametrize("text", ["Android", "?1", '"A", "B"', "12"])
-def test_a_string_is_one_string(text: str):
+def test_a_platform_that_is_not_one_string_is_ignored(text: str):
     assert read({"sec-ch-ua-platform": text}) is None
 
 
@@ -148,7 +148,7 @@ def test_any_header_is_read_or_ignored(parts: list[str]):
             assert said.isascii()
 
 
-# --- who is asked ---------------------------------------------------------------------------------
+# --- responses that ask for hints -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -162,7 +162,9 @@ def make(request: pytest.FixtureRequest) -> Maker:
     return APPS[request.param]
 
 
-async def test_middleware_asks_on_secure_pages_alone(make: Maker, authority: FakeAuthority):
+async def test_middleware_asks_for_hints_on_secure_pages_only(
+    make: Maker, authority: FakeAuthority
+):
     async with browser_of(make(authority)) as browser:
         for path in ("/maybe", "/me"):
             assert (await browser.get(path)).headers.get_list("accept-ch") == [ACCEPT_CH]
@@ -172,7 +174,7 @@ async def test_middleware_asks_on_secure_pages_alone(make: Maker, authority: Fak
     assert "accept-ch" not in script.headers
 
 
-async def test_an_app_may_ask_for_more(authority: FakeAuthority):
+async def test_an_app_may_ask_for_more_hints(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"accept-ch", b"DPR")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -184,7 +186,7 @@ async def test_an_app_may_ask_for_more(authority: FakeAuthority):
     assert asked == [b"DPR", ACCEPT_CH.encode()]
 
 
-# --- their way to the service ---------------------------------------------------------------------
+# --- the way of the hints to the service ----------------------------------------------------------
 
 
 async def test_middleware_passes_hints_on(
@@ -202,14 +204,14 @@ async def test_middleware_passes_hints_on(
     )
 
 
-def test_the_double_takes_hints(client: SessionAuthority):
+def test_the_fake_service_stores_hints(client: SessionAuthority):
     told = ClientInfo(user_agent="Mozilla/5.0", client_hints=HINTS)
     assert client.issue_device("ada", client=told).device.last_client == told
     nothing = ClientInfo(client_hints=ClientHints())
     assert client.issue_device("bob", client=nothing).device.last_client == nothing
 
 
-def test_hints_of_another_type_are_named(client: SessionAuthority):
+def test_hints_of_a_wrong_type_raise_an_error_that_names_them(client: SessionAuthority):
     wrong: Any = {"platform": "Android"}
     with pytest.raises(TypeError, match=r"client\.client_hints: a ClientHints, not dict"):
         client.issue_device("ada", client=ClientInfo(client_hints=wrong))

@@ -1,4 +1,6 @@
-"""What becomes of requests, by the cases that the clients of all languages share."""
+"""What the middleware does with requests, tested with the cases that the clients of all languages
+share.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from session_authority_client.flow import CONDUCT, Conduct
 
 @pytest.fixture
 def _at_its_moment(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stops the clock at the case's moment."""
+    """Stops the clock at the moment that the case names."""
 
     class Stopped(datetime):
         @classmethod
@@ -32,7 +34,7 @@ def _at_its_moment(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_body(found: bytes, said: Mapping[str, Any]) -> None:
-    """Compares the contents of a response with what a case says of them."""
+    """Compares the body of a response with the body that a case describes."""
     kind = said["kind"]
     if kind == "json":
         assert json.loads(found) == said["json"]
@@ -48,7 +50,7 @@ def assert_body(found: bytes, said: Mapping[str, Any]) -> None:
 
 
 def assert_as_expected(found: dict[str, Any], case: Case) -> None:
-    """Compares all that came of a case with what it expects."""
+    """Compares the whole result of a case with the expected result."""
     body = found.pop("body")
     assert found == {name: value for name, value in case.expected.items() if name != "body"}
     assert_body(body, case.expected["body"])
@@ -56,17 +58,17 @@ def assert_as_expected(found: dict[str, Any], case: Case) -> None:
 
 @pytest.mark.usefixtures("_at_its_moment")
 @each("conduct")
-def test_what_becomes_of_a_request_over_wsgi(case: Case) -> None:
+def test_a_request_over_wsgi_ends_as_its_shared_case_says(case: Case) -> None:
     assert_as_expected(Played(case).over_wsgi(), case)
 
 
 @pytest.mark.usefixtures("_at_its_moment")
 @each("conduct")
-async def test_what_becomes_of_a_request_over_asgi(case: Case) -> None:
+async def test_a_request_over_asgi_ends_as_its_shared_case_says(case: Case) -> None:
     assert_as_expected(await Played(case).over_asgi(), case)
 
 
-def test_each_verdict_has_its_conduct() -> None:
+def test_each_session_status_has_a_conduct_and_only_active_goes_on() -> None:
     assert set(CONDUCT) == set(SessionStatus)
     assert {status for status, conduct in CONDUCT.items() if conduct is Conduct.GO_ON} == {
         SessionStatus.ACTIVE

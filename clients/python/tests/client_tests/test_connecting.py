@@ -1,5 +1,5 @@
-"""The way to a service that is far away, or stands still again and again: a fresh client gets there
-wherever a plain channel of gRPC does.
+"""A fresh client reaches a service that is far away, or that stalls again and again, wherever a
+plain channel of gRPC reaches it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def service(tls: sa.Tls | None, ca: CA) -> Iterator[Fake]:
 
 @asynccontextmanager
 async def far(service: Fake, delay_seconds: float) -> AsyncIterator[str]:
-    """The address of a service that bytes take so long to reach, and as long to come back from."""
+    """Yields the address of a service behind a proxy that delays bytes by `delay_seconds`
+    each way.
+    """
 
     async def hold(_: bytes) -> None:
         await asyncio.sleep(delay_seconds)
@@ -54,7 +56,7 @@ async def far(service: Fake, delay_seconds: float) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def stalling(service: Fake) -> AsyncIterator[str]:
-    """The address of a service that stands still for 300 of each 400 ms."""
+    """Yields the address of a service that stalls for 300 of each 400 ms."""
 
     async def hold(_: bytes) -> None:
         into = asyncio.get_running_loop().time() % 0.4
@@ -67,7 +69,7 @@ async def stalling(service: Fake) -> AsyncIterator[str]:
 
 
 async def plain_call(address: str, tls: sa.Tls | None) -> None:
-    """The yardstick: a channel without any options."""
+    """Makes a call over a channel without any options. It is the yardstick for the client."""
     channel: Any = (
         grpc.aio.secure_channel(address, tls.credentials())
         if tls
@@ -93,7 +95,7 @@ async def test_the_first_call_reaches_a_service_that_is_far_away(
     assert len(service.calls) == 2
 
 
-async def test_the_first_call_reaches_a_service_that_stands_still_most_of_the_time(
+async def test_the_first_call_reaches_a_service_that_stalls_most_of_the_time(
     connect: Connect, service: Fake, tls: sa.Tls | None
 ):
     async with stalling(service) as address:
@@ -103,7 +105,7 @@ async def test_the_first_call_reaches_a_service_that_stands_still_most_of_the_ti
             async with connect(address, tls=tls, timeout=PATIENCE) as client:
                 await client.get_signing_keys()
 
-        # They begin at different moments of the stall.
+        # The clients begin at different moments of the stall.
         clients = [asyncio.create_task(first_call())]
         for _ in range(7):
             await asyncio.sleep(0.05)

@@ -26,7 +26,7 @@ from session_authority_client._shared import convert
 from session_authority_client.wire import session_authority_pb2 as wire
 
 ENUMS = {name: getattr(sa, name) for name in pb.DESCRIPTOR.enum_types_by_name}
-# What each message is for a user of the client, and what makes it so.
+# For each message: the type that users of the client get, and the function that makes it.
 VALUES: dict[str, tuple[type, Any]] = {
     "IssueDeviceResponse": (sa.IssuedDevice, convert.issued_device),
     "RenewSessionResponse": (sa.Renewal, convert.renewal),
@@ -37,8 +37,8 @@ VALUES: dict[str, tuple[type, Any]] = {
     "SessionState": (sa.SessionState, convert.session_state),
     "Device": (sa.Device, convert.device),
 }
-# These are no values of their own: a method returns what is in them. The methods' own tests look at
-# them.
+# The client has no types for these messages: a method returns the contents. The tests of the
+# methods check them.
 UNWRAPPED = {
     "BatchValidateSessionsResponse",
     "CheckSessionsResponse",
@@ -47,7 +47,7 @@ UNWRAPPED = {
     "UpdateDeviceResponse",
     "UpdateSessionResponse",
 }
-# Where in an event a field is that the contract has further inside.
+# The fields that the contract nests inside an event, and the event's own attributes for them.
 FLATTENED = {
     "Event.device.device_id": "device_id",
     "Event.device.display_name": "device_display_name",
@@ -89,7 +89,7 @@ def test_every_value_of_an_enum_is_known(name: str):
 
 
 def filled(descriptor: Descriptor, numbers: Any = None) -> Any:
-    """A message in which every field is set, each to something else."""
+    """Returns a message in which every field is set. Numbers and texts all differ."""
     numbers = numbers or count(1)
     message = GetMessageClass(descriptor)()
     for field in descriptor.fields:
@@ -115,7 +115,8 @@ TIMES = {"google.protobuf.Timestamp", "google.protobuf.Duration"}
 
 def scalar(field: FieldDescriptor, numbers: Any) -> Any:
     if field.enum_type is not None:
-        # The first one that is something: of a status it is the one with which all else is said.
+        # The first value after UNSPECIFIED. Of a session status it is ACTIVE, with which all other
+        # fields are set.
         return field.enum_type.values[1].number
     kinds: dict[int, Any] = {
         FieldDescriptor.CPPTYPE_STRING: lambda: f"text {next(numbers)}",
@@ -127,8 +128,8 @@ def scalar(field: FieldDescriptor, numbers: Any) -> Any:
 
 
 def check(message: Any, value: Any, path: str, seen: set[str]) -> None:
-    """Compares what came with what it became, field by field; `seen` are those of the value that
-    were looked at.
+    """Compares a message with the value made from it, field by field. Adds the names of the
+    compared attributes to `seen`.
     """
     for field in message.DESCRIPTOR.fields:
         here = f"{path}.{field.name}"
@@ -175,7 +176,7 @@ def whole(message: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_every_field_arrives(name: str):
+def test_every_field_of_an_answer_arrives(name: str):
     kind, made_by = VALUES[name]
     message = filled(pb.DESCRIPTOR.message_types_by_name[name])
     value = made_by(
@@ -192,7 +193,7 @@ def test_every_answer_is_in_the_table():
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_an_empty_answer_is_an_answer(name: str):
+def test_an_empty_answer_can_be_converted(name: str):
     value = VALUES[name][1](getattr(wire, name)())
     for field in fields(value):
         found = getattr(value, field.name)
@@ -203,7 +204,7 @@ def test_an_empty_answer_is_an_answer(name: str):
 
 
 def given(message: Any) -> dict[str, Any]:
-    """What to call a method with, so that it sends this."""
+    """Returns the arguments with which a method sends this message."""
     arguments: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         name = PARAMETERS.get(f"{message.DESCRIPTOR.name}.{field.name}", field.name)
@@ -229,12 +230,13 @@ def given(message: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rpc", [method.name for method in SERVICE.methods])
-async def test_every_field_of_a_request_can_be_given_and_goes_out(
+async def test_every_field_of_a_request_can_be_given_and_is_sent(
     connect: Connect, fake: Fake, rpc: str
 ):
     message = filled(SERVICE.methods_by_name[rpc].input_type)
     if rpc == "BatchValidateSessions":
-        # Many at once are of many clients: a caller that tells of them asks one by one.
+        # The tokens of a batch come from many clients. A caller that describes a client validates
+        # one token at a time.
         for item in message.requests:
             item.ClearField("client")
             item.ClearField("observe_only")
@@ -250,7 +252,7 @@ async def test_every_field_of_a_request_can_be_given_and_goes_out(
 
 
 @pytest.mark.parametrize("kind", [sa.AsyncSessionAuthority, sa.SessionAuthority])
-def test_every_rpc_has_a_method_and_every_call_its_deadline(kind: type):
+def test_every_rpc_has_a_method_with_a_timeout_unless_it_streams(kind: type):
     for method in SERVICE.methods:
         parameters = inspect.signature(getattr(kind, method_of(method.name))).parameters
         assert ("timeout" in parameters) != method.server_streaming
@@ -268,7 +270,7 @@ def good() -> Any:
     return message
 
 
-async def test_a_status_that_is_not_known_is_not_active(connect: Connect, fake: Fake):
+async def test_an_unknown_status_is_not_active(connect: Connect, fake: Fake):
     unknown = good()
     unknown.status = UNKNOWN
     renewed = pb.RenewSessionResponse(status=UNKNOWN, access_token="x")
@@ -290,7 +292,7 @@ async def test_a_status_that_is_not_known_is_not_active(connect: Connect, fake: 
 @pytest.mark.parametrize(
     "status", [status for status in sa.SessionStatus if status is not sa.SessionStatus.ACTIVE]
 )
-def test_only_active_is_true(status: sa.SessionStatus):
+def test_only_an_active_answer_is_true(status: sa.SessionStatus):
     message: Any = wire.ValidateSessionResponse.FromString(good().SerializeToString())
     assert convert.validation(message)
     message.status = status.value
@@ -318,7 +320,7 @@ def test_an_answer_that_contradicts_itself_is_not_active():
     assert (renewal.active, renewal.session) == (False, None)
 
 
-def test_an_unknown_kind_of_event_is_one_of_no_kind():
+def test_an_unknown_type_of_event_is_unspecified():
     message = wire.WatchEventsResponse(events=[wire.Event(event_id="e1")])
     message.events[0].type = message.events[0].replay_cause = message.events[0].replay_action = (
         UNKNOWN
@@ -347,7 +349,7 @@ def validation() -> sa.Validation:
 @pytest.mark.parametrize(
     "again", [lambda v: pickle.loads(pickle.dumps(v)), copy.deepcopy, copy.copy]
 )
-def test_an_answer_can_be_copied_and_go_to_another_process(again: Any):
+def test_an_answer_can_be_copied_and_pickled(again: Any):
     answer, other = validation(), again(validation())
     assert other == answer
     assert hash(other) == hash(answer)
@@ -356,7 +358,7 @@ def test_an_answer_can_be_copied_and_go_to_another_process(again: Any):
         other.session.claims["plan"] = "free"
 
 
-def test_an_answer_can_be_told_of():
+def test_an_answer_can_be_turned_into_a_dict_and_into_json():
     told = asdict(validation())
     assert json.loads(json.dumps(told["session"], default=str))["claims"] == {"plan": "pro"}
     assert (told["status"], told["session"]["user_id"]) == (sa.SessionStatus.ACTIVE, "ada")
@@ -375,7 +377,7 @@ def test_an_answer_can_be_told_of():
         lambda claims: claims.update(plan="free"),
     ],
 )
-def test_nobody_can_change_what_others_share(change: Any):
+def test_the_claims_of_an_answer_can_not_be_changed(change: Any):
     given = {"plan": "pro"}
     found: Any = validation().session
     for session in (found, dataclasses.replace(found, claims=given)):

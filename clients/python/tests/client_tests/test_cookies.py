@@ -1,4 +1,4 @@
-"""The text of cookies, by the cases that the clients of all languages share."""
+"""The text of cookies, tested with the cases that the clients of all languages share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from session_authority_client.cookies import Cookies, SameSite
 
 
 def at(seconds: float) -> datetime:
-    """A moment that the vectors name."""
+    """Returns the moment that a case names."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -28,7 +28,7 @@ _ERRORS = {"bad_value": "can't be the value", "too_long": "longer than browsers 
 
 
 def handed_out(case: Case) -> list[str]:
-    """The lines of `Set-Cookie` that a case asks for. Raises ValueError."""
+    """Returns the `Set-Cookie` lines for a case. Raises ValueError."""
     given = case.given
     return cookies_of(case.settings).hand_out(
         given["token"],
@@ -56,12 +56,12 @@ def test_cookies_are_taken_back(case: Case) -> None:
 
 
 @each("cookies", "owns")
-def test_lines_of_the_app_about_ours_are_known(case: Case) -> None:
+def test_lines_of_the_app_that_set_our_cookies_are_recognized(case: Case) -> None:
     owns = cookies_of(case.settings).is_set_by(case.given["set_cookie"])
     assert owns is case.expected["owns"]
 
 
-# The names of the settings here.
+# The error for each setting, with the setting's name in Python.
 _REFUSED = {
     "token_cookie": "^token: must",
     "device_cookie": "^device: must|^token and device: are two",
@@ -71,7 +71,7 @@ _REFUSED = {
 
 
 @each("cookies", "configure")
-def test_settings_are_checked(case: Case) -> None:
+def test_bad_settings_are_refused(case: Case) -> None:
     if case.expected["error"] is None:
         cookies_of(case.settings)
     else:
@@ -79,12 +79,12 @@ def test_settings_are_checked(case: Case) -> None:
             cookies_of(case.settings)
 
 
-def test_same_site_may_be_the_text_that_frameworks_have() -> None:
+def test_same_site_may_be_text_as_frameworks_spell_it() -> None:
     assert Cookies(same_site="Lax").same_site is SameSite.LAX  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [None, False])
-def test_same_site_is_no_other_type(wrong: Any) -> None:
+def test_same_site_of_another_type_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="same_site"):
         Cookies(same_site=wrong)
     with pytest.raises(ValueError, match="device_same_site"):

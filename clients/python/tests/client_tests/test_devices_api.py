@@ -76,7 +76,7 @@ async def browser(
 
 @pytest.fixture
 async def fast(authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser at one kind of app, for what the kinds share."""
+    """A browser at one kind of app, for behaviour that all kinds of app share."""
     async with signed_in(fastapi_app, authority) as browser:
         yield browser
 
@@ -94,7 +94,9 @@ def code_of(answer: httpx.Response) -> tuple[int, str, str | None]:
     return answer.status_code, error["code"], error["field"]
 
 
-async def test_all_of_a_device_is_listed(browser: httpx.AsyncClient, authority: FakeAuthority):
+async def test_a_device_is_listed_with_all_its_facts(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
     [other] = add_devices(authority, [replace(HOSTILE, display_name="Sami's phone")])
     told = await listed(browser)
     conforms(told, "DeviceList")
@@ -127,18 +129,20 @@ async def test_another_device_is_signed_out(browser: httpx.AsyncClient, authorit
     assert told["devices"][1]["ends_at"] is None
 
 
-async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthority):
+async def test_not_me_signs_a_device_out_and_removes_it_from_the_list(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
     [other] = add_devices(authority, [ClientInfo()])
     answer = await post(browser, f"/devices/{other}/not-me")
     assert answer.json() == {"signed_out": 1, "secure_account_url": PASSWORD}
     assert authority._service.state.events[-1].reason == "not_me"
     assert [device["current"] for device in (await listed(browser))["devices"]] == [True]
-    with authority.client(timeout=PATIENCE) as client:  # the stranger comes back
+    with authority.client(timeout=PATIENCE) as client:  # the stranger signs in on that device again
         client.issue_device("ada", device_id=other)
     assert authority._service.state.events[-1].new_device, "a mail is due"
 
 
-async def test_that_was_not_me_on_a_device_that_is_signed_out(
+async def test_not_me_removes_a_device_that_is_signed_out_already(
     browser: httpx.AsyncClient, authority: FakeAuthority
 ):
     [other] = add_devices(authority, [ClientInfo()])
@@ -148,7 +152,9 @@ async def test_that_was_not_me_on_a_device_that_is_signed_out(
     assert code_of(await post(browser, f"/devices/{other}/not-me")) == (404, "unknown_device", None)
 
 
-async def test_all_others_are_signed_out(browser: httpx.AsyncClient, authority: FakeAuthority):
+async def test_all_other_devices_are_signed_out(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
     add_devices(authority, [ClientInfo()] * 3)
     assert (await post(browser, "/sign-out-others")).json() == {"signed_out": 3}
     assert [device["signed_in"] for device in (await listed(browser))["devices"]] == [
@@ -167,7 +173,7 @@ async def test_this_device_is_signed_out_with_its_cookies(browser: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("verb", ["rename", "sign-out", "not-me"])
-async def test_a_device_of_another_user_is_none(
+async def test_a_device_of_another_user_is_unknown(
     browser: httpx.AsyncClient, authority: FakeAuthority, verb: str
 ):
     [foreign] = add_devices(authority, [ClientInfo(display_name="Bob's")], user="bob")
@@ -188,7 +194,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_other_origins_are_refused(
+async def test_requests_from_other_origins_are_refused(
     browser: httpx.AsyncClient, authority: FakeAuthority, headers: dict[str, str]
 ):
     [other] = add_devices(authority, [ClientInfo()])
@@ -203,7 +209,9 @@ async def test_other_origins_are_refused(
     assert [device["signed_in"] for device in told["devices"]] == [True, True]
 
 
-async def test_the_origin_is_checked_though_the_app_has_its_own_check(authority: FakeAuthority):
+async def test_the_api_checks_the_origin_even_if_the_app_has_its_own_check(
+    authority: FakeAuthority,
+):
     async with signed_in(fastapi_app, authority, replace(FLOW, check_origin=False)) as browser:
         answer = await post(browser, "/sign-out-others", {}, FOREIGN[0])
         assert code_of(answer) == (403, "foreign_origin", None)
@@ -230,7 +238,7 @@ async def test_the_origin_is_checked_though_the_app_has_its_own_check(authority:
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_requests_that_break_a_rule(
+async def test_a_request_that_breaks_a_rule_is_refused(
     browser: httpx.AsyncClient,
     path: str,
     sent: dict[str, Any],
@@ -245,7 +253,7 @@ async def test_requests_that_break_a_rule(
         assert answer.headers["allow"] == "GET, HEAD"
 
 
-async def test_a_service_that_is_away_is_told_as_that(
+async def test_an_unavailable_service_is_answered_503(
     browser: httpx.AsyncClient, authority: FakeAuthority
 ):
     with authority.unavailable():
@@ -273,7 +281,7 @@ CHECKS = ["ValidateSession", "BatchValidateSessions"]
     ],
     ids=str,
 )
-async def test_a_fault_of_the_set_up_is_no_outage(
+async def test_a_wrong_set_up_is_not_answered_as_an_outage(
     fast: httpx.AsyncClient,
     authority: FakeAuthority,
     caplog: pytest.LogCaptureFixture,
@@ -281,7 +289,9 @@ async def test_a_fault_of_the_set_up_is_no_outage(
     code: grpc.StatusCode,
     reason: str,
 ):
-    """A program would ask for ever, as nothing but another set-up helps."""
+    """If the answer were that of an outage, a program would repeat its call for ever, although only
+    another set-up helps.
+    """
     with refusing(authority, rpcs, code, reason):
         for _ in range(3):
             answer = await fast.get(f"{API}/devices")
@@ -294,7 +304,7 @@ async def test_a_fault_of_the_set_up_is_no_outage(
 
 
 @pytest.mark.parametrize("rpcs", [CHECKS, ["ListDevices"]], ids=["check", "list"])
-async def test_too_many_requests_are_told_as_that(
+async def test_too_many_requests_are_answered_429(
     fast: httpx.AsyncClient, authority: FakeAuthority, rpcs: list[str]
 ):
     with refusing(authority, rpcs, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"):
@@ -303,20 +313,20 @@ async def test_too_many_requests_are_told_as_that(
         assert answer.headers["retry-after"] == "1"
 
 
-async def test_nobody_is_signed_out_by_being_signed_out(authority: FakeAuthority):
+async def test_a_caller_without_a_session_is_answered_401(authority: FakeAuthority):
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         assert code_of(await stranger.get(f"{API}/devices")) == (401, "signed_out", None)
         for path in ("/sign-out", "/sign-out-others", "/devices/x/not-me"):
             assert code_of(await post(stranger, path)) == (401, "signed_out", None)
 
 
-async def test_scripts_are_not_sent_to_the_sign_in_page(authority: FakeAuthority):
+async def test_a_script_is_answered_401_and_not_sent_to_the_sign_in_page(authority: FakeAuthority):
     flow = replace(FLOW, sign_in_url="/sign-in")
     async with browser_of(fastapi_app(authority, flow)) as stranger:
         assert code_of(await stranger.get(f"{API}/devices")) == (401, "signed_out", None)
 
 
-async def test_an_app_uses_its_bearer_token(authority: FakeAuthority):
+async def test_an_app_uses_the_api_with_its_bearer_token(authority: FakeAuthority):
     headers = authority.sign_in("ada")
     async with browser_of(fastapi_app(authority, FLOW)) as app:
         answer = await app.get(f"{API}/devices", headers=headers)
@@ -345,13 +355,13 @@ async def test_alarms_are_listed_for_28_days(authority: FakeAuthority):
         assert (told["alarms"], len(told["devices"])) == ([], 1)
 
 
-async def test_a_thousand_devices_come_page_by_page_each_by_one_call(
+async def test_a_thousand_devices_are_listed_in_pages_of_one_call_each(
     fast: httpx.AsyncClient, authority: FakeAuthority
 ):
     remember_devices(authority, 999, signed_out=100)
     found: list[Any] = []
     after = ""
-    for _ in range(3):  # the other pages are decided as these are
+    for _ in range(3):  # the remaining pages follow the same rules
         before = authority.calls["ListDevices"]
         told = await listed(fast, after)
         assert authority.calls["ListDevices"] == before + 1
@@ -365,22 +375,24 @@ async def test_a_thousand_devices_come_page_by_page_each_by_one_call(
 
 
 @pytest.mark.parametrize("after", ["x", "1.2.3", "3.1." + "0" * 36, "0", "1." + "9" * 30])
-async def test_a_cursor_of_nowhere_is_refused(fast: httpx.AsyncClient, after: str):
+async def test_an_invalid_cursor_is_refused(fast: httpx.AsyncClient, after: str):
     answer = await fast.get(f"{API}/devices", params={"after": after})
     assert code_of(answer) == (400, "bad_request", "after")
 
 
-async def test_hostile_texts_stay_texts(browser: httpx.AsyncClient, authority: FakeAuthority):
+async def test_hostile_texts_are_answered_as_text(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
     add_devices(authority, [HOSTILE])
     answer = await browser.get(f"{API}/devices")
-    shown = HOSTILE.display_name.replace("\u2028", " ")  # as the service keeps it
+    shown = HOSTILE.display_name.replace("\u2028", " ")  # the service stores this name with a space
     assert answer.json()["devices"][1]["name"] == shown
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.text.isascii()
 
 
-async def test_no_cache_keeps_an_answer_nor_does_another_origin_read_it(
+async def test_an_answer_is_neither_cached_nor_readable_for_another_origin(
     browser: httpx.AsyncClient,
 ):
     for path in ("devices", "messages", "openapi.json", "nothing"):
@@ -391,7 +403,7 @@ async def test_no_cache_keeps_an_answer_nor_does_another_origin_read_it(
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_texts_and_description_are_for_everybody(authority: FakeAuthority):
+async def test_texts_and_description_need_no_session(authority: FakeAuthority):
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         told = (await stranger.get(f"{API}/messages")).json()
         conforms(told, "Messages")
@@ -420,14 +432,14 @@ def test_the_description_is_valid_and_complete():
     assert set(codes["examples"]) == set(STATUS)
 
 
-async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
+async def test_paths_outside_the_mount_belong_to_the_app(authority: FakeAuthority):
     async with signed_in(fastapi_app, authority, Flow(devices=DevicesPage(path="/d"))) as browser:
         assert (await browser.get("/devices")).json()[0]["current"] is True
         assert (await browser.get("/d/api/devices")).json()["devices"][0]["current"] is True
 
 
 @pytest.mark.parametrize("name", sorted(APPS))
-async def test_the_path_is_the_one_that_browsers_see(authority: FakeAuthority, name: str):
+async def test_the_mount_is_the_path_that_browsers_see(authority: FakeAuthority, name: str):
     app = APPS[name](authority, Flow(devices=DevicesPage(path="/shop/devices")))
     outer: Any = DispatcherMiddleware(NotFound(), {"/shop": app})
     if isinstance(app, FastAPI):
@@ -464,7 +476,7 @@ async def test_the_path_is_the_one_that_browsers_see(authority: FakeAuthority, n
     ],
     ids=str,
 )
-def test_settings_that_can_not_be(settings: dict[str, Any]):
+def test_impossible_settings_are_refused(settings: dict[str, Any]):
     with pytest.raises(ValueError, match=r"must|no language"):
         DevicesPage(**settings)
 
@@ -482,18 +494,18 @@ BACK = "next=/devices/secure%3Fdone%3Dpassword"
         (None, None),
     ],
 )
-def test_the_password_page_is_told_the_way_back(url: str | None, link: str | None):
+def test_the_link_to_the_password_page_holds_the_way_back(url: str | None, link: str | None):
     assert DevicesPage(secure_account_url=url).password_url == link
 
 
-def test_the_page_is_a_path_to_return_to():
+def test_the_page_is_one_of_the_return_paths():
     assert FLOW.return_paths == (MOUNT,)
     assert replace(FLOW, bearer=False).return_paths == (MOUNT,)
     assert PAGE.serves(f"{MOUNT}?alarm=1")
     assert not PAGE.serves(f"{MOUNT}x")
 
 
-def test_the_page_says_that_it_needs_babel(monkeypatch: pytest.MonkeyPatch):
+def test_a_page_without_babel_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(settings, "find_spec", lambda _: None)
     with pytest.raises(ImportError, match=re.escape("session-authority-client[devices]")):
         DevicesPage()
@@ -501,6 +513,6 @@ def test_the_page_says_that_it_needs_babel(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("devices", ["/devices", True, {}])
-def test_the_flow_takes_nothing_else_for_the_page(devices: Any):
+def test_the_flow_accepts_only_a_devices_page(devices: Any):
     with pytest.raises(TypeError, match="DevicesPage"):
         Flow(devices=devices)

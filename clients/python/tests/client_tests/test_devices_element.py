@@ -1,4 +1,4 @@
-"""`<session-devices>` in a real browser, under a strict policy, beside a back end of its own."""
+"""`<session-devices>` in a real browser, under a strict policy, with a back end of the test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[4]
 MAX_GZIPPED_BYTES = 12_000
-# A clock that a test sets forward, and minutes that it makes go by.
+# A clock that a test sets forward, and the element's timer of one minute, which a test runs by
+# hand.
 CLOCK = """
 window.ahead = 0;
 const now = Date.now;
@@ -45,18 +46,18 @@ def site(opened: Site) -> Iterator[Site]:
     assert opened.browser.violations == []
 
 
-def test_its_file_is_small():
+def test_the_file_of_the_element_is_small():
     assert len(gzip.compress(ELEMENT.read_bytes(), 9)) <= MAX_GZIPPED_BYTES
 
 
-def test_it_has_the_icons_of_the_page():
+def test_the_element_has_the_icons_of_the_page():
     written = re.findall(
         r'^(?:  |const )(\w+)(?:: | = )"(M[^"]+)"', ELEMENT.read_text(), re.MULTILINE
     )
     assert {name.lower(): path for name, path in written} == PATHS
 
 
-def test_a_card_says_all_of_a_device(site: Site):
+def test_a_card_shows_all_facts_of_a_device(site: Site):
     browser = site.open(LAPTOP, PHONE, OLD_TABLET)
     laptop, phone = browser.cards
     for said in ("Chrome 140 on Windows", "This device", "Active now", "Berlin, Germany"):
@@ -78,7 +79,7 @@ def test_a_device_may_be_signed_out_at_an_unknown_time(site: Site):
     assert "Active 2 January 2026" in browser.cards[1]
 
 
-def test_absent_facts_leave_nothing_behind(site: Site):
+def test_absent_facts_are_left_out(site: Site):
     nothing = dict.fromkeys(
         ("browser", "system", "address", "place", "signed_in_at", "last_active_at")
     )
@@ -98,13 +99,16 @@ def test_absent_facts_leave_nothing_behind(site: Site):
         ({"browser": None, "system": None, "kind": "tv"}, "TV"),
     ],
 )
-def test_a_title(site: Site, facts: dict[str, Any], title: str):
+def test_the_title_of_a_card_uses_the_facts_that_are_known(
+    site: Site, facts: dict[str, Any], title: str
+):
     assert site.open(device("one", **facts)).titles == [title]
 
 
 def test_the_names_of_all_buttons_differ(site: Site):
     windows = [device(f"d{number}") for number in range(4)]
-    windows[1]["name"] = "Chrome 140 on Windows (2)"  # a name that looks like a number of ours
+    # a name that looks like one that the element has numbered
+    windows[1]["name"] = "Chrome 140 on Windows (2)"
     site.backend.alarms = [REPLAYED, {**REPLAYED, "event_id": "2-1"}]
     browser = site.open(LAPTOP, *windows, PHONE, OLD_TABLET, {**OLD_TABLET, "id": "other"})
     browser.click("Signed out in the last 28 days (2)")
@@ -139,7 +143,8 @@ def test_another_device_is_signed_out_by_keyboard(site: Site):
     browser.await_status("Ada’s phone is signed out.")
     assert [one["signed_in"] for one in site.backend.devices] == [True, False, True]
     assert browser.titles == ["Chrome 140 on Windows", "Chrome 140 on Windows (2)"]
-    assert browser.focused.startswith("Chrome 140 on Windows (2)")  # the next card, no button
+    # focus moves to the next card, not to a button
+    assert browser.focused.startswith("Chrome 140 on Windows (2)")
     assert browser.heard == [{"action": "sign-out", "deviceId": "phone", "signedOut": 1}]
     assert not site.was_reloaded
     browser.tab_to("Signed out in the last 28 days (1)")
@@ -156,7 +161,7 @@ def test_a_name_is_changed_in_place_by_keyboard(site: Site):
     assert browser.focused == "Rename Ada’s phone"
     assert site.backend.devices[1]["name"] == "Ada’s phone"
     browser.press(Keys.ENTER)
-    browser.press("<Pocket>", Keys.ENTER)  # it replaces the old name, which is selected
+    browser.press("<Pocket>", Keys.ENTER)  # the old name is selected, so typing replaces it
     browser.await_status("The device is now called <Pocket>.")
     assert site.backend.devices[1]["name"] == "<Pocket>"
     assert browser.focused == "Rename <Pocket>"
@@ -168,7 +173,7 @@ def test_a_name_is_changed_in_place_by_keyboard(site: Site):
     assert not site.was_reloaded
 
 
-def test_a_name_that_is_refused_can_be_mended(site: Site):
+def test_a_refused_name_can_be_corrected(site: Site):
     browser = site.open(LAPTOP)
     browser.click("Rename Chrome 140 on Windows")
     browser.press("x" * 65, Keys.ENTER)
@@ -183,7 +188,7 @@ def test_a_name_that_is_refused_can_be_mended(site: Site):
     browser.await_status(f"The device is now called {'x' * 64}.")
 
 
-def test_a_name_that_is_being_typed_outlives_a_refresh(site: Site):
+def test_a_name_that_is_being_typed_survives_a_refresh(site: Site):
     browser = site.open(LAPTOP, PHONE)
     browser.click("Rename Ada’s phone")
     browser.press("Poc")
@@ -194,7 +199,7 @@ def test_a_name_that_is_being_typed_outlives_a_refresh(site: Site):
     assert "192.0.2.1" in browser.cards[1]
 
 
-def test_all_others_are_signed_out_after_a_question(site: Site):
+def test_all_other_devices_are_signed_out_after_a_confirmation(site: Site):
     browser = site.open(LAPTOP, PHONE, device("tv"), OLD_TABLET)
     browser.tab_to("Sign out all other devices")
     browser.press(Keys.ENTER)
@@ -213,7 +218,7 @@ def test_all_others_are_signed_out_after_a_question(site: Site):
     assert not site.was_reloaded
 
 
-def test_that_was_not_me_leads_to_the_password_then_to_all_others(site: Site):
+def test_not_me_leads_to_the_password_page_and_to_the_sign_out_of_all_others(site: Site):
     browser = site.open(LAPTOP, PHONE, device("tv", kind="tv"))
     browser.tab_to("That wasn’t me: Ada’s phone")
     browser.press(Keys.ENTER)
@@ -234,7 +239,7 @@ def test_that_was_not_me_leads_to_the_password_then_to_all_others(site: Site):
     assert [one["action"] for one in browser.heard] == ["not-me", "sign-out-others"]
 
 
-def test_signing_out_here_tells_the_app_which_may_choose_where_to_go(site: Site):
+def test_after_a_sign_out_here_the_app_may_choose_where_to_go(site: Site):
     browser = site.open(LAPTOP, PHONE, attributes='sign-in="/sign-in"')
     browser.run("addEventListener('session-devices:signedout', (event) => event.preventDefault())")
     browser.click("Sign out Chrome 140 on Windows")
@@ -244,7 +249,7 @@ def test_signing_out_here_tells_the_app_which_may_choose_where_to_go(site: Site)
     assert not site.was_reloaded
 
 
-def test_signing_out_here_leads_to_the_sign_in(site: Site):
+def test_a_sign_out_here_leads_to_the_sign_in_page(site: Site):
     browser = site.open(LAPTOP, attributes='sign-in="/sign-in"')
     browser.run("sessionStorage.clear()")
     browser.click("Sign out Chrome 140 on Windows")
@@ -254,7 +259,7 @@ def test_signing_out_here_leads_to_the_sign_in(site: Site):
     browser.driver.get(site.origin)
 
 
-def test_only_one_call_comes_of_a_double_click(site: Site):
+def test_a_double_click_makes_only_one_call(site: Site):
     browser = site.open(LAPTOP, PHONE)
     site.backend.gate.clear()
     browser.click("Sign out Ada’s phone")
@@ -288,10 +293,10 @@ def test_a_list_that_is_older_than_an_action_is_not_shown(site: Site):
     assert browser.titles == ["Chrome 140 on Windows"]
 
 
-# --- the list lives ---------------------------------------------------------------------------
+# --- the list stays up to date --------------------------------------------------------------------
 
 
-def test_more_devices_are_shown_when_asked_for(site: Site):
+def test_more_devices_are_shown_on_request(site: Site):
     site.backend.page_size = 2
     tvs = [device(f"tv{number}", kind="tv", name=f"TV {number}") for number in range(3)]
     browser = site.open(LAPTOP, *tvs)
@@ -307,7 +312,7 @@ def test_more_devices_are_shown_when_asked_for(site: Site):
     wait_for(lambda: browser.titles[1:] == ["TV 0", "TV 1", "Den"], "all pages anew", PATIENCE)
 
 
-def test_it_reads_the_list_again_when_it_is_looked_at(site: Site):
+def test_the_list_is_read_again_when_the_page_becomes_visible(site: Site):
     browser = site.open(LAPTOP, PHONE)
     browser.run("all('button').find((node) => said(node) === 'Sign out Ada’s phone').focus()")
     site.backend.devices[1]["address"] = "192.0.2.1"
@@ -316,13 +321,13 @@ def test_it_reads_the_list_again_when_it_is_looked_at(site: Site):
     assert browser.focused == "Sign out Ada’s phone"
 
 
-def test_relative_times_are_by_the_service_s_clock(site: Site):
+def test_relative_times_follow_the_clock_of_the_service(site: Site):
     site.backend.ahead = timedelta(hours=5)
     assert "Active 7 hours ago" in site.open(device("one")).cards[0]
 
 
-def test_relative_times_are_renewed_each_minute_without_a_call(site: Site):
-    """The browser's clock is set forward, and its timers are told that a minute is over."""
+def test_relative_times_are_updated_each_minute_without_a_call(site: Site):
+    """Sets the browser's clock forward, and then runs its timer as if a minute was over."""
     phone = device("phone", active_now=True, last_active_at=ago(minutes=1))
     with site.browser.set_before_pages(CLOCK):
         used = (ago(minutes=9.5), ago())
@@ -335,20 +340,20 @@ def test_relative_times_are_renewed_each_minute_without_a_call(site: Site):
     assert "Active 6 minutes ago" in browser.cards[1]
     assert "Active 14 minutes ago" in browser.cards[2]
     assert "Active 5 minutes ago" in browser.cards[3]
-    assert site.backend.calls("GET", "devices") == 1  # polls would keep a session from idling out
+    assert site.backend.calls("GET", "devices") == 1  # polling would keep an idle session alive
 
 
 # --- languages, hostile texts -----------------------------------------------------------------
 
 
-def test_the_built_in_texts_are_used_without_a_catalogue(site: Site):
+def test_the_built_in_texts_are_used_if_the_catalogue_is_unavailable(site: Site):
     site.backend.refusals["messages"] = (*refusal(503, "unavailable", "Later."), 0)
     browser = site.open(LAPTOP, attributes='language="de"')
     assert "Your devices" in browser.text
     assert "This device" in browser.text
 
 
-def test_texts_times_and_countries_are_in_the_language_asked_for(site: Site):
+def test_texts_times_and_countries_are_in_the_language_of_the_attribute(site: Site):
     browser = site.open(LAPTOP, PHONE, device("tv"), attributes='language="de"')
     assert "Aktiv vor 2 Stunden" in browser.cards[1]
     assert "Lyon, Frankreich" in browser.cards[1]
@@ -359,12 +364,12 @@ def test_texts_times_and_countries_are_in_the_language_asked_for(site: Site):
     assert browser.run("return root.querySelector('section').lang") == "de"
 
 
-def test_the_page_s_language_is_asked_for_without_an_attribute(site: Site):
+def test_without_an_attribute_the_language_of_the_page_is_used(site: Site):
     site.backend.language = "de"
     assert str(GERMAN["title"]) in site.open(LAPTOP).text
 
 
-def test_arabic_is_read_from_the_right(site: Site):
+def test_arabic_is_laid_out_from_right_to_left(site: Site):
     browser = site.open(LAPTOP, attributes='language="ar"')
     icon_is_right = (
         "const icon = root.querySelector('li svg').getBoundingClientRect();"
@@ -373,7 +378,7 @@ def test_arabic_is_read_from_the_right(site: Site):
     assert browser.run(icon_is_right)
 
 
-def test_hostile_texts_stay_texts(site: Site):
+def test_hostile_texts_are_shown_as_text(site: Site):
     texts = dict.fromkeys(("browser", "system", "model", "address"), HOSTILE)
     place = {"city": HOSTILE, "country_code": HOSTILE}
     hostile = device(f"../{HOSTILE}", kind="constructor", place=place, auth_methods=[HOSTILE])
@@ -390,8 +395,8 @@ def test_hostile_texts_stay_texts(site: Site):
     assert [one["action"] for one in browser.heard] == ["sign-out"]
 
 
-def test_a_message_of_the_catalogue_can_t_break_the_list(site: Site):
-    """An app's own texts may be wrong: a number, or a plural without a form."""
+def test_a_bad_message_of_the_catalogue_does_not_break_the_list(site: Site):
+    """The app's own texts may be wrong: a number, or a plural without a form."""
     site.backend.messages = {"title": 7, "this_device": HOSTILE, "sign_out": {}}
     browser = site.open(LAPTOP, PHONE)
     assert HOSTILE.replace("{when}", "") in browser.cards[0]
@@ -418,7 +423,7 @@ def test_an_alarm_is_shown_above_the_list_and_on_its_device(site: Site):
     assert f"{unusual} 2 January 2026." in browser.text
 
 
-def test_the_alarm_that_a_mail_was_about_is_shown_first(site: Site):
+def test_the_alarm_of_a_mail_is_shown_first(site: Site):
     site.backend.alarms = [REPLAYED, {**REPLAYED, "event_id": "9-9", "at": ago(days=5)}]
     browser = site.open(LAPTOP, PHONE, attributes='alarm="9-9"')
     alarm = str(browser.run("return root.querySelector('[part=alarm]').innerText"))
@@ -429,7 +434,7 @@ def test_the_alarm_that_a_mail_was_about_is_shown_first(site: Site):
 # --- faults -----------------------------------------------------------------------------------
 
 
-def test_a_session_that_ended_elsewhere_is_noticed(site: Site):
+def test_the_end_of_a_session_elsewhere_is_shown(site: Site):
     browser = site.open(LAPTOP, PHONE)
     site.backend.refusals["sign-out"] = (*refusal(401, "signed_out", "Gone."), 0)
     browser.tab_to("Sign out Ada’s phone")
@@ -441,7 +446,7 @@ def test_a_session_that_ended_elsewhere_is_noticed(site: Site):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_list_that_is_refused_is_asked_for_again_after_the_time_said(site: Site, status: int):
+def test_a_refused_list_is_requested_again_after_the_given_time(site: Site, status: int):
     site.backend.refusals["devices"] = (status, {"error": {"message": "Not now."}}, 1)
     site.browser.driver.get(site.origin)
     site.browser.await_status("Not now. Trying again in 1 second.")
@@ -454,14 +459,14 @@ def test_a_list_that_is_refused_is_asked_for_again_after_the_time_said(site: Sit
     assert site.browser.focus_is_inside
 
 
-def test_a_list_that_no_waiting_helps_is_left_alone(site: Site):
+def test_a_list_is_not_requested_again_by_itself_if_waiting_does_not_help(site: Site):
     site.backend.refusals["devices"] = (*refusal(500, "misconfigured", "Not set up."), 0)
     site.browser.driver.get(site.origin)
     site.browser.await_control("Try again")
     assert site.browser.status == "Not set up."
 
 
-def test_a_list_is_asked_for_again_by_hand(site: Site):
+def test_a_user_can_request_the_list_again(site: Site):
     site.backend.refusals["devices"] = (*refusal(503, "unavailable", ""), 3000)
     site.browser.driver.get(site.origin)
     site.browser.await_status(
@@ -490,7 +495,7 @@ def test_an_action_that_fails_says_why_and_changes_nothing(site: Site):
     assert len(browser.titles) == 2
 
 
-def test_a_device_that_is_gone_leaves_the_list(site: Site):
+def test_a_device_that_no_longer_exists_leaves_the_list(site: Site):
     browser = site.open(LAPTOP, PHONE)
     del site.backend.devices[1]
     browser.click("Sign out Ada’s phone")
@@ -498,7 +503,7 @@ def test_a_device_that_is_gone_leaves_the_list(site: Site):
     wait_for(lambda: len(browser.cards) == 1, "the list without it", PATIENCE)
 
 
-def test_being_offline_is_said_until_it_is_over(site: Site):
+def test_being_offline_is_shown_until_it_is_over(site: Site):
     browser = site.open(LAPTOP, PHONE)
     browser.set_offline(True)
     try:
@@ -512,13 +517,13 @@ def test_being_offline_is_said_until_it_is_over(site: Site):
     browser.await_status("")
 
 
-def test_no_other_device_is_a_state_too(site: Site):
+def test_a_list_without_other_devices_says_so(site: Site):
     site.backend.devices = []
     site.browser.driver.get(site.origin)
     wait_for(lambda: "No other device is signed in." in site.browser.text, "the text", PATIENCE)
 
 
-def test_what_the_app_puts_inside_is_shown_until_the_list_is_there(site: Site):
+def test_the_app_s_own_content_is_shown_until_the_list_is_there(site: Site):
     site.backend.inside = "<p>From the server</p>"
     site.backend.gate.clear()
     site.browser.driver.get(site.origin)
@@ -535,12 +540,12 @@ def test_what_the_app_puts_inside_is_shown_until_the_list_is_there(site: Site):
     assert not site.browser.run(shown)
 
 
-def test_a_time_that_is_none_breaks_nothing(site: Site):
+def test_an_invalid_time_breaks_nothing(site: Site):
     [card] = site.open(device("one", last_active_at="soon", signed_in_at="")).cards
     assert "Berlin, Germany" in card
 
 
-def test_an_element_that_leaves_the_page_stops_and_can_come_back(site: Site):
+def test_an_element_that_is_removed_stops_and_can_come_back(site: Site):
     browser = site.open(LAPTOP)
     browser.run(
         "window.element = document.querySelector('session-devices'); element.remove();"
@@ -552,7 +557,7 @@ def test_an_element_that_leaves_the_page_stops_and_can_come_back(site: Site):
     assert site.backend.calls("GET", "devices") == 2
 
 
-def test_the_built_in_texts_say_what_the_element_asks_for(site: Site):
+def test_the_built_in_texts_match_the_catalogue_and_are_all_used(site: Site):
     texts = site.open(LAPTOP).run(
         "return import('/devices/static/session-devices.js').then((module) => module.ENGLISH)"
     )
@@ -565,12 +570,12 @@ def test_the_built_in_texts_say_what_the_element_asks_for(site: Site):
     assert set(texts) - named - computed == set()
 
 
-# --- its description --------------------------------------------------------------------------
+# --- documentation of the element -----------------------------------------------------------------
 
 PAGE = (ROOT / "docs" / "devices_element.md").read_text()
 
 
-def test_the_page_describes_all_variables_and_parts():
+def test_the_documentation_describes_all_variables_and_parts():
     source = ELEMENT.read_text()
     variables = set(re.findall(r"--session-devices-[a-z]+", source))
     assert variables == set(re.findall(r"--session-devices-[a-z]+", PAGE))
@@ -580,7 +585,7 @@ def test_the_page_describes_all_variables_and_parts():
     assert parts - set(re.findall(r"`([a-z-]+)`", described)) == set()
 
 
-def test_the_page_describes_all_attributes_and_calls(site: Site):
+def test_the_documentation_describes_all_attributes_and_calls(site: Site):
     source = ELEMENT.read_text()
     for name in re.findall(r'getAttribute\("([a-z-]+)"\)', source):
         assert f"| `{name}` |" in PAGE

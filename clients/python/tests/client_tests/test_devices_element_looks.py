@@ -1,5 +1,5 @@
-"""`<session-devices>` for everybody: judged by axe-core in each of its states, light and dark, on
-small windows, zoomed, from right to left, and on paper.
+"""Everybody must be able to use `<session-devices>`: axe-core checks each of its states, light and
+dark. Other tests cover small windows, zoom, text from right to left, and paper.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def site(opened: Site) -> Iterator[Site]:
 
 
 def everything(site: Site) -> None:
-    """Shows each kind of thing that a list can have, with all folded parts open."""
+    """Opens a list with each kind of content, and unfolds all its parts."""
     site.backend.alarms = [REPLAYED, {**REPLAYED, "event_id": "2-1", "device_id": "gone"}]
     site.backend.page_size = 5
     more = [device("one"), device("two")]
@@ -106,7 +106,9 @@ STATES = [
 
 @pytest.mark.parametrize("show", STATES, ids=lambda show: show.__name__)
 def test_everybody_can_use_each_state(site: Site, show: Callable[[Site], None]):
-    """By axe-core's rules, in the light and in the dark, and without scrolling sideways."""
+    """Checks each state with axe-core, in light and in dark colors, and that no page scrolls
+    sideways.
+    """
     show(site)
     assert site.browser.axe_findings() == []
     site.browser.set_media(prefers_color_scheme="dark")
@@ -118,7 +120,7 @@ def test_everybody_can_use_each_state(site: Site, show: Callable[[Site], None]):
         assert site.browser.overflow == 0, f"{width} pixels at a zoom of {zoom}"
 
 
-def test_paper_has_the_list_without_its_buttons(site: Site):
+def test_the_printed_list_has_no_buttons(site: Site):
     site.open(LAPTOP, PHONE)
     site.browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
@@ -128,8 +130,8 @@ def test_paper_has_the_list_without_its_buttons(site: Site):
         site.browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-def test_nothing_moves_for_users_who_want_that(site: Site):
-    """Nor for anybody else."""
+def test_nothing_in_the_list_is_animated(site: Site):
+    """Some users want no motion, so nothing moves for any user."""
     everything(site)
     moving = (
         "return [...root.querySelectorAll('*')].filter((node) => { const style ="
@@ -139,8 +141,8 @@ def test_nothing_moves_for_users_who_want_that(site: Site):
     assert site.browser.run(moving) == 0
 
 
-def test_forced_colors_keep_the_outlines_of_things(site: Site):
-    """Backgrounds are taken away there: each thing that can be used must have a border."""
+def test_controls_keep_their_borders_with_forced_colors(site: Site):
+    """Forced colors remove backgrounds, so each button, badge and list must have a border."""
     site.open(LAPTOP, {**PHONE, "last_active_at": ago(days=1)})
     site.browser.set_media(forced_colors="active")
     bare = (
@@ -150,7 +152,7 @@ def test_forced_colors_keep_the_outlines_of_things(site: Site):
     assert site.browser.run(bare) == []
 
 
-def test_an_app_s_variables_parts_and_colors_reach_it(site: Site):
+def test_variables_parts_and_colors_of_the_app_reach_the_element(site: Site):
     site.open(LAPTOP)
     styled = (
         "const sheet = new CSSStyleSheet(); sheet.replaceSync(`:root { --surface: rgb(1, 2, 3); }"

@@ -1,5 +1,5 @@
-"""The page of devices, plain and with `<session-devices>`, as the middleware serves it: in a real
-browser, before the fake of the service.
+"""The page of devices as the middleware serves it, plain and with `<session-devices>`: in a real
+browser, with the fake of the service.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ CLIENTS = [
     ClientInfo("198.51.100.9", display_name=HOSTILE, place=Place(HOSTILE, "FR")),
 ]
 SCRIPTS = ["*/session-devices*.js*"]
-# What is drawn of the list: each text with its place, size, weight and color, icons, controls.
+# What the browser draws for the list: each text with its position, size, weight and color, then
+# icons and controls.
 DRAWN = """
 const list = root === document ? document.querySelector("session-devices") : root;
 const drawn = [];
@@ -68,8 +69,8 @@ addEventListener("securitypolicyviolation", (event) => violations.push(event.vio
 
 
 class Apps:
-    """One app twice: its page of devices is plain, or has the custom element. A browser has the
-    same cookies for both.
+    """One app, served twice: its page of devices is plain, or has the custom element. The browser
+    has the same cookies for both.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Apps:
         self.scripted = scripted
 
     def sign_in(self) -> list[str]:
-        """Signs Ada in, here and on three other devices, whose IDs it returns."""
+        """Signs Ada in, in the browser and on three other devices. Returns the IDs of the other
+        devices.
+        """
         self.browser.driver.get(f"{self.plain}/sign-in")
         return add_devices(self.authority, CLIENTS)
 
@@ -95,7 +98,7 @@ class Apps:
 
 @contextmanager
 def served(authority: FakeAuthority, page: DevicesPage) -> Iterator[str]:
-    """Serves the app on loopback; gives its origin."""
+    """Serves the app on loopback. Yields its origin."""
     app = Flask(__name__, static_folder=None)
 
     @app.get("/sign-in")
@@ -140,7 +143,7 @@ def apps(shared: Apps) -> Iterator[Apps]:
     assert shared.browser.violations == []
 
 
-def test_the_element_renames_and_signs_out_by_the_real_api(apps: Apps):
+def test_the_element_renames_and_signs_out_with_the_real_api(apps: Apps):
     phone, *_ = apps.sign_in()
     browser = apps.open_scripted()
     assert any("Active now · Berlin, Germany · 198.51.100.7" in card for card in browser.cards)
@@ -161,7 +164,7 @@ def test_the_element_renames_and_signs_out_by_the_real_api(apps: Apps):
     assert browser.run("return window.mark") == 1
 
 
-def test_the_element_marks_what_a_mail_was_about(apps: Apps):
+def test_the_element_marks_the_sign_in_that_a_mail_was_about(apps: Apps):
     phone, *_ = apps.sign_in()
     with apps.authority.client(timeout=CALL_TIMEOUT) as client:
         at = next(d.sign_in_time for d in client.devices("ada") if d.device_id == phone)
@@ -173,7 +176,7 @@ def test_the_element_marks_what_a_mail_was_about(apps: Apps):
     assert marked[0].startswith("Phone")
 
 
-def test_that_was_not_me_by_the_real_api(apps: Apps):
+def test_not_me_works_with_the_real_api(apps: Apps):
     apps.sign_in()
     browser = apps.open_scripted()
     browser.click("That wasn’t me: Phone")
@@ -189,7 +192,7 @@ def test_that_was_not_me_by_the_real_api(apps: Apps):
     assert browser.run("return window.mark") == 1
 
 
-def test_a_session_that_is_ended_elsewhere_leads_to_the_sign_in(apps: Apps):
+def test_a_session_that_ended_elsewhere_leads_to_the_sign_in_page(apps: Apps):
     apps.sign_in()
     browser = apps.open_scripted()
     with apps.authority.client(timeout=CALL_TIMEOUT) as client:
@@ -199,15 +202,17 @@ def test_a_session_that_is_ended_elsewhere_leads_to_the_sign_in(apps: Apps):
     wait_for(lambda: browser.driver.current_url == sign_in, "the sign-in", PATIENCE)
 
 
-def test_the_page_keeps_its_frame_around_the_element(apps: Apps):
+def test_the_page_keeps_its_main_part_and_heading_around_the_element(apps: Apps):
     apps.sign_in()
     browser = apps.open_scripted()
     frame = "return [...document.querySelectorAll('main, h1')].filter(shown).length"
     assert browser.run(frame) == 2
 
 
-def test_a_service_that_is_away_leaves_the_list_that_came_with_the_page(apps: Apps):
-    """The element says so above that list, and takes its place as soon as it can."""
+def test_an_unreachable_api_leaves_the_list_that_came_with_the_page(apps: Apps):
+    """The element shows an error above the list of the page, and replaces that list as soon as the
+    API answers.
+    """
     apps.sign_in()
     apps.browser.driver.execute_cdp_cmd(
         "Network.setBlockedURLs", {"urls": ["*/devices/api/devices*"]}
@@ -226,7 +231,9 @@ def test_a_service_that_is_away_leaves_the_list_that_came_with_the_page(apps: Ap
 
 @pytest.mark.parametrize("width", [1000, 375])
 def test_the_page_looks_the_same_once_its_script_runs(apps: Apps, width: int):
-    """The look that one line gives is the one with the script: nothing moves, nothing changes."""
+    """The list that comes with the page looks like the list of the script: nothing moves, nothing
+    changes.
+    """
     apps.sign_in()
     apps.authority.replay_tokens()
     apps.browser.driver.get(f"{apps.plain}/devices")
@@ -248,13 +255,13 @@ def test_the_page_looks_the_same_once_its_script_runs(apps: Apps, width: int):
     assert [one for one in after if one not in before] == []
 
 
-# --- for everybody ----------------------------------------------------------------------------
+# --- accessibility --------------------------------------------------------------------------------
 
 PATHS = ["", "/sign-out-others", "/not-me?device={device}", "/secure?device={device}", "/nothing"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_plain_page_can_be_used_by_everybody(apps: Apps, path: str):
+def test_everybody_can_use_the_plain_page(apps: Apps, path: str):
     device, *_ = apps.sign_in()
     browser = apps.browser
     browser.driver.get(f"{apps.plain}/devices{path.format(device=device)}")
@@ -269,7 +276,7 @@ def test_the_plain_page_can_be_used_by_everybody(apps: Apps, path: str):
         assert browser.overflow == 0, f"{width} pixels at a zoom of {zoom}"
 
 
-def test_the_page_with_the_element_can_be_used_by_everybody(apps: Apps):
+def test_everybody_can_use_the_page_with_the_element(apps: Apps):
     apps.sign_in()
     browser = apps.open_scripted()
     assert browser.axe_findings() == []
@@ -279,8 +286,8 @@ def test_the_page_with_the_element_can_be_used_by_everybody(apps: Apps):
     assert browser.overflow == 0
 
 
-def test_both_say_the_same(apps: Apps):
-    """The titles, in their order."""
+def test_the_plain_page_and_the_element_show_the_same_titles(apps: Apps):
+    """The titles of the devices are equal, and in the same order."""
     apps.sign_in()
     browser = apps.open_scripted()
     scripted = browser.titles

@@ -1,4 +1,6 @@
-"""The order of the devices, the pages, the alarms, and what a mail was about: decisions alone."""
+"""Decisions about the list of devices: the order, the pages, the alarms, and the entry that a mail
+was about.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ def numbers(found: Listing) -> list[int]:
     return [UUID(each.device_id).int for each in found.devices]
 
 
-def test_this_device_comes_first_then_those_that_are_signed_in_by_their_last_use():
+def test_this_device_comes_first_then_signed_in_devices_by_their_last_use():
     devices = [
         device(1, signed_in=False, seen=timedelta()),
         device(2, seen=2 * HOUR),
@@ -91,7 +93,7 @@ def test_this_device_comes_first_then_those_that_are_signed_in_by_their_last_use
         (2 * MEMORY, MEMORY + HOUR, False),
     ],
 )
-def test_a_device_that_is_signed_out_is_shown_for_28_days(
+def test_a_signed_out_device_is_shown_for_28_days(
     seen: timedelta, alarm: timedelta | None, shown: bool
 ):
     assert bool(listing([device(1, signed_in=False, seen=seen, alarm=alarm)], NOW).devices) is shown
@@ -99,7 +101,7 @@ def test_a_device_that_is_signed_out_is_shown_for_28_days(
 
 
 @pytest.mark.parametrize("count", [0, 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE])
-def test_pages_have_every_device_once(count: int):
+def test_each_device_is_on_exactly_one_page(count: int):
     devices = [device(n, current=n == 1, signed_in=n % 3 != 0) for n in range(1, count + 1)]
     found: list[int] = []
     page = listing(devices, NOW)
@@ -113,7 +115,7 @@ def test_pages_have_every_device_once(count: int):
     assert len(set(found)) == len(found)
 
 
-def test_a_device_that_is_used_between_two_pages_hides_no_other():
+def test_a_device_that_is_used_between_two_pages_hides_no_other_device():
     devices = [device(n, seen=n * HOUR) for n in range(1, PAGE_SIZE + 3)]
     cursor = listing(devices, NOW).next_cursor
     devices[3] = device(4, seen=timedelta())
@@ -121,12 +123,12 @@ def test_a_device_that_is_used_between_two_pages_hides_no_other():
 
 
 @pytest.mark.parametrize("cursor", ["x", "0.1." + "0" * 36, "1.-1." + "0" * 36, "1.1.x", "1.1"])
-def test_what_is_no_cursor_is_refused(cursor: str):
+def test_an_invalid_cursor_is_refused(cursor: str):
     with pytest.raises(BadCursor):
         listing([device(1)], NOW, after=cursor)
 
 
-def test_the_newest_alarms_are_told():
+def test_only_the_newest_alarms_are_shown():
     devices = [device(n, alarm=n * HOUR) for n in range(1, MAX_ALARMS + 5)]
     alarms = listing(devices, NOW).alarms
     assert [UUID(alarm.device_id).int for alarm in alarms] == list(range(1, MAX_ALARMS + 1))
@@ -149,7 +151,7 @@ def test_a_mail_marks_the_alarm_or_the_sign_in_that_it_was_about():
 @pytest.mark.parametrize(
     "text", ["", "1", "evt_1_x_0", "evt_113_9999999999999_0", "evt__1764437160000_0", "x" * 999]
 )
-def test_an_event_of_nothing_marks_nothing(text: str):
+def test_an_unknown_event_marks_nothing(text: str):
     found = listing([device(1, alarm=HOUR)], NOW, event_id=text)
     assert (found.marked, [alarm.event_id for alarm in found.alarms]) == ("", [""])
 
@@ -164,7 +166,7 @@ def test_an_event_of_nothing_marks_nothing(text: str):
         ("Ada's phone", "Ada's phone"),
     ],
 )
-def test_a_name_that_the_service_made_is_none(display_name: str, name: str):
+def test_a_name_that_the_service_made_does_not_count_as_a_name(display_name: str, name: str):
     made = device(1, name=display_name, browser="Chrome 148", system="Windows 11", model="Pixel")
     assert name_of(made) == name
 
@@ -185,7 +187,7 @@ def test_no_two_devices_have_the_same_title():
     ]
 
 
-def test_a_device_is_active_while_it_is_used():
+def test_a_device_is_active_for_five_minutes_after_its_last_use():
     minutes = timedelta(minutes=1)
     assert is_active_now(device(1, seen=5 * minutes), NOW)
     assert not is_active_now(device(1, seen=6 * minutes), NOW)
@@ -193,5 +195,5 @@ def test_a_device_is_active_while_it_is_used():
     assert is_active_now(device(1, seen=DAY, current=True), NOW)
 
 
-def test_every_kind_has_a_name():
+def test_every_form_factor_has_a_name():
     assert KINDS.keys() == set(FormFactor)

@@ -168,7 +168,7 @@ async def test_no_two_buttons_have_the_same_name(fast: httpx.AsyncClient, author
     )
 
 
-async def test_nothing_but_its_own_files_is_loaded(browser: httpx.AsyncClient):
+async def test_the_page_loads_nothing_but_its_own_files(browser: httpx.AsyncClient):
     for path in ("", "/sign-out-others", "/secure", "/nothing"):
         answer = await browser.get(f"{MOUNT}{path}")
         assert answer.headers["content-security-policy"] == POLICY
@@ -184,7 +184,9 @@ async def test_nothing_but_its_own_files_is_loaded(browser: httpx.AsyncClient):
         assert page.all("script") == [{}]  # the policy has its hash
 
 
-async def test_its_files_are_kept_by_their_contents(browser: httpx.AsyncClient):
+async def test_a_file_is_cached_for_good_only_under_the_url_of_its_contents(
+    browser: httpx.AsyncClient,
+):
     style = asset(STYLE)
     assert style is not None
     answer = await browser.get(style.url(MOUNT))
@@ -223,7 +225,7 @@ async def test_hostile_texts_are_shown_as_they_are(
 
 
 @pytest.mark.parametrize("query", ["done", "device", "after", "alarm", "count", "x"])
-async def test_a_link_puts_nothing_into_the_page(fast: httpx.AsyncClient, query: str):
+async def test_a_query_puts_no_text_of_its_own_into_the_page(fast: httpx.AsyncClient, query: str):
     for text in HOSTILE:
         answer = await fast.get(MOUNT, params={query: text})
         assert "alert(1)" not in answer.text
@@ -240,7 +242,9 @@ MANY = "&".join(f"f{number}=x" for number in range(20))
 async def test_a_query_that_is_not_understood_is_refused(
     fast: httpx.AsyncClient, path: str, query: str
 ):
-    """Part of a query is another query: a page without the alarm that the mail was about."""
+    """Reading only a part of a query would answer another one: a page without the alarm that the
+    mail was about.
+    """
     answer = await fast.get(f"{MOUNT}{path}?{query}")
     assert answer.status_code == 400
     assert "This was not understood." in answer.text
@@ -252,7 +256,7 @@ async def test_a_form_that_is_not_understood_changes_nothing(
 ):
     [device] = add_devices(authority, [ClientInfo(display_name="Phone")])
     kind = {"content-type": "application/x-www-form-urlencoded"}
-    for form in ("rename", "sign-out", "not-me"):  # the other one has no fields
+    for form in ("rename", "sign-out", "not-me"):  # the other form has no fields
         answer = await browser.post(
             f"{MOUNT}/{form}", content=f"device={device}&{body}", headers={**OWN, **kind}
         )
@@ -279,7 +283,7 @@ async def test_a_device_is_renamed_in_place(browser: httpx.AsyncClient, authorit
         ("\u200b\u200b", "This was not understood."),
     ],
 )
-async def test_a_name_that_is_refused_can_be_mended(
+async def test_a_refused_name_can_be_corrected(
     browser: httpx.AsyncClient, authority: FakeAuthority, name: str, text: str
 ):
     [device] = add_devices(authority, [ClientInfo(display_name="Phone")])
@@ -323,7 +327,7 @@ async def test_a_device_is_signed_out(browser: httpx.AsyncClient, authority: Fak
     assert "No other device is signed in." in page.text
 
 
-async def test_a_notice_says_nothing_that_the_list_denies(
+async def test_a_notice_that_contradicts_the_list_is_not_shown(
     fast: httpx.AsyncClient, authority: FakeAuthority
 ):
     [device] = add_devices(authority, [ClientInfo(display_name="Phone")])
@@ -340,7 +344,7 @@ async def test_a_notice_says_nothing_that_the_list_denies(
         assert "signed out" not in page.text
 
 
-async def test_all_others_are_signed_out_once_confirmed(
+async def test_all_other_devices_are_signed_out_after_a_confirmation(
     browser: httpx.AsyncClient, authority: FakeAuthority
 ):
     add_devices(authority, [ClientInfo()] * 2)
@@ -354,7 +358,9 @@ async def test_all_others_are_signed_out_once_confirmed(
     assert "No other device was signed in." in page.text
 
 
-async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthority):
+async def test_not_me_signs_a_device_out_and_offers_the_password_page(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
     [device, _] = add_devices(authority, [ClientInfo(display_name="Phone"), ClientInfo()])
     page = await seen(browser, "/not-me", device=device)
     assert page.names == ["Sign this device out", "Cancel"]
@@ -376,7 +382,7 @@ async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthor
     assert page.names == ["Back to your devices"]
 
 
-async def test_without_a_page_for_passwords_only_the_others_are_signed_out(
+async def test_without_a_password_page_only_the_sign_out_of_the_others_is_offered(
     authority: FakeAuthority,
 ):
     flow = Flow(devices=replace(PAGE, secure_account_url=None))
@@ -399,8 +405,10 @@ async def test_this_device_is_signed_out_with_its_cookies(authority: FakeAuthori
             assert (again.status_code, again.headers["location"]) == (303, "/sign-in")
 
 
-async def test_no_form_leads_to_another_origin(authority: FakeAuthority):
-    """Browsers let a form lead to this origin only, redirects included (`form-action`)."""
+async def test_no_form_redirects_to_another_origin(authority: FakeAuthority):
+    """Because of `form-action`, browsers let a form lead to this origin only, redirects
+    included.
+    """
     flow = replace(FLOW, sign_in_url="https://id.example/sign-in")
     async with signed_in(fastapi_app, authority, flow) as browser:
         here = (await listed(browser))["devices"][0]["id"]
@@ -414,7 +422,7 @@ async def test_no_form_leads_to_another_origin(authority: FakeAuthority):
         assert page.headers["location"] == "https://id.example/sign-in"
 
 
-async def test_somebody_without_a_session_sees_nothing(authority: FakeAuthority):
+async def test_a_user_without_a_session_sees_no_devices(authority: FakeAuthority):
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         answer = await stranger.get(MOUNT)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -425,7 +433,7 @@ async def test_somebody_without_a_session_sees_nothing(authority: FakeAuthority)
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_forms_of_other_origins_are_refused(
+async def test_forms_from_other_origins_are_refused(
     browser: httpx.AsyncClient, authority: FakeAuthority, form: str
 ):
     [device] = add_devices(authority, [ClientInfo(display_name="Phone")])
@@ -440,7 +448,7 @@ async def test_forms_of_other_origins_are_refused(
 
 
 @pytest.mark.parametrize("form", ["rename", "sign-out", "not-me"])
-async def test_a_device_of_another_user_is_none(
+async def test_a_device_of_another_user_is_unknown(
     browser: httpx.AsyncClient, authority: FakeAuthority, form: str
 ):
     [foreign] = add_devices(authority, [ClientInfo(display_name="Bob's")], user="bob")
@@ -487,7 +495,7 @@ async def test_many_devices_are_shown_page_by_page(
     assert page.text.count("Signed out in the last 28 days (60)") == 1
 
 
-async def test_an_alarm_is_told_until_28_days_have_passed(authority: FakeAuthority):
+async def test_an_alarm_is_shown_for_28_days(authority: FakeAuthority):
     async with signed_in(fastapi_app, authority) as browser:
         thief = dict(browser.cookies)
         authority.replay_tokens()
@@ -520,7 +528,7 @@ async def test_the_page_speaks_the_language_of_the_reader(
     assert page.all("html")[0]["dir"] == direction
 
 
-async def test_times_are_those_of_the_zone_that_the_app_names(authority: FakeAuthority):
+async def test_exact_times_are_in_the_time_zone_that_the_app_names(authority: FakeAuthority):
     flow = Flow(devices=replace(PAGE, time_zone="Asia/Tokyo"))
     async with signed_in(fastapi_app, authority, flow) as browser:
         times = (await seen(browser)).all("time")
@@ -530,7 +538,9 @@ async def test_times_are_those_of_the_zone_that_the_app_names(authority: FakeAut
             assert time["datetime"].endswith("Z")
 
 
-async def test_a_mail_leads_to_the_page_through_the_way_back(authority: FakeAuthority):
+async def test_a_link_in_a_mail_leads_to_the_page_through_a_page_that_repeats_the_request(
+    authority: FakeAuthority,
+):
     async with signed_in(fastapi_app, authority) as browser:
         cookies = dict(browser.cookies)
         browser.cookies.clear()

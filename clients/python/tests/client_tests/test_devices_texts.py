@@ -1,4 +1,6 @@
-"""The texts of the page of devices: whole in each language, and chosen as the reader wants."""
+"""The texts of the page of devices are complete in each language, and are chosen as the reader
+wants.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ OTHERS = sorted({*LANGUAGES} - {DEFAULT})
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_each_language_has_all_texts_with_all_places(language: str):
+def test_each_language_has_all_texts_with_all_placeholders(language: str):
     wanted, there = shipped(DEFAULT), shipped(language)
     assert list(there) == list(wanted)
     for key, message in there.items():
@@ -54,7 +56,7 @@ def test_each_language_is_translated(language: str):
     assert not same & {"title", "sign_out", "not_me", "others.button", "alarm.token_replayed"}
 
 
-def test_all_that_the_code_names_has_a_text():
+def test_every_error_and_every_kind_of_device_has_a_text():
     wanted = {f"error.{code}" for code in STATUS} | {f"kind.{kind}" for kind in KINDS.values()}
     assert wanted <= shipped(DEFAULT).keys()
 
@@ -114,13 +116,13 @@ def test_the_app_changes_and_adds_texts():
     ids=lambda value: repr(value)[:20],
 )
 def test_the_app_chooses_the_time_zone(cookie: str, zone: str):
-    """What a browser sends may be anything: it must not break the page."""
+    """A browser may send anything as its time zone. It must not break the page."""
     by_cookie = DevicesPage(time_zone=lambda headers: "".join(headers.get("cookie", ())))
     assert str(texts_for(by_cookie, {"cookie": [cookie]}).zone) == zone
     assert str(texts_for(DevicesPage(time_zone="Europe/Berlin"), {}).zone) == "Europe/Berlin"
 
 
-def test_what_fills_a_place_has_no_places():
+def test_placeholders_in_an_inserted_value_are_not_replaced():
     texts = texts_in("en", {})
     assert texts.text("numbered", device="{number}", number="{device}") == "{number} ({device})"
 
@@ -140,7 +142,7 @@ def test_counts_have_the_form_of_the_language(language: str, count: int, text: s
     assert texts_in(language, {}).text("done.others", count) == text
 
 
-def test_scripts_have_directions():
+def test_each_language_has_its_direction_of_writing():
     assert {texts_in(one, {}).direction for one in OTHERS if one != "ar"} == {"ltr"}
     assert texts_in("ar", {}).direction == "rtl"
 
@@ -160,13 +162,15 @@ def test_scripts_have_directions():
     ],
     ids=str,
 )
-def test_times_are_told_as_people_tell_them(ago: timedelta, english: str, german: str):
+def test_recent_times_are_relative_and_older_times_are_dates(
+    ago: timedelta, english: str, german: str
+):
     for language, told in (("en", english), ("de", german)):
         shown = when(texts_in(language, {}), NOW - ago, NOW)
         assert re.sub("<[^>]+>", "", shown) == told
 
 
-def test_exact_times_and_countries():
+def test_exact_times_and_countries_are_in_the_language_of_the_reader():
     assert re.fullmatch(r"November 29, 2026, 5:26\s?PM UTC", locales.exact(NOW, "en"))
     assert locales.exact(NOW, "de") == "29. November 2026, 17:26 UTC"
     tokyo = ZoneInfo("Asia/Tokyo")

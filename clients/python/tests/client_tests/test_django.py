@@ -1,4 +1,6 @@
-"""The middleware for Django beside other middleware of a project, and its own protection."""
+"""The middleware for Django together with other middleware of a project, and with Django's own
+protection of forms.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from client_tests.test_wsgi import Served
 from session_authority_client.flow import Flow, Refused
 from session_authority_client.testing import FakeAuthority
 
-# It reads the settings as it is imported.
+# Django REST framework reads the settings when it is imported.
 django_app(FakeAuthority())
 
 from rest_framework.renderers import JSONRenderer  # noqa: E402
@@ -29,7 +31,9 @@ from rest_framework.views import APIView  # noqa: E402
 
 
 class Requiring:
-    """Middleware of a project, below ours; the path says how it goes about it."""
+    """Middleware of a project, below ours. The path of a request chooses what this middleware
+    does.
+    """
 
     def __init__(self, get_response: Any) -> None:
         self._get_response = get_response
@@ -52,7 +56,7 @@ class Requiring:
 
 
 class Inner(Requiring):
-    """More of it: what is raised here passes through the other."""
+    """Middleware below `Requiring`. An exception that it raises passes through `Requiring`."""
 
     def __call__(self, request: HttpRequest) -> Any:
         if request.path == "/inner":
@@ -65,7 +69,7 @@ BELOW = [f"{__name__}.Requiring", f"{__name__}.Inner"]
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("path_", ["required", "inner"])
-async def test_what_middleware_refuses_is_answered(
+async def test_a_refusal_by_other_middleware_is_answered(
     authority: FakeAuthority, caplog: pytest.LogCaptureFixture, debug: bool, path_: str
 ):
     path, app = f"/{path_}", django_app(authority, Flow(sign_in_url="/sign-in"), below=BELOW)
@@ -81,7 +85,7 @@ async def test_what_middleware_refuses_is_answered(
             assert head.content == b""
             assert [record for record in caplog.records if record.levelname == "ERROR"] == []
             await browser.post("/sign-in")
-            assert (await browser.get(path)).status_code == 404  # there is no such page
+            assert (await browser.get(path)).status_code == 404  # the project has no such page
             with authority.unavailable():
                 away = await browser.get(path, headers=json)
             assert (away.status_code, away.json()) == (503, {"error": "unavailable"})
@@ -92,20 +96,20 @@ async def test_what_middleware_refuses_is_answered(
         settings.DEBUG = False
 
 
-async def test_what_middleware_makes_of_it_is_its_own(authority: FakeAuthority):
+async def test_other_middleware_may_answer_a_refusal_itself(authority: FakeAuthority):
     async with browser_of(django_app(authority, below=BELOW)) as browser:
         caught = await browser.get("/required-and-caught")
         assert (caught.status_code, caught.content) == (400, b"members only")
         assert (await browser.get("/required-and-bad")).status_code == 400
 
 
-def test_a_test_client_of_django_sees_the_answer(authority: FakeAuthority):
+def test_the_test_client_of_django_sees_the_answer(authority: FakeAuthority):
     django_app(authority, below=BELOW)
     answer = DjangoClient().get("/required", headers={"accept": "application/json"})
     assert answer.status_code == 401
 
 
-async def test_djangos_own_protection_of_forms_may_be_there_too(authority: FakeAuthority):
+async def test_django_s_own_protection_of_forms_may_be_active_too(authority: FakeAuthority):
     app = django_app(authority, below=["django.middleware.csrf.CsrfViewMiddleware"])
     async with browser_of(app) as browser:
         foreign = await browser.post("/sign-in", headers={"Origin": "https://evil.example"})
@@ -114,7 +118,7 @@ async def test_djangos_own_protection_of_forms_may_be_there_too(authority: FakeA
         assert (without_token.status_code, b"CSRF" in without_token.content) == (403, True)
 
 
-def test_without_the_middleware_one_is_told():
+def test_a_project_without_the_middleware_gets_a_clear_error():
     django_app(FakeAuthority())
     with pytest.raises(RuntimeError, match="not in MIDDLEWARE"):
         for_django.visit_of(RequestFactory().get("/"))
@@ -124,7 +128,7 @@ def test_without_the_middleware_one_is_told():
 
 
 class Account(APIView):  # type: ignore[misc]  # it has no types
-    """A view of Django REST framework; the query says which of its ways it goes."""
+    """A view of Django REST framework. The query chooses how the view requires a session."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -147,14 +151,14 @@ class Account(APIView):  # type: ignore[misc]  # it has no types
 
 
 class Catching(Account):
-    """One whose project answers all exceptions."""
+    """A view of a project that answers all exceptions itself."""
 
     def get_exception_handler(self) -> Any:
         return lambda error, context: RestResponse({"error": "oops"}, 500)
 
 
 def stream(request: HttpRequest) -> StreamingHttpResponse:
-    """Refuses as it makes its first part, or the second one."""
+    """Streams a response that requires a session for its first part, or for its second part."""
     visit = for_django.visit_of(request)
 
     def parts() -> Iterator[bytes]:
@@ -174,7 +178,7 @@ class Pages:
 
 
 @pytest.mark.parametrize("page", ["/account", "/account?group", "/catching", "/stream"])
-async def test_what_a_framework_in_django_makes_of_a_refusal_is_put_right(
+async def test_a_refusal_that_a_framework_in_django_answered_is_corrected(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch, page: str
 ):
     app = django_app(authority, Flow(sign_in_url="/sign-in"))
@@ -192,7 +196,7 @@ async def test_what_a_framework_in_django_makes_of_a_refusal_is_put_right(
             assert (away.status_code, away.json()) == (503, {"error": "unavailable"})
 
 
-def test_a_stream_of_django_that_refuses_half_way_breaks_off(authority: FakeAuthority):
+def test_a_django_stream_that_refuses_half_way_breaks_off(authority: FakeAuthority):
     app = django_app(authority)
     served = Served()
     served.base_env.update(PATH_INFO="/stream", QUERY_STRING="half")

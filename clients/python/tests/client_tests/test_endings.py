@@ -1,5 +1,5 @@
-"""`visit.ended()` of both flavours, before the fake of the service: what ends a session, what does
-not, and what that costs.
+"""`visit.ended()` of both flavours, with the fake of the service: what ends a session, what does
+not, and how many calls the waiting costs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 
 class Threads:
-    """The flavour for threads, with the face of the other."""
+    """The flavour for threads, with the same methods as `Tasks`."""
 
     def __init__(self, address: str, cache: NearCache | None) -> None:
         self.client = SessionAuthority(address, timeout=PATIENCE, cache=cache)
@@ -98,7 +98,7 @@ def headers_of(given: dict[str, str]) -> dict[str, list[str]]:
 
 
 async def hurry(flavour: Any) -> None:
-    """Lets the next poll come now."""
+    """Makes the next poll for Ada happen now."""
     flavour.client.endings.sessions.doubt("ada")
 
 
@@ -127,7 +127,7 @@ ENDS = [end_by_sign_out, end_by_revocation, end_by_another_sign_in, end_by_a_rep
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_a_visit_learns_of_the_end_of_its_session(
+async def test_a_visit_is_notified_of_the_end_of_its_session(
     flavour: Any, authority: FakeAuthority, end: Any
 ):
     given = authority.sign_in("ada")
@@ -145,7 +145,7 @@ async def test_a_visit_learns_of_the_end_of_its_session(
     assert await flavour.ended(visit), "it has ended, also for a caller that comes later"
 
 
-async def test_the_end_of_a_session_by_time_is_the_service_to_tell(kind: Any):
+async def test_the_service_decides_when_a_session_ends_by_time(kind: Any):
     with FakeAuthority() as authority:
         async with _made(kind, authority.address, None) as flavour:
             given = authority.sign_in("ada")
@@ -156,7 +156,7 @@ async def test_the_end_of_a_session_by_time_is_the_service_to_tell(kind: Any):
             assert await waiting
 
 
-async def test_a_token_that_is_superseded_replayed_or_expired_ends_nothing(
+async def test_a_superseded_or_expired_token_ends_no_session(
     flavour: Any, authority: FakeAuthority
 ):
     given = authority.sign_in("ada")
@@ -179,7 +179,7 @@ async def test_a_token_that_is_superseded_replayed_or_expired_ends_nothing(
     assert await waiting
 
 
-async def test_an_outage_is_no_end_and_what_happened_meanwhile_is_found(
+async def test_an_outage_ends_no_session_and_an_end_after_the_outage_is_found(
     flavour: Any, authority: FakeAuthority
 ):
     visit = await flavour.visit(headers_of(authority.sign_in("ada")))
@@ -194,7 +194,7 @@ async def test_an_outage_is_no_end_and_what_happened_meanwhile_is_found(
     assert await waiting
 
 
-async def test_another_users_events_and_other_devices_end_nothing(
+async def test_events_of_other_users_and_other_devices_end_no_session(
     flavour: Any, authority: FakeAuthority
 ):
     visit = await flavour.visit(headers_of(authority.sign_in("ada")))
@@ -205,7 +205,7 @@ async def test_another_users_events_and_other_devices_end_nothing(
     assert not await flavour.ended(visit, SHORT)
 
 
-async def test_with_a_cache_a_connection_costs_no_call(kind: Any, authority: FakeAuthority):
+async def test_with_a_cache_an_open_connection_costs_no_call(kind: Any, authority: FakeAuthority):
     cache = NearCache()
     async with _made(kind, authority.address, cache) as flavour:
         given = headers_of(authority.sign_in("ada"))
@@ -223,7 +223,7 @@ async def test_with_a_cache_a_connection_costs_no_call(kind: Any, authority: Fak
         assert authority.calls["CheckSessions"] == 0
 
 
-async def test_connections_of_one_session_share_its_poll(kind: Any, authority: FakeAuthority):
+async def test_connections_of_one_session_share_one_poll(kind: Any, authority: FakeAuthority):
     async with _made(kind, authority.address, None) as flavour:
         given = headers_of(authority.sign_in("ada"))
         for visit in [await flavour.visit(given) for _ in range(50)]:
@@ -233,7 +233,7 @@ async def test_connections_of_one_session_share_its_poll(kind: Any, authority: F
         assert authority.calls["CheckSessions"] == 1
 
 
-async def test_without_a_session_there_is_no_end_to_wait_for(
+async def test_a_visit_without_a_session_has_no_end_to_wait_for(
     flavour: Any, authority: FakeAuthority
 ):
     visit = await flavour.visit({})
@@ -241,7 +241,7 @@ async def test_without_a_session_there_is_no_end_to_wait_for(
         await flavour.ended(visit)
 
 
-async def test_a_client_that_closes_tells_nobody(kind: Any, authority: FakeAuthority):
+async def test_closing_a_client_calls_no_callback(kind: Any, authority: FakeAuthority):
     async with _made(kind, authority.address, None) as flavour:
         visit = await flavour.visit(headers_of(authority.sign_in("ada")))
         told: list[int] = []
@@ -250,7 +250,7 @@ async def test_a_client_that_closes_tells_nobody(kind: Any, authority: FakeAutho
 
 
 @pytest.mark.parametrize("within", [None, PATIENCE])
-async def test_a_client_that_closes_wakes_all_that_wait(
+async def test_closing_a_client_wakes_all_callers_that_wait(
     flavour: Any, authority: FakeAuthority, within: timedelta | None
 ):
     visit = await flavour.visit(headers_of(authority.sign_in("ada")))
@@ -266,7 +266,7 @@ async def test_a_client_that_closes_wakes_all_that_wait(
     assert told == []
 
 
-async def test_a_client_that_is_closed_waits_for_nothing(flavour: Any, authority: FakeAuthority):
+async def test_waiting_on_a_closed_client_fails_at_once(flavour: Any, authority: FakeAuthority):
     visit = await flavour.visit(headers_of(authority.sign_in("ada")))
     await flavour.close()
     with pytest.raises(Unavailable, match="the client is closed"):

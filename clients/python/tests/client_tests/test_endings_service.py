@@ -1,4 +1,4 @@
-"""The ends of sessions as the real service tells them, to clients with and without a cache."""
+"""The ends of sessions that the real service reports, to clients with a near cache."""
 
 from __future__ import annotations
 
@@ -66,14 +66,16 @@ async def test_a_revoked_device_ends_and_the_other_goes_on(
     assert await going_on
 
 
-async def test_an_evicted_device_ends(flavour: Any, elsewhere: AsyncSessionAuthority, user: str):
+async def test_a_device_that_is_evicted_ends(
+    flavour: Any, elsewhere: AsyncSessionAuthority, user: str
+):
     ending = await opened(flavour, await elsewhere.issue_device(user))
-    for _ in range(2):  # the limit is two devices
+    for _ in range(2):  # the limit is two devices for each user
         await elsewhere.issue_device(user)
     assert await ending
 
 
-async def test_a_new_sign_in_on_the_device_ends_the_session_before(
+async def test_a_new_sign_in_on_a_device_ends_its_previous_session(
     flavour: Any, elsewhere: AsyncSessionAuthority, user: str
 ):
     first = await elsewhere.issue_device(user)
@@ -86,7 +88,7 @@ async def test_a_new_sign_in_on_the_device_ends_the_session_before(
     assert await going_on
 
 
-async def test_a_session_that_reaches_its_end_ends(
+async def test_a_session_ends_at_its_time_limit(
     flavour: Any, elsewhere: AsyncSessionAuthority, user: str
 ):
     issued = await elsewhere.issue_device(user, session_ttl=timedelta(seconds=2))
@@ -118,10 +120,10 @@ def headers_of_token(renewed: Any, device_id: str) -> dict[str, list[str]]:
     return {"authorization": [f"Bearer {renewed.access_token}"], "x-device-id": [device_id]}
 
 
-async def test_the_user_before_ends_with_the_sign_in_of_another(
+async def test_a_sign_in_of_another_user_ends_the_session_of_the_user_before(
     flavour: Any, elsewhere: AsyncSessionAuthority, user: str
 ):
-    """As the middleware does it in one browser."""
+    """Makes the calls that the middleware makes when another user signs in on the same browser."""
     first = await elsewhere.issue_device(user)
     ending = await opened(flavour, first)
     await elsewhere.issue_device(f"{user}-other", device_id=first.device.device_id)

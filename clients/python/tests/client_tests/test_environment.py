@@ -1,4 +1,4 @@
-"""What the variables name is what the service is shown."""
+"""Environment variables name the credentials that the client shows to the service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def pem_of(name: str) -> str:
     return f"# {name}\n-----BEGIN {kind}-----\nYQ==\n-----END {kind}-----\n"
 
 
-def test_nothing_is_shown_without_variables():
+def test_without_variables_the_client_shows_no_credentials():
     assert credentials_from_environment({}) == {"tls": None, "token": None}
     assert credentials_from_environment({"AUTHORITY_CA": ""}) == {"tls": None, "token": None}
 
@@ -40,7 +40,7 @@ def test_a_token_is_read_anew_for_each_call(tmp_path: Path):
     assert token() == "second"
 
 
-def test_what_is_missing_is_told(tmp_path: Path):
+def test_a_missing_variable_or_file_is_reported(tmp_path: Path):
     for name in ("CERT", "KEY"):
         with pytest.raises(ValueError, match="set both or neither"):
             credentials_from_environment({f"AUTHORITY_{name}": str(tmp_path)})
@@ -51,7 +51,9 @@ def test_what_is_missing_is_told(tmp_path: Path):
 
 @pytest.mark.parametrize("held", ["", "\n", "no PEM", "-----BEGIN CERTIFICATE-----\n", "other"])
 @pytest.mark.parametrize("name", ["CA", "CERT", "KEY"])
-def test_a_file_without_what_it_is_for_is_no_plaintext(tmp_path: Path, name: str, held: str):
+def test_a_file_with_the_wrong_contents_does_not_lead_to_plaintext(
+    tmp_path: Path, name: str, held: str
+):
     other = pem_of("CERT" if name == "KEY" else "KEY")
     environment = {}
     for each in ("CA",) if name == "CA" else ("CERT", "KEY"):
@@ -63,7 +65,7 @@ def test_a_file_without_what_it_is_for_is_no_plaintext(tmp_path: Path, name: str
         credentials_from_environment(environment)
 
 
-def test_an_empty_certificate_with_an_empty_key_is_no_plaintext(tmp_path: Path):
+def test_an_empty_certificate_with_an_empty_key_does_not_lead_to_plaintext(tmp_path: Path):
     (tmp_path / "empty").touch()
     names = ("AUTHORITY_CERT", "AUTHORITY_KEY")
     with pytest.raises(ValueError, match=r"^AUTHORITY_CERT: .* holds no certificates in PEM form"):

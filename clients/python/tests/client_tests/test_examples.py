@@ -1,5 +1,5 @@
 """The examples with pages, served by the README's own commands, and used as a person with two
-browsers would.
+browsers would use them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def authority(running: FakeAuthority) -> FakeAuthority:
 def url(
     request: pytest.FixtureRequest, running: FakeAuthority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Each example's, in turn."""
+    """The URL of each example, in turn."""
     folder = tmp_path_factory.mktemp("served")
     with served(request.param, example(request.param), folder, running.address) as port:
         yield f"http://localhost:{port}"
@@ -65,13 +65,13 @@ def browser(url: str) -> Iterator[httpx.Client]:
 another = browser
 
 
-def test_each_example_is_run():
+def test_each_example_is_tested():
     assert {path.stem for path in (PROJECT / "examples").glob("*.py")} == {
         f"{name}_app" for name in (*EXAMPLES, "grpc")
     }
 
 
-def test_all_show_the_same_page_and_say_where_the_proof_goes():
+def test_all_examples_have_the_same_page_and_say_where_the_app_proves_who_it_is():
     pages = {re.search(r'PAGE = """(.*?)"""', source(name), re.DOTALL) for name in NAMES}
     assert len({page[1] for page in pages if page}) == 1
     for name in NAMES:
@@ -95,7 +95,7 @@ def test_my_devices(authority: FakeAuthority, url: str):
         assert "Device (2)</bdi> is signed out." in done.text
         assert laptop.get("/").url.path == "/sign-in"
         laptop.post("/sign-in", data={"user": "<ada>"})
-        assert laptop.cookies["device"] == elsewhere  # it is no new device
+        assert laptop.cookies["device"] == elsewhere  # the laptop is still the same device
         authority.expire_tokens()
         others = phone.post("/devices/sign-out-others", data={"x": ""})
         assert "1 other device was signed out." in others.text
@@ -122,7 +122,7 @@ def test_my_devices(authority: FakeAuthority, url: str):
         ("a" * 256, "must have at most 255 characters"),
     ],
 )
-def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: str, problem: str):
+def test_a_bad_name_is_explained_on_the_form(browser: httpx.Client, name: str, problem: str):
     page = browser.post("/sign-in", data={"user": name})
     assert (page.status_code, page.url.path, dict(browser.cookies)) == (400, "/sign-in", {})
     assert f"The name {problem}" in page.text
@@ -130,16 +130,16 @@ def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: st
 
 
 @pytest.mark.parametrize("body", [b"", b"user", b"user=%ff%00", b"\xff\xfe"])
-def test_what_is_no_form_is_no_crash(browser: httpx.Client, body: bytes):
+def test_a_body_that_is_no_form_is_answered_400(browser: httpx.Client, body: bytes):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert browser.post("/sign-in", content=body, headers=form).status_code == 400
 
 
-def test_a_sign_in_leads_to_the_page_that_was_wanted(browser: httpx.Client):
+def test_a_sign_in_leads_to_the_page_that_the_user_wanted(browser: httpx.Client):
     wanted = "/?done=password"
     form = browser.get(wanted)
     assert form.url.path == "/sign-in"
-    assert '<form method="post">' in form.text  # to where it is itself, with its query
+    assert '<form method="post">' in form.text  # the form is sent to its own URL, with the query
     page = browser.post(form.url, data={"user": "ada"})
     assert (page.url.raw_path.decode(), page.status_code) == (wanted, 200)
     elsewhere = browser.post("/sign-in?next=//elsewhere.example/", data={"user": "ada"})
@@ -148,7 +148,7 @@ def test_a_sign_in_leads_to_the_page_that_was_wanted(browser: httpx.Client):
 
 def test_a_new_password_needs_a_recent_sign_in(authority: FakeAuthority, browser: httpx.Client):
     form = browser.get("/password")
-    assert "sign in again" not in form.text  # nobody is signed in
+    assert "sign in again" not in form.text  # no user is signed in yet
     assert "<h1>New password</h1>" in browser.post(form.url, data={"user": "ada"}).text
     device = browser.cookies["device"]
     authority.pass_time(timedelta(minutes=10))
@@ -158,7 +158,7 @@ def test_a_new_password_needs_a_recent_sign_in(authority: FakeAuthority, browser
         assert (again.url.path, again.url.params["reason"]) == ("/sign-in", "step_up")
         assert "To go on, sign in again." in again.text
         assert 'value="ada"' in again.text
-        assert "Hello ada" in browser.get("/").text  # it was given up
+        assert "Hello ada" in browser.get("/").text  # the user gives up, and is still signed in
     page = browser.post(again.url, data={"user": "ada"})
     assert (page.url.path, "The new password of ada" in page.text) == ("/password", True)
     typed = {"password": "x"}
@@ -178,22 +178,24 @@ def request_id_of(page: httpx.Response) -> str:
     return found[1]
 
 
-def test_a_double_click_is_one_device(authority: FakeAuthority, url: str):
-    """A browser sends the form twice before it has an answer, so without a device ID."""
+def test_a_double_click_makes_one_device(authority: FakeAuthority, url: str):
+    """A browser sends the form twice before it has an answer. So neither request has a device
+    ID.
+    """
     with opened(url) as first, opened(url) as second, opened(url) as later:
         form = {"user": "ada", "request_id": request_id_of(first.get("/sign-in"))}
         with ThreadPoolExecutor(2) as clicks:
             pages = list(clicks.map(lambda b: b.post("/sign-in", data=form), (first, second)))
         assert ["Hello ada" in page.text for page in pages] == [True, True]
         assert first.cookies["device"] == second.cookies["device"]
-        again = first.post("/sign-in", data=form)  # which now has a device ID
+        again = first.post("/sign-in", data=form)  # the browser now has a device ID
         assert (again.status_code, "Hello ada" in again.text) == (200, True)
         with SessionAuthority(authority.address, timeout=timedelta(seconds=PATIENCE)) as client:
             assert len(list(client.devices("ada"))) == 1
         assert request_id_of(later.get("/sign-in")) != form["request_id"]
 
 
-def test_a_form_that_was_sent_long_ago_asks_anew(browser: httpx.Client):
+def test_a_form_that_is_sent_again_after_a_sign_out_asks_for_a_new_sign_in(browser: httpx.Client):
     form = {"user": "ada", "request_id": request_id_of(browser.get("/sign-in"))}
     assert "Hello ada" in browser.post("/sign-in", data=form).text
     browser.post("/devices/sign-out", data={"device": browser.cookies["device"]})
@@ -208,7 +210,7 @@ def test_a_form_that_was_sent_long_ago_asks_anew(browser: httpx.Client):
     )
 
 
-def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Client):
+def test_a_mere_link_signs_nobody_out(authority: FakeAuthority, browser: httpx.Client):
     browser.post("/sign-in", data={"user": "ada"})
     assert browser.get("/devices/sign-out").status_code == 405
     for path in ("/devices/sign-out-others", "/devices/secure"):
@@ -221,7 +223,7 @@ BOX = re.compile(r'<input type="checkbox" name="remember"\s+(checked)?>')
 
 
 @pytest.mark.parametrize("box", ["on", ""])
-def test_a_box_decides_whether_the_browser_remembers(browser: httpx.Client, box: str):
+def test_a_box_decides_whether_the_session_outlives_the_browser(browser: httpx.Client, box: str):
     found = BOX.search(browser.get("/sign-in").text)
     assert found
     assert found[1] == "checked"

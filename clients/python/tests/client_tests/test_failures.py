@@ -1,4 +1,6 @@
-"""Each reason and each status of the contract is an exception of its own kind, however it comes."""
+"""Each reason and each status of the contract becomes its own kind of exception, on every way to
+the client.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
     for case in STATUSES
     if case.id.startswith("reason-")
 }
-# What is said without a reason: by gRPC, or by something on the way.
+# The statuses that come without a reason, from gRPC or from something on the way.
 CODES = {
     grpc.StatusCode[case.given["code"]]: KINDS[case.expected["kind"]]
     for case in STATUSES
@@ -37,7 +39,7 @@ CODES = {
 
 
 class Ended(grpc.RpcError):
-    """A call that ended as a case says."""
+    """A call that ended with the status of a case."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
@@ -57,7 +59,7 @@ class Ended(grpc.RpcError):
         return () if details is None else [("grpc-status-details-bin", b64decode(details))]
 
 
-# The codes that gRPC itself is told to try again.
+# The codes after which gRPC itself repeats a call.
 CONFIG: Any = transport._SERVICE_CONFIG
 RETRIED = [
     grpc.StatusCode[code]
@@ -67,7 +69,7 @@ RETRIED = [
 
 
 def error_and_retry_of(given: Mapping[str, Any]) -> tuple[sa.SessionAuthorityError, bool]:
-    """The error of a case, and whether the client makes such a call again."""
+    """Returns the error of a case, and True if the client repeats such a call."""
     if given["form"] == "batch_item":
         item = wire.RequestError.FromString(b64decode(given["item_base64"]))
         return error_of_item(item), False
@@ -136,7 +138,7 @@ def test_every_reason_has_the_same_exception_in_a_batch(reason: str):
 
 
 @pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
-async def test_a_status_without_a_reason_has_one_too(
+async def test_a_status_without_a_reason_has_its_exception_too(
     connect: Connect, fake: Fake, code: grpc.StatusCode
 ):
     fake.always = fails(code, "somebody says no")
@@ -147,7 +149,7 @@ async def test_a_status_without_a_reason_has_one_too(
     assert (caught.value.code, caught.value.reason, caught.value.violations) == (code, "", ())
 
 
-def test_only_what_is_no_answer_is_unavailable():
+def test_only_failures_without_an_answer_are_unavailable():
     unsure = {kind for _, kind in REASONS.values() if issubclass(kind, sa.Unavailable)}
     assert unsure == {sa.Unavailable, sa.Overloaded, sa.NotReplicated}
 
@@ -165,7 +167,9 @@ HOSTILE = [case for case in STATUSES if case.id.startswith(("details-", "info-")
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.id)
-async def test_details_come_over_the_wire(connect: Connect, fake: Fake, case: Case):
+async def test_the_details_of_a_status_arrive_over_a_real_connection(
+    connect: Connect, fake: Fake, case: Case
+):
     fake.always = details(case)
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(KINDS[case.expected["kind"]]) as caught:
@@ -174,7 +178,7 @@ async def test_details_come_over_the_wire(connect: Connect, fake: Fake, case: Ca
     assert told == (case.expected["reason"], case.expected["metadata"])
 
 
-def test_an_error_can_go_from_one_process_to_another():
+def test_an_error_can_be_pickled_and_copied():
     violations = [sa.FieldViolation("user_id", "is empty")]
     sent = sa.RequestIdReused(
         "no",

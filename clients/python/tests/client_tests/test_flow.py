@@ -1,4 +1,4 @@
-"""What requests mean and what responses say, decided without any I/O."""
+"""The meaning of requests and the contents of responses, decided without any I/O."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def presented(
     return (flow or Flow()).presented(method, given, peer)
 
 
-# --- what was presented ---------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
-def test_what_a_request_brought_shows_no_token():
+def test_a_presented_request_shows_no_token():
     found = presented(cookie=f"__Host-session=abc; __Host-device={DEVICE}")
     assert (found.token, found.device_id) == ("abc", DEVICE)
     assert "abc" not in repr(found)
 
 
-def test_insecure_cookies_elsewhere_are_an_error_that_says_what_to_do():
+def test_insecure_cookies_at_another_host_raise_an_error_with_advice():
     flow = Flow(Cookies(insecure=True))
     with pytest.raises(ValueError, match="http://localhost only") as refused:
         presented(flow, host="example.org", accept="application/json")
@@ -60,10 +60,10 @@ def test_insecure_cookies_elsewhere_are_an_error_that_says_what_to_do():
     assert b"open the app there, or serve it over HTTPS" in refused.value.answer.body
 
 
-# --- what becomes of it ---------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
-def test_the_sign_in_page_has_a_url_of_printable_ascii():
+def test_the_url_of_the_sign_in_page_must_be_printable_ascii():
     with pytest.raises(ValueError, match="printable ASCII"):
         Flow(sign_in_url="/sign-in\r\nX: y")
 
@@ -99,7 +99,7 @@ def test_people_get_a_page_that_says_how_to_go_on(page: Presented, says: bytes, 
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_the_page_never_asks_to_send_a_form_again(method: str):
+def test_a_page_after_a_form_never_asks_to_send_the_form_again(method: str):
     form = presented(method=method, sec_fetch_mode="navigate")
     error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
     body = Flow().no_answer(form, error).answer.body.lower()
@@ -107,7 +107,7 @@ def test_the_page_never_asks_to_send_a_form_again(method: str):
         assert again not in body
 
 
-def test_the_pages_look_as_the_sign_in_pages_of_the_examples():
+def test_the_pages_look_like_the_sign_in_pages_of_the_examples():
     example = (Path(__file__).parents[2] / "examples" / "flask_app.py").read_text()
     body = Flow().no_answer(BROWSER, Unavailable("", grpc.StatusCode.UNAVAILABLE)).answer.body
     rules = body.decode().partition("<style>")[2].partition("</style>")[0].split("\n")
@@ -130,6 +130,6 @@ def test_scripts_get_no_pages(method: str, case: Case):
 
 @pytest.mark.parametrize("setting", ["bearer", "check_origin", "end_connections"])
 @pytest.mark.parametrize("value", ["no", "", 0, 1, None])
-def test_a_switch_is_true_or_false(setting: str, value: Any):
+def test_a_switch_must_be_true_or_false(setting: str, value: Any):
     with pytest.raises(TypeError, match=f"^{setting}: must be True or False"):
         Flow(**{setting: value})

@@ -1,4 +1,6 @@
-"""What an app refuses is 401, 303 or 503 in every framework, whatever that makes of exceptions."""
+"""A refusal of an app is answered 401, 303 or 503 in every framework, however the framework handles
+exceptions.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,8 @@ ROWS = [(name, page) for name in ASGI_APPS for page in ASYNC_PAGES] + [
 
 
 def browser_of(app: Any, name: str) -> httpx.AsyncClient:
-    """A browser at an app. What an app for ASGI raises is raised here; one for WSGI may start its
-    response again with the exception, and the transport would raise that.
+    """Returns a browser at an app. Exceptions of an app for ASGI are raised here. An app for WSGI
+    may start its response again with the exception, so its exceptions are not raised.
     """
     transport: httpx.AsyncBaseTransport = (
         httpx.ASGITransport(app) if name in ASGI_APPS else OnThreads(app, "127.0.0.1", raises=False)
@@ -98,7 +100,7 @@ async def test_a_step_up_is_answered_in_every_framework(
 
 
 @pytest.mark.parametrize(("name", "page"), ROWS)
-async def test_a_refusal_takes_cookies_back_in_every_framework(
+async def test_a_refusal_after_a_replay_deletes_the_cookies_in_every_framework(
     authority: FakeAuthority, name: str, page: str
 ):
     signed_in = authority.sign_in("ada")
@@ -117,7 +119,7 @@ async def test_a_refusal_takes_cookies_back_in_every_framework(
 async def test_a_stream_that_refuses_half_way_never_looks_complete(
     authority: FakeAuthority, name: str
 ):
-    """The server breaks off: the app raised, or sent no end."""
+    """The server breaks the response off, because the app raised an exception or sent no end."""
     request = [{"type": "http.request", "body": b"", "more_body": False}]
     sent: list[Any] = []
     raised: list[Exception] = []
@@ -157,7 +159,7 @@ async def test_a_stream_that_refuses_half_way_never_looks_complete(
 
 
 @pytest.mark.parametrize("name", WSGI_APPS)
-def test_a_response_of_wsgi_that_refuses_half_way_never_looks_complete(
+def test_a_wsgi_response_that_refuses_half_way_never_looks_complete(
     authority: FakeAuthority, name: str
 ):
     served = Served()
@@ -167,7 +169,7 @@ def test_a_response_of_wsgi_that_refuses_half_way_never_looks_complete(
     assert served.out.getvalue().endswith(b"one ")
 
 
-# --- an app's own words ---------------------------------------------------------------------------
+# --- answers of the app itself --------------------------------------------------------------------
 
 
 async def refuses_and_sends(
@@ -180,9 +182,9 @@ async def refuses_and_sends(
 
 
 STANDS = (200, 302, 401, 403, 404)
-# Nobody chooses these for a user who is not signed in, but handlers for all exceptions do.
+# No app chooses these statuses for a user who is not signed in, but handlers for all exceptions do.
 FAILS = (500, 502, 503, 599)
-# These only code that knows of the refusal.
+# Only code that knows of the refusal chooses these statuses.
 DEPENDS = (400, 418, 422)
 ANSWERS = [
     *((status, at_once, status) for status in STANDS for at_once in (True, False)),
@@ -217,7 +219,7 @@ async def test_an_app_may_answer_a_refusal_with_another_status(
     assert (answer.status_code, answer.content == b"own words") == (seen, status == seen)
 
 
-async def test_an_empty_success_after_a_refusal_is_none(authority: FakeAuthority):
+async def test_an_empty_success_after_a_refusal_becomes_401(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await refuses_and_sends(scope, send, 200, b"")
 
@@ -225,8 +227,8 @@ async def test_an_empty_success_after_a_refusal_is_none(authority: FakeAuthority
     assert start["status"] == 401
 
 
-async def test_another_fault_of_an_app_stays_a_server_error(authority: FakeAuthority):
-    """An app that goes on without a session, and fails."""
+async def test_a_fault_after_an_ignored_refusal_stays_a_server_error(authority: FakeAuthority):
+    """The app goes on without a session, and fails."""
 
     async def home(request: Request) -> Response:
         with suppress(Refused):
@@ -243,7 +245,9 @@ async def test_another_fault_of_an_app_stays_a_server_error(authority: FakeAutho
             await browser.get("/")
 
 
-async def test_a_fault_beside_a_refusal_reaches_the_log_of_the_server(authority: FakeAuthority):
+async def test_a_fault_in_a_group_with_a_refusal_is_still_raised_to_the_server(
+    authority: FakeAuthority,
+):
     async def home(request: Request) -> Response:
         async def fail() -> None:
             raise ZeroDivisionError
@@ -262,7 +266,7 @@ async def test_a_fault_beside_a_refusal_reaches_the_log_of_the_server(authority:
         assert (await browser.get("/")).status_code == 401
 
 
-async def test_a_fault_after_a_sign_in_stays_a_server_error(authority: FakeAuthority):
+async def test_a_fault_after_a_refusal_and_a_sign_in_stays_a_server_error(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         visit = asgi.visit_of(scope)
         with suppress(Refused):
@@ -280,7 +284,7 @@ async def test_a_fault_after_a_sign_in_stays_a_server_error(authority: FakeAutho
 
 @pytest.mark.parametrize("code", [1000, 1011, 4500])
 @pytest.mark.parametrize("answers", [False, True])
-async def test_a_handshake_that_a_framework_closed_is_refused(
+async def test_a_handshake_that_a_framework_closed_after_a_refusal_is_refused(
     authority: FakeAuthority, code: int, answers: bool
 ):
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -319,7 +323,7 @@ async def test_a_handshake_that_needs_a_step_up_is_refused(authority: FakeAuthor
 
 
 @pytest.mark.parametrize(("code", "seen"), [(1000, 1000), (4401, 4401), (1011, 1008), (4500, 1008)])
-async def test_an_open_websocket_that_a_framework_closed_says_why(
+async def test_an_error_code_of_a_websocket_after_a_refusal_becomes_1008(
     authority: FakeAuthority, code: int, seen: int
 ):
     async def app(scope: Any, receive: Any, send: Any) -> None:

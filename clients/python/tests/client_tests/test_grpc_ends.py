@@ -1,5 +1,5 @@
-"""Streams of gRPC servers end with the session of their caller: of each kind, in servers of asyncio
-and of threads, and also where the handler is stuck.
+"""Streams of gRPC servers end with the session of their caller. Streams of each kind are tested, in
+servers of asyncio and of threads, also with a stuck handler.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NO_SHARING = [("grpc.so_reuseport", 0)]
 
 
 class Chat:
-    """Handlers of threads. `release` lets go the one that is stuck."""
+    """Handlers for a server of threads. `release` frees a handler that is stuck."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -98,14 +98,14 @@ class Chat:
 
 
 class PlainChat(Chat):
-    """Handlers of threads, in a server of asyncio."""
+    """Handlers that run in threads, for a server of asyncio."""
 
     def visit(self) -> Any:
         return current_async_visit()
 
 
 class AsyncChat(Chat):
-    """Handlers of asyncio."""
+    """Handlers for a server of asyncio."""
 
     async def listen(self, request: bytes, context: Any) -> _Stream:  # type: ignore[override]
         self.begun += 1
@@ -149,7 +149,7 @@ class AsyncChat(Chat):
 
 
 class Server:
-    """A server that runs, with its handlers."""
+    """A running server, with its handlers."""
 
     def __init__(
         self, chat: Chat, channel: Any, authority: FakeAuthority, cache: NearCache
@@ -160,7 +160,7 @@ class Server:
         self._metadata = [(name.lower(), value) for name, value in given.items()]
 
     def open(self, method: str, requests: Iterator[bytes] | None = None) -> Any:
-        """A stream of a caller who is signed in."""
+        """Opens a stream for a caller who is signed in."""
         path, metadata = f"/{SERVICE}/{method}", self._metadata
         if requests is None:
             return self.channel.unary_stream(path)(b"", SECONDS, metadata)
@@ -225,7 +225,8 @@ def _on_a_loop(
             chat.release.set()
             asyncio.run_coroutine_threadsafe(stop(), loop).result(SECONDS)
             if pool:
-                pool.shutdown()  # at its end, gRPC's thread waits for the loop
+                # at its end, a thread of gRPC waits for the loop, which must still run
+                pool.shutdown()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(SECONDS)
@@ -248,7 +249,7 @@ each_server = pytest.mark.parametrize("serve", [threads, tasks, plain_functions]
 
 
 class Requests:
-    """What a caller sends, as a test says."""
+    """The requests of a caller, sent when a test says so."""
 
     def __init__(self) -> None:
         self._queue: queue.Queue[bytes | None] = queue.Queue()
@@ -270,7 +271,7 @@ ENDED = ("UNAUTHENTICATED", "session_ended")
 
 
 @each_server
-def test_a_stream_of_responses_ends_though_its_handler_is_stuck(
+def test_a_stream_of_responses_ends_even_if_its_handler_is_stuck(
     authority: FakeAuthority, serve: Any
 ):
     with serve(authority) as server:
@@ -322,7 +323,7 @@ def test_a_stream_both_ways_ends(authority: FakeAuthority, serve: Any):
 
 @each_server
 @pytest.mark.parametrize("method", ["Kept", "Public"])
-def test_a_stream_that_asks_for_no_session_or_is_kept_goes_on(
+def test_a_public_stream_and_a_stream_that_is_kept_open_go_on(
     authority: FakeAuthority, serve: Any, method: str
 ):
     with serve(authority) as server:
@@ -341,7 +342,7 @@ def test_a_stream_that_asks_for_no_session_or_is_kept_goes_on(
 
 
 @each_server
-def test_a_server_can_opt_out(authority: FakeAuthority, serve: Any):
+def test_a_server_can_opt_out_of_ending_streams(authority: FakeAuthority, serve: Any):
     with serve(authority, Flow(end_connections=False)) as server:
         requests = Requests()
         requests.send(b"one")

@@ -1,5 +1,5 @@
-"""The example of a gRPC server, run by the README's own commands against a real service, and called
-by the README's own client and as an app with two devices would.
+"""The example of a gRPC server, run by the README's own commands. The README's own client calls it,
+and so does an app on two devices.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.support.waiting import wait_for
 
 @contextmanager
 def served(folder: Path, authority: str) -> Iterator[str]:
-    """Does what the README says to serve the example, but for installing what is there; at which
-    address it serves.
+    """Serves the example with the README's command, without the installation. Yields the
+    address.
     """
     examples = folder / "clients" / "python" / "examples"
     examples.mkdir(parents=True)
@@ -80,7 +80,7 @@ def served(folder: Path, authority: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def app(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the example, before a development server."""
+    """The address of the example, which calls a development server."""
     with served(tmp_path_factory.mktemp("served"), address) as found:
         yield found
 
@@ -90,7 +90,7 @@ MISSING = object()
 
 @dataclass
 class Phone:
-    """An app on a device of a user, with the token and the device ID that it was given."""
+    """An app on a user's device, with the token and the device ID that the example gave it."""
 
     channel: grpc.Channel
     token: str = ""
@@ -149,14 +149,14 @@ def test_my_devices(phone: Phone):
     assert seen == {laptop.device_id: True, phone.device_id: False}
     phone.call("SignOut", {"device_id": laptop.device_id})
     assert laptop.refusal() == OUT
-    laptop.sign_in(user)  # it is no new device
+    laptop.sign_in(user)  # the laptop is still the same device
     assert json.loads(phone.call("SignOutEverywhere")) == {"signed_out": 1}
     assert laptop.refusal() == OUT
     phone.call("SignOut")
     assert phone.refusal() == OUT
 
 
-def test_a_device_id_that_is_no_text_is_told(phone: Phone):
+def test_a_device_id_that_is_not_text_is_refused(phone: Phone):
     phone.sign_in(f"<{uuid4()}>")
     others: list[Any] = [5, 0, False, [phone.device_id], {}]
     for device_id in others:
@@ -168,7 +168,7 @@ def test_a_device_id_that_is_no_text_is_told(phone: Phone):
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"7", b'"a"', b"\xff[", b"[" * 100_000])
-def test_what_is_no_json_object_names_no_user(app: str, data: bytes):
+def test_a_sign_in_that_is_no_json_object_is_refused(app: str, data: bytes):
     with grpc.insecure_channel(app) as channel:
         call: Any = channel.unary_unary("/example.v1.Account/SignIn")
         with pytest.raises(grpc.RpcError) as refused:
@@ -177,14 +177,14 @@ def test_what_is_no_json_object_names_no_user(app: str, data: bytes):
     assert refused.value.details() == "a request must be a JSON object"
 
 
-def test_a_sign_in_that_is_sent_twice_is_one_device(phone: Phone):
+def test_a_sign_in_that_is_sent_twice_makes_one_device(phone: Phone):
     user, request_id = f"<{uuid4()}>", str(uuid4())
     phone.sign_in(user, request_id=request_id)
     first = phone.device_id
     Phone(phone.channel).sign_in(user, request_id=request_id)
     assert [device["device_id"] for device in phone.devices()] == [first]
     with pytest.raises(grpc.RpcError) as refused:
-        Phone(phone.channel).sign_in(user, request_id=request_id)  # the session is in use
+        Phone(phone.channel).sign_in(user, request_id=request_id)  # the session has been used since
     assert refused.value.code() is grpc.StatusCode.ABORTED
 
 
@@ -206,7 +206,7 @@ def test_a_sign_in_that_is_sent_twice_is_one_device(phone: Phone):
         ({"user": "ada", "request_id": "nonsense"}, "request_id must be a UUID"),
     ],
 )
-def test_a_name_that_is_none_is_told(phone: Phone, message: object, problem: str):
+def test_a_bad_sign_in_is_refused_with_the_reason(phone: Phone, message: object, problem: str):
     with pytest.raises(grpc.RpcError) as refused:
         phone.call("SignIn", message)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -221,7 +221,7 @@ def test_a_name_that_is_none_is_told(phone: Phone, message: object, problem: str
         ({"device_id": "nonsense"}, "device_id must be a UUID"),
     ],
 )
-def test_a_device_that_is_none_is_told(phone: Phone, message: object, problem: str):
+def test_a_bad_device_id_is_refused_with_the_reason(phone: Phone, message: object, problem: str):
     phone.sign_in(f"<{uuid4()}>")
     with pytest.raises(grpc.RpcError) as refused:
         phone.call("SignOut", message)

@@ -1,4 +1,4 @@
-"""The interceptors, in real servers of asyncio and of threads, before the double of the service."""
+"""The interceptors in real servers of asyncio and of threads, with the fake of the service."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bytes_handler(kind: str, behavior: Callable[..., Any]) -> Any:
 
 
 class Greeter:
-    """For a server of threads."""
+    """Handlers for a server of threads."""
 
     def greet(self, request: bytes, context: Any) -> bytes:
         return b"hello " + current_visit().require().user_id.encode()
@@ -92,7 +92,7 @@ class Greeter:
 
 
 class AsyncGreeter(Greeter):
-    """For a server of asyncio."""
+    """Handlers for a server of asyncio."""
 
     async def greet(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         return b"hello " + current_async_visit().require().user_id.encode()
@@ -106,7 +106,8 @@ class AsyncGreeter(Greeter):
 
     async def echo(self, requests: _Stream, context: Any) -> None:  # type: ignore[override]
         async for request in requests:
-            await context.write(request)  # the other way to answer with a stream
+            # a handler may write its responses instead of yielding them
+            await context.write(request)
 
     async def public(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         session = current_async_visit().session
@@ -131,11 +132,11 @@ class AsyncGreeter(Greeter):
 
 
 class PlainGreeter(AsyncGreeter):
-    """For a server of asyncio, with handlers that are plain functions."""
+    """Handlers that are plain functions, for a server of asyncio."""
 
     def greet(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         with pytest.raises(RuntimeError, match="no running event loop"):
-            asyncio.get_running_loop()  # it may block, and nobody else waits
+            asyncio.get_running_loop()  # the handler may block without blocking other calls
         return b"hello " + current_async_visit().require().user_id.encode()
 
     def greet_many(self, request: bytes, context: Any) -> Iterator[bytes]:  # type: ignore[override]
@@ -145,7 +146,7 @@ class PlainGreeter(AsyncGreeter):
     def count(self, requests: Iterator[bytes], context: Any) -> bytes:  # type: ignore[override]
         return str(sum(1 for _ in requests)).encode()
 
-    # It is a function that returns a generator.
+    # This is a plain function that returns a generator.
     def echo(  # type: ignore[override]
         self, requests: Iterator[bytes], context: Any
     ) -> Iterator[bytes]:
@@ -171,14 +172,14 @@ class PlainGreeter(AsyncGreeter):
 
 @dataclass
 class HandlerCallDetails:
-    """What an interceptor is asked about."""
+    """The details of a call that gRPC passes to an interceptor."""
 
     method: str
 
 
 @dataclass
 class Running:
-    """A server, and a way to call it."""
+    """A running server, and a way to call it."""
 
     channel: Any
 
@@ -195,7 +196,7 @@ class Running:
         return refused.value.code().name, refused.value.details() or ""
 
     def sign_in(self, user_id: str = "ada") -> list[tuple[str, str]]:
-        """What a client sends from then on."""
+        """Signs a user in. Returns the metadata that the client sends from then on."""
         token, device = self.call("SignIn", user_id.encode()).decode().split()
         return [("authorization", f"Bearer {token}"), ("x-device-id", device)]
 
@@ -223,7 +224,7 @@ def threads(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Runn
 
 @contextmanager
 def plain_functions(authority: FakeAuthority) -> Iterator[Running]:
-    """One of asyncio, whose one thread serves one plain function after the other."""
+    """Runs a server of asyncio whose one thread serves one plain function after the other."""
     with (
         ThreadPoolExecutor(1) as pool,
         tasks(authority, greeter=PlainGreeter(), pool=pool) as running,
@@ -231,7 +232,7 @@ def plain_functions(authority: FakeAuthority) -> Iterator[Running]:
         yield running
         assert [*pool.map(lambda _: _current.get(None), range(3))] == [
             None
-        ] * 3  # nobody's visit stays behind
+        ] * 3  # no visit stays behind in the thread
 
 
 @contextmanager
@@ -241,7 +242,7 @@ def tasks(
     greeter: AsyncGreeter | None = None,
     pool: ThreadPoolExecutor | None = None,
 ) -> Iterator[Running]:
-    """One of asyncio, in a thread of its own."""
+    """Runs a server of asyncio in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -279,7 +280,7 @@ def running(request: pytest.FixtureRequest, authority: FakeAuthority) -> Iterato
         yield running
 
 
-def test_whoever_is_signed_in_is_served(running: Running):
+def test_a_caller_who_is_signed_in_is_served(running: Running):
     metadata = running.sign_in()
     assert running.call("Greet", b"", *metadata) == b"hello ada"
     assert running.stream("GreetMany", *metadata) == [b"hello ada"] * 3
@@ -289,7 +290,7 @@ def test_whoever_is_signed_in_is_served(running: Running):
     assert list(echo(iter([b"a", b"b"]), SECONDS, metadata)) == [b"a", b"b"]
 
 
-def test_others_are_not(authority: FakeAuthority, running: Running):
+def test_a_caller_who_is_not_signed_in_is_refused(authority: FakeAuthority, running: Running):
     (_, token), device = running.sign_in()
     required = ("UNAUTHENTICATED", "sign_in_required")
     assert running.refusal("Greet") == required
@@ -306,25 +307,29 @@ def test_others_are_not(authority: FakeAuthority, running: Running):
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_cookies_are_nothing_here(running: Running):
+def test_cookies_do_not_sign_a_caller_in(running: Running):
     (_, token), (_, device) = running.sign_in()
     cookie = f"__Host-session={token.removeprefix('Bearer ')}; __Host-device={device}"
     assert running.refusal("Greet", ("cookie", cookie)) == ("UNAUTHENTICATED", "sign_in_required")
 
 
-def test_public_methods_see_who_calls_if_anybody(running: Running):
+def test_a_public_method_sees_the_user_if_the_caller_is_signed_in(running: Running):
     assert running.call("Public") == b"nobody"
     assert running.call("Public", b"", *running.sign_in("eve")) == b"eve"
     assert running.call("Public") == b"nobody"
 
 
-def test_a_client_is_told_to_renew(authority: FakeAuthority, running: Running):
+def test_a_caller_with_an_expired_token_is_answered_token_expired(
+    authority: FakeAuthority, running: Running
+):
     metadata = running.sign_in()
     authority.expire_tokens()
     assert running.refusal("Greet", *metadata) == ("UNAUTHENTICATED", "token_expired")
 
 
-def test_a_client_is_told_to_sign_in_again(authority: FakeAuthority, running: Running):
+def test_a_caller_whose_sign_in_is_too_old_must_sign_in_again(
+    authority: FakeAuthority, running: Running
+):
     metadata = running.sign_in()
     assert running.call("Recent", b"", *metadata) == b"ada"
     authority.pass_time(2 * RECENT)
@@ -338,17 +343,19 @@ def test_a_client_is_told_to_sign_in_again(authority: FakeAuthority, running: Ru
     assert running.call("Recent", b"", *metadata) == b"ada"
 
 
-def test_it_fails_closed_and_recovers(authority: FakeAuthority, running: Running):
+def test_an_interceptor_fails_closed_and_recovers(authority: FakeAuthority, running: Running):
     metadata = running.sign_in()
     with authority.unavailable():
         assert running.refusal("Greet", *metadata) == ("UNAVAILABLE", "unavailable")
         assert running.refusal("Public", *metadata) == ("UNAVAILABLE", "unavailable")
-        assert running.call("Public") == b"nobody"  # no token, no question
+        assert running.call("Public") == b"nobody"  # without a token, the service is not called
     assert running.call("Greet", b"", *metadata) == b"hello ada"
 
 
 @pytest.mark.parametrize("serve", [threads, tasks])
-def test_the_client_is_told_of(authority: FakeAuthority, serve: Any):
+def test_the_service_stores_the_address_and_the_user_agent_of_a_caller(
+    authority: FakeAuthority, serve: Any
+):
     with serve(authority) as running:
         running.sign_in()
     with authority.client(timeout=PATIENCE) as client:
@@ -357,22 +364,22 @@ def test_the_client_is_told_of(authority: FakeAuthority, serve: Any):
     assert device.last_client.user_agent.startswith("grpc-python/")
 
 
-def test_methods_that_nobody_has_are_unknown(running: Running):
+def test_a_method_without_a_handler_is_unimplemented(running: Running):
     assert running.refusal("Nothing")[0] == "UNIMPLEMENTED"
 
 
-def test_a_handler_that_refuses_late_is_answered(running: Running):
+def test_a_refusal_by_a_handler_is_answered(running: Running):
     assert running.refusal("Late") == ("UNAUTHENTICATED", "sign_in_required")
     with pytest.raises(grpc.RpcError) as refused:
         running.stream("LateMany")
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_faults_of_handlers_are_their_own(running: Running):
+def test_a_fault_of_a_handler_is_not_answered_as_a_refusal(running: Running):
     assert running.refusal("Fault")[0] == "UNKNOWN"
 
 
-def test_without_bearer_tokens_nobody_could_come_in(authority: FakeAuthority):
+def test_a_flow_without_bearer_tokens_is_refused(authority: FakeAuthority):
     for make in (
         lambda flow: SessionInterceptor(authority.client, flow=flow),
         lambda flow: AsyncSessionInterceptor(authority.async_client, flow=flow),
@@ -381,7 +388,9 @@ def test_without_bearer_tokens_nobody_could_come_in(authority: FakeAuthority):
             make(Flow(bearer=False))
 
 
-async def test_a_plain_function_on_the_event_loop_is_no_deadlock(authority: FakeAuthority):
+async def test_a_plain_function_on_the_event_loop_raises_instead_of_a_deadlock(
+    authority: FakeAuthority,
+):
     async def found(_: Any) -> Any:
         return bytes_handler("unary_unary", PlainGreeter().greet)
 
@@ -393,7 +402,7 @@ async def test_a_plain_function_on_the_event_loop_is_no_deadlock(authority: Fake
             handler.unary_unary(b"", None)
 
 
-def test_many_calls_of_plain_functions_find_their_own_visits(authority: FakeAuthority):
+def test_many_calls_of_plain_functions_each_find_their_own_visit(authority: FakeAuthority):
     with (
         ThreadPoolExecutor(4) as pool,
         tasks(authority, greeter=PlainGreeter(), pool=pool) as running,
@@ -412,7 +421,7 @@ def test_many_calls_of_plain_functions_find_their_own_visits(authority: FakeAuth
             assert all(clients.map(ask, [*callers] * 10))
 
 
-def test_without_the_interceptor_one_is_told():
+def test_a_handler_without_the_interceptor_gets_a_clear_error():
     for current in (current_visit, current_async_visit):
         with pytest.raises(RuntimeError, match="not in front of this handler"):
             current()

@@ -1,4 +1,6 @@
-"""Of several servers, one that hangs costs few calls, and gets calls again once it goes on."""
+"""If one of several servers hangs, few calls fail, and the server gets calls again once it
+answers.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,14 @@ from tests.support.backends import valkey_server
 
 pytestmark = pytest.mark.slow
 
-# Long enough for a server that is well, on a machine that has much else to do.
+# Long enough for a healthy server on a busy machine.
 TIMEOUT = timedelta(milliseconds=500)
 CALLERS = 5
 
 
 @dataclass
 class Tally:
-    """How many calls went well, and how many did not."""
+    """How many calls succeeded, and how many failed."""
 
     good: int = 0
     bad: int = 0
@@ -41,7 +43,7 @@ async def call_until(
     callers: int = CALLERS,
     pause: float = 0.01,
 ) -> Tally:
-    """Makes calls, several at once, until it is over."""
+    """Makes calls, several at once, until `over` is true. Returns the tally."""
     tally = Tally()
 
     async def caller() -> None:
@@ -59,24 +61,25 @@ async def call_until(
 
 
 def hang(request: Message, context: grpc.ServicerContext) -> None:
-    """What a server does that hangs."""
+    """Behaves as a server that hangs."""
     Hang()(request, context)
 
 
-async def test_a_server_that_hangs_costs_few_calls(connect: Connect, fake: Fake):
+async def test_a_server_that_hangs_fails_few_calls(connect: Connect, fake: Fake):
     with Fake() as other:
         target = f"ipv4:{fake.address},{other.address}"
         async with connect(target, timeout=TIMEOUT) as client:
             await call_until(client.get_signing_keys, lambda _: bool(fake.calls and other.calls))
             other.always = hang
             tally = await call_until(client.get_signing_keys, lambda tally: tally.good >= 300)
-            assert 0 < tally.bad < 60  # in turn, it would be as many as went well
+            # if servers were used in turn, as many calls would fail as succeed
+            assert 0 < tally.bad < 60
             other.always = None
             before = len(other.calls)
             await call_until(client.get_signing_keys, lambda _: len(other.calls) > before + 50)
 
 
-async def test_the_only_server_is_never_left_out(connect: Connect, fake: Fake):
+async def test_the_only_server_is_never_excluded(connect: Connect, fake: Fake):
     async with connect(fake.address, timeout=TIMEOUT) as client:
         await client.get_signing_keys()
         fake.always = hang
@@ -85,7 +88,7 @@ async def test_the_only_server_is_never_left_out(connect: Connect, fake: Fake):
         await client.get_signing_keys(timeout=PATIENCE)
 
 
-async def test_of_servers_that_all_hang_one_is_not_left_out(connect: Connect, fake: Fake):
+async def test_if_all_servers_hang_not_all_are_excluded(connect: Connect, fake: Fake):
     with Fake() as other:
         target = f"ipv4:{fake.address},{other.address}"
         async with connect(target, timeout=TIMEOUT) as client:
@@ -99,7 +102,7 @@ async def test_of_servers_that_all_hang_one_is_not_left_out(connect: Connect, fa
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """Real servers on one store."""
+    """Two real servers on one store."""
     folder = tmp_path_factory.mktemp("servers")
     add_signing_key(folder / "keys")
     with (
@@ -111,7 +114,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Serv
 
 
 @pytest.mark.parametrize("batching", [True, False], ids=["batches", "no batches"])
-async def test_a_process_that_stands_still_costs_few_validations(
+async def test_a_stopped_process_fails_few_validations(
     two: tuple[Server, Server], connect: Connect, batching: bool
 ):
     one, other = two
@@ -131,13 +134,13 @@ async def test_a_process_that_stands_still_costs_few_validations(
             other.process.send_signal(signal.SIGCONT)
         assert tally.bad < 100
         one.process.send_signal(signal.SIGSTOP)
-        try:  # all that goes well now, the other has answered
+        try:  # the other server answers all calls that succeed now
             await call_until(validate, lambda tally: tally.good >= 50)
         finally:
             one.process.send_signal(signal.SIGCONT)
 
 
-async def test_one_caller_that_calls_seldom_is_spared_too(
+async def test_few_calls_fail_for_a_single_caller_that_calls_seldom(
     two: tuple[Server, Server], connect: Connect
 ):
     one, other = two
@@ -155,4 +158,5 @@ async def test_one_caller_that_calls_seldom_is_spared_too(
             tally = await call_until(validate, lambda tally: tally.good >= 40, **seldom)
         finally:
             other.process.send_signal(signal.SIGCONT)
-        assert 0 < tally.bad < 20  # in turn, it would be as many as went well
+        # if servers were used in turn, as many calls would fail as succeed
+        assert 0 < tally.bad < 20

@@ -1,5 +1,5 @@
-"""No more calls at once than a client has slots: what waits for a slot, in which order, until when,
-and that no call is lost.
+"""A client makes no more calls at once than it has slots. The tests cover what waits for a slot, in
+which order and how long, and that no call is lost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def nothing_is_left(client: Any, slots: int) -> bool:
 
 
 @pytest.mark.parametrize("more", [{}, {"max_in_flight": 7}])
-async def test_no_more_are_under_way_than_there_are_places(
+async def test_no_more_calls_are_under_way_than_there_are_slots(
     connect: Connect, scripted: tuple[Service, str], more: dict[str, int]
 ):
     server, address = scripted
@@ -63,7 +63,9 @@ async def test_no_more_are_under_way_than_there_are_places(
         assert nothing_is_left(client, limit)
 
 
-async def test_who_waits_longest_is_first(connect: Connect, scripted: tuple[Service, str]):
+async def test_the_caller_that_has_waited_longest_is_first(
+    connect: Connect, scripted: tuple[Service, str]
+):
     server, address = scripted
     async with connect(address, timeout=PATIENCE, batching=False, max_in_flight=1) as client:
         server.open.clear()
@@ -79,7 +81,7 @@ async def test_who_waits_longest_is_first(connect: Connect, scripted: tuple[Serv
     ]
 
 
-async def test_waiting_counts_against_the_time_that_a_call_has(
+async def test_waiting_for_a_slot_counts_against_the_timeout_of_a_call(
     connect: Connect, scripted: tuple[Service, str]
 ):
     server, address = scripted
@@ -105,10 +107,12 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
         ]
         assert nothing_is_left(client, 1)
     _, _, left = server.calls[1]
-    assert left <= 1.05 * (10 - 0.75)  # gRPC rounds it up
+    assert left <= 1.05 * (10 - 0.75)  # gRPC rounds the time up
 
 
-async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tuple[Service, str]):
+async def test_a_caller_that_is_cancelled_while_it_waits_leaves_nothing_behind(
+    scripted: tuple[Service, str],
+):
     server, address = scripted
     async with sa.AsyncSessionAuthority(
         address, timeout=PATIENCE, batching=False, max_in_flight=1
@@ -129,7 +133,7 @@ async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tu
         assert nothing_is_left(client, 1)
 
 
-async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
+async def test_a_caller_that_is_cancelled_as_it_gets_a_slot_gives_the_slot_back(
     scripted: tuple[Service, str],
 ):
     async with sa.AsyncSessionAuthority(scripted[1], timeout=PATIENCE, max_in_flight=1) as client:
@@ -148,7 +152,7 @@ async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
 
 
 @pytest.mark.parametrize("client_kind", [sa.AsyncSessionAuthority, OnThreads])
-async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
+async def test_a_batch_needs_one_slot_and_holds_all_callers_that_came_before_its_turn(
     scripted: tuple[Service, str], client_kind: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 0.01)
@@ -159,7 +163,7 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
         tasks += [ask(client, f"user {number}") for number in range(10)]
-        # They have waited long enough for the first, and there is no free slot.
+        # These callers wait no longer for the first call, but there is no free slot.
         await until(lambda: len(limiter(client)._queue) == 1)
         tasks += [ask(client, f"user {number}") for number in range(10, 20)]
         await until(lambda: len(line._queue) == 20)
@@ -172,7 +176,7 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
         await until(lambda: nothing_is_left(client, 1))
 
 
-async def test_more_than_a_batch_holds_goes_in_several(
+async def test_more_callers_than_a_batch_holds_are_sent_in_several_batches(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(batching, "MAX_BATCH_ITEMS", 3)
@@ -190,11 +194,11 @@ async def test_more_than_a_batch_holds_goes_in_several(
         assert all(await asyncio.gather(*tasks))
         counts = [count for _, count in server.methods()]
         assert counts[:2] == [1, 3]
-        assert sorted(counts[2:]) == [1, 3]  # sent together, which may arrive in any order
+        assert sorted(counts[2:]) == [1, 3]  # both are sent together, and may arrive in any order
         assert server.most_at_once == 2
 
 
-def test_whoever_comes_after_the_end_is_told_so():
+def test_a_caller_that_comes_after_the_close_gets_an_error():
     told: list[str] = []
 
     def granted(error: sa.Unavailable | None) -> bool:
@@ -208,7 +212,7 @@ def test_whoever_comes_after_the_end_is_told_so():
     assert told == ["the client is closed"]
 
 
-async def test_closing_ends_whoever_waits_for_a_place(
+async def test_closing_a_client_fails_all_callers_that_wait_for_a_slot(
     connect: Connect, scripted: tuple[Service, str]
 ):
     server, address = scripted
@@ -225,7 +229,7 @@ async def test_closing_ends_whoever_waits_for_a_place(
     assert len(server.calls) == 1
 
 
-async def test_a_watch_takes_no_place(connect: Connect, scripted: tuple[Service, str]):
+async def test_a_watch_needs_no_slot(connect: Connect, scripted: tuple[Service, str]):
     async with connect(scripted[1], timeout=PATIENCE, max_in_flight=1) as client:
         watch = aiter(client.watch_events())
         assert (await anext(watch)).cursor
@@ -236,7 +240,7 @@ async def test_a_watch_takes_no_place(connect: Connect, scripted: tuple[Service,
 @pytest.mark.parametrize(
     ("value", "error"), [(0, ValueError), (-1, ValueError), ("8", TypeError), (None, TypeError)]
 )
-async def test_a_client_without_places_is_a_mistake(
+async def test_a_client_without_slots_is_refused(
     connect: Connect, value: Any, error: type[Exception]
 ):
     with pytest.raises(error, match="max_in_flight"):
@@ -244,9 +248,9 @@ async def test_a_client_without_places_is_a_mistake(
 
 
 @pytest.mark.parametrize("batched", [False, True])
-async def test_no_call_is_lost_in_a_crowd_without_patience(connect: Connect, batched: bool):
-    """A server that has a connection make 100 calls at once, as ours, and hundreds of callers who
-    hang up or have no time.
+async def test_no_call_is_lost_among_many_callers_that_give_up(connect: Connect, batched: bool):
+    """The server lets a connection make 100 calls at once, as ours does. Hundreds of callers are
+    cancelled, or have too little time.
     """
     chance = random.Random(7)
 
@@ -292,7 +296,7 @@ class Lost:
         self._over.cancel()
 
 
-async def test_a_call_that_grpc_has_lost_ends_all_the_same(
+async def test_a_call_that_grpc_has_lost_still_ends(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(calls, "_LOST_AFTER_SECONDS", 0)

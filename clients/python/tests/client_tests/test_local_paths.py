@@ -1,4 +1,4 @@
-"""Where a sign-in leads: to the page that the user wanted, and never to another origin."""
+"""A sign-in leads to the page that the user wanted, and never to another origin."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ FOREIGN = [text for text in TEXTS if text != "/"]
 
 
 @each("next_paths", "local_path")
-def test_paths_of_this_origin_alone_are_returned_to(case: Case):
+def test_only_paths_of_this_origin_are_returned_to(case: Case):
     assert local_path(case.given["text"], case.given["default"]) == case.expected["path"]
 
 
 @each("next_paths", "next_in")
-def test_the_query_of_the_sign_in_page_names_a_path(case: Case):
+def test_the_query_of_the_sign_in_page_names_the_path_to_return_to(case: Case):
     assert next_in(case.given["target"], case.given["default"]) == case.expected["path"]
 
 
 @each("next_paths", "sign_in_location")
-def test_the_sign_in_page_is_told_where_to_return(case: Case):
+def test_the_url_of_the_sign_in_page_holds_the_path_to_return_to(case: Case):
     found = with_next(case.given["sign_in_url"], case.given["return_path"])
     assert found == case.expected["location"]
 
 
 def as_browsers_read(text: str, base: str) -> str:
-    """The URL that a browser makes of a `Location` (https://url.spec.whatwg.org/#url-parsing)."""
+    """Returns the URL that a browser makes of a `Location`
+    (https://url.spec.whatwg.org/#url-parsing).
+    """
     stripped = text.strip("".join(map(chr, range(0x21))))
     for dropped in "\t\n\r":
         stripped = stripped.replace(dropped, "")
@@ -55,17 +57,17 @@ PIECES = (
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8))
 @example(["/", ".", "//", "elsewhere.example"])
-def test_whatever_is_put_together_stays_here(parts: list[str]):
+def test_no_combination_of_pieces_leads_to_another_origin(parts: list[str]):
     found = local_path("".join(parts))
     for _ in range(3):
         url = urlsplit(as_browsers_read(found, "https://app.example/sign-in"))
         assert (url.scheme, url.netloc) == ("https", "app.example")
         assert not url.path.startswith("//")
-        found = unquote(found)  # as a server on the way may
+        found = unquote(found)  # a server on the way may decode the path
 
 
 @pytest.mark.parametrize("path", FOREIGN)
-def test_the_redirect_itself_tells_no_other_origin(path: str):
+def test_a_redirect_to_the_sign_in_page_never_holds_another_origin(path: str):
     flow = Flow(sign_in_url="/sign-in")
     page = flow.presented("GET", {"sec-fetch-mode": ["navigate"]}, "", path)
     refused = flow.sign_in_required(page, SessionStatus.NO_SESSION)
@@ -81,7 +83,7 @@ def make(request: pytest.FixtureRequest) -> Maker:
 @pytest.mark.parametrize(
     "target", ["/me", "/me?a=b&c=%2F%C3%A9", "/me?next=https://elsewhere.example", "/me?a"]
 )
-async def test_a_page_that_needs_a_sign_in_is_returned_to(
+async def test_a_sign_in_returns_to_the_page_that_needed_it(
     authority: FakeAuthority, make: Maker, target: str
 ):
     async with browser_of(make(authority, Flow(sign_in_url="/next"))) as browser:
@@ -92,7 +94,8 @@ async def test_a_page_that_needs_a_sign_in_is_returned_to(
         )
         page = await browser.get(sent.headers["location"])
         assert page.json() == target
-        form = await browser.post(sent.headers["location"])  # which has no `action`
+        # the form has no `action`, so the browser sends it to its own URL
+        form = await browser.post(sent.headers["location"])
         assert form.json() == target
 
 
@@ -108,7 +111,7 @@ async def test_a_page_that_needs_a_sign_in_is_returned_to(
         {f"a{n}": "" for n in range(200)} | {"next": "/a"},
     ],
 )
-async def test_without_such_a_path_the_app_decides(
+async def test_without_a_path_of_this_origin_the_app_decides_where_to_go(
     authority: FakeAuthority, make: Maker, query: dict[str, str]
 ):
     async with browser_of(make(authority)) as browser:
@@ -117,7 +120,9 @@ async def test_without_such_a_path_the_app_decides(
         assert mine.json() == "/home"
 
 
-async def test_what_a_get_can_not_repeat_is_not_returned_to(authority: FakeAuthority, make: Maker):
+async def test_a_request_that_a_get_can_not_repeat_is_not_returned_to(
+    authority: FakeAuthority, make: Maker
+):
     async with browser_of(make(authority, Flow(sign_in_url="/sign-in"))) as browser:
         headers = {"sec-fetch-mode": "navigate", "sec-fetch-site": "same-origin"}
         sent = await browser.post("/sign-out-everywhere", headers=headers)

@@ -1,4 +1,4 @@
-"""Lines of the log are seen where a project configures logging after it imported the client."""
+"""Log lines are visible even if a project configures logging after it has imported the client."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from session_authority_client._shared.throttled_log import ThrottledLog
 
-# A project's settings import the client; then Django configures logging, which disables all
-# loggers that exist. Nothing listens on the port.
+# The settings of a project import the client. Then Django configures logging, and disables all
+# existing loggers. Nothing listens on the port.
 PROJECT = """
 import django
 from django.conf import settings
@@ -43,7 +43,7 @@ for host, cookies in (("192.0.2.7", {}), ("localhost", {"session": "a.b.c", "dev
 """
 
 
-def test_a_project_of_django_sees_one_line_for_each_state():
+def test_a_django_project_sees_one_log_line_for_each_state():
     done = subprocess.run(
         [sys.executable, "-c", PROJECT],
         capture_output=True,
@@ -59,7 +59,7 @@ def test_a_project_of_django_sees_one_line_for_each_state():
     assert "UNAVAILABLE" in lines[1]
 
 
-def test_a_state_that_lasts_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture):
+def test_a_state_that_lasts_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture):
     now = [1000.0]
     log = ThrottledLog(lambda: now[0])
     for seconds, lines in ((0, 1), (1, 1), (58.9, 1), (0.2, 2), (59, 2), (3600, 3)):

@@ -1,4 +1,6 @@
-"""Every method, of both kinds of client, against a real development server."""
+"""Every method of both kinds of client, against a real development server. Two tests use a fake
+service instead.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def near(moment: datetime, wanted: datetime) -> bool:
     return moment.tzinfo is UTC and abs(moment - wanted) < timedelta(minutes=1)
 
 
-async def test_signing_in_tells_of_the_device(authority: Any, user: str):
+async def test_a_sign_in_returns_the_device(authority: Any, user: str):
     now = datetime.now(UTC)
     issued = await authority.issue_device(
         user, client=PHONE, auth_methods=["pwd"], session_ttl=timedelta(hours=2)
@@ -75,7 +77,7 @@ async def test_signing_in_tells_of_the_device(authority: Any, user: str):
     assert again.device.display_name == "Ada's laptop"
 
 
-async def test_a_third_device_makes_room(authority: Any, user: str):
+async def test_a_third_device_evicts_the_first(authority: Any, user: str):
     first, second, third = [await authority.issue_device(user) for _ in range(3)]
     assert (first.evicted_devices, second.evicted_devices) == ((), ())
     (evicted,) = third.evicted_devices
@@ -84,7 +86,7 @@ async def test_a_third_device_makes_room(authority: Any, user: str):
     assert found.status is SessionStatus.NO_SESSION
 
 
-async def test_a_request_id_signs_in_once(authority: Any, user: str):
+async def test_a_request_id_signs_in_only_once(authority: Any, user: str):
     request_id = str(uuid4())
     first, again = [await authority.issue_device(user, request_id=request_id) for _ in range(2)]
     assert again.device.session_id == first.device.session_id
@@ -97,7 +99,7 @@ async def test_a_request_id_signs_in_once(authority: Any, user: str):
     assert fresh.device.session_id != first.device.session_id
 
 
-async def test_what_breaks_a_rule_is_told_field_by_field(authority: Any, user: str):
+async def test_a_request_that_breaks_rules_is_refused_with_each_field(authority: Any, user: str):
     with pytest.raises(sa.InvalidRequest) as caught:
         await authority.issue_device(f"{user}\n", auth_methods=["one time"])
     fields = {violation.field for violation in caught.value.violations}
@@ -106,7 +108,7 @@ async def test_what_breaks_a_rule_is_told_field_by_field(authority: Any, user: s
     assert caught.value.reason == "INVALID_REQUEST"
 
 
-async def test_validating_tells_of_the_session(authority: Any, user: str):
+async def test_a_validation_returns_the_session(authority: Any, user: str):
     issued = await authority.issue_device(user, claims={"plan": "pro"}, auth_methods=["pwd", "otp"])
     found = await authority.validate_session(
         issued.access_token, issued.device.device_id, client=PHONE
@@ -138,7 +140,7 @@ async def test_validating_tells_of_the_session(authority: Any, user: str):
         ("theirs", "no UUID", SessionStatus.NO_SESSION),
     ],
 )
-async def test_what_is_not_good_is_an_answer(
+async def test_a_bad_token_or_device_id_gets_an_answer_and_not_an_exception(
     authority: Any, user: str, token: str, device_id: str, status: SessionStatus
 ):
     issued = await authority.issue_device(user)
@@ -153,7 +155,7 @@ async def test_what_is_not_good_is_an_answer(
     assert (found.device_id == theirs) == (device_id == "theirs")
 
 
-async def test_looking_changes_nothing(authority: Any, user: str):
+async def test_observe_only_changes_nothing(authority: Any, user: str):
     issued = await authority.issue_device(user)
     elsewhere = str(uuid4())
     for _ in range(2):
@@ -162,7 +164,7 @@ async def test_looking_changes_nothing(authority: Any, user: str):
     assert await authority.validate_session(issued.access_token, issued.device.device_id)
 
 
-async def test_many_at_once_are_answered_in_their_order(authority: Any, user: str):
+async def test_the_answers_of_a_batch_are_in_the_order_of_its_requests(authority: Any, user: str):
     mine, hers = await authority.issue_device(user), await authority.issue_device(f"{user}-2")
     found = await authority.validate_sessions(
         [
@@ -181,7 +183,9 @@ async def test_many_at_once_are_answered_in_their_order(authority: Any, user: st
         await authority.validate_sessions([("", "")] * 501)
 
 
-async def test_what_is_wrong_with_one_of_many_is_in_its_place(connect: Connect, fake: Fake):
+async def test_an_error_in_a_batch_stands_at_the_position_of_its_request(
+    connect: Connect, fake: Fake
+):
     answer = wire.BatchValidateSessionsResponse()
     answer.results.add().response.status = wire.SESSION_STATUS_NO_SESSION
     broken = answer.results.add().error
@@ -195,11 +199,11 @@ async def test_what_is_wrong_with_one_of_many_is_in_its_place(connect: Connect, 
     assert second.violations == (sa.FieldViolation("device_id", "is no text"),)
 
 
-async def test_a_token_is_swapped_for_the_next_and_the_old_one_is_a_replay(
-    authority: Any, user: str
-):
+async def test_a_token_is_renewed_and_the_old_token_becomes_a_replay(authority: Any, user: str):
     async def too_young() -> Any:
-        """Within a second, which on a busy machine may be over before the renewal is asked for."""
+        """Returns a renewal within the first second, which issues no new token. Returns None if a
+        busy machine was too slow for that.
+        """
         fresh = await authority.issue_device(f"{user}-2")
         renewal = await authority.renew_session(fresh.access_token, fresh.device.device_id)
         return None if renewal.rotated else renewal
@@ -250,7 +254,7 @@ async def test_a_token_is_swapped_for_the_next_and_the_old_one_is_a_replay(
     assert (replay.device_id, replay.session_id) == (device_id, issued.device.session_id)
 
 
-async def test_the_devices_of_a_user_page_by_page(authority: Any, user: str):
+async def test_the_devices_of_a_user_are_listed_page_by_page(authority: Any, user: str):
     first, second = (
         await authority.issue_device(user, client=LAPTOP),
         await authority.issue_device(user, client=PHONE),
@@ -278,7 +282,7 @@ async def test_the_devices_of_a_user_page_by_page(authority: Any, user: str):
     assert (out.session_id, out.expire_time, out.absolute_expire_time) == ("", None, None)
 
 
-async def test_all_devices_are_all_pages(connect: Connect, fake: Fake):
+async def test_the_list_of_all_devices_reads_all_pages(connect: Connect, fake: Fake):
     pages = [wire.ListDevicesResponse(next_page_token=token) for token in ("p2", "p3", "")]
     for number, page in enumerate(pages):
         page.devices.add(device_id=f"d{number}")
@@ -292,7 +296,7 @@ async def test_all_devices_are_all_pages(connect: Connect, fake: Fake):
     }
 
 
-async def test_a_device_is_named(authority: Any, user: str):
+async def test_a_device_is_renamed(authority: Any, user: str):
     issued = await authority.issue_device(user)
     device = await authority.update_device(
         user, issued.device.device_id, display_name="Sami's phone"
@@ -320,7 +324,7 @@ async def test_claims_are_changed(authority: Any, user: str):
     assert [violation.field for violation in refused.value.violations] == ["claims.sub"]
 
 
-async def test_signing_out_on_a_device(authority: Any, user: str):
+async def test_a_user_is_signed_out_on_one_device(authority: Any, user: str):
     issued = await authority.issue_device(user)
     device_id = issued.device.device_id
     assert await authority.revoke_device(user, device_id, reason=REASON) is True
@@ -332,7 +336,7 @@ async def test_signing_out_on_a_device(authority: Any, user: str):
     assert (event.reason, event.device_id) == (REASON, device_id)
 
 
-async def test_signing_out_everywhere_else(authority: Any, user: str):
+async def test_a_user_is_signed_out_on_all_other_devices(authority: Any, user: str):
     first, second = await authority.issue_device(user), await authority.issue_device(user)
     assert (
         await authority.revoke_all(user, except_device_id=first.device.device_id, reason=REASON)
@@ -345,7 +349,7 @@ async def test_signing_out_everywhere_else(authority: Any, user: str):
     assert not await authority.validate_session(first.access_token, first.device.device_id)
 
 
-async def test_the_keys_are_those_of_the_tokens(authority: Any, user: str):
+async def test_the_signing_keys_include_the_key_of_a_token(authority: Any, user: str):
     issued = await authority.issue_device(user)
     header = issued.access_token.partition(".")[0]
     kid = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
@@ -355,7 +359,7 @@ async def test_the_keys_are_those_of_the_tokens(authority: Any, user: str):
     assert kid in {jwk["kid"] for jwk in json.loads(keys.jwks_json)["keys"]}
 
 
-async def test_a_watch_goes_on_from_its_cursor(authority: Any, user: str):
+async def test_a_watch_resumes_at_its_cursor(authority: Any, user: str):
     watch = aiter(authority.watch_events(user_ids=[user]))
     first = await anext(watch)
     assert (first.events, bool(first.cursor)) == ((), True)
@@ -395,7 +399,7 @@ async def with_events(watch: Any) -> sa.EventBatch:
 
 
 async def events_of(authority: Any, user: str, types: Any = ()) -> list[sa.Event]:
-    """What has happened to a user up to now."""
+    """Returns the events of a user in the last hour."""
     since = datetime.now(UTC) - timedelta(hours=1)
     watch = aiter(authority.watch_events(since=since, user_ids=[user], types=types))
     batch = await with_events(watch)
@@ -404,14 +408,14 @@ async def events_of(authority: Any, user: str, types: Any = ()) -> list[sa.Event
 
 
 async def until(ask: Any) -> Any:
-    """What it answers once it answers something."""
+    """Waits until `ask` returns something other than None. Returns it."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while (found := await ask()) is None:  # noqa: ASYNC110 - a condition has no event
             await asyncio.sleep(0.05)
     return found
 
 
-async def test_a_session_is_checked_by_its_name_without_being_used(authority: Any, user: str):
+async def test_sessions_are_checked_by_their_names(authority: Any, user: str):
     issued = await authority.issue_device(user)
     device = issued.device
     mine = sa.SessionName(user, device.device_id, device.session_id)

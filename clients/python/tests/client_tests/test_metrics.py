@@ -1,4 +1,6 @@
-"""A client counts what it does if it is asked to, and else pays for nothing."""
+"""A client with metrics counts what it does. A client without metrics does not load the library for
+them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Shown:
-    """Metrics of a client, and what they show."""
+    """The metrics of a client, and a way to read them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -91,7 +93,9 @@ async def test_retries_are_counted(connect: Connect, fake: Fake, shown: Shown, t
     assert shown("calls_total", method="ValidateSession", code="OK") == 1
 
 
-async def test_a_cache_is_counted(connect: Connect, authority: FakeAuthority, shown: Shown):
+async def test_hits_misses_drops_and_staleness_of_a_cache_are_counted(
+    connect: Connect, authority: FakeAuthority, shown: Shown
+):
     cache = NearCache()
     async with connect(
         authority.address, timeout=LONG, cache=cache, metrics=shown.metrics
@@ -100,7 +104,7 @@ async def test_a_cache_is_counted(connect: Connect, authority: FakeAuthority, sh
         token, device_id = issued.access_token, issued.device.device_id
         asked = 0
         async with asyncio.timeout(LONG.total_seconds()):
-            while not shown("cache_hits_total"):  # the first ones begin the watch
+            while not shown("cache_hits_total"):  # the first validations start the watch
                 await client.validate_session(token, device_id)
                 asked += 1
         assert shown("cache_misses_total") == asked - 1
@@ -112,7 +116,7 @@ async def test_a_cache_is_counted(connect: Connect, authority: FakeAuthority, sh
     assert shown("cache_staleness_seconds") == math.inf
 
 
-def test_without_the_extra_nothing_of_it_is_loaded():
+def test_the_client_alone_does_not_load_prometheus_client():
     code = "import sys, session_authority_client; print('prometheus_client' in sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True)
     assert loaded == "False\n"

@@ -1,4 +1,6 @@
-"""What all middleware does alike, around an app of FastAPI, Flask, Django and no framework."""
+"""The behaviour that all middleware shares, around an app of FastAPI, Flask, Django and no
+framework.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,10 @@ async def browser(make: Maker, authority: FakeAuthority) -> AsyncIterator[httpx.
         yield browser
 
 
-# --- who it is ------------------------------------------------------------------------------------
+# --- who the user is ------------------------------------------------------------------------------
 
 
-async def test_a_stranger_is_nobody_and_gets_no_cookies(
+async def test_a_stranger_has_no_session_and_gets_no_cookies(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     answer = await browser.get("/maybe")
@@ -60,7 +62,7 @@ async def test_a_stranger_is_nobody_and_gets_no_cookies(
     assert denied.headers["www-authenticate"] == "Bearer"
     assert denied.headers["cache-control"] == "no-store"
     assert set_cookies(denied) == {}
-    assert authority.calls == {}  # without a token nobody is asked
+    assert authority.calls == {}  # without a token, the service is not called
 
 
 async def test_a_sign_in_sets_both_cookies_and_the_next_request_is_signed_in(
@@ -91,7 +93,7 @@ async def test_a_browser_stays_the_same_device(browser: httpx.AsyncClient):
 @pytest.mark.parametrize(
     ("proxies", "address"), [((), "198.51.100.9"), (("198.51.100.9",), "203.0.113.7")]
 )
-async def test_the_client_is_told_of(
+async def test_the_service_stores_the_address_and_the_user_agent_of_a_client(
     authority: FakeAuthority, make: Maker, proxies: tuple[str, ...], address: str
 ):
     app = make(authority, Flow(trusted_proxies=proxies))
@@ -104,7 +106,9 @@ async def test_the_client_is_told_of(
     assert device.last_client.ip_address == address
 
 
-async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthority, make: Maker):
+async def test_an_app_may_choose_lax_cookies_and_redirects_to_the_sign_in_page(
+    authority: FakeAuthority, make: Maker
+):
     flow = Flow(Cookies(same_site=SameSite.LAX), sign_in_url="/sign-in")
     async with browser_of(make(authority, flow)) as browser:
         answer = await browser.get("/me")
@@ -115,7 +119,9 @@ async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthorit
         assert "SameSite=Lax" in attributes(token)
 
 
-async def test_a_script_that_fetches_is_not_sent_to_a_page(authority: FakeAuthority, make: Maker):
+async def test_a_script_is_answered_401_and_not_sent_to_a_page(
+    authority: FakeAuthority, make: Maker
+):
     async with browser_of(make(authority, Flow(sign_in_url="/sign-in"))) as browser:
         for headers, status in (
             ({"Accept": "application/json", "Sec-Fetch-Mode": "cors"}, 401),
@@ -125,8 +131,10 @@ async def test_a_script_that_fetches_is_not_sent_to_a_page(authority: FakeAuthor
             assert (await browser.get("/me", headers=headers)).status_code == status
 
 
-async def test_every_response_depends_on_who_asks(browser: httpx.AsyncClient):
-    """Else a cache between would give one user's page to another, or to nobody."""
+async def test_every_response_says_that_it_varies_with_the_credentials(browser: httpx.AsyncClient):
+    """Without `Vary`, a cache on the way would give one user's page to another user, or to a
+    stranger.
+    """
     for path in ("/maybe", "/me", "/static"):
         answer = await browser.get(path)
         assert "Cookie" in answer.headers["vary"], path
@@ -134,10 +142,10 @@ async def test_every_response_depends_on_who_asks(browser: httpx.AsyncClient):
     assert "Authorization" in (await browser.get("/me")).headers["vary"]
 
 
-# --- renewing -------------------------------------------------------------------------------------
+# --- renewals -------------------------------------------------------------------------------------
 
 
-async def test_an_expired_token_is_renewed_before_the_app(
+async def test_an_expired_token_is_renewed_before_the_app_runs(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     device = (await browser.post("/sign-in")).json()["device"]
@@ -150,14 +158,14 @@ async def test_an_expired_token_is_renewed_before_the_app(
     assert authority.rotations == 1
 
 
-async def test_an_old_token_is_renewed_when_the_headers_go_out(
+async def test_an_old_token_is_renewed_when_the_headers_are_sent(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     await browser.post("/sign-in")
     authority.age_tokens()
     answer = await browser.get("/static")
     assert set(set_cookies(answer)) == {"a", "b", *BOTH}
-    # A token for one browser is not for a cache.
+    # A cache must not keep a token that belongs to one browser.
     assert answer.headers.get_list("cache-control") == ["no-store"]
     answer = await browser.get("/static")
     assert set(set_cookies(answer)) == {"a", "b"}
@@ -178,7 +186,7 @@ async def test_a_sign_in_is_not_undone_by_a_renewal(
     assert authority.rotations == 0
 
 
-async def test_another_user_ends_the_session_before_in_this_browser_only(
+async def test_a_sign_in_of_another_user_ends_the_old_session_in_this_browser_only(
     authority: FakeAuthority, make: Maker
 ):
     app = make(authority)
@@ -198,7 +206,7 @@ async def test_another_user_ends_the_session_before_in_this_browser_only(
             assert (await client.get("/me", headers=headers)).json() == "carol"
 
 
-async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed_out(
+async def test_another_user_is_signed_in_even_if_the_old_session_can_not_be_ended(
     make: Maker, caplog: pytest.LogCaptureFixture
 ):
     with served_by(RefusingService("revoke_device")) as authority:
@@ -209,12 +217,10 @@ async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed
     assert "is not signed out there: PERMISSION_DENIED" in caplog.text
 
 
-# --- what is denied -------------------------------------------------------------------------------
+# --- requests that are denied ---------------------------------------------------------------------
 
 
-async def test_a_replay_takes_the_cookies_back(
-    authority: FakeAuthority, browser: httpx.AsyncClient
-):
+async def test_a_replay_deletes_the_cookies(authority: FakeAuthority, browser: httpx.AsyncClient):
     await browser.post("/sign-in")
     authority.replay_tokens()
     answer = await browser.get("/me")
@@ -225,7 +231,7 @@ async def test_a_replay_takes_the_cookies_back(
     assert not browser.cookies
 
 
-async def test_a_replay_that_the_renewal_finds_does_so_too(
+async def test_a_replay_that_a_renewal_detects_deletes_the_cookies_too(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     await browser.post("/sign-in")
@@ -237,12 +243,16 @@ async def test_a_replay_that_the_renewal_finds_does_so_too(
 
 @pytest.fixture
 def forgiving() -> Iterator[FakeAuthority]:
-    """A service that forgives a queued upload: only a renewal raises the alarm."""
+    """A service that forgives a superseded token, as of a queued upload. Only a renewal raises the
+    alarm.
+    """
     with FakeAuthority(replay_alarm="renewed") as authority:
         yield authority
 
 
-async def test_a_browser_renews_once_after_it_was_superseded(forgiving: FakeAuthority, make: Maker):
+async def test_a_superseded_token_of_a_browser_leads_to_one_renewal(
+    forgiving: FakeAuthority, make: Maker
+):
     async with browser_of(make(forgiving)) as browser:
         await browser.post("/sign-in")
         forgiving.replay_tokens()
@@ -251,7 +261,7 @@ async def test_a_browser_renews_once_after_it_was_superseded(forgiving: FakeAuth
     assert (forgiving.calls["ValidateSession"], forgiving.calls["RenewSession"]) == (1, 1)
 
 
-def test_a_forgiven_token_leaves_one_event_an_hour(forgiving: FakeAuthority):
+def test_a_forgiven_token_causes_one_event_an_hour(forgiving: FakeAuthority):
     with forgiving.client() as client:
         issued = client.issue_device("ada")
         [start] = itertools.islice(client.watch_events(), 1)
@@ -271,7 +281,7 @@ def test_a_forgiven_token_leaves_one_event_an_hour(forgiving: FakeAuthority):
     assert kinds == [superseded, EventType.DEVICE_SIGNED_IN, superseded]
 
 
-async def test_an_app_is_told_to_renew_after_it_was_superseded(
+async def test_a_superseded_token_of_an_app_is_answered_token_expired(
     forgiving: FakeAuthority, make: Maker
 ):
     headers = forgiving.sign_in("ada")
@@ -282,7 +292,9 @@ async def test_an_app_is_told_to_renew_after_it_was_superseded(
     assert forgiving.calls["RenewSession"] == 0
 
 
-async def test_an_old_request_does_not_wipe_a_fresh_sign_in(browser: httpx.AsyncClient):
+async def test_an_old_request_does_not_delete_the_cookies_of_a_new_sign_in(
+    browser: httpx.AsyncClient,
+):
     old = (await browser.post("/sign-in")).json()
     await browser.post("/sign-in")
     answer = await browser.get("/me", headers=cookie_header(old))
@@ -290,14 +302,14 @@ async def test_an_old_request_does_not_wipe_a_fresh_sign_in(browser: httpx.Async
     assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_a_lost_device_cookie_is_no_alarm(browser: httpx.AsyncClient):
+async def test_a_lost_device_cookie_raises_no_alarm(browser: httpx.AsyncClient):
     token = (await browser.post("/sign-in")).json()["token"]
     answer = await browser.get("/me", headers={"cookie": f"{TOKEN}={token}"})
     assert (answer.status_code, set_cookies(answer)) == (401, {})
     assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_forms_of_other_sites_are_refused(
+async def test_forms_from_other_sites_are_refused(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     await browser.post("/sign-in")
@@ -312,7 +324,7 @@ async def test_forms_of_other_sites_are_refused(
     assert answer.json() == "ada"
 
 
-async def test_a_cookie_of_the_apps_with_a_configured_name_is_left_out(
+async def test_a_cookie_of_the_app_with_the_name_of_our_cookie_is_left_out(
     authority: FakeAuthority, make: Maker, caplog: pytest.LogCaptureFixture
 ):
     flow = Flow(Cookies(token="a", device="b", insecure=True))
@@ -341,13 +353,16 @@ async def test_the_inner_of_two_middlewares_sets_the_cookies(
     assert caplog.text == ""
 
 
-# --- when the authority is away -------------------------------------------------------------------
+# --- when the service is unavailable --------------------------------------------------------------
 
 
-async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_the_middleware_fails_closed_and_recovers(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     with authority.unavailable():
-        for path in ("/me", "/maybe", "/devices"):  # "nobody is signed in" would be a lie
+        # an answer that nobody is signed in would be false
+        for path in ("/me", "/maybe", "/devices"):
             answer = await browser.get(path, headers={"accept": "application/json"})
             assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
             assert (answer.headers["retry-after"], set_cookies(answer)) == ("1", {})
@@ -357,22 +372,22 @@ async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: h
             assert (page.headers["retry-after"], set_cookies(page)) == ("1", {})
         for path in ("/sign-in", "/sign-out", "/sign-out-everywhere", "/renew"):
             assert (await browser.post(path)).status_code == 503
-        assert (await browser.get("/static")).status_code == 200  # needs no session
+        assert (await browser.get("/static")).status_code == 200  # this page needs no session
     assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_it_answers_within_its_deadline(authority: FakeAuthority, make: Maker):
+async def test_the_middleware_answers_within_its_timeout(authority: FakeAuthority, make: Maker):
     async with browser_of(make(authority, timeout=timedelta(milliseconds=100))) as browser:
         with authority.client(timeout=PATIENCE) as client:
             issued = client.issue_device("ada")
         browser.cookies.set(TOKEN, issued.access_token)
         browser.cookies.set(DEVICE, issued.device.device_id)
-        with authority._service.changed:  # it answers nobody
+        with authority._service.changed:  # the service answers no call now
             async with asyncio.timeout(PATIENCE.total_seconds()):
                 assert (await browser.get("/me")).status_code == 503
 
 
-async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out(make: Maker):
+async def test_an_outage_during_a_renewal_is_no_sign_out(make: Maker):
     service = StumblingService()
     with served_by(service) as authority:
         async with browser_of(make(authority)) as browser:
@@ -385,7 +400,7 @@ async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out(make: 
             assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_a_service_that_refuses_this_app_is_as_good_as_away(
+async def test_a_service_that_refuses_this_app_is_treated_as_unavailable(
     make: Maker, caplog: pytest.LogCaptureFixture
 ):
     with served_by(RefusingService("validate_session")) as authority:
@@ -397,7 +412,7 @@ async def test_a_service_that_refuses_this_app_is_as_good_as_away(
 
 
 @pytest.mark.parametrize("path", ["/me", "/maybe", "/devices"])
-async def test_an_outage_is_one_line_of_the_log_with_its_reason(
+async def test_an_outage_is_logged_as_one_line_with_its_reason(
     authority: FakeAuthority,
     browser: httpx.AsyncClient,
     caplog: pytest.LogCaptureFixture,
@@ -414,7 +429,7 @@ async def test_an_outage_is_one_line_of_the_log_with_its_reason(
     assert line.levelname == "ERROR"
 
 
-async def test_a_service_that_is_not_there_is_named_in_the_log(
+async def test_a_refused_connection_to_the_service_is_named_in_the_log(
     authority: FakeAuthority, browser: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ):
     authority.stop()
@@ -433,7 +448,7 @@ def outages(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 INSECURE = Flow(Cookies(insecure=True), sign_in_url="/sign-in")
 
 
-async def test_insecure_cookies_at_another_host_are_a_400_that_says_what_to_do(
+async def test_insecure_cookies_at_another_host_are_answered_400_with_advice(
     authority: FakeAuthority, make: Maker, caplog: pytest.LogCaptureFixture
 ):
     async with browser_of(make(authority, INSECURE)) as browser:
@@ -450,7 +465,7 @@ async def test_insecure_cookies_at_another_host_are_a_400_that_says_what_to_do(
     assert authority.calls == {}
 
 
-async def test_a_stale_cookie_of_another_path_does_not_lock_out(
+async def test_a_stale_cookie_of_another_path_does_not_lock_a_user_out(
     authority: FakeAuthority, make: Maker
 ):
     async with browser_of(make(authority, INSECURE)) as browser:
@@ -460,7 +475,7 @@ async def test_a_stale_cookie_of_another_path_does_not_lock_out(
         issued = (await browser.post("/sign-in", headers=stale)).json()
         both = f"{stale['Cookie']}; session={issued['token']}; device={issued['device']}"
         assert (await browser.get("/me", headers={"Cookie": both})).json() == "ada"
-        # The next sign-in is on the same device, and signing out is possible.
+        # The next sign-in is on the same device.
         again = (await browser.post("/sign-in", headers={"Cookie": both})).json()
         assert again["device"] == issued["device"]
 
@@ -490,7 +505,7 @@ async def test_my_devices(authority: FakeAuthority, make: Maker):
         assert (await browser.get("/devices")).status_code == 401
 
 
-async def test_a_user_names_own_devices_alone(authority: FakeAuthority, make: Maker):
+async def test_a_user_renames_own_devices_only(authority: FakeAuthority, make: Maker):
     app = make(authority)
     async with browser_of(app) as browser, browser_of(app) as other:
         mine = (await browser.post("/sign-in")).json()["device"]
@@ -507,7 +522,7 @@ async def test_a_user_names_own_devices_alone(authority: FakeAuthority, make: Ma
         assert answer.status_code == 401
 
 
-async def test_a_user_has_new_claims_at_once_and_on_all_devices(
+async def test_new_claims_of_a_user_apply_at_once_and_on_all_devices(
     authority: FakeAuthority, make: Maker
 ):
     app = make(authority)
@@ -524,13 +539,13 @@ async def test_a_user_has_new_claims_at_once_and_on_all_devices(
     assert authority.rotations == 0
 
 
-async def test_a_device_in_another_spelling_is_this_one(browser: httpx.AsyncClient):
+async def test_a_device_id_in_another_spelling_means_this_device_too(browser: httpx.AsyncClient):
     mine = (await browser.post("/sign-in")).json()["device"]
     answer = await browser.post("/sign-out", params={"device": f"{{{mine.upper()}}}"})
     assert set(set_cookies(answer)) == {TOKEN}
 
 
-async def test_nobody_signs_others_out(authority: FakeAuthority, make: Maker):
+async def test_a_user_can_not_sign_out_another_user(authority: FakeAuthority, make: Maker):
     app = make(authority)
     async with browser_of(app) as browser, browser_of(app) as other:
         theirs = (await other.post("/sign-in", params={"user": "eve"})).json()["device"]
@@ -542,7 +557,9 @@ async def test_nobody_signs_others_out(authority: FakeAuthority, make: Maker):
 # --- apps with bearer tokens ----------------------------------------------------------------------
 
 
-async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_an_app_keeps_its_token_itself_and_gets_no_cookies(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     signed_in = await browser.post("/sign-in", headers={"x-device-id": ""})
     assert set_cookies(signed_in) == {}
     headers = {
@@ -553,7 +570,7 @@ async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: 
     assert (await browser.post("/renew", headers=headers)).json() == {"token": None}
     authority.age_tokens()
     assert (await browser.get("/me", headers=headers)).json() == "ada"
-    assert authority.rotations == 0  # nobody could tell it of another token
+    assert authority.rotations == 0  # the middleware has no way to give the app a new token
     authority.expire_tokens()
     answer = await browser.get("/me", headers=headers)
     assert (answer.status_code, answer.json()) == (401, {"error": "token_expired"})
@@ -568,10 +585,10 @@ async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: 
 
 
 @pytest.mark.parametrize("path", ["/sign-out", "/sign-out-everywhere?also_here=true"])
-async def test_an_app_whose_token_has_expired_can_sign_out(
+async def test_an_app_can_sign_out_with_an_expired_token(
     authority: FakeAuthority, browser: httpx.AsyncClient, path: str
 ):
-    """Its session goes on: what is not ended here could be renewed for weeks."""
+    """The session outlives its token. If it were not ended here, it could be renewed for weeks."""
     issued = (await browser.post("/sign-in", headers={"X-Device-Id": ""})).json()
     shown = {"Authorization": f"Bearer {issued['token']}", "X-Device-Id": issued["device"]}
     authority.expire_tokens()

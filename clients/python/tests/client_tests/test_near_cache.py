@@ -1,5 +1,5 @@
-"""The near cache of a client, on a real connection: what is asked for, what is answered here, and
-what turns it off and on.
+"""The near cache of a client, on a real connection: what the client requests, what the cache
+answers, and what turns the cache off and on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def enough_threads() -> None:
 
 @asynccontextmanager
 async def live(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator[Any]:
-    """A client whose cache is live, and nothing is in it."""
+    """Yields a client whose cache is live and empty."""
     cache = NearCache()
     async with connect(scripted[1], timeout=LONG, cache=cache) as made:
         await made.validate_session("token of starter", DEVICE)
@@ -61,14 +61,14 @@ async def live(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator
 
 @pytest.fixture
 async def client(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator[Any]:
-    """One of each kind in turn."""
+    """A client of each kind in turn."""
     async with live(connect, scripted) as made:
         yield made
 
 
 @pytest.fixture
 async def tasks_client(scripted: tuple[Service, str]) -> AsyncIterator[Any]:
-    """One for asyncio: only its callers can be cancelled."""
+    """A client for asyncio. Only its callers can be cancelled."""
     async with live(AsyncSessionAuthority, scripted) as made:
         yield made
 
@@ -79,7 +79,7 @@ async def ask(client: Any, user: str = "ada", within: timedelta | None = None) -
 
 
 async def until_joined(client: Any, callers: int = 1) -> None:
-    """Waits until so many callers wait for the one request that is under way."""
+    """Waits until this many callers have joined the one request that is under way."""
     if isinstance(client, OnThreads):
         (flight,) = inner(client)._coalescer._flights._open.values()
         await until(lambda: len(flight._future._condition._waiters) == callers)
@@ -87,7 +87,7 @@ async def until_joined(client: Any, callers: int = 1) -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_was_answered_once_is_answered_here(
+async def test_a_repeated_validation_is_answered_by_the_cache(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     first = await ask(client)
@@ -95,7 +95,7 @@ async def test_what_was_answered_once_is_answered_here(
     assert len(scripted[0].calls) == 1
 
 
-async def test_another_device_is_another_question(
+async def test_an_answer_for_one_device_id_is_not_used_for_another(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     await ask(client)
@@ -103,7 +103,7 @@ async def test_another_device_is_another_question(
     assert len(scripted[0].calls) == 2
 
 
-async def test_a_revocation_elsewhere_is_denied_here(
+async def test_a_session_that_was_revoked_elsewhere_is_denied(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -114,13 +114,13 @@ async def test_a_revocation_elsewhere_is_denied_here(
     await until(lambda: cache.stats().entries == 1)
     assert not await ask(client)
     count = len(service.calls)
-    assert not await ask(client)  # a refusal is asked for each time
+    assert not await ask(client)  # the cache keeps no denials
     assert len(service.calls) == count + 1
     assert await ask(client, "bob")
     assert len(service.calls) == count + 1
 
 
-async def test_what_should_be_renewed_is_asked_for_each_time(
+async def test_an_answer_that_recommends_a_renewal_is_not_cached(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     scripted[0].renew = True
@@ -129,7 +129,9 @@ async def test_what_should_be_renewed_is_asked_for_each_time(
     assert len(scripted[0].calls) == 3
 
 
-async def test_operators_see_the_truth(scripted: tuple[Service, str], client: Any) -> None:
+async def test_observe_only_validations_neither_read_nor_fill_the_cache(
+    scripted: tuple[Service, str], client: Any
+) -> None:
     await ask(client)
     for _ in range(2):
         await client.validate_session("token of ada", DEVICE, observe_only=True)
@@ -139,7 +141,7 @@ async def test_operators_see_the_truth(scripted: tuple[Service, str], client: An
     assert len(scripted[0].calls) == 5
 
 
-async def test_the_answer_to_a_passive_question_stands_in_for_no_use(
+async def test_passive_validations_neither_read_nor_fill_the_cache(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     await client.validate_session("token of ada", DEVICE, passive=True)
@@ -151,7 +153,7 @@ async def test_the_answer_to_a_passive_question_stands_in_for_no_use(
     assert len(scripted[0].calls) == 3, "and what is known of a use stays"
 
 
-async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
+async def test_equal_validations_at_the_same_time_share_one_answer(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -167,7 +169,7 @@ async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
     assert [request.access_token for request in service.requests].count("token of ada") == 1
 
 
-async def test_who_comes_after_news_does_not_join_what_was_asked_before(
+async def test_a_validation_after_an_event_does_not_join_a_request_of_before(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -185,7 +187,7 @@ async def test_who_comes_after_news_does_not_join_what_was_asked_before(
     assert not await ask(client)
 
 
-async def test_who_is_cancelled_leaves_the_answer_to_the_others(
+async def test_a_cancelled_caller_leaves_the_shared_answer_to_the_others(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
@@ -201,7 +203,7 @@ async def test_who_is_cancelled_leaves_the_answer_to_the_others(
     assert len(service.calls) == 1
 
 
-async def test_who_has_more_time_than_the_one_who_asked_asks_again(
+async def test_a_joined_caller_with_more_time_sends_its_own_request_after_a_timeout(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -218,7 +220,9 @@ async def test_who_has_more_time_than_the_one_who_asked_asks_again(
 
 
 async def _joined(service: Service, client: Any) -> tuple[asyncio.Task[Validation], ...]:
-    """One with little time whose request is under way, and one with more who has joined it."""
+    """Starts a caller with little time, whose request is under way, and a caller with more time
+    that joins it.
+    """
     service.open.clear()
     hasty = asyncio.create_task(ask(client, within=timedelta(seconds=5)))
     await until(lambda: len(service.calls) == 1)
@@ -227,7 +231,7 @@ async def _joined(service: Service, client: Any) -> tuple[asyncio.Task[Validatio
     return hasty, patient
 
 
-async def test_who_has_more_time_asks_again_if_the_service_found_it_too_little(
+async def test_a_joined_caller_sends_its_own_request_if_the_first_had_too_little_time(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -240,7 +244,7 @@ async def test_who_has_more_time_asks_again_if_the_service_found_it_too_little(
     assert await patient
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
+async def test_a_failure_that_no_caller_waits_for_is_not_logged(
     scripted: tuple[Service, str],
     tasks_client: AsyncSessionAuthority,
     caplog: pytest.LogCaptureFixture,
@@ -252,12 +256,14 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
     service.code = grpc.StatusCode.INTERNAL
     service.open.set()
     await asyncio.wait([shared._task])
-    del shared, waiting  # whose exception leads to it
+    del shared, waiting  # the exception of `waiting` refers to `shared`
     gc.collect()
     assert caplog.text == ""
 
 
-async def test_who_has_less_time_leaves(scripted: tuple[Service, str], client: Any) -> None:
+async def test_a_joined_caller_with_less_time_gives_up_earlier(
+    scripted: tuple[Service, str], client: Any
+) -> None:
     service, _ = scripted
     service.open.clear()
     patient = asyncio.create_task(ask(client))
@@ -269,7 +275,7 @@ async def test_who_has_less_time_leaves(scripted: tuple[Service, str], client: A
     assert len(service.calls) == 1
 
 
-async def test_those_who_share_a_failure_have_an_exception_each(
+async def test_callers_that_share_a_failure_each_get_their_own_exception(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
@@ -286,25 +292,28 @@ async def test_those_who_share_a_failure_have_an_exception_each(
     assert await ask(client)
 
 
-async def test_what_this_client_revokes_is_not_answered_here(
+async def test_after_a_revocation_by_this_client_the_cache_does_not_answer(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     await ask(client)
     service.flowing.clear()
-    # This service knows no RevokeDevice: it is unknown whether the session has ended.
+    # This service does not know RevokeDevice, so the client can't know whether the session has
+    # ended.
     with pytest.raises(SessionAuthorityError):
         await client.revoke_device("ada", DEVICE)
     await ask(client)
     assert len(service.requests) == 3
 
 
-async def test_nor_is_what_this_client_updates(scripted: tuple[Service, str], client: Any) -> None:
-    """Its answers have the claims of before, and none says that a renewal brings others."""
+async def test_after_an_update_by_this_client_the_cache_does_not_answer(
+    scripted: tuple[Service, str], client: Any
+) -> None:
+    """Cached answers have the old claims, and do not say that a renewal brings new claims."""
     service, _ = scripted
     await ask(client)
     service.flowing.clear()
-    with pytest.raises(SessionAuthorityError):  # as above
+    with pytest.raises(SessionAuthorityError):  # this service does not know UpdateSession
         await client.update_session("ada", {"email": "ada@example.org"})
     await ask(client)
     assert len(service.requests) == 3
@@ -320,7 +329,7 @@ def _before(
     return both
 
 
-async def test_a_cut_watch_empties_it_until_there_is_another(
+async def test_a_cut_watch_empties_the_cache_until_there_is_another_watch(
     scripted: tuple[Service, str],
     client: Any,
     caplog: pytest.LogCaptureFixture,
@@ -337,7 +346,7 @@ async def test_a_cut_watch_empties_it_until_there_is_another(
     service.watch_code = grpc.StatusCode.PERMISSION_DENIED
     service.cut()
     await until(lambda: "CallerNotAllowed" in caplog.text)
-    assert not any(was_live)  # off at once, before it tries again
+    assert not any(was_live)  # the cache is off at once, before the client tries again
     for _ in range(2):
         assert await ask(client)
     assert len(service.calls) == 3
@@ -353,14 +362,14 @@ async def test_a_cut_watch_empties_it_until_there_is_another(
         grpc.StatusCode.OK,
     ],
 )
-async def test_it_watches_again_whatever_ended_the_last_watch(
+async def test_the_client_watches_again_whatever_ended_the_last_watch(
     scripted: tuple[Service, str], client: Any, code: grpc.StatusCode
 ) -> None:
     service, _ = scripted
     cache = inner(client)._cache
     await ask(client)
     watches = service.watches
-    service._over = code is grpc.StatusCode.OK  # then it just ends
+    service._over = code is grpc.StatusCode.OK  # then the watch ends without an error
     service.cut()
     await until(lambda: service.watches == watches + 1 and cache.live)
     assert cache.stats().emptied == 1
@@ -368,7 +377,7 @@ async def test_it_watches_again_whatever_ended_the_last_watch(
     assert len(service.calls) == 2
 
 
-async def test_it_watches_again_after_a_stranger_cancelled_the_watch(
+async def test_the_client_watches_again_after_other_code_cancelled_the_watch(
     scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     cache = tasks_client._cache
@@ -382,7 +391,7 @@ async def test_it_watches_again_after_a_stranger_cancelled_the_watch(
     await until(lambda: cache.live)
 
 
-async def test_a_watch_that_proves_nothing_is_given_up(
+async def test_a_watch_without_proofs_is_given_up(
     connect: Connect, scripted: tuple[Service, str]
 ) -> None:
     service, address = scripted
@@ -398,7 +407,7 @@ async def test_a_watch_that_proves_nothing_is_given_up(
         await until(lambda: cache.live)
 
 
-async def test_what_tell_raises_does_not_end_the_watching(
+async def test_an_exception_in_the_cache_does_not_end_the_watching(
     scripted: tuple[Service, str], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, _ = scripted
@@ -431,7 +440,7 @@ async def test_the_watch_has_a_connection_of_its_own(
         assert wire.connections == 2
 
 
-async def test_a_closed_client_watches_no_more(
+async def test_a_closed_client_watches_no_longer(
     connect: Connect, scripted: tuple[Service, str]
 ) -> None:
     _, address = scripted
@@ -444,7 +453,7 @@ async def test_a_closed_client_watches_no_more(
     assert not watch._thread.is_alive() if isinstance(client, OnThreads) else watch._task.done()
 
 
-async def test_one_cache_is_not_given_to_two_clients(scripted: tuple[Service, str]) -> None:
+async def test_two_clients_can_not_share_a_cache(scripted: tuple[Service, str]) -> None:
     _, address = scripted
     cache = NearCache()
     async with AsyncSessionAuthority(address, cache=cache):
@@ -452,7 +461,7 @@ async def test_one_cache_is_not_given_to_two_clients(scripted: tuple[Service, st
             SessionAuthority(address, cache=cache)
 
 
-def test_a_client_that_was_never_asked_watches_nothing(scripted: tuple[Service, str]) -> None:
+def test_a_client_without_validations_does_not_watch(scripted: tuple[Service, str]) -> None:
     service, address = scripted
     with SessionAuthority(address, cache=NearCache()):
         pass
@@ -480,7 +489,7 @@ print("over")
 
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
-def test_a_program_that_forgets_to_close_ends_all_the_same(
+def test_a_program_that_forgets_to_close_its_client_still_ends(
     scripted: tuple[Service, str], kind: str
 ) -> None:
     done = subprocess.run(

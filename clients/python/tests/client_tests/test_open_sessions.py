@@ -1,4 +1,4 @@
-"""Which sessions of open connections are asked for, and when: by a clock that a test moves."""
+"""When the client checks the sessions of open connections, by a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOO_OLD = SessionAuthorityError("no such method", grpc.StatusCode.UNIMPLEMENTED)
 
 
 class Scene:
-    """Open sessions with a clock, and with or without a cache whose watch a test plays."""
+    """Open sessions with a clock, and with or without a cache. The test plays the cache's watch."""
 
     def __init__(self, cached: bool) -> None:
         self.passed = 0.0
@@ -44,7 +44,7 @@ class Scene:
         self.ended: list[str] = []
 
     def watch(self, *events: pb.Event, proves: bool = True) -> None:
-        """A message of the watch."""
+        """Delivers a message of the watch."""
         assert self.cache is not None
         message = pb.WatchEventsResponse(events=events)
         if proves:
@@ -53,13 +53,13 @@ class Scene:
         self.open.tell(message)
 
     def begin(self) -> None:
-        """A watch begins, and is live."""
+        """Begins a watch, which is then live."""
         assert self.cache is not None
         self.cache.begin()
         self.watch()
 
     def lose(self) -> None:
-        """The watch breaks."""
+        """Breaks the watch."""
         assert self.cache is not None
         left = self.cache.seconds_left()
         self.cache.lost()
@@ -69,7 +69,7 @@ class Scene:
         return self.open.listen(session, lambda: self.ended.append(name or session.session_id))
 
     def ask(self, answer: Any = None) -> list[str]:
-        """Asks for what is due. Returns the sessions."""
+        """Checks the sessions that are due. Returns their IDs."""
         asked = self.open.take_due()
         if asked is None:
             return []
@@ -81,7 +81,7 @@ class Scene:
         return [opened.name.session_id for opened in asked.sessions]
 
     def wait(self) -> float:
-        """Waits until something is due. Returns for how long."""
+        """Moves the clock until a check is due. Returns by how many seconds."""
         seconds = self.open.seconds_until_due()
         assert seconds is not None
         self.passed += seconds
@@ -124,7 +124,7 @@ def watched() -> Scene:
 ONE = session().session_id
 
 
-def test_without_a_cache_a_session_is_asked_for_once_a_minute(polls: Scene):
+def test_without_a_cache_a_session_is_checked_once_a_minute(polls: Scene):
     for name in ("a", "b", "c"):
         polls.listen(session(), name)
     assert polls.ask() == [ONE]
@@ -137,13 +137,13 @@ def test_without_a_cache_a_session_is_asked_for_once_a_minute(polls: Scene):
     assert polls.open.seconds_until_due() is None
 
 
-def test_many_sessions_are_asked_for_together(polls: Scene):
+def test_many_sessions_are_checked_together(polls: Scene):
     for number in range(MAX_NAMES + 7):
         polls.listen(session(number))
     assert [len(polls.ask()), len(polls.ask()), len(polls.ask())] == [MAX_NAMES, 7, 0]
 
 
-def test_sessions_that_are_due_about_the_same_time_are_asked_for_together(polls: Scene):
+def test_sessions_that_are_due_about_the_same_time_are_checked_together(polls: Scene):
     for number in range(100):
         polls.listen(session(number))
         assert len(polls.ask()) == 1
@@ -156,7 +156,7 @@ def test_sessions_that_are_due_about_the_same_time_are_asked_for_together(polls:
 
 
 @pytest.mark.parametrize("error", [AWAY, SessionAuthorityError("?", grpc.StatusCode.UNKNOWN)])
-def test_no_answer_ends_nothing_and_is_asked_for_again_soon(polls: Scene, error: Any):
+def test_a_failed_check_ends_no_session_and_is_soon_repeated(polls: Scene, error: Any):
     polls.listen(session())
     for _ in range(20):
         assert polls.ask(error) == [ONE]
@@ -166,7 +166,7 @@ def test_no_answer_ends_nothing_and_is_asked_for_again_soon(polls: Scene, error:
     assert polls.ended == [ONE]
 
 
-def test_an_item_without_an_answer_ends_nothing(polls: Scene):
+def test_an_item_without_an_answer_ends_no_session(polls: Scene):
     polls.listen(session(1))
     polls.listen(session(2, "bob"))
     asked = polls.open.take_due()
@@ -177,7 +177,7 @@ def test_an_item_without_an_answer_ends_nothing(polls: Scene):
     assert polls.ask() == [ONE]
 
 
-def test_a_session_that_an_answer_leaves_out_is_asked_for_again(polls: Scene):
+def test_a_session_that_an_answer_leaves_out_is_checked_again(polls: Scene):
     polls.listen(session(1))
     polls.listen(session(2))
     asked = polls.open.take_due()
@@ -187,13 +187,13 @@ def test_a_session_that_an_answer_leaves_out_is_asked_for_again(polls: Scene):
     assert polls.ask(ended()) == [session(2).session_id]
 
 
-def test_a_service_that_is_too_old_is_asked_seldom(polls: Scene):
+def test_a_service_without_the_method_is_called_once_a_minute(polls: Scene):
     polls.listen(session())
     polls.ask(TOO_OLD)
     assert polls.wait() == 60
 
 
-def test_an_outage_outlasts_no_absolute_end(polls: Scene):
+def test_a_session_ends_at_its_absolute_end_even_during_an_outage(polls: Scene):
     polls.listen(session())
     polls.passed = timedelta(hours=47, minutes=59).total_seconds()
     polls.ask(AWAY)
@@ -203,7 +203,7 @@ def test_an_outage_outlasts_no_absolute_end(polls: Scene):
     assert polls.ended == [ONE]
 
 
-def test_a_live_watch_costs_no_question_after_the_first(watched: Scene):
+def test_with_a_live_watch_a_session_is_checked_only_once(watched: Scene):
     watched.listen(session())
     assert watched.ask() == [ONE]
     for _ in range(100):
@@ -212,7 +212,7 @@ def test_a_live_watch_costs_no_question_after_the_first(watched: Scene):
         assert watched.ask() == []
 
 
-def test_what_the_cache_vouches_for_is_not_asked_for(watched: Scene):
+def test_a_session_that_the_cache_knows_is_not_checked(watched: Scene):
     assert watched.cache is not None
     ticket = watched.cache.ticket()
     assert ticket
@@ -224,7 +224,7 @@ def test_what_the_cache_vouches_for_is_not_asked_for(watched: Scene):
 
 
 @pytest.mark.parametrize("kind", [pb.EVENT_TYPE_DEVICE_REVOKED, pb.EVENT_TYPE_DEVICE_EVICTED])
-def test_an_event_that_names_the_session_ends_it_without_a_question(watched: Scene, kind: Any):
+def test_an_event_that_names_the_session_ends_it_without_a_check(watched: Scene, kind: Any):
     watched.listen(session(1))
     watched.listen(session(2))
     watched.ask()
@@ -253,7 +253,7 @@ PASSES = [
 
 
 @pytest.mark.parametrize("told", ASKS, ids=str)
-def test_an_event_that_may_have_ended_the_session_makes_it_ask(watched: Scene, told: pb.Event):
+def test_an_event_that_may_have_ended_the_session_causes_a_check(watched: Scene, told: pb.Event):
     watched.listen(session())
     watched.ask()
     watched.watch(told)
@@ -263,7 +263,9 @@ def test_an_event_that_may_have_ended_the_session_makes_it_ask(watched: Scene, t
 
 
 @pytest.mark.parametrize("told", PASSES, ids=str)
-def test_another_event_does_not(watched: Scene, told: pb.Event):
+def test_an_event_that_cannot_have_ended_the_session_causes_no_check(
+    watched: Scene, told: pb.Event
+):
     watched.listen(session())
     watched.ask()
     watched.watch(told)
@@ -271,7 +273,7 @@ def test_another_event_does_not(watched: Scene, told: pb.Event):
     assert watched.ended == []
 
 
-def test_an_event_between_question_and_answer_is_asked_for_again(watched: Scene):
+def test_an_event_during_a_check_causes_another_check(watched: Scene):
     watched.listen(session())
     asked = watched.open.take_due()
     assert asked
@@ -281,7 +283,7 @@ def test_an_event_between_question_and_answer_is_asked_for_again(watched: Scene)
     assert watched.ended == [ONE]
 
 
-def test_a_watch_that_breaks_is_no_end_and_leaves_no_session_unasked(watched: Scene):
+def test_a_break_of_the_watch_ends_no_session_and_causes_checks(watched: Scene):
     watched.listen(session())
     watched.ask()
     watched.lose()
@@ -296,7 +298,7 @@ def test_a_watch_that_breaks_is_no_end_and_leaves_no_session_unasked(watched: Sc
     assert watched.ask() == []
 
 
-def test_a_watch_that_fell_silent_leaves_no_time_to_wait(watched: Scene):
+def test_a_break_after_a_long_silence_causes_a_check_at_once(watched: Scene):
     watched.listen(session())
     watched.ask()
     watched.passed += 15
@@ -306,7 +308,7 @@ def test_a_watch_that_fell_silent_leaves_no_time_to_wait(watched: Scene):
     assert watched.ended == [ONE]
 
 
-def test_a_session_is_asked_for_at_its_idle_end_which_may_have_moved(watched: Scene):
+def test_a_session_is_checked_at_its_idle_end_which_may_have_moved(watched: Scene):
     watched.listen(session())
     watched.ask(active(expires=HOUR))
     for _ in range(6):
@@ -321,7 +323,7 @@ def test_a_session_is_asked_for_at_its_idle_end_which_may_have_moved(watched: Sc
     assert watched.ended == [ONE]
 
 
-def test_a_wrong_clock_asks_at_most_once_a_second(watched: Scene):
+def test_a_wrong_clock_causes_at_most_one_check_a_second(watched: Scene):
     watched.listen(session())
     watched.passed = 25 * HOUR.total_seconds()
     watched.begin()
@@ -341,7 +343,7 @@ def test_a_session_without_connections_is_soon_forgotten(polls: Scene):
     assert polls.ended == []
 
 
-def test_one_that_comes_back_meanwhile_is_not_asked_for_again(polls: Scene):
+def test_a_session_whose_connections_come_back_is_not_checked_again(polls: Scene):
     polls.listen(session())()
     polls.listen(session())
     assert polls.ask() == [ONE]
@@ -350,7 +352,7 @@ def test_one_that_comes_back_meanwhile_is_not_asked_for_again(polls: Scene):
         assert polls.ask() == []
 
 
-def test_a_listener_that_fails_keeps_the_others_from_nothing(
+def test_a_listener_that_fails_does_not_affect_the_others(
     polls: Scene, caplog: pytest.LogCaptureFixture
 ):
     def fail() -> None:
@@ -363,7 +365,7 @@ def test_a_listener_that_fails_keeps_the_others_from_nothing(
     assert "a fault" in caplog.text
 
 
-def test_breaks_without_end_leave_no_plans_behind(watched: Scene):
+def test_many_breaks_of_the_watch_leave_no_planned_checks_behind(watched: Scene):
     for number in range(10):
         watched.listen(session(number))
     for _ in range(100):

@@ -1,5 +1,5 @@
-"""Requests that pages of other origins send: refused before anybody sees them, over ASGI and WSGI
-alike.
+"""Requests from pages of other origins are refused before the app or the service sees them, over
+ASGI and WSGI.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COOKIE = ("cookie", "__Host-session=abc; __Host-device=123e4567-e89b-42d3-a456-4
 
 @dataclass
 class Got:
-    """What a client got, and what happened before."""
+    """The response that a client got. `served` is True if the app saw the request."""
 
     status: int
     headers: dict[str, str]
@@ -73,7 +73,7 @@ async def over_wsgi(
         return [b"done"]
 
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": "/"}
-    for name, value in headers:  # a server joins those of one name
+    for name, value in headers:  # a server joins headers of one name
         key = "HTTP_" + name.upper().replace("-", "_")
         environ[key] = f"{environ[key]},{value}" if key in environ else value
     with authority.client() as client:
@@ -103,7 +103,7 @@ LONG = ("origin", f"https://{'a' * 100_000}")
 
 
 @each("origins", "request")
-async def test_requests_of_other_origins_are_refused_before_anybody_sees_them(
+async def test_requests_of_other_origins_are_refused_before_app_and_service_see_them(
     authority: FakeAuthority, ask: Ask, case: Case
 ):
     request = case.given["request"]
@@ -132,7 +132,7 @@ def test_origins_are_written_as_browsers_write_them(case: Case):
 
 
 @each("origins", "configure")
-def test_trusted_origins_that_never_would_match_are_refused(case: Case):
+def test_trusted_origins_that_would_never_match_are_refused(case: Case):
     if case.expected["error"] is None:
         flow_of(case.settings)
     else:
@@ -170,7 +170,7 @@ async def test_a_websocket_of_another_origin_is_refused(
         assert ([message["type"] for message in sent], len(served)) == (["websocket.accept"], 1)
 
 
-async def test_people_get_a_page(authority: FakeAuthority, ask: Ask):
+async def test_a_user_who_navigates_gets_a_page(authority: FakeAuthority, ask: Ask):
     headers = [*FOREIGN, ("sec-fetch-mode", "navigate")]
     got = await ask(authority, FLOW, "POST", headers)
     assert (got.status, got.headers["content-type"]) == (403, "text/html; charset=utf-8")
@@ -182,7 +182,7 @@ async def test_people_get_a_page(authority: FakeAuthority, ask: Ask):
     assert b"script" not in got.body
 
 
-async def test_the_log_says_what_to_do(
+async def test_the_log_names_the_setting_and_no_secret(
     authority: FakeAuthority, ask: Ask, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO, "session_authority_client")
@@ -202,12 +202,12 @@ async def test_the_log_says_what_to_do(
     assert "\n" not in caplog.records[-1].getMessage()
 
 
-def test_trusted_origins_are_several():
+def test_trusted_origins_in_a_single_text_are_refused():
     with pytest.raises(ValueError, match="must be several"):
         Flow(trusted_origins="https://id.example")
 
 
-def test_the_client_is_not_even_made(authority: FakeAuthority):
+def test_a_refused_request_makes_no_client(authority: FakeAuthority):
     made: list[SessionAuthority] = []
 
     def make() -> SessionAuthority:

@@ -1,5 +1,5 @@
-"""The package is whole: what is shipped, what it needs, and that it and the service can share a
-process.
+"""Checks the package: the files of its wheel, its requirements, and that it can share a process
+with the service.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfi
     assert {Path(name).suffix for name in ours} >= {".json", ".py", ".pyi", ".typed"}
 
 
-def test_the_wheel_says_what_it_needs_and_who_may_use_it(wheel: zipfile.ZipFile):
+def test_the_wheel_states_its_requirements_and_its_licence(wheel: zipfile.ZipFile):
     (info,) = (name.rpartition("/")[0] for name in wheel.namelist() if name.endswith("/METADATA"))
     metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     assert (metadata["Name"], metadata["Requires-Python"]) == ("session-authority-client", ">=3.11")
@@ -72,7 +72,7 @@ PUBLIC = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__"})
 
 
 def names_of(path: Path) -> set[str]:
-    """What a module defines or, in the package itself, imports for its users."""
+    """The public names that a module defines. Imports count in the package itself only."""
     found: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -86,19 +86,19 @@ def names_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_module_names_what_a_stranger_may_use(name: str):
+def test_every_public_module_lists_its_public_names_in_all(name: str):
     module = importlib.import_module(f"{sa.__name__}.{name}")
     assert names_of(PACKAGE / f"{name}.py") <= set(module.__all__)
     for public in module.__all__:
         assert hasattr(module, public)
 
 
-def test_rooms_are_private_but_for_those_of_the_wire_or_the_page_of_devices():
+def test_only_the_packages_devices_and_wire_are_public():
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert {room for room in rooms if not room.startswith("_")} == {"devices", "wire"}
 
 
-def test_what_a_stranger_may_use_is_named():
+def test_the_package_lists_its_documented_public_names_in_all():
     assert set(sa.__all__) == names_of(PACKAGE / "__init__.py")
     assert sa.__all__ == sorted(sa.__all__)
     for name in sa.__all__:

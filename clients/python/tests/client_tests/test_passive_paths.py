@@ -1,4 +1,4 @@
-"""Pages that ask by themselves: how long the session still lasts, without putting that off."""
+"""Passive paths: a page can poll for how long the session still lasts, without prolonging it."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ async def left(browser: httpx.AsyncClient, **more: Any) -> timedelta | None:
 
 
 def near(found: timedelta | None, wanted: timedelta) -> bool:
-    """It has that value, but for the time that the test took."""
+    """Returns True if a time is the wanted one, or less than PATIENCE below it."""
     return found is not None and wanted - PATIENCE < found <= wanted
 
 
-# --- what it does to the session ------------------------------------------------------------------
+# --- the effect on the session --------------------------------------------------------------------
 
 
-async def test_a_page_that_asks_sees_the_end_come_and_does_not_put_it_off(
+async def test_a_page_that_polls_sees_the_end_approach_and_does_not_postpone_it(
     authority: FakeAuthority, make: Maker
 ):
     async with browser_of(make(authority, FLOW)) as browser:
@@ -68,7 +68,7 @@ async def test_a_page_that_asks_sees_the_end_come_and_does_not_put_it_off(
             authority.pass_time(passed * MINUTE)
             found = await left(browser)
         assert near(found, MINUTE)
-        assert (await browser.get("/me")).status_code == 200  # "stay signed in"
+        assert (await browser.get("/me")).status_code == 200  # as after a click on "stay signed in"
         assert near(await left(browser), 15 * MINUTE)
         for _ in range(3):
             authority.pass_time(5 * MINUTE)
@@ -77,7 +77,7 @@ async def test_a_page_that_asks_sees_the_end_come_and_does_not_put_it_off(
         assert (await browser.get("/me")).status_code == 401
 
 
-async def test_every_other_path_puts_it_off(authority: FakeAuthority, make: Maker):
+async def test_a_request_to_any_other_path_postpones_the_end(authority: FakeAuthority, make: Maker):
     async with browser_of(make(authority)) as browser:
         await browser.post("/sign-in-for?idle_minutes=15")
         for _ in range(3):
@@ -86,7 +86,7 @@ async def test_every_other_path_puts_it_off(authority: FakeAuthority, make: Make
 
 
 @pytest.mark.parametrize("query", ["brief=1&idle_minutes=90", "idle_minutes=90"])
-async def test_a_page_that_asks_with_an_expired_token_gets_another_and_the_end_stays(
+async def test_a_poll_with_an_expired_token_renews_it_and_does_not_postpone_the_end(
     authority: FakeAuthority, make: Maker, query: str
 ):
     async with browser_of(make(authority, FLOW)) as browser:
@@ -104,7 +104,7 @@ async def test_a_page_that_asks_with_an_expired_token_gets_another_and_the_end_s
         assert await left(browser) is None
 
 
-async def test_a_page_that_asks_with_an_old_token_gets_another_and_the_end_stays(
+async def test_a_poll_with_an_old_token_renews_it_and_does_not_postpone_the_end(
     authority: FakeAuthority, make: Maker
 ):
     async with browser_of(make(authority, FLOW)) as browser:
@@ -115,7 +115,9 @@ async def test_a_page_that_asks_with_an_old_token_gets_another_and_the_end_stays
         assert near(await left(browser), MINUTE)
 
 
-async def test_a_stolen_token_is_an_alarm_there_too(authority: FakeAuthority, make: Maker):
+async def test_a_stolen_token_raises_the_alarm_on_a_passive_path_too(
+    authority: FakeAuthority, make: Maker
+):
     async with browser_of(make(authority, FLOW)) as browser:
         await browser.post("/sign-in")
         authority.replay_tokens()
@@ -127,7 +129,7 @@ async def test_a_stolen_token_is_an_alarm_there_too(authority: FakeAuthority, ma
             assert list(client.devices("ada")) == []
 
 
-async def test_an_app_that_asks_by_itself_puts_nothing_off_either(
+async def test_a_poll_of_an_app_that_is_no_browser_does_not_postpone_the_end(
     authority: FakeAuthority, make: Maker
 ):
     flow = Flow(passive_paths=(PATH, "/renew"))
@@ -143,10 +145,10 @@ async def test_an_app_that_asks_by_itself_puts_nothing_off_either(
         assert near(await left(client, headers=headers), 20 * MINUTE)
 
 
-# --- what it says ---------------------------------------------------------------------------------
+# --- the time that is reported --------------------------------------------------------------------
 
 
-async def test_an_outage_is_not_the_end(authority: FakeAuthority, make: Maker):
+async def test_an_outage_is_not_reported_as_the_end(authority: FakeAuthority, make: Maker):
     async with browser_of(make(authority, FLOW)) as browser:
         assert await left(browser) is None
         await browser.post("/sign-in")
@@ -157,7 +159,9 @@ async def test_an_outage_is_not_the_end(authority: FakeAuthority, make: Maker):
 
 
 @pytest.mark.parametrize(("ttl", "idle"), [(5, 15), (15, 5)])
-def test_it_is_the_time_to_the_first_of_both_ends(authority: FakeAuthority, ttl: int, idle: int):
+def test_the_time_left_lasts_until_the_first_of_both_ends(
+    authority: FakeAuthority, ttl: int, idle: int
+):
     visits = Visits(lambda: authority.client(timeout=PATIENCE), FLOW)
     visit = visits.open("POST", {}, "127.0.0.1")
     assert visit.time_left() is None
@@ -171,7 +175,7 @@ def test_it_is_the_time_to_the_first_of_both_ends(authority: FakeAuthority, ttl:
 
 
 def test_a_session_that_ends_this_moment_has_no_time_left(authority: FakeAuthority):
-    """The service says that it is good, and then its time is over: that is none, never less."""
+    """A session may end just after the service called it active. The time left is then zero."""
     visits = Visits(lambda: authority.client(timeout=PATIENCE), FLOW)
     visit = visits.open("POST", {}, "127.0.0.1")
     visit.sign_in("ada")
@@ -181,8 +185,8 @@ def test_a_session_that_ends_this_moment_has_no_time_left(authority: FakeAuthori
     visits.close()
 
 
-async def test_the_near_cache_does_not_answer_it(authority: FakeAuthority):
-    """A session that is used through another process has another end than the cache knows."""
+async def test_the_near_cache_does_not_answer_a_poll(authority: FakeAuthority):
+    """The use of a session by another process moves its end without the cache's knowledge."""
     cache = NearCache()
 
     def cached() -> AsyncSessionAuthority:
@@ -212,7 +216,7 @@ async def test_the_near_cache_does_not_answer_it(authority: FakeAuthority):
 
 
 class _Noting(FakeService):
-    """One that notes which renewals count as a use."""
+    """A fake service that notes for each renewal whether it was passive."""
 
     def __init__(self) -> None:
         super().__init__(timedelta(hours=1))
@@ -223,7 +227,7 @@ class _Noting(FakeService):
         return super().renew_session(request, context)
 
 
-async def test_a_renewal_that_counts_as_a_use_is_not_shared_with_one_that_does_not():
+async def test_a_renewal_that_counts_as_a_use_is_not_shared_with_a_passive_one():
     service = _Noting()
     with served_by(service) as authority:
         visits = AsyncVisits(lambda: authority.async_client(timeout=PATIENCE), FLOW)
@@ -238,8 +242,8 @@ async def test_a_renewal_that_counts_as_a_use_is_not_shared_with_one_that_does_n
         await visits.close()
 
 
-def test_the_real_service_does_the_same(tmp_path: Path):
-    """Uses count from a second on here, not from a minute on."""
+def test_the_real_service_postpones_the_end_on_other_paths_only(tmp_path: Path):
+    """Here the service writes a last use at most once a second, not once a minute."""
     with dev_server(tmp_path, {"SESSION_AUTHORITY_TOUCH_INTERVAL": "1s"}) as server:
         visits = Visits(lambda: SessionAuthority(server.address, timeout=PATIENCE), FLOW)
         visit = visits.open("POST", {}, "127.0.0.1")
@@ -270,7 +274,7 @@ def test_the_real_service_does_the_same(tmp_path: Path):
         visits.close()
 
 
-# --- which paths ----------------------------------------------------------------------------------
+# --- valid paths ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,6 +297,6 @@ def test_the_real_service_does_the_same(tmp_path: Path):
         b"/x",
     ],
 )
-def test_what_can_be_no_path_is_refused(named: Any):
+def test_invalid_passive_paths_are_refused(named: Any):
     with pytest.raises(ValueError, match="passive_paths: must be"):
         Flow(passive_paths=named)

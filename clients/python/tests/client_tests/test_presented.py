@@ -1,4 +1,4 @@
-"""What requests bring, by the cases that the clients of all languages share."""
+"""How the flow reads requests, by the cases that the clients of all languages share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from session_authority_client.flow import Refused
 
 
 def presented(case: Case) -> dict[str, Any]:
-    """What a case's request brought, as the vectors say it."""
+    """The contents that the flow reads from a case's request, in the words of the vectors."""
     request = case.given["request"]
     try:
         found = flow_of(case.settings).presented(
@@ -33,5 +33,5 @@ def presented(case: Case) -> dict[str, Any]:
 
 
 @each("presented")
-def test_what_a_request_brings(case: Case) -> None:
+def test_a_request_is_read_as_its_case_says(case: Case) -> None:
     assert presented(case) == case.expected

@@ -1,8 +1,8 @@
-"""The README's own code, run as it stands against a development server; and its tables leave
-nothing out.
+"""Runs the code in the README against a development server, and checks that its tables are
+complete.
 
-What it shows of the examples is in them word for word, and `test_examples` runs those by its own
-commands.
+The parts of the examples that it shows are in the examples word for word. `test_examples` runs the
+examples by their own commands.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ DEVICES = {
     for block in BLOCKS
     if block.mark.startswith("devices ")
 }
-# What `test_grpc_example` runs.
+# `test_grpc_example` runs these blocks.
 CALLS = [block.code for block in BLOCKS if block.mark == "calls grpc_app"]
 
 
@@ -75,7 +75,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def first_column(name: str) -> list[str]:
-    """Every name in it."""
+    """Every name in the first column of a section's table."""
     cells = re.findall(r"^\| (`[^|]*) \|", section(name), re.MULTILINE)
     return re.findall(r"`(\w+)[^`]*`", " ".join(cells))
 
@@ -94,7 +94,7 @@ def test_the_quick_start_does_what_it_says(code: str, address: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("code", WITH_CERTIFICATES)
-def test_what_it_shows_of_certificates_can_be_run(code: str, tmp_path: Path):
+def test_the_code_about_certificates_runs(code: str, tmp_path: Path):
     authority = CA(tmp_path)
     pair = authority.sign(uris=["spiffe://example.org/gateway"])
     pair.certificate.rename(tmp_path / "gateway.pem")
@@ -105,14 +105,14 @@ def test_what_it_shows_of_certificates_can_be_run(code: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("path", "code"), OF_EXAMPLES, ids=[path for path, _ in OF_EXAMPLES])
-def test_what_it_shows_of_the_examples_is_in_them(path: str, code: str):
+def test_the_shown_parts_of_the_examples_are_in_the_examples(path: str, code: str):
     head, shown, html = (PROJECT / path).read_text().partition(code)
     assert shown
     assert re.fullmatch(r'""".*?"""\n+', head, re.DOTALL)
     assert re.fullmatch(r'(\n+PAGE = """.*?"""\n)?', html, re.DOTALL)
 
 
-async def test_its_chat_ends_with_the_session(authority: FakeAuthority):
+async def test_the_chat_in_the_readme_ends_with_the_session(authority: FakeAuthority):
     (code,) = CHAT
     assert code.count('"127.0.0.1:50051"') == 1
     patient = "(AUTHORITY, timeout=__import__('datetime').timedelta(seconds=20),"
@@ -134,7 +134,7 @@ async def test_its_chat_ends_with_the_session(authority: FakeAuthority):
 
 
 def only_the_devices(name: str, code: str) -> Any:
-    """The app that a block makes."""
+    """The app that a block of code makes."""
     made: dict[str, Any] = {"__name__": __name__}
     exec(compile(code, name, "exec", dont_inherit=True), made)
     if name != "django":
@@ -161,12 +161,12 @@ async def test_ten_lines_serve_the_page_of_devices(authority: FakeAuthority, nam
         assert stranger.headers["location"] == "/sign-in?next=/devices"
 
 
-def test_every_setting_of_the_page_of_devices_is_told_of():
+def test_every_setting_of_the_page_of_devices_is_documented():
     table = re.findall(r"^\| `(\w+)` \| [^|]+ \| ", section("The page of devices"), re.MULTILINE)
     assert table == [field.name for field in dataclasses.fields(DevicesPage)]
 
 
-# How the test clients of the others are made, by its table.
+# The imports and the test client of each framework, as the README's table shows them.
 TEST_CLIENTS = {
     "flask": ("", "flask_app.app.test_client()"),
     "fastapi": (
@@ -179,7 +179,7 @@ TEST_CLIENTS = {
 
 @pytest.mark.parametrize("name", sorted(TEST_CLIENTS))
 @pytest.mark.parametrize("code", TESTS)
-def test_its_tests_pass_with_each_example(code: str, name: str, tmp_path: Path):
+def test_the_tests_in_the_readme_pass_with_each_example(code: str, name: str, tmp_path: Path):
     imports, client = TEST_CLIENTS[name]
     if name != "flask":
         code = code.replace("flask_app.app.test_client()", client).replace(
@@ -188,7 +188,7 @@ def test_its_tests_pass_with_each_example(code: str, name: str, tmp_path: Path):
         code = imports + "\n" + code.replace(".location", '.headers["location"]')
     (tmp_path / f"{name}_app.py").write_text(example(name), "utf-8")
     (tmp_path / "test_app.py").write_text(code)
-    # No `-W error`: the newest Starlette warns of httpx, and wants httpx2.
+    # No `-W error`: the newest Starlette warns about httpx, and wants httpx2.
     done = run(
         tmp_path,
         "-m",
@@ -204,7 +204,7 @@ def test_its_tests_pass_with_each_example(code: str, name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("scheme", "status"), [("https", 200), ("http", 401)])
-async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: int):
+async def test_secure_cookies_need_a_test_client_with_https(scheme: str, status: int):
     async def app(scope: Any, _: Any, send: Any) -> None:
         visit = visit_of(scope)
         if scope["path"] == "/sign-in":
@@ -224,21 +224,21 @@ async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: i
                 assert (await browser.get("/")).status_code == status
 
 
-def test_all_code_is_run():
+def test_all_code_in_the_readme_is_run():
     python = [block for block in BLOCKS if block.language == "python"]
     shown = [*RUN, *WITH_CERTIFICATES, *OF_EXAMPLES, *TESTS, *CHAT, *CALLS, *DEVICES]
     assert TEXT.count("```python") == len(python) == len(shown)
     assert {path for path, _ in OF_EXAMPLES} == {
         f"examples/{name}_app.py" for name in (*EXAMPLES, "grpc")
     }
-    # `test_examples` and `test_grpc_example` do these but for what pip installs, and what they
-    # import `make client-compat` installs.
+    # `test_examples` and `test_grpc_example` run these commands, except those of pip. `make
+    # client-compat` installs the client's wheel.
     shell = [block.code for block in BLOCKS if block.language == "sh"]
     served = [code for name in (*EXAMPLES.values(), GRPC_SECTION) for code in blocks(name, "sh")]
     assert shell == ["pip install ./clients/python\n", *served]
 
 
-def test_every_method_is_told_of_and_who_may_call_it():
+def test_every_method_and_the_roles_that_may_call_it_are_documented():
     public = [
         name
         for name, _ in inspect.getmembers(sa.SessionAuthority, callable)
@@ -256,13 +256,13 @@ def test_every_method_is_told_of_and_who_may_call_it():
     assert set(needs) == {role.value for role in Role} - {"operator"}
 
 
-def test_every_setting_of_the_flow_is_told_of():
+def test_every_setting_of_the_flow_is_documented():
     assert first_column("Settings") == [
         field.name for field in dataclasses.fields(Flow) if field.init
     ]
 
 
-def test_all_of_a_visit_is_told_of():
+def test_every_public_member_of_a_visit_is_documented():
     visit = [name for name in dir(Visit) if not name.startswith("_")]
     of_middleware = {"open", "close", "owns", "writes", "added_to", "caching", "take_refusal"}
     of_middleware |= {"note_refusal"}
@@ -270,12 +270,12 @@ def test_all_of_a_visit_is_told_of():
     assert set(first_column("The visit")) - {"visit"} == set(visit) - of_middleware
 
 
-def test_all_that_the_double_does_is_told_of():
+def test_every_public_member_of_the_fake_is_documented():
     does = {name for name in dir(FakeAuthority()) if not name.startswith("_")}
     assert does <= set(first_column("Testing your app, without Redis"))
 
 
-def test_every_exception_is_told_of():
+def test_every_exception_is_documented():
     errors = {
         name
         for name in sa.__all__
@@ -284,7 +284,7 @@ def test_every_exception_is_told_of():
     assert set(first_column("When a call fails")) == errors - {"SessionAuthorityError"}
 
 
-def test_its_links_lead_somewhere():
+def test_the_links_in_the_readme_have_targets():
     headings = {
         re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-")
         for text in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
@@ -296,7 +296,7 @@ def test_its_links_lead_somewhere():
             assert (PROJECT / target).exists()
 
 
-def test_the_numbers_are_those_of_the_code():
+def test_the_numbers_in_the_readme_are_those_of_the_code():
     assert f"{DEFAULT_TIMEOUT.total_seconds() * 1000:g} ms" in section("Timeouts and retries")
     needs = re.findall(r'"(\w+)>=([\d.]+)"', (PROJECT / "pyproject.toml").read_text())
     for name, version in needs:

@@ -58,7 +58,7 @@ async def test_a_session_that_is_not_remembered_ends_with_the_browser_through_al
 async def test_a_session_that_is_remembered_outlives_the_browser_through_all_renewals(
     authority: FakeAuthority, make: Maker
 ):
-    """It may have a short idle time of its own: that is another question."""
+    """A remembered session may have a short idle time. Its cookies outlive the browser."""
     async with browser_of(make(authority)) as browser:
         answers = [await browser.post("/sign-in-for?idle_minutes=15")]
         for _ in range(2):
@@ -82,7 +82,7 @@ async def test_a_session_that_is_remembered_outlives_the_browser_through_all_ren
         (Flow(brief_idle_timeout=HOUR), "brief=1&idle_minutes=30", HOUR / 2),
     ],
 )
-async def test_unused_it_ends_after_its_own_idle_time(
+async def test_an_unused_session_ends_after_its_own_idle_time(
     authority: FakeAuthority, make: Maker, flow: Flow, query: str, idle: timedelta
 ):
     async with browser_of(make(authority, flow)) as browser:
@@ -94,7 +94,9 @@ async def test_unused_it_ends_after_its_own_idle_time(
         assert (await browser.get("/me")).status_code == 401
 
 
-async def test_the_next_sign_in_decides_anew(authority: FakeAuthority, make: Maker):
+async def test_each_sign_in_decides_anew_whether_the_session_is_remembered(
+    authority: FakeAuthority, make: Maker
+):
     async with browser_of(make(authority)) as browser:
         for query, brief in (("", False), ("?brief=1", True), ("", False), ("?brief=1", True)):
             device = browser.cookies.get(DEVICE)
@@ -107,7 +109,9 @@ async def test_the_next_sign_in_decides_anew(authority: FakeAuthority, make: Mak
 
 
 @pytest.mark.parametrize("end", ["/sign-out", "/me"])
-async def test_the_mark_goes_with_the_session(authority: FakeAuthority, make: Maker, end: str):
+async def test_the_brief_cookie_is_removed_with_the_session(
+    authority: FakeAuthority, make: Maker, end: str
+):
     async with browser_of(make(authority)) as browser:
         await browser.post("/sign-in-for?brief=1")
         if end == "/me":
@@ -117,7 +121,7 @@ async def test_the_mark_goes_with_the_session(authority: FakeAuthority, make: Ma
         assert BRIEF not in browser.cookies
 
 
-async def test_an_app_gets_no_cookies_and_the_idle_time_all_the_same(
+async def test_an_app_that_is_no_browser_gets_the_idle_time_without_cookies(
     authority: FakeAuthority, make: Maker
 ):
     async with browser_of(make(authority)) as client:
@@ -130,10 +134,10 @@ async def test_an_app_gets_no_cookies_and_the_idle_time_all_the_same(
 
 
 @pytest.mark.parametrize("remember", [True, False])
-def test_a_sign_in_that_takes_its_place_can_be_remembered_alike(
+def test_a_sign_in_that_replaces_a_session_can_keep_its_choice(
     authority: FakeAuthority, remember: bool
 ):
-    """A user who proves more on a computer that forgets must not be remembered there."""
+    """A step-up in a session that is not remembered must not make it a remembered one."""
     visits = Visits(lambda: authority.client(timeout=PATIENCE), Flow())
     visit = visits.open("POST", {}, "127.0.0.1")
     assert visit.remembered
@@ -149,7 +153,7 @@ def test_a_sign_in_that_takes_its_place_can_be_remembered_alike(
     visits.close()
 
 
-def test_an_app_may_set_no_cookie_of_that_name(authority: FakeAuthority):
+def test_an_app_may_set_no_cookie_with_the_name_of_the_brief_cookie(authority: FakeAuthority):
     assert Cookies().is_set_by(f"{BRIEF}=x; Path=/")
     with pytest.raises(ValueError, match="are two cookies"):
         Cookies(token="a", device="a-brief")
@@ -193,7 +197,7 @@ def visits(service: str) -> Iterator[Visits]:
         (90 * MINUTE + timedelta(microseconds=1), 90 * MINUTE),
     ],
 )
-def test_the_idle_time_of_the_service_holds_if_it_is_shorter(
+def test_a_longer_idle_time_is_cut_to_the_idle_time_of_the_service(
     visits: Visits, idle: timedelta | None, given: timedelta
 ):
     visit = visits.open("POST", {}, "127.0.0.1")
@@ -206,7 +210,7 @@ def test_the_idle_time_of_the_service_holds_if_it_is_shorter(
     ("brief", "given"),
     [(MINUTE, 2 * MINUTE), (119 * SECOND, 2 * MINUTE), (HOUR, HOUR), (24 * HOUR, 90 * MINUTE)],
 )
-def test_the_idle_time_of_the_settings_gives_way_to_the_services_limits(
+def test_the_idle_time_of_the_settings_is_moved_into_the_limits_of_the_service(
     service: str, brief: timedelta, given: timedelta
 ):
     flow = Flow(brief_idle_timeout=brief)
@@ -221,7 +225,7 @@ def test_the_idle_time_of_the_settings_gives_way_to_the_services_limits(
 @pytest.mark.parametrize(
     ("brief", "given"), [(MINUTE, 2 * MINUTE), (HOUR, HOUR), (240 * HOUR, 168 * HOUR)]
 )
-async def test_the_double_has_the_same_limits(
+async def test_the_fake_has_limits_for_the_idle_time_too(
     authority: FakeAuthority, make: Maker, brief: timedelta, given: timedelta
 ):
     async with browser_of(make(authority, Flow(brief_idle_timeout=brief))) as browser:
@@ -233,7 +237,9 @@ async def test_the_double_has_the_same_limits(
 
 
 @pytest.mark.parametrize("idle", [MINUTE, timedelta(days=8)])
-def test_the_limits_are_told_to_machines(service: str, authority: FakeAuthority, idle: timedelta):
+def test_the_limits_are_in_the_metadata_of_the_error(
+    service: str, authority: FakeAuthority, idle: timedelta
+):
     told = []
     for address in (service, authority.address):
         with SessionAuthority(address, timeout=PATIENCE) as client:
@@ -249,11 +255,11 @@ def test_the_limits_are_told_to_machines(service: str, authority: FakeAuthority,
 @pytest.mark.parametrize(
     ("user", "idle", "fields"),
     [
-        ("ada", SECOND, ["idle_timeout"]),  # no longer one takes its place
+        ("ada", SECOND, ["idle_timeout"]),  # a time that is too short is not made longer
         ("", 24 * HOUR, ["user_id", "idle_timeout"]),
     ],
 )
-def test_what_else_breaks_the_rules_is_refused(
+def test_a_sign_in_that_breaks_a_rule_is_refused(
     visits: Visits, user: str, idle: timedelta, fields: list[str]
 ):
     visit = visits.open("POST", {}, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""What is tried again and what is not; how long a call may take; and that nothing is done twice."""
+"""Retries and deadlines: which calls are retried, and that no call takes effect twice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CALLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("method", UNARY)
-async def test_what_is_unavailable_is_tried_again_as_it_was(
+async def test_a_call_to_an_unavailable_service_is_retried_with_the_same_request(
     connect: Connect, fake: Fake, method: str
 ):
     fake.acts.extend([away, fails(grpc.StatusCode.UNAVAILABLE)])
@@ -57,7 +57,7 @@ async def test_what_is_unavailable_is_tried_again_as_it_was(
 
 
 @pytest.mark.parametrize("method", UNARY)
-async def test_what_a_stopping_server_gives_up_is_tried_again(
+async def test_a_call_that_a_stopping_server_cancels_is_retried(
     connect: Connect, fake: Fake, method: str
 ):
     fake.acts.extend([fails(grpc.StatusCode.CANCELLED)] * 2)
@@ -68,7 +68,7 @@ async def test_what_a_stopping_server_gives_up_is_tried_again(
 
 
 @pytest.mark.parametrize("always", [away, fails(grpc.StatusCode.CANCELLED)])
-async def test_three_times_is_enough(connect: Connect, fake: Fake, always: Act):
+async def test_a_call_is_sent_at_most_three_times(connect: Connect, fake: Fake, always: Act):
     fake.always = always
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.Unavailable) as caught:
@@ -86,7 +86,7 @@ async def test_three_times_is_enough(connect: Connect, fake: Fake, always: Act):
         key=str,
     ),
 )
-async def test_nothing_else_is_tried_again(connect: Connect, fake: Fake, code: grpc.StatusCode):
+async def test_no_other_failure_is_retried(connect: Connect, fake: Fake, code: grpc.StatusCode):
     fake.always = fails(code)
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.SessionAuthorityError):
@@ -94,7 +94,7 @@ async def test_nothing_else_is_tried_again(connect: Connect, fake: Fake, code: g
     assert len(fake.calls) == 1
 
 
-async def test_a_service_that_has_too_much_to_do_is_left_alone(connect: Connect, fake: Fake):
+async def test_an_overloaded_service_gets_no_retries(connect: Connect, fake: Fake):
     fake.always = refuses(
         Failure(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -110,7 +110,7 @@ async def test_a_service_that_has_too_much_to_do_is_left_alone(connect: Connect,
     assert caught.value.retry_after == PATIENCE
 
 
-async def test_a_watch_is_not_started_again(connect: Connect, fake: Fake):
+async def test_a_watch_is_not_retried(connect: Connect, fake: Fake):
     fake.always = away
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.Unavailable):
@@ -118,7 +118,7 @@ async def test_a_watch_is_not_started_again(connect: Connect, fake: Fake):
     assert len(fake.calls) == 1
 
 
-async def test_retries_do_not_keep_a_service_down(connect: Connect, fake: Fake):
+async def test_a_service_that_is_down_gets_few_retries(connect: Connect, fake: Fake):
     fake.always = fails(grpc.StatusCode.UNAVAILABLE)
     async with connect(fake.address, timeout=PATIENCE) as authority:
         for _ in range(40):
@@ -128,7 +128,7 @@ async def test_retries_do_not_keep_a_service_down(connect: Connect, fake: Fake):
 
 
 @pytest.mark.parametrize("method", UNARY)
-async def test_a_lost_reply_is_asked_for_again(connect: Connect, fake: Fake, method: str):
+async def test_a_call_whose_reply_is_lost_is_sent_again(connect: Connect, fake: Fake, method: str):
     lost = False
 
     async def lose(_: bytes) -> None:
@@ -150,7 +150,8 @@ async def test_a_sign_in_whose_reply_is_lost_happens_once(connect: Connect, addr
 
     async def lose(data: bytes) -> None:
         nonlocal lost
-        if b"eyJ" in data and lost < 1:  # how every JWT begins: what is lost is the token
+        # every JWT begins like this: the reply with the token is lost
+        if b"eyJ" in data and lost < 1:
             lost += 1
             raise ConnectionError
 
@@ -172,7 +173,7 @@ async def test_a_sign_in_whose_reply_is_lost_happens_once(connect: Connect, addr
     assert page.total_size == 1
 
 
-async def test_every_sign_in_has_a_request_id_of_its_own_unless_it_is_given_one(
+async def test_every_sign_in_has_its_own_request_id_unless_the_caller_gives_one(
     connect: Connect, fake: Fake
 ):
     mine = str(uuid4())
@@ -189,17 +190,17 @@ async def test_every_sign_in_has_a_request_id_of_its_own_unless_it_is_given_one(
 
 
 def about(timeout: timedelta) -> float:
-    """What becomes of it on the wire, where gRPC rounds it up."""
+    """The longest form of a timeout on the wire, as gRPC rounds timeouts up."""
     return 1.05 * timeout.total_seconds()
 
 
-async def test_a_call_has_300_ms_unless_it_is_given_more(connect: Connect, fake: Fake):
+async def test_a_call_has_300_ms_unless_the_caller_allows_more(connect: Connect, fake: Fake):
     assert timedelta(milliseconds=300) == DEFAULT_TIMEOUT
     async with connect(fake.address) as authority:
-        # This one connects, which needs its time on a busy machine.
+        # The first call also connects, which may take long on a busy machine.
         await authority.get_signing_keys(timeout=PATIENCE)
         fake.always = lambda request, context: Hang()(request, context)
-        # On a very busy machine the time may be over before the service hears of the call.
+        # On a very busy machine the deadline may pass before the service receives the call.
         while len(fake.calls) < 2:
             with pytest.raises(sa.Unavailable) as caught:
                 await authority.validate_session("t", "d")
@@ -209,7 +210,7 @@ async def test_a_call_has_300_ms_unless_it_is_given_more(connect: Connect, fake:
     assert 0 < usual <= about(DEFAULT_TIMEOUT)
 
 
-async def test_a_client_can_be_more_patient_than_that(connect: Connect, fake: Fake):
+async def test_a_longer_timeout_can_be_set_for_a_client_or_a_call(connect: Connect, fake: Fake):
     async with connect(fake.address, timeout=timedelta(seconds=10)) as authority:
         await authority.get_signing_keys()
         await authority.get_signing_keys(timeout=timedelta(seconds=15))
@@ -226,7 +227,7 @@ async def test_a_watch_has_no_deadline(connect: Connect, fake: Fake):
     assert (fake.calls[0].within or 1e9) > 1e6
 
 
-def test_what_is_tried_again_is_every_method_but_the_watch():
+def test_every_method_but_the_watch_is_retried():
     config = json.loads(dict(transport.Transport("h:1").channel_options())["grpc.service_config"])
     (methods,) = config["methodConfig"]
     assert [name["method"] for name in methods["name"]] == UNARY

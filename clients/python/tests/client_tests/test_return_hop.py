@@ -1,5 +1,7 @@
-"""The way back from another site with strict cookies: what the page that asks again holds, and how
-the app is asked then. The cases of `presented` say which requests are answered by that page.
+"""The return hop: with strict cookies, a user comes back from another site without any cookies. A
+page then loads its own URL again, and the app sees only the second request.
+
+The cases of `presented` say which requests get that page.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ COMES_BACK = {
 FLOW = Flow(return_paths=("/callback", "/mail/*"))
 
 
-def test_a_page_asks_again_for_its_own_url_without_a_script():
+def test_the_page_loads_its_own_url_again_without_a_script():
     headers = {name: [value] for name, value in COMES_BACK.items()}
     with pytest.raises(ReturnHop) as hop:
         FLOW.presented("GET", headers, "", "/callback?code=<secret>&state=\"'")
@@ -55,13 +57,13 @@ def test_a_page_asks_again_for_its_own_url_without_a_script():
         None,
     ],
 )
-def test_paths_are_checked(wrong: Any):
+def test_invalid_return_paths_are_refused(wrong: Any):
     with pytest.raises(ValueError, match="return_paths"):
         Flow(return_paths=wrong)
 
 
 @pytest.mark.parametrize("name", APPS)
-async def test_the_app_is_asked_the_second_time(authority: FakeAuthority, name: str):
+async def test_only_the_second_request_reaches_the_app(authority: FakeAuthority, name: str):
     make: Maker = APPS[name]
     async with browser_of(make(authority, Flow(return_paths=("/maybe",)))) as browser:
         jar = set_cookies(await browser.post("/sign-in"))

@@ -1,4 +1,4 @@
-"""The whole flow: real uvicorn and gunicorn, with several processes, before the real service."""
+"""The whole flow: uvicorn and gunicorn with several processes, and the real service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 @contextmanager
 def served(server: str, folder: Path, authority: str, timeout: float) -> Iterator[str]:
-    """The app, served by a process of its own; its URL."""
+    """Serves the app in a process of its own. Yields the app's URL."""
     port = free_port()
     where = str(port) if server == "uvicorn" else f"127.0.0.1:{port}"
     path = os.pathsep.join((str(HERE), str(HERE.parent.parent)))
@@ -79,14 +79,14 @@ def served(server: str, folder: Path, authority: str, timeout: float) -> Iterato
 
 @dataclass
 class Browser:
-    """Keeps cookies, as one does over HTTPS: the last one wins."""
+    """A browser that keeps cookies as over HTTPS: the last value of a cookie wins."""
 
     url: str
     http: httpx.AsyncClient
     jar: dict[str, str] = field(default_factory=dict)
 
     async def request(self, method: str, path: str) -> httpx.Response:
-        """One request with what is in the jar now."""
+        """Sends a request with the cookies that are in the jar now."""
         cookie = "; ".join(f"{name}={value}" for name, value in self.jar.items())
         answer = await self.http.request(method, f"{self.url}{path}", headers={"cookie": cookie})
         self.jar.update(set_cookies(answer))
@@ -101,7 +101,7 @@ def set_cookies(answer: httpx.Response) -> dict[str, str]:
 
 
 def aged(token: str, data_dir: Path, age: timedelta) -> str:
-    """The same token, as it would be if it had been made that long ago, for an hour."""
+    """The same token as if it had been made `age` ago, with a lifetime of an hour."""
     tokens = Tokens(
         KeySource(data_dir / "keys"), "session-authority", "session-authority", timedelta(days=8)
     )
@@ -114,7 +114,7 @@ def aged(token: str, data_dir: Path, age: timedelta) -> str:
 
 
 def generation(token: str) -> int:
-    """What a token says of itself."""
+    """The generation that a token contains."""
     payload = token.split(".")[1]
     number: int = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["gen"]
     return number
@@ -122,7 +122,7 @@ def generation(token: str) -> int:
 
 @dataclass(frozen=True)
 class Served:
-    """The app and the service behind it, with users who have signed in before ALARM_AFTER."""
+    """The app and the service behind it. Its users signed in more than ALARM_AFTER ago."""
 
     url: str
     client: SessionAuthority
@@ -130,13 +130,13 @@ class Served:
     jars: Mapping[str, Mapping[str, str]]
 
     def browser(self, user: str, http: httpx.AsyncClient, age: timedelta) -> Browser:
-        """The user's browser. Its token is as old as is said, and can be renewed."""
+        """The user's browser. Its token is `age` old, and can be renewed."""
         jar = dict(self.jars[user])
         jar[TOKEN] = aged(jar[TOKEN], self.data_dir, age)
         return Browser(self.url, http, jar)
 
     def generation(self, browser: Browser) -> int | None:
-        """That of the user's session."""
+        """The generation of the session in a browser, as the service knows it."""
         jar = browser.jar
         found = self.client.validate_session(jar[TOKEN], jar[DEVICE], observe_only=True)
         return found.session.generation if found.session else None
@@ -191,7 +191,7 @@ async def test_a_page_with_many_parts_renews_an_old_token_once(app: Served):
         connections = asyncio.Semaphore(6)
 
         async def part() -> int:
-            async with connections:  # with the cookies that the parts before it brought
+            async with connections:  # each part sends the cookies that the parts before it brought
                 return (await browser.request("GET", "/me")).status_code
 
         assert set(await asyncio.gather(*(part() for _ in range(100)))) == {200}
@@ -200,7 +200,9 @@ async def test_a_page_with_many_parts_renews_an_old_token_once(app: Served):
 
 
 @pytest.mark.parametrize("server", sorted(COMMANDS))
-async def test_while_the_service_is_away_it_is_503_and_never_401(tmp_path: Path, server: str):
+async def test_while_the_service_is_away_the_app_answers_503_and_never_401(
+    tmp_path: Path, server: str
+):
     dev = start_dev_server(tmp_path / "data", SETTINGS)
     port = int(dev.address.rpartition(":")[2])
     try:
@@ -219,7 +221,7 @@ async def test_while_the_service_is_away_it_is_503_and_never_401(tmp_path: Path,
                 async def away() -> None:
                     async with asyncio.timeout(PATIENCE):
                         while (now := await status()) != 503:
-                            assert now == 200  # it had answered before it was gone
+                            assert now == 200  # the service answered before it went away
 
                 async with asyncio.timeout(PATIENCE):
                     while (await browser.request("POST", "/sign-in")).status_code != 200:
@@ -227,7 +229,8 @@ async def test_while_the_service_is_away_it_is_503_and_never_401(tmp_path: Path,
                 jar = dict(browser.jar)
                 await recovered()
 
-                os.killpg(dev.process.pid, signal.SIGSTOP)  # it hangs, and hangs up on nobody
+                # the service hangs, and closes no connection
+                os.killpg(dev.process.pid, signal.SIGSTOP)
                 await away()
                 answer = await browser.request("GET", "/me")
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -1,4 +1,4 @@
-"""One client used by many: threads, tasks that are cancelled, and the end of it."""
+"""One client that threads or tasks share, cancelled tasks, and the closing of the client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 
 
 def echo(request: Any, context: grpc.ServicerContext) -> Message:
-    """Tells each caller of their own session, be it in a batch."""
+    """Answers each validation with its own token as the user's ID, also in a batch."""
     if isinstance(request, pb.BatchValidateSessionsRequest):
         return pb.BatchValidateSessionsResponse(
             results=[
@@ -65,7 +65,7 @@ async def test_many_tasks_each_get_their_own_answers(fake: Fake):
     assert [item.session and item.session.user_id for item in found] == names
 
 
-async def test_a_task_that_is_cancelled_takes_its_call_along(fake: Fake):
+async def test_a_cancelled_task_cancels_its_call(fake: Fake):
     hang = Hang()
     fake.acts.append(hang)
     async with sa.AsyncSessionAuthority(fake.address, timeout=PATIENCE) as authority:
@@ -79,7 +79,7 @@ async def test_a_task_that_is_cancelled_takes_its_call_along(fake: Fake):
     assert len(fake.calls) == 2, "it was tried again"
 
 
-def test_a_client_may_be_made_before_its_loop_runs_and_is_of_one_loop(fake: Fake):
+def test_a_client_may_be_made_before_its_loop_runs_and_belongs_to_one_loop(fake: Fake):
     authority = sa.AsyncSessionAuthority(fake.address, timeout=PATIENCE)
     asyncio.run(authority.get_signing_keys())
     for call in CALLS.values():
@@ -88,7 +88,7 @@ def test_a_client_may_be_made_before_its_loop_runs_and_is_of_one_loop(fake: Fake
     assert len(fake.calls) == 1
 
 
-def test_a_client_that_was_never_asked_can_be_closed(fake: Fake):
+def test_a_client_that_made_no_call_can_be_closed(fake: Fake):
     authority = sa.AsyncSessionAuthority(fake.address)
     asyncio.run(authority.close())
     with pytest.raises(sa.Unavailable, match="the client is closed"):
@@ -101,7 +101,7 @@ def forever(context: grpc.ServicerContext, over: threading.Event) -> Any:
     over.wait(2 * PATIENCE.total_seconds())
 
 
-async def test_a_watch_that_nobody_reads_any_more_is_over(connect: Connect, fake: Fake):
+async def test_a_watch_that_its_caller_closes_ends_at_the_service(connect: Connect, fake: Fake):
     over = threading.Event()
     fake.acts.append(lambda request, context: forever(context, over))
     async with connect(fake.address, timeout=PATIENCE) as authority:
@@ -112,7 +112,7 @@ async def test_a_watch_that_nobody_reads_any_more_is_over(connect: Connect, fake
         await happens(over)
 
 
-async def test_closing_hangs_up(connect: Connect, fake: Fake):
+async def test_closing_a_client_cancels_its_calls(connect: Connect, fake: Fake):
     hang = Hang()
     fake.acts.append(hang)
     async with connect(fake.address, timeout=PATIENCE) as authority:
@@ -126,7 +126,9 @@ async def test_closing_hangs_up(connect: Connect, fake: Fake):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-async def test_after_closing_every_call_says_so(connect: Connect, fake: Fake, cached: bool):
+async def test_after_closing_every_call_says_that_the_client_is_closed(
+    connect: Connect, fake: Fake, cached: bool
+):
     async with connect(
         fake.address, timeout=PATIENCE, cache=sa.NearCache() if cached else None
     ) as authority:
@@ -140,7 +142,7 @@ async def test_after_closing_every_call_says_so(connect: Connect, fake: Fake, ca
         assert caught.value.code is grpc.StatusCode.CANCELLED, method
 
 
-async def test_closing_ends_a_watch(connect: Connect, fake: Fake):
+async def test_closing_a_client_ends_its_watch(connect: Connect, fake: Fake):
     over = threading.Event()
     fake.acts.append(lambda request, context: forever(context, over))
     async with connect(fake.address, timeout=PATIENCE) as authority:
@@ -153,7 +155,7 @@ async def test_closing_ends_a_watch(connect: Connect, fake: Fake):
     await happens(over)
 
 
-async def test_who_is_cancelled_stays_cancelled_when_the_client_is_closed(fake: Fake):
+async def test_a_cancelled_task_stays_cancelled_when_the_client_is_closed(fake: Fake):
     fake.always = lambda request, context: Hang()(request, context)
     authority = sa.AsyncSessionAuthority(fake.address, timeout=PATIENCE, max_in_flight=1)
     tasks = [asyncio.create_task(authority.get_signing_keys()) for _ in range(4)]

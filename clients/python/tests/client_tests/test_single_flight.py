@@ -1,4 +1,4 @@
-"""Callers that ask for the same thing at the same time share one call, of tasks and of threads."""
+"""Single flight: tasks or threads that ask for the same thing at the same time share one call."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def nothing_is_left(flights: Any) -> bool:
 
 
 def waiting_threads(flights: SingleFlight[int]) -> int:
-    """How many wait for the call that has not begun; its first caller waits for the one before."""
+    """How many threads wait for the running call or for the next one."""
     conditions: list[Any] = [
         flight._future._condition for flight in (*flights._open.values(), *flights._begun.values())
     ]
     return sum(len(condition._waiters) for condition in conditions)
 
 
-async def test_tasks_that_come_before_a_question_is_sent_share_it():
+async def test_tasks_that_come_before_a_call_is_sent_share_it():
     flights: AsyncSingleFlight[int] = AsyncSingleFlight(late=False)
     asked, gate, both_asked = 0, asyncio.Event(), asyncio.Event()
 
@@ -44,7 +44,7 @@ async def test_tasks_that_come_before_a_question_is_sent_share_it():
     other = asyncio.create_task(flights.share("other", ask))
     await both_asked.wait()
     late = [asyncio.create_task(flights.share("k", ask)) for _ in range(500)]
-    late[0].cancel()  # whoever goes away takes nothing from the others
+    late[0].cancel()  # a cancelled task does not affect the other tasks
     await asyncio.sleep(0)
     gate.set()
     assert {await task for task in first} == {1}
@@ -53,7 +53,7 @@ async def test_tasks_that_come_before_a_question_is_sent_share_it():
     assert nothing_is_left(flights)
 
 
-async def test_tasks_share_failures_and_the_next_one_asks_anew():
+async def test_tasks_share_a_failure_and_the_next_task_calls_again():
     flights: AsyncSingleFlight[int] = AsyncSingleFlight(late=False)
 
     async def fail() -> int:
@@ -70,7 +70,7 @@ async def test_tasks_share_failures_and_the_next_one_asks_anew():
     assert nothing_is_left(flights)
 
 
-async def test_a_failure_that_nobody_waits_for_is_no_fault():
+async def test_a_failure_that_no_task_waits_for_is_not_reported():
     flights: AsyncSingleFlight[int] = AsyncSingleFlight(late=False)
     loop, asked, faults = asyncio.get_running_loop(), asyncio.Event(), []
     loop.set_exception_handler(lambda _, context: faults.append(context))
@@ -92,7 +92,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_fault():
     assert faults == []
 
 
-def test_threads_share_what_follows_a_question_under_way():
+def test_threads_that_come_during_a_call_share_the_next_call():
     flights: SingleFlight[int] = SingleFlight(late=False)
     lock = threading.Lock()
     asked: list[None] = []
@@ -117,7 +117,7 @@ def test_threads_share_what_follows_a_question_under_way():
     assert nothing_is_left(flights)
 
 
-def test_threads_share_failures():
+def test_threads_get_the_failure_of_their_call():
     flights: SingleFlight[int] = SingleFlight(late=False)
 
     def fail() -> int:

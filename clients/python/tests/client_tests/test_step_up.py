@@ -1,4 +1,4 @@
-"""Whether a sign-in is recent and strong enough, and what the refusal says, decided without I/O."""
+"""Step-up without I/O: which sign-ins are recent and strong enough, and what a refusal says."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ def lack(wanted: StepUp, *methods: str, age: timedelta = timedelta(0)) -> str:
         (FIVE_MINUTES, FIVE_MINUTES + CLOCK_TOLERANCE, True),  # the clock of the app is fast
         (FIVE_MINUTES, FIVE_MINUTES + CLOCK_TOLERANCE + INSTANT, False),
         (FIVE_MINUTES, timedelta(days=-1), True),  # the clock of the app is slow
-        (timedelta(0), CLOCK_TOLERANCE, True),  # else no sign-in would ever do
+        # without the tolerance no sign-in would be recent enough
+        (timedelta(0), CLOCK_TOLERANCE, True),
         (timedelta(0), CLOCK_TOLERANCE + INSTANT, False),
         (timedelta.max, timedelta(days=400), True),
         (None, timedelta(days=400), True),
     ],
 )
-def test_a_sign_in_is_recent_up_to_its_age_and_what_clocks_differ(
+def test_a_sign_in_is_recent_up_to_its_maximum_age_plus_the_tolerance_of_clocks(
     max_age: timedelta | None, age: timedelta, recent: bool
 ):
     assert lack(StepUp(max_age), age=age) == ("" if recent else "A more recent sign-in is required")
@@ -66,13 +67,13 @@ def test_a_sign_in_is_recent_up_to_its_age_and_what_clocks_differ(
         ((), (), True),
     ],
 )
-def test_a_sign_in_is_strong_by_one_of_the_methods(
+def test_a_sign_in_is_strong_if_it_used_one_of_the_methods(
     wanted: tuple[str, ...], given: tuple[str, ...], strong: bool
 ):
     assert (lack(StepUp(auth_methods=wanted), *given) == "") is strong
 
 
-def test_it_is_said_what_a_sign_in_lacks():
+def test_the_message_says_what_a_sign_in_lacks():
     old = FIVE_MINUTES + timedelta(hours=1)
     assert lack(WANTED, "otp") == ""
     assert lack(WANTED, "otp", age=old) == "A more recent sign-in is required"
@@ -81,8 +82,8 @@ def test_it_is_said_what_a_sign_in_lacks():
 
 
 @pytest.mark.parametrize("presented", [APP, replace(BROWSER, page=False), BROWSER])
-def test_programs_get_what_rfc_9470_says(presented: Presented):
-    """And so do pages where there is no page for signing in."""
+def test_callers_without_a_sign_in_page_get_the_answer_of_rfc_9470(presented: Presented):
+    """A request for a page gets the same answer if the app has no sign-in page."""
     refused = Flow().step_up_required(presented, WANTED, LACK)
     assert isinstance(refused, SignInRequired)
     assert (refused.code, refused.wanted) == (CODE, WANTED)
@@ -103,7 +104,7 @@ def test_programs_get_what_rfc_9470_says(presented: Presented):
     }
 
 
-def test_programs_are_told_what_was_required_alone():
+def test_the_answer_names_only_what_was_required():
     aged = Flow().step_up_required(APP, StepUp(timedelta(seconds=90.9)), "old").answer
     assert json.loads(aged.body) == {"error": CODE, "max_age": 90}
     assert 'max_age="90"' in dict(aged.headers)["WWW-Authenticate"]
@@ -117,11 +118,11 @@ def test_programs_are_told_what_was_required_alone():
     [
         ("/in", "/a?b=c", "/in?next=/a%3Fb%3Dc&reason=step_up&max_age=300"),
         ("/in?x=y#top", "/a", "/in?x=y&next=/a&reason=step_up&max_age=300#top"),
-        ("/in", "", "/in?reason=step_up&max_age=300"),  # a form can't be repeated
+        ("/in", "", "/in?reason=step_up&max_age=300"),  # the request of a form can't be repeated
         ("https://id.example/in", "/a", "https://id.example/in?reason=step_up&max_age=300"),
     ],
 )
-def test_pages_are_sent_to_sign_in_with_the_reason_and_a_way_back(
+def test_a_request_for_a_page_is_redirected_to_sign_in_with_reason_and_way_back(
     sign_in_url: str, way_back: str, location: str
 ):
     page, flow = replace(BROWSER, target=way_back), Flow(sign_in_url=sign_in_url)
@@ -139,7 +140,7 @@ def test_pages_are_sent_to_sign_in_with_the_reason_and_a_way_back(
         StepUp(FIVE_MINUTES, ("https://id.example/loa#2?a=b&c=%20+1;", "mfa")),
     ],
 )
-def test_the_sign_in_page_reads_what_is_wanted(wanted: StepUp):
+def test_the_sign_in_page_reads_the_requirements_from_its_url(wanted: StepUp):
     page = replace(BROWSER, target="/a?max_age=7&reason=x")
     location = dict(FLOW.step_up_required(page, wanted, "").answer.headers)["Location"]
     assert re.fullmatch(r"[!-~]+", location)
@@ -164,7 +165,7 @@ def test_the_sign_in_page_reads_what_is_wanted(wanted: StepUp):
         ("?reason=step_up" + "&a=b" * 200, None),
     ],
 )
-def test_what_anybody_writes_into_the_query_does_no_harm(query: str, found: StepUp | None):
+def test_a_forged_query_does_no_harm(query: str, found: StepUp | None):
     assert step_up_in(f"/sign-in{query}") == found
 
 
@@ -183,7 +184,7 @@ def test_what_anybody_writes_into_the_query_does_no_harm(query: str, found: Step
         ({"auth_methods": [1]}, TypeError, "auth_methods: each a str, not int"),
     ],
 )
-def test_arguments_that_can_not_be_meant_are_refused(
+def test_invalid_arguments_are_refused(
     arguments: dict[str, Any], error: type[Exception], message: str
 ):
     given = {"max_age": None, "auth_methods": None, **arguments}
@@ -191,7 +192,7 @@ def test_arguments_that_can_not_be_meant_are_refused(
         step_up_of(**given)
 
 
-def test_methods_may_be_any_collection_and_count_once():
+def test_methods_may_be_any_collection_and_are_counted_once():
     assert step_up_of(None, ["otp", "otp"]) == StepUp(auth_methods=("otp",))
     assert step_up_of(None, frozenset({"otp"})) == StepUp(auth_methods=("otp",))
     assert step_up_of(None, None) == StepUp()

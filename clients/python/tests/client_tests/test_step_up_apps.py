@@ -48,7 +48,7 @@ def make(request: pytest.FixtureRequest) -> Maker:
 
 @pytest.fixture
 async def browser(make: Maker, authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser where ada signs in with a password."""
+    """A browser in which ada has signed in with a password."""
     async with browser_of(make(authority, Flow(sign_in_url="/sign-in"))) as browser:
         assert (await browser.post("/sign-in")).status_code == 200
         yield browser
@@ -59,13 +59,13 @@ def devices_of(authority: FakeAuthority, user: str = "ada") -> list[str]:
         return [device.device_id for device in client.devices(user, include_signed_out=True)]
 
 
-async def test_an_old_sign_in_is_renewed_by_a_new_one_on_the_same_device(
+async def test_an_old_sign_in_is_replaced_by_a_new_one_on_the_same_device(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     assert (await browser.get("/recent")).json() == "ada"
     device = browser.cookies[DEVICE]
     authority.pass_time(OLD)
-    for _ in range(2):  # the first attempt is given up: the session is what it was
+    for _ in range(2):  # the user gives up the first attempt: the session stays as it was
         sent = await browser.get("/recent")
         location = "/sign-in?next=/recent&reason=step_up&max_age=300"
         assert (sent.status_code, sent.headers["location"]) == (303, location)
@@ -80,7 +80,7 @@ async def test_an_old_sign_in_is_renewed_by_a_new_one_on_the_same_device(
     assert (await browser.get("/recent")).status_code == 303
 
 
-async def test_a_weak_sign_in_is_replaced_by_one_of_the_methods(
+async def test_a_weak_sign_in_is_replaced_by_one_with_a_required_method(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     sent = await browser.get("/strong")
@@ -95,7 +95,7 @@ async def test_a_weak_sign_in_is_replaced_by_one_of_the_methods(
     assert len(devices_of(authority)) == 1
 
 
-async def test_a_script_of_a_page_gets_the_code(
+async def test_a_script_of_a_page_gets_the_error_code(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     authority.pass_time(OLD)
@@ -106,14 +106,18 @@ async def test_a_script_of_a_page_gets_the_code(
     assert "Cookie" in denied.headers["vary"]
 
 
-async def test_a_renewal_is_no_sign_in(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_renewal_does_not_count_as_a_sign_in(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     authority.pass_time(timedelta(hours=2))
     sent = await browser.get("/recent")
     assert (sent.status_code, authority.rotations) == (303, 1)
-    assert set(set_cookies(sent)) == BOTH  # the session goes on
+    assert set(set_cookies(sent)) == BOTH  # the session continues
 
 
-async def test_who_is_not_signed_in_or_unknown_is_told_so(authority: FakeAuthority, make: Maker):
+async def test_a_missing_sign_in_and_an_outage_are_reported_as_such(
+    authority: FakeAuthority, make: Maker
+):
     async with browser_of(make(authority)) as browser:
         denied = await browser.get("/recent", headers=JSON)
         assert (denied.status_code, denied.json()) == (401, {"error": "sign_in_required"})
@@ -121,11 +125,11 @@ async def test_who_is_not_signed_in_or_unknown_is_told_so(authority: FakeAuthori
         authority.pass_time(OLD)
         with authority.unavailable():
             assert (await browser.get("/recent", headers=JSON)).status_code == 503
-        denied = await browser.get("/recent")  # there is no page to be sent to
+        denied = await browser.get("/recent")  # the app has no sign-in page to redirect to
         assert (denied.status_code, denied.json()["error"]) == (401, CODE)
 
 
-async def test_an_app_may_answer_in_its_own_words(
+async def test_an_app_may_catch_the_refusal_and_answer_itself(
     authority: FakeAuthority, browser: httpx.AsyncClient
 ):
     assert (await browser.get("/caught")).json() == "ada"
@@ -144,7 +148,7 @@ async def test_an_app_that_is_no_browser_signs_in_again_as_the_same_device(
     again = {"Authorization": f"Bearer {told['token']}", "X-Device-Id": told["device"]}
     assert (await browser.get("/recent", headers=again)).json() == "grace"
     assert devices_of(authority, "grace") == [told["device"]]
-    # A request that was under way.
+    # A request that was sent before the new sign-in.
     assert (await browser.get("/me", headers={**app, **JSON})).status_code == 401
     assert (await browser.get("/recent", headers=again)).json() == "grace"
 
@@ -155,7 +159,7 @@ class Page(View):  # type: ignore[misc]  # Django has no types
         return HttpResponse("strong")
 
 
-def test_a_class_of_django_asks_for_it_each_time(authority: FakeAuthority):
+def test_a_class_based_view_of_django_checks_every_request(authority: FakeAuthority):
     signed_in = {name: authority.sign_in("ada", auth_methods=[name]) for name in ("pwd", "otp")}
     APPS["django"](authority)
     middleware = for_django.SessionAuthorityMiddleware(Page.as_view())
@@ -167,7 +171,7 @@ def test_a_class_of_django_asks_for_it_each_time(authority: FakeAuthority):
 
 
 def door_of(visit: Any) -> str | None:
-    """A sign-in page that sends users who are signed in away: where to."""
+    """Where a sign-in page redirects a signed-in user. None if the page shows its form."""
     return visit.next_path() if visit.session and not visit.requested_step_up() else None
 
 
@@ -209,7 +213,7 @@ def fastapi_with_a_door(authority: FakeAuthority, flow: Flow) -> Any:
 
 
 @pytest.mark.parametrize("make", [flask_with_a_door, fastapi_with_a_door])
-async def test_a_sign_in_page_that_sends_users_away_is_no_loop(
+async def test_a_sign_in_page_that_redirects_signed_in_users_makes_no_loop(
     authority: FakeAuthority, make: Maker
 ):
     signed_in = authority.sign_in("ada")
@@ -231,7 +235,7 @@ async def test_a_sign_in_page_that_sends_users_away_is_no_loop(
 @pytest.mark.parametrize(
     "arguments", [{"max_age": timedelta(-1)}, {"auth_methods": "otp"}, {"auth_methods": []}]
 )
-def test_what_can_not_be_meant_is_told_before_the_first_request(
+def test_invalid_arguments_are_refused_before_the_first_request(
     helper: Any, arguments: dict[str, Any]
 ):
     with pytest.raises(ValueError, match=r"max_age|auth_methods"):

@@ -1,4 +1,4 @@
-"""Step-up before the real service: a new sign-in replaces the session, and is no theft."""
+"""Step-up with the real service: a new sign-in replaces the session, and raises no alarm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOCATION = "/sign-in?next=/strong&reason=step_up&auth_methods=otp%20hwk"
 
 @dataclass(frozen=True)
 class Real:
-    """A service with its defaults, with the face that the apps of the harness want."""
+    """A service with its defaults, and the methods that the apps of the harness call."""
 
     address: str
 
@@ -64,7 +64,7 @@ async def browser(request: pytest.FixtureRequest, real: Real) -> AsyncIterator[h
 
 
 def events_until_the_end(client: SessionAuthority, start: datetime, user: str) -> list[EventType]:
-    """The alarms for a user, and the end of the session on the user's one device."""
+    """Revokes the session on the user's one device. Returns the user's alarms, and that end."""
     (device,) = client.devices(user, include_signed_out=True)
     assert client.revoke_device(user, device.device_id)
     found: list[EventType] = []
@@ -75,7 +75,7 @@ def events_until_the_end(client: SessionAuthority, start: datetime, user: str) -
     return found
 
 
-async def test_a_step_up_replaces_the_session_while_other_tabs_have_the_old_one(
+async def test_a_step_up_replaces_the_session_while_other_tabs_send_the_old_token(
     real: Real, browser: httpx.AsyncClient, request: pytest.FixtureRequest
 ):
     user, start = f"ada-{request.node.callspec.id}", datetime.now(UTC)
@@ -91,7 +91,7 @@ async def test_a_step_up_replaces_the_session_while_other_tabs_have_the_old_one(
         assert set(set_cookies(signed_in)) == BOTH
         assert {answer.status_code for answer in meanwhile} == {200}
         late = [await tabs.get("/me", headers=tab) for _ in range(3)]
-    # What a tab still sends is nobody's, and takes no cookie of the new session away.
+    # Later requests of a tab are refused, and remove no cookie of the new session.
     assert [(answer.status_code, set_cookies(answer)) for answer in late] == [(401, {})] * 3
     assert all(set_cookies(answer) == {} for answer in meanwhile)
     assert (await browser.get("/strong")).json() == user
@@ -107,7 +107,7 @@ async def test_a_step_up_replaces_the_session_while_other_tabs_have_the_old_one(
     assert events == [EventType.DEVICE_REVOKED]
 
 
-async def test_a_step_up_that_is_given_up_leaves_the_session(
+async def test_a_step_up_that_the_user_gives_up_keeps_the_session(
     browser: httpx.AsyncClient, request: pytest.FixtureRequest
 ):
     user = f"grace-{request.node.callspec.id}"
@@ -116,16 +116,16 @@ async def test_a_step_up_that_is_given_up_leaves_the_session(
     for _ in range(2):
         refused = await browser.get("/strong")
         assert (refused.status_code, set_cookies(refused)) == (303, {})
-    with suppress(InvalidRequest):  # a sign-in that fails; a server would make 500 of it
+    with suppress(InvalidRequest):  # a sign-in that fails: a server would answer it with 500
         await browser.post(LOCATION, params={"user": user, "methods": "\0"})
     assert (await browser.get("/me")).json() == user
     assert dict(browser.cookies) == kept
 
 
-async def test_after_two_step_ups_the_first_token_is_no_alarm_either(
+async def test_after_two_step_ups_the_first_token_raises_no_alarm(
     real: Real, browser: httpx.AsyncClient, request: pytest.FixtureRequest
 ):
-    """The service remembers one session that a sign-in replaced. An older one has just ended."""
+    """The service remembers the one session that was replaced last. An older one has ended."""
     user = f"alan-{request.node.callspec.id}"
     tokens = []
     for methods in ("pwd", "pwd otp", "pwd hwk"):

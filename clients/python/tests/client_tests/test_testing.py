@@ -1,4 +1,4 @@
-"""The fake of the service, through the client: an app's tests must see what production does."""
+"""The fake service, called by the client: an app's tests must see what production does."""
 
 from __future__ import annotations
 
@@ -44,12 +44,14 @@ def sign_in(client: SessionAuthority, user_id: str = "ada", **more: Any) -> tupl
     return issued.access_token, issued.device.device_id
 
 
-def test_it_has_every_method_of_the_contract(authority: FakeAuthority):
+def test_the_fake_has_every_method_of_the_contract(authority: FakeAuthority):
     contract = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
     assert set(authority._service.handlers()) == {method.name for method in contract.methods}
 
 
-def test_a_sign_in_is_good_until_it_is_revoked(authority: FakeAuthority, client: SessionAuthority):
+def test_a_sign_in_is_active_until_it_is_revoked(
+    authority: FakeAuthority, client: SessionAuthority
+):
     issued = client.issue_device("ada", claims={"email": "a@example.org"}, auth_methods=["pwd"])
     assert issued.device_id_assigned
     assert issued.new_device
@@ -76,7 +78,7 @@ def test_a_repeated_request_id_signs_in_once(client: SessionAuthority):
     assert first == second
 
 
-def test_what_is_no_token_is_told(client: SessionAuthority):
+def test_a_missing_or_invalid_token_or_device_is_reported(client: SessionAuthority):
     token, device = sign_in(client)
     assert client.validate_session("", device).status is SessionStatus.TOKEN_MISSING
     assert client.validate_session("nonsense", device).status is SessionStatus.TOKEN_INVALID
@@ -84,7 +86,7 @@ def test_what_is_no_token_is_told(client: SessionAuthority):
     assert (lost.status, lost.device_id_assigned) == (SessionStatus.NO_SESSION, True)
 
 
-def test_an_expired_token_renews_and_its_retries_get_copies(
+def test_an_expired_token_is_renewed_once_and_retries_get_copies(
     authority: FakeAuthority, client: SessionAuthority
 ):
     token, device = sign_in(client)
@@ -101,7 +103,7 @@ def test_an_expired_token_renews_and_its_retries_get_copies(
     assert (late.active, late.access_token) == (True, None)
 
 
-def test_aged_tokens_are_good_and_better_renewed(
+def test_an_aged_token_is_active_and_its_renewal_is_recommended(
     authority: FakeAuthority, client: SessionAuthority
 ):
     token, device = sign_in(client)
@@ -124,7 +126,7 @@ def test_a_token_that_is_two_generations_old_is_a_replay(
     assert client.validate_session(token, device).status is SessionStatus.NO_SESSION
 
 
-def test_replays_can_be_had_at_will(authority: FakeAuthority, client: SessionAuthority):
+def test_a_test_can_turn_tokens_into_replays(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     sign_in(client)
     authority.replay_tokens()
@@ -132,12 +134,12 @@ def test_replays_can_be_had_at_will(authority: FakeAuthority, client: SessionAut
     assert client.validate_session(token, str(uuid4())).status is SessionStatus.NO_SESSION
 
 
-def test_a_token_that_left_its_device_is_a_replay(client: SessionAuthority):
+def test_a_token_on_another_device_is_a_replay(client: SessionAuthority):
     token, _ = sign_in(client)
     assert client.validate_session(token, str(uuid4())).status is SessionStatus.REPLAYED
 
 
-def test_sessions_end(authority: FakeAuthority, client: SessionAuthority):
+def test_a_session_expires_if_it_is_not_used(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     authority.pass_time(timedelta(days=30))
     assert list(client.devices("ada")) == []
@@ -146,7 +148,7 @@ def test_sessions_end(authority: FakeAuthority, client: SessionAuthority):
     assert client.renew_session(token, device).status is SessionStatus.NO_SESSION
 
 
-def test_observing_changes_nothing(authority: FakeAuthority, client: SessionAuthority):
+def test_observing_a_replay_changes_nothing(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     authority.replay_tokens()
     assert (
@@ -155,7 +157,7 @@ def test_observing_changes_nothing(authority: FakeAuthority, client: SessionAuth
     assert [found.signed_in for found in client.devices("ada")] == [True]
 
 
-def test_many_are_judged_at_once(client: SessionAuthority):
+def test_several_sessions_are_validated_in_one_call(client: SessionAuthority):
     pair = sign_in(client)
     good, bad = client.validate_sessions([pair, ("nonsense", pair[1])])
     assert good
@@ -186,7 +188,9 @@ def test_devices_are_listed_named_and_forgotten(client: SessionAuthority):
     assert not client.revoke_device("ada", here)
 
 
-def test_errors_are_those_of_the_service(authority: FakeAuthority, client: SessionAuthority):
+def test_the_fake_raises_the_errors_of_the_service(
+    authority: FakeAuthority, client: SessionAuthority
+):
     with pytest.raises(DeviceNotFound):
         client.update_device("ada", str(uuid4()), display_name="x")
     request_id = str(uuid4())
@@ -209,22 +213,20 @@ def test_a_sign_in_retried_from_another_network_is_the_same(client: SessionAutho
     assert again.device.session_id == first.device.session_id
 
 
-def test_it_can_have_a_limit(authority: FakeAuthority, client: SessionAuthority):
+def test_a_test_can_limit_the_devices_of_a_user(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     with authority.device_limit(1):
         with pytest.raises(DeviceLimitReached):
             sign_in(client)
         sign_in(client, "bob")
-        token, _ = sign_in(client, device_id=device)  # that is no other device
+        token, _ = sign_in(client, device_id=device)  # a sign-in on the same device adds no device
         client.revoke_device("ada", device)
         sign_in(client)
     sign_in(client)
     assert client.validate_session(token, device).status is SessionStatus.NO_SESSION
 
 
-def test_it_signs_in_for_tests_and_out_as_from_elsewhere(
-    authority: FakeAuthority, client: SessionAuthority
-):
+def test_a_test_can_sign_users_in_and_out(authority: FakeAuthority, client: SessionAuthority):
     headers = authority.sign_in("ada", claims={"plan": "pro"}, auth_methods=["pwd"])
     token, device = headers["Authorization"].removeprefix("Bearer "), headers["X-Device-Id"]
     found = client.validate_session(token, device)
@@ -242,7 +244,7 @@ def test_it_signs_in_for_tests_and_out_as_from_elsewhere(
 
 
 def test_sign_ins_can_be_as_old_as_a_test_wants(authority: FakeAuthority, client: SessionAuthority):
-    """By the clock of the app, which no test moves."""
+    """The age counts by the clock of the app, which no test moves."""
     old, passed = timedelta(days=2), timedelta(minutes=10)
     headers = authority.sign_in("ada", age=old)
     token, device = headers["Authorization"].removeprefix("Bearer "), headers["X-Device-Id"]
@@ -262,7 +264,7 @@ def test_sign_ins_can_be_as_old_as_a_test_wants(authority: FakeAuthority, client
     assert abs(datetime.now(UTC) - fresh) < PATIENCE
 
 
-def test_it_can_forget_everything(authority: FakeAuthority, client: SessionAuthority):
+def test_a_reset_forgets_everything(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     watch: Any = client.watch_events()
     next(watch)
@@ -270,13 +272,13 @@ def test_it_can_forget_everything(authority: FakeAuthority, client: SessionAutho
     authority.reset()
     assert authority.calls == {}
     with pytest.raises(CursorExpired):
-        deque(islice(watch, 10), 0)  # proofs of life may be on their way
+        deque(islice(watch, 10), 0)  # messages without events may come first
     assert client.validate_session(token, device).status is SessionStatus.TOKEN_INVALID
     assert client.issue_device("ada").token_expire_time < datetime.now(UTC) + timedelta(minutes=61)
     assert len(list(client.devices("ada"))) == 1
 
 
-def test_it_can_be_away_and_slow(authority: FakeAuthority, client: SessionAuthority):
+def test_the_fake_can_be_unavailable_or_slow(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     with authority.unavailable(), pytest.raises(Unavailable) as away:
         client.validate_session(token, device)
@@ -289,7 +291,9 @@ def test_it_can_be_away_and_slow(authority: FakeAuthority, client: SessionAuthor
     assert client.validate_session(token, device)
 
 
-def test_it_can_restart_where_it_was(authority: FakeAuthority, client: SessionAuthority):
+def test_the_fake_can_restart_at_the_same_address(
+    authority: FakeAuthority, client: SessionAuthority
+):
     token, device = sign_in(client)
     address = authority.address
     authority.stop()
@@ -301,7 +305,7 @@ def test_it_can_restart_where_it_was(authority: FakeAuthority, client: SessionAu
         assert another.validate_session(token, device)
 
 
-def test_what_happens_is_told(client: SessionAuthority):
+def test_a_watch_reports_events_and_resumes_at_a_cursor(client: SessionAuthority):
     watch: Any = client.watch_events()
     start = next(watch).cursor
     _, device = sign_in(client)
@@ -322,7 +326,7 @@ def test_what_happens_is_told(client: SessionAuthority):
 
 @pytest.mark.parametrize("user_id", ["", "a b ", "a\n", "a" * 256, "\u3164", "a\u034f", "\u0301"])
 @pytest.mark.parametrize("name", ["Mine", "  Mine ", "a" * 101, "a\n\0b", "👩\u200d🚀"])
-def test_it_minds_names_as_the_service_does(
+def test_the_fake_checks_names_as_the_service_does(
     client: SessionAuthority, address: str, user_id: str, name: str
 ):
     with SessionAuthority(address, timeout=PATIENCE) as service:
@@ -331,8 +335,8 @@ def test_it_minds_names_as_the_service_does(
 
 
 def names_tried(client: SessionAuthority, user_id: str, name: str) -> Sequence[object]:
-    """What becomes of names, good and bad ones: what they are from then on, or which rules they
-    break.
+    """The results of calls with good and bad names: the names that are stored, or the rules that
+    they break.
     """
     user = str(uuid4())
     _, device = sign_in(client, user)
@@ -357,13 +361,15 @@ def names_tried(client: SessionAuthority, user_id: str, name: str) -> Sequence[o
     return told
 
 
-async def test_asyncio_has_a_client_too(authority: FakeAuthority):
+async def test_the_fake_has_a_client_for_asyncio(authority: FakeAuthority):
     async with authority.async_client(timeout=PATIENCE) as client:
         issued = await client.issue_device("ada")
         assert await client.validate_session(issued.access_token, issued.device.device_id)
 
 
-def test_changes_say_whether_replicas_have_them(authority: FakeAuthority, client: SessionAuthority):
+def test_a_change_reports_whether_replicas_have_it(
+    authority: FakeAuthority, client: SessionAuthority
+):
     assert client.issue_device("ada").durability is Durability.LOCAL
     with authority.replicas():
         assert client.issue_device("ada", require_replicated=True).durability is (
@@ -380,7 +386,9 @@ def test_changes_say_whether_replicas_have_them(authority: FakeAuthority, client
         assert client.revoke_all("bob", require_replicated=True) == 1
 
 
-def test_nobody_insists_on_replicas_that_are_not_there(client: SessionAuthority):
+def test_a_change_that_requires_replicas_is_refused_if_the_service_waits_for_none(
+    client: SessionAuthority,
+):
     with pytest.raises(InvalidRequest) as refused:
         client.revoke_device("ada", str(uuid4()), require_replicated=True)
     [violation] = refused.value.violations

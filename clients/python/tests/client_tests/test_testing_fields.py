@@ -1,4 +1,4 @@
-"""The fake has the service's rules for the fields of a request, in the service's words."""
+"""The fake checks the fields of a request by the service's rules, with the service's messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client(authority: FakeAuthority) -> Iterator[SessionAuthority]:
     ],
     ids=lambda text: ascii(text)[:20],
 )
-def test_it_shows_what_the_service_shows_of_a_client(
+def test_the_fake_shows_a_client_as_the_service_does(
     client: SessionAuthority, address: str, text: str
 ):
     user = str(uuid4())
@@ -85,7 +85,7 @@ BROKEN_SIGN_INS: Sequence[dict[str, Any]] = (
 
 
 @pytest.mark.parametrize("asked", BROKEN_SIGN_INS, ids=lambda asked: " ".join(asked))
-def test_it_refuses_sign_ins_as_the_service_does(
+def test_the_fake_refuses_sign_ins_as_the_service_does(
     client: SessionAuthority, address: str, asked: dict[str, Any]
 ):
     user = str(uuid4())
@@ -114,7 +114,7 @@ def refused_sign_in(client: SessionAuthority, asked: dict[str, Any]) -> object:
     ],
     ids=lambda asked: " ".join(asked),
 )
-def test_it_accepts_what_the_service_just_accepts(
+def test_the_fake_accepts_the_limits_that_the_service_accepts(
     client: SessionAuthority, address: str, asked: dict[str, Any]
 ):
     with SessionAuthority(address, timeout=PATIENCE) as service:
@@ -123,7 +123,7 @@ def test_it_accepts_what_the_service_just_accepts(
 
 
 @pytest.mark.parametrize("claims", [{"roles": "a"}, {"a b": ""}, {"a": "b" * 1017}])
-def test_it_minds_newer_claims_as_the_service_does(
+def test_the_fake_checks_updated_claims_as_the_service_does(
     client: SessionAuthority, address: str, claims: dict[str, str]
 ):
     told = []
@@ -135,14 +135,14 @@ def test_it_minds_newer_claims_as_the_service_does(
     assert told[0] == told[1]
 
 
-def test_it_minds_batches_as_the_service_does(client: SessionAuthority, address: str):
+def test_the_fake_checks_batches_as_the_service_does(client: SessionAuthority, address: str):
     with SessionAuthority(address, timeout=PATIENCE) as service:
         mine, theirs = batches_tried(client), batches_tried(service)
     assert mine == theirs
 
 
 def batches_tried(client: SessionAuthority) -> Sequence[object]:
-    """What becomes of batches of all sizes, and of names that are none."""
+    """The results of calls with batches of several sizes, and with invalid names."""
     good = SessionName("ada", str(uuid4()), "0" * 32)
     told: list[object] = []
     for size in (0, 501):

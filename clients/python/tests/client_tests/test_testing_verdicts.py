@@ -37,33 +37,33 @@ EACH_WORLD = pytest.mark.parametrize("kind", ["double", "service"])
 
 @dataclass
 class World:
-    """An authority whose time a test makes pass."""
+    """An authority whose clock a test can move."""
 
     client: AsyncSessionAuthority
     passes: Callable[[timedelta], None]
     settled: Callable[[], Awaitable[None]]
 
     async def signs_in(self, device: str = "", **more: Any) -> tuple[str, str]:
-        """A token, and its device."""
+        """Signs in. Returns the token and the device ID."""
         issued = await self.client.issue_device("ada", device_id=device, **more)
         return issued.access_token, issued.device.device_id
 
     async def finds(self, token: str, device: str, **asked: Any) -> str:
-        """The verdict, in short."""
+        """Validates a token. Returns the verdict in short."""
         found = await self.client.validate_session(token, device, **asked)
         await self.settled()
         more = [f"revoked {found.revoked_devices}"] if found.revoked_devices else []
         return " ".join([found.status.name, *(["renew"] if found.renew_recommended else []), *more])
 
     async def renews(self, token: str, device: str) -> str:
-        """The next token. Empty if there is none."""
+        """Renews a session. Returns the next token, or an empty text if there is none."""
         renewal = await self.client.renew_session(token, device)
         await self.settled()
         assert renewal.active == (renewal.session is not None)
         return renewal.access_token or ""
 
     async def goes_on(self, token: str, device: str) -> str:
-        """The next token, after the old one has been in use for long enough."""
+        """Uses a token for long enough, and then renews it. Returns the next token."""
         assert "ACTIVE" in await self.finds(token, device)
         self.passes(6 * MINUTE)
         successor = await self.renews(token, device)
@@ -185,7 +185,7 @@ async def whose_claims_change(world: World) -> Sequence[str]:
     change = world.client.update_session
     since = (await anext(world.client.watch_events())).cursor
     counts = [await change("ada", OLD), await change("ada", NEW, device_id=here)]
-    for _ in range(2):  # nothing is told of what changes nothing
+    for _ in range(2):  # a change that changes nothing sends no event
         await change("ada", NEW, device_id=here)
     counts.append(await change("ada", OLD, device_id=there))
     assert (await world.client.renew_session(token, there)).access_token is None
@@ -244,7 +244,7 @@ async def what_a_list_says_of_the_place_that_the_app_named(world: World) -> Sequ
 
 
 async def _listed(world: World) -> str:
-    """How the one device was signed in, and its last alarm."""
+    """The sign-in methods of the one device, and its last alarm."""
     [device] = (await world.client.list_devices("ada", include_signed_out=True)).devices
     alarm = "-" if device.last_alarm is None else device.last_alarm.replay_cause.name
     return " ".join([*(device.auth_methods or "-"), alarm])
@@ -256,7 +256,7 @@ async def _at_once() -> None:
 
 @asynccontextmanager
 async def open_world(kind: str, folder: Path, alarm: ReplayAlarm) -> AsyncIterator[World]:
-    """A world of the double, or of the service."""
+    """A world of the fake, or of the real service."""
     async with AsyncExitStack() as stack:
 
         async def at(address: str) -> AsyncSessionAuthority:
@@ -279,7 +279,7 @@ async def open_world(kind: str, folder: Path, alarm: ReplayAlarm) -> AsyncIterat
 
 @EACH_WORLD
 @each("verdicts")
-async def test_it_judges_as_the_service_does(case: Case, kind: str, tmp_path: Path):
+async def test_the_fake_judges_as_the_service_does(case: Case, kind: str, tmp_path: Path):
     alarm = ReplayAlarm(case.settings["replay_alarm"])
     async with open_world(kind, tmp_path, alarm) as world:
         player = Player(world)

@@ -1,4 +1,4 @@
-"""A client makes a span for each call where it is asked to, and tells the service of it."""
+"""Tracing: a client makes spans for its calls and sends their context to the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVICE = "session_authority.v1.SessionAuthorityService"
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
-    """What an app sets up for itself."""
+    """The tracer provider that an app sets up."""
     made = TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(trace, "get_tracer", made.get_tracer)
     return made
@@ -57,7 +57,7 @@ def traceparent(span: ReadableSpan) -> str:
     return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-"
 
 
-async def test_a_call_has_a_span_of_which_the_service_learns(
+async def test_a_call_has_a_span_whose_context_the_service_receives(
     client: Any, fake: Fake, provider: TracerProvider, exporter: InMemorySpanExporter
 ):
     with provider.get_tracer("app").start_as_current_span("request") as request:
@@ -77,7 +77,7 @@ async def test_a_call_has_a_span_of_which_the_service_learns(
     assert str(sent["traceparent"]).startswith(traceparent(span))
 
 
-async def test_a_call_that_fails_is_an_error(
+async def test_the_span_of_a_failed_call_is_an_error(
     client: Any, fake: Fake, exporter: InMemorySpanExporter
 ):
     def refuse(_: Any, context: grpc.ServicerContext) -> Any:
@@ -92,7 +92,7 @@ async def test_a_call_that_fails_is_an_error(
     assert span.events == ()
 
 
-async def test_a_batch_belongs_to_all_who_ask(
+async def test_the_span_of_a_batch_belongs_to_all_its_callers(
     client: Any,
     fake: Fake,
     provider: TracerProvider,
@@ -141,7 +141,7 @@ def queue_of(client: Any) -> list[Any]:
     return queue
 
 
-async def test_nothing_goes_out_unless_it_is_asked_for(
+async def test_without_tracing_no_span_is_made_or_sent(
     connect: Connect, fake: Fake, provider: TracerProvider, exporter: InMemorySpanExporter
 ):
     async with connect(fake.address, timeout=LONG) as client:

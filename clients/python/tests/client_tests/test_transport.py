@@ -1,5 +1,5 @@
-"""How the service is reached: TLS and mutual TLS, bearer tokens, several servers, and what the
-options promise.
+"""How a client reaches the service: TLS and mutual TLS, bearer tokens, several servers, and the
+options of its channel.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def shows(authority: CA, pair: Pair) -> sa.Tls:
 # --- TLS ------------------------------------------------------------------------------------------
 
 
-async def test_a_service_that_its_authority_vouches_for_is_spoken_to(
+async def test_a_service_with_a_certificate_of_the_given_ca_is_called(
     connect: Connect, secure: Fake, authority: CA
 ):
     async with connect(
@@ -74,7 +74,7 @@ async def test_a_service_that_its_authority_vouches_for_is_spoken_to(
     assert dict(secure.calls[0].metadata)["authorization"] == f"Bearer {TOKEN}"
 
 
-async def test_one_that_others_vouch_for_is_told_nothing(
+async def test_a_service_with_a_certificate_of_another_ca_gets_no_call(
     connect: Connect, secure: Fake, tmp_path: Path
 ):
     other = CA(tmp_path, "other")
@@ -85,21 +85,23 @@ async def test_one_that_others_vouch_for_is_told_nothing(
     assert secure.calls == []
 
 
-async def test_plaintext_is_not_spoken_to_a_service_with_tls(connect: Connect, secure: Fake):
+async def test_a_plaintext_client_does_not_reach_a_service_with_tls(connect: Connect, secure: Fake):
     async with connect(secure.address, timeout=PATIENCE) as client:
         with pytest.raises(sa.Unavailable):
             await client.validate_session("t", "d")
     assert secure.calls == []
 
 
-async def test_both_sides_show_who_they_are(connect: Connect, mutual: Fake, authority: CA):
+async def test_client_and_service_authenticate_each_other(
+    connect: Connect, mutual: Fake, authority: CA
+):
     pair = authority.sign(uris=["spiffe://example.org/gateway"])
     async with connect(mutual.address, tls=shows(authority, pair), timeout=PATIENCE) as client:
         await client.get_signing_keys()
     assert len(mutual.calls) == 1
 
 
-async def test_a_caller_that_shows_nothing_or_something_else_stays_outside(
+async def test_a_client_without_a_certificate_of_the_services_ca_is_rejected(
     connect: Connect, mutual: Fake, authority: CA, tmp_path: Path
 ):
     pair = CA(tmp_path, "other").sign(uris=["spiffe://example.org/gateway"])
@@ -110,7 +112,7 @@ async def test_a_caller_that_shows_nothing_or_something_else_stays_outside(
     assert mutual.calls == []
 
 
-def test_half_a_pair_is_a_mistake():
+def test_a_certificate_and_its_key_must_be_given_together():
     for half in ({"certificate_chain": b"c"}, {"private_key": b"k"}):
         with pytest.raises(ValueError, match="give both or neither"):
             sa.Tls(b"r", **half)
@@ -120,7 +122,7 @@ def test_half_a_pair_is_a_mistake():
 # --- bearer tokens --------------------------------------------------------------------------------
 
 
-async def test_a_bearer_token_goes_with_each_call(connect: Connect, fake: Fake):
+async def test_a_bearer_token_is_sent_with_each_call(connect: Connect, fake: Fake):
     async with connect(fake.address, token=TOKEN, timeout=PATIENCE) as client:
         await client.get_signing_keys()
         assert [batch async for batch in client.watch_events()] == []
@@ -130,7 +132,7 @@ async def test_a_bearer_token_goes_with_each_call(connect: Connect, fake: Fake):
     assert brought == [f"Bearer {TOKEN}", f"Bearer {TOKEN}", None]
 
 
-async def test_a_token_may_change(connect: Connect, fake: Fake, tmp_path: Path):
+async def test_a_token_may_change_between_calls(connect: Connect, fake: Fake, tmp_path: Path):
     file = tmp_path / "token"
     file.write_text("first\n")
     async with connect(fake.address, token=file.read_text, timeout=PATIENCE) as client:
@@ -144,11 +146,11 @@ async def test_a_token_may_change(connect: Connect, fake: Fake, tmp_path: Path):
 
 
 @pytest.mark.parametrize("token", ["hunter2\r\nx-other: 1", "hünter2", "", "hunter2\0"])
-async def test_what_can_not_be_sent_is_not_shown_either(connect: Connect, fake: Fake, token: str):
+async def test_an_invalid_token_is_not_sent_and_not_shown(connect: Connect, fake: Fake, token: str):
     with pytest.raises(ValueError, match="token: is empty, or holds what no header may") as refused:
         connect(fake.address, token=token, timeout=PATIENCE)
     assert "nter2" not in str(refused.value)
-    # A file that is being written may be empty for a moment: nobody is signed out for that.
+    # A file that is being written may be empty for a moment. That must not sign a user out.
     async with connect(fake.address, token=lambda: token, timeout=PATIENCE) as client:
         for call in (client.get_signing_keys, lambda: anext(aiter(client.watch_events()))):
             with pytest.raises(
@@ -165,7 +167,7 @@ async def test_what_can_not_be_sent_is_not_shown_either(connect: Connect, fake: 
     ipv4:127.0.0.1:1 ipv6:[::1]:1 ipv4:127.0.0.1:1,127.0.0.1:2 unix:/run/x.sock unix:///run/x.sock
     unix-abstract:x 127.0.0.1 localhost""".split(),
 )
-def test_a_token_goes_to_this_machine_in_plaintext(target: str):
+def test_a_token_may_be_sent_to_this_machine_in_plaintext(target: str):
     assert TOKEN not in repr(Transport(target, token=TOKEN))
 
 
@@ -176,7 +178,7 @@ def test_a_token_goes_to_this_machine_in_plaintext(target: str):
     localhost.example.org:1 127.0.0.1.example.org:1 0.0.0.0:1
     xds:///localhost:1 localhost@authority:1""".split(),
 )
-def test_to_any_other_it_does_not(target: str):
+def test_a_token_may_not_be_sent_to_another_machine_in_plaintext(target: str):
     for token in (TOKEN, lambda: TOKEN):
         with pytest.raises(ValueError, match="goes to another machine over TLS only"):
             Transport(target, token=token)
@@ -184,7 +186,7 @@ def test_to_any_other_it_does_not(target: str):
     Transport(target)
 
 
-# --- a service that asks who calls ----------------------------------------------------------------
+# --- a service with an access policy --------------------------------------------------------------
 
 POLICY = """
 [callers.login]
@@ -194,7 +196,7 @@ roles = ["issuer"]
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A development server with TLS and a policy, and what its callers may show."""
+    """A development server with TLS and an access policy, and the token of one caller."""
 
     address: str
     authority: CA
@@ -238,7 +240,9 @@ async def test_a_caller_is_known_by_its_token(connect: Connect, guarded: Guarded
 # --- servers --------------------------------------------------------------------------------------
 
 
-async def test_calls_are_spread_over_all_servers_and_one_may_go(connect: Connect, fake: Fake):
+async def test_calls_are_spread_over_all_servers_and_one_server_may_stop(
+    connect: Connect, fake: Fake
+):
     with Fake() as other:
         async with connect(f"ipv4:{fake.address},{other.address}", timeout=PATIENCE) as client:
             async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -253,7 +257,7 @@ async def test_calls_are_spread_over_all_servers_and_one_may_go(connect: Connect
                 await client.get_signing_keys()
 
 
-async def test_a_service_that_comes_back_is_found_again(connect: Connect, fake: Fake):
+async def test_a_client_reconnects_to_a_service_that_comes_back(connect: Connect, fake: Fake):
     async with connect(fake.address, timeout=PATIENCE) as client:
         await client.get_signing_keys()
         fake.stop()
@@ -270,7 +274,7 @@ async def test_a_service_that_comes_back_is_found_again(connect: Connect, fake: 
     assert len(fake.calls) == 2
 
 
-async def test_a_client_can_be_there_before_the_service(connect: Connect, fake: Fake):
+async def test_a_client_can_start_before_the_service(connect: Connect, fake: Fake):
     fake.stop()
     async with connect(fake.address, timeout=timedelta(milliseconds=100)) as client:
         with pytest.raises(sa.Unavailable):
@@ -284,8 +288,8 @@ async def test_a_client_can_be_there_before_the_service(connect: Connect, fake: 
                     await asyncio.sleep(0.02)
 
 
-async def test_each_client_has_a_connection_of_its_own(connect: Connect, fake: Fake):
-    """The service limits what one connection may have under way, and so does each client."""
+async def test_each_client_has_its_own_connection(connect: Connect, fake: Fake):
+    """The service limits the calls in flight on a connection, and a client limits its own."""
     async with Proxy(f"redis://{fake.address}") as wire:
         async with (
             connect(behind(wire), timeout=PATIENCE) as one,
@@ -300,12 +304,12 @@ async def test_each_client_has_a_connection_of_its_own(connect: Connect, fake: F
 # --- options --------------------------------------------------------------------------------------
 
 
-PING = b"\x00\x00\x08\x06"  # how its frame begins (RFC 9113, section 6.7)
+PING = b"\x00\x00\x08\x06"  # a ping frame begins like this (RFC 9113, section 6.7)
 FASTER = 100
 
 
-async def test_the_service_takes_as_many_pings_as_the_client_sends(connect: Connect):
-    """With all intervals, of both sides, a hundred times shorter."""
+async def test_the_service_accepts_as_many_pings_as_the_client_sends(connect: Connect):
+    """The intervals of both sides are a hundred times shorter than in production."""
     ours: dict[str, Any] = dict(Transport("h:1").channel_options())
     theirs: dict[str, Any] = dict(server_options(Capacity(), share_port=False))
     assert ours["grpc.keepalive_time_ms"] >= theirs["grpc.http2.min_ping_interval_without_data_ms"]
@@ -337,12 +341,12 @@ def test_every_option_has_a_name_that_grpc_knows():
     assert [name for name in names if name.encode() + b"\0" not in library] == []
 
 
-def test_a_service_that_was_away_is_looked_for_every_two_seconds():
+def test_a_client_tries_to_reconnect_at_least_every_two_seconds():
     ours: dict[str, Any] = dict(Transport("h:1").channel_options())
     assert ours["grpc.max_reconnect_backoff_ms"] <= 2_000
 
 
-def test_an_option_can_be_another_one():
+def test_an_app_can_replace_an_option():
     theirs = [("grpc.keepalive_time_ms", 60_000), ("grpc.primary_user_agent", "gateway/1")]
     options = Transport("h:1", options=theirs).channel_options()
     assert len({name for name, _ in options}) == len(options)
@@ -350,7 +354,7 @@ def test_an_option_can_be_another_one():
     assert ("grpc.enable_retries", 1) in options
 
 
-async def test_options_arrive(connect: Connect, fake: Fake):
+async def test_the_options_of_an_app_take_effect(connect: Connect, fake: Fake):
     async with connect(
         fake.address, timeout=PATIENCE, options=[("grpc.primary_user_agent", "gateway/1")]
     ) as client:

@@ -1,4 +1,4 @@
-"""The client for threads is what its source generates, and has the same methods."""
+"""The client for threads is generated from the client for asyncio, and has the same methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy of the script and the clients that a test may damage."""
     shutil.copytree(PROJECT / "scripts", tmp_path / "scripts")
     for folder in ("_async", "_sync"):
         shutil.copytree(
@@ -43,11 +43,11 @@ def contents(project: Path) -> dict[str, str]:
     }
 
 
-def test_what_is_committed_is_fresh(project: Path):
+def test_the_committed_files_are_fresh(project: Path):
     assert unasync(project, "--check").returncode == 0
 
 
-def test_what_is_stale_is_found_and_made_anew(project: Path):
+def test_stale_files_are_found_and_generated_again(project: Path):
     fresh = contents(project)
     sync = project / "session_authority_client" / "_sync"
     for spoil in (
@@ -71,7 +71,7 @@ GENERATED = {
 }
 
 
-def test_nothing_of_asyncio_is_left():
+def test_generated_files_contain_nothing_of_asyncio():
     assert GENERATED
     for text in GENERATED.values():
         code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
@@ -95,20 +95,20 @@ def test_an_entry_that_replaces_nothing_is_an_error(
     assert done.stderr == "scripts/unasync.py: 'gone' replaces nothing\n"
 
 
-def test_style_checks_leave_out_what_is_generated_and_nothing_else():
+def test_style_checks_leave_out_the_generated_files_and_no_other():
     settings = tomllib.loads((PROJECT.parents[1] / "pyproject.toml").read_text())
     excluded = {Path(name) for name in settings["tool"]["ruff"]["extend-exclude"]}
     assert {path.name for path in excluded if path.parent.name == "_sync"} == set(GENERATED)
 
 
-def test_each_file_has_its_twin_in_the_other_flavour():
+def test_both_flavours_have_the_same_files():
     package = PROJECT / "session_authority_client"
     names = [{path.name for path in (package / room).glob("*.py")} for room in ("_async", "_sync")]
     assert names[0] == names[1]
 
 
 def public(kind: type) -> dict[str, str]:
-    """Its methods and what they take and give; of what is iterated over, without how."""
+    """The signatures of a class's public methods. An async iterator is shown as an iterator."""
     return {
         name: str(inspect.signature(member)).replace("AsyncIterator", "Iterator")
         for name, member in inspect.getmembers(kind, callable)
@@ -116,7 +116,7 @@ def public(kind: type) -> dict[str, str]:
     }
 
 
-def test_both_have_the_same_methods():
+def test_both_clients_have_the_same_methods():
     ours, theirs = public(sa.SessionAuthority), public(sa.AsyncSessionAuthority)
     assert ours == theirs
     assert {"__init__", "close", "validate_session", "watch_events", "devices"} <= ours.keys()

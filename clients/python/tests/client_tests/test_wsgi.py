@@ -41,7 +41,7 @@ def make(request: pytest.FixtureRequest) -> Maker:
 
 
 def get(app: Any) -> httpx.Response:
-    """What a stranger gets."""
+    """The response to a request without cookies."""
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url=HTTPS) as browser:
         return browser.get("/")
 
@@ -71,7 +71,7 @@ async def test_parallel_requests_renew_once(authority: FakeAuthority, make: Make
     assert (await ask()).status_code == 200
 
 
-async def test_a_streamed_response_has_its_cookies_and_none_later(authority: FakeAuthority):
+async def test_a_streamed_response_sets_cookies_only_before_it_starts(authority: FakeAuthority):
     app = flask_app(authority)
 
     @app.get("/stream")
@@ -98,7 +98,7 @@ def empty(environ: Any, start_response: Any) -> Iterable[bytes]:
     return []
 
 
-def test_a_forked_process_makes_a_client_of_its_own(
+def test_a_forked_process_makes_its_own_client(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
     made = []
@@ -117,7 +117,7 @@ def test_a_forked_process_makes_a_client_of_its_own(
     assert len(made) == 2
 
 
-def test_faults_of_the_app_are_its_own(authority: FakeAuthority):
+def test_exceptions_of_the_app_are_passed_on(authority: FakeAuthority):
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         raise ZeroDivisionError
 
@@ -125,12 +125,12 @@ def test_faults_of_the_app_are_its_own(authority: FakeAuthority):
         get(SessionAuthorityMiddleware(app, client))
 
 
-def test_without_the_middleware_one_is_told():
+def test_a_missing_middleware_is_an_error():
     with pytest.raises(RuntimeError, match="not around this app"):
         visit_of({})
 
 
-def test_what_is_refused_is_an_exception_that_apps_may_catch(authority: FakeAuthority):
+def test_a_refusal_is_an_exception_that_apps_may_catch(authority: FakeAuthority):
     caught = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -146,7 +146,7 @@ def test_what_is_refused_is_an_exception_that_apps_may_catch(authority: FakeAuth
     assert caught == ["sign_in_required"]
 
 
-async def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
+async def test_an_app_may_answer_an_outage_itself(authority: FakeAuthority):
     app = flask_app(authority)
 
     @app.errorhandler(NoAnswer)
@@ -164,7 +164,7 @@ async def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
 
 
 class Served(SimpleHandler):
-    """A server's part, by the book: headers go out with the first contents."""
+    """A server that follows PEP 3333: it sends the headers with the first contents."""
 
     def __init__(self, method: str = "GET") -> None:
         self.out = io.BytesIO()
@@ -182,14 +182,14 @@ class Served(SimpleHandler):
         )
 
     def log_exception(self, exc_info: Any) -> None:
-        """Remembers it."""
+        """Remembers the type of the exception."""
         self.raised = exc_info[0]
 
     raised: type[BaseException] | None = None
 
 
 def serve(authority: FakeAuthority, app: App, method: str = "GET") -> tuple[Served, str]:
-    """What a client gets of it, as text."""
+    """Serves one request. Returns the server, and the response as text."""
     served = Served(method)
     with authority.client() as client:
         # The validator checks both sides against PEP 3333.
@@ -198,7 +198,7 @@ def serve(authority: FakeAuthority, app: App, method: str = "GET") -> tuple[Serv
 
 
 class Chunks:
-    """Contents that tell whether they were closed."""
+    """Contents that count how often they were closed."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -212,7 +212,7 @@ class Chunks:
 
 
 @pytest.mark.parametrize("started", ["before", "inside", "never"])
-def test_a_generator_that_refuses_before_its_contents_is_answered(
+def test_a_refusal_before_the_first_contents_of_a_generator_is_the_answer(
     authority: FakeAuthority, started: str
 ):
     made: list[Chunks] = []
@@ -239,7 +239,9 @@ def test_a_generator_that_refuses_before_its_contents_is_answered(
     assert (served.raised, text.endswith("\r\n\r\n"), made[-1].closed) == (None, True, 1)
 
 
-def test_a_generator_that_refuses_after_contents_can_only_break_off(authority: FakeAuthority):
+def test_a_refusal_after_the_first_contents_of_a_generator_breaks_the_response_off(
+    authority: FakeAuthority,
+):
     made: list[Chunks] = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -259,7 +261,7 @@ def test_a_generator_that_refuses_after_contents_can_only_break_off(authority: F
     assert made[-1].closed == 1
 
 
-def test_an_app_that_wrote_contents_can_only_break_off(authority: FakeAuthority):
+def test_a_refusal_after_written_contents_breaks_the_response_off(authority: FakeAuthority):
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])(b"one")
         visit_of(environ).require()
@@ -269,7 +271,7 @@ def test_an_app_that_wrote_contents_can_only_break_off(authority: FakeAuthority)
     assert (served.raised, text.endswith("one")) == (SignInRequired, True)
 
 
-def test_an_app_that_refuses_once_it_started_is_answered(authority: FakeAuthority):
+def test_a_refusal_after_start_response_is_the_answer(authority: FakeAuthority):
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         visit_of(environ).require()
@@ -278,7 +280,7 @@ def test_an_app_that_refuses_once_it_started_is_answered(authority: FakeAuthorit
     assert serve(authority, app)[1].startswith("HTTP/1.0 401 ")
 
 
-def test_contents_stay_as_lazy_as_they_were(authority: FakeAuthority):
+def test_contents_are_made_only_when_the_server_reads_them(authority: FakeAuthority):
     made: list[int] = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -297,7 +299,7 @@ def test_contents_stay_as_lazy_as_they_were(authority: FakeAuthority):
         assert list(body) == []
 
 
-def test_contents_that_nobody_wants_are_closed(authority: FakeAuthority):
+def test_contents_that_the_server_does_not_read_are_closed(authority: FakeAuthority):
     chunks = Chunks(iter([b"one"]))
     with authority.client() as client:
         middleware: Any = SessionAuthorityMiddleware(lambda environ, start: chunks, client)
@@ -305,7 +307,7 @@ def test_contents_that_nobody_wants_are_closed(authority: FakeAuthority):
     assert chunks.closed == 1
 
 
-def test_what_servers_send_in_a_better_way_is_left_to_them(authority: FakeAuthority):
+def test_files_and_lists_reach_the_server_unchanged(authority: FakeAuthority):
     file = FileWrapper(io.BytesIO(b"contents"))
     environ = {"REQUEST_METHOD": "GET", "wsgi.file_wrapper": FileWrapper}
     with authority.client() as client:
@@ -315,7 +317,7 @@ def test_what_servers_send_in_a_better_way_is_left_to_them(authority: FakeAuthor
             assert middleware(dict(environ), None) is body
 
 
-def test_a_stream_of_flask_that_refuses_before_its_first_part_is_answered(authority: FakeAuthority):
+def test_a_refusal_before_the_first_part_of_a_flask_stream_is_the_answer(authority: FakeAuthority):
     app = flask_app(authority)
 
     @app.get("/late")
@@ -329,8 +331,8 @@ def test_a_stream_of_flask_that_refuses_before_its_first_part_is_answered(author
     assert served.out.getvalue().startswith(b"HTTP/1.0 401 ")
 
 
-def test_exceptions_of_the_app_keep_their_way(authority: FakeAuthority):
-    """An app that found a fault may start again, with `exc_info` (PEP 3333)."""
+def test_an_app_may_start_its_response_again_after_a_fault(authority: FakeAuthority):
+    """An app that found a fault may call `start_response` again, with `exc_info` (PEP 3333)."""
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])

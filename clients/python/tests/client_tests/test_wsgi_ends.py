@@ -1,5 +1,5 @@
-"""Event streams of threads end with the session before their next part, and the helpers by which an
-app ends other streams.
+"""Under WSGI, an event stream ends with its session before its next part. Apps end other streams
+with the helpers of a visit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SECONDS = PATIENCE.total_seconds()
 
 
 class Parts:
-    """A stream that makes its next part when a test says so."""
+    """A stream that makes its next part when a test allows it."""
 
     def __init__(self) -> None:
         self.ready = threading.Semaphore(1)
@@ -78,7 +78,7 @@ def of_django(client: SessionAuthority, parts: Parts, kind: str, flow: Flow) -> 
         django_visit(request).require()
         return StreamingHttpResponse(iter(parts), content_type=kind)
 
-    django_app(FakeAuthority(), flow)  # for the settings of a project
+    django_app(FakeAuthority(), flow)  # for the settings of a Django project
     settings.SESSION_AUTHORITY = lambda: client
     urls, handler = (url_path("", stream),), WSGIHandler()
 
@@ -136,7 +136,7 @@ def test_an_event_stream_ends_before_its_next_part(
 @pytest.mark.parametrize(
     ("kind", "flow"), [("text/csv", Flow()), (STREAM, Flow(end_connections=False))]
 )
-def test_other_streams_go_on(
+def test_other_streams_continue_after_the_session_ended(
     authority: FakeAuthority, client: SessionAuthority, make: Any, kind: str, flow: Flow
 ):
     parts = Parts()
@@ -149,7 +149,9 @@ def test_other_streams_go_on(
     body.close()
 
 
-def test_a_stream_can_be_cut_by_hand(authority: FakeAuthority, client: SessionAuthority):
+def test_an_app_can_end_any_stream_with_the_helpers(
+    authority: FakeAuthority, client: SessionAuthority
+):
     parts, seen = Parts(), []
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -168,7 +170,7 @@ def test_a_stream_can_be_cut_by_hand(authority: FakeAuthority, client: SessionAu
     assert (parts.closed, seen) == (True, [True])
 
 
-async def test_a_task_is_cut_while_it_waits(authority: FakeAuthority):
+async def test_a_stream_of_a_task_ends_while_it_waits(authority: FakeAuthority):
     closed: list[str] = []
 
     async def items() -> AsyncIterator[int]:

@@ -1,5 +1,7 @@
-"""The testee of the Python client: makes calls as a runner wants them, by JSON lines on standard
-input and output. The lines are described in `clients/vectors/TESTEE.md`.
+"""The testee of the Python client: it makes the calls that a runner wants, by JSON lines on
+standard input and output.
+
+The lines are described in `clients/vectors/TESTEE.md`.
 
     python -m client_tests.testee asyncio      the client for asyncio
     python -m client_tests.testee threads      the client for threads
@@ -30,7 +32,7 @@ from session_authority_client import (
     Validation,
 )
 
-# Each call of the client for threads blocks a thread; a runner has some hundred under way.
+# Each call of the client for threads blocks a thread. A runner has about a hundred calls in flight.
 _THREADS = 400
 
 Command = Mapping[str, Any]
@@ -50,12 +52,12 @@ _KINDS = {BadCommand: "bad_command", UnknownCommand: "unknown_command"}
 
 
 def now_ms() -> float:
-    """This moment, in Unix milliseconds."""
+    """The time now, in Unix milliseconds."""
     return time.time_ns() / 1e6
 
 
 def field(command: Command, name: str) -> Any:
-    """A field that a command must have."""
+    """The value of a field that a command must have. Raises BadCommand."""
     if name not in command:
         raise BadCommand(f"the command has no {name}")
     return command[name]
@@ -72,17 +74,17 @@ def within(command: Command) -> dict[str, Any]:
     return {} if timeout is None else {"timeout": timedelta(milliseconds=timeout)}
 
 
-# --- what is told ---------------------------------------------------------------------------------
+# --- replies --------------------------------------------------------------------------------------
 
 
 def kind_of(error: SessionAuthorityError) -> str:
-    """The error's kind, as in the vectors."""
+    """The kind of an error, as the vectors name it."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
     return "other" if name == "session_authority_error" else name
 
 
 def error_reply(error: Exception) -> Reply:
-    """What an exception is told as."""
+    """The reply for an exception."""
     if isinstance(error, SessionAuthorityError):
         retry_after = error.retry_after
         return {
@@ -103,7 +105,7 @@ def error_reply(error: Exception) -> Reply:
 
 
 def session_reply(session: Session | None) -> Reply | None:
-    """A session."""
+    """A session, as a reply shows it."""
     if session is None:
         return None
     return {
@@ -116,13 +118,13 @@ def session_reply(session: Session | None) -> Reply | None:
 
 
 def device_reply(device: Device) -> Reply:
-    """A device of a list."""
+    """A device of a list, as a reply shows it."""
     names = ("device_id", "display_name", "session_id", "current", "signed_in")
     return {name: getattr(device, name) for name in names}
 
 
 def validation_reply(answer: Validation) -> Reply:
-    """The answer to a validation."""
+    """The answer to a validation, as a reply shows it."""
     return {
         "active": answer.active,
         "status": answer.status.name,
@@ -134,7 +136,7 @@ def validation_reply(answer: Validation) -> Reply:
     }
 
 
-# --- what is done ---------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 async def validate(client: Any, command: Command, _: Note) -> Reply:
@@ -277,7 +279,7 @@ CALLS: Mapping[str, Callable[[Any, Command, Note], Awaitable[Reply]]] = {
 
 
 def cache_of(command: Command) -> NearCache | None:
-    """The cache that a command wants."""
+    """The cache that a command wants. None if the command wants no cache."""
     wanted = command.get("cache")
     if wanted is None:
         return None
@@ -300,7 +302,7 @@ class Testee:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Does all commands until standard input ends."""
+        """Runs all commands until standard input ends."""
         commands = ["connect", *CALLS, "stats", "http"]
         self._write({"ready": f"python-{self._flavour}", "commands": commands})
         while line := await asyncio.to_thread(sys.stdin.readline):

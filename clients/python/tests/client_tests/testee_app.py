@@ -1,5 +1,7 @@
-"""The app of the Python testee, once for ASGI and once for WSGI: a request is handed to the
-middleware in this process, and its answer is what the middleware sends.
+"""The app of the Python testee, once for ASGI and once for WSGI.
+
+A request is handed to the middleware in this process. The reply is the response that the middleware
+sends.
 
 The routes are described in `clients/vectors/TESTEE.md`.
 """
@@ -66,7 +68,7 @@ async def _asgi_app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", _STREAM.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": _OPEN, "more_body": True})
-        await asyncio.Event().wait()  # the middleware ends it
+        await asyncio.Event().wait()  # the middleware ends the stream
     else:
         await answer(404)
 
@@ -102,7 +104,7 @@ def _asgi(client: AsyncSessionAuthority) -> App:
         async def receive() -> Any:
             if requested:
                 return requested.pop()
-            return await asyncio.Event().wait()  # the browser stays
+            return await asyncio.Event().wait()  # the browser stays connected
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -142,7 +144,7 @@ def _wsgi_answer(request: Request) -> Response:
 
         def parts() -> Iterator[bytes]:
             yield _OPEN
-            visit.ended()  # a thread that waits for something else can't be ended
+            visit.ended()  # a thread that waits for anything else can't be ended
 
         return Response(parts(), content_type=_STREAM)
     return Response(status=404)

@@ -20,7 +20,7 @@ from session_authority_client.flow import Flow
 FOLDER = Path(__file__).parents[3] / "vectors"
 SKIPS = Path(__file__).parents[2] / "vectors.skip.json"
 
-# The names that the vectors have for settings of `Cookies`; those of `Flow` are the same.
+# The vectors' names for settings of `Cookies`. Settings of `Flow` have the same name in both.
 _OF_COOKIES = {
     "token_cookie": "token",
     "device_cookie": "device",
@@ -32,7 +32,7 @@ _OF_COOKIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One case of a file. `settings` are complete: those of the file, with the case's own."""
+    """One case of a file. Its `settings` are those of the file, overridden by its own."""
 
     id: str
     given: Mapping[str, Any]
@@ -57,13 +57,13 @@ def cases_of(name: str) -> Sequence[Case]:
 
 
 def skips() -> Mapping[str, str]:
-    """The reasons for which this client skips cases, by "file/id"."""
+    """The reason for each case that this client skips, by `file/id`."""
     found: Mapping[str, str] = json.loads(SKIPS.read_text())
     return found
 
 
 def each(name: str, operation: str | None = None) -> Callable[[Any], Any]:
-    """Runs a test with each case of a file, or of one operation of it."""
+    """Parametrizes a test with each case of a file, or with the cases of one operation in it."""
     skipped = skips()
     rows = []
     for case in cases_of(name):
@@ -86,13 +86,13 @@ _RULES = {"strict": SameSite.STRICT, "lax": SameSite.LAX}
 
 
 def flow_of(settings: Mapping[str, Any]) -> Flow:
-    """An app with these settings. Raises ValueError."""
+    """The flow of an app with these settings. Raises ValueError."""
     others = {name: value for name, value in settings.items() if name not in _OF_COOKIES}
     return Flow(cookies_of(settings), **others)
 
 
 def headers_of(pairs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    """A request's headers, by their names."""
+    """The headers of a request, by their names."""
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name.lower(), []).append(value)
@@ -119,6 +119,6 @@ KINDS: Mapping[str, type[SessionAuthorityError]] = {
 
 
 def error_of_kind(kind: str, retry_after_seconds: float | None) -> SessionAuthorityError:
-    """The error that a service of a case answers with."""
+    """The error that the service of a case answers with."""
     wait = None if retry_after_seconds is None else timedelta(seconds=retry_after_seconds)
     return KINDS[kind]("secret", grpc.StatusCode.UNAVAILABLE, retry_after=wait)
