@@ -15,17 +15,17 @@ const (
 	// The service accepts 500 requests, in a message of 4 MiB.
 	maxBatchItems = 500
 	maxBatchBytes = 3 << 20
-	// No request that the service accepts is larger. A larger one goes alone: it is refused, and
+	// The service accepts no larger request. A larger request is sent alone: it is refused, and
 	// must not fail the others.
 	maxItemBytes = 8 << 10
-	// A caller that has waited for so long, or for this part of its time, does not wait any longer
-	// for the call that is under way: a batch goes out beside that call.
+	// When a caller has waited for this time, or for this part of its timeout, it does not wait any
+	// longer for the call that is under way. A batch is sent while that call goes on.
 	maxBatchWait     = 50 * time.Millisecond
 	maxBatchWaitPart = 4
 )
 
-// batchQueue validates for the goroutines of an app. A validation is sent at once if none is under
-// way. Validations that come meanwhile go together after it.
+// batchQueue sends the validations of all goroutines, alone or in batches. A validation is sent at
+// once if none is under way. Validations that come meanwhile go together after it.
 //
 // No caller waits for a batch to fill: at low load every validation is a call of its own, as it
 // would be without batching. Each caller's deadline, cancellation and errors stay its own.
@@ -36,9 +36,10 @@ type batchQueue struct {
 	queue    []*waiter
 	underWay int
 	sending  bool // a batch waits for a slot
-	// One timer serves the whole queue: one for each caller took an eighth of the client's time.
+	// One timer serves the whole queue. A timer for each caller took an eighth of the time that the
+	// client spends on a validation.
 	patience *time.Timer
-	patient  time.Time // until then all in the queue wait for the call that is under way
+	patient  time.Time // until then, all in the queue wait for the call under way
 }
 
 // waiter is a caller in the queue, or in a batch.
@@ -46,7 +47,7 @@ type waiter struct {
 	request  *pb.ValidateSessionRequest
 	size     int
 	deadline time.Time
-	queued   bool // it is in no batch yet; guarded by the queue, as is gone
+	queued   bool // the caller is in no batch yet; the queue's mutex guards queued and gone
 	gone     bool // the caller gave up
 	settled  chan struct{}
 	answer   Validation // written before settled is closed
@@ -58,7 +59,8 @@ func (w *waiter) settle(answer Validation, err error) {
 	close(w.settled)
 }
 
-// validate returns the service's answer. own is the context of the call, ctx that of its caller.
+// validate returns the service's answer. own is the context of the call, and ctx is the context of
+// its caller.
 func (q *batchQueue) validate(
 	own, ctx context.Context, request *pb.ValidateSessionRequest,
 ) (Validation, error) {
@@ -112,7 +114,8 @@ func (q *batchQueue) wait(own, ctx context.Context, w *waiter) (Validation, erro
 	}
 }
 
-// append adds a caller to the queue, which is locked, and has it wait no longer than it may.
+// append adds a caller to the queue. It sets the timer so that a batch is sent at the latest when
+// the caller has waited for its longest time. The caller of append holds the mutex.
 func (q *batchQueue) append(w *waiter) {
 	now := time.Now()
 	patience := min(maxBatchWait, w.deadline.Sub(now)/maxBatchWaitPart)
@@ -128,7 +131,7 @@ func (q *batchQueue) append(w *waiter) {
 	}
 }
 
-// hurry sends the queue if a caller has waited for as long as it may.
+// hurry sends a batch if a caller in the queue has waited for its longest time.
 func (q *batchQueue) hurry() {
 	q.mu.Lock()
 	isDue := len(q.queue) > 0 && !time.Now().Before(q.patient)
@@ -144,7 +147,7 @@ func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, er
 	withoutSlot := q.sending && w.queued
 	q.mu.Unlock()
 	select {
-	case <-w.settled: // in this very moment
+	case <-w.settled: // the answer came at this very moment
 		return w.answer, w.err
 	default:
 	}
@@ -160,7 +163,7 @@ func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, er
 	}
 }
 
-// ended says that a call has ended. It sends the next batch.
+// ended notes that a call has ended, and sends the next batch.
 func (q *batchQueue) ended() {
 	q.mu.Lock()
 	q.underWay--
@@ -171,7 +174,8 @@ func (q *batchQueue) ended() {
 	}
 }
 
-// send has a batch wait for its slot. All callers that wait by then go into the batch.
+// send lets a batch wait for its slot. All callers that are in the queue when the slot is free go
+// into the batch.
 func (q *batchQueue) send() {
 	q.mu.Lock()
 	starts := !q.sending && len(q.queue) > 0
@@ -224,13 +228,14 @@ func (q *batchQueue) sendInSlot() {
 	}
 	q.callFor(batch)
 	c.slots.Release(1)
-	// The callers that have just got an answer often ask again: let them join the next batch.
+	// The callers that have just got an answer often ask again. Let them run first, so that they
+	// join the next batch.
 	runtime.Gosched()
 	q.ended()
 }
 
-// takeBatch removes the next batch from the queue, in the order of arrival. A caller that has gone
-// is removed, too, and is not in the batch.
+// takeBatch removes the next batch from the queue, in the order of arrival. A caller that has given
+// up is removed, too, and is not in the batch.
 func takeBatch(queue []*waiter) (batch, rest []*waiter) {
 	held := 0
 	for i, w := range queue {
@@ -247,8 +252,8 @@ func takeBatch(queue []*waiter) (batch, rest []*waiter) {
 	return batch, nil
 }
 
-// callFor makes the call of a batch, and gives each caller its own part of the answer. A batch has
-// the time of its most patient caller; the others leave earlier.
+// callFor makes the call of a batch, and gives each caller its own part of the answer. The timeout
+// of a batch is the longest timeout of its callers. The other callers leave earlier.
 func (q *batchQueue) callFor(batch []*waiter) {
 	c := q.client
 	deadline := batch[0].deadline

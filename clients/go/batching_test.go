@@ -16,7 +16,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// held is a scripted service whose first validation waits until a test lets it go.
+// held is a scripted service that does not answer the validation of the token "first" until a test
+// closes leave.
 type held struct {
 	*scripted
 	entered chan struct{}
@@ -53,8 +54,8 @@ func newHeld(t *testing.T) *held {
 	return h
 }
 
-// resultOf names the token in the answer, so that no caller can get another one's unnoticed. A
-// token that starts with "bad" fails.
+// resultOf returns an answer whose user ID contains the token, so that a test notices if a caller
+// gets the answer of another caller. A token that starts with "bad" fails.
 func resultOf(request *pb.ValidateSessionRequest) *pb.BatchValidateSessionsResult {
 	if strings.HasPrefix(request.GetAccessToken(), "bad") {
 		return &pb.BatchValidateSessionsResult{
@@ -134,7 +135,7 @@ func TestCallersThatWaitGoTogether(t *testing.T) {
 			}
 		})
 	}
-	group.Wait() // the first call is still under way: nobody waits for it for long
+	group.Wait() // the first call is still under way: these callers did not wait for its end
 	close(service.leave)
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -225,7 +226,7 @@ func TestABatchHasTheTimeOfItsMostPatientCaller(t *testing.T) {
 		patient <- err
 	}()
 	var hasty sync.WaitGroup
-	for i := range 20 { // one of them is the first in the batch
+	for i := range 20 { // one of these callers is the first in the batch
 		hasty.Go(func() {
 			_, err := client.ValidateSession(context.Background(), fmt.Sprint(i), testDevice,
 				&sa.ValidateSessionOptions{Timeout: 500 * time.Millisecond})

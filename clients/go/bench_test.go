@@ -16,7 +16,8 @@ import (
 	sa "github.com/session-authority/session-authority/clients/go"
 )
 
-// BenchmarkHit measures an answer of the near cache, for a token as long as real ones.
+// BenchmarkHit measures an answer of the near cache. The token is as long as the tokens of the
+// service.
 func BenchmarkHit(b *testing.B) {
 	service := newWatched(b)
 	client := service.client(b, sa.WithCache(sa.CacheConfig{}))
@@ -31,7 +32,7 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// BenchmarkHitParallel measures the same with many goroutines, which ask for one token.
+// BenchmarkHitParallel measures the same with many goroutines, which validate the same token.
 func BenchmarkHitParallel(b *testing.B) {
 	service := newWatched(b)
 	client := service.client(b, sa.WithCache(sa.CacheConfig{}))
@@ -48,9 +49,9 @@ func BenchmarkHitParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkInFlight measures 64 callers at once against the service at AUTHORITY, batched and not:
-// what this process and the service's, AUTHORITY_PID, spend on each validation, and how many
-// validations went with each call.
+// BenchmarkInFlight measures 64 callers at once, and one caller, against the service at AUTHORITY,
+// with batching and without it. It reports the CPU time for each validation in this process and in
+// the service's process (AUTHORITY_PID), and how many validations went with each call.
 func BenchmarkInFlight(b *testing.B) {
 	address := os.Getenv("AUTHORITY")
 	if address == "" {
@@ -115,7 +116,7 @@ func inFlight(b *testing.B, address string, callers int, opts []sa.Option) {
 	b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "service-us/op")
 }
 
-// ownTime returns what this process has spent so far.
+// ownTime returns the CPU time of this process so far.
 func ownTime(b *testing.B) time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
@@ -124,7 +125,8 @@ func ownTime(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// cpuTime returns what the process AUTHORITY_PID has spent so far, as Linux tells it.
+// cpuTime returns the CPU time of the process AUTHORITY_PID so far, which Linux reports in /proc.
+// Without AUTHORITY_PID it returns 0.
 func cpuTime(b *testing.B) time.Duration {
 	pid := os.Getenv("AUTHORITY_PID")
 	if pid == "" {

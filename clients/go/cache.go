@@ -15,28 +15,30 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// CacheConfig bounds a near cache. A zero means the default.
+// CacheConfig has the limits of a near cache. A field that is zero has its default.
 type CacheConfig struct {
-	// MaxEntries is how many answers are kept: 10,000. The least recently used go first.
+	// MaxEntries is how many answers are kept. The default is 10,000. The least recently used
+	// answers are dropped first.
 	MaxEntries int
-	// MaxAge is how long an answer may be used at the most: 60 seconds. Up to the service's GRACE
-	// (30 seconds) no superseded token is accepted for longer than by the service itself.
+	// MaxAge is how long an answer may be used at the most. The default is 60 seconds. If MaxAge is
+	// at most the service's GRACE (30 seconds), the cache accepts no superseded token for longer
+	// than the service itself does.
 	MaxAge time.Duration
-	// MaxSilence is how old the last proof may be that everything was told: 15 seconds, which is
-	// also the most. A revocation can be missed for so long and no longer. Less than 12 seconds
-	// makes the cache miss often: proofs come every 10.
+	// MaxSilence is how old the last proof may be that the watch has sent all events. The default
+	// is 15 seconds, which is also the maximum. A revocation can be missed for this time and no
+	// longer. With less than 12 seconds the cache is often off: proofs come every 10 seconds.
 	MaxSilence time.Duration
 }
 
-// CacheStats is what a near cache has done so far.
+// CacheStats has the counts of a near cache since its client was made.
 type CacheStats = nearcache.Stats
 
-// CacheDropped counts why answers were dropped.
+// CacheDropped has the number of answers that were dropped, by reason.
 type CacheDropped = nearcache.Dropped
 
 // WithCache answers validations in this process for as long as the answers certainly hold. The
-// first validation starts a watch, on a connection of its own; the caller needs the role that may
-// watch events as well as the one that may validate. While no watch is live, every validation is a
+// first validation starts a watch, on a connection of its own. The caller needs both the role that
+// may watch events and the role that may validate. While no watch is live, every validation is a
 // call. CACHE.md of the Python client says how stale an answer can be: the rules are the same.
 func WithCache(config CacheConfig) Option {
 	return func(s *settings) error {
@@ -45,7 +47,7 @@ func WithCache(config CacheConfig) Option {
 	}
 }
 
-// CacheStats returns what the near cache has done so far; without a cache, nothing.
+// CacheStats returns the counts of the near cache. Without a cache, all counts are zero.
 func (c *Client) CacheStats() CacheStats {
 	if c.cache == nil {
 		return CacheStats{}
@@ -53,27 +55,29 @@ func (c *Client) CacheStats() CacheStats {
 	return c.cache.kept.Stats()
 }
 
-// forget drops what is known of a user whom this client has changed, or tried to change: the next
-// validation need not wait for the event.
+// forget drops the cached answers about a user whose sessions this client has changed, or tried to
+// change. The next validation need not wait for the event.
 func (c *Client) forget(userID string) {
 	if c.cache != nil {
 		c.cache.kept.ForgetUser(userID)
 	}
 }
 
-// forgetToken drops what is known of a token that was just renewed.
+// forgetToken drops the cached answer about a token that was just renewed.
 func (c *Client) forgetToken(accessToken, deviceID string) {
 	if c.cache != nil {
 		c.cache.kept.Discard(accessToken, deviceID)
 	}
 }
 
-// cacheKeeper asks the service for what the near cache does not have, once for all callers that ask
-// the same, and keeps the cache informed.
+// cacheKeeper validates tokens that the near cache has no answer for. Callers that validate the
+// same token at the same time share one request. The cacheKeeper also passes the events of a watch
+// to the cache.
 //
-// A caller that joins a request gets what was true when the request was sent. So a caller joins
-// only if the watch has told nothing since then, of any user, and only while the cache is live: a
-// request that was sent before a revocation answers no caller that comes after the revocation.
+// A caller that joins a request gets an answer that was true when the request was sent. So a caller
+// joins only if the watch has brought no event of any user since then, and only while the cache is
+// live: a request that was sent before a revocation answers no caller that comes after the
+// revocation.
 type cacheKeeper struct {
 	client  *Client
 	kept    *nearcache.Cache[*Validation]
@@ -89,7 +93,8 @@ func newCacheKeeper(client *Client, config CacheConfig) (*cacheKeeper, error) {
 	return &cacheKeeper{client: client, kept: kept}, nil
 }
 
-// validate returns the service's answer. own is the context of the call, ctx that of its caller.
+// validate returns the service's answer. own is the context of the call, and ctx is the context of
+// its caller.
 func (k *cacheKeeper) validate(
 	own, ctx context.Context, accessToken, deviceID string, request *pb.ValidateSessionRequest,
 ) (Validation, error) {
@@ -117,7 +122,7 @@ func (k *cacheKeeper) validate(
 			if landed.Err == nil {
 				return landed.Val.(Validation), nil
 			}
-			// A caller that has more time than the first one asks again.
+			// A caller with more time than the first caller asks again.
 			if first || !hadTooLittleTime(landed.Err) || own.Err() != nil {
 				return Validation{}, copyForCaller(landed.Err)
 			}
@@ -125,7 +130,8 @@ func (k *cacheKeeper) validate(
 	}
 }
 
-// ask makes the call that callers share: in the first caller's time, but not cancelled with it.
+// ask makes the call that callers share. The call has the first caller's deadline, but is not
+// cancelled when the first caller is.
 func (k *cacheKeeper) ask(
 	first context.Context,
 	ticket nearcache.Ticket,
@@ -164,8 +170,8 @@ func answerOf(found *Validation) nearcache.Answer[*Validation] {
 	}
 }
 
-// flightKey has all that must be equal for two callers to share a request: the question, and all
-// news.
+// flightKey returns a key that is equal if two callers can share a request. The key consists of the
+// token, the device ID, the watch of the cache, and how many events this watch has brought.
 func flightKey(ticket nearcache.Ticket, accessToken, deviceID string) string {
 	key := make([]byte, 0, len(accessToken)+len(deviceID)+64)
 	key = strconv.AppendUint(key, ticket.Watch, 10)
@@ -178,8 +184,9 @@ func flightKey(ticket nearcache.Ticket, accessToken, deviceID string) string {
 	return string(append(key, deviceID...))
 }
 
-// hadTooLittleTime says whether a call failed only since it had too little time. The service
-// refuses a call that it can't answer in time as if the service was away.
+// hadTooLittleTime reports whether a call failed only because it had too little time. If the
+// service can't answer a call in time, it refuses the call with UNAVAILABLE and the reason
+// DEADLINE_TOO_SHORT.
 func hadTooLittleTime(err error) bool {
 	var failed *Error
 	return errors.As(err, &failed) && errors.Is(err, ErrUnavailable) &&

@@ -18,7 +18,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// watched is a scripted service whose watches a test writes to.
+// watched is a scripted service. A test sends messages to its watches through told, and ends them
+// through ended.
 type watched struct {
 	*scripted
 	started time.Time
@@ -61,7 +62,8 @@ func event(kind pb.EventType, user string) *pb.WatchEventsResponse {
 	return &pb.WatchEventsResponse{Events: []*pb.Event{{Type: kind, UserId: user}}}
 }
 
-// eventually waits for a condition, for less time than a cache outlives its last proof.
+// eventually waits until a condition holds, or fails the test. Its deadline of 10 seconds is
+// shorter than the 15 seconds for which a cache is live after its last proof.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
@@ -73,7 +75,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	t.Fatalf("not in 10 seconds: %s", what)
 }
 
-// hits validates until the cache answers.
+// hits repeats a validation until the cache answers it.
 func hits(t testing.TB, client *sa.Client, token string) {
 	t.Helper()
 	before := client.CacheStats().Hits
@@ -260,8 +262,8 @@ func TestCallersThatAskTheSameShareACall(t *testing.T) {
 	}
 	close(leave)
 	group.Wait()
-	// A miss is counted before its caller joins the call. The scheduler may delay some callers in
-	// between until the call has ended: these callers share another call.
+	// A miss is counted before its caller joins a call. The scheduler may delay some callers
+	// between these two steps until the call has ended: these callers share another call.
 	if asked.Load() > 7 {
 		t.Errorf("%d calls for one question of 21 callers", asked.Load())
 	}

@@ -15,12 +15,12 @@ const (
 
 var errSilentWatch = errors.New("the watch proved nothing for too long, or clocks ran apart")
 
-// startWatching keeps the cache informed: it watches from now on, on a connection of its own, and
-// again whenever that ends.
+// startWatching starts a goroutine that passes the events of a watch to the cache. The watch has a
+// connection of its own, and starts anew whenever it ends.
 //
-// A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
-// that proves nothing for too long is given up like one that broke. Whatever fails, the cache is
-// off until the next watch works, and the log says so.
+// A cache whose watch broke is empty, so there is nothing to resume: each watch starts at the
+// present moment. A watch that proves nothing for too long counts as broken. After any failure the
+// cache is off until the next watch works, and the log says so.
 func (k *cacheKeeper) startWatching() {
 	if !k.client.enter() {
 		return
@@ -36,7 +36,7 @@ func (k *cacheKeeper) keepWatching() {
 	defer k.kept.Lost(false)
 	pauses := watchPauses{log: c.settings.logger, pause: firstWatchPause}
 	conn, err := c.settings.transport.Open()
-	if err != nil { // the client's own connection was opened in the same way
+	if err != nil { // not expected: the client's own connection was opened in the same way
 		pauses.next(err)
 		return
 	}
@@ -69,10 +69,12 @@ func (k *cacheKeeper) watch(
 	return endOfWatch(ctx, err, k.client.closed())
 }
 
-// endOfWatch returns why a watch has ended: nil if the service ended it.
+// endOfWatch returns the reason why a watch has ended. It returns nil if the service ended the
+// watch.
 //
-// That the store has another history goes before all else, also if the watch was given up in the
-// same moment: for some time nothing may be kept.
+// ErrCursorExpired means that the store's history has changed. This reason goes before all others,
+// even if the watch was given up at the same moment, because no answer may be kept for some time
+// after it.
 func endOfWatch(ctx context.Context, err error, closed bool) error {
 	if err != nil {
 		err = failureOf(ctx, err, closed)

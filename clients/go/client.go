@@ -15,8 +15,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// Client asks one Session Authority. Make one for a process and share it: all methods may be called
-// by many goroutines at once. Close it at the end.
+// Client makes calls to one Session Authority. Make one Client for a process and share it: any
+// number of goroutines may call its methods at once. Close it at the end.
 type Client struct {
 	settings  settings
 	conn      *grpc.ClientConn
@@ -24,7 +24,7 @@ type Client struct {
 	slots     *semaphore.Weighted
 	batches   *batchQueue
 	throttle  retryThrottle
-	cache     *cacheKeeper    // nil without a cache
+	cache     *cacheKeeper    // nil without WithCache
 	ending    context.Context // ends when the client is closed
 	end       context.CancelFunc
 	closeOnce sync.Once
@@ -35,9 +35,10 @@ type Client struct {
 	running sync.WaitGroup // the goroutines of the client
 }
 
-// NewClient returns a client of the service at target: "host:port", or "dns:///host:port" to spread
-// over all addresses of a name, or "ipv4:10.0.0.1:50051,10.0.0.2:50051". It does not wait for a
-// connection. Its error says which argument can't be used.
+// NewClient returns a client of the service at target. A target is "host:port", or
+// "dns:///host:port" to spread over all addresses of a name, or
+// "ipv4:10.0.0.1:50051,10.0.0.2:50051". NewClient does not wait for a connection. Its error says
+// which argument can't be used.
 func NewClient(target string, opts ...Option) (*Client, error) {
 	made, err := newSettings(opts)
 	if err != nil {
@@ -68,8 +69,8 @@ func NewClient(target string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the connections, and returns when no goroutine of the client is left. Calls and
-// watches that are under way end with ErrClientClosed, as does every later call.
+// Close closes the connections, and returns when all goroutines of the client have ended. Calls and
+// watches under way end with ErrClientClosed, as does every later call.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		c.mu.Lock()
@@ -82,8 +83,8 @@ func (c *Client) Close() error {
 	return c.closeErr
 }
 
-// enter has Close wait for the caller, which is a goroutine of the client, until it calls leave. It
-// returns false if the client is closed: then the goroutine must end.
+// enter registers a goroutine of the client: Close waits for the goroutine until it calls leave. It
+// returns false if the client is closed. Then the goroutine must end.
 func (c *Client) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,15 +97,16 @@ func (c *Client) enter() bool {
 
 func (c *Client) leave() { c.running.Done() }
 
-// Timeout returns the time of each call that is given no other, retries included.
+// Timeout returns the default timeout of each call, retries included.
 func (c *Client) Timeout() time.Duration { return c.settings.timeout }
 
 func (c *Client) closed() bool { return c.ending.Err() != nil }
 
-// method is a method of the generated client.
+// method is the type of a method of the generated client.
 type method[Q, R any] func(context.Context, Q, ...grpc.CallOption) (R, error)
 
-// call makes a call with its deadline, in a slot of its own. A timeout of zero means the client's.
+// call makes a call with its deadline, in a slot of its own. If timeout is zero, the client's
+// default timeout holds.
 func call[Q, R any](
 	ctx context.Context, c *Client, timeout time.Duration, method method[Q, R], request Q,
 ) (R, error) {
@@ -121,8 +123,9 @@ func call[Q, R any](
 	return callInSlot(own, ctx, c, method, request)
 }
 
-// begin returns the context of a call: it ends with its time, with the caller and with the client.
-// A timeout below zero, as time.Until returns it for a moment that is past, leaves no time.
+// begin returns the context of a call. The context ends when the timeout is over, when the caller's
+// context ends, or when the client is closed. With a negative timeout the context has ended
+// already: time.Until returns one for a moment that is past.
 func (c *Client) begin(
 	ctx context.Context, timeout time.Duration,
 ) (context.Context, context.CancelFunc) {
@@ -137,7 +140,7 @@ func (c *Client) begin(
 	}
 }
 
-// acquire waits for a slot. own is the context of the call, ctx that of its caller.
+// acquire waits for a slot. own is the context of the call, and ctx is the context of its caller.
 func (c *Client) acquire(own, ctx context.Context) error {
 	if c.slots.TryAcquire(1) || c.slots.Acquire(own, 1) == nil {
 		return nil
@@ -182,7 +185,7 @@ func attempt[Q, R any](
 	return method(own, request)
 }
 
-// withToken returns the context with this caller's bearer token.
+// withToken returns a context that carries this caller's bearer token as metadata.
 func (c *Client) withToken(ctx context.Context) (context.Context, error) {
 	if c.settings.transport.Token == nil {
 		return ctx, nil

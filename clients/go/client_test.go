@@ -274,7 +274,7 @@ func TestATokenGoesWithEachCall(t *testing.T) {
 		next++
 		return tokens[next-1], nil
 	}))
-	// What a context has for other services must not stand in for this caller's token.
+	// A header that a context has for other services must not replace this caller's token.
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer other")
 	for i := range 5 {
 		_, err := client.ValidateSession(ctx, "token", testDevice, nil)
@@ -317,7 +317,7 @@ func TestASourceThatBlocksHoldsNothingUp(t *testing.T) {
 			return nil
 		}
 	}
-	go validate(10 * time.Millisecond) // it has the cache watch, too: a goroutine of the client
+	go validate(10 * time.Millisecond) // also starts the watch of the cache
 	<-asked
 	err := within("a call", validated)
 	if !errors.Is(err, sa.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {

@@ -10,7 +10,8 @@ import (
 	sa "github.com/session-authority/session-authority/clients/go"
 )
 
-// clientGoroutines returns the stacks of goroutines that a client or its gRPC connection runs.
+// clientGoroutines returns the stacks of the goroutines that belong to a client or to its gRPC
+// connection.
 func clientGoroutines() []string {
 	buffer := make([]byte, 4<<20)
 	var found []string

@@ -10,7 +10,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// timeOf returns the zero time for a time that is not set.
+// timeOf returns the zero time if the timestamp is not set.
 func timeOf(stamp *timestamppb.Timestamp) time.Time {
 	if stamp == nil {
 		return time.Time{}
@@ -18,8 +18,8 @@ func timeOf(stamp *timestamppb.Timestamp) time.Time {
 	return stamp.AsTime()
 }
 
-// presented makes a text that an end user's request brought fit for the wire: a byte that is no
-// UTF-8 becomes a question mark. The service says what the text is worth.
+// presented makes a text from an end user's request fit for a protobuf message: a question mark
+// replaces each run of bytes that are not UTF-8. The service decides whether the text is valid.
 func presented(text string) string { return strings.ToValidUTF8(text, "?") }
 
 func clientMessage(client *ClientInfo) *pb.ClientInfo {
@@ -142,7 +142,8 @@ func sessionOf(message *pb.Session) Session {
 	}
 }
 
-// validationOf returns an active validation only if the service says so in both of its ways.
+// validationOf returns an active validation only if the service says so in both fields, active and
+// status, and sends a session.
 func validationOf(message *pb.ValidateSessionResponse) Validation {
 	validation := Validation{
 		Status:           statusOf(message.GetStatus()),
@@ -158,7 +159,7 @@ func validationOf(message *pb.ValidateSessionResponse) Validation {
 	return validation
 }
 
-// renewalOf returns a session only if the service says in both of its ways that it is good.
+// renewalOf returns a session only if the status is active and the service sends a session.
 func renewalOf(message *pb.RenewSessionResponse) *Renewal {
 	renewal := &Renewal{
 		Status:          statusOf(message.GetStatus()),

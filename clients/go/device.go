@@ -2,19 +2,20 @@ package sessionauthority
 
 import "time"
 
-// ClientInfo is what is known of the end user's browser or app. It is shown to the user; nothing is
-// decided by it.
+// ClientInfo has the facts about the end user's browser or app. They are for display, and decide
+// nothing.
 type ClientInfo struct {
 	IPAddress   string
 	UserAgent   string
 	DisplayName string
 	AppVersion  string
 	Hints       *ClientHints
-	// Place goes before the place that the service has for the address.
+	// Place, from the app, replaces the place that the service finds for the address.
 	Place *Place
 }
 
-// ClientHints is what a browser says in its Sec-CH-UA headers. A field that is empty was not said.
+// ClientHints has the values of a browser's Sec-CH-UA headers. A value that the browser did not
+// send is empty, or nil for Mobile.
 type ClientHints struct {
 	Brands          []ClientBrand
 	Platform        string
@@ -24,20 +25,22 @@ type ClientHints struct {
 	FormFactors     []string
 }
 
-// ClientBrand is a name under which a browser is known, with its version.
+// ClientBrand is a name under which a browser is known, and its version: "Google Chrome",
+// "148.0.7778.96".
 type ClientBrand struct {
 	Name    string
 	Version string
 }
 
-// Place is where an end user is: a city, and a country as ISO 3166-1 alpha-2 names it ("DE").
+// Place is the place of an end user: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). A
+// field is empty if it is not known.
 type Place struct {
 	City        string
 	CountryCode string
 }
 
-// Device is a browser or an app installation of a user. Texts are empty, and times are zero, where
-// nothing is known.
+// Device is a browser or an app installation of a user. A text is empty, and a time is zero, if it
+// is not known.
 type Device struct {
 	DeviceID        string
 	DisplayName     string
@@ -46,22 +49,22 @@ type Device struct {
 	Model           string
 	FormFactor      FormFactor
 	LastClient      ClientInfo
-	// SessionID names the live session. It is empty if the user is signed out.
+	// SessionID is the ID of the live session. It is empty if the user is signed out.
 	SessionID          string
 	CreateTime         time.Time
 	SignInTime         time.Time
 	LastSeenTime       time.Time
 	ExpireTime         time.Time
 	AbsoluteExpireTime time.Time
-	// Current says that it is the device that asks.
+	// Current is true for the device that sent the request.
 	Current  bool
 	SignedIn bool
 	// City and CountryCode say where the device was last seen.
 	City        string
 	CountryCode string
-	// AuthMethods are those of the sign-in of the live session.
+	// AuthMethods are the methods of the sign-in of the live session.
 	AuthMethods []string
-	// LastAlarm is the last theft alarm about the device in 28 days, nil without one.
+	// LastAlarm is the last theft alarm about the device in 28 days. It is nil if there was none.
 	LastAlarm *DeviceAlarm
 }
 
@@ -71,29 +74,29 @@ type DeviceAlarm struct {
 	ReplayCause ReplayCause
 }
 
-// DevicePage is some of a user's devices, the newest activity first.
+// DevicePage has some of a user's devices, the newest activity first.
 type DevicePage struct {
 	Devices []Device
 	// NextPageToken is empty on the last page.
 	NextPageToken string
-	// TotalSize is how many devices there are on all pages.
+	// TotalSize is the number of devices on all pages.
 	TotalSize int
 }
 
-// SigningKey is a public key that tokens verify with (RFC 7517).
+// SigningKey is a public key for verifying tokens (RFC 7517).
 type SigningKey struct {
 	KeyID     string
 	Algorithm string
 	JWKJSON   string
 }
 
-// SigningKeys are all public keys. JWKSJSON is a JWK set.
+// SigningKeys are all public keys of the service. JWKSJSON is a JWK set.
 type SigningKeys struct {
 	Keys     []SigningKey
 	JWKSJSON string
 }
 
-// Event is something that happened to a session. docs/events.md says which fields are set when.
+// Event is an event of a session. docs/events.md says which fields are set for which type.
 type Event struct {
 	EventID           string
 	Type              EventType
@@ -119,15 +122,17 @@ type Event struct {
 	KeyID             string
 }
 
-// EventBatch is events that came together, and where to go on after them.
+// EventBatch has events that came together, and the cursor after them.
 type EventBatch struct {
 	Events []Event
-	// Cursor is where to go on. Keep it only once the events are dealt with.
+	// Cursor is the position after these events, for the next watch. Keep it only after you have
+	// handled the events.
 	Cursor string
-	// ReadTime is set in proofs of life: all that happened before it has been told. It is zero in
-	// other batches.
+	// ReadTime is set in proofs of life: the watch has sent all events from before this time. It is
+	// zero in other batches.
 	ReadTime time.Time
-	// ReadUptime is the same moment by a clock of the server that no one sets: the difference
-	// between two batches of one watch is how much later the second was read. Set with ReadTime.
+	// ReadUptime is the same moment by a clock of the server that nobody sets. The difference
+	// between two batches of one watch is how much later the server read the second batch. It is
+	// set together with ReadTime.
 	ReadUptime time.Duration
 }

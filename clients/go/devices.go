@@ -8,21 +8,23 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// ListDevicesOptions are what a list of devices may have beside its user.
+// ListDevicesOptions are the optional arguments of ListDevices and Devices.
 type ListDevicesOptions struct {
-	// CurrentDeviceID is the device that asks: it is Current in the list.
+	// CurrentDeviceID is the device that sent the request: it is Current in the list.
 	CurrentDeviceID string
-	// IncludeSignedOut lists devices where the user is signed out, too.
+	// IncludeSignedOut lists devices where the user is signed out, too. The default is false.
 	IncludeSignedOut bool
-	// PageSize is how many devices one call brings, if not as many as the service chooses.
+	// PageSize is the number of devices on a page, up to 1,000. If it is zero, the service's own
+	// default of 50 holds.
 	PageSize int
-	// PageToken is the NextPageToken of the page before.
+	// PageToken is the NextPageToken of the page before. It is empty for the first page.
 	PageToken string
-	// Timeout is the time of each call, if not the client's.
+	// Timeout is the timeout of each call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// ListDevices returns a page of a user's devices, the newest activity first. Devices returns all.
+// ListDevices returns a page of a user's devices, the newest activity first. Devices returns all of
+// them.
 func (c *Client) ListDevices(
 	ctx context.Context, userID string, opts *ListDevicesOptions,
 ) (*DevicePage, error) {
@@ -49,7 +51,7 @@ func (c *Client) ListDevices(
 }
 
 // Devices returns an iterator over all devices of a user, the newest activity first: "My devices".
-// It calls ListDevices for each page; an error ends it.
+// It calls ListDevices for each page. If a call fails, the iterator yields the error and ends.
 func (c *Client) Devices(
 	ctx context.Context, userID string, opts *ListDevicesOptions,
 ) iter.Seq2[Device, error] {
@@ -74,16 +76,18 @@ func (c *Client) Devices(
 	}
 }
 
-// UpdateDeviceOptions are what a renaming may have beside its device and name.
+// UpdateDeviceOptions are the optional arguments of UpdateDevice.
 type UpdateDeviceOptions struct {
-	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
-	// in time.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
+	// change in time. A service that waits for no replicas refuses such a call. The default is
+	// false.
 	RequireReplicated bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// UpdateDevice names a device. An empty name removes the name. It fails with ErrDeviceNotFound.
+// UpdateDevice names a device. An empty name removes the name. It returns the device, and fails
+// with ErrDeviceNotFound if the user has no such device.
 func (c *Client) UpdateDevice(
 	ctx context.Context, userID, deviceID, displayName string, opts *UpdateDeviceOptions,
 ) (*Device, error) {
@@ -106,16 +110,17 @@ func (c *Client) UpdateDevice(
 	return &device, nil
 }
 
-// RevokeDeviceOptions are what a sign-out may have beside its device.
+// RevokeDeviceOptions are the optional arguments of RevokeDevice.
 type RevokeDeviceOptions struct {
-	// Reason is for the event: "user_request".
+	// Reason says why, for the event: "user_request".
 	Reason string
-	// Forget drops the device from the list, too.
+	// Forget drops the device from the list, too. The default is false.
 	Forget bool
-	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
-	// in time.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
+	// change in time. A service that waits for no replicas refuses such a call. The default is
+	// false.
 	RequireReplicated bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
@@ -143,23 +148,25 @@ func (c *Client) RevokeDevice(
 	return response.GetRevoked(), nil
 }
 
-// RevokeAllOptions are what signing a user out everywhere may have beside the user.
+// RevokeAllOptions are the optional arguments of RevokeAll.
 type RevokeAllOptions struct {
-	// ExceptDeviceID is the one device where the user stays signed in.
+	// ExceptDeviceID is the one device where the user stays signed in. If it is empty, the user is
+	// signed out on all devices.
 	ExceptDeviceID string
-	// Reason is for the event: "password_changed".
+	// Reason says why, for the event: "password_changed".
 	Reason string
-	// Forget drops the devices from the list, too.
+	// Forget drops the devices from the list, too. The default is false.
 	Forget bool
-	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
-	// in time.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
+	// change in time. A service that waits for no replicas refuses such a call. The default is
+	// false.
 	RequireReplicated bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// RevokeAll signs a user out on all devices, or on all but one. It returns on how many the user was
-// signed in.
+// RevokeAll signs a user out on all devices, or on all devices but one. It returns the number of
+// devices on which the user was signed in.
 func (c *Client) RevokeAll(
 	ctx context.Context, userID string, opts *RevokeAllOptions,
 ) (int, error) {

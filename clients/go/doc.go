@@ -1,10 +1,12 @@
-// Package sessionauthority asks a Session Authority whether a user's session on a device is still
-// good, over gRPC: typed, with deadlines, with retries that are safe.
+// Package sessionauthority is a client of the Session Authority, a gRPC service that answers
+// whether a user's session on a device is still good. Its calls are typed, have deadlines, and are
+// retried safely.
 //
-// Each method of Client is one method of the service. What a call may have beside its necessary
-// arguments is in an options struct, and nil means none of it. A session that is not good is an
-// answer with a Status. A call that fails returns an *Error: errors.Is with one of the Err values
-// says why.
+// Each method of [Client] calls one method of the service. An options struct has the optional
+// arguments of a call, and nil stands for no options. A session that is not good is an answer with
+// a Status. A call that fails returns an *[Error]. Use errors.Is with one of the Err values to find
+// out why it failed.
 //
-// ErrUnavailable says nothing of a session. Answer your own caller with 503 then, never with 401.
+// [ErrUnavailable] says nothing of a session. Answer your own caller with 503 then, and never with
+// 401.
 package sessionauthority

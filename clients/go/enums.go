@@ -6,11 +6,11 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// SessionStatus says what a presented token is worth. Only StatusActive lets a request in.
+// SessionStatus is the status of a presented token. Admit a request only if it is StatusActive.
 type SessionStatus int32
 
 // The statuses of the contract. StatusUnspecified also stands for a status that this version does
-// not know: such a session is not good.
+// not know. It is not active.
 const (
 	StatusUnspecified SessionStatus = iota
 	StatusActive
@@ -33,7 +33,7 @@ var statusNames = []string{
 // String returns the name in the contract, without its prefix: "TOKEN_EXPIRED".
 func (s SessionStatus) String() string { return nameOf(statusNames, int32(s)) }
 
-// FormFactor says what kind of thing a device is.
+// FormFactor is the kind of a device.
 type FormFactor int32
 
 // The form factors of the contract.
@@ -55,11 +55,11 @@ var formFactorNames = []string{
 // String returns the name in the contract, without its prefix: "PHONE".
 func (f FormFactor) String() string { return nameOf(formFactorNames, int32(f)) }
 
-// EventType says what happened.
+// EventType is the type of an event.
 type EventType int32
 
-// The types of events of the contract. EventUnspecified also stands for something that this version
-// does not know: drop all that you cache.
+// The types of events of the contract. EventUnspecified also stands for a type that this version
+// does not know: then drop everything that you cache.
 const (
 	EventUnspecified EventType = iota
 	EventDeviceSignedIn
@@ -101,7 +101,7 @@ var replayCauseNames = []string{
 // String returns the name in the contract, without its prefix: "SECOND_COPY".
 func (c ReplayCause) String() string { return nameOf(replayCauseNames, int32(c)) }
 
-// ReplayAction says what was done about a replay.
+// ReplayAction is the service's action after a replay.
 type ReplayAction int32
 
 // The actions of the contract.
@@ -120,9 +120,9 @@ func (a ReplayAction) String() string { return nameOf(replayActionNames, int32(a
 // Durability says how safe a change is.
 type Durability int32
 
-// The levels of the contract. DurabilityUnspecified: nothing was written, or an older service does
-// not tell. DurabilityLocal: a failover can lose the change. DurabilityReplicated: the change is on
-// as many replicas as the service is set to wait for.
+// The levels of the contract. DurabilityUnspecified: nothing was written, or the service is older
+// and does not say it. DurabilityLocal: a failover can lose the change. DurabilityReplicated: the
+// change is on as many replicas as the service is set to wait for.
 const (
 	DurabilityUnspecified Durability = iota
 	DurabilityLocal

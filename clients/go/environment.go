@@ -9,11 +9,17 @@ import (
 	"strings"
 )
 
-// OptionsFromEnvironment returns the options for how this caller shows who it is, by the files that
-// AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and AUTHORITY_TOKEN_FILE name: the CA of the service,
-// this caller's certificate with its key, all in PEM, and its bearer token. The token is read for
-// each call, so that it may change. With none of them the connection is plaintext, as
-// `session-authority dev` has it. So the same code runs beside dev and in production.
+// OptionsFromEnvironment returns options with this caller's credentials. It reads the credentials
+// from the files that AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and AUTHORITY_TOKEN_FILE name:
+// the CA of the service, this caller's certificate and its key (all in PEM), and its bearer token.
+// The token is read for each call, so that it may change.
+//
+// If neither AUTHORITY_CA nor AUTHORITY_CERT is set, the connection is plaintext, as
+// `session-authority dev` needs it. So the same code runs against `session-authority dev` and
+// against a service in production.
+//
+// It returns an error if there is a certificate without its key or a key without its certificate,
+// or if a file can't be read or holds no PEM data of its kind.
 func OptionsFromEnvironment() ([]Option, error) {
 	ca, certificate, key := os.Getenv("AUTHORITY_CA"), os.Getenv("AUTHORITY_CERT"),
 		os.Getenv("AUTHORITY_KEY")
@@ -33,7 +39,7 @@ func OptionsFromEnvironment() ([]Option, error) {
 			token, err := os.ReadFile(file)
 			return strings.TrimSpace(string(token)), err
 		}
-		if _, err := source(); err != nil { // a file that is not there is told at once
+		if _, err := source(); err != nil { // reports a missing file now, and not at the first call
 			return nil, fmt.Errorf("AUTHORITY_TOKEN_FILE: %w", err)
 		}
 		opts = append(opts, WithTokenSource(source))

@@ -24,7 +24,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// certificate writes a certificate of 127.0.0.1 that signed itself, with its key.
+// certificate writes a self-signed certificate for 127.0.0.1 and the name, and its key. It returns
+// the names of the two files.
 func certificate(t *testing.T, name string) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -49,7 +49,7 @@ var kinds = []struct {
 	name string
 	err  error
 }{
-	// The special cases come first.
+	// The special cases come first, because errors.Is also finds the general case.
 	{"overloaded", sa.ErrOverloaded},
 	{"not_replicated", sa.ErrNotReplicated},
 	{"request_id_reused", sa.ErrRequestIDReused},
@@ -112,7 +112,7 @@ func TestVectorsOfErrors(t *testing.T) {
 	})
 }
 
-// codeName returns the name of a code as the contract of gRPC writes it: "NOT_FOUND".
+// codeName returns the name of a code in the form of gRPC's specification: "NOT_FOUND".
 func codeName(code codes.Code) string {
 	if code == codes.Canceled {
 		return "CANCELLED"
@@ -136,8 +136,8 @@ func codeOf(t *testing.T, name string) codes.Code {
 	return code
 }
 
-// failWith makes a call that fails as a case says. It returns the error, and whether the client
-// made the call again.
+// failWith makes a call that fails as a case says. It returns the error. The boolean is true if the
+// client made the call again.
 func failWith(t *testing.T, given *errorGiven) (error, bool) {
 	t.Helper()
 	if given.Form == "batch_item" {

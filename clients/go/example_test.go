@@ -13,7 +13,8 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionauthoritytest"
 )
 
-// answer says what to answer a request with, and the token that the client should have from now on.
+// answer returns the HTTP status for a request, and the token that the browser or app should have
+// from now on.
 func answer(
 	ctx context.Context, authority *sa.Client, token, deviceID string,
 ) (status int, newToken string) {
@@ -112,7 +113,7 @@ func Example() {
 	fmt.Println(status)
 }
 
-// A watch tells what happens to sessions, and goes on after the service was away.
+// A watch yields the events of sessions. The loop starts another watch after the service was away.
 func ExampleClient_WatchEvents() {
 	ctx := context.Background()
 	authority, err := sa.NewClient("127.0.0.1:50051")
@@ -142,7 +143,7 @@ func ExampleClient_WatchEvents() {
 	}
 }
 
-// With a near cache most validations are answered in the process, in less than a microsecond.
+// With a near cache, most validations are answered in this process, in less than a microsecond.
 func ExampleWithCache() {
 	authority, err := sa.NewClient("127.0.0.1:50051", sa.WithCache(sa.CacheConfig{}))
 	if err != nil {
@@ -151,7 +152,7 @@ func ExampleWithCache() {
 	fmt.Println(authority.CacheStats().Hits)
 }
 
-// The kinds of errors tell what to do.
+// The sentinels show how to react to an error.
 func ExampleError() {
 	authority, err := sa.NewClient("127.0.0.1:50051")
 	if err != nil {

@@ -40,7 +40,8 @@ var kindByReason = map[string]error{
 	"INTERNAL":             ErrInternal,
 }
 
-// kindByCode is for a status without a reason: from gRPC itself, or from a proxy on the way.
+// kindByCode has the sentinels for statuses without a reason: from gRPC itself, or from a proxy on
+// the way.
 var kindByCode = map[codes.Code]error{
 	codes.Unavailable:       ErrUnavailable,
 	codes.DeadlineExceeded:  ErrUnavailable,
@@ -62,7 +63,7 @@ func newError(code codes.Code, reason, message string) *Error {
 // errorOf returns the error for the status of a failed call.
 func errorOf(err error) *Error {
 	st := status.FromContextError(err)
-	// gRPC wraps the status of a call that it has made several times in words of its own.
+	// If gRPC has made a call several times, it wraps the status in its own text.
 	var answered interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &answered) && answered.GRPCStatus() != nil {
 		st = answered.GRPCStatus()
@@ -111,7 +112,7 @@ func errorOfItem(item *pb.RequestError) *Error {
 }
 
 // failureOf returns the error that a caller gets for an error of gRPC. ctx is the context of the
-// caller: where it has ended, the error wraps its cause.
+// caller: if ctx has ended, the returned error wraps the error of ctx.
 func failureOf(ctx context.Context, err error, closed bool) error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -129,7 +130,7 @@ func failureOf(ctx context.Context, err error, closed bool) error {
 	return made
 }
 
-// endedContext returns the error of a caller whose context ended before there was an answer.
+// endedContext returns the error for a caller whose context ended before there was an answer.
 func endedContext(ctx context.Context, message string) *Error {
 	made := newError(codes.DeadlineExceeded, "", message)
 	if made.cause = ctx.Err(); errors.Is(made.cause, context.Canceled) {
@@ -142,21 +143,22 @@ func clientClosed() *Error {
 	return &Error{Message: "the client is closed", Code: codes.Canceled, kind: ErrClientClosed}
 }
 
-// tooLate returns the error of a call whose time is over.
+// tooLate returns the error of a call whose deadline is over.
 func tooLate() *Error {
 	made := newError(codes.DeadlineExceeded, "", "there was no answer in time")
 	made.cause = context.DeadlineExceeded
 	return made
 }
 
-// brokenRule returns the error for a field that this client does not send.
+// brokenRule returns the error for a field that this client refuses to send.
 func brokenRule(field, rule string) *Error {
 	made := newError(codes.InvalidArgument, "", fmt.Sprintf("%s: %s", field, rule))
 	made.Violations = []FieldViolation{{field, rule}}
 	return made
 }
 
-// wrongNumberOfAnswers returns the error for a batch whose answers can't be told apart.
+// wrongNumberOfAnswers returns the error for a batch that has not exactly one answer for each
+// request.
 func wrongNumberOfAnswers() *Error {
 	return newError(codes.Internal, "INTERNAL", "the answer is not one for each request")
 }

@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// DefaultTimeout is the time of a call that is given no other, retries included.
+	// DefaultTimeout is the timeout of a call without a timeout of its own, retries included.
 	DefaultTimeout = 300 * time.Millisecond
 	// DefaultMaxInFlight is how many calls of a client may be under way at once. It is well below
-	// the service's MAX_PER_CONNECTION (100): watches count there, too.
+	// the service's MAX_PER_CONNECTION (100), because watches count there, too.
 	DefaultMaxInFlight = 64
 )
 
@@ -50,8 +50,8 @@ func newSettings(opts []Option) (settings, error) {
 	return made, nil
 }
 
-// WithTLS makes the connection over TLS. With a certificate in config this side shows who it is,
-// too (mutual TLS). Without this option the connection is plaintext.
+// WithTLS makes the connection with TLS. If config has a certificate, this caller proves its own
+// identity, too (mutual TLS). Without this option the connection is plaintext.
 func WithTLS(config *tls.Config) Option {
 	return func(s *settings) error {
 		if config == nil {
@@ -62,8 +62,8 @@ func WithTLS(config *tls.Config) Option {
 	}
 }
 
-// WithToken has every call carry this caller's bearer token. A token goes to another machine over
-// TLS only.
+// WithToken sends this caller's bearer token with every call. A token is sent to another machine
+// only over TLS.
 func WithToken(token string) Option {
 	return func(s *settings) error {
 		if !transport.IsToken(token) {
@@ -74,10 +74,11 @@ func WithToken(token string) Option {
 	}
 }
 
-// WithTokenSource is WithToken for a token that changes: source is asked for each call, and calls
-// that ask at the same time share its answer. If source fails, the call fails with ErrUnavailable;
-// the text of its error is not passed on. A source that blocks takes time of the calls that wait
-// for it. Neither their ends nor Close wait for it.
+// WithTokenSource is WithToken for a token that changes. The client calls source for each call, and
+// calls that need the token at the same time share one result. If source fails, the call fails with
+// ErrUnavailable. The text of source's error may have secrets, and is not passed on. The time that
+// source needs counts against the timeouts of the calls that wait for it. If source blocks, these
+// calls still end at their deadlines, and Close does not wait for source.
 func WithTokenSource(source func() (string, error)) Option {
 	return func(s *settings) error {
 		if source == nil {
@@ -88,8 +89,9 @@ func WithTokenSource(source func() (string, error)) Option {
 	}
 }
 
-// sharedToken returns a function that asks source in a goroutine of its own, one at a time. No
-// caller can end a source that blocks, so only this goroutine stays with it.
+// sharedToken returns a function that runs source in a goroutine of its own. Only one such
+// goroutine runs at a time. No caller can end a source that blocks, so only this goroutine stays
+// blocked.
 func sharedToken(source func() (string, error)) func(context.Context) (string, error) {
 	var asking singleflight.Group
 	return func(ctx context.Context) (string, error) {
@@ -104,7 +106,8 @@ func sharedToken(source func() (string, error)) func(context.Context) (string, e
 	}
 }
 
-// WithTimeout sets the time of each call that is given no other, retries included.
+// WithTimeout sets the default timeout of each call, retries included. Without this option it is
+// DefaultTimeout.
 func WithTimeout(timeout time.Duration) Option {
 	return func(s *settings) error {
 		if timeout <= 0 {
@@ -116,7 +119,9 @@ func WithTimeout(timeout time.Duration) Option {
 }
 
 // WithMaxInFlight sets how many calls of the client may be under way at once. A batch is one call.
-// Further calls wait, within their time. Keep it below the service's MAX_PER_CONNECTION.
+// Further calls wait, within their timeouts, and fail with ErrUnavailable after that. Keep the
+// number below the service's MAX_PER_CONNECTION (100): watches count there, too. Without this
+// option it is DefaultMaxInFlight.
 func WithMaxInFlight(calls int) Option {
 	return func(s *settings) error {
 		if calls < 1 {
@@ -127,7 +132,7 @@ func WithMaxInFlight(calls int) Option {
 	}
 }
 
-// WithoutBatching makes each validation a call of its own.
+// WithoutBatching sends each validation in a call of its own.
 func WithoutBatching() Option {
 	return func(s *settings) error {
 		s.batching = false
@@ -135,8 +140,8 @@ func WithoutBatching() Option {
 	}
 }
 
-// WithLogger sets where the client says that its cache went off or on. slog.Default() is the
-// default.
+// WithLogger sets the logger for the client's log lines: that its cache went off, or is on again.
+// The default is slog.Default().
 func WithLogger(logger *slog.Logger) Option {
 	return func(s *settings) error {
 		s.logger = logger
@@ -144,8 +149,9 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// WithDialOptions adds options of gRPC, beside or instead of the client's own: a stats handler for
-// traces and metrics, or another keepalive.
+// WithDialOptions adds options of gRPC to the client's own ones, such as a stats handler for traces
+// and metrics. An added option replaces the client's own option of the same kind, such as the
+// keepalive.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) error {
 		s.transport.DialOptions = append(s.transport.DialOptions, options...)

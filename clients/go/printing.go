@@ -5,8 +5,9 @@ import (
 	"log/slog"
 )
 
-// A live token in a log can be stolen from it, so what holds a token prints and logs "(hidden)" in
-// its place. Marshalling to JSON keeps the token: that is how a handler answers an app.
+// A live token in a log would let every reader of the log steal the session. So a value that has a
+// token is printed and logged with "(hidden)" in the token's place. JSON keeps the token, because a
+// handler answers an app in JSON.
 
 type (
 	plainIssuedDevice IssuedDevice
@@ -14,12 +15,12 @@ type (
 	plainPresented    Presented
 )
 
-// Format prints all fields but the token.
+// Format prints all fields. The token is printed as "(hidden)".
 func (d IssuedDevice) Format(state fmt.State, verb rune) {
 	printPlain(state, verb, d.withoutToken())
 }
 
-// LogValue logs all fields but the token.
+// LogValue returns all fields for a log line. The token is "(hidden)".
 func (d IssuedDevice) LogValue() slog.Value { return slog.AnyValue(d.withoutToken()) }
 
 func (d IssuedDevice) withoutToken() plainIssuedDevice {
@@ -27,12 +28,12 @@ func (d IssuedDevice) withoutToken() plainIssuedDevice {
 	return plainIssuedDevice(d)
 }
 
-// Format prints all fields but the token.
+// Format prints all fields. The token is printed as "(hidden)".
 func (r Renewal) Format(state fmt.State, verb rune) {
 	printPlain(state, verb, r.withoutToken())
 }
 
-// LogValue logs all fields but the token.
+// LogValue returns all fields for a log line. The token is "(hidden)".
 func (r Renewal) LogValue() slog.Value { return slog.AnyValue(r.withoutToken()) }
 
 func (r Renewal) withoutToken() plainRenewal {
@@ -40,12 +41,12 @@ func (r Renewal) withoutToken() plainRenewal {
 	return plainRenewal(r)
 }
 
-// Format prints all fields but the token.
+// Format prints all fields. The token is printed as "(hidden)".
 func (p Presented) Format(state fmt.State, verb rune) {
 	printPlain(state, verb, p.withoutToken())
 }
 
-// LogValue logs all fields but the token.
+// LogValue returns all fields for a log line. The token is "(hidden)".
 func (p Presented) LogValue() slog.Value { return slog.AnyValue(p.withoutToken()) }
 
 func (p Presented) withoutToken() plainPresented {

@@ -25,7 +25,7 @@ func TestNoTokenIsPrinted(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&object, nil)).Info("x", "holder", holder)
 		printed := text.String() + fmt.Sprint(holder)
 		if _, isList := holder.([]sa.Presented); !isList {
-			printed += object.String() // slog asks no element of a list how it is logged
+			printed += object.String() // slog does not call LogValue of the elements of a slice
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			printed += fmt.Sprintf(verb, holder)

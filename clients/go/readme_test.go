@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The blocks of Go in the README are parts of files that the tests compile or run.
+// Each block of Go in the README is a part of example_test.go, which is compiled.
 func TestTheReadmeShowsCodeThatIsTested(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -28,7 +28,7 @@ func TestTheReadmeShowsCodeThatIsTested(t *testing.T) {
 	}
 }
 
-// flat leaves the indentation of lines out.
+// flat removes the indentation of all lines.
 func flat(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

@@ -11,17 +11,18 @@ import (
 
 const (
 	// After ten failures without successes there are no retries: retries must not keep a service
-	// down. A call that succeeds makes up for a tenth of a failure.
+	// down. Each failure adds 1 to a count, and each success subtracts a tenth. Retries stop while
+	// the count is at least half of maxRetryTokens.
 	maxRetryTokens = 20
 	retryTokensFor = 0.1
 )
 
-// pausesBetweenAttempts has the pauses before a call is made again. That is safe for every method:
-// IssueDevice always has a request ID, a token that was renewed twice is still one renewal, and the
-// same claims once more change nothing.
+// pausesBetweenAttempts has the pauses before a call is made again. Retries are safe for every
+// method: IssueDevice always has a request ID, a token that was renewed twice is still one renewal,
+// and the same claims once more change nothing.
 var pausesBetweenAttempts = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond}
 
-// retryThrottle stops retries while a service is down.
+// retryThrottle stops retries while a service is down. Its zero value is ready to use.
 type retryThrottle struct {
 	mu    sync.Mutex
 	spent float64
@@ -33,7 +34,7 @@ func (r *retryThrottle) succeeded() {
 	r.spent = max(r.spent-retryTokensFor, 0)
 }
 
-// failed says whether a call that was UNAVAILABLE may be made again.
+// failed notes that a call failed with UNAVAILABLE. It reports whether the call may be made again.
 func (r *retryThrottle) failed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -41,10 +42,10 @@ func (r *retryThrottle) failed() bool {
 	return r.spent < maxRetryTokens/2
 }
 
-// mayRetry says whether a call that failed may be made again, as the service did not carry it out
-// or gave it up. own is the context of the call.
-//
-// A server that stops ends the calls that reach it within some milliseconds with CANCELLED.
+// mayRetry reports whether a call that failed may be made again. own is the context of the call. A
+// call may be made again after UNAVAILABLE, unless the throttle stops retries. It may also be made
+// again after a CANCELLED from the server: a server that stops ends the calls that reach it within
+// some milliseconds with CANCELLED.
 func (c *Client) mayRetry(own context.Context, code codes.Code) bool {
 	switch code {
 	case codes.Unavailable:
@@ -56,14 +57,16 @@ func (c *Client) mayRetry(own context.Context, code codes.Code) bool {
 	}
 }
 
-// pauseBeforeAttempt waits before another attempt. It returns false if the time of the call would
-// be over. The pauses are random: clients that lost a server together must not come back together.
+// pauseBeforeAttempt waits before another attempt. It returns false if the deadline of the call
+// comes before the end of the pause. The pauses are random: clients that lost a server together
+// must not come back together.
 func pauseBeforeAttempt(own context.Context, attempt int) bool {
 	pause := pausesBetweenAttempts[attempt]
 	return sleep(own, time.Duration(float64(pause)*(0.8+0.4*rand.Float64())))
 }
 
-// sleep returns false if the context ends before the time is over, or would.
+// sleep waits for the pause. It returns false if the context ends before the pause is over, or
+// returns false at once if the context's deadline comes before that.
 func sleep(ctx context.Context, pause time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return false

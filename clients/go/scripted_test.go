@@ -16,8 +16,8 @@ import (
 
 const testDevice = "123e4567-e89b-42d3-a456-426614174000"
 
-// scripted is a service on loopback that does as a test tells it. A nil function answers nothing
-// but an active session.
+// scripted is a service on loopback that answers with the functions of a test. If validate or batch
+// is nil, each validation is active. The other methods need their functions.
 type scripted struct {
 	pb.UnimplementedSessionAuthorityServiceServer
 	address string
@@ -127,7 +127,7 @@ func (s *scripted) WatchEvents(
 	return s.watch(request, stream)
 }
 
-// active is the answer for a session of Ada's that lasts.
+// active returns the answer for a session of the user "ada" that lasts for another hour.
 func active(device string) *pb.ValidateSessionResponse {
 	later := timestamppb.New(time.Now().Add(time.Hour))
 	return &pb.ValidateSessionResponse{
@@ -143,7 +143,7 @@ func active(device string) *pb.ValidateSessionResponse {
 	}
 }
 
-// answerBatch has each request of a batch fail.
+// answerBatch makes each request of a batch fail with this error.
 func (s *scripted) answerBatch(item *pb.RequestError) {
 	s.batch = func(
 		_ context.Context, r *pb.BatchValidateSessionsRequest,

@@ -7,20 +7,21 @@ import (
 	"time"
 )
 
-// Validation says whether a request is from the user, session and device that it names. Let the
-// request in if, and only if, it is Active.
+// Validation is the result of a validation. Admit the request if, and only if, it is Active.
 type Validation struct {
 	Active bool
 	Status SessionStatus
-	// DeviceID is the presented device ID, or a fresh one.
+	// DeviceID is the device ID that was presented, or a new one.
 	DeviceID string
-	// DeviceIDAssigned says that DeviceID is fresh: give it to the client.
+	// DeviceIDAssigned is true if the service assigned a new DeviceID: give it to the browser or
+	// app.
 	DeviceIDAssigned bool
 	// Session is the zero Session unless the validation is Active.
 	Session Session
-	// RenewRecommended says that RenewSession should be called now.
+	// RenewRecommended is true if RenewSession should be called now.
 	RenewRecommended bool
-	// RevokedDevices is on how many devices a replay alarm of this call signed the user out.
+	// RevokedDevices is the number of devices on which a theft alarm of this call signed the user
+	// out.
 	RevokedDevices int
 }
 
@@ -29,18 +30,20 @@ type Session struct {
 	UserID    string
 	DeviceID  string
 	SessionID string
-	// Generation is the number of the token in the session: 1 at sign-in.
+	// Generation is the number of the token in its session: 1 at sign-in, and 1 more with each
+	// renewal.
 	Generation uint32
-	// Claims are the facts that the sign-in, or UpdateSession after it, gave the session.
+	// Claims are the facts about the user from the sign-in, or from a later UpdateSession.
 	Claims Claims
-	// AuthMethods says how the user proved their identity. Many callers share it: don't change it.
+	// AuthMethods says how the user proved their identity, such as "pwd". Callers share this slice:
+	// don't change it.
 	AuthMethods     []string
 	SignInTime      time.Time
 	TokenExpireTime time.Time
 	// ExpireTime is when the session ends if it is not used again.
 	ExpireTime time.Time
-	// AbsoluteExpireTime is when the session ends however much it is used. It is zero if the service
-	// is too old to tell it.
+	// AbsoluteExpireTime is when the session ends however much it is used. It is zero if the
+	// service is older and does not send it.
 	AbsoluteExpireTime time.Time
 }
 
@@ -49,8 +52,8 @@ func (s *Session) Name() SessionName {
 	return SessionName{UserID: s.UserID, DeviceID: s.DeviceID, SessionID: s.SessionID}
 }
 
-// Claims are facts about a user that no caller can change: answers of a cache are shared. The zero
-// value has none.
+// Claims are the facts about a user. They can't be changed, because callers share the answers of a
+// cache. The zero value has no facts.
 type Claims struct{ facts map[string]string }
 
 // NewClaims returns claims with these facts.
@@ -59,19 +62,19 @@ func NewClaims(facts map[string]string) Claims { return Claims{maps.Clone(facts)
 // Get returns the fact of that name, or "" if there is none.
 func (c Claims) Get(name string) string { return c.facts[name] }
 
-// Lookup returns the fact of that name, and whether there is one.
+// Lookup returns the fact of that name. The boolean is true if there is such a fact.
 func (c Claims) Lookup(name string) (string, bool) {
 	fact, ok := c.facts[name]
 	return fact, ok
 }
 
-// Len returns how many facts there are.
+// Len returns the number of facts.
 func (c Claims) Len() int { return len(c.facts) }
 
 // All returns an iterator over the names and facts, in no particular order.
 func (c Claims) All() iter.Seq2[string, string] { return maps.All(c.facts) }
 
-// Map returns a copy that may be changed. It is never nil.
+// Map returns a copy of the facts, which may be changed. It is never nil.
 func (c Claims) Map() map[string]string {
 	facts := make(map[string]string, len(c.facts))
 	maps.Copy(facts, c.facts)
@@ -81,23 +84,23 @@ func (c Claims) Map() map[string]string {
 // MarshalJSON writes the claims as an object.
 func (c Claims) MarshalJSON() ([]byte, error) { return json.Marshal(c.Map()) }
 
-// SessionName names a session without a token of it.
+// SessionName is the name of a session: the fields that identify it, without a token.
 type SessionName struct {
 	UserID    string
 	DeviceID  string
 	SessionID string
 }
 
-// SessionState says whether a session lives.
+// SessionState is the state of a session.
 type SessionState struct {
 	Status SessionStatus
-	// ExpireTime and AbsoluteExpireTime are as those of Session. They are zero if the session does
-	// not live.
+	// ExpireTime and AbsoluteExpireTime are the same times as in Session. They are zero if the
+	// session does not live.
 	ExpireTime         time.Time
 	AbsoluteExpireTime time.Time
 }
 
-// Active says that the session lives.
+// Active reports whether the session lives.
 func (s SessionState) Active() bool { return s.Status == StatusActive }
 
 // IssuedDevice is a sign-in that has just happened.
@@ -106,21 +109,22 @@ type IssuedDevice struct {
 	AccessToken      string
 	TokenExpireTime  time.Time
 	DeviceIDAssigned bool
-	// NewDevice says that the user was never seen on this device.
+	// NewDevice is true if the service had not seen the user on this device before.
 	NewDevice bool
-	// EvictedDevices were signed out to make room.
+	// EvictedDevices are the devices on which the user was signed out, because the user had reached
+	// the device limit.
 	EvictedDevices []Device
 	Durability     Durability
 }
 
-// Renewal is what renewing a token led to.
+// Renewal is the result of a renewal.
 type Renewal struct {
 	Status SessionStatus
 	// Session is the zero Session unless the renewal is Active.
 	Session Session
-	// Rotated says that AccessToken is set: hand it to the client.
+	// Rotated is true if there is an AccessToken: give it to the browser or app.
 	Rotated bool
-	// AccessToken is empty if the client keeps the token that it has.
+	// AccessToken is the next token. It is empty if the browser or app keeps the token that it has.
 	AccessToken string
 	// TokenExpireTime is zero if there is no AccessToken.
 	TokenExpireTime time.Time
@@ -128,12 +132,12 @@ type Renewal struct {
 	Durability      Durability
 }
 
-// Active says that the session is good.
+// Active reports whether there is a session and it is good.
 func (r *Renewal) Active() bool {
 	return r.Status == StatusActive && r.Session.SessionID != ""
 }
 
-// Presented is what an end user's request brought: a token and a device ID.
+// Presented is the token and the device ID of an end user's request.
 type Presented struct {
 	AccessToken string
 	DeviceID    string

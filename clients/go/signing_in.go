@@ -12,33 +12,40 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// IssueDeviceOptions are what a sign-in may have beside its user.
+// IssueDeviceOptions are the optional arguments of IssueDevice.
 type IssueDeviceOptions struct {
-	// DeviceID is what the browser or app presented. If it is empty or nonsense, a fresh one is
-	// assigned.
+	// DeviceID is the device ID that the browser or app presented. If it is empty or malformed, the
+	// service assigns a new one.
 	DeviceID string
-	// Client is shown to the user.
+	// Client has the facts about the browser or app. They are only for display.
 	Client ClientInfo
-	// Claims are what the app wants to find in each validation. They never are permissions.
+	// Claims are the facts about the user that each validation returns. They never grant
+	// permissions.
 	Claims map[string]string
-	// AuthMethods says how the user proved their identity: "pwd".
+	// AuthMethods says how the user proved their identity, such as "pwd".
 	AuthMethods []string
-	// SessionTTL is the life of the session, if not the service's own.
+	// SessionTTL is how long the session may last at most, from 1 second up to the service's
+	// SESSION_TTL. If it is zero, SESSION_TTL holds.
 	SessionTTL time.Duration
-	// IdleTimeout is how long the session may last unused, if not the service's own.
+	// IdleTimeout is how long the session may last unused, up to the service's IDLE_TIMEOUT. The
+	// minimum is 1 minute, or twice the service's TOUCH_INTERVAL if that is longer. If it is zero,
+	// IDLE_TIMEOUT holds.
 	IdleTimeout time.Duration
-	// RequestID is a UUID. Repeated, it signs in once. Give your own to go on with a sign-in that a
-	// crash interrupted; without one a retry of the client after a lost reply is safe, too.
+	// RequestID is a UUID. Two calls with the same RequestID make one sign-in. Set your own to
+	// continue a sign-in that a crash interrupted. If it is empty, the client makes one, so that
+	// its retries after a lost reply are safe, too.
 	RequestID string
-	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
-	// in time. A service that waits for no replicas refuses it.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
+	// change in time. A service that waits for no replicas refuses such a call. The default is
+	// false.
 	RequireReplicated bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// IssueDevice signs a user in on a device. The user has just proven their identity. It fails with
-// ErrInvalidRequest, ErrDeviceLimitReached, ErrRequestIDReused or ErrRequestIDSpent.
+// IssueDevice signs a user in on a device. Call it when the user has just proven their identity. It
+// fails with ErrInvalidRequest, ErrDeviceLimitReached, ErrRequestIDReused, ErrRequestIDSpent or
+// ErrNotReplicated.
 func (c *Client) IssueDevice(
 	ctx context.Context, userID string, opts *IssueDeviceOptions,
 ) (*IssuedDevice, error) {
@@ -92,21 +99,24 @@ func checkSignIn(userID string, o *IssueDeviceOptions) error {
 	return checkClaims(o.Claims)
 }
 
-// RenewSessionOptions are what a renewal may have beside its token.
+// RenewSessionOptions are the optional arguments of RenewSession.
 type RenewSessionOptions struct {
-	// Client is shown to the user.
+	// Client has the facts about the browser or app. They are only for display.
 	Client ClientInfo
-	// Passive says that the end user did nothing: the session does not count as used.
+	// Passive says that the page sent the request by itself, without the end user. The session does
+	// not count as used. The default is false.
 	Passive bool
-	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
-	// in time.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
+	// change in time. A service that waits for no replicas refuses such a call. The default is
+	// false.
 	RequireReplicated bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// RenewSession swaps a token for the next one, when a validation recommends it or when the token
-// has expired. A session that is not good is an answer: the Renewal is then not Active.
+// RenewSession swaps a token for the next one. Call it when a validation recommends it or when the
+// token has expired. If the session is not good, RenewSession returns no error, but a Renewal that
+// is not Active.
 func (c *Client) RenewSession(
 	ctx context.Context, accessToken, deviceID string, opts *RenewSessionOptions,
 ) (*Renewal, error) {
@@ -126,21 +136,28 @@ func (c *Client) RenewSession(
 	return renewalOf(response), nil
 }
 
-// UpdateSessionOptions are what a change of claims may have beside its user.
+// UpdateSessionOptions are the optional arguments of UpdateSession.
 type UpdateSessionOptions struct {
-	// DeviceID is the device whose session it is. Empty: the sessions on all devices of the user.
+	// DeviceID is the device whose session is changed. If it is empty, the sessions on all devices
+	// of the user are changed.
 	DeviceID string
-	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
-	// in time.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
+	// change in time. A service that waits for no replicas refuses such a call. The default is
+	// false.
 	RequireReplicated bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// UpdateSession changes the claims of sessions that are under way. claims are all that they have
-// from now on: a claim that is missing is removed. It returns how many live sessions have them now.
-// Each session gets a token with them at its next renewal, which validations recommend from now on.
-// It fails with ErrSessionNotFound if the user is not signed in on the device.
+// UpdateSession changes the claims of live sessions, such as an e-mail address. claims are all
+// claims of the sessions from now on: a claim that is missing is removed. It returns how many live
+// sessions have these claims now.
+//
+// Each session gets a token with the new claims at its next renewal. Validations recommend this
+// renewal from now on. Claims never grant permissions.
+//
+// It fails with ErrSessionNotFound if the user is not signed in on the device, and with
+// ErrInvalidRequest.
 func (c *Client) UpdateSession(
 	ctx context.Context, userID string, claims map[string]string, opts *UpdateSessionOptions,
 ) (int, error) {
@@ -173,8 +190,9 @@ func valueOf[T any](opts *T) T {
 	return *opts
 }
 
-// checkTexts takes names of fields and their texts in turn. A text that UTF-8 can't hold does not
-// reach the service, which would name no field.
+// checkTexts checks that each text is UTF-8. Its arguments are the name of a field, the text of
+// this field, the name of the next field, and so on. Without this check gRPC would fail to encode
+// the request, and its error would name no field.
 func checkTexts(namesAndTexts ...string) error {
 	for i := 0; i < len(namesAndTexts); i += 2 {
 		if !utf8.ValidString(namesAndTexts[i+1]) {

@@ -7,22 +7,23 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// ValidateSessionOptions are what a validation may have beside its token and device.
+// ValidateSessionOptions are the optional arguments of ValidateSession.
 type ValidateSessionOptions struct {
-	// Client is shown to the user.
+	// Client has the facts about the browser or app. They are only for display.
 	Client ClientInfo
-	// ObserveOnly changes nothing, and never looks into the cache. It is for operators.
+	// ObserveOnly makes the validation change nothing, and never uses the cache. It is for
+	// operators. The default is false.
 	ObserveOnly bool
-	// Passive says that the end user did nothing, a page asks by itself: the session does not count
-	// as used. The cache is left out.
+	// Passive says that the page sent the request by itself, without the end user. The session does
+	// not count as used, and the cache is not used. The default is false.
 	Passive bool
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// ValidateSession says whether device, user and token are good: right now, or as far as a cache can
-// know. A session that is not good is an answer. An error says nothing of the session: answer your
-// own caller with 503, never with 401.
+// ValidateSession checks whether device, user and token are good: right now, or as far as a cache
+// can know. A session that is not good is an answer, and no error. An error says nothing of the
+// session: answer your own caller with 503, and never with 401.
 func (c *Client) ValidateSession(
 	ctx context.Context, accessToken, deviceID string, opts *ValidateSessionOptions,
 ) (Validation, error) {
@@ -48,20 +49,21 @@ func (c *Client) ValidateSession(
 	return c.batches.validate(own, ctx, request)
 }
 
-// ValidationResult is the answer for one pair among many, or its own error.
+// ValidationResult is the answer for one pair of ValidateSessions, or the error of this pair.
 type ValidationResult struct {
 	Validation Validation
 	Err        error
 }
 
-// ManyOptions are what a call about many sessions may have.
+// ManyOptions are the optional arguments of ValidateSessions and CheckSessions.
 type ManyOptions struct {
-	// Timeout is the time of this call, if not the client's.
+	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
 	Timeout time.Duration
 }
 
-// ValidateSessions validates up to 500 pairs of token and device at once. The results have the same
-// order. A pair that breaks a rule fails alone. No answer comes from a cache.
+// ValidateSessions validates up to 500 pairs of access token and device ID at once. It returns the
+// results in the same order. A pair that breaks a rule fails alone: its error is in its result. No
+// answer comes from a cache.
 func (c *Client) ValidateSessions(
 	ctx context.Context, pairs []Presented, opts *ManyOptions,
 ) ([]ValidationResult, error) {
@@ -91,15 +93,16 @@ func (c *Client) ValidateSessions(
 	return results, nil
 }
 
-// StateResult is the answer for one session among many, or its own error: an error says nothing of
-// the session.
+// StateResult is the answer for one session of CheckSessions, or the error of this session. An
+// error says nothing of the session.
 type StateResult struct {
 	State SessionState
 	Err   error
 }
 
-// CheckSessions says whether up to 500 sessions still live, for connections that outlast their
-// tokens. Nothing counts as used. It admits no request: it knows no token.
+// CheckSessions checks whether up to 500 sessions still live, for connections that outlast their
+// tokens. No session counts as used. It returns the results in the same order. Don't use it to
+// admit a request: it checks no token.
 func (c *Client) CheckSessions(
 	ctx context.Context, names []SessionName, opts *ManyOptions,
 ) ([]StateResult, error) {

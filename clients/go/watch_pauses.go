@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// watchPauses has the pauses between watches. The log says once that watching fails, and once that
-// it works again.
+// watchPauses decides how long to pause between two watches. The log says once that watching fails,
+// and once that it works again.
 type watchPauses struct {
 	log    *slog.Logger
 	pause  time.Duration
 	logged string
 }
 
-// reset says that a watch works.
+// reset notes that the watch works.
 func (p *watchPauses) reset() {
 	p.pause = firstWatchPause
 	if p.logged != "" {
@@ -24,7 +24,7 @@ func (p *watchPauses) reset() {
 	}
 }
 
-// next says that a watch has ended. It returns how long to wait before the next one.
+// next notes that a watch has ended. It returns how long to wait before the next watch starts.
 //
 // The pauses are random: caches that lost a server together must not come back together.
 func (p *watchPauses) next(err error) time.Duration {

@@ -12,22 +12,28 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// WatchEventsOptions say which events a watch tells, and from where on.
+// WatchEventsOptions are the optional arguments of WatchEvents. Without them, a watch starts now,
+// and has all events.
 type WatchEventsOptions struct {
-	// Cursor goes on from here.
+	// Cursor starts the watch after the batch that had this cursor.
 	Cursor string
-	// Since starts at this moment, for callers that have no cursor.
+	// Since starts the watch at this moment. It is for callers that have no cursor.
 	Since time.Time
-	// Types limits the watch to events of these types.
+	// Types limits the watch to events of these types. If it is empty, the watch has events of all
+	// types.
 	Types []EventType
-	// UserIDs limits the watch to events of these users.
+	// UserIDs limits the watch to events of these users, and to events that name no user, because
+	// those concern all users. If it is empty, the watch has events of all users.
 	UserIDs []string
 }
 
-// WatchEvents returns an iterator over what happens to sessions, until the service, the connection
-// or the context ends it. The first batch comes at once. An error is the last thing that it yields.
-// Keep the cursor of the last batch, and go on from it after ErrUnavailable. After ErrCursorExpired
-// events were missed. A watch has no timeout, and counts against the service's MAX_PER_CONNECTION.
+// WatchEvents returns an iterator over the events of sessions. It ends when the service, the
+// connection or the context ends the watch. The first batch comes at once. An error is the last
+// value that it yields.
+//
+// Keep the cursor of the last batch, and start another watch from it after ErrUnavailable.
+// ErrCursorExpired means that events were missed. A watch has no timeout, and counts against the
+// service's MAX_PER_CONNECTION.
 func (c *Client) WatchEvents(
 	ctx context.Context, opts *WatchEventsOptions,
 ) iter.Seq2[*EventBatch, error] {
@@ -54,8 +60,8 @@ func (c *Client) WatchEvents(
 	}
 }
 
-// readWatch hands over the messages of a watch until it ends or the reader returns false. It
-// returns nil if the service or the reader ended the watch.
+// readWatch calls read with each message of a watch, until the watch ends or read returns false. It
+// returns nil if the service ended the watch or read returned false.
 func (c *Client) readWatch(
 	ctx context.Context,
 	service pb.SessionAuthorityServiceClient,

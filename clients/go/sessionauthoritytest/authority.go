@@ -18,19 +18,20 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// patience is the timeout of the fake's clients: tests run on machines that have much else to do.
+// patience is the timeout of the fake's clients. It is long because tests run on busy machines.
 const patience = 20 * time.Second
 
-// Config says how a fake differs from the defaults of the service. Zero values are the defaults.
+// Config has the settings in which a fake differs from the service's defaults. Zero values mean the
+// defaults.
 type Config struct {
-	// TokenTTL is the life of a token: one hour.
+	// TokenTTL is the life of a token. Zero means one hour.
 	TokenTTL time.Duration
-	// AlarmOnRenewal is REPLAY_ALARM=renewed: a superseded token raises an alarm only when it is
-	// presented for renewal.
+	// AlarmOnRenewal is the service's setting REPLAY_ALARM=renewed: a superseded token raises an
+	// alarm only when it is presented for renewal.
 	AlarmOnRenewal bool
 }
 
-// Authority is the fake. All its methods may be called by many goroutines at once.
+// Authority is a fake Session Authority. Goroutines may call its methods at the same time.
 type Authority struct {
 	t        testing.TB
 	service  *service
@@ -40,24 +41,24 @@ type Authority struct {
 	server   *grpc.Server // nil while the fake is stopped
 }
 
-// SignedIn is what a sign-in gives the client of an end user.
+// SignedIn has the token and the device ID that a sign-in gives the client of an end user.
 type SignedIn struct {
 	UserID      string
 	AccessToken string
 	DeviceID    string
 }
 
-// Header returns the headers with which an app, rather than a browser, sends its requests.
+// Header returns the headers of requests by an app that is no browser.
 func (s SignedIn) Header() http.Header {
 	return http.Header{
 		"Authorization": {"Bearer " + s.AccessToken}, "X-Device-Id": {s.DeviceID},
 	}
 }
 
-// New returns a running fake, which ends with its test.
+// New returns a running fake, which is stopped at the end of its test.
 func New(t testing.TB) *Authority { return NewWith(t, Config{}) }
 
-// NewWith is New with a configuration.
+// NewWith is like New, with a configuration.
 func NewWith(t testing.TB, config Config) *Authority {
 	t.Helper()
 	if config.TokenTTL == 0 {
@@ -73,8 +74,8 @@ func NewWith(t testing.TB, config Config) *Authority {
 	return a
 }
 
-// Client returns a client of the fake, which is closed at the end of the test. It waits longer than
-// a client of the real service does by itself.
+// Client returns a client of the fake, which is closed at the end of the test. Its default timeout
+// is longer than that of a client of the real service, because tests run on busy machines.
 func (a *Authority) Client(opts ...sa.Option) *sa.Client {
 	a.t.Helper()
 	opts = append([]sa.Option{sa.WithTimeout(patience), a.listener.option()}, opts...)
@@ -86,7 +87,7 @@ func (a *Authority) Client(opts ...sa.Option) *sa.Client {
 	return client
 }
 
-// Stop breaks all connections; the fake remembers everything. Start answers again.
+// Stop breaks all connections. Users and sessions are kept. After Start the fake answers again.
 func (a *Authority) Stop() {
 	a.starting.Lock()
 	defer a.starting.Unlock()
@@ -97,7 +98,7 @@ func (a *Authority) Stop() {
 	}
 }
 
-// Start answers calls again after Stop. New has called it.
+// Start starts the fake again after Stop. New calls it.
 func (a *Authority) Start() {
 	a.starting.Lock()
 	defer a.starting.Unlock()
@@ -117,7 +118,8 @@ func (a *Authority) SignIn(userID string) SignedIn {
 	return a.SignInWith(userID, nil, 0)
 }
 
-// SignInWith is SignIn with options. The sign-in was age ago; the token is new.
+// SignInWith is like SignIn, with options. age is how long ago the user signed in. The token is
+// new.
 func (a *Authority) SignInWith(
 	userID string, opts *sa.IssueDeviceOptions, age time.Duration,
 ) SignedIn {
@@ -137,7 +139,7 @@ func (a *Authority) SignInWith(
 }
 
 // SignOut signs a user out everywhere, as from another device or by an operator. It returns on how
-// many devices.
+// many devices the user was signed in.
 func (a *Authority) SignOut(userID string) int {
 	a.t.Helper()
 	revoked, err := a.Client().RevokeAll(context.Background(), userID, nil)
@@ -147,7 +149,8 @@ func (a *Authority) SignOut(userID string) int {
 	return revoked
 }
 
-// Calls returns how often each method was called, by its name in the contract; refused calls count.
+// Calls returns how often each method was called, by its name in the contract. Refused calls count,
+// too.
 func (a *Authority) Calls() map[string]int {
 	a.service.mu.Lock()
 	defer a.service.mu.Unlock()
@@ -161,7 +164,7 @@ func (a *Authority) Rotations() int {
 	return a.service.rotations
 }
 
-// Reset forgets every user, and what was counted. Watches end with ErrCursorExpired.
+// Reset forgets every user, and resets the counts. Watches end with ErrCursorExpired.
 func (a *Authority) Reset() {
 	a.change(func(s *service) {
 		s.state, s.calls, s.rotations = newState(), map[string]int{}, 0
@@ -179,7 +182,7 @@ func methodOf(full string) string { return full[strings.LastIndexByte(full, '/')
 
 var errStopped = errors.New("the fake is stopped")
 
-// dial connects to the listener of the moment.
+// dial connects to the current listener.
 func (s *switchboard) dial(ctx context.Context, _ string) (net.Conn, error) {
 	s.mu.Lock()
 	listener := s.listener

@@ -370,7 +370,7 @@ func TestTheCacheOfAClientFollowsTheFake(t *testing.T) {
 		}
 	}
 	authority.SignOut("ada")
-	for status(t, client, ada) == sa.StatusActive { // until the event has come
+	for status(t, client, ada) == sa.StatusActive { // until the client has received the event
 	}
 }
 

@@ -138,7 +138,7 @@ func (s *service) GetSigningKeys(
 	return &pb.GetSigningKeysResponse{JwksJson: `{"keys":[]}`}, nil
 }
 
-// WatchEvents sends the events from a cursor, a moment, or now on.
+// WatchEvents sends the events after a cursor, from a start time on, or from now on.
 func (s *service) WatchEvents(
 	request *pb.WatchEventsRequest, stream grpc.ServerStreamingServer[pb.WatchEventsResponse],
 ) error {
@@ -201,7 +201,8 @@ func (s *service) beginWatch(request *pb.WatchEventsRequest) (*state, int, error
 	return s.state, start, nil
 }
 
-// nextMessage returns the events after start, or nil and what tells of a change.
+// nextMessage returns the events after start. If there are none, it returns nil and a channel that
+// is closed at the next change.
 func (s *service) nextMessage(
 	own *state, start *int, request *pb.WatchEventsRequest,
 ) (*pb.WatchEventsResponse, <-chan struct{}, error) {
@@ -227,7 +228,7 @@ func (s *service) nextMessage(
 	return message, nil, nil
 }
 
-// prove makes a message of a watch the proof that all was told.
+// prove makes a message of a watch the proof that all events were sent.
 func (s *service) prove(message *pb.WatchEventsResponse, own *state) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package sessionauthoritytest is a Session Authority for the tests of apps: it keeps everything in
+// Package sessionauthoritytest is a Session Authority for the tests of apps. It keeps everything in
 // memory, without Redis or a network.
 //
 //	authority := sessionauthoritytest.New(t)
@@ -6,10 +6,10 @@
 //	signedIn := authority.SignIn("ada")
 //	found, err := client.ValidateSession(ctx, signedIn.AccessToken, signedIn.DeviceID, nil)
 //
-// It speaks the whole contract, and gives the verdicts of the real service with its default
-// settings: PassTime shows what becomes of a token after minutes or weeks. It knows less: tokens
-// are no JWTs, and there are no signing keys. Every caller may do everything. Sessions have an idle
-// end only if their sign-in asked for one, and then to the second. Pages, watches and optional
-// device IDs are not checked. User agents are not parsed. Nobody is told of an ended token. Test
-// what must be sure of those with `session-authority dev`.
+// It has every method of the contract, and gives the verdicts of the real service with its default
+// settings: use PassTime to see what becomes of a token after minutes or weeks. It does less than
+// the real service. Tokens are no JWTs, and there are no signing keys. Every caller may do
+// everything. Sessions have an idle end only if their sign-in asked for one, and then to the
+// second. Pages, watches and optional device IDs are not checked. User agents are not parsed. No
+// event reports that a token has ended. Test these things with `session-authority dev`.
 package sessionauthoritytest

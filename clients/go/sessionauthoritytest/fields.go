@@ -17,7 +17,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// broken is a field that breaks a rule of the service, with the rule.
+// broken is a field of a request that breaks a rule of the service, and the text of that rule.
 type broken struct{ field, rule string }
 
 const (
@@ -30,15 +30,15 @@ const (
 	minSessionTTL    = time.Second
 	minIdleTimeout   = 2 * time.Minute
 	maxIdleTimeout   = 7 * 24 * time.Hour
-	// Printable for Unicode, but nobody sees them.
+	// Unicode calls these characters printable, but they are invisible.
 	unseen = "\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
-	// Invisible, but part of how Persian words and many emoji are written.
+	// These characters are invisible, but Persian words and many emoji need them.
 	joiners  = "\u200c\u200d"
 	nameRule = "1 to 128 letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
 	uuidRule = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
 )
 
-// idleLimits is what the service tells beside an idle time that it refuses.
+// idleLimits is the metadata of the error with which the service refuses an idle timeout.
 var idleLimits = map[string]string{
 	"min_seconds": fmt.Sprint(int(minIdleTimeout.Seconds())),
 	"max_seconds": fmt.Sprint(int(maxIdleTimeout.Seconds())),
@@ -184,8 +184,8 @@ func displayNameRules(given string) []broken {
 	}
 }
 
-// cleaned returns a name as it can be shown: white space is one space, and what nobody sees is left
-// out.
+// cleaned returns a name for display: white space becomes one space, and invisible characters are
+// left out.
 func cleaned(text string) string {
 	shown := strings.Map(func(letter rune) rune {
 		switch {
@@ -205,7 +205,8 @@ func cut(text string, length int) string {
 	return strings.TrimSpace(string(letters[:min(len(letters), length)]))
 }
 
-// shownClient returns a client as the service keeps it: nothing is refused.
+// shownClient returns a client as the service keeps it: no value is refused, and invisible
+// characters are left out.
 func shownClient(client *pb.ClientInfo) *pb.ClientInfo {
 	if client == nil {
 		return &pb.ClientInfo{}

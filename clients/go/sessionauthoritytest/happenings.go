@@ -11,52 +11,52 @@ import (
 	sa "github.com/session-authority/session-authority/clients/go"
 )
 
-// Unavailable has every call fail with ErrUnavailable until the function that it returns is called.
+// Unavailable makes every call fail with ErrUnavailable until the returned function is called.
 func (a *Authority) Unavailable() (restore func()) {
 	a.change(func(s *service) { s.away = true })
 	return func() { a.change(func(s *service) { s.away = false }) }
 }
 
-// Refuse has every call fail with a reason of the contract, such as "CALLER_NOT_ALLOWED", until the
-// function that it returns is called.
+// Refuse makes every call fail with a reason of the contract, such as "CALLER_NOT_ALLOWED", until
+// the returned function is called.
 func (a *Authority) Refuse(code codes.Code, reason string) (restore func()) {
 	a.change(func(s *service) { s.refused = failure(code, reason, "") })
 	return func() { a.change(func(s *service) { s.refused = nil }) }
 }
 
-// Slow has each answer take so long, until the function that it returns is called.
+// Slow makes the fake wait for delay before each answer, until the returned function is called.
 func (a *Authority) Slow(delay time.Duration) (restore func()) {
 	a.change(func(s *service) { s.delay = delay })
 	return func() { a.change(func(s *service) { s.delay = 0 }) }
 }
 
-// LimitDevices has sign-ins on more devices fail with ErrDeviceLimitReached, until the function
-// that it returns is called.
+// LimitDevices makes sign-ins fail with ErrDeviceLimitReached if the user is already signed in on
+// this many other devices, until the returned function is called.
 func (a *Authority) LimitDevices(devices int) (restore func()) {
 	a.change(func(s *service) { s.maxDevices = devices })
 	return func() { a.change(func(s *service) { s.maxDevices = -1 }) }
 }
 
-// Replicas gives the store replicas, which confirm every change or none, until the function that it
-// returns is called.
+// Replicas gives the fake replicas until the returned function is called. The replicas confirm
+// every change, or with false none.
 func (a *Authority) Replicas(confirm bool) (restore func()) {
 	a.change(func(s *service) { s.replicas = &confirm })
 	return func() { a.change(func(s *service) { s.replicas = nil }) }
 }
 
-// PassTime has the fake's clock go on. An app is told times by the clock of the machine: sign-ins
-// grow older, and ends come nearer.
+// PassTime moves the fake's clock forward. The times that an app gets are converted to the clock of
+// the machine: sign-ins get older, and expiry times come nearer.
 func (a *Authority) PassTime(passed time.Duration) {
 	a.change(func(s *service) { s.state.passed += passed })
 }
 
-// AgeTokens leaves less than half of the life of each token: renewing is recommended.
+// AgeTokens ages every token: less than half of its life is left, so renewing is recommended.
 func (a *Authority) AgeTokens() { a.eachToken(func(made *token) { made.aged = true }) }
 
-// ExpireTokens ends the time of each token. The sessions go on.
+// ExpireTokens expires every token. The sessions go on.
 func (a *Authority) ExpireTokens() { a.eachToken(func(made *token) { made.expired = true }) }
 
-// ReplayTokens has each token count as replayed when it is next presented, on a device that is
+// ReplayTokens makes every token count as replayed when it is next presented, if its device is
 // still signed in.
 func (a *Authority) ReplayTokens() { a.eachToken(func(made *token) { made.replayed = true }) }
 
@@ -68,7 +68,7 @@ func (a *Authority) eachToken(change func(*token)) {
 	})
 }
 
-// switchboard is where clients find the fake, also after it was stopped and started.
+// switchboard connects clients to the current listener of the fake, also after Stop and Start.
 type switchboard struct {
 	mu       sync.Mutex
 	listener *bufconn.Listener

@@ -17,10 +17,10 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// started is when the fake's clock that nobody sets began.
+// started is the start of the monotonic clock of the fake, which PassTime does not move.
 var started = time.Now()
 
-// failure returns the error of a call that fails as at the real service.
+// failure returns the error of a call that fails as it would at the real service.
 func failure(code codes.Code, reason, text string, more ...protoadapt.MessageV1) error {
 	return failureWith(code, reason, text, nil, more...)
 }
@@ -44,7 +44,7 @@ func failureWith(
 	return st.Err()
 }
 
-// refusal returns the error for fields that break rules, nil if there are none.
+// refusal returns the error for fields that break rules, or nil if there are none.
 func refusal(found []broken) error {
 	if len(found) == 0 {
 		return nil
@@ -68,8 +68,8 @@ func textOf(found []broken) string {
 	return strings.Join(texts, "; ")
 }
 
-// sameSignIn says whether two requests are the same sign-in under one request ID. The end user's
-// client may differ, and what is wanted of replicas.
+// sameSignIn reports whether two requests are the same sign-in under one request ID. The end user's
+// client and the wish for replicas may differ.
 func sameSignIn(one, other *pb.IssueDeviceRequest) bool {
 	bare := func(request *pb.IssueDeviceRequest) *pb.IssueDeviceRequest {
 		made := proto.CloneOf(request)
@@ -94,7 +94,7 @@ func sessionMessage(s *state, of *token) *pb.Session {
 	}
 }
 
-// deviceMessage returns a device in a list. current is the ID of the device that asks.
+// deviceMessage returns a device in a list. current is the ID of the device that sent the request.
 func deviceMessage(s *state, d *device, current string) *pb.Device {
 	message := &pb.Device{
 		DeviceId:     d.deviceID,
@@ -127,7 +127,7 @@ func deviceMessage(s *state, d *device, current string) *pb.Device {
 	return message
 }
 
-// checkedSession returns whether the session lives that a request names, or which rules its name
+// checkedSession returns the state of the session that a request names, or the rules that the name
 // breaks.
 func checkedSession(s *state, named *pb.SessionName) *pb.CheckSessionsResult {
 	if found := sessionNameRules(named); len(found) > 0 {
@@ -164,7 +164,8 @@ func stateMessage(s *state, named *pb.SessionName) *pb.SessionState {
 	}
 }
 
-// eventMessage completes the next event of the state. d is the device that it is about, or nil.
+// eventMessage completes the next event of the state. d is the device of the event, or nil if the
+// event has none.
 func eventMessage(s *state, event *pb.Event, d *device) *pb.Event {
 	event.EventId = strconv.Itoa(len(s.events) + 1)
 	event.Actor = "fake"
@@ -181,7 +182,7 @@ func eventMessage(s *state, event *pb.Event, d *device) *pb.Event {
 	return event
 }
 
-// isWanted says whether a watch asked for an event.
+// isWanted reports whether a watch requested the event.
 func isWanted(event *pb.Event, request *pb.WatchEventsRequest) bool {
 	return (len(request.GetTypes()) == 0 || slices.Contains(request.GetTypes(), event.GetType())) &&
 		(len(request.GetUserIds()) == 0 || event.GetUserId() == "" ||

@@ -13,7 +13,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// service has the methods of the contract, on a state in memory. mu guards all that follows it.
+// service has the methods of the contract, with a state in memory. mu guards all fields after it.
 type service struct {
 	pb.UnimplementedSessionAuthorityServiceServer
 
@@ -21,7 +21,7 @@ type service struct {
 	alarmOnRenewal bool
 
 	mu         sync.Mutex
-	changed    chan struct{} // is closed, and replaced, at each change that a watch tells
+	changed    chan struct{} // closed and replaced at each change that watches must see
 	state      *state
 	away       bool
 	refused    error
@@ -39,8 +39,8 @@ func newService(tokenTTL time.Duration, alarmOnRenewal bool) *service {
 	}
 }
 
-// guard stands before each method that answers once: it counts the call, and holds the lock for the
-// method.
+// guard wraps each unary method: it counts the call, checks whether the fake answers, and holds the
+// lock while the method runs.
 func (s *service) guard(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
@@ -79,7 +79,8 @@ func (s *service) guard(
 	return response, s.tellDurability(response, insists)
 }
 
-// available returns the error of every call while the service is away, or refuses.
+// available returns the error of every call while the service is away or refuses calls. Else it
+// returns nil.
 func (s *service) available() error {
 	if s.away {
 		return failure(codes.Unavailable, "STORE_UNAVAILABLE", "")
@@ -215,7 +216,7 @@ func (s *service) checkLimit(devices map[string]*device, deviceID string) error 
 	return nil
 }
 
-// tell writes an event, and wakes the watches.
+// tell adds an event to the state, and wakes the watches.
 func (s *service) tell(event *pb.Event, d *device) {
 	s.state.events = append(s.state.events, eventMessage(s.state, event, d))
 	s.wake()

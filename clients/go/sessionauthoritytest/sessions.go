@@ -10,15 +10,16 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// judged is a verdict, the token if it is good, and on how many devices an alarm ended sessions.
+// judged has a verdict, the token if it is good, and the number of devices on which an alarm ended
+// sessions.
 type judged struct {
 	status   pb.SessionStatus
 	token    *token
 	revoked  int32
-	forgiven bool // superseded quietly: presented for renewal it would raise an alarm
+	forgiven bool // superseded without an alarm; presented for renewal, the token would raise one
 }
 
-// RenewSession swaps a token for the next.
+// RenewSession exchanges a token for the next one.
 func (s *service) RenewSession(
 	_ context.Context, request *pb.RenewSessionRequest,
 ) (*pb.RenewSessionResponse, error) {
@@ -103,7 +104,7 @@ func (s *service) UpdateSession(
 	return &pb.UpdateSessionResponse{UpdatedSessions: updated}, nil
 }
 
-// ValidateSession says what a token is worth.
+// ValidateSession gives the verdict on a token.
 func (s *service) ValidateSession(
 	_ context.Context, request *pb.ValidateSessionRequest,
 ) (*pb.ValidateSessionResponse, error) {
@@ -143,7 +144,7 @@ func (s *service) validate(request *pb.ValidateSessionRequest) *pb.ValidateSessi
 	return response
 }
 
-// BatchValidateSessions says what many tokens are worth.
+// BatchValidateSessions gives the verdicts on many tokens.
 func (s *service) BatchValidateSessions(
 	_ context.Context, request *pb.BatchValidateSessionsRequest,
 ) (*pb.BatchValidateSessionsResponse, error) {
@@ -159,7 +160,7 @@ func (s *service) BatchValidateSessions(
 	return response, nil
 }
 
-// CheckSessions says whether sessions live.
+// CheckSessions returns the states of sessions: whether each of them lives.
 func (s *service) CheckSessions(
 	_ context.Context, request *pb.CheckSessionsRequest,
 ) (*pb.CheckSessionsResponse, error) {
@@ -200,7 +201,7 @@ func (s *service) judge(text, deviceID string, renewing, observeOnly bool) judge
 	return judged{status: verdict, revoked: revoked}
 }
 
-// tellOfSuperseded leaves an event, at most one an hour for a session.
+// tellOfSuperseded adds an event about a superseded token, at most one an hour for a session.
 func (s *service) tellOfSuperseded(of *session, d *device) {
 	now := s.state.now()
 	if of.toldAt.IsZero() || now.Sub(of.toldAt) >= time.Hour {

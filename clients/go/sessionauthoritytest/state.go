@@ -11,7 +11,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// session is a sign-in. Until its token is renewed it has one generation.
+// session is one sign-in of a user on a device. Until its token is renewed it has one generation.
 type session struct {
 	userID      string
 	deviceID    string
@@ -25,7 +25,7 @@ type session struct {
 	generation  uint32
 	renewedAt   time.Time
 	lastSeenAt  time.Time
-	firstSeenAt time.Time // zero: not yet
+	firstSeenAt time.Time // zero: not seen yet
 	toldAt      time.Time
 	holder      *copyMark
 	predecessor *copyMark
@@ -33,7 +33,7 @@ type session struct {
 	newerClaims bool
 }
 
-// expiresAt returns when the session ends if it is not used again.
+// expiresAt returns the time when the session ends if it is not used again.
 func (s *session) expiresAt() time.Time {
 	if s.idleTimeout == 0 {
 		return s.endsAt
@@ -44,11 +44,11 @@ func (s *session) expiresAt() time.Time {
 	return s.endsAt
 }
 
-// copyMark tells two tokens of one generation apart.
+// copyMark distinguishes two tokens of one generation.
 type copyMark struct{ _ byte }
 
-// token is one that was handed out. Each is a copy of its own of its generation, unless it was made
-// once more with newer claims.
+// token is a token that was handed out. Each token is another copy of its generation, unless it is
+// an earlier token that was made once more with newer claims.
 type token struct {
 	session    *session
 	generation uint32
@@ -61,7 +61,7 @@ type token struct {
 	replayed   bool
 }
 
-// device is an entry of a user's list, with its session if the user is signed in there.
+// device is a device in a user's list, with its session if the user is signed in there.
 type device struct {
 	deviceID    string
 	client      *pb.ClientInfo
@@ -74,14 +74,14 @@ type device struct {
 	alarmCause  pb.ReplayCause
 }
 
-// signIn is one that had a request ID: the same request gets the same response.
+// signIn is a sign-in that had a request ID: the same request gets the same response.
 type signIn struct {
 	request  *pb.IssueDeviceRequest
 	session  *session
 	response *pb.IssueDeviceResponse
 }
 
-// state is everything that the fake knows. It forgets by getting a new one.
+// state is everything that the fake knows. Reset replaces it by a new state.
 type state struct {
 	devices  map[string]map[string]*device
 	tokens   map[string]*token
@@ -103,8 +103,8 @@ func newState() *state {
 // now returns the time of the fake.
 func (s *state) now() time.Time { return time.Now().Add(s.passed) }
 
-// told returns a moment as an app is told it: by the clock of the machine, which no test moves. So
-// what has happened lies further back after time passed, and what is to come is nearer.
+// told converts a moment to the clock of the machine, which no test moves. Apps get times in this
+// form. So after PassTime, past times are further back and future times are nearer.
 func (s *state) told(moment time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(moment.Add(-s.passed))
 }
@@ -113,7 +113,7 @@ func (s *state) isLive(d *device) bool {
 	return d.session != nil && s.now().Before(d.session.expiresAt())
 }
 
-// handOut makes a token of the session's generation.
+// handOut makes a token of the session's generation. It returns the text of the token, too.
 func (s *state) handOut(of *session, ttl time.Duration) (string, *token) {
 	now := s.now()
 	endsAt := now.Add(ttl)
@@ -126,7 +126,7 @@ func (s *state) handOut(of *session, ttl time.Duration) (string, *token) {
 	})
 }
 
-// reissue makes the same token with the session's claims.
+// reissue makes the same token with the session's claims. It returns the text of the token, too.
 func (s *state) reissue(old *token) (string, *token) {
 	made := *old
 	made.claims = made.session.claims
@@ -139,7 +139,8 @@ func (s *state) remember(made *token) (string, *token) {
 	return text, made
 }
 
-// endSessions ends a user's sessions on all devices but one. It returns on how many.
+// endSessions ends a user's sessions on all devices but one. It returns on how many devices it
+// ended a session.
 func (s *state) endSessions(userID, spared string) int32 {
 	ended := int32(0)
 	for _, d := range s.devices[userID] {

@@ -26,7 +26,7 @@ const (
 	statusSuperseded = pb.SessionStatus_SESSION_STATUS_SUPERSEDED
 )
 
-// judge returns what a token is worth on a device, and the token if it is good.
+// judge returns the status of a token on a device, and the token if it is good.
 func judge(
 	s *state, text, deviceID string, renewing, observeOnly bool,
 ) (pb.SessionStatus, *token) {
@@ -63,7 +63,7 @@ func judge(
 	return verdict, nil
 }
 
-// judgeOnItsDevice returns what a token is worth to the session that is live on its device.
+// judgeOnItsDevice returns the status of a token, compared with the live session on its device.
 func judgeOnItsDevice(live *session, presented *token, now time.Time) pb.SessionStatus {
 	isSeen, seenFor := !live.firstSeenAt.IsZero(), now.Sub(live.firstSeenAt)
 	if presented.session != live {
@@ -101,7 +101,7 @@ func settledCopy(live *session, behind uint32) *copyMark {
 	}
 }
 
-// replayCause returns why a token counts as replayed on a device. It is asked before the session is
+// replayCause returns why a token counts as replayed on a device. Call it before the session is
 // ended.
 func replayCause(s *state, presented *token, deviceID string) pb.ReplayCause {
 	live := s.devices[presented.session.userID][presented.session.deviceID].session
@@ -118,8 +118,8 @@ func replayCause(s *state, presented *token, deviceID string) pb.ReplayCause {
 	return pb.ReplayCause_REPLAY_CAUSE_SUPERSEDED_TOKEN
 }
 
-// markSeen notes what it proves that a token of the current generation was presented. If it
-// settles, its copy may become the only good one.
+// markSeen notes that a token of the current generation was presented. If the token is old enough,
+// it counts as seen. With settles, its copy may become the only good one.
 func markSeen(presented *token, now time.Time, settles bool) {
 	of := presented.session
 	if (presented.aged || now.Sub(presented.issuedAt) >= durableAfter) && of.firstSeenAt.IsZero() {
@@ -130,7 +130,8 @@ func markSeen(presented *token, now time.Time, settles bool) {
 	}
 }
 
-// rotateIfDue moves a session on to its next generation if its token is old enough.
+// rotateIfDue moves a session on to its next generation if its token is old enough. It returns true
+// if it did so.
 func rotateIfDue(presented *token, now time.Time) bool {
 	of := presented.session
 	if !presented.aged && !presented.expired && now.Sub(of.renewedAt) < alarmAfter {
@@ -148,7 +149,8 @@ var spelledUUID = regexp.MustCompile(
 		`|\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}` +
 		`|urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 
-// uuidOf returns a device ID as the service writes it, "" if the text is none.
+// uuidOf returns a device ID as the service writes it. It returns an empty text if the text is no
+// device ID.
 func uuidOf(text string) string {
 	text = strings.Trim(text, " \t\r\n")
 	if !spelledUUID.MatchString(text) {

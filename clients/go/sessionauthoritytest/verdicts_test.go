@@ -9,7 +9,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionauthoritytest"
 )
 
-// step is one of a history of verdicts.json.
+// step is one step of a history in verdicts.json.
 type step struct {
 	Do                 string            `json:"do"`
 	As                 string            `json:"as"`
@@ -28,7 +28,7 @@ type step struct {
 	ObserveOnly        bool              `json:"observe_only"`
 }
 
-// player takes the steps of a history, and remembers what came of them.
+// player runs the steps of a history, and keeps their results.
 type player struct {
 	authority *sessionauthoritytest.Authority
 	client    *sa.Client
@@ -182,7 +182,7 @@ func (p *player) list(t *testing.T, s *step) error {
 	return nil
 }
 
-// told returns what a result says of a session, nil for none.
+// told returns the facts of a session for a result, or nil if there is no session.
 func told(session *sa.Session) any {
 	if session.SessionID == "" {
 		return nil

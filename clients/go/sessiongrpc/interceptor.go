@@ -1,10 +1,11 @@
-// Package sessiongrpc guards gRPC servers: it finds out who is signed in before a handler runs, and
+// Package sessiongrpc guards gRPC servers. It finds out who is signed in before a handler runs, and
 // ends streams when the session ends.
 //
 // Clients send "authorization: Bearer ..." and "x-device-id" as metadata. A client that is not
-// signed in gets UNAUTHENTICATED, with the text "token_expired" where it is to renew, else
-// "sign_in_required"; UNAVAILABLE if that is unknown. A stream is judged as it begins, and ends
-// with its session: UNAUTHENTICATED, "session_ended".
+// signed in gets UNAUTHENTICATED. Its text is "token_expired" if the client should renew its token,
+// and "sign_in_required" otherwise. If the service gives no answer, the client gets UNAVAILABLE.
+// The session of a stream is checked when the stream begins, and the stream ends with the session:
+// UNAUTHENTICATED, "session_ended".
 package sessiongrpc
 
 import (
@@ -24,15 +25,17 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
 
-// Interceptor admits calls. Flow.Middleware and an Interceptor may share a flow.
+// Interceptor finds out for each call who is signed in. Flow.Middleware and an Interceptor may
+// share a flow.
 type Interceptor struct {
 	flow         *sessionhttp.Flow
 	deviceHeader string
 	public       []string
 }
 
-// New returns an interceptor. Public has methods ("/package.Service/Method") that are served to
-// everybody, with a visit. It returns an error if the flow has NoBearer: gRPC has no cookies.
+// New returns an interceptor. public has methods ("/package.Service/Method") that are served to all
+// clients, with a visit. New returns an error if the flow has NoBearer, because gRPC has no
+// cookies.
 func New(flow *sessionhttp.Flow, public ...string) (*Interceptor, error) {
 	deviceHeader, hasBearer := flow.AppHeader()
 	if !hasBearer {
@@ -41,10 +44,10 @@ func New(flow *sessionhttp.Flow, public ...string) (*Interceptor, error) {
 	return &Interceptor{flow, deviceHeader, slices.Clone(public)}, nil
 }
 
-// FromContext returns the visit of a call. It panics if no interceptor is in front of the handler.
+// FromContext returns the visit of a call. It panics if the handler runs without an interceptor.
 func FromContext(ctx context.Context) *sessionhttp.Visit { return sessionhttp.FromContext(ctx) }
 
-// Unary is for grpc.ChainUnaryInterceptor.
+// Unary is a grpc.UnaryServerInterceptor, for grpc.ChainUnaryInterceptor.
 func (i *Interceptor) Unary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
@@ -57,9 +60,10 @@ func (i *Interceptor) Unary(
 	return response, statusOf(err)
 }
 
-// Stream is for grpc.ChainStreamInterceptor. When the session ends, the call ends at once, and the
-// handler sees a client that has left: its context is done, and what it receives or sends fails.
-// That is so if the method is not public, or if the handler has looked at the session.
+// Stream is a grpc.StreamServerInterceptor, for grpc.ChainStreamInterceptor. When the session ends,
+// the call ends at once. The handler's context is canceled, and its sends and receives fail, as if
+// the client had disconnected. This happens if the method is not public, or if the handler uses the
+// session.
 func (i *Interceptor) Stream(
 	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
@@ -99,15 +103,15 @@ type result struct {
 	panicked any
 }
 
-// noteLatePanic logs a panic of a handler whose call has ended before.
+// noteLatePanic logs a panic of a handler whose call had already ended.
 func noteLatePanic(handled <-chan result) {
 	if late := <-handled; late.panicked != nil {
 		slog.Error("a handler panicked after its session had ended", "panic", late.panicked)
 	}
 }
 
-// handle runs a handler in a goroutine of its own: one that waits for anything else than its stream
-// or its context must not keep the call open.
+// handle runs a handler in a goroutine of its own. A handler may wait for something other than its
+// stream or its context, and must not keep the call open by that.
 func handle(server any, stream grpc.ServerStream, handler grpc.StreamHandler) <-chan result {
 	handled := make(chan result, 1)
 	go func() {
@@ -127,10 +131,10 @@ type endingStream struct {
 	ctx context.Context
 }
 
-// Context has the visit, and is done when the session has ended.
+// Context returns the context with the visit. It is canceled when the session has ended.
 func (e *endingStream) Context() context.Context { return e.ctx }
 
-// SendMsg sends a message, unless the session has ended.
+// SendMsg sends a message. Once the session has ended, it returns an error.
 func (e *endingStream) SendMsg(message any) error {
 	if context.Cause(e.ctx) == sessionhttp.ErrSessionEnded {
 		return errEnded
@@ -138,7 +142,7 @@ func (e *endingStream) SendMsg(message any) error {
 	return e.ServerStream.SendMsg(message)
 }
 
-// RecvMsg receives a message, unless the session has ended.
+// RecvMsg receives a message. Once the session has ended, it returns an error.
 func (e *endingStream) RecvMsg(message any) error {
 	if context.Cause(e.ctx) == sessionhttp.ErrSessionEnded {
 		return errEnded
@@ -159,8 +163,8 @@ func (i *Interceptor) admit(ctx context.Context, method string) (*sessionhttp.Vi
 	return visit, nil
 }
 
-// requestOf returns the call as a request of an app, whatever it brings: there are no cookies in
-// gRPC.
+// requestOf returns the call as the request of an app. The request always has the device header, so
+// that the client counts as an app: there are no cookies in gRPC.
 func (i *Interceptor) requestOf(ctx context.Context) *sessionhttp.Request {
 	header := http.Header{}
 	if sent, has := metadata.FromIncomingContext(ctx); has {
@@ -174,11 +178,11 @@ func (i *Interceptor) requestOf(ctx context.Context) *sessionhttp.Request {
 	return &sessionhttp.Request{Method: http.MethodPost, Header: header, Peer: peerOf(ctx)}
 }
 
-// peerOf returns the address at the other end, empty at a Unix socket.
+// peerOf returns the address of the peer. It is empty at a Unix socket.
 func peerOf(ctx context.Context) string {
 	from, has := peer.FromContext(ctx)
 	if !has || from.Addr == nil {
-		return "unknown" // no address: nobody to trust
+		return "unknown" // without an address, no proxy is trusted
 	}
 	if _, isUnix := from.Addr.(*net.UnixAddr); isUnix {
 		return ""
@@ -186,7 +190,7 @@ func peerOf(ctx context.Context) string {
 	return from.Addr.String()
 }
 
-// statusOf makes a status of a refusal, and leaves all other errors as they are.
+// statusOf turns a refusal into a status of gRPC, and returns all other errors unchanged.
 func statusOf(err error) error {
 	var refused *sessionhttp.Refusal
 	switch {

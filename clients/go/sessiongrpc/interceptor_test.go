@@ -34,7 +34,8 @@ const (
 
 type text = wrapperspb.StringValue
 
-// app is the service of the tests. `left` has why each stream's handler ended.
+// app is a gRPC server with the interceptor, and a client of it. left has the error with which each
+// stream's handler ended.
 type app struct {
 	service *fakeauthority.Fake
 	client  *grpc.ClientConn
@@ -121,14 +122,14 @@ func (a *app) description() *grpc.ServiceDesc {
 				if err := stream.SendMsg(wrapperspb.String("hello")); err != nil {
 					return err
 				}
-				<-a.release // it heeds neither its stream nor its context
+				<-a.release // this handler watches neither its stream nor its context
 				return stream.SendMsg(wrapperspb.String("late"))
 			}),
 		},
 	}
 }
 
-// echo sends back what it gets.
+// echo sends each received message back.
 func echo(stream grpc.ServerStream) error {
 	for {
 		var said text
@@ -268,7 +269,7 @@ func TestAHandlerThatHeedsNothingDoesNotHoldTheStreamOpen(t *testing.T) {
 	}
 }
 
-// errorIn returns the first of joined errors.
+// errorIn returns the first of several joined errors.
 func errorIn(err error) error {
 	if joined, is := err.(interface{ Unwrap() []error }); is {
 		return joined.Unwrap()[0]

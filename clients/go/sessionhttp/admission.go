@@ -8,13 +8,13 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// An app that needs longer leaves renewing to the next request. By then another request may have
-// renewed long ago, and the token that this request brought would look stolen. So this is far less
-// than the service's ALARM_AFTER, 5 minutes.
+// If an app takes longer to respond, the next request renews the token. After a long time another
+// request may have renewed the token long ago, and the token of this request would look stolen. So
+// this is far less than the service's ALARM_AFTER, 5 minutes.
 const renewWithin = 10 * time.Second
 
-// ErrHeadersAreOut is returned where the cookies can't be changed any more: the response's headers
-// are out.
+// ErrHeadersAreOut is returned if the cookies can't be changed any more, because the headers of the
+// response were already sent.
 var ErrHeadersAreOut = errors.New("sessionhttp: the response's headers are out")
 
 // Visit is a request, with its session if it has one. Only one goroutine may use it at a time.
@@ -22,7 +22,8 @@ type Visit struct {
 	flow      *Flow
 	presented presented
 	status    sessionauthority.SessionStatus
-	// session is nil if nobody is signed in; else it is a copy of this visit's own.
+	// session is nil if nobody is signed in. Else it points to held, a copy that belongs to this
+	// visit.
 	session *sessionauthority.Session
 	held    sessionauthority.Session
 	failure error
@@ -30,26 +31,28 @@ type Visit struct {
 
 	renewRecommended bool
 	renewUntil       time.Time
-	// lines are the Set-Cookie lines of the response; hasLines is true where they are decided.
+	// lines are the Set-Cookie headers of the response. hasLines is true if they are decided.
 	lines    []string
 	hasLines bool
 	closed   bool
 	looked   bool
-	// hadSession: there was a session when the app looked.
+	// hadSession is true if the request had a session when the app looked.
 	hadSession bool
 	handsOut   bool
-	// ended: the browser's session ended with this request.
+	// ended is true if the browser's session ended with this request.
 	ended bool
 	end   sessionEnd
-	// inner is the visit of the middleware inside this one, which the app saw; nil if there is none.
+	// inner is the visit of a second middleware inside this one. The app sees that visit. It is nil
+	// if there is no second middleware.
 	inner *Visit
 }
 
-// Open reads a request and finds out whether its session is good. It is for adapters: Middleware
-// calls it. The error is a *Refusal of a request that nobody need be asked about. An outage is
-// none: Session and Require return it.
+// Open reads a request and finds out whether its session is good. Open is for adapters: Middleware
+// calls it. The error is a *Refusal if the request is refused without a call of the service. An
+// outage is no error of Open: Session and Require return it.
 //
-// An adapter calls Close as the response's headers go out, and Leave once the connection is over.
+// An adapter calls Close when it sends the headers of the response, and Leave when the connection
+// is over.
 func (f *Flow) Open(ctx context.Context, request *Request) (*Visit, error) {
 	visit, refused := f.open(ctx, request)
 	if refused != nil {
@@ -70,12 +73,13 @@ func (f *Flow) open(ctx context.Context, request *Request) (*Visit, *Refusal) {
 	return visit, nil
 }
 
-// ask finds out whether the session is good. A browser's token is renewed at once if it has
-// expired, as only the renewal says whether its session is good; or if it was superseded and the
-// service recommends that: the user's own browser renews, a queued upload does not.
+// ask finds out whether the session is good. It renews a browser's token at once in two cases. If
+// the token has expired, only a renewal says whether the session is good. If the token was
+// superseded and the service recommends a renewal, ask renews because the user's own browser would
+// renew and a queued upload would not.
 //
-// A page that asks by itself renews, too: else it would take an expired token for the end of the
-// session. Its renewal does not count as a use, either.
+// A passive request renews, too: else the page would mistake an expired token for the end of the
+// session. This renewal does not count as a use, either.
 func (v *Visit) ask(ctx context.Context) {
 	p := &v.presented
 	found, err := v.flow.authority.ValidateSession(ctx, p.token, p.deviceID,
@@ -102,8 +106,8 @@ func (v *Visit) ask(ctx context.Context) {
 	}
 }
 
-// Session returns the session of the user, nil if nobody is signed in. It returns a *Refusal that
-// is ErrNoAnswer if that is unknown: an outage must not look like a sign-out.
+// Session returns the session of the user, or nil if nobody is signed in. If the service gave no
+// answer, it returns a *Refusal that is ErrNoAnswer: an outage must not look like a sign-out.
 func (v *Visit) Session() (*sessionauthority.Session, error) {
 	v.look()
 	if v.failure != nil {
@@ -112,16 +116,17 @@ func (v *Visit) Session() (*sessionauthority.Session, error) {
 	return v.session, nil
 }
 
-// look: from now on what the app serves depends on the session.
+// look notes that the app uses the session: from now on its response depends on the session.
 func (v *Visit) look() {
 	v.looked = true
 	v.hadSession = v.hadSession || v.session != nil
 	v.end.look(v, v.session)
 }
 
-// Require returns the session of the user. It returns a *Refusal if nobody is signed in, if that is
-// unknown, or if the sign-in does not meet the demands; then the session stays good. A handler that
-// writes nothing after a refusal has the middleware answer.
+// Require returns the session of the user. It returns a *Refusal if nobody is signed in
+// (ErrSignInRequired), if the service gave no answer (ErrNoAnswer), or if the sign-in does not meet
+// the demands (ErrStepUpRequired); then the session stays good. If a handler writes nothing after a
+// refusal, the middleware answers.
 func (v *Visit) Require(demands ...Demand) (*sessionauthority.Session, error) {
 	var wanted StepUp
 	for _, demand := range demands {
@@ -143,8 +148,8 @@ func (v *Visit) Require(demands ...Demand) (*sessionauthority.Session, error) {
 	return session, nil
 }
 
-// UserID returns the user who is signed in. It is empty if nobody is, or if that is unknown: then
-// the handler answers by itself.
+// UserID returns the ID of the user who is signed in. It is empty if nobody is signed in, and also
+// if the service gave no answer: then the handler must answer by itself.
 func (v *Visit) UserID() string {
 	v.look()
 	if v.failure != nil || v.session == nil {
@@ -153,7 +158,7 @@ func (v *Visit) UserID() string {
 	return v.session.UserID
 }
 
-// DeviceID returns the ID of the browser or app, empty before its first sign-in.
+// DeviceID returns the ID of the browser or app. It is empty before the first sign-in.
 func (v *Visit) DeviceID() string {
 	if v.session != nil {
 		return v.session.DeviceID
@@ -161,19 +166,20 @@ func (v *Visit) DeviceID() string {
 	return v.presented.deviceID
 }
 
-// Status returns what the token of the request is worth, for logs. It is StatusUnspecified while
-// that is unknown.
+// Status returns the status of the request's token, for logs. It is StatusUnspecified while the
+// status is unknown.
 func (v *Visit) Status() sessionauthority.SessionStatus { return v.status }
 
-// Remembered returns false if the session ends with the browser. A sign-in that takes its place, as
-// for a step-up, has EndWithBrowser: !visit.Remembered().
+// Remembered returns false if the session ends with the browser. Keep that in a sign-in that
+// replaces this session, such as a step-up: EndWithBrowser: !visit.Remembered().
 func (v *Visit) Remembered() bool {
 	return v.session == nil || v.presented.brief != v.session.SessionID
 }
 
-// TimeLeft returns how long the session lasts from now on if it is not used again, and false if
-// nobody is signed in. It is exact on a path of Settings.PassivePaths. Elsewhere a near cache may
-// answer with an end that a use has put off since: then it is too short, and never too long.
+// TimeLeft returns how long the session lasts from now on if it is not used again. It returns false
+// if nobody is signed in. The time is exact on a path of Settings.PassivePaths. At other paths a
+// near cache may answer with an old idle end, which a use has put off since. Then the time is too
+// short, and never too long.
 func (v *Visit) TimeLeft() (time.Duration, bool, error) {
 	session, err := v.Session()
 	if err != nil || session == nil {
@@ -182,15 +188,15 @@ func (v *Visit) TimeLeft() (time.Duration, bool, error) {
 	return max(session.ExpireTime.Sub(v.flow.now()), 0), true, nil
 }
 
-// Close returns the Set-Cookie lines of the response. It renews the token first if that was
-// recommended a moment ago. It is for adapters, as the headers go out.
+// Close returns the Set-Cookie headers of the response. It renews the token first if that was
+// recommended a moment ago. Close is for adapters, which call it when they send the headers.
 func (v *Visit) Close(ctx context.Context) []string {
 	if v.closed {
 		return v.lines
 	}
 	v.closed = true
 	if !v.hasLines && v.flow.now().Before(v.renewUntil) {
-		// If it fails, the token is good for now. The next request renews it.
+		// If the renewal fails, the token is still good. The next request renews it.
 		if _, err := v.renew(ctx); err != nil {
 			v.flow.log.Info("a token was not renewed", "error", err)
 		}
@@ -198,8 +204,8 @@ func (v *Visit) Close(ctx context.Context) []string {
 	return v.lines
 }
 
-// Leave says that the connection is over: nobody need be told of the session's end any more. It is
-// for adapters.
+// Leave notes that the connection is over, so that the end of the session calls no listener of this
+// visit. Leave is for adapters.
 func (v *Visit) Leave() { v.end.leave() }
 
 func (v *Visit) renewSoon() {
@@ -208,11 +214,13 @@ func (v *Visit) renewSoon() {
 	}
 }
 
-// renew renews the token. A renewal that does not count as a use can't stand in for one that does.
+// renew renews the token, or joins a renewal of the same token. A passive renewal and one that
+// counts as a use are never shared.
 func (v *Visit) renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	p := &v.presented
 	key := flightKey{p.token, p.deviceID, p.passive}
-	// The call may outlive the request, whose headers are the handler's then.
+	// The call may outlive the wait of this request, and the handler may then change the headers of
+	// the request. So the facts about the client are read before the call.
 	how := &sessionauthority.RenewSessionOptions{Client: v.flow.client(p), Passive: p.passive}
 	renewal, err := v.flow.renewals.share(ctx, key,
 		func(ctx context.Context) (*sessionauthority.Renewal, error) {
@@ -250,14 +258,15 @@ func (v *Visit) refuse(refused *Refusal) *Refusal {
 	return refused
 }
 
-// takeRefusal returns the last refusal, once: the middleware answers it where the handler did not.
+// takeRefusal returns the last refusal, but each refusal only once. If the handler did not answer
+// it, the middleware does.
 func (v *Visit) takeRefusal() *Refusal {
 	refused := v.refused
 	v.refused = nil
 	return refused
 }
 
-// answering turns an outage into a refusal, and leaves all other errors as they are.
+// answering turns an outage into a refusal, and returns all other errors unchanged.
 func (v *Visit) answering(ctx context.Context, err error) error {
 	if !isOutage(err) {
 		return err
@@ -275,22 +284,23 @@ func (v *Visit) fail(ctx context.Context, err error) {
 	v.failure, v.status, v.session = err, sessionauthority.StatusUnspecified, nil
 }
 
-// isOutage tells whether an error says nothing but that there is no answer in time.
+// isOutage reports whether an error says only that there was no answer in time.
 func isOutage(err error) bool {
 	return errors.Is(err, sessionauthority.ErrUnavailable) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (v *Visit) logOutage(ctx context.Context, err error) {
-	if ctx.Err() == nil { // else the client has left
+	if ctx.Err() == nil { // else the client has disconnected
 		v.flow.states.error("the Session Authority gives no answer, so a request that needs a"+
 			" session gets 503; is the service running at the client's address, and is the client's"+
 			" timeout long enough?", "error", err)
 	}
 }
 
-// owns returns true if a Set-Cookie line of the app sets a cookie of the flow. Where an app has one
-// middleware inside another, the inner one has left out what the app set, so its own lines are kept.
+// owns reports whether a Set-Cookie header of the app sets a cookie of the flow. If one middleware
+// is inside another, the inner one has already left out the app's headers, so the headers of the
+// inner one are kept.
 func (v *Visit) owns(line string) bool {
 	if !v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line) {
 		return false
@@ -301,7 +311,8 @@ func (v *Visit) owns(line string) bool {
 	return true
 }
 
-// writes returns true if a Set-Cookie line sets a cookie that this visit, or one inside it, may set.
+// writes reports whether a Set-Cookie header sets a cookie that this visit, or a visit inside it,
+// may set.
 func (v *Visit) writes(line string) bool {
 	return v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line)
 }

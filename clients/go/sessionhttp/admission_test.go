@@ -11,7 +11,8 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
 
-// slowRenewals is a service that renews when it is let, and keeps the user agents of renewals.
+// slowRenewals is a service that ends a renewal only when the test sends on let. It sends the user
+// agent of each renewal on agents.
 type slowRenewals struct {
 	*fakeauthority.Fake
 	agents chan string
@@ -45,7 +46,7 @@ func TestARenewalThatOutlivesItsRequestReadsNoHeaderOfIt(t *testing.T) {
 	}
 	first, _ := open()
 	go func() { _, _ = first.Renew(t.Context()) }()
-	<-service.agents // it is under way, so the next renewal waits for its end
+	<-service.agents // this renewal is under way, so the next one waits for its end
 	second, header := open()
 	left, leave := context.WithCancel(t.Context())
 	leave()

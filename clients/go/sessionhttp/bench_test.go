@@ -13,7 +13,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
 
-// discarding is the cheapest writer there can be.
+// discarding is a ResponseWriter that stores nothing. It is as cheap as possible.
 type discarding struct{ header http.Header }
 
 func (d *discarding) Header() http.Header            { return d.header }
@@ -25,7 +25,8 @@ func hello(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("hello"))
 }
 
-// run reports the processor's time, too: it depends less on what else the machine does.
+// run also reports the CPU time per request, because other programs on the machine influence it
+// less than the elapsed time.
 func run(b *testing.B, handler http.Handler, request *http.Request) {
 	writer := &discarding{http.Header{}}
 	b.ReportAllocs()
@@ -62,10 +63,11 @@ func request(b *testing.B, cookie string) *http.Request {
 	return made
 }
 
-// BenchmarkBare is the floor of the others: the same handler, alone.
+// BenchmarkBare measures the handler without the middleware, for comparison with the other
+// benchmarks.
 func BenchmarkBare(b *testing.B) { run(b, http.HandlerFunc(hello), request(b, "")) }
 
-// BenchmarkCacheHit is a request of a user whose session the near cache knows.
+// BenchmarkCacheHit measures a request of a user whose session is in the near cache.
 func BenchmarkCacheHit(b *testing.B) {
 	authority := sessionauthoritytest.New(b)
 	client := authority.Client(sessionauthority.WithCache(sessionauthority.CacheConfig{}),
@@ -88,7 +90,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	run(b, handler, asked)
 }
 
-// BenchmarkStranger is a request of a browser that brings nothing.
+// BenchmarkStranger measures a request of a browser without cookies.
 func BenchmarkStranger(b *testing.B) {
 	flow, err := sessionhttp.NewFlow(sessionauthoritytest.New(b).Client(), sessionhttp.Settings{})
 	if err != nil {

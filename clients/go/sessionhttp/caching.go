@@ -5,15 +5,17 @@ import (
 	"strings"
 )
 
-// Vary is what a response depends on: no cache may give one user's page to another, or to nobody.
+// vary names the headers on which a response depends. No cache may give one user's page to another
+// client.
 const vary = "Cookie, Authorization, X-Device-Id"
 
-// Beside Cache-Control and what ends like that: CDN-Cache-Control (RFC 9213), and such.
+// cachingHeaders are the headers about caching whose names do not end in Cache-Control.
+// isAboutCaching finds the others by that ending, such as CDN-Cache-Control (RFC 9213).
 var cachingHeaders = map[string]bool{
 	"Surrogate-Control": true, "Edge-Control": true, "Expires": true, "X-Accel-Expires": true,
 }
 
-// isAboutCaching tells whether a cache decides by this header if it keeps a response, and for how
+// isAboutCaching reports whether this header says whether a cache keeps a response, and for how
 // long.
 func isAboutCaching(name string) bool {
 	const ending = "cache-control"
@@ -21,9 +23,9 @@ func isAboutCaching(name string) bool {
 	return cachingHeaders[name] || (end >= 0 && strings.EqualFold(name[end:], ending))
 }
 
-// setCaching writes what a response says to caches: the browser's, with its pages for the way back,
-// and shared ones in front of the app, which read headers of their own before Cache-Control. Kind
-// is that of the contents.
+// setCaching sets the headers of a response for caches: for the browser's cache, with the pages
+// that its Back button shows, and for shared caches in front of the app, which prefer headers of
+// their own to Cache-Control. kind is the content type of the response.
 func (v *Visit) setCaching(header http.Header, kind string) {
 	has := false
 	handsOut := v.handsOut || len(v.lines) > 0
@@ -38,12 +40,13 @@ func (v *Visit) setCaching(header http.Header, kind string) {
 	kind = strings.ToLower(kind)
 	isPage := strings.HasPrefix(kind, "text/html") ||
 		strings.HasPrefix(kind, "application/xhtml+xml")
-	// A renewal that finds the session ended does not take back what the app has written.
+	// If a renewal finds that the session has ended, the app's contents are still personal: the app
+	// may have written them for the session that it saw.
 	isPersonal := (v.session != nil || v.hadSession) && (v.looked || isPage)
 	if handsOut || (isPersonal && !has) {
 		header.Add(noStore.Name, noStore.Value)
 	}
-	if v.ended { // what the browser keeps of the pages goes, too
+	if v.ended { // the browser must drop the pages that it keeps, too
 		header.Add("Clear-Site-Data", `"cache"`)
 	}
 }

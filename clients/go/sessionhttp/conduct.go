@@ -12,16 +12,16 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// conduct is what a verdict leads to.
+// conduct is the action after a verdict.
 type conduct int
 
 const (
 	// The cookies stay: an old request in flight must not wipe a fresh sign-in.
 	deny conduct = iota
 	goOn
-	// Renew, and do what the renewal says.
+	// Renew the token, and follow the status of the renewal.
 	renew
-	// Deny, and take the cookies back.
+	// Deny, and delete the cookies.
 	wipe
 )
 
@@ -44,9 +44,9 @@ const (
 	longestRetryAfter  = time.Minute
 )
 
-// --- what becomes of the cookies -----------------------------------------------------------------
+// --- the cookies of the response -----------------------------------------------------------------
 
-// afterDenial returns the Set-Cookie lines of a response whose request has no good session.
+// afterDenial returns the Set-Cookie headers of a response whose request has no good session.
 func (f *Flow) afterDenial(p *presented, status sessionauthority.SessionStatus) []string {
 	if conducts[status] == wipe && !p.app {
 		return f.cookies.takeBack(true, p.brief != "")
@@ -54,8 +54,8 @@ func (f *Flow) afterDenial(p *presented, status sessionauthority.SessionStatus) 
 	return nil
 }
 
-// afterRenewal returns the Set-Cookie lines of a response to a renewal. Without a new token there
-// are none: the browser keeps what it has.
+// afterRenewal returns the Set-Cookie headers of a response to a renewal. Without a new token there
+// are none: the browser keeps the cookies that it has.
 func (f *Flow) afterRenewal(
 	p *presented, renewal *sessionauthority.Renewal, now time.Time,
 ) ([]string, error) {
@@ -77,8 +77,8 @@ func (f *Flow) afterRenewal(
 	return f.cookies.handOut(renewal.AccessToken, session.DeviceID, end, now, brief)
 }
 
-// afterSignIn returns the Set-Cookie lines of a response to a sign-in. If it is brief, the browser
-// forgets the token when it is closed.
+// afterSignIn returns the Set-Cookie headers of a response to a sign-in. If brief is true, the
+// browser forgets the token when it is closed.
 func (f *Flow) afterSignIn(
 	p *presented, issued *sessionauthority.IssuedDevice, now time.Time, brief bool,
 ) ([]string, error) {
@@ -99,11 +99,11 @@ func (f *Flow) afterSignIn(
 	return f.cookies.handOut(issued.AccessToken, issued.Device.DeviceID, end, now, mark)
 }
 
-// afterSignOut returns the Set-Cookie lines of a response to a sign-out. The browser stays the
-// device that it is: else its next sign-in would look like a stranger's.
+// afterSignOut returns the Set-Cookie headers of a response to a sign-out. The browser keeps its
+// device ID: else its next sign-in would look like a stranger's.
 //
-// A browser that kept its token back keeps it: another site's form that is sent here must not sign
-// its reader out.
+// A browser that did not send its strict cookies keeps its token: a form that another site sends
+// here must not sign the end user out.
 func (f *Flow) afterSignOut(p *presented) []string {
 	if p.app || p.status == sessionauthority.StatusTokenMissing {
 		return nil
@@ -111,10 +111,11 @@ func (f *Flow) afterSignOut(p *presented) []string {
 	return f.cookies.takeBack(false, p.brief != "")
 }
 
-// --- what an app answers that needs a session ----------------------------------------------------
+// --- the answers of an app that needs a session --------------------------------------------------
 
-// signInRequired is 401, or a redirect for a page. Only an app that is to renew its token itself is
-// told so; nobody is told why.
+// signInRequired returns the answer to a client that is not signed in: 401, or a redirect for a
+// page. If an app must renew its token itself, the code says that. No client learns any other
+// reason.
 func (f *Flow) signInRequired(
 	p *presented, status sessionauthority.SessionStatus, renewRecommended bool,
 ) *Refusal {
@@ -131,8 +132,8 @@ func (f *Flow) signInRequired(
 	return &Refusal{Code: code, Response: answer, kind: ErrSignInRequired}
 }
 
-// stepUpRequired is 401 as RFC 9470 has it, or a redirect for a page. Lack is what the session
-// lacks.
+// stepUpRequired returns the answer to a session without the required sign-in: 401 by RFC 9470, or
+// a redirect for a page. lack is what the session lacks.
 func (f *Flow) stepUpRequired(p *presented, wanted *StepUp, lack string) *Refusal {
 	refused := &Refusal{Code: codeStepUp, StepUp: wanted, kind: ErrStepUpRequired}
 	if f.settings.SignInURL != "" && p.page {
@@ -154,7 +155,8 @@ func (f *Flow) stepUpRequired(p *presented, wanted *StepUp, lack string) *Refusa
 	return refused
 }
 
-// noAnswer is 503: it says nothing of the session, so the client keeps what it has and comes again.
+// noAnswer returns the answer to an outage: 503. It says nothing of the session, so the client
+// keeps its token and tries again.
 func (f *Flow) noAnswer(p *presented, cause error) *Refusal {
 	wait := shortestRetryAfter
 	var failed *sessionauthority.Error
@@ -196,7 +198,7 @@ func (f *Flow) insecureHost(p *presented) *Refusal {
 	return &Refusal{Code: codeInsecure, Response: answer, kind: ErrInsecureHost}
 }
 
-// shown cuts a text that anybody may have written, for a log.
+// shown shortens a text for a log. Anybody may have written the text.
 func shown(text string, bytes int) string {
 	return strings.ToValidUTF8(text[:min(len(text), bytes)], "\uFFFD")
 }

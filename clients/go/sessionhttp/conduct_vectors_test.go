@@ -17,7 +17,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/vectors"
 )
 
-// The headers of a response that the cases speak of.
+// comparedHeaders are the headers of a response that the cases may name.
 var comparedHeaders = []string{
 	"Cache-Control", "Clear-Site-Data", "Content-Type", "Content-Security-Policy", "Location",
 	"Retry-After", "Vary", "Www-Authenticate", "Accept-Ch",
@@ -73,7 +73,7 @@ func TestConduct(t *testing.T) {
 	})
 }
 
-// jsonBody returns the members of an object; with isPart those alone that are expected.
+// jsonBody returns the members of a JSON object. With isPart it returns only the expected members.
 func jsonBody(t *testing.T, text string, expected map[string]any, isPart bool) map[string]any {
 	t.Helper()
 	var body map[string]any
@@ -106,7 +106,7 @@ func missing(text string, unwanted []string) []string {
 	return made
 }
 
-// http returns the request as a server of net/http has it.
+// http returns the request in the form in which a server of net/http passes it on.
 func (s *sent) http() *http.Request {
 	header := s.Headers.Header()
 	host := header.Get("Host")
@@ -126,7 +126,7 @@ func (s *sent) http() *http.Request {
 	return r
 }
 
-// scriptedApp does as a case says, and answers "served".
+// scriptedApp makes the calls that a case lists, and answers "served".
 type scriptedApp struct {
 	Action        string
 	Status        int
@@ -144,7 +144,7 @@ func (a *scriptedApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.ran = true
 	visit := FromContext(r.Context())
 	err := a.act(r.Context(), visit)
-	if visit.looked && visit.session != nil { // it stays good where a step-up is refused
+	if visit.looked && visit.session != nil { // after a refused step-up the session is still good
 		a.seen = visit.session.SessionID
 	}
 	if err != nil {
@@ -194,7 +194,7 @@ func (a *scriptedApp) act(ctx context.Context, visit *Visit) error {
 	return err
 }
 
-// scriptedAnswer is what the service answers to a call.
+// scriptedAnswer is the service's answer to a call.
 type scriptedAnswer struct {
 	Status            string
 	Session           *scriptedSession
@@ -267,7 +267,8 @@ func statusNamed(t *testing.T, name string) sessionauthority.SessionStatus {
 	return 0
 }
 
-// scriptedService answers as a case says, and fails the test at a call that the case does not name.
+// scriptedService gives the answers that a case lists. A call that the case does not name fails the
+// test.
 type scriptedService struct {
 	nobody
 	t       *testing.T

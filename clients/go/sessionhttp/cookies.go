@@ -9,47 +9,48 @@ import (
 )
 
 const (
-	// MaxCookieBytes is the longest name and value of a cookie, together, that browsers keep.
+	// MaxCookieBytes is the maximum length of a cookie's name and value together, in bytes.
+	// Browsers drop longer cookies.
 	MaxCookieBytes = 4096
 	// MaxCookieAge is the longest time for which browsers keep a cookie.
 	MaxCookieAge = 400 * 24 * time.Hour
 
 	hostPrefix = "__Host-"
-	// The service signs a session in only if all its tokens will have at most 4,000 bytes, so that
+	// The service refuses a sign-in if a token of the session could have more than 4,000 bytes. So
 	// no renewal makes a cookie too long.
 	maxNameBytes = MaxCookieBytes - 4000 - len(hostPrefix)
 	briefSuffix  = "-brief"
 	blanks       = " \t"
 )
 
-// SameSite says when links of other sites bring a cookie.
+// SameSite is the rule for sending the cookies with links of other sites.
 type SameSite string
 
 const (
-	// SameSiteStrict means never. It is the default.
+	// SameSiteStrict means: never send them. It is the default.
 	SameSiteStrict SameSite = "Strict"
-	// SameSiteLax means: when the user follows a link to a page.
+	// SameSiteLax means: send them when the user follows a link to a page.
 	SameSiteLax SameSite = "Lax"
 )
 
-// Cookies says how the two cookies of a browser are called and written: its access token, and its
-// device ID. They are always host-only, for all paths, and out of reach of scripts (RFC 6265bis,
-// section 4.1.3.2: "__Host-").
+// Cookies has the names of the two cookies of a browser, and the rules by which they are written.
+// One cookie holds the access token, the other the device ID. They are always host-only, for all
+// paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2: "__Host-").
 //
-// A session that ends with the browser has a third cookie, which marks it: browsers don't tell how
-// long they keep a cookie, and a renewed token must be kept no longer than the one before. The mark
-// is the session's ID. A client can change it, which is harmless: it only says how long the client
-// itself keeps a cookie. The service alone ends sessions.
+// A session that ends with the browser has a third cookie, which marks the session: browsers don't
+// say how long they keep a cookie, and a renewed token must be kept no longer than the token before
+// it. The mark is the session's ID. A client can change the mark, which is harmless: the mark only
+// says how long the client itself keeps a cookie. Only the service ends sessions.
 type Cookies struct {
-	// Token is the name of the cookie with the token, without a prefix; empty is "session".
+	// Token is the name of the cookie with the token, without a prefix. Empty means "session".
 	Token string
-	// Device is the name of the cookie with the device ID, without a prefix; empty is "device".
+	// Device is the name of the cookie with the device ID, without a prefix. Empty means "device".
 	Device string
-	// SameSite is the rule for both cookies; empty is SameSiteStrict.
+	// SameSite is the rule for both cookies. Empty means SameSiteStrict.
 	SameSite SameSite
-	// DeviceSameSite is the rule for the device ID, if it is not that for both.
+	// DeviceSameSite is the rule for the device ID. Empty means the same rule as SameSite.
 	DeviceSameSite SameSite
-	// Insecure is for developing on http://localhost, with a browser that does not take that for
+	// Insecure is for developing on http://localhost, with a browser that does not treat that as
 	// secure: without it all names begin with "__Host-". It is refused for any other host.
 	Insecure bool
 }
@@ -124,21 +125,21 @@ func or[T comparable](given, fallback T) T {
 	return given
 }
 
-// read returns the token, the device ID and the mark of a session that ends with the browser, each
-// empty if there is none. Lines are those of the Cookie header.
+// read returns the token, the device ID, and the ID of the session that ends with the browser. Each
+// is empty if there is none. lines are the values of the Cookie headers.
 func (c *cookies) read(lines []string) (token, device, brief string) {
 	return c.only(lines, c.token), c.only(lines, c.device), c.only(lines, c.brief)
 }
 
-// only returns the value of a cookie. Of two that differ one was planted, and nothing tells which:
-// then there is none.
+// only returns the value of the cookie with this name. If two cookies have the name and their
+// values differ, one was planted, and nobody can know which: then the value counts as missing.
 //
-// But insecure names may have cookies of other paths, left by another app on localhost, that
-// nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
+// But insecure names may have cookies of other paths, left by another app on localhost, that this
+// package can't remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
 // longer.
 //
-// Only blanks are trimmed: other white space before a name would make one of ours of a name without
-// the prefix's rules.
+// Only blanks are trimmed. If other white space before a name were trimmed, a cookie that was set
+// without the rules of the prefix would pass for ours.
 func (c *cookies) only(lines []string, name string) string {
 	value, isFound := "", false
 	for _, line := range lines {
@@ -159,27 +160,27 @@ func (c *cookies) only(lines []string, name string) string {
 	return value
 }
 
-// areKeptBack tells whether strict cookies may be missing that the browser has: it sends all of
-// them or none.
+// areKeptBack reports whether the browser may have strict cookies that it did not send. A browser
+// sends all of them or none.
 func (c *cookies) areKeptBack(token, device string) bool {
 	isTokenStrict, isDeviceStrict := c.rule == SameSiteStrict, c.deviceRule == SameSiteStrict
 	return (isTokenStrict || isDeviceStrict) &&
 		(!isTokenStrict || token == "") && (!isDeviceStrict || device == "")
 }
 
-// isSetBy tells whether a Set-Cookie line is about one of the cookies.
+// isSetBy reports whether a Set-Cookie header sets one of our cookies.
 func (c *cookies) isSetBy(line string) bool {
 	name, _, _ := strings.Cut(line, "=")
 	name = strings.Trim(name, blanks)
 	return name == c.token || name == c.device || name == c.brief
 }
 
-// handOut returns the Set-Cookie lines that give a browser both cookies. The token stays until the
-// absolute end of its session: an expired token renews. The service alone keeps the idle end, which
-// moves with each use.
+// handOut returns the Set-Cookie headers that give a browser its token and its device ID. end is
+// the absolute end of the session. The token's cookie lasts until then, because an expired token
+// can be renewed. Only the service knows the idle end, which moves with each use.
 //
-// Brief is the ID of a session that ends with the browser: then the token has no end here, and the
-// mark goes with it. The device ID stays in any case.
+// brief is the ID of a session that ends with the browser, else empty. With it the token's cookie
+// has no expiry time, and the mark is set, too. The cookie of the device ID stays in any case.
 func (c *cookies) handOut(
 	token, device string, end, now time.Time, brief string,
 ) ([]string, error) {
@@ -208,7 +209,8 @@ func (c *cookies) handOut(
 	return lines, nil
 }
 
-// takeBack returns the Set-Cookie lines that take the token back, and the device ID or the mark.
+// takeBack returns the Set-Cookie headers that delete the token's cookie. With device they delete
+// the device ID too, and with brief the mark.
 func (c *cookies) takeBack(device, brief bool) []string {
 	lines := []string{c.line(c.token, "", 0)}
 	if device {
@@ -220,7 +222,8 @@ func (c *cookies) takeBack(device, brief bool) []string {
 	return lines
 }
 
-// line writes a Set-Cookie line. A negative life is that of the browser.
+// line returns a Set-Cookie header. With a negative life the browser deletes the cookie when it is
+// closed.
 func (c *cookies) line(name, value string, life time.Duration) string {
 	secure, lasting, rule := "Secure; ", "", c.rule
 	if c.insecure {

@@ -15,24 +15,25 @@ import (
 )
 
 const (
-	// A name has at most 100 characters.
+	// The longest body is that of a request to rename a device. A name has at most 100 characters.
 	maxBodyBytes = 8192
 	maxFields    = 20
 )
 
-// DevicesPage is the page of a user's devices, and its API, below one path of the app. The app has
-// no route there: the middleware answers. The page has the custom element <session-devices>, which
-// lists the devices, renames them, signs them out, and asks for the API alone.
+// DevicesPage has the settings of the page of a user's devices, and of its API. Both are below one
+// path of the app. The app has no route there: the middleware answers. The page has the custom
+// element <session-devices>, which lists the devices, renames them, and signs them out. The element
+// calls only this API.
 type DevicesPage struct {
-	// Path is where the page is; empty is "/devices". The API is below it: "/devices/api". It is
-	// the path that browsers see, with the prefix below which the app is served.
+	// Path is the path of the page. Empty means "/devices". The API is below it: "/devices/api". It
+	// is the path that browsers see, including the prefix below which the app is served.
 	Path string
-	// SecureAccountURL is the app's own page for a new password, a path or an https URL: users who
-	// say "That wasn't me" are led there. A path has "next" in its query, the way back to the page
-	// of devices. Empty: there is no such page.
+	// SecureAccountURL is the app's own page for a new password: a path or an https URL. Users who
+	// say "That wasn't me" on the page of devices are led there. If it is a path, "next" is added
+	// to its query: the way back to the page of devices. Empty means that there is no such page.
 	SecureAccountURL string
-	// Language chooses the language of all texts ("de"), such as by a cookie of the app. Nil, or an
-	// empty result, leaves it to Accept-Language.
+	// Language returns the language of all texts ("de"), for example from a cookie of the app. If
+	// Language is nil or returns an empty text, Accept-Language decides.
 	Language func(header http.Header) string
 }
 
@@ -66,14 +67,15 @@ func newDevicesPage(page DevicesPage) (*devicesPage, error) {
 	return made, nil
 }
 
-// serves tells whether the target of a request is the page or below it.
+// serves reports whether the target of a request is the page or a path below it.
 func (d *devicesPage) serves(target string) bool {
 	path := requests.Path(target)
 	return path == d.path || strings.HasPrefix(path, d.path+"/")
 }
 
-// public answers what everybody gets the same of; nil if the request needs a session. The service
-// is not asked: its outage must not keep the page from telling of the outage.
+// public returns the response to a request whose response is the same for all clients. It returns
+// nil if the request needs a session. It does not call the service: the page must be able to report
+// an outage of the service.
 func (d *devicesPage) public(r *Request) *Response {
 	route := devices.RouteOf(d.path, r.Method, r.Target)
 	if !route.Action.IsPublic() {
@@ -106,7 +108,7 @@ func (d *devicesPage) public(r *Request) *Response {
 	return told(http.StatusOK, d.textsFor(r, query["language"]))
 }
 
-// serve answers a request to the page or the API that needs a session.
+// serve returns the response to a request for the page or the API that needs a session.
 func (d *devicesPage) serve(visit *Visit, req *http.Request, r *Request) *Response {
 	route := devices.RouteOf(d.path, r.Method, r.Target)
 	if route.Action == devices.NoAction {
@@ -119,7 +121,7 @@ func (d *devicesPage) serve(visit *Visit, req *http.Request, r *Request) *Respon
 	}
 	answered, err := d.act(visit, req, r, route)
 	if err != nil {
-		visit.takeRefusal() // it is answered here
+		visit.takeRefusal() // the failure below answers it
 		return d.failed(r, visit.failureOf(req.Context(), err))
 	}
 	return answered
@@ -174,8 +176,8 @@ func (d *devicesPage) page(r *Request, alarm string) *Response {
 	}}
 }
 
-// textsFor returns the texts in the language of a request. Asked is a language that the request
-// names in its query, which goes before all others.
+// textsFor returns the texts in the language of a request. asked is a language that the request
+// names in its query. This language has priority over all others.
 func (d *devicesPage) textsFor(r *Request, asked string) *devices.Texts {
 	choice := ""
 	if d.language != nil {
@@ -193,15 +195,16 @@ func (d *devicesPage) textsFor(r *Request, asked string) *devices.Texts {
 	return devices.TextsFor(wanted)
 }
 
-// --- what a request says -------------------------------------------------------------------------
+// --- the contents of a request -------------------------------------------------------------------
 
-// badRequest is a request that can't be understood: the code of its error, and the field that is
-// wrong.
+// badRequest is the error of a request that can't be understood. It has the code of the error, and
+// the name of the field that is wrong.
 type badRequest struct{ code, field string }
 
 func (b badRequest) Error() string { return b.code }
 
-// queryOf returns the fields of a query. Of two of the same name the last counts.
+// queryOf returns the fields of a query. If two fields have the same name, the last one counts. It
+// returns false if the query can't be read.
 func queryOf(target string) (map[string]string, bool) {
 	fields, ok := requests.Fields(requests.Query(target), maxFields, true)
 	made := map[string]string{}
@@ -212,7 +215,7 @@ func queryOf(target string) (map[string]string, bool) {
 	return made, ok
 }
 
-// readJSON returns the body of a request. It lets nothing but JSON through, and no body at all.
+// readJSON returns the body of a request. It accepts only JSON, or no body at all.
 func readJSON(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	kind, _, _ := strings.Cut(strings.Join(r.Header["Content-Type"], ""), ";")
@@ -222,7 +225,7 @@ func readJSON(r *http.Request) ([]byte, error) {
 		return nil, badRequest{code: "unsupported_type"}
 	case len(body) > maxBodyBytes:
 		return nil, badRequest{code: "too_large"}
-	case err != nil: // half of a name is another name
+	case err != nil: // an incomplete body may hold a part of a name
 		return nil, badRequest{code: "bad_request"}
 	}
 	return body, nil
@@ -245,7 +248,7 @@ func nameIn(r *http.Request) (string, error) {
 	return name, nil
 }
 
-// deviceNamed returns the ID in a path in its usual form.
+// deviceNamed returns the device ID of a path in its usual form.
 func deviceNamed(text string) (string, error) {
 	named := requests.DeviceID(text)
 	if named == "" {

@@ -14,7 +14,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/devices"
 )
 
-// --- what the API does ---------------------------------------------------------------------------
+// --- the actions of the API ----------------------------------------------------------------------
 
 func (d *devicesPage) list(
 	ctx context.Context, visit *Visit, query map[string]string,
@@ -50,7 +50,7 @@ func (d *devicesPage) rename(
 	return told(http.StatusOK, body), nil
 }
 
-// signOut signs a device out. A device of another user is no device here.
+// signOut signs a device out. A device of another user counts as unknown.
 func (d *devicesPage) signOut(
 	ctx context.Context, visit *Visit, deviceID string,
 ) (*Response, error) {
@@ -71,7 +71,7 @@ func (d *devicesPage) signOut(
 }
 
 // report signs out a device that the user does not know, and takes it off the list: else the
-// stranger's next sign-in there would be one on a known device, which no mail is sent about.
+// stranger's next sign-in there would be on a known device, and no mail reports such sign-ins.
 func (d *devicesPage) report(
 	ctx context.Context, visit *Visit, deviceID string,
 ) (*Response, error) {
@@ -79,7 +79,7 @@ func (d *devicesPage) report(
 	if err != nil {
 		return nil, err
 	}
-	if err := checkListed(ctx, visit, named); err != nil { // it can't be looked up afterwards
+	if err := checkListed(ctx, visit, named); err != nil { // the sign-out removes it from the list
 		return nil, err
 	}
 	isOut, err := visit.SignOut(ctx, SignOut{DeviceID: named, Reason: "not_me", Forget: true})
@@ -118,17 +118,19 @@ func signedOut(count int) *Response {
 	return told(http.StatusOK, map[string]int{"signed_out": count})
 }
 
-// --- what the API answers ------------------------------------------------------------------------
+// --- the responses of the API --------------------------------------------------------------------
 
-// The status of each error of the API. Its text is "error.CODE" among the messages.
+// statusOf has the HTTP status of each error code of the API. The text of an error is the message
+// "error.CODE".
 var statusOf = map[string]int{
 	"bad_request": 400, "name_too_long": 400, "signed_out": 401, "foreign_origin": 403,
 	"unknown_device": 404, "not_found": 404, "method_not_allowed": 405, "too_large": 413,
 	"unsupported_type": 415, "too_many_requests": 429, "misconfigured": 500, "unavailable": 503,
 }
 
-// failure is an error's code, the field that is wrong, and the headers that go with it. Instead is
-// the response that a browser gets in place of an error: the way to the sign-in.
+// failure is an error's code, the name of the field that is wrong, and the headers that belong to
+// the error. instead is the response that a browser gets in place of an error: the redirect to the
+// sign-in.
 type failure struct {
 	code, field string
 	header      []Header
@@ -200,8 +202,8 @@ func brokenRule(err error) failure {
 	return made
 }
 
-// failed returns the response that tells of a failure: to a browser that wants the page the way to
-// the sign-in, and to a program JSON.
+// failed returns the response for a failure. A browser that requested the page is redirected to the
+// sign-in if that helps. Otherwise it gets a page with the text of the error. A program gets JSON.
 func (d *devicesPage) failed(r *Request, why failure) *Response {
 	route := devices.RouteOf(d.path, r.Method, r.Target)
 	if why.instead != nil && !route.IsAPI {
@@ -222,7 +224,7 @@ func (d *devicesPage) failed(r *Request, why failure) *Response {
 	return told(statusOf[why.code], body, why.header...)
 }
 
-// told is a response of the API.
+// told returns a response of the API.
 func told(status int, value any, header ...Header) *Response {
 	body, err := json.Marshal(value)
 	if err != nil {

@@ -177,7 +177,7 @@ func TestThePageHasTheElementAndLeadsToTheSignIn(t *testing.T) {
 	}
 }
 
-// The description names each path and status; the routes must be the same.
+// The OpenAPI description names each path and status. The routes must be the same.
 func TestTheDescriptionNamesEachRoute(t *testing.T) {
 	_, phone := devicesSite(t, sessionhttp.DevicesPage{})
 	_, body := phone.send("GET", "/devices/api/openapi.json", "")

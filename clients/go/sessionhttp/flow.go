@@ -22,49 +22,57 @@ const (
 	shortestIdleTimeout = time.Minute
 )
 
-// Request is what an adapter tells of a request. Header, Host and Target are as a http.Request has
-// them; Peer is empty at a Unix socket.
+// Request has the facts of a request that an adapter passes on. Header and Host are the same as in
+// an http.Request. Target is the path with its query, as the client sent it. Peer is the address of
+// the connection, and empty at a Unix socket.
 type Request = requests.Request
 
-// Settings say how an app wants its flow. The zero value is the strictest.
+// Settings are the settings of the middleware: cookies, sign-in page, proxies, origins, and paths.
+// The zero value is the strictest.
 type Settings struct {
-	// Cookies are the names and rules of the cookies.
+	// Cookies has the names of the cookies, and the rules by which they are written.
 	Cookies Cookies
-	// SignInURL is where browsers without a session are sent instead of being answered 401. If it
+	// SignInURL is where browsers without a session are sent. If it is empty, they get 401. If it
 	// is a path, "next" is added to its query: the path that the browser wanted.
 	SignInURL string
 	// TrustedProxies has addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are
-	// believed; "unix" is a proxy at a Unix socket.
+	// believed. "unix" stands for a proxy at a Unix socket.
 	TrustedProxies []string
-	// DeviceHeader is where apps that are no browsers put their device ID; empty is X-Device-Id.
+	// DeviceHeader is the name of the header in which apps that are no browsers send their device
+	// ID. Empty means X-Device-Id.
 	DeviceHeader string
-	// NoBearer has the flow look at cookies alone. It is for apps behind something that adds an
-	// "Authorization: Bearer" of its own to what browsers send.
+	// NoBearer makes the flow use only cookies. It is for apps behind a proxy that adds an
+	// "Authorization: Bearer" of its own to the requests of browsers.
 	NoBearer bool
-	// NoOriginCheck is for apps that have a protection of their own against forms of other origins.
+	// NoOriginCheck turns off the check of a request's origin. It is for apps with a protection of
+	// their own against forms of other origins.
 	NoOriginCheck bool
-	// TrustedOrigins has other origins whose forms may come: "https://id.example".
+	// TrustedOrigins has other origins whose pages may send forms, such as "https://id.example".
 	TrustedOrigins []string
-	// ReturnPaths has paths to which other sites send browsers: "/callback", or "/mail/*" for all
-	// that start like that. A browser that comes there without its strict cookies gets a page that
-	// asks for the same URL again, with the cookies.
+	// ReturnPaths has paths to which other sites send browsers, such as "/callback". A path with
+	// "*" at its end, such as "/mail/*", stands for all paths that start like it. If a browser was
+	// sent to such a path by another site and so brings no strict cookie, it gets a page that
+	// requests the same URL again, with the cookies.
 	ReturnPaths []string
-	// BriefIdleTimeout is how long a session that ends with the browser may last unused; zero is 12
-	// hours. The service's own idle time holds if that is shorter.
+	// BriefIdleTimeout is how long a session that ends with the browser may last unused. Zero means
+	// 12 hours. If the service's own idle timeout is shorter, that one applies. If the shortest one
+	// that the service accepts is longer, that one applies.
 	BriefIdleTimeout time.Duration
-	// PassivePaths has paths that pages ask for by themselves, spelled like ReturnPaths. A request
-	// there doesn't count as a use of the session, so it does not put off the idle end.
+	// PassivePaths has paths that pages of the app request by themselves, spelled like ReturnPaths.
+	// A request there doesn't count as a use of the session, so it does not put off the idle end.
 	PassivePaths []string
-	// KeepConnections leaves connections open when their session ends: WebSockets, event streams
-	// and streams of gRPC.
+	// KeepConnections leaves connections open when their session ends. These connections are
+	// WebSockets, event streams and streams of gRPC.
 	KeepConnections bool
-	// Devices is the page of the user's devices with its API; nil serves none.
+	// Devices has the settings of the page of the user's devices, with its API. If it is nil, the
+	// middleware serves no such page.
 	Devices *DevicesPage
-	// Logger gets outages and refused origins; nil is slog.Default().
+	// Logger gets log lines about outages and refused origins. nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Authority is what a flow asks. A *sessionauthority.Client is one.
+// Authority has the calls of the service that a flow makes. A *sessionauthority.Client is an
+// Authority.
 type Authority interface {
 	ValidateSession(ctx context.Context, accessToken, deviceID string,
 		opts *sessionauthority.ValidateSessionOptions) (sessionauthority.Validation, error)
@@ -88,7 +96,7 @@ type Authority interface {
 	) iter.Seq2[*sessionauthority.EventBatch, error]
 }
 
-// Flow knows who is signed in, request by request. Any number of requests may use it at a time.
+// Flow finds out who is signed in, for each request. Any number of goroutines may use it at a time.
 type Flow struct {
 	authority Authority
 	settings  Settings
@@ -105,7 +113,8 @@ type Flow struct {
 
 var printable = regexp.MustCompile(`^[!-~]*$`)
 
-// NewFlow makes the flow of an app. It returns an error that names the setting which is wrong.
+// NewFlow returns the flow of an app. If a setting is wrong, it returns an error that names the
+// setting.
 func NewFlow(authority Authority, settings Settings) (*Flow, error) {
 	if authority == nil {
 		return nil, errors.New("sessionhttp: there must be a client of the Session Authority")
@@ -166,16 +175,16 @@ func (f *Flow) check() error {
 	return nil
 }
 
-// Close stops following the ends of sessions. It does not close the client.
+// Close stops watching for the ends of sessions. It does not close the client.
 func (f *Flow) Close() { f.endings.Close() }
 
-// AppHeader returns the header where apps that are no browsers put their device ID. It returns
-// false if the flow looks at cookies alone. It is for adapters.
+// AppHeader returns the name of the header in which apps that are no browsers send their device ID.
+// It returns false if the flow uses only cookies. AppHeader is for adapters.
 func (f *Flow) AppHeader() (device string, hasBearer bool) {
 	return f.settings.DeviceHeader, !f.settings.NoBearer
 }
 
-// LocalPath returns the text if it is a path of this origin, with or without a query, and otherwise
-// the fallback. It is for a path to return to that comes from elsewhere than Visit.NextPath, such
-// as from the state of an OpenID provider.
+// LocalPath returns the text if it is a path of this origin, with or without a query. Else it
+// returns the fallback. Use it for a path that does not come from Visit.NextPath, such as one from
+// the state of an OpenID provider, before you redirect to it.
 func LocalPath(text, fallback string) string { return requests.LocalPath(text, fallback) }

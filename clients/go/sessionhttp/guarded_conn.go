@@ -11,30 +11,33 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// How long an app may take to heed that its connection has ended.
+// hangUpGrace is how long an app may go on after its connection has ended. Then the connection is
+// closed.
 const hangUpGrace = 10 * time.Second
 
-// How long a slow client may take for the last write of the app, and for the close frame.
+// lastWriteTimeout is the time in which the last write of the app and the close frame must be sent
+// to a slow client.
 const lastWriteTimeout = time.Second
 
-// A close frame of a WebSocket (RFC 6455, section 5.5.1) with the code 4401 and a reason.
+// closeFrame is a close frame of a WebSocket (RFC 6455, section 5.5.1) with the code 4401 and a
+// reason.
 var closeFrame = append([]byte{0x88, byte(2 + len(endedReason)), 4401 >> 8, 4401 & 0xFF},
 	endedReason...)
 
 const endedReason = "session_ended"
 
-// guardedConn is a connection that an app has taken over. It ends with the session: a WebSocket is
-// closed with 4401, "session_ended", and the app sees a client that has left. No deadline that the
-// app sets puts this off.
+// guardedConn is a connection that an app has hijacked. It ends with the session: a WebSocket is
+// closed with 4401, "session_ended", and the app's reads and writes fail with ErrSessionEnded. No
+// deadline that the app sets puts this off.
 type guardedConn struct {
 	net.Conn
 	isWebSocket bool
 	left        func()
 	once        sync.Once
 
-	// writes is held for a write: the close frame must not come within another frame.
+	// writes is locked during a write: the close frame must not be written inside another frame.
 	writes sync.Mutex
-	// state is for the fields below. It is held for no read and no write.
+	// state guards the fields below. It is never locked during a read or a write of the connection.
 	state              sync.Mutex
 	hasEnded, isHungUp bool
 	timer              *time.Timer
@@ -46,17 +49,17 @@ func newGuardedConn(connection net.Conn, isWebSocket bool) *guardedConn {
 
 func isWebSocket(v *Visit) bool { return requests.IsWebSocket(v.presented.request) }
 
-// buffered returns a reader and a writer of the connection. Received is the server's reader, which
+// buffered returns a reader and a writer of the connection. received is the server's reader, which
 // may hold bytes that the client sent early.
 func (g *guardedConn) buffered(received *bufio.Reader) *bufio.ReadWriter {
 	early, _ := received.Peek(received.Buffered())
 	early = bytes.Clone(early)
 	received.Reset(io.MultiReader(bytes.NewReader(early), g))
-	_, _ = received.Peek(len(early)) // apps ask Buffered whether the client sent bytes early
+	_, _ = received.Peek(len(early)) // apps call Buffered to find early bytes
 	return bufio.NewReadWriter(received, bufio.NewWriter(g))
 }
 
-// Read receives bytes until the session has ended.
+// Read receives bytes. Once the session has ended, it returns ErrSessionEnded.
 func (g *guardedConn) Read(data []byte) (int, error) {
 	count, err := g.Conn.Read(data)
 	g.state.Lock()
@@ -67,7 +70,7 @@ func (g *guardedConn) Read(data []byte) (int, error) {
 	return count, err
 }
 
-// Write sends bytes until the session has ended.
+// Write sends bytes. Once the session has ended, it returns ErrSessionEnded.
 func (g *guardedConn) Write(data []byte) (int, error) {
 	g.writes.Lock()
 	defer g.writes.Unlock()
@@ -80,15 +83,18 @@ func (g *guardedConn) Write(data []byte) (int, error) {
 	return g.Conn.Write(data)
 }
 
-// SetDeadline sets when reads and writes fail, unless the session has ended.
+// SetDeadline sets when reads and writes fail. Once the session has ended, it changes nothing and
+// returns ErrSessionEnded.
 func (g *guardedConn) SetDeadline(at time.Time) error { return g.set(g.Conn.SetDeadline, at) }
 
-// SetReadDeadline sets when reads fail, unless the session has ended.
+// SetReadDeadline sets when reads fail. Once the session has ended, it changes nothing and returns
+// ErrSessionEnded.
 func (g *guardedConn) SetReadDeadline(at time.Time) error {
 	return g.set(g.Conn.SetReadDeadline, at)
 }
 
-// SetWriteDeadline sets when writes fail, unless the session has ended.
+// SetWriteDeadline sets when writes fail. Once the session has ended, it changes nothing and
+// returns ErrSessionEnded.
 func (g *guardedConn) SetWriteDeadline(at time.Time) error {
 	return g.set(g.Conn.SetWriteDeadline, at)
 }
@@ -102,7 +108,7 @@ func (g *guardedConn) set(deadline func(time.Time) error, at time.Time) error {
 	return deadline(at)
 }
 
-// Close closes the connection. It does not wait for a write under way: that fails.
+// Close closes the connection. It does not wait for a write that is under way: that write fails.
 func (g *guardedConn) Close() error {
 	g.once.Do(g.left)
 	g.state.Lock()
@@ -113,7 +119,7 @@ func (g *guardedConn) Close() error {
 	return g.Conn.Close()
 }
 
-// hangUp tells the client that the session has ended, and has the app's reads and writes fail.
+// hangUp signals the end of the session to the client, and makes the app's reads and writes fail.
 func (g *guardedConn) hangUp() {
 	g.state.Lock()
 	hadEnded := g.hasEnded
@@ -128,17 +134,17 @@ func (g *guardedConn) hangUp() {
 	g.sayGoodbye()
 	g.state.Lock()
 	defer g.state.Unlock()
-	g.isHungUp = true // only now: an app whose read fails closes the connection at once
+	g.isHungUp = true // not earlier: an app whose read fails closes the connection at once
 	_ = g.Conn.SetReadDeadline(time.Now())
 	g.timer = time.AfterFunc(hangUpGrace, func() { _ = g.Close() })
 }
 
-// sayGoodbye sends the last bytes, after a write of the app that is under way.
+// sayGoodbye sends the last bytes to the client. It waits for a write of the app that is under way.
 func (g *guardedConn) sayGoodbye() {
 	g.writes.Lock()
 	defer g.writes.Unlock()
 	if g.isWebSocket {
-		_, _ = g.Conn.Write(closeFrame) // a client that has left needs none
+		_, _ = g.Conn.Write(closeFrame) // an error is ignored: the client has disconnected
 	}
 	if half, can := g.Conn.(interface{ CloseWrite() error }); can {
 		_ = half.CloseWrite()

@@ -8,9 +8,9 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// idleLimit returns the idle time closest to the one asked for that the service takes, if a sign-in
-// was refused for nothing but its idle time. A longer time takes the place of the one asked for
-// only with lengthen.
+// idleLimit returns the idle timeout that the service accepts and that is closest to the requested
+// one, if the sign-in was refused for nothing but its idle timeout. It returns a longer idle
+// timeout than the requested one only with lengthen.
 func idleLimit(err error, asked time.Duration, lengthen bool) (time.Duration, bool) {
 	var failed *sessionauthority.Error
 	isBroken := errors.Is(err, sessionauthority.ErrInvalidRequest) && errors.As(err, &failed) &&

@@ -9,16 +9,17 @@ import (
 
 type contextKey struct{}
 
-// errSessionEnded is why the context of an event stream ends with its session.
+// errSessionEnded is the type of ErrSessionEnded.
 type errSessionEnded struct{}
 
 func (errSessionEnded) Error() string { return "sessionhttp: the session has ended" }
 
-// ErrSessionEnded is the cause (context.Cause) of the end of the context of an event stream whose
-// session has ended, and what writes to it return then.
+// ErrSessionEnded is the cause (context.Cause) for which the context of an event stream is canceled
+// when the session ends. Writes to the stream then return it, too.
 var ErrSessionEnded error = errSessionEnded{}
 
-// FromContext returns the visit of a request. It panics if Middleware is not around the handler.
+// FromContext returns the visit of a request. It panics if the handler is not wrapped by
+// Middleware.
 func FromContext(ctx context.Context) *Visit {
 	visit, _ := ctx.Value(contextKey{}).(*Visit)
 	if visit == nil {
@@ -27,14 +28,15 @@ func FromContext(ctx context.Context) *Visit {
 	return visit
 }
 
-// WithVisit returns a context that has the visit, for FromContext. It is for adapters.
+// WithVisit returns a context that holds the visit, for FromContext. WithVisit is for adapters.
 func WithVisit(ctx context.Context, visit *Visit) context.Context {
 	return context.WithValue(ctx, contextKey{}, visit)
 }
 
 // Middleware wraps an app. It finds out who is signed in before the app runs, and writes the
-// cookies as the headers go out. If a handler writes no contents after Visit.Require has refused,
-// or answers an error of a server (500 and more), the middleware answers the refusal instead.
+// cookies when the headers are sent. The middleware answers a refusal of Visit.Require itself in
+// two cases: if the handler writes no contents after the refusal, and if the handler answers with a
+// server error (500 and more).
 func (f *Flow) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request := requestOf(r)
@@ -68,8 +70,8 @@ func (f *Flow) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// Require wraps a handler that needs a session that is good, and a sign-in that meets the demands.
-// It must be within Middleware.
+// Require wraps a handler that needs a good session, and a sign-in that meets the demands. The
+// result must be inside Middleware.
 func Require(next http.Handler, demands ...Demand) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := FromContext(r.Context()).Require(demands...)
@@ -82,14 +84,14 @@ func Require(next http.Handler, demands ...Demand) http.Handler {
 	})
 }
 
-// requestOf returns what a server tells of a request.
+// requestOf returns the facts of a request of net/http.
 func requestOf(r *http.Request) *Request {
 	peer := r.RemoteAddr
 	if local, known := r.Context().Value(http.LocalAddrContextKey).(net.Addr); known &&
 		local.Network() == "unix" {
 		peer = ""
 	} else if peer == "" {
-		peer = "unknown" // no address: nobody to trust
+		peer = "unknown" // without an address, no proxy is trusted
 	}
 	return &Request{
 		Method: r.Method, Header: r.Header, Host: r.Host, Peer: peer, Target: targetOf(r),
@@ -97,8 +99,8 @@ func requestOf(r *http.Request) *Request {
 	}
 }
 
-// targetOf returns the path of a request with its query, as the client sent it. The router of an
-// app may have cut a prefix off r.URL; r.RequestURI still has it.
+// targetOf returns the path of a request with its query, as the client sent it. The app's router
+// may have removed a prefix from r.URL, but r.RequestURI still has it.
 func targetOf(r *http.Request) string {
 	if strings.HasPrefix(r.RequestURI, "/") {
 		return r.RequestURI

@@ -306,7 +306,7 @@ func TestAnEventStreamEndsWithTheSession(t *testing.T) {
 	await(t, "the watch to end", func() bool { return s.service.Watchers() == 0 })
 }
 
-// stages is a reader with a part of a stream for each function.
+// stages is a reader. Each function returns one part of the stream.
 type stages []func() string
 
 func (s *stages) Read(data []byte) (int, error) {
@@ -437,7 +437,7 @@ func TestAWebSocketIsClosedWith4401WhenTheSessionEnds(t *testing.T) {
 	}
 }
 
-// revoke signs ada out on all devices, by the events that name each.
+// revoke signs ada out on all devices, with one event for each device.
 func revoke(t *testing.T, service *fakeauthority.Fake) {
 	t.Helper()
 	for device, err := range service.Devices(t.Context(), "ada",
@@ -467,7 +467,7 @@ func TestARouterThatWrites200ByItselfStillHasTheMiddlewareAnswer(t *testing.T) {
 		"/in-time": inTime(greet),
 		"/now": func(w http.ResponseWriter, r *http.Request) {
 			greet(w, r)
-			w.WriteHeader(http.StatusOK) // as Gin does when its handlers are through
+			w.WriteHeader(http.StatusOK) // as Gin does after its handlers
 		},
 		"/own": func(w http.ResponseWriter, r *http.Request) {
 			greet(w, r)
@@ -545,7 +545,7 @@ func TestAHandlerThatOnlyLogsTheUserAnswersItselfInAnOutage(t *testing.T) {
 
 func TestAHostHeaderBesideTheAuthorityOfHTTP2DoesNotCount(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, nil)
-	// net/http keeps the header where a client of HTTP/2 sends both.
+	// net/http keeps the Host header if a client of HTTP/2 sends both.
 	request := httptest.NewRequest("POST", "/sign-in", nil)
 	request.Host = "localhost"
 	request.Header["Host"] = []string{"evil.example"}
@@ -557,7 +557,7 @@ func TestAHostHeaderBesideTheAuthorityOfHTTP2DoesNotCount(t *testing.T) {
 	}
 }
 
-// replaying says of each token that it was replayed.
+// replaying is a service that reports each token as replayed.
 type replaying struct{ *fakeauthority.Fake }
 
 func (replaying) ValidateSession(

@@ -9,34 +9,37 @@ import (
 )
 
 const (
-	// MaxTokenBytes is the longest text that can be a token.
+	// MaxTokenBytes is the maximum length of a token, in bytes. A longer text counts as an invalid
+	// token.
 	MaxTokenBytes     = 4096
 	maxUserAgentBytes = 512
 )
 
-// presented is what a request brought. The token and the device ID are empty if there was none, or
-// nothing that could be one.
+// presented has the facts of a request. The token and the device ID are empty if the request had
+// none, or none in a valid form.
 type presented struct {
 	request *Request
-	// status is what the token is worth where nobody need be asked, else zero.
+	// status is set if the status of the token is known without a call of the service. Else it is
+	// zero.
 	status   sessionauthority.SessionStatus
 	token    string
 	deviceID string
-	// app: it came from an app, which keeps its token and its device ID itself. Such a response
-	// never has cookies.
+	// app is true if an app sent the request. An app keeps its token and its device ID itself, and
+	// its responses never have cookies.
 	app bool
-	// page: a browser wants something to show.
+	// page is true if a browser wants a page.
 	page bool
-	// repeatable: the request may be sent again, as it changes nothing.
+	// repeatable is true if the request may be sent again, because it changes nothing.
 	repeatable bool
-	// brief is the ID of the session that ends with the browser, empty if none does.
+	// brief is the ID of the session that ends with the browser. It is empty if none does.
 	brief string
-	// passive: the end user did nothing, a page asks by itself.
+	// passive is true if the page sent the request by itself, without the end user.
 	passive bool
 }
 
-// present reads what a request brought. It returns a refusal if the request comes from a page of
-// another origin, goes to a host that insecure cookies are not for, or is to be sent again.
+// present reads a request. It returns a refusal in three cases: a page of another origin sent the
+// request, the app has insecure cookies and is not at localhost, or the browser must send the
+// request again with its strict cookies.
 func (f *Flow) present(r *Request) (presented, *Refusal) {
 	authorization, devices := r.Header["Authorization"], r.Header[f.settings.DeviceHeader]
 	bearer, hasBearer := bearerOf(authorization)
@@ -78,7 +81,7 @@ func (f *Flow) present(r *Request) (presented, *Refusal) {
 	return found, nil
 }
 
-// client is what is known of the end user's browser or app.
+// client returns the facts about the end user's browser or app.
 func (f *Flow) client(p *presented) sessionauthority.ClientInfo {
 	info := sessionauthority.ClientInfo{IPAddress: f.proxies.Address(p.request)}
 	if lines := p.request.Header["User-Agent"]; len(lines) > 0 {
@@ -99,7 +102,7 @@ func (f *Flow) client(p *presented) sessionauthority.ClientInfo {
 	return info
 }
 
-// wayBack returns the target if a browser can return there after a sign-in, else empty.
+// wayBack returns the target if a browser can return there after a sign-in, else an empty text.
 func (p *presented) wayBack() string {
 	if !p.repeatable {
 		return ""
@@ -107,8 +110,8 @@ func (p *presented) wayBack() string {
 	return requests.LocalPath(p.request.Target, "")
 }
 
-// acceptCH returns the header that asks a browser for client hints, empty for none. Browsers heed
-// it on pages over HTTPS alone.
+// acceptCH returns the Accept-CH header of the response, which asks a browser for client hints. It
+// is empty if there is none: browsers heed it only on pages over HTTPS.
 func (f *Flow) acceptCH(p *presented) string {
 	if p.page && f.proxies.IsSecure(p.request) {
 		return requests.AcceptCH
@@ -116,7 +119,8 @@ func (f *Flow) acceptCH(p *presented) string {
 	return ""
 }
 
-// bearerOf returns the token of "Authorization: Bearer TOKEN". Of two lines neither counts.
+// bearerOf returns the token of "Authorization: Bearer TOKEN". If a request has two such headers,
+// neither counts.
 func bearerOf(lines []string) (string, bool) {
 	const scheme = "bearer"
 	if len(lines) != 1 || len(lines[0]) < len(scheme) ||
@@ -141,7 +145,7 @@ func isToken(text string) bool {
 	return len(text) <= MaxTokenBytes
 }
 
-// isLocalHost tells whether a host is one that browsers take for this machine.
+// isLocalHost reports whether browsers treat a host as this machine.
 func isLocalHost(host string) bool {
 	host = strings.ToLower(host)
 	if name, port, has := cutPort(host); has {
@@ -169,7 +173,7 @@ func cutPort(host string) (name, port string, has bool) {
 	return host[:end], host[end+1:], true
 }
 
-// latin1 reads bytes as ISO-8859-1, as headers have them: each byte is a letter.
+// latin1 decodes bytes as ISO-8859-1, the encoding of headers: each byte is one character.
 func latin1(text string) string {
 	isASCII := true
 	for index := 0; index < len(text); index++ {

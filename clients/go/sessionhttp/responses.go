@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// Header is a line of a response's headers.
+// Header is one header of a response.
 type Header struct{ Name, Value string }
 
-// Response stands in for the response of the app: JSON with a code for programs, a page for people.
+// Response is a response that replaces the app's own: JSON with a code for programs, a page for
+// people.
 type Response struct {
 	Status int
 	Header []Header
@@ -25,7 +26,7 @@ func (r *Response) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.WriteHeader(r.Status)
 	if req.Method != http.MethodHead {
-		_, _ = w.Write(r.Body) // a client that has left gets no body
+		_, _ = w.Write(r.Body) // an error is ignored: the client has disconnected
 	}
 }
 
@@ -40,7 +41,7 @@ func (r *Response) value(name string) string {
 
 var noStore = Header{"Cache-Control", "no-store"}
 
-// text is what a page says to people: a heading, and sentences with a way on.
+// text is the text of a page for people: a heading, and sentences with a link.
 type text struct{ heading, sentences string }
 
 const (
@@ -101,8 +102,8 @@ const pageForm = `<!doctype html>
 </html>
 `
 
-// refusal makes a response that says why in one word. With page it says so to people, if there is a
-// text of that name. More has further members of the JSON object.
+// refusal returns the response of a refusal: JSON with a code for programs. With page it is a page
+// for people, if there is a text of that name. more has further members of the JSON object.
 func refusal(status int, code string, page bool, name string, more []member, lines ...Header,
 ) *Response {
 	if words, has := texts[name]; page && has {
@@ -128,7 +129,7 @@ type member struct {
 	value any
 }
 
-// object writes a JSON object with its members in their order.
+// object returns a JSON object with its members in their order.
 func object(members []member) string {
 	written := make([]string, len(members))
 	for index, each := range members {
@@ -141,10 +142,10 @@ func object(members []member) string {
 	return "{" + strings.Join(written, ", ") + "}"
 }
 
-// The page of the way back from another site, with strict cookies. A browser that another site
-// sends here keeps such cookies back. A page that asks for its own URL again is of this origin, so
-// that the second request has them. The URL of the request is not in the page: what the URL holds
-// can't become a way to somewhere else.
+// hopPage brings a browser back with its strict cookies. A browser that another site sends here
+// does not send such cookies. hopPage requests its own URL again. That request comes from a page of
+// this origin, so it has the cookies. The page does not contain the URL of the request, so no part
+// of the URL can turn into a link to another place.
 const hopPage = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
 	`<meta http-equiv="refresh" content="0">

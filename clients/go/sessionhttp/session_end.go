@@ -6,22 +6,22 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// sessionEnd is who is told when the session of one visit ends: the app's callbacks, and the
-// middleware that then hangs up.
+// sessionEnd has the actions at the end of one visit's session: the callbacks of the app, and the
+// function of the middleware that closes the connection.
 type sessionEnd struct {
 	mutex     sync.Mutex
 	hangUp    func()
 	stopHang  func()
 	stops     []func()
 	keepsOpen bool
-	// isKept: the connection outlives the request, which was taken over.
+	// isKept is true if the connection was hijacked and so outlives the request.
 	isKept bool
 }
 
 // Ended returns a channel that is closed when the session has ended: signed out or revoked,
-// replaced by another sign-in on this device, or expired. A token that ends or is renewed ends no
-// session, and an outage of the service is no end. It returns a *Refusal if nobody is signed in, or
-// if that is unknown.
+// replaced by another sign-in on this device, or expired. A token that ends or is renewed does not
+// end the session, and an outage of the service does not, either. Ended returns a *Refusal if
+// nobody is signed in, or if the service gave no answer.
 func (v *Visit) Ended() (<-chan struct{}, error) {
 	done := make(chan struct{})
 	if _, err := v.OnEnded(func() { close(done) }); err != nil {
@@ -30,9 +30,9 @@ func (v *Visit) Ended() (<-chan struct{}, error) {
 	return done, nil
 }
 
-// OnEnded has a function called once when the session has ended, in a goroutine of the flow, for
-// which it must not wait. The function that is returned stops that; the end of the request does,
-// too.
+// OnEnded calls a function once when the session has ended, in a goroutine of the flow. The
+// function must not block. OnEnded returns a function that cancels this. The end of the request
+// cancels it, too.
 func (v *Visit) OnEnded(told func()) (stop func(), err error) {
 	session, err := v.Require()
 	if err != nil {
@@ -48,7 +48,7 @@ func (v *Visit) OnEnded(told func()) (stop func(), err error) {
 	return stop, nil
 }
 
-// KeepOpen has the middleware leave this connection open when the session ends.
+// KeepOpen makes the middleware leave this connection open when the session ends.
 func (v *Visit) KeepOpen() {
 	v.end.mutex.Lock()
 	defer v.end.mutex.Unlock()
@@ -56,8 +56,9 @@ func (v *Visit) KeepOpen() {
 	v.end.stopHanging()
 }
 
-// HangUpAtEnd has a connection hung up when the session ends, unless the app keeps it open. The app
-// must have looked at the session, now or later: what is public goes on. It is for adapters.
+// HangUpAtEnd calls hangUp when the session ends, unless the app keeps the connection open. This
+// happens only if the app uses the session, before or after this call: public connections go on.
+// HangUpAtEnd is for adapters.
 func (v *Visit) HangUpAtEnd(hangUp func()) {
 	if v.flow.settings.KeepConnections {
 		return
@@ -70,21 +71,21 @@ func (v *Visit) HangUpAtEnd(hangUp func()) {
 	}
 }
 
-// look: the app looks at the session. From now on what it serves depends on that.
+// look notes that the app uses the session: from now on its response depends on the session.
 func (e *sessionEnd) look(v *Visit, session *sessionauthority.Session) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
 	if session == nil || e.hangUp == nil || e.stopHang != nil || e.keepsOpen {
 		return
 	}
-	// If the flow is closed, the connection is not known to end.
+	// If the flow is closed, nothing ends the connection.
 	if stop, err := v.flow.endings.Listen(session, e.hangUp); err == nil {
 		e.stopHang = stop
 	}
 }
 
-// detach has the connection outlive its request. The function that is returned says that it is
-// over.
+// detach lets the connection outlive its request. It returns a function to call when the connection
+// is over.
 func (v *Visit) detach() (left func()) {
 	v.end.mutex.Lock()
 	defer v.end.mutex.Unlock()

@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// singleFlight has callers that ask for the same thing share one call. A caller joins only a call
-// that has not begun, so that the result is never older than the question: a renewal that was sent
-// before a request may not know of a sign-out that this request must not miss. Such a call begins
-// when the one under way has ended.
+// singleFlight lets callers that need the same result share one call. A caller joins only a call
+// that has not begun, so the result is never older than the caller's request. A renewal that was
+// sent earlier might not know of a sign-out that this request must not miss. A joined call begins
+// when the call under way has ended.
 type singleFlight[T any] struct {
 	mutex sync.Mutex
-	open  map[flightKey]*flight[T] // may be joined
-	begun map[flightKey]*flight[T] // are under way, and may not be joined
+	open  map[flightKey]*flight[T] // the calls that have not begun: callers may join them
+	begun map[flightKey]*flight[T] // the calls under way: callers may not join them
 }
 
 type flightKey struct {
@@ -26,7 +26,8 @@ type flight[T any] struct {
 	err    error
 }
 
-// share returns the result of the call for a key. The call goes on if this caller gives up.
+// share returns the result of the call for a key. The call continues even if this caller's context
+// is done.
 func (s *singleFlight[T]) share(
 	ctx context.Context, key flightKey, call func(context.Context) (T, error),
 ) (T, error) {

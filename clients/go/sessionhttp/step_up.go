@@ -12,33 +12,33 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// ClockTolerance is how far the clocks of the app and of the service may differ: as far as the
-// service lets tokens live on. With less, an app whose clock is fast would send users to sign in
-// again and again.
+// ClockTolerance is the accepted difference between the clocks of the app and of the service. The
+// service accepts expired tokens for the same time. With less, an app whose clock is fast would
+// send users to the sign-in again and again.
 const ClockTolerance = 30 * time.Second
 
 const maxQueryFields = 100
 
-// The service has the same rule.
+// The service has the same rule for methods.
 var (
 	methodForm  = regexp.MustCompile(`^[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,128}$`)
 	secondsForm = regexp.MustCompile(`^[0-9]{1,9}$`)
 )
 
-// StepUp is what a sign-in must be for a page (RFC 9470).
+// StepUp is the sign-in that a page requires (RFC 9470).
 type StepUp struct {
-	// MaxAge is how long ago the sign-in may be; nil means that its age does not matter.
+	// MaxAge is how long ago the sign-in may be. nil means that its age does not matter.
 	MaxAge *time.Duration
-	// AuthMethods has methods (RFC 8176) of which one at least must have been used. Empty means
-	// that the methods do not matter.
+	// AuthMethods has methods (RFC 8176). The sign-in must have used at least one of them. Empty
+	// means that the methods do not matter.
 	AuthMethods []string
 }
 
-// Demand is what Visit.Require wants of a sign-in beside a good session.
+// Demand is a requirement of Visit.Require, in addition to a good session.
 type Demand func(*StepUp) error
 
-// MaxAge demands a sign-in that is at most so old. Zero demands one of this moment. The clocks of
-// the app and the service may differ by ClockTolerance.
+// MaxAge demands a sign-in that is not older than age. Zero requires a sign-in of this moment.
+// ClockTolerance is added, because clocks differ.
 func MaxAge(age time.Duration) Demand {
 	return func(wanted *StepUp) error {
 		if age < 0 {
@@ -49,8 +49,8 @@ func MaxAge(age time.Duration) Demand {
 	}
 }
 
-// AuthMethods demands a sign-in by one of these methods (RFC 8176), such as "otp". Where each of
-// two is needed, require one after the other.
+// AuthMethods demands a sign-in by one of these methods (RFC 8176), such as "otp". If two methods
+// are needed together, require them one after the other.
 func AuthMethods(methods ...string) Demand {
 	return func(wanted *StepUp) error {
 		if len(methods) == 0 {
@@ -69,7 +69,8 @@ func AuthMethods(methods ...string) Demand {
 	}
 }
 
-// seconds returns the age in whole seconds, as RFC 9470 and OpenID Connect have it.
+// seconds returns the maximum age in whole seconds, rounded down, as in RFC 9470 and OpenID
+// Connect. It returns false if there is no maximum age.
 func (s *StepUp) seconds() (int64, bool) {
 	if s.MaxAge == nil {
 		return 0, false
@@ -77,8 +78,8 @@ func (s *StepUp) seconds() (int64, bool) {
 	return int64(*s.MaxAge / time.Second), true
 }
 
-// query returns the fields for the query of the sign-in page: the reason for which a user who is
-// signed in comes.
+// query returns the fields for the query of the sign-in page. They say why a signed-in user is sent
+// there.
 func (s *StepUp) query() string {
 	fields := "reason=step_up"
 	if seconds, has := s.seconds(); has {
@@ -90,8 +91,9 @@ func (s *StepUp) query() string {
 	return fields
 }
 
-// lackOf returns what a sign-in lacks that happened so long ago by these methods, in words. It is
-// empty if it lacks nothing. A sign-in of the future is recent: the clock of the app is slow.
+// lackOf returns the reason, in words, why a sign-in of this age and by these methods is not
+// enough. It is empty if the sign-in is enough. A sign-in in the future counts as recent, because
+// the app's clock may be slow.
 func (s *StepUp) lackOf(age time.Duration, methods []string) string {
 	isOld := s.MaxAge != nil && age-ClockTolerance > *s.MaxAge
 	isWeak := len(s.AuthMethods) > 0
@@ -112,8 +114,8 @@ func (s *StepUp) lackOf(age time.Duration, methods []string) string {
 	return lack
 }
 
-// stepUpIn returns what the query of a target says of the sign-in that is wanted, nil if it is no
-// step-up. Anybody can write a query, so what is none of ours is left out.
+// stepUpIn returns the step-up in the query of a request's target, or nil if there is none. An
+// attacker can write a query, so unknown values are left out.
 func stepUpIn(target string) *StepUp {
 	fields, known := requests.Fields(requests.Query(target), maxQueryFields, false)
 	if !known || !slices.Contains(fields, requests.Field{Name: "reason", Value: "step_up"}) {

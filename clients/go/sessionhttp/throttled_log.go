@@ -8,8 +8,8 @@ import (
 
 const pauseBetweenLines = time.Minute
 
-// throttledLog writes lines about a state that lasts, such as an outage: one when it is noticed,
-// and at most one a minute, not one for each request.
+// throttledLog writes log lines about a state that lasts, such as an outage: one line when the
+// state is noticed, and at most one line a minute, not one for each request.
 type throttledLog struct {
 	log   *slog.Logger
 	now   func() time.Time

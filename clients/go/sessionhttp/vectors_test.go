@@ -15,7 +15,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/vectors"
 )
 
-// settingsOf returns the settings of a case as an app writes them.
+// settingsOf returns the settings of a case in the form in which an app writes them.
 func settingsOf(given *vectors.Settings) Settings {
 	sameSite := func(text string) SameSite {
 		switch text {
@@ -55,7 +55,7 @@ func flowOf(t *testing.T, authority Authority, settings Settings) *Flow {
 	return flow
 }
 
-// sent is a request of the vectors.
+// sent is a request of the shared cases (clients/vectors).
 type sent struct {
 	Method, Target, Peer, Scheme string
 	Headers                      vectors.Pairs
@@ -181,7 +181,7 @@ func TestCookies(t *testing.T) {
 	})
 }
 
-// faultyCookie returns the name of the setting that is refused, nil if none is.
+// faultyCookie returns the name of the setting that is refused, or nil if none is refused.
 func faultyCookie(given *vectors.Settings) any {
 	settings := settingsOf(given)
 	_, err := settings.Cookies.checked()
@@ -219,13 +219,13 @@ func orNone(lines []string) []string {
 	return lines
 }
 
-// moment returns the time of Unix seconds.
+// moment converts Unix seconds to a time.
 func moment(seconds float64) time.Time {
 	whole, part := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(part*1e9)).UTC()
 }
 
-// nobody is a service that must not be asked.
+// nobody is a service that must not be called: every call but WatchEvents panics.
 type nobody struct{ Authority }
 
 func (nobody) WatchEvents(context.Context, *sessionauthority.WatchEventsOptions,

@@ -10,31 +10,33 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// SignIn says how Visit.SignIn signs a user in. The zero value is a session that the browser
-// remembers, with the service's own times.
+// SignIn has the options of Visit.SignIn. The zero value stands for a session that the browser
+// remembers, with the times of the service's settings.
 type SignIn struct {
-	// Claims are what the app wants to find in each session.
+	// Claims are the facts about the user that the app finds in each session.
 	Claims map[string]string
 	// AuthMethods say how the user proved their identity, such as "pwd" (RFC 8176).
 	AuthMethods []string
-	// SessionTTL is the life of the session, if not the service's own.
+	// SessionTTL is the life of the session. Zero means the life that the service has set.
 	SessionTTL time.Duration
-	// RequestID makes one sign-in of several with the same ID, such as those of a double click.
+	// RequestID identifies the sign-in. Two calls with the same RequestID, such as those of a
+	// double click, make one sign-in. Empty means that each call makes a sign-in of its own.
 	RequestID string
-	// EndWithBrowser has the browser forget the session when it is closed, though not which device
-	// it is. Unused, the session ends after Settings.BriefIdleTimeout.
+	// EndWithBrowser makes the browser forget the session when the browser is closed. The browser
+	// keeps its device ID. An unused session ends after Settings.BriefIdleTimeout.
 	EndWithBrowser bool
-	// IdleTimeout is how long the session may last unused, if not that, or the service's own, which
-	// holds if it is shorter.
+	// IdleTimeout is how long the session may last unused. If the service's own idle timeout is
+	// shorter, that one applies. Zero means Settings.BriefIdleTimeout with EndWithBrowser, and else
+	// the service's own idle timeout.
 	IdleTimeout time.Duration
 }
 
 // SignIn signs a user in who has just proven their identity. The response sets both cookies, so
-// this must come before anything is written. An app that is no browser gets token and device ID in
-// your own response.
+// call SignIn before you write anything of the response. An app that is no browser gets the token
+// and the device ID in your own response.
 //
-// Another user who was signed in in this browser is signed out there: the browser has the cookies
-// of the new user.
+// Another user who was signed in in this browser is signed out here: the browser has the cookies of
+// the new user.
 func (v *Visit) SignIn(
 	ctx context.Context, userID string, how SignIn,
 ) (*sessionauthority.IssuedDevice, error) {
@@ -85,8 +87,9 @@ func sessionOf(
 	return made
 }
 
-// issue signs in with the idle time that is wanted, or with the service's longest if that is
-// shorter. The time of the settings may also become longer, where the service's shortest is.
+// issue signs in with the requested idle timeout, or with the service's longest one if that is
+// shorter. If the idle timeout comes from the settings and the service's shortest one is longer,
+// issue signs in with the service's shortest one.
 func (v *Visit) issue(
 	ctx context.Context, userID string, how SignIn,
 ) (*sessionauthority.IssuedDevice, error) {
@@ -99,7 +102,7 @@ func (v *Visit) issue(
 		Claims: how.Claims, AuthMethods: how.AuthMethods, SessionTTL: how.SessionTTL,
 		IdleTimeout: how.IdleTimeout, RequestID: how.RequestID,
 	}
-	defer v.flow.endings.Doubt(userID) // it may have replaced a session on this device
+	defer v.flow.endings.Doubt(userID) // the sign-in may have replaced a session on this device
 	issued, err := v.flow.authority.IssueDevice(ctx, userID, &asked)
 	limit, has := idleLimit(err, how.IdleTimeout, isOfSettings)
 	if !has {
@@ -110,29 +113,30 @@ func (v *Visit) issue(
 }
 
 // endOther ends the session of the user who was signed in in this browser before. Else a late
-// response would renew that session, and bring it back.
+// response could renew that session, and give its cookies back to the browser.
 func (v *Visit) endOther(ctx context.Context, session *sessionauthority.Session) {
 	_, err := v.flow.authority.RevokeDevice(ctx, session.UserID, session.DeviceID,
 		&sessionauthority.RevokeDeviceOptions{Reason: "sign_in_of_another_user"})
 	v.flow.endings.Doubt(session.UserID)
-	if err != nil { // the new user is signed in all the same
+	if err != nil { // the new user is signed in anyway
 		v.flow.log.Warn("a user who was signed in in a browser before another user is not signed"+
 			" out there", "error", err)
 	}
 }
 
-// SignOut says how a device is signed out.
+// SignOut has the options of Visit.SignOut.
 type SignOut struct {
-	// DeviceID is another device of the user; empty is the one that asks.
+	// DeviceID is another device of the user. Empty means the device that sent the request.
 	DeviceID string
-	// Reason is for the events; empty is "sign_out".
+	// Reason is the reason that events give. Empty means "sign_out".
 	Reason string
-	// Forget takes the device off the list, too: a later sign-in there is one on a new device.
+	// Forget removes the device from the list, too. A later sign-in there counts as a sign-in on a
+	// new device.
 	Forget bool
 }
 
-// SignOut signs the user out here, or on another device. Without a session there is nothing to do,
-// and no error. It returns true if the user was signed in there.
+// SignOut signs the user out here, or on another device of the user. Without a session there is
+// nothing to do, and no error. It returns true if the user was signed in there.
 func (v *Visit) SignOut(ctx context.Context, how SignOut) (bool, error) {
 	named := requests.DeviceID(how.DeviceID)
 	if how.DeviceID != "" && named == "" {
@@ -164,14 +168,14 @@ func (v *Visit) SignOut(ctx context.Context, how SignOut) (bool, error) {
 	return revoked, nil
 }
 
-// SignOutOthers signs the user out on all devices but this one. It returns on how many the user
+// SignOutOthers signs the user out on all other devices. It returns on how many devices the user
 // was signed in.
 func (v *Visit) SignOutOthers(ctx context.Context) (int, error) {
 	return v.signOutEverywhere(ctx, true)
 }
 
-// SignOutEverywhere signs the user out on all devices, this one among them. It returns on how many
-// the user was signed in.
+// SignOutEverywhere signs the user out on all devices, including this one. It returns on how many
+// devices the user was signed in.
 func (v *Visit) SignOutEverywhere(ctx context.Context) (int, error) {
 	return v.signOutEverywhere(ctx, false)
 }
@@ -203,7 +207,7 @@ func (v *Visit) signOutEverywhere(ctx context.Context, exceptCurrent bool) (int,
 }
 
 // Devices returns the devices where the user is signed in, the newest activity first. The device
-// that asks is Current.
+// that sent the request is Current.
 func (v *Visit) Devices(ctx context.Context) ([]sessionauthority.Device, error) {
 	return v.listDevices(ctx, false)
 }
@@ -228,7 +232,7 @@ func (v *Visit) listDevices(
 	return found, nil
 }
 
-// One call lists the devices of nearly every user.
+// devicesInCall is the number of devices that one call returns. Nearly every user has fewer.
 const devicesInCall = 1000
 
 // Rename names a device of the user; an empty name removes the name.
@@ -247,10 +251,12 @@ func (v *Visit) Rename(
 }
 
 // UpdateClaims changes the claims of the user, such as an e-mail address, here and on all other
-// devices of the user. They replace all claims that there are. It returns the session with them.
+// devices of the user. The new claims replace all existing claims. It returns the session with
+// them.
 //
-// This browser gets a token with them with the response; every other one as it answers its next
-// request.
+// This browser gets a token with the new claims in this response. If the token of this request had
+// expired, the browser gets this token in its next response. Every other browser of the user gets
+// one with the response to its next request.
 func (v *Visit) UpdateClaims(
 	ctx context.Context, claims map[string]string,
 ) (*sessionauthority.Session, error) {
@@ -269,9 +275,9 @@ func (v *Visit) UpdateClaims(
 	return v.session, nil
 }
 
-// Renew renews the token of an app that is no browser, for your endpoint that renews. The token of
-// a browser is renewed by the middleware. The renewal's AccessToken is empty if the app keeps the
-// token that it has.
+// Renew renews the token of an app that is no browser. Call it in your endpoint for renewals. The
+// middleware itself renews the token of a browser. The AccessToken of the result is empty if the
+// app keeps the token that it has.
 func (v *Visit) Renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	if v.closed {
 		return nil, ErrHeadersAreOut
@@ -290,17 +296,18 @@ func (v *Visit) Renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	return renewal, nil
 }
 
-// NextPath returns where to send the user after a sign-in: the path of this origin that the
-// request's query has as "next", as a redirect to Settings.SignInURL put it there, and otherwise
-// the fallback.
+// NextPath returns the path to which to send the user after a sign-in: "next" in the request's
+// query, which a redirect to Settings.SignInURL put there. If there is no "next", or if it is of
+// another origin, NextPath returns the fallback.
 func (v *Visit) NextPath(fallback string) string {
 	return requests.NextIn(v.presented.request.Target, fallback)
 }
 
-// RequestedStepUp returns why the sign-in page is shown to a user who is signed in: the sign-in
-// that a page required; otherwise nil. A sign-in page that sends users who are signed in away must
-// not do so with a step-up. The query may be anybody's: it says what to ask the user for, and
-// permits nothing.
+// RequestedStepUp returns the recent or strong sign-in that a page required of a user who is signed
+// in: a redirect to Settings.SignInURL put it into the query. It returns nil if there is none.
+//
+// A sign-in page that sends signed-in users away must not do so if this returns a step-up. Anybody
+// may have written the query: it says what sign-in to request, and permits nothing.
 func (v *Visit) RequestedStepUp() *StepUp {
 	return stepUpIn(v.presented.request.Target)
 }

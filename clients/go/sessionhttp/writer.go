@@ -10,18 +10,19 @@ import (
 	"strings"
 )
 
-// responseWriter writes the cookies as the headers go out, and answers a refusal in place of the
-// app where the app did not.
+// responseWriter writes the cookies when the headers are sent. If the app did not answer a refusal,
+// responseWriter sends the refusal's response.
 type responseWriter struct {
 	http.ResponseWriter
 	request *http.Request
 	visit   *Visit
 	cancel  context.CancelCauseFunc
-	// isOut: the headers are out. isReplaced: the response is a refusal, not the app's.
+	// isOut is true if the headers were sent. isReplaced is true if the response is a refusal's and
+	// not the app's. isHijacked is true if the app has hijacked the connection.
 	isOut, isReplaced, isHijacked bool
 }
 
-// Unwrap lets http.ResponseController find the writer below.
+// Unwrap lets http.ResponseController find the wrapped writer.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader sends the headers.
@@ -33,13 +34,13 @@ func (w *responseWriter) WriteHeader(status int) {
 		}
 		return
 	}
-	// A router may write 200 by itself, where no handler has written anything. A handler that answers
-	// a refusal with 200 writes contents, too: they send the headers.
+	// A router may write 200 by itself although no handler has written anything. If a handler
+	// itself answers a refusal with 200, it writes contents, too, and these send the headers.
 	if w.visit.refused != nil && status == http.StatusOK {
 		return
 	}
 	refused := w.visit.takeRefusal()
-	// Frameworks make 500 of an error that they don't know.
+	// Frameworks answer an unknown error with 500.
 	if refused != nil && status >= 500 && status != refused.Response.Status {
 		w.replace(refused)
 		return
@@ -75,8 +76,8 @@ func (w *responseWriter) send(status int, kind string) {
 	}
 }
 
-// missingFrom returns the Set-Cookie lines whose cookies the other lines don't set: an inner visit may
-// have signed another user in.
+// missingFrom returns the Set-Cookie headers whose cookies the other headers don't set: an inner
+// visit may have signed another user in.
 func missingFrom(others, lines []string) []string {
 	missing := lines[:0:0]
 	for _, line := range lines {
@@ -94,12 +95,12 @@ func isEventStream(kind string) bool {
 	return strings.HasPrefix(strings.ToLower(kind), "text/event-stream")
 }
 
-// replace answers a refusal. Headers of middleware around this one stay; those about the app's
-// contents go.
+// replace sends the response of a refusal. It keeps the headers of middleware around this one, and
+// removes the headers about the app's contents.
 func (w *responseWriter) replace(refused *Refusal) {
 	header := w.Header()
 	for name := range header {
-		isPolicy := strings.HasPrefix(name, "Content-Security-Policy") // and its Report-Only
+		isPolicy := strings.HasPrefix(name, "Content-Security-Policy") // also its -Report-Only
 		isOfContents := strings.HasPrefix(name, "Content-") && !isPolicy || isAboutCaching(name)
 		if isOfContents || name == "Etag" || name == "Last-Modified" || name == "Location" ||
 			name == "Transfer-Encoding" || name == "Www-Authenticate" || name == "Retry-After" {
@@ -111,10 +112,10 @@ func (w *responseWriter) replace(refused *Refusal) {
 	w.isReplaced = true
 }
 
-// Write sends contents, and the headers before the first of them.
+// Write sends contents. The first call sends the headers before them.
 func (w *responseWriter) Write(data []byte) (int, error) {
 	if len(data) == 0 && w.visit.refused != nil {
-		return 0, nil // http.TimeoutHandler writes the nothing that its handler wrote
+		return 0, nil // http.TimeoutHandler writes zero bytes if its handler wrote nothing
 	}
 	w.begin(data)
 	switch {
@@ -126,13 +127,13 @@ func (w *responseWriter) Write(data []byte) (int, error) {
 	return w.ResponseWriter.Write(data)
 }
 
-// hasSessionEnded tells whether an event stream is over, as its session is.
+// hasSessionEnded reports whether an event stream is over because its session has ended.
 func (w *responseWriter) hasSessionEnded() bool {
 	return context.Cause(w.request.Context()) == ErrSessionEnded
 }
 
-// begin sends the headers, unless they are out. The kind of contents that has no name is found as
-// net/http finds it.
+// begin sends the headers, unless they were sent. If the contents have no Content-Type, begin
+// detects it as net/http does.
 func (w *responseWriter) begin(data []byte) {
 	if w.isOut || w.isHijacked {
 		return
@@ -142,12 +143,13 @@ func (w *responseWriter) begin(data []byte) {
 	if _, has := header["Content-Type"]; !has && header.Get("Content-Encoding") == "" {
 		kind = http.DetectContentType(data)
 	}
-	w.visit.takeRefusal() // the app answers by itself
+	w.visit.takeRefusal() // the app itself answers the refusal
 	w.send(http.StatusOK, kind)
 }
 
-// ReadFrom sends contents from a reader, such as a file, in the way that is best for the writer
-// below. The parts of an event stream go through Write, which fails once the session has ended.
+// ReadFrom sends contents from a reader, such as a file, with the ReadFrom of the wrapped writer if
+// there is one. The parts of an event stream go through Write, which fails once the session has
+// ended.
 func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
 	_, has := w.Header()["Content-Type"]
 	if !has || w.isReplaced || isEventStream(w.Header().Get("Content-Type")) {
@@ -160,11 +162,11 @@ func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
 	return io.Copy(w.ResponseWriter, source)
 }
 
-// Flush sends what is buffered.
+// Flush sends the buffered contents.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError sends what is buffered, and the headers before it. It fails once the session of an
-// event stream has ended.
+// FlushError sends the headers and the buffered contents. It fails once the session of an event
+// stream has ended.
 func (w *responseWriter) FlushError() error {
 	w.begin(nil)
 	if w.hasSessionEnded() {
@@ -173,17 +175,17 @@ func (w *responseWriter) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// CloseNotify returns a channel that gets a value once the client has left, or once the session of
-// an event stream has ended. Gin's Context.Stream asserts http.CloseNotifier.
+// CloseNotify returns a channel that gets a value when the client has disconnected, or when the
+// session of an event stream has ended. Gin's Context.Stream needs an http.CloseNotifier.
 func (w *responseWriter) CloseNotify() <-chan bool {
 	left := make(chan bool, 1)
 	context.AfterFunc(w.request.Context(), func() { left <- true })
 	return left
 }
 
-// Hijack hands the connection over, as for a WebSocket. What is written then is the app's own, so
-// no cookie goes out and no token is renewed. If the app has looked at the session, the connection
-// ends with it.
+// Hijack gives the connection to the app, for example for a WebSocket. Then the app itself writes
+// the response, so no cookie is sent and no token is renewed. If the app uses the session, the
+// connection ends with the session.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	connection, buffer, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
@@ -198,7 +200,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return guarded, guarded.buffered(buffer.Reader), nil
 }
 
-// finish ends a response of which nothing may have been written.
+// finish ends a response to which the handler may have written nothing.
 func (w *responseWriter) finish() {
 	if w.isOut || w.isHijacked {
 		return

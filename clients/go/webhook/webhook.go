@@ -1,5 +1,5 @@
 // Package webhook verifies that a webhook comes from a Session Authority, by the signature of the
-// Standard Webhooks specification. It reads no body's contents.
+// Standard Webhooks specification. It does not parse the body.
 package webhook
 
 import (
@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Tolerance is how far the time of a webhook may be from the receiver's: an older one may be a copy
-// that a stranger sends again.
+// Tolerance is the greatest accepted difference between the time of a webhook and the receiver's
+// time. An older webhook may be a copy that an attacker sends again.
 const Tolerance = 5 * time.Minute
 
 const (
@@ -26,14 +26,15 @@ const (
 	version         = "v1,"
 )
 
-// ErrInvalid is the error of every webhook that is not good: answer it with 401.
+// ErrInvalid is the error of every webhook that is not valid. Answer such a webhook with 401.
 var ErrInvalid = errors.New("webhook: not valid")
 
-// Verify returns nil if a webhook was signed with the secret, and within Tolerance of now. body
-// must be the bytes as they came. The secret is "whsec_" and base64, as the service is given it; a
-// secret that is no base64 gives an error of its own.
+// Verify returns nil if a webhook was signed with the secret, and if its time is within Tolerance
+// of now. body must be exactly the received bytes. The secret is "whsec_" and base64, in the same
+// form as in the service's configuration. If the secret is no base64, the error is not ErrInvalid.
 //
-// A webhook may come more than once: its ID, the header "webhook-id", is then the same.
+// The service may send a webhook more than once. All copies have the same ID, in the header
+// "webhook-id".
 func Verify(secret string, header http.Header, body []byte, now time.Time) error {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
 	if err != nil || len(key) == 0 {
@@ -59,8 +60,8 @@ func Verify(secret string, header http.Header, body []byte, now time.Time) error
 	return fmt.Errorf("%w: no signature is of this secret", ErrInvalid)
 }
 
-// Sign returns the headers of a webhook, for tests of what receives webhooks. While secrets are
-// changed there is a signature with each.
+// Sign returns the headers of a webhook, for tests of a receiver. It makes one signature with each
+// secret. The service sends several signatures while its secrets are changed.
 func Sign(secrets [][]byte, id string, body []byte, now time.Time) http.Header {
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	var signatures []string

@@ -39,7 +39,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 		pages.Show(w, http.StatusOK, pages.Page{})
 	})
 	app.Post("/sign-in", func(w http.ResponseWriter, r *http.Request) {
-		visit := sessionhttp.FromContext(r.Context()) // your own proof of who it is goes here
+		visit := sessionhttp.FromContext(r.Context()) // check here who the user is
 		_, err := visit.SignIn(r.Context(), r.PostFormValue("user"), sessionhttp.SignIn{})
 		switch {
 		case err == nil:

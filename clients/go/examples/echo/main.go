@@ -39,7 +39,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	})
 	app.POST("/sign-in", func(c *echo.Context) error {
 		ctx := c.Request().Context()
-		visit := sessionhttp.FromContext(ctx) // your own proof of who it is goes here
+		visit := sessionhttp.FromContext(ctx) // check here who the user is
 		_, err := visit.SignIn(ctx, c.FormValue("user"), sessionhttp.SignIn{})
 		if err != nil {
 			return err

@@ -39,7 +39,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	})
 	app.POST("/sign-in", func(c *gin.Context) {
 		ctx := c.Request.Context()
-		visit := sessionhttp.FromContext(ctx) // your own proof of who it is goes here
+		visit := sessionhttp.FromContext(ctx) // check here who the user is
 		_, err := visit.SignIn(ctx, c.PostForm("user"), sessionhttp.SignIn{})
 		switch {
 		case err == nil:

@@ -1,5 +1,5 @@
 // Command nethttp is an app for net/http: a sign-in, a first page for users who are signed in, a
-// page that wants a recent sign-in, and "My devices".
+// page that requires a recent sign-in, and "My devices".
 package main
 
 import (
@@ -16,12 +16,13 @@ import (
 )
 
 func main() {
-	// A service in production wants to know who calls: AUTHORITY_CA and the other variables say it.
+	// A service in production accepts only known callers. AUTHORITY_CA and the other variables name
+	// the client's certificate or bearer token.
 	options, err := sessionauthority.OptionsFromEnvironment()
 	if err != nil {
 		log.Fatal(err)
 	}
-	// People at a page would rather wait than read that nobody knows whether they are signed in.
+	// Users of a page would rather wait than read an error about an outage.
 	options = append(options, sessionauthority.WithTimeout(5*time.Second))
 	address := cmp.Or(os.Getenv("AUTHORITY"), "127.0.0.1:50051")
 	authority, err := sessionauthority.NewClient(address, options...)
@@ -31,7 +32,8 @@ func main() {
 	flow, err := sessionhttp.NewFlow(authority, sessionhttp.Settings{
 		SignInURL: "/sign-in",
 		Devices:   &sessionhttp.DevicesPage{Path: "/devices", SecureAccountURL: "/password"},
-		// Leave Cookies out behind HTTPS: these are for http://localhost, and refused elsewhere.
+		// Remove Cookies when you serve over HTTPS: insecure cookies are only for http://localhost,
+		// and refused at other hosts.
 		Cookies: sessionhttp.Cookies{Insecure: true},
 	})
 	if err != nil {
@@ -53,7 +55,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	return flow.Middleware(mux)
 }
 
-// firstPage is the first page of a user.
+// firstPage shows the first page of a user.
 func firstPage(w http.ResponseWriter, r *http.Request) {
 	session, err := sessionhttp.FromContext(r.Context()).Require()
 	if err != nil {
@@ -63,28 +65,28 @@ func firstPage(w http.ResponseWriter, r *http.Request) {
 	pages.Show(w, http.StatusOK, pages.Page{User: session.UserID, IsChanged: isChanged})
 }
 
-// askToSignIn is the form. A page that wants a recent sign-in sends users here, too, who are signed
-// in.
+// askToSignIn shows the sign-in form. A page that requires a recent sign-in also sends signed-in
+// users here.
 func askToSignIn(w http.ResponseWriter, r *http.Request) {
 	visit := sessionhttp.FromContext(r.Context())
 	isAgain := visit.RequestedStepUp() != nil && visit.UserID() != ""
 	pages.Show(w, http.StatusOK, pages.Page{Name: visit.UserID(), Again: isAgain})
 }
 
-// signIn signs in the user that the form names.
+// signIn signs in the user whom the form names.
 func signIn(w http.ResponseWriter, r *http.Request) {
 	visit, user := sessionhttp.FromContext(r.Context()), r.PostFormValue("user")
-	// Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
-	// believes every name.
+	// Check here who the user is, by a password, a passkey or OpenID Connect. This demo accepts
+	// every name without a proof.
 	_, err := visit.SignIn(r.Context(), user, sessionhttp.SignIn{
 		RequestID: r.PostFormValue("request_id"),
 	})
 	isUsed := errors.Is(err, sessionauthority.ErrRequestIDReused) ||
-		errors.Is(err, sessionauthority.ErrRequestIDSpent) // this form has signed somebody in before
+		errors.Is(err, sessionauthority.ErrRequestIDSpent) // this form has signed a user in before
 	switch {
 	case err == nil || isUsed:
 		http.Redirect(w, r, visit.NextPath("/"), http.StatusSeeOther)
-	case errors.Is(err, sessionauthority.ErrInvalidRequest): // the name is empty, or far too long
+	case errors.Is(err, sessionauthority.ErrInvalidRequest): // the name is empty or much too long
 		page := pages.Page{Name: user, Problem: "can't be that of a user"}
 		pages.Show(w, http.StatusBadRequest, page)
 	case !sessionhttp.Answer(w, r, err):
@@ -109,7 +111,7 @@ func askForPassword(w http.ResponseWriter, r *http.Request) {
 }
 
 func changePassword(w http.ResponseWriter, r *http.Request) {
-	// Your own change goes here.
+	// Change the password here.
 	next := sessionhttp.FromContext(r.Context()).NextPath("/?done=password")
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }

@@ -14,17 +14,18 @@ var source string
 
 var page = template.Must(template.New("page").Parse(source))
 
-// Page is what a page shows. Without a user it is the form for signing in.
+// Page has the contents of a page. Without a user the page is the sign-in form.
 type Page struct {
-	// User is signed in.
+	// User is the ID of the user who is signed in.
 	User string
-	// IsChanging: the page is the form for a new password. IsChanged: the password was changed.
+	// IsChanging is true if the page is the form for a new password. IsChanged is true if the
+	// password was changed.
 	IsChanging, IsChanged bool
-	// Again: a user who is signed in is to sign in once more.
+	// Again is true if a user who is signed in must sign in once more.
 	Again bool
-	// Name and Problem are those of a form that was refused.
+	// Name is the name in a form that was refused, and Problem says why it was refused.
 	Name, Problem string
-	// RequestID makes one sign-in of a double click.
+	// RequestID lets a double click make only one sign-in.
 	RequestID string
 }
 
@@ -34,5 +35,5 @@ func Show(w http.ResponseWriter, status int, shown Page) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = page.Execute(w, shown) // a client that has left gets no page
+	_ = page.Execute(w, shown) // an error is ignored: the client has disconnected
 }

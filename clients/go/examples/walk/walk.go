@@ -1,4 +1,4 @@
-// Package walk tries an example program: a user signs in, sees their devices, and signs out.
+// Package walk tests an example program: a user signs in, sees the devices, and signs out.
 package walk
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const patience = 20 * time.Second
 
-// Through walks through an app.
+// Through signs a user in and out at the app that newApp returns, and checks the responses.
 func Through(t *testing.T, newApp func(*sessionhttp.Flow) http.Handler) {
 	authority := sessionauthoritytest.New(t)
 	flow, err := sessionhttp.NewFlow(authority.Client(), sessionhttp.Settings{
@@ -53,7 +53,7 @@ func Through(t *testing.T, newApp func(*sessionhttp.Flow) http.Handler) {
 	person.expect("GET", "/", 303, "")
 }
 
-// person is a browser.
+// person is a user with a browser.
 type person struct {
 	t       *testing.T
 	site    string

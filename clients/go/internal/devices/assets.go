@@ -12,10 +12,10 @@ import (
 	"sync"
 )
 
-// ElementName is the file with the custom element <session-devices>.
+// ElementName is the name of the file with the custom element <session-devices>.
 const ElementName = "session-devices.js"
 
-// Element is the module of the custom element, which speaks the API.
+// Element is the JavaScript module of the custom element, which calls the API.
 //
 //go:embed static/session-devices.js
 var Element []byte
@@ -25,13 +25,13 @@ var described []byte
 
 var elementHash = sync.OnceValue(func() [sha512.Size384]byte { return sha512.Sum384(Element) })
 
-// ElementVersion is the part of the element's URL that changes with its contents.
+// ElementVersion returns the part of the element's URL that changes with the element's contents.
 func ElementVersion() string {
 	sum := elementHash()
 	return hex.EncodeToString(sum[:])[:16]
 }
 
-// Description returns the OpenAPI document of the API below a mount.
+// Description returns the OpenAPI document of the API. mount is the path below which the API is.
 func Description(mount string) ([]byte, error) {
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(described, &document); err != nil {
@@ -78,7 +78,7 @@ const elementForm = `<script type="module" src="{mount}/static/session-devices.j
 <noscript><p>This page needs JavaScript.</p></noscript>
 `
 
-// Page returns the page with the element. Alarm is the event that a mail was about, or empty.
+// Page returns the page with the element. alarm is the event that a mail was about, or empty.
 func Page(mount string, texts *Texts, alarm string) string {
 	sum := elementHash()
 	shown := ""
@@ -91,7 +91,7 @@ func Page(mount string, texts *Texts, alarm string) string {
 	).Replace(elementForm))
 }
 
-// FailurePage returns a page that tells a person of a failure.
+// FailurePage returns a page that shows the message of a failure to a person.
 func FailurePage(texts *Texts, message string) string {
 	contents := "<p role=\"alert\">" + html.EscapeString(message) + "</p>\n"
 	return page(texts, texts.Text("error.title"), contents)

@@ -11,7 +11,7 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// The Python client has the originals of these files.
+// The Python client has the originals of the files that are copied into this package.
 const originals = "../../../python/session_authority_client/devices"
 
 func TestTheCopiesAreFresh(t *testing.T) {

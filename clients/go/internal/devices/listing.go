@@ -1,5 +1,5 @@
-// Package devices owns what the devices API says: a user's devices in their order, page by page, as
-// JSON, and the texts that users read. It calls no service, and answers no request.
+// Package devices owns the contents of the devices API: a user's devices in their order, page by
+// page, as JSON, and the texts that users read. It calls no service, and answers no request.
 package devices
 
 import (
@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// PageSize is how many devices a page has at most.
+	// PageSize is the largest number of devices on a page.
 	PageSize = 50
-	// MaxNameLength is the service's rule for names.
+	// MaxNameLength is the largest number of characters of a name. The service has the same limit.
 	MaxNameLength = 100
 	maxAlarms     = 20
-	// A device that is signed out, and an alarm, is shown for so long: the service remembers alarms
-	// for as long.
+	// How long an alarm, and a device that is signed out, are shown. The service keeps alarms for
+	// the same time.
 	memory = 28 * 24 * time.Hour
-	// A use of a session is written about once a minute, and a near cache may hold it back.
+	// The service writes a use of a session about once a minute, and a near cache may delay that.
 	activeWithin = 5 * time.Minute
-	// An event is written just after it happened, and clocks of the store and the service differ.
+	// An event is written just after its cause, and the clocks of the store and the service differ.
 	eventWithin = 5 * time.Second
 )
 
@@ -35,24 +35,24 @@ var (
 	cursorForm = regexp.MustCompile(`^([12])\.([0-9]{1,18})\.([0-9a-f-]{36})$`)
 )
 
-// ErrBadCursor: the text is no cursor of a list.
+// ErrBadCursor means that the text is no cursor of a list.
 var ErrBadCursor = errors.New("devices: bad cursor")
 
-// Listing is a page of devices: this device first, then those that are signed in, then those that
-// were in the last 28 days.
+// Listing is a page of devices: this device first, then the devices that are signed in, then the
+// devices that were seen, or had an alarm, in the last 28 days.
 type Listing struct {
 	Devices []sessionauthority.Device
-	// Next is the cursor of the next page, empty on the last one.
+	// Next is the cursor of the next page. It is empty on the last page.
 	Next string
-	// Alarms are those of all devices, the newest first, on the first page only.
+	// Alarms are the alarms of all devices, the newest first. They are on the first page only.
 	Alarms []Alarm
 	// Marked is the ID of the device whose sign-in a mail was about, or empty.
 	Marked string
 	Now    time.Time
 }
 
-// Alarm is a theft alarm. EventID is that of the mail which led to the page, if the mail was about
-// this alarm, else empty.
+// Alarm is a theft alarm. EventID is the event of the mail that linked to the page, if the mail was
+// about this alarm, and otherwise empty.
 type Alarm struct {
 	DeviceID string
 	At       time.Time
@@ -70,8 +70,8 @@ func (k key) compare(other key) int {
 		cmp.Compare(k.deviceID, other.deviceID))
 }
 
-// List returns a page of a user's devices. After is the cursor of the page before, eventID the
-// event that a mail was about; both may be empty. The error is ErrBadCursor.
+// List returns a page of a user's devices. after is the cursor of the page before, and eventID is
+// the event that a mail was about. Both may be empty. The error is ErrBadCursor.
 func List(
 	devices []sessionauthority.Device, now time.Time, after, eventID string,
 ) (*Listing, error) {
@@ -135,7 +135,7 @@ func keyOf(device *sessionauthority.Device) key {
 
 func cursorOf(device *sessionauthority.Device) string {
 	k := keyOf(device)
-	// This device is the first of all: what comes after it comes after nothing of its group.
+	// This device is the only one of its group, so a cursor after it starts with the next group.
 	return fmt.Sprintf("%d.%d.%s", max(k.group, 1), -k.age, k.deviceID)
 }
 
@@ -193,7 +193,8 @@ func markedIn(devices []sessionauthority.Device, eventID string) string {
 	return marked
 }
 
-// momentOf returns when an event was written, as its ID says; zero for an ID that says nothing.
+// momentOf returns the time in an event's ID, at which the event was written. It is zero for any
+// other text.
 func momentOf(eventID string) time.Time {
 	found := eventForm.FindStringSubmatch(eventID)
 	if found == nil {

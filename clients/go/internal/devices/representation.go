@@ -32,7 +32,7 @@ type deviceJSON struct {
 	LastActiveAt *string    `json:"last_active_at"`
 	ActiveNow    bool       `json:"active_now"`
 	EndsAt       *string    `json:"ends_at"`
-	// The service does not tell when a session ended.
+	// The service does not say when a session ended.
 	SignedOutAt *string    `json:"signed_out_at"`
 	Alarm       *alarmJSON `json:"alarm"`
 }
@@ -58,7 +58,7 @@ type listJSON struct {
 	SecureAccountURL *string      `json:"secure_account_url"`
 }
 
-// JSON returns the listing as the API has it. SecureAccountURL may be empty.
+// JSON returns the listing in the form of the API. secureAccountURL may be empty.
 func (l *Listing) JSON(secureAccountURL string) any {
 	made := listJSON{
 		Devices: []deviceJSON{}, Next: maybe(l.Next), Marked: maybe(l.Marked),
@@ -73,7 +73,7 @@ func (l *Listing) JSON(secureAccountURL string) any {
 	return made
 }
 
-// DeviceJSON returns a device as the API has it.
+// DeviceJSON returns a device in the form of the API.
 func DeviceJSON(device *sessionauthority.Device, now time.Time) any { return deviceOf(device, now) }
 
 func deviceOf(device *sessionauthority.Device, now time.Time) deviceJSON {
@@ -106,8 +106,8 @@ func deviceOf(device *sessionauthority.Device, now time.Time) deviceJSON {
 	return made
 }
 
-// nameOf returns the name that the user or the app gave; empty if the service made one from what it
-// knows.
+// nameOf returns the name that the user or the app gave. It is empty if the service made the name
+// from the browser and the system.
 func nameOf(device *sessionauthority.Device) string {
 	made := []string{
 		"", "Unknown device", device.Browser, device.Model, device.OperatingSystem,
@@ -125,7 +125,7 @@ func alarmOfJSON(alarm *Alarm) alarmJSON {
 	return alarmJSON{maybe(alarm.EventID), alarm.DeviceID, "token_replayed", moment(alarm.At)}
 }
 
-// moment writes a time as RFC 3339 has it, in UTC and to the second.
+// moment returns a time in the form of RFC 3339, in UTC and to the second.
 func moment(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05Z") }
 
 func maybeMoment(at time.Time) *string {

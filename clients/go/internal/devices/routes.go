@@ -7,10 +7,11 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// Action is what a request is for.
+// Action is the action that a request wants.
 type Action int
 
-// The actions. NoAction is that of a path with nothing at it, or without that method.
+// The actions. NoAction means that nothing is at the path, or that the path does not have this
+// method.
 const (
 	NoAction Action = iota
 	ShowPage
@@ -25,7 +26,7 @@ const (
 	SignOutHere
 )
 
-// IsPublic tells whether everybody gets the same: no session is needed.
+// IsPublic reports whether the response is the same for everybody: no session is needed.
 func (a Action) IsPublic() bool {
 	return a == ServeElement || a == DescribeAPI || a == TellTexts
 }
@@ -49,14 +50,14 @@ var routes = []struct {
 	{[]string{"api", "sign-out"}, "POST", SignOutHere},
 }
 
-// Route is what a request is for.
+// Route is the route of a request.
 type Route struct {
 	Action Action
-	// DeviceID is the one in the path.
+	// DeviceID is the device ID in the path, or empty.
 	DeviceID string
-	// Allow names the methods of the path if it does not have the one of the request.
+	// Allow names the methods of the path, if the path does not have the request's method.
 	Allow string
-	// IsAPI: a program asks.
+	// IsAPI is true if a program sent the request.
 	IsAPI bool
 }
 

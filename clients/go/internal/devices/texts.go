@@ -13,7 +13,7 @@ import (
 const (
 	defaultLanguage = "en"
 	maxRanges       = 20
-	// All shorter forms of a tag are looked for; no language of an app has as many parts.
+	// All shorter forms of a language tag are looked up. No language of an app has as many parts.
 	maxSubtags = 8
 )
 
@@ -73,8 +73,8 @@ var shipped = sync.OnceValue(func() map[string]*Texts {
 	return all
 })
 
-// TextsFor returns the texts in the first language of those wanted for which there are texts, and
-// otherwise in English. "de-AT" is served by "de".
+// TextsFor returns the texts in the first wanted language that has texts, and otherwise in English.
+// The texts of "de" also serve "de-AT".
 func TextsFor(wanted []string) *Texts {
 	for _, tag := range wanted {
 		parts := strings.Split(strings.ToLower(tag), "-")
@@ -88,7 +88,7 @@ func TextsFor(wanted []string) *Texts {
 	return shipped()[defaultLanguage]
 }
 
-// Accepted returns the languages that Accept-Language lines name, the most wanted first.
+// Accepted returns the languages in the lines of Accept-Language, the most wanted first.
 func Accepted(lines []string) []string {
 	type ranked struct {
 		quality float64

@@ -14,13 +14,13 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// Nothing waits for a check, so it may take longer than the calls of a request.
+// No request waits for a check, so a check may take longer than the calls of a request.
 const checkTimeout = 2 * time.Second
 
-// ErrClosed: the ends of sessions are not followed any more.
+// ErrClosed means that Close was called.
 var ErrClosed = errors.New("endings: closed")
 
-// Service is what is asked. A *sessionauthority.Client is one.
+// Service has the calls that Endings makes. A *sessionauthority.Client is a Service.
 type Service interface {
 	CheckSessions(ctx context.Context, names []sessionauthority.SessionName,
 		opts *sessionauthority.ManyOptions) ([]sessionauthority.StateResult, error)
@@ -28,8 +28,8 @@ type Service interface {
 	) iter.Seq2[*sessionauthority.EventBatch, error]
 }
 
-// Endings tells connections of the ends of their sessions. While no connection listens it has no
-// goroutine and makes no call.
+// Endings calls the listeners of connections when their sessions have ended. While no connection
+// listens, it has no goroutine and makes no call.
 type Endings struct {
 	service Service
 	log     *slog.Logger
@@ -45,7 +45,7 @@ type Endings struct {
 	logged    string
 }
 
-// New returns Endings without a connection.
+// New returns Endings without listeners.
 func New(service Service, log *slog.Logger) *Endings {
 	made := &Endings{service: service, log: log, wake: make(chan struct{}, 1)}
 	made.ctx, made.cancel = context.WithCancel(context.Background())
@@ -54,8 +54,8 @@ func New(service Service, log *slog.Logger) *Endings {
 	return made
 }
 
-// Listen has a function called once when the session has ended. It must not wait. The function that
-// is returned stops that. The error is ErrClosed.
+// Listen calls told once when the session has ended. told must not block. The returned function
+// stop cancels this. The error is ErrClosed.
 func (e *Endings) Listen(
 	session *sessionauthority.Session, told func(),
 ) (stop func(), err error) {
@@ -82,8 +82,7 @@ func (e *Endings) Listen(
 	}, nil
 }
 
-// Doubt has the sessions of a user asked for: this app has changed something of the user, or tried
-// to.
+// Doubt plans checks of a user's sessions, because this app has changed some of them, or tried to.
 func (e *Endings) Doubt(userID string) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
@@ -91,8 +90,8 @@ func (e *Endings) Doubt(userID string) {
 	e.rouse()
 }
 
-// Close follows no session any more. No listener is called: it is unknown whether its session has
-// ended.
+// Close ends all watches and checks. It calls no listener, because it is unknown whether their
+// sessions have ended.
 func (e *Endings) Close() {
 	e.mutex.Lock()
 	e.isClosed = true
@@ -101,7 +100,7 @@ func (e *Endings) Close() {
 	e.work.Wait()
 }
 
-// rouse has keepAsking look again.
+// rouse wakes keepAsking, so that it reads the schedule again.
 func (e *Endings) rouse() {
 	select {
 	case e.wake <- struct{}{}:
@@ -109,7 +108,7 @@ func (e *Endings) rouse() {
 	}
 }
 
-// keepAsking asks for sessions as they are due, while there is any.
+// keepAsking checks sessions when they are due, while there are any.
 func (e *Endings) keepAsking(stopWatching context.CancelFunc) {
 	defer e.work.Done()
 	defer stopWatching()
@@ -161,8 +160,8 @@ func (e *Endings) ask(asked round) {
 	tellAll(ended)
 }
 
-// pauseAfter returns how long to wait at least after a failure. Where the service is too old, or
-// refuses this caller, asking again at once would not help.
+// pauseAfter returns the shortest pause after a failure. If the service is too old, or refuses this
+// caller, another check at once would not help.
 func (e *Endings) pauseAfter(err error) time.Duration {
 	var failed *sessionauthority.Error
 	if !errors.As(err, &failed) {
@@ -211,7 +210,8 @@ func (e *Endings) keepWatching(ctx context.Context) {
 	}
 }
 
-// watchOnce reads one watch to its end. A watch that proves nothing for maxSilence has ended.
+// watchOnce reads one watch to its end. A watch that proves nothing for maxSilence counts as
+// broken.
 func (e *Endings) watchOnce(ctx context.Context) (isRefused, wasLive bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -246,7 +246,7 @@ func (e *Endings) watchOnce(ctx context.Context) (isRefused, wasLive bool) {
 	return isRefused, wasLive
 }
 
-// tellAll calls listeners, without the lock.
+// tellAll calls the listeners. Its caller must not hold the lock.
 func tellAll(listeners []*listener) {
 	for _, each := range listeners {
 		each.told()

@@ -38,7 +38,7 @@ func alive(asked round) []sessionauthority.StateResult {
 	return results
 }
 
-// settled returns a memory with one session that is known to live.
+// settled returns a memory with one session that lives, by an answer of the service.
 func settled(isWatched bool) (*openSessions, *listener) {
 	o, own := memory(), &listener{}
 	if isWatched {
@@ -83,7 +83,7 @@ func TestAWatchThatEndedMeanwhileIsNoProof(t *testing.T) {
 	o.listen(session("one"), &listener{}, start)
 	asked := o.takeDue(start)
 	o.lost(watch, start, maxSilence)
-	o.began(start) // another watch, which did not see what happened between the two
+	o.began(start) // another watch, which does not bring the events from between the two watches
 	o.answered(asked, alive(asked), start)
 	if asked := o.takeDue(start.Add(time.Second)); len(asked.sessions) != 1 {
 		t.Error("the session is trusted")
@@ -182,7 +182,8 @@ func TestASessionWithoutListenersIsForgotten(t *testing.T) {
 	}
 }
 
-// cutWatch is a service whose watches end at once, and which asks may be made of.
+// cutWatch is a service that counts its calls. Each check answers with status. If err is set, each
+// watch ends at once with err.
 type cutWatch struct {
 	status  atomic.Int32
 	asked   atomic.Int32

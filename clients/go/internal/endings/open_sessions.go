@@ -1,6 +1,6 @@
-// Package endings owns the sessions of open connections: it tells a connection when its session has
-// ended. Only the service's answer, or an event that names the session, ends a session: an outage
-// is no sign-out.
+// Package endings owns the sessions of open connections: it calls the listeners of a connection
+// when its session has ended. Only the service's answer, or an event that names the session, ends a
+// session: an outage is no sign-out.
 package endings
 
 import (
@@ -15,31 +15,32 @@ import (
 
 const (
 	maxNames = 500 // the contract's limit for one CheckSessions
-	// While a watch is live, events tell that a session may have ended. Else each session is asked
-	// for once in this time. The service proves every 10 seconds that a watch is alive.
+	// While a watch is live, events report that a session may have ended. Else each session is
+	// checked once in this interval. The service proves every 10 seconds that a watch is alive.
 	maxSilence = 15 * time.Second
-	// The same for a caller that may not watch.
+	// The interval of checks if the caller may not watch events.
 	unwatchedInterval = time.Minute
-	// A session whose end is past by this machine's clock alone is asked for at most so often.
+	// The shortest time between two checks of a session whose end is past by this machine's clock
+	// only.
 	minPause              = time.Second
 	firstPause, longPause = 100 * time.Millisecond, 5 * time.Second
-	// When a watch breaks there is mostly another one at once, and then one check is enough.
+	// When a watch breaks, there is mostly another watch at once, and then one check is enough.
 	watchAgain = time.Second
 )
 
-// openSession is a session, those who listen for its end, and when it is to be asked for.
+// openSession is a session, the listeners for its end, and the time of its next check.
 type openSession struct {
 	name        sessionauthority.SessionName
 	absoluteEnd time.Time // zero if it is not known
 	listeners   []*listener
 	due         time.Time
-	// place is the index in the schedule, -1 while the session is asked for.
+	// place is the index in the schedule. It is -1 while the session is being checked.
 	place int
 }
 
 type listener struct{ told func() }
 
-// schedule is a heap of sessions, the next one that is due first.
+// schedule is a heap of sessions. The session that is due first is at the front.
 type schedule []*openSession
 
 func (s schedule) Len() int           { return len(s) }
@@ -49,14 +50,14 @@ func (s schedule) Swap(i, j int) {
 	s[i].place, s[j].place = i, j
 }
 
-// Push and Pop are for container/heap.
+// Push adds a session at the end, for container/heap.
 func (s *schedule) Push(x any) {
 	opened := x.(*openSession)
 	opened.place = len(*s)
 	*s = append(*s, opened)
 }
 
-// Pop removes the last one.
+// Pop removes the last session, for container/heap.
 func (s *schedule) Pop() any {
 	last := len(*s) - 1
 	opened := (*s)[last]
@@ -65,18 +66,20 @@ func (s *schedule) Pop() any {
 	return opened
 }
 
-// openSessions is the memory. It waits for nothing and sends nothing, and its owner holds a lock.
+// openSessions has the memory and its rules. It waits for nothing and sends nothing. Its owner
+// holds a lock.
 type openSessions struct {
 	ofUser   map[string]map[string]*openSession
 	schedule schedule
-	// watch counts the watches; isLive: the last one proves that nothing is missed.
+	// watch is the number of watches so far. isLive is true if the last watch proves that no event
+	// is missed.
 	watch    int
 	isLive   bool
 	interval time.Duration
 	failures int
 }
 
-// round is what is asked for together.
+// round has the sessions that one call checks.
 type round struct {
 	sessions []*openSession
 	sent     time.Time
@@ -98,12 +101,12 @@ func (o *openSessions) listen(
 		known[session.SessionID] = opened
 	}
 	opened.listeners = append(opened.listeners, told)
-	// It may have ended between its validation and now.
+	// The session may have ended between its validation and now.
 	o.plan(opened, now)
 	return opened
 }
 
-// stop drops a listener. Without listeners the session is still known until it would be asked for:
+// stop removes a listener. A session without listeners is kept until its next check is due, because
 // another listener may come at once.
 func (o *openSessions) stop(opened *openSession, told *listener, now time.Time) {
 	index := slices.Index(opened.listeners, told)
@@ -116,7 +119,8 @@ func (o *openSessions) stop(opened *openSession, told *listener, now time.Time) 
 	}
 }
 
-// tell returns the listeners of the sessions that events ended.
+// tell handles the events of a watch. It returns the listeners of the sessions that the events
+// ended.
 func (o *openSessions) tell(events []sessionauthority.Event, now time.Time) (ended []*listener) {
 	for index := range events {
 		event := &events[index]
@@ -132,8 +136,8 @@ func (o *openSessions) tell(events []sessionauthority.Event, now time.Time) (end
 	return ended
 }
 
-// concernedBy returns the sessions of the user of an event; all sessions if it names no user. A
-// signing key that was revoked ends no session.
+// concernedBy returns the sessions of the event's user. If the event names no user, it returns all
+// sessions. A signing key that was revoked ends no session.
 func (o *openSessions) concernedBy(event *sessionauthority.Event) []*openSession {
 	switch {
 	case event.UserID != "":
@@ -152,7 +156,7 @@ func (o *openSessions) all() []*openSession {
 	return all
 }
 
-// namesOne tells whether an event names the one session that it ended. Session IDs are never used
+// namesOne reports whether an event names the one session that it ended. Session IDs are never used
 // again.
 func namesOne(event *sessionauthority.Event) bool {
 	isOfOne := event.Type == sessionauthority.EventDeviceRevoked ||
@@ -160,7 +164,7 @@ func namesOne(event *sessionauthority.Event) bool {
 	return isOfOne && event.SessionID != ""
 }
 
-// concerns tells whether an event of a session's user may have ended the session.
+// concerns reports whether an event of the session's user may have ended the session.
 func concerns(event *sessionauthority.Event, name sessionauthority.SessionName) bool {
 	switch event.Type {
 	case sessionauthority.EventDeviceSignedIn:
@@ -178,8 +182,8 @@ func (o *openSessions) doubt(userID string, now time.Time) {
 	}
 }
 
-// began: a watch tells of all that happens from now on. What happened before it is asked for. It
-// returns the number of the watch.
+// began notes that a watch has begun. The watch brings only events from now on, so began plans a
+// check of all sessions at once. It returns the number of the watch.
 func (o *openSessions) began(now time.Time) int {
 	o.watch++
 	o.isLive, o.interval = true, maxSilence
@@ -189,8 +193,8 @@ func (o *openSessions) began(now time.Time) int {
 	return o.watch
 }
 
-// lost: the watch of that number is broken; a watch that never began has the number 0. Interval is
-// how often sessions are asked for meanwhile.
+// lost notes that the watch with that number is broken. A watch that never began has the number 0.
+// interval is the interval of checks from now on.
 func (o *openSessions) lost(watch int, now time.Time, interval time.Duration) {
 	wait := interval
 	if o.isLive && watch != o.watch {
@@ -205,7 +209,7 @@ func (o *openSessions) lost(watch int, now time.Time, interval time.Duration) {
 	}
 }
 
-// takeDue returns the sessions that are to be asked for now.
+// takeDue returns the sessions whose checks are due now.
 func (o *openSessions) takeDue(now time.Time) round {
 	taken := round{sent: now}
 	for len(o.schedule) > 0 && !o.schedule[0].due.After(now) && len(taken.sessions) < maxNames {
@@ -219,8 +223,9 @@ func (o *openSessions) takeDue(now time.Time) round {
 	return taken
 }
 
-// answered returns the listeners of the sessions that have ended, and an error of those that the
-// service could not tell of. A watch that began meanwhile has all sessions asked for again.
+// answered handles the answers of the service. It returns the listeners of the sessions that have
+// ended. If some answers are errors, it also returns one of these errors. An error says nothing of
+// its session. If a watch began after the request, all sessions are checked again.
 func (o *openSessions) answered(
 	asked round, results []sessionauthority.StateResult, now time.Time,
 ) (ended []*listener, failed error) {
@@ -252,8 +257,9 @@ func (o *openSessions) answered(
 	return ended, nil
 }
 
-// unanswered plans to ask again, no sooner than after the pause. Only a session past its absolute
-// end, which nothing puts off, has ended.
+// unanswered plans the checks again, no sooner than after the pause, because the service did not
+// answer. Only a session past its absolute end has ended, because nothing puts off the absolute
+// end. It returns the listeners of these sessions.
 func (o *openSessions) unanswered(
 	sessions []*openSession, now time.Time, pause time.Duration,
 ) (ended []*listener) {
@@ -271,7 +277,7 @@ func (o *openSessions) unanswered(
 	return ended
 }
 
-// plan has a session asked for at a time.
+// plan sets the time of a session's next check.
 func (o *openSessions) plan(opened *openSession, due time.Time) {
 	opened.due = due
 	if opened.place < 0 {
@@ -281,7 +287,7 @@ func (o *openSessions) plan(opened *openSession, due time.Time) {
 	}
 }
 
-// planBy has a session asked for at a time, or earlier if it is planned earlier.
+// planBy sets the time of a session's next check, unless an earlier check is planned.
 func (o *openSessions) planBy(opened *openSession, due time.Time) {
 	if opened.place < 0 || due.Before(opened.due) {
 		o.plan(opened, due)

@@ -1,5 +1,6 @@
-// Package fakeauthority is a small Session Authority in the process of a test: it signs in, knows
-// one good token for each session, and tells of revocations. It knows nothing of time.
+// Package fakeauthority is a small Session Authority in the process of a test. It signs users in,
+// accepts the tokens that it handed out until their session ends, and sends events of revocations.
+// It ignores time: nothing expires.
 package fakeauthority
 
 import (
@@ -19,18 +20,19 @@ import (
 type Fake struct {
 	mutex    sync.Mutex
 	sessions map[string]*sessionauthority.Session // by token
-	names    map[string]string                    // of devices, by ID
+	names    map[string]string                    // names of devices, by device ID
 	watchers map[chan sessionauthority.Event]bool
 	tokens   int
 	failure  error
 	calls    map[string]int
-	// Silent: events are not told, as where this caller may not watch.
+	// Silent makes WatchEvents fail with ErrCallerNotAllowed, as for a caller that may not watch
+	// events.
 	Silent bool
-	// RenewRecommended is what each validation says.
+	// RenewRecommended is the value of RenewRecommended in each validation.
 	RenewRecommended bool
 }
 
-// New returns a service without a session.
+// New returns a service without sessions.
 func New() *Fake {
 	return &Fake{
 		sessions: map[string]*sessionauthority.Session{}, names: map[string]string{},
@@ -38,7 +40,7 @@ func New() *Fake {
 	}
 }
 
-// Fail has each call fail from now on; nil ends that.
+// Fail makes each call fail with this error from now on. Fail(nil) ends that.
 func (f *Fake) Fail(err error) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -110,7 +112,7 @@ func (f *Fake) deviceOf(session *sessionauthority.Session) sessionauthority.Devi
 	}
 }
 
-// drop ends sessions, and tells of each by an event of this type.
+// drop ends sessions, and sends an event of this type for each token of such a session.
 func (f *Fake) drop(
 	isMeant func(*sessionauthority.Session) bool, kind sessionauthority.EventType,
 ) (dropped int) {
@@ -171,7 +173,7 @@ func (f *Fake) RenewSession(
 	}, nil
 }
 
-// UpdateSession changes claims.
+// UpdateSession changes the claims of a user's sessions.
 func (f *Fake) UpdateSession(
 	_ context.Context, userID string, claims map[string]string,
 	_ *sessionauthority.UpdateSessionOptions,
@@ -247,7 +249,7 @@ func (f *Fake) RevokeDevice(
 	}, sessionauthority.EventDeviceRevoked) > 0, nil
 }
 
-// RevokeAll signs a user out on all devices but one.
+// RevokeAll signs a user out on all devices, or on all devices but one.
 func (f *Fake) RevokeAll(
 	_ context.Context, userID string, opts *sessionauthority.RevokeAllOptions,
 ) (int, error) {
@@ -285,7 +287,8 @@ func (f *Fake) CheckSessions(
 	return results, nil
 }
 
-// WatchEvents tells what happens, until the context ends or Fail is called.
+// WatchEvents yields the events from now on, until the context ends. If Fail has set an error, it
+// yields only this error.
 func (f *Fake) WatchEvents(
 	ctx context.Context, _ *sessionauthority.WatchEventsOptions,
 ) iter.Seq2[*sessionauthority.EventBatch, error] {

@@ -1,8 +1,8 @@
-// Package nearcache keeps what the service said of sessions for as long as a watch proves that it
-// still holds. It is the memory and its rules: it waits for nothing and sends nothing.
+// Package nearcache keeps answers of the service about sessions for as long as a watch proves that
+// they still hold. It has the memory and its rules. It waits for nothing and sends nothing.
 //
-// The rules are those of CACHE.md of the Python client, which says how stale an answer can be, and
-// why. A wrong "active" is theft, so each doubt drops answers.
+// CACHE.md of the Python client has the rules. It says how stale an answer can be, and why. A wrong
+// "active" lets a thief in, so in any doubt the cache drops answers.
 package nearcache
 
 import (
@@ -15,55 +15,58 @@ import (
 )
 
 const (
-	// DefaultMaxEntries is how many answers are kept if no other number is given.
+	// DefaultMaxEntries is how many answers are kept if Settings give no other number.
 	DefaultMaxEntries = 10_000
-	// DefaultMaxAge is how long an answer may be used at the most.
+	// DefaultMaxAge is how long an answer may be used at the most, if Settings give no other time.
 	DefaultMaxAge = 60 * time.Second
 	// MaxSilence is how old the last proof of a watch may be at the most.
 	MaxSilence = 15 * time.Second
 
-	// What one server of the service knows others may not know yet: that a key was revoked, or that
-	// the store's primary is another one. For so long they may accept what they should not.
+	// One server of the service may know earlier than another that a key was revoked, or that the
+	// store has another primary. For this time the other server may accept tokens that it should
+	// refuse.
 	settling = 15 * time.Second
-	// How far the server's clock may seem to run ahead of this machine's within one watch. Clocks
-	// that are kept in time by changing their pace gain a second on each other in half an hour at
-	// the most, which is how long a connection lasts.
+	// How far the server's clock may seem to run ahead of this machine's clock within one watch.
+	// Clocks that are kept in time by changing their pace gain a second on each other in half an
+	// hour at the most, which is how long a connection lasts.
 	maxAhead = 2 * time.Second
-	// Users share a counter of events by their hash: that may keep an answer from being stored,
-	// never the other way round.
+	// Users whose IDs have the same hash share a counter of events. A shared counter may keep an
+	// answer from being stored, but never causes an answer to be stored.
 	counters = 4096
 	// The longest spelling of a device ID without padding has 45 characters. The service trims any
 	// amount of padding.
 	maxDeviceIDLength = 64
-	// A time before all others, from which any of ours may be subtracted.
+	// A time before all others. A Duration of this package can be subtracted from it without
+	// overflow.
 	never = -1 << 62
 )
 
-// Settings bound a cache. A zero means the default.
+// Settings are the limits of a cache. A field that is zero has its default.
 type Settings struct {
 	MaxEntries int
 	MaxAge     time.Duration
 	MaxSilence time.Duration
 }
 
-// Answer is what is kept of a validation, and what decides how long.
+// Answer is what the cache keeps of a validation, with the facts that decide how long it is kept.
 type Answer[V any] struct {
 	Value            V
 	Active           bool
 	RenewRecommended bool
 	UserID           string
 	SessionID        string
-	Ends             time.Time // the first end of token and session
+	Ends             time.Time // the end of the token or the session, whichever comes first
 }
 
-// Ticket says when a request was sent: on which watch, after how many events of it, at what time.
+// Ticket has the moment when a request was sent: during which watch, after how many of its events,
+// at what time.
 type Ticket struct {
 	Watch  uint64
 	Events uint64
 	sent   time.Duration
 }
 
-// Cache holds answers of type V. Any number of goroutines may use it.
+// Cache keeps answers of type V. Any number of goroutines may use it.
 type Cache[V any] struct {
 	settings Settings
 	now      func() (time.Duration, time.Time)
@@ -77,8 +80,8 @@ type Cache[V any] struct {
 	watch      uint64
 	events     uint64
 	lastEvents [counters]uint64
-	began      time.Duration // never: no watch was asked for
-	firstRead  time.Duration // of this watch, by the server's clock
+	began      time.Duration // when the watch was requested, or never
+	firstRead  time.Duration // the time of the watch's first proof, by the server's clock
 	hasRead    bool
 	liveUntil  time.Duration
 	keptFrom   time.Duration
@@ -93,7 +96,8 @@ type entry[V any] struct {
 	prev, next *entry[V] // in the order of use
 }
 
-// New returns an empty cache. now tells a time that never goes back, and the wall clock.
+// New returns an empty cache. now returns a time that never goes back, and the time of the wall
+// clock.
 func New[V any](settings Settings, now func() (time.Duration, time.Time)) (*Cache[V], error) {
 	if settings.MaxEntries == 0 {
 		settings.MaxEntries = DefaultMaxEntries
@@ -124,7 +128,8 @@ func New[V any](settings Settings, now func() (time.Duration, time.Time)) (*Cach
 	return c, nil
 }
 
-// Get returns the answer for a token from a device, if it certainly may still be given.
+// Get returns the answer for a token from a device, if this answer certainly still holds. The
+// boolean is true if there is one.
 func (c *Cache[V]) Get(accessToken, deviceID string) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +146,8 @@ func (c *Cache[V]) Get(accessToken, deviceID string) (V, bool) {
 	return none, false
 }
 
-// Ticket is to be taken before a request is sent whose answer shall be stored. It returns false
-// while no watch is live.
+// Ticket returns a ticket for Store. Call it before you send a request whose answer is to be
+// stored. It returns false while no watch is live.
 func (c *Cache[V]) Ticket() (Ticket, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,10 +155,11 @@ func (c *Cache[V]) Ticket() (Ticket, bool) {
 	return Ticket{c.watch, c.events, now}, now < c.liveUntil
 }
 
-// Store keeps an answer if it is active, needs no renewal, and no event of its user came between
-// the request and now. It returns true if the answer was kept.
+// Store keeps an answer if it is active, needs no renewal, and no event of its user came after the
+// ticket. It returns true if the answer was kept.
 //
-// An answer that needs a renewal may be of a superseded token, whose end no event tells.
+// An answer that needs a renewal may be of a superseded token, and no event reports when such a
+// token stops being good.
 func (c *Cache[V]) Store(ticket Ticket, accessToken, deviceID string, answer Answer[V]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,7 +177,8 @@ func (c *Cache[V]) Store(ticket Ticket, accessToken, deviceID string, answer Ans
 	if c.lastEvents[c.counter(answer.UserID)] > ticket.Events {
 		return false
 	}
-	// The texts may be small parts of a large header, which must not stay in memory with them.
+	// The texts may be small parts of a large header. Copies of them don't keep the header in
+	// memory.
 	name = key{strings.Clone(accessToken), strings.Clone(deviceID)}
 	made := &entry[V]{key: name, answer: answer}
 	made.until = ticket.sent + c.settings.MaxAge
@@ -197,15 +204,15 @@ func (c *Cache[V]) Discard(accessToken, deviceID string) {
 	}
 }
 
-// ForgetUser drops what is known of a user, and every answer that is on its way: what an event of
-// the user does, before the event comes.
+// ForgetUser drops the answers about a user. It also makes Store refuse the user's answers to
+// requests that were sent before. An event of the user does the same, but comes later.
 func (c *Cache[V]) ForgetUser(userID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgetUser(userID)
 }
 
-// Clear drops everything, and every answer that is on its way.
+// Clear drops all answers. It also makes Store refuse answers to requests that were sent before.
 func (c *Cache[V]) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,8 +220,8 @@ func (c *Cache[V]) Clear() {
 	c.watch++
 }
 
-// VouchesFor says whether an answer that certainly still holds is of this session, whatever its
-// token.
+// VouchesFor reports whether the cache has an answer for any token of this session that certainly
+// still holds.
 func (c *Cache[V]) VouchesFor(userID, sessionID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,8 +237,8 @@ func (c *Cache[V]) VouchesFor(userID, sessionID string) bool {
 	return false
 }
 
-// Still says whether the watch of a ticket is live, and has told no event of a user since: what was
-// read after the ticket still holds.
+// Still reports whether the watch of a ticket is live and has brought no event of the user since
+// the ticket. Then an answer that was read after the ticket still holds.
 func (c *Cache[V]) Still(ticket Ticket, userID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// list has entries in the order of their use.
+// list has the entries in the order of their use.
 type list[V any] struct{ newest, oldest *entry[V] }
 
 func (l *list[V]) push(e *entry[V]) {
@@ -71,8 +71,8 @@ func (c *Cache[V]) drop(e *entry[V], count *uint64) {
 	}
 }
 
-// makeRoom drops what is too much. Of the entries whose time is over it drops two for each new one:
-// they dry up.
+// makeRoom drops the entries that are too many. For each new entry it also drops up to two entries
+// whose time is over, so that these become fewer.
 func (c *Cache[V]) makeRoom(now time.Duration) {
 	for len(c.entries) > c.settings.MaxEntries {
 		c.drop(c.recent.oldest, &c.counts.Dropped.Room)
@@ -90,7 +90,7 @@ func (c *Cache[V]) counter(userID string) uint64 {
 	return maphash.String(c.seed, userID) % counters
 }
 
-// Stats is what a cache has done so far.
+// Stats has the counts of a cache since it was made.
 type Stats struct {
 	Live    bool
 	Entries int
@@ -98,15 +98,17 @@ type Stats struct {
 	Misses  uint64
 	Emptied uint64
 	Dropped Dropped
-	// Staleness is how old the last proof of the watch is at the most. It means nothing unless Live.
+	// Staleness is the age of the last proof of the watch, at the most. It has a meaning only if
+	// Live is true.
 	Staleness time.Duration
 }
 
-// Dropped counts why answers were dropped: by an event of their user, with all others, as they took
-// too much room, as their time was over, or replaced by a renewal or a newer answer.
+// Dropped counts the answers that were dropped, by reason: an event of their user (Event), all
+// answers were dropped (Emptied), there were too many answers (Room), their time was over (Over),
+// or a renewal or a newer answer replaced them (Replaced).
 type Dropped struct{ Event, Emptied, Room, Over, Replaced uint64 }
 
-// Stats returns what the cache has done so far.
+// Stats returns the counts of the cache.
 func (c *Cache[V]) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()

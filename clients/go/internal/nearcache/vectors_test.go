@@ -52,7 +52,7 @@ type step struct {
 	}
 }
 
-// player plays a history on a cache whose clocks stand where each step says.
+// player runs the steps of a case on a cache. Each step sets the clocks of the cache.
 type player struct {
 	cache   *nearcache.Cache[string]
 	at      time.Duration
@@ -148,7 +148,7 @@ func answer(one *step) nearcache.Answer[string] {
 		made.UserID, made.SessionID = session.UserID, session.SessionID
 		made.Ends = instant(min(session.TokenExpiresAt, session.ExpiresAt))
 	} else {
-		made.Active = false // as in the client: an active answer has a session
+		made.Active = false // as in the client: an answer without a session is not active
 	}
 	return made
 }

@@ -6,8 +6,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// ofUser says whether events of a type concern the user that they name. Any other event concerns
-// all users, above all one that this version does not know.
+// ofUser reports whether events of this type concern only the user that they name. Any other event
+// concerns all users, above all an event whose type this version does not know.
 func ofUser(kind pb.EventType) bool {
 	switch kind {
 	case pb.EventType_EVENT_TYPE_DEVICE_SIGNED_IN,
@@ -24,7 +24,7 @@ func ofUser(kind pb.EventType) bool {
 	}
 }
 
-// Begin says that a watch is about to be asked for, from now on.
+// Begin notes that the client is about to request a watch, at this moment.
 func (c *Cache[V]) Begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +32,7 @@ func (c *Cache[V]) Begin() {
 	c.began, _ = c.now()
 }
 
-// Tell takes what the watch said: first what happened, then that there was nothing else.
+// Tell handles a message of the watch: first its events, then its proof that there were no others.
 func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,7 +42,7 @@ func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 			continue
 		}
 		c.empty()
-		c.watch++ // so nothing is stored that was asked for before
+		c.watch++ // so no answer to an earlier request is stored
 		if event.GetType() == pb.EventType_EVENT_TYPE_SIGNING_KEY_REVOKED {
 			c.settle()
 		}
@@ -50,16 +50,16 @@ func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 	if read := message.GetReadUptime(); read != nil {
 		c.prove(read.GetSeconds(), read.GetNanos())
 	} else if read := message.GetReadTime(); read != nil {
-		// The service is too old to tell its uptime.
+		// The service is older and does not send its uptime.
 		c.prove(read.GetSeconds(), read.GetNanos())
 	}
 }
 
-// Lost says that the watch is broken: nothing is certain any more.
+// Lost drops all answers because the watch is broken, so that nothing is certain any more.
 //
-// With historyGone the store's history is another one than it was: its primary was replaced. Other
-// servers may read the old one for a little longer, and no watch tells what it does not know. So
-// nothing is kept for as long as that.
+// historyGone means that the store's history has changed, because its primary was replaced. Other
+// servers of the service may read from the old primary for a little longer, and no watch reports
+// that. So no answer is kept for that time.
 func (c *Cache[V]) Lost(historyGone bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,8 +69,8 @@ func (c *Cache[V]) Lost(historyGone bool) {
 	}
 }
 
-// TimeLeft returns how long the watch may be silent from now on before it counts as broken: 0 if it
-// is broken already.
+// TimeLeft returns how long the watch may still be silent before it counts as broken. It returns 0
+// if the watch is broken already.
 func (c *Cache[V]) TimeLeft() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,13 +78,15 @@ func (c *Cache[V]) TimeLeft() time.Duration {
 	return max(max(c.liveUntil, c.began+c.settings.MaxSilence)-now, 0)
 }
 
-// prove says that all that happened before a moment, by the server's clock, was told.
+// prove notes a proof: the watch has sent all events from before this moment, by the server's
+// clock.
 //
-// The first one was read after this side had asked, so a later one is at least as much younger than
-// that as the server's clock says. Clocks need not agree, and a message that was long on its way,
-// or lay here unread, proves no more than it did when it was sent. A proof that would be younger
-// than now shows that the two clocks don't run alike: one was set, or one stood still. Then no
-// proof of this watch is worth anything, and the watch counts as broken.
+// The server read the first proof's time after this client had requested the watch. So a later
+// proof's time is at least as much later than the request as the server's clock says. The clocks
+// need not agree, and a message that was long on its way, or unread in this process, proves no more
+// than it did when it was sent. If a proof seems to be from the future, the two clocks don't run
+// equally fast: one was set, or one stood still. Then no proof of this watch can be trusted, and
+// the watch counts as broken.
 func (c *Cache[V]) prove(seconds int64, nanos int32) {
 	if c.began == never {
 		return

@@ -2,8 +2,8 @@ package requests
 
 import "strings"
 
-// Unquote decodes percent escapes. It leaves a text that is no escape as it is, and writes U+FFFD
-// for bytes that are no UTF-8.
+// Unquote decodes percent escapes. A "%" that begins no escape stays. After decoding, U+FFFD
+// replaces bytes that are not UTF-8. A text without "%" is returned unchanged.
 func Unquote(text string) string {
 	if !strings.Contains(text, "%") {
 		return text
@@ -36,7 +36,7 @@ func hexValue(digit byte) (byte, bool) {
 	return 0, false
 }
 
-// Quote encodes all bytes but letters, digits, "_.-~" and the safe ones.
+// Quote encodes all bytes except letters, digits, "_.-~" and the bytes in safe.
 func Quote(text, safe string) string {
 	const digits = "0123456789ABCDEF"
 	var made strings.Builder
@@ -59,8 +59,8 @@ func isUnreserved(letter byte) bool {
 // Field is a field of a query or a form.
 type Field struct{ Name, Value string }
 
-// Fields reads a query or a form. Without keepBlank it drops fields that have no value. It returns
-// false if there are more than max fields.
+// Fields reads a query or a form. If keepBlank is false, it drops fields without a value. It
+// returns false if there are more than max fields.
 func Fields(text string, max int, keepBlank bool) ([]Field, bool) {
 	if text == "" {
 		return nil, true

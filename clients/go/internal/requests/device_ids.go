@@ -34,7 +34,8 @@ func DeviceID(text string) string {
 	return made
 }
 
-// isCanonicalID is the quick way for the form that the service itself writes.
+// isCanonicalID reports whether the text has the form that the service writes, and is not the nil
+// UUID. Nearly all device IDs have this form, so they need no parsing.
 func isCanonicalID(text string) bool {
 	if len(text) != len(nilID) || text == nilID {
 		return false

@@ -24,7 +24,7 @@ func FuzzLocalPath(f *testing.F) {
 			return
 		}
 		here, _ := url.Parse("https://app.example/sign-in")
-		// Package url refuses an escape that is none; browsers leave it as it is.
+		// Package net/url refuses a "%" that begins no escape. Browsers leave it unchanged.
 		there, err := here.Parse(strings.ReplaceAll(path, "%", "%25"))
 		if err != nil || there.Host != "app.example" || there.Scheme != "https" {
 			t.Errorf("%q leads to %v (%v)", path, there, err)

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// AcceptCH names the client hints that pages ask for. The others come without being asked for.
+// AcceptCH has the client hints that a page requests. Browsers send the other hints by themselves.
 const AcceptCH = "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model," +
 	" Sec-CH-UA-Form-Factors"
 
@@ -17,10 +17,11 @@ const (
 	maxKeptHints = 256
 )
 
-// Brand is a name under which a browser is known, with its version.
+// Brand is a name under which a browser is known, and its version.
 type Brand struct{ Name, Version string }
 
-// Hints are the User-Agent Client Hints of a request. Mobile is nil if the browser doesn't say.
+// Hints are the User-Agent Client Hints of a request. A value that the browser did not send is
+// empty, or nil for Mobile.
 type Hints struct {
 	Brands          []Brand
 	Platform        string
@@ -42,8 +43,8 @@ var (
 	hintsMutex sync.Mutex
 )
 
-// ReadHints reads the hints of a request; it returns nil if there are none. A header that is
-// malformed or too long is ignored as a whole, as RFC 9651 wants it (section 4.2).
+// ReadHints returns the hints of a request, or nil if it has none. A header that is malformed or
+// too long is ignored as a whole, as RFC 9651 requires (section 4.2).
 func ReadHints(r *Request) *Hints {
 	var lines hintLines
 	for index, name := range hintNames {
@@ -125,7 +126,7 @@ func onlyMember(line string) string {
 }
 
 // hintMembers returns the strings of a list (RFC 9651), each with its parameter "v". It returns
-// none if the list is malformed.
+// none if the list is malformed or too long.
 func hintMembers(line string) []hintMember {
 	rest := strings.Trim(line, " ")
 	if len(rest) > maxHintBytes || rest == "" {

@@ -15,11 +15,12 @@ var (
 	qualityForm = regexp.MustCompile(`^q *= *([0-9]*\.?[0-9]+)$`)
 )
 
-// WantsPage tells whether a request is a browser's that goes to a page. Pages are for people, codes
-// for programs.
+// WantsPage reports whether a browser goes to a page with this request. People get pages, programs
+// get codes.
 //
-// All browsers of today say so (Sec-Fetch-Mode), but over plain HTTP only to this machine. Without
-// that header the request must name text/html in Accept: programs send "*/*", JSON or nothing.
+// All browsers of today say in Sec-Fetch-Mode whether they go to a page, but over plain HTTP only
+// to this machine. Without this header, only a request that names text/html in Accept counts as one
+// for a page: programs send "*/*", JSON or nothing.
 func WantsPage(r *Request) bool {
 	if modes := r.Header["Sec-Fetch-Mode"]; len(modes) > 0 {
 		for _, mode := range modes {
@@ -55,7 +56,7 @@ func WantsPage(r *Request) bool {
 	return html > json
 }
 
-// quality is how much a kind is wanted (RFC 9110, section 12.4.2).
+// quality returns the quality value of a type in Accept (RFC 9110, section 12.4.2).
 func quality(parameters []string) float64 {
 	for _, parameter := range parameters {
 		found := qualityForm.FindStringSubmatch(strings.Trim(parameter, " \t"))
@@ -67,9 +68,9 @@ func quality(parameters []string) float64 {
 	return 1
 }
 
-// IsReturn tells whether a person comes back from another site to one of the paths. A request of a
-// frame is none: a page of another site that shows this one must not get the strict cookies into
-// it.
+// IsReturn reports whether a person comes back from another site to one of the paths. A request of
+// a frame does not count: if a page of another site shows this page in a frame, the frame must not
+// get the strict cookies.
 func IsReturn(r *Request, paths []string) bool {
 	return r.Method == "GET" && len(paths) > 0 &&
 		isOnly(r.Header["Sec-Fetch-Site"], "cross-site") &&

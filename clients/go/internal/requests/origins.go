@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Any page may link to these methods: they change nothing (RFC 9110, section 9.2.1).
+// These methods change nothing, so any page may link to them (RFC 9110, section 9.2.1).
 var safeMethods = map[string]bool{"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true}
 
 var originForm = regexp.MustCompile(
@@ -43,18 +43,21 @@ func NormalOrigin(text string) (string, bool) {
 	return scheme + "://" + host + ":" + strconv.Itoa(port), true
 }
 
-// IsForeign tells whether a page of another origin sent a request that may change something.
-// Browsers say so themselves: all of today by Sec-Fetch-Site, older ones and those on plain HTTP by
-// Origin, which is compared with Host. A client that sends neither is no browser.
+// IsForeign reports whether a page of another origin sent a request that may change something. The
+// pages of the origins in trusted may send such requests. These origins are in the form that
+// NormalOrigin returns.
 //
-// A WebSocket's handshake may change something, though it is a GET: browsers let every page open a
-// WebSocket, and send the cookies. Trusted has normal origins whose requests are not foreign.
+// All browsers of today send Sec-Fetch-Site. Older ones, and all over plain HTTP, send Origin,
+// which is compared with Host. A client that sends neither is no browser.
+//
+// The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
+// page open a WebSocket, and send the cookies.
 func IsForeign(r *Request, trusted map[string]bool) bool {
 	if safeMethods[r.Method] && !IsWebSocket(r) {
 		return false
 	}
 	sites, origins := r.Header["Sec-Fetch-Site"], r.Header["Origin"]
-	// "none": the user went there, not a page.
+	// "none" means that the user went there, and not a page.
 	if len(sites) == 1 && (sites[0] == "same-origin" || sites[0] == "none") {
 		return false
 	}
@@ -71,7 +74,7 @@ func IsForeign(r *Request, trusted map[string]bool) bool {
 	return len(origins) > 0 && (!known || !isAt(origin, r.hosts()))
 }
 
-// IsWebSocket tells whether a request is the handshake of a WebSocket.
+// IsWebSocket reports whether a request is the handshake of a WebSocket.
 func IsWebSocket(r *Request) bool {
 	for _, line := range r.Header["Upgrade"] {
 		if strings.Contains(strings.ToLower(line), "websocket") {
@@ -81,8 +84,8 @@ func IsWebSocket(r *Request) bool {
 	return false
 }
 
-// isAt tells whether an origin is where the request went. A proxy that ends TLS may hide the
-// scheme, so the host decides.
+// isAt reports whether the request went to this origin. Only the host is compared, because a proxy
+// that ends TLS may hide the scheme.
 func isAt(origin string, hosts []string) bool {
 	scheme, _, _ := strings.Cut(origin, ":")
 	if len(hosts) != 1 || defaultPorts[scheme] == 0 {

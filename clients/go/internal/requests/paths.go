@@ -8,16 +8,17 @@ import (
 )
 
 const (
-	// A longer URL is no place for a user to return to: servers accept about 8,000 characters.
+	// A longer URL is no page to which a user returns. Servers accept about 8,000 characters.
 	maxPathBytes = 2000
-	// Nobody encodes a path more often than this.
+	// No app has paths that are encoded more often than this.
 	maxDecodings   = 4
 	maxQueryFields = 100
 	nextField      = "next"
 )
 
-// Servers that normalise Unicode (NFKC) read these characters as a slash, a backslash or dots. They
-// are all characters of Unicode whose normal form has a slash, a backslash or nothing but dots.
+// Servers that normalise Unicode (NFKC) read these characters as a slash, a backslash or dots. The
+// list has all characters of Unicode whose normal form has a slash or a backslash, or consists of
+// dots.
 var readAs = strings.NewReplacer(
 	"\u2024", ".", "\u2025", "..", "\u2026", "...", "\uFE19", "...", "\uFE30", "..",
 	"\uFE52", ".", "\uFF0E", ".",
@@ -26,8 +27,8 @@ var readAs = strings.NewReplacer(
 )
 
 // LocalPath returns the text if it is a path of this origin, with or without a query, and otherwise
-// the fallback. It refuses each spelling in which a browser, or a server on the way, could read
-// another origin: browsers read a backslash as a slash; servers decode, remove dot segments,
+// the fallback. It refuses each spelling that a browser, or a server on the way, could read as
+// another origin. Browsers read a backslash as a slash. Servers decode, remove dot segments,
 // normalise Unicode, and may send the result as a redirect.
 func LocalPath(text, fallback string) string {
 	if isLocal(text) {
@@ -36,8 +37,8 @@ func LocalPath(text, fallback string) string {
 	return fallback
 }
 
-// NextIn returns the path that the query of a target names as "next", if it is one of this origin.
-// Of two that differ neither counts.
+// NextIn returns the path in the field "next" of a target's query, if it is a path of this origin,
+// and otherwise the fallback. If there are two such fields with different values, neither counts.
 func NextIn(target, fallback string) string {
 	fields, known := Fields(Query(target), maxQueryFields, false)
 	if !known {
@@ -56,8 +57,8 @@ func NextIn(target, fallback string) string {
 	return LocalPath(next, fallback)
 }
 
-// WithNext returns the URL of a sign-in page with the path to return to. A page of another origin
-// does not get the path: there it would be one of that origin.
+// WithNext returns the URL of a sign-in page, with the path to return to. If the sign-in page is on
+// another origin, it gets no path, because the path would then mean a page of that origin.
 func WithNext(url, path string) string {
 	page, query, isElsewhere := splitURL(url)
 	if path == "" || isElsewhere {
@@ -90,7 +91,8 @@ func WithQuery(url, fields string) string {
 
 var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
-// splitURL returns the path and the query of a URL, and whether it names another origin.
+// splitURL returns the path and the query of a URL. isElsewhere is true if the URL names another
+// origin.
 func splitURL(url string) (path, query string, isElsewhere bool) {
 	isElsewhere = schemeForm.MatchString(url) || strings.HasPrefix(url, "//") ||
 		strings.HasPrefix(url, `/\`)
@@ -125,7 +127,7 @@ func isLocal(text string) bool {
 	return false
 }
 
-// staysHere tells whether a path, as it is by now, names no other origin.
+// staysHere reports whether a path names no other origin, after the decodings so far.
 func staysHere(path string) bool {
 	normal := readAs.Replace(path)
 	if strings.HasPrefix(normal, "//") || strings.Contains(normal, `\`) {
@@ -146,14 +148,14 @@ func staysHere(path string) bool {
 			kept = append(kept, segment)
 		}
 	}
-	// An empty first segment with another one after it is "//host".
+	// An empty first segment with another after it is "//host".
 	return len(kept) < 2 || kept[0] != ""
 }
 
 var namedForm = regexp.MustCompile(`^/(?:[^/\\?#*][^?#*]*)?\*?$`)
 
-// CheckNamedPaths checks paths that an app names in a setting, each by itself or by its start:
-// "/callback", "/mail/*".
+// CheckNamedPaths checks the paths that an app names in a setting: single paths ("/callback"), or
+// all paths with the same start ("/mail/*").
 func CheckNamedPaths(paths []string) error {
 	for _, path := range paths {
 		if !namedForm.MatchString(path) {
@@ -164,7 +166,7 @@ func CheckNamedPaths(paths []string) error {
 	return nil
 }
 
-// IsNamed tells whether the path of a target is one of the paths. Its query does not count.
+// IsNamed reports whether the path of a target is one of the paths. The query does not count.
 func IsNamed(target string, paths []string) bool {
 	if len(paths) == 0 {
 		return false

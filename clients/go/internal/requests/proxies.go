@@ -7,19 +7,20 @@ import (
 )
 
 const (
-	// Anybody can make X-Forwarded-For long.
+	// Any client can make X-Forwarded-For long.
 	maxHops = 64
 	// An IPv6 address in brackets, with a zone and a port; zones are names of interfaces.
 	maxAddressBytes = 100
 )
 
-// Proxies are the proxies whose word an app believes.
+// Proxies are the proxies that an app trusts.
 type Proxies struct {
 	unix     bool
 	networks []netip.Prefix
 }
 
-// NewProxies reads addresses, networks like "10.0.0.0/8", and "unix" for a proxy at a Unix socket.
+// NewProxies returns the proxies that an app trusts. Each text is an address, a network like
+// "10.0.0.0/8", or "unix" for a proxy at a Unix socket.
 func NewProxies(trusted []string) (Proxies, error) {
 	var made Proxies
 	for _, text := range trusted {
@@ -54,8 +55,8 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return network, nil
 }
 
-// Address returns the end user's address: the nearest one that no trusted proxy has. It is empty if
-// it is unknown.
+// Address returns the end user's address: the nearest one that is not a trusted proxy's. It is
+// empty if the address is unknown.
 func (p Proxies) Address(r *Request) string {
 	if !p.Trusts(r.Peer) {
 		return plainAddress(r.Peer)
@@ -77,8 +78,8 @@ func (p Proxies) Address(r *Request) string {
 	return plainAddress(r.Peer)
 }
 
-// IsSecure tells whether the end user's connection is HTTPS, as far as the nearest trusted proxy
-// says.
+// IsSecure reports whether the end user's connection is HTTPS. The nearest trusted proxy says it,
+// if there is one.
 func (p Proxies) IsSecure(r *Request) bool {
 	if lines := r.Header["X-Forwarded-Proto"]; len(lines) > 0 && p.Trusts(r.Peer) {
 		last := lines[len(lines)-1]
@@ -89,8 +90,8 @@ func (p Proxies) IsSecure(r *Request) bool {
 	return r.Secure
 }
 
-// Trusts tells whether the app believes a proxy at this address. The empty address is a Unix
-// socket.
+// Trusts reports whether the app believes the headers of a proxy at this address. An empty address
+// stands for a Unix socket.
 func (p Proxies) Trusts(peer string) bool {
 	if peer == "" {
 		return p.unix
@@ -119,7 +120,7 @@ func plainAddress(text string) string {
 }
 
 // parseAddress reads an address with or without brackets, a port and a zone. An IPv4 address that
-// came as an IPv6 one is what it is.
+// was written as IPv6 becomes IPv4.
 func parseAddress(text string) (netip.Addr, bool) {
 	if len(text) > maxAddressBytes {
 		return netip.Addr{}, false

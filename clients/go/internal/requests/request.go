@@ -1,6 +1,5 @@
-// Package requests owns the readers of what an HTTP request says of itself: where it comes from,
-// where it wants to go, and which browser sent it. It knows no session, and decides nothing about
-// one.
+// Package requests owns the readers of HTTP requests: where a request comes from, which page it
+// wants, and which browser sent it. It knows no session, and decides nothing about one.
 package requests
 
 import "net/http"
@@ -8,7 +7,7 @@ import "net/http"
 // Request is a request of an end user, as a server sees it.
 type Request struct {
 	Method string
-	// Header has the header lines. Two lines of one header stay two.
+	// Header has the header lines. Two lines of one header stay separate.
 	Header http.Header
 	// Host is the value of the Host header, which net/http keeps out of Header.
 	Host string
@@ -21,8 +20,8 @@ type Request struct {
 	Secure bool
 }
 
-// hosts returns where the request went. With HTTP/2, Host is the authority, and a header beside it
-// is only what the client wrote.
+// hosts returns the hosts to which the request was sent. With HTTP/2, Host is the authority. A Host
+// header in addition to it is only what the client wrote, and does not count.
 func (r *Request) hosts() []string {
 	if r.Host != "" {
 		return []string{r.Host}
@@ -30,7 +29,7 @@ func (r *Request) hosts() []string {
 	return r.Header["Host"]
 }
 
-// HostText is the value of the Host header, or "localhost" if there is none.
+// HostText returns the value of the Host header, or "localhost" if there is none.
 func (r *Request) HostText() string {
 	lines := r.hosts()
 	switch len(lines) {

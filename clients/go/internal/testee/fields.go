@@ -11,14 +11,14 @@ import (
 	sa "github.com/session-authority/session-authority/clients/go"
 )
 
-// refusal is a command that can't be done.
+// refusal is the error for a command that can't be carried out.
 type refusal struct{ kind, message string }
 
 func (e *refusal) Error() string { return e.message }
 
 func badCommand(message string) error { return &refusal{"bad_command", message} }
 
-// fields are those of a command.
+// fields are the fields of a command, by name.
 type fields map[string]json.RawMessage
 
 // read reads a field. It returns false if the field is absent or null.
@@ -33,7 +33,8 @@ func (f fields) read(name string, into any) (bool, error) {
 	return true, nil
 }
 
-// need reads fields that must be there: names and where they go, in turn.
+// need reads fields that must be there. Its arguments are the name of a field, the pointer for its
+// value, the next name, and so on.
 func (f fields) need(namesAndTargets ...any) error {
 	for i := 0; i < len(namesAndTargets); i += 2 {
 		name := namesAndTargets[i].(string)
@@ -48,7 +49,7 @@ func (f fields) need(namesAndTargets ...any) error {
 	return nil
 }
 
-// may reads fields that may be absent.
+// may reads fields that may be absent. Its arguments are those of need.
 func (f fields) may(namesAndTargets ...any) error {
 	for i := 0; i < len(namesAndTargets); i += 2 {
 		if _, err := f.read(namesAndTargets[i].(string), namesAndTargets[i+1]); err != nil {
@@ -58,7 +59,7 @@ func (f fields) may(namesAndTargets ...any) error {
 	return nil
 }
 
-// timeout returns the time of a call, 0 for the client's own.
+// timeout returns the timeout of a call. 0 means the client's default timeout.
 func (f fields) timeout() (time.Duration, error) {
 	var milliseconds float64
 	err := f.may("timeout_ms", &milliseconds)
@@ -69,10 +70,10 @@ func duration(milliseconds float64) time.Duration {
 	return time.Duration(milliseconds * float64(time.Millisecond))
 }
 
-// moment returns a moment in Unix milliseconds, with fractions.
+// moment returns a time in Unix milliseconds, with fractions.
 func moment(at time.Time) float64 { return float64(at.UnixMicro()) / 1e3 }
 
-// kinds has the words for errors; the most exact ones come first.
+// kinds has the names of the errors in replies. The most exact error that fits comes first.
 var kinds = []struct {
 	err  error
 	name string
@@ -127,7 +128,7 @@ func errorLine(err error) map[string]any {
 	return line
 }
 
-// codeName returns the name of a code as the contract of gRPC writes it: "NOT_FOUND".
+// codeName returns the name of a code in the form of gRPC's specification: "NOT_FOUND".
 func codeName(code codes.Code) string {
 	if code == codes.Canceled {
 		return "CANCELLED"

@@ -13,7 +13,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
 
-// apps has the app of each client: one flow, as an app has one for its life.
+// apps has the app of each client. An app has one flow for its whole life.
 type apps struct {
 	mu sync.Mutex
 	of map[*sa.Client]http.Handler
@@ -21,7 +21,7 @@ type apps struct {
 
 var served = apps{of: map[*sa.Client]http.Handler{}}
 
-// appOf returns the app of a client, which is made with its first request.
+// appOf returns the app of a client. The first request makes the app.
 func (a *apps) appOf(client *sa.Client) (http.Handler, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,7 +59,7 @@ func (a *apps) appOf(client *sa.Client) (http.Handler, error) {
 	return a.of[client], nil
 }
 
-// lead sends the browser to the first page, unless something failed.
+// lead redirects the browser to the first page, or answers with the error.
 func lead(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case err == nil:
@@ -69,7 +69,7 @@ func lead(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// stream is an event stream, which the middleware ends with the session.
+// stream answers with an event stream. The middleware ends the stream when the session ends.
 func stream(w http.ResponseWriter, r *http.Request) {
 	if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
 		return
@@ -80,7 +80,7 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-// request makes a request to the app, in this process.
+// request sends a request to the app, in this process.
 func request(r *run) (any, error) {
 	var method, path, body string
 	var headers [][2]string
@@ -117,7 +117,8 @@ func request(r *run) (any, error) {
 	return response.line(), nil
 }
 
-// recorder keeps a response. `flushed` is called as the first part is sent before the end.
+// recorder keeps a response. flushed is called when the app sends the first part of the response
+// before its end.
 type recorder struct {
 	header  http.Header
 	sent    http.Header
@@ -140,7 +141,7 @@ func (w *recorder) Write(data []byte) (int, error) {
 	return w.body.Write(data)
 }
 
-// Flush tells of a response that is open.
+// Flush reports that the app has sent a part of the response. Only the first call reports it.
 func (w *recorder) Flush() {
 	if !w.isTold {
 		w.isTold = true

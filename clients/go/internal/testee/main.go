@@ -1,5 +1,6 @@
-// Command testee does with the Go client what the scenarios of tests/polyglot say, by JSON lines on
-// stdin and stdout. It decides nothing: a command is one call of the client.
+// Command testee runs the scenarios of tests/polyglot with the Go client. It reads commands from
+// stdin and writes replies to stdout, as JSON lines. It decides nothing: a command is one call of
+// the client.
 package main
 
 import (
@@ -13,7 +14,7 @@ import (
 	sa "github.com/session-authority/session-authority/clients/go"
 )
 
-// testee has the clients of the runner, by its names for them.
+// testee has the clients, by the names that the runner gave them.
 type testee struct {
 	mu      sync.Mutex
 	clients map[string]*sa.Client
@@ -27,7 +28,7 @@ type run struct {
 	id     json.RawMessage
 	fields fields
 	client *sa.Client
-	// begun is called right before the call of the client: the next command begins then.
+	// begun is called right before the call of the client. Then the next command begins.
 	begun func()
 }
 
@@ -55,10 +56,10 @@ func main() {
 func (t *testee) write(line any) {
 	t.out.Lock()
 	defer t.out.Unlock()
-	_ = t.encoder.Encode(line) // a runner that has gone reads nothing
+	_ = t.encoder.Encode(line) // the error does not matter: the runner has ended and reads nothing
 }
 
-// begin begins a command, and returns once it makes its call.
+// begin starts a command. It returns when the command makes its call.
 func (t *testee) begin(line []byte) {
 	var named struct {
 		ID      json.RawMessage `json:"id"`
@@ -84,7 +85,7 @@ func (t *testee) begin(line []byte) {
 	}
 	r.fields["client"], _ = json.Marshal(named.Client)
 	switch named.Command {
-	case "connect", "close": // must have happened before the next command
+	case "connect", "close": // must have ended before the next command
 		r.begun = func() {}
 		r.reply(handle(r))
 		return

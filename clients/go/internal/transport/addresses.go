@@ -8,8 +8,9 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// addressBuilder makes resolvers of targets that list addresses:
-// "ipv4:10.0.0.1:50051,10.0.0.2:50051". gRPC has them in other languages.
+// addressBuilder makes resolvers for targets that list addresses:
+// "ipv4:10.0.0.1:50051,10.0.0.2:50051". gRPC for other languages has such resolvers built in. The
+// value is the scheme, "ipv4" or "ipv6".
 type addressBuilder string
 
 var _ resolver.Builder = addressBuilder("")
@@ -17,7 +18,8 @@ var _ resolver.Builder = addressBuilder("")
 // Scheme returns "ipv4" or "ipv6".
 func (b addressBuilder) Scheme() string { return string(b) }
 
-// Build resolves a target, once and for all.
+// Build returns a resolver that has resolved the target already. It returns an error if the target
+// is no list of addresses of this scheme.
 func (b addressBuilder) Build(
 	target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions,
 ) (resolver.Resolver, error) {

@@ -1,4 +1,4 @@
-// Package transport owns how the service is reached: addresses, TLS, bearer tokens and
+// Package transport owns the connection to the service: addresses, TLS, bearer tokens and
 // keepalive. It makes no call.
 package transport
 
@@ -18,27 +18,27 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// Settings says where the service is, and how to speak to it.
+// Settings have the address of the service, and the options and credentials for connections to it.
 type Settings struct {
 	Target string
-	// TLS is nil for plaintext.
+	// TLS is the configuration of TLS. It is nil for plaintext.
 	TLS *tls.Config
-	// Token returns the bearer token of this caller, or the error of the context when that ends. It
-	// is nil without one.
+	// Token returns the bearer token of this caller. If the context ends first, Token returns its
+	// error. The field is nil if this caller has no token.
 	Token       func(context.Context) (string, error)
 	DialOptions []grpc.DialOption
 }
 
 const (
-	// The service accepts a ping every 10 seconds.
+	// The service allows a ping every 10 seconds.
 	pingInterval = 12 * time.Second
 	pingTimeout  = 4 * time.Second
 	// A service that was away for long is found again soon.
 	firstReconnectPause = 100 * time.Millisecond
 	maxReconnectPause   = 2 * time.Second
-	// An attempt to connect may take so long, all handshakes included. A lost SYN is sent again
-	// after 1 and 3 seconds; after a longer attempt a service that comes back would be found later
-	// than by a new attempt.
+	// The time for an attempt to connect, all handshakes included. A lost SYN is sent again after 1
+	// and 3 seconds. If a service comes back, a new attempt finds it sooner than an attempt that
+	// lasts longer than 5 seconds.
 	connectTimeout = 5 * time.Second
 )
 
@@ -58,7 +58,7 @@ func (s *Settings) Check() error {
 	return nil
 }
 
-// Open returns a new connection, which connects when it is first used.
+// Open returns a new connection. It connects when it is first used.
 func (s *Settings) Open() (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if s.TLS != nil {
@@ -67,7 +67,7 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		// A name server has no say in how calls are made.
+		// A DNS server must not decide how calls are made.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true,
@@ -81,9 +81,9 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 			},
 			MinConnectTimeout: connectTimeout,
 		}),
-		// An idle connection stays open, by its pings.
+		// An idle connection stays open, because its pings go on.
 		grpc.WithIdleTimeout(0),
-		// A proxy for the web has no business between services.
+		// Calls between services must not go through a proxy for the web.
 		grpc.WithNoProxy(),
 		grpc.WithResolvers(addressBuilder("ipv4"), addressBuilder("ipv6")),
 	}
@@ -94,7 +94,7 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// IsToken says whether a header may hold a token.
+// IsToken reports whether a header may hold the token.
 func IsToken(token string) bool {
 	token = strings.TrimSpace(token)
 	for _, letter := range []byte(token) {
@@ -105,7 +105,7 @@ func IsToken(token string) bool {
 	return token != ""
 }
 
-// isLocal says whether a target is this machine; of several addresses, all.
+// isLocal reports whether all addresses of a target are on this machine.
 func isLocal(target string) bool {
 	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
 		return true

@@ -8,7 +8,8 @@ import (
 
 const clockBoottime = 7 // CLOCK_BOOTTIME, of clock_gettime(2)
 
-// systemUptime returns the time since the machine was started, sleep included.
+// systemUptime returns the time since the machine was started, sleep included. It returns false if
+// the system call fails.
 func systemUptime() (time.Duration, bool) {
 	var now syscall.Timespec
 	_, _, errno := syscall.RawSyscall(

@@ -4,5 +4,5 @@ package uptime
 
 import "time"
 
-// systemUptime says that this system's time with sleep is not known here.
+// systemUptime returns false: on this system the package knows no clock that runs during sleep.
 func systemUptime() (time.Duration, bool) { return 0, false }

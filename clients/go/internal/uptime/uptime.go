@@ -1,8 +1,8 @@
-// Package uptime tells a time that no one sets, that never goes back, and that passes while the
-// machine sleeps. A near cache measures by it how old a proof is.
+// Package uptime has a clock that nobody sets, that never goes back, and that runs while the
+// machine sleeps. A near cache measures the age of a proof by this clock.
 //
-// Go's own monotonic clock stands still while a Linux machine sleeps: what was proven before the
-// sleep would count as fresh after it.
+// Go's own monotonic clock stands still while a Linux machine sleeps. By that clock, a proof from
+// before the sleep would count as fresh after the sleep.
 package uptime
 
 import (
@@ -11,23 +11,27 @@ import (
 	"time"
 )
 
-// tolerance is how far the wall clock may have moved against Go's monotonic clock before the
-// machine counts as having slept. A clock that is kept in time by its pace changes both alike.
+// tolerance is how far Go's monotonic clock and the wall clock may move apart before the Clock
+// checks whether the machine has slept. If the system changes the pace of the wall clock, to keep
+// it in time, the pace of both clocks changes alike.
 const tolerance = 100 * time.Millisecond
 
-// Clock tells the time since it was made, and the wall clock, by one reading of Go's clocks. It
-// asks the system for the time with sleep only if these two have moved against each other.
+// Clock returns the time since it was made, and the wall clock, from one reading of Go's clocks. It
+// reads the system's clock that runs during sleep only if Go's monotonic clock and the wall clock
+// have moved apart.
 type Clock struct {
-	// read returns a time that no one sets, but that may stand still, and the wall clock.
+	// read returns a time that nobody sets, but that may stand still during sleep, and the wall
+	// clock.
 	read func() (time.Duration, time.Time)
-	// slept returns the system's time with sleep, and whether the system tells it.
+	// slept returns the time of the system's clock that runs during sleep. The boolean is true if
+	// the system has such a clock.
 	slept func() (time.Duration, bool)
 
 	mu    sync.Mutex
 	since atomic.Pointer[reading]
 }
 
-// reading is what all clocks said in the same moment.
+// reading has the times of all clocks at the same moment.
 type reading struct {
 	ran    time.Duration
 	wall   time.Time
@@ -67,7 +71,8 @@ func (c *Clock) Now() (time.Duration, time.Time) {
 	return c.reread()
 }
 
-// reread finds out whether the machine slept or the wall clock was set.
+// reread finds out whether the machine slept or the wall clock was set, and returns the same as
+// Now.
 func (c *Clock) reread() (time.Duration, time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +84,8 @@ func (c *Clock) reread() (time.Duration, time.Time) {
 	if known {
 		passed = max(passed, now.system-since.system)
 	} else {
-		// Nothing tells sleep from a clock that was set. Counting it as sleep keeps less.
+		// Without this clock, sleep looks like a wall clock that was set. If it counts as sleep,
+		// proofs seem older and the cache keeps less.
 		passed = max(passed, time.Duration(now.wall.UnixNano()-since.wall.UnixNano()))
 	}
 	now.passed = since.passed + passed

@@ -16,8 +16,8 @@ func TestTheClockRunsWithGosClock(t *testing.T) {
 
 func TestSleepCountsAsTimeThatPassed(t *testing.T) {
 	for name, row := range map[string]struct {
-		ran, wall, system time.Duration // how far each clock goes on
-		known             bool          // the system tells the time with sleep
+		ran, wall, system time.Duration // how much time passes on each clock
+		known             bool          // the system has a clock that runs during sleep
 		want              time.Duration
 	}{
 		"nothing special":             {time.Second, time.Second, time.Second, true, time.Second},

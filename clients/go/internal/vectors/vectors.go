@@ -13,16 +13,16 @@ import (
 	"testing"
 )
 
-// Case is a case of a file.
+// Case is one case of a file.
 type Case struct {
 	ID       string
 	Given    json.RawMessage
 	Expected json.RawMessage
-	// Settings are those of the file, with the changes of the case.
+	// Settings are the settings of the file, with the changes of the case.
 	Settings Settings
 }
 
-// Settings are those of an app, by the names of the vectors.
+// Settings are the settings of an app, under the names that the vectors use.
 type Settings struct {
 	TokenCookie     string   `json:"token_cookie"`
 	DeviceCookie    string   `json:"device_cookie"`
@@ -39,10 +39,10 @@ type Settings struct {
 	SignInURL       *string  `json:"sign_in_url"`
 }
 
-// Pairs are headers in the order of arrival. Each letter of a value is a byte.
+// Pairs are headers in the order of arrival. Each character of a value stands for one byte.
 type Pairs [][2]string
 
-// Header returns the headers as net/http has them.
+// Header returns the headers in the form of net/http.
 func (p Pairs) Header() http.Header {
 	header := http.Header{}
 	for _, pair := range p {
@@ -51,7 +51,7 @@ func (p Pairs) Header() http.Header {
 	return header
 }
 
-// Bytes returns the bytes of a text whose letters are bytes.
+// Bytes returns the bytes of a text in which each character stands for one byte.
 func Bytes(text string) string {
 	made := make([]byte, 0, len(text))
 	for _, letter := range text {
@@ -60,7 +60,8 @@ func Bytes(text string) string {
 	return string(made)
 }
 
-// Folder returns the folder with the files, and false if this module is alone, without a checkout.
+// Folder returns the folder with the files. It returns false if there is only this module, without
+// the rest of a checkout.
 func Folder() (string, bool) {
 	_, file, _, _ := runtime.Caller(0)
 	folder := filepath.Join(filepath.Dir(file), "..", "..", "..", "vectors")
@@ -68,7 +69,7 @@ func Folder() (string, bool) {
 	return folder, err == nil && found.IsDir()
 }
 
-// Run runs a test for each case of a file, but for those that are skipped.
+// Run runs a test for each case of a file, except the cases that Go skips.
 func Run(t *testing.T, name string, run func(*testing.T, *Case)) {
 	t.Helper()
 	skips := Skips(t)
@@ -102,7 +103,7 @@ func Load(t *testing.T, name string) []*Case {
 		t.Fatalf("%s has no cases", name)
 	}
 	if len(file.Settings) == 0 {
-		return file.Cases // `settings` of a case are none of an app's
+		return file.Cases // without settings of an app, `settings` of a case mean something else
 	}
 	for _, each := range file.Cases {
 		var given struct{ Settings json.RawMessage }
@@ -130,7 +131,7 @@ func Skips(t *testing.T) map[string]string {
 	return skips
 }
 
-// Names returns the names of all files, in order.
+// Names returns the names of all files, in alphabetical order.
 func Names(t *testing.T) []string {
 	t.Helper()
 	folder, has := Folder()
@@ -156,8 +157,8 @@ func Decode(t *testing.T, data []byte, into any) {
 	}
 }
 
-// DecodeStrictly refuses members that the type does not have: a setting that this loader does not
-// know must not be left out in silence.
+// DecodeStrictly reads JSON, or fails the test. It refuses members that the type does not have: a
+// setting that this loader does not know must not be ignored silently.
 func DecodeStrictly(t *testing.T, data []byte, into any) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -167,7 +168,8 @@ func DecodeStrictly(t *testing.T, data []byte, into any) {
 	}
 }
 
-// Equal compares what came of a decision with what is expected, as JSON.
+// Equal compares the result of a decision with the expected result, as JSON. It fails the test if
+// they differ.
 func Equal(t *testing.T, expected json.RawMessage, found any) {
 	t.Helper()
 	data, err := json.Marshal(found)

@@ -8,7 +8,8 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/vectors"
 )
 
-// The files that the tests of this module run. Each file belongs here with the test that runs it.
+// The files whose cases the tests of this module run, each with the package of the test that runs
+// it. Add a new file here.
 var handled = []string{
 	"addresses",  // internal/requests
 	"cache",      // sessionauthority
