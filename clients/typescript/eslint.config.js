@@ -9,13 +9,13 @@ export default tseslint.config(
       parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
     },
     rules: {
-      // Errors pass through as they came.
+      // Errors are passed on unchanged.
       "@typescript-eslint/prefer-promise-reject-errors": "off",
       "@typescript-eslint/only-throw-error": "off",
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
-      // The wire has numbers that this version has no name for.
+      // Messages may have enum numbers for which this version has no name.
       "@typescript-eslint/no-unsafe-enum-assignment": "off",
-      // Callers in JavaScript have no compiler.
+      // Callers in JavaScript have no compiler that checks their types.
       "@typescript-eslint/no-unnecessary-condition": "off",
       // `node:test` returns promises that it handles itself.
       "@typescript-eslint/no-floating-promises": [
@@ -29,7 +29,7 @@ export default tseslint.config(
     },
   },
   {
-    // Cases are JSON, whose shape their schemas check.
+    // The cases are JSON files, and JSON schemas check their types.
     files: [
       "tests/vectors.ts",
       "tests/web/{conduct.test,flow_options,scripted_authority,vectors.test}.ts",

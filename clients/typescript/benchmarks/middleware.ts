@@ -1,10 +1,11 @@
 /**
- * Measures what the middleware costs beside a bare handler, in CPU time: a request of a browser
- * whose validation the near cache answers, through Express without a socket.
+ * Measures the CPU time that the middleware adds to a bare handler. Each request comes from a
+ * browser, the near cache answers its validation, and it goes through Express without a socket.
  *
  *     npm run pretest && node build/benchmarks/middleware.js
  *
- * Rounds are interleaved, and the median of each kind is told: a busy machine slows both alike.
+ * Rounds are interleaved, and the median of each kind is printed: a busy machine slows both kinds
+ * equally.
  */
 
 import express, { type RequestHandler } from "express";
@@ -38,7 +39,7 @@ function appWith(...before: RequestHandler[]): App {
   return app;
 }
 
-/** One request through an app; resolves when the response has ended. */
+/** Passes one request through an app. Resolves when the response has ended. */
 function pass(app: App, cookie: string): Promise<ServerResponse> {
   const request = new IncomingMessage(new Socket());
   request.method = "GET";

@@ -1,9 +1,9 @@
 /**
- * Measures the client beside a real service on the same machine: `npm run bench -- ADDRESS PID`,
- * with the process that serves.
+ * Measures the client with a real service on the same machine: `npm run bench -- ADDRESS PID`. PID
+ * is the process of the service.
  *
- * Batched validations and single calls go in turns within one run, 64 at once. All figures of the
- * service are CPU time, of the process and its threads.
+ * Rounds of batched validations and of single calls take turns within one run, with 64 callers at
+ * once. All figures of the service are the CPU time of its process with all threads.
  */
 
 import { execFileSync } from "node:child_process";

@@ -1,5 +1,5 @@
-// Reads the answer of `npm pack --dry-run --json`, and fails if the package lacks a file that
-// package.json leads to, or holds a file that no user needs.
+// Reads the output of `npm pack --dry-run --json`. Fails if the package lacks a file that
+// package.json refers to, or contains a file that no user needs.
 
 import { readFileSync } from "node:fs";
 
@@ -8,7 +8,7 @@ const text = readFileSync(0, "utf8");
 const [packed] = JSON.parse(text.slice(text.indexOf("[")));
 const files = new Set(packed.files.map(({ path }) => path));
 
-/** The files that an entry of `exports` leads to. */
+/** Returns the files to which an entry of `exports` refers. */
 function targets(entry) {
   return typeof entry === "string" ? [entry] : Object.values(entry).flatMap(targets);
 }

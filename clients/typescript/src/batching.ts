@@ -1,9 +1,9 @@
 /**
- * Adaptive batching. A validation is sent at once if none is under way. Validations that come
- * meanwhile go together after it.
+ * Batches validations adaptively. If no validation is under way, a validation is sent at once.
+ * Validations that arrive meanwhile are sent together afterwards, as one batch.
  *
- * No caller waits for a batch to fill: at low load every validation is a call of its own, as it
- * would be without batching. Each caller's deadline, signal and errors stay its own.
+ * No caller waits for a batch to fill: at low load each validation is one call, as it would be
+ * without batching. Each caller keeps its own deadline, signal and errors.
  */
 
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -19,21 +19,21 @@ const { method: rpc } = pb.SessionAuthorityService;
 // The service accepts 500 requests, in a message of 4 MiB.
 const MAX_BATCH_ITEMS = 500;
 const MAX_BATCH_BYTES = 3 * 1024 * 1024;
-// No request that the service accepts is larger. A larger one goes alone: it is refused, and must
+// The service accepts no larger request. A larger request is sent alone: it is refused, and must
 // not fail the others.
 const MAX_ITEM_BYTES = 8 * 1024;
-// A caller that has waited for so long, or for this share of its time, does not wait any longer for
-// the call that is under way: a batch goes out beside that call.
+// When a caller has waited for this time, or for this share of its timeout, it does not wait any
+// longer for the call that is under way. A batch is sent while that call goes on.
 const MAX_WAIT_MS = 50;
 const MAX_WAIT_SHARE = 0.25;
-// When so many callers are queued, a second batch is sent: it can be read while the first one is
-// answered.
+// When this many callers are queued, a second batch is sent: the service can read the second batch
+// while it answers the first one.
 const SECOND_BATCH_WAITERS = 32;
 
 type Request = pb.ValidateSessionRequest;
 type Response = pb.ValidateSessionResponse;
 
-/** A caller in the queue. */
+/** A caller in the queue. `deadline` is a time of `performance.now()`. */
 class Waiter {
   readonly promise: Promise<Response>;
   done = false;
@@ -77,7 +77,7 @@ class Waiter {
   }
 }
 
-/** Validates for all callers of one client. */
+/** The queue of the validations of one client. */
 export class BatchQueue {
   readonly #calls: Calls;
   readonly #batching: boolean;
@@ -91,7 +91,7 @@ export class BatchQueue {
     this.#batching = batching;
   }
 
-  /** The service's response, within the limits of the caller. */
+  /** Sends a validation, alone or in a batch. Returns the response within the caller's limits. */
   async validate(request: Request, limits: CallLimits): Promise<Response> {
     if (!this.#batching) return await this.#calls.make(rpc.validateSession, request, limits);
     if (this.#underWay === 0 && this.#queue.length === 0) {
@@ -128,7 +128,10 @@ export class BatchQueue {
     if (full && this.#due !== undefined) this.#sendSoon();
   }
 
-  /** Sends the next batch once the callers that were just answered have run: they ask again. */
+  /**
+   * Sends the next batch as soon as the callers that were just answered have run. If they validate
+   * again, their validations are in the batch.
+   */
   #sendSoon(): void {
     this.#due?.cancel();
     const soon = setImmediate(this.#send);
@@ -159,7 +162,10 @@ export class BatchQueue {
     }
   };
 
-  /** There is a slot for a batch. All callers that wait by now go into the batch. */
+  /**
+   * Sends a batch in the slot that was granted. The callers that are queued by now go into it.
+   * Returns false if the slot was not needed, or if the limiter was closed.
+   */
   readonly #granted = (closed?: SessionAuthorityError): boolean => {
     this.#waitsForSlot = false;
     if (closed !== undefined) {
@@ -174,7 +180,7 @@ export class BatchQueue {
     return true;
   };
 
-  /** Removes the next batch from the queue, and the callers that have gone. */
+  /** Removes the next batch from the queue, and the callers that have given up. */
   #takeBatch(): Waiter[] {
     const batch: Waiter[] = [];
     let [bytes, passed] = [0, 0];
@@ -191,7 +197,7 @@ export class BatchQueue {
   }
 
   async #sendBatch(waiters: readonly Waiter[]): Promise<void> {
-    // The time of a batch is that of its most patient caller. The others leave earlier.
+    // The timeout of a batch is the longest of its callers' timeouts. The others leave earlier.
     const deadline = Math.max(...waiters.map((waiter) => waiter.deadline));
     const limits = { timeoutMs: deadline - performance.now(), signal: undefined };
     const [first] = waiters;
@@ -211,7 +217,7 @@ export class BatchQueue {
     }
   }
 
-  /** Tells all callers that wait. No calls are made any more by then. */
+  /** Fails all queued callers. Close the calls of the client first, so that no batch is sent. */
   close(): void {
     this.#due?.cancel();
     this.#due = undefined;
@@ -226,7 +232,8 @@ export class BatchQueue {
 }
 
 function sizeOf(request: Request): number {
-  // Texts of UTF-16 have at most three bytes a letter: most requests need not be written twice.
+  // UTF-8 needs at most three bytes for one unit of UTF-16. With this bound, most requests need
+  // not be encoded only to learn their size.
   if (request.client === undefined) {
     const letters = request.accessToken.length + request.deviceId.length;
     if (letters * 3 < MAX_ITEM_BYTES / 2) return letters + 16;
@@ -252,7 +259,7 @@ function settle(
   });
 }
 
-/** Fails each caller with an error of its own: a caller may add to what it catches. */
+/** Fails each caller with its own copy of the error: a caller may change the error. */
 function fail(waiters: readonly Waiter[], error: unknown): void {
   for (const waiter of waiters) waiter.fail(copyOf(error));
 }

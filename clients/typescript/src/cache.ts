@@ -1,10 +1,11 @@
 /**
- * The near cache: what the service said of sessions, kept in this process for as long as a watch
- * proves that it still holds.
+ * The near cache: answers of the service about sessions, kept in this process for as long as a
+ * watch proves that they still hold.
  *
- * This is the memory and its rules. It waits for nothing and sends nothing: `watching.ts` tells it
- * what happens, `coalescing.ts` asks the service where it has no answer. CACHE.md of the Python
- * client says how stale an answer can be, and why: the rules are the same.
+ * This module has the memory and its rules. It waits for nothing and sends nothing: `watching.ts`
+ * passes it the messages of the watch, and `coalescing.ts` asks the service if the cache has no
+ * answer. CACHE.md of the Python client says how stale an answer can be, and why: the rules are the
+ * same.
  */
 
 import { milliseconds as positive } from "./arguments.js";
@@ -16,13 +17,13 @@ import {
 } from "./gen/session_authority/v1/session_authority_pb.js";
 import type { ActiveValidation, Session, SessionName, Validation } from "./types.js";
 
-/** How long an answer may be used at the most, if nothing else is said. */
+/** The default of `maxAgeMs`: how long an answer may be used at the most. */
 export const MAX_AGE_MS = 60_000;
-/** How old the last proof of the watch may be at the most. */
+/** The default and the upper limit of `maxSilenceMs`: how old the watch's last proof may be. */
 export const MAX_SILENCE_MS = 15_000;
 
-// Events of one user, who is named. Any other event concerns all users, above all an event that
-// this version does not know.
+// Types of events that concern one user, whom the event names. Any other event concerns all users,
+// above all an event whose type this version does not know.
 const OF_A_USER: ReadonlySet<number> = new Set(
   Object.values(EventType).filter(
     (kind) =>
@@ -31,46 +32,52 @@ const OF_A_USER: ReadonlySet<number> = new Set(
       kind !== EventType.SIGNING_KEY_REVOKED,
   ) as number[],
 );
-// What one server of the service knows others may not know yet: that a key was revoked, or that the
-// store's primary is another one. For so long they may accept what they should not.
+// One server of the service may know earlier than another that a key was revoked, or that the store
+// has another primary. For this time the other server may accept tokens that it should refuse.
 const SETTLING_MS = 15_000;
-// How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept
-// in time by changing their pace gain a second on each other in half an hour at the most, which is
-// how long a connection lasts.
+// The server's clock may seem to run ahead of ours by this at the most, within one watch. Clocks
+// that are synchronized by a change of their speed gain at most a second on each other in half an
+// hour, and a connection lasts no longer than that.
 const MAX_AHEAD_MS = 2_000;
-// Users share a counter of events by their hash: it may keep an answer from being stored, never the
-// other way round.
+// Users whose IDs have the same hash share a counter of events. A shared counter may keep an answer
+// from being stored, but never causes an answer to be stored.
 const COUNTERS = 4096;
-// The longest spelling without padding has 45 characters. The service trims any amount of that.
+// An answer for a longer text is not stored. The longest form of a device ID has 45 characters, but
+// the service accepts any number of blanks around it.
 const MAX_DEVICE_ID_CHARACTERS = 64;
 
-/** Why answers were dropped. */
+/** How many answers were dropped, by reason. */
 export interface DroppedCounts {
-  /** By an event of their user. */
+  /** Answers that an event of their user dropped. */
   readonly event: number;
-  /** With all others. */
+  /** Answers that were dropped together with all others. */
   readonly emptied: number;
-  /** As they needed too much room. */
+  /** Answers that exceeded `maxEntries`: the least recently used ones. */
   readonly room: number;
-  /** As their time was over. */
+  /** Answers whose time was over. */
   readonly over: number;
-  /** By a renewal or a newer answer. */
+  /** Answers that a renewal or a newer answer replaced. */
   readonly replaced: number;
 }
 
-/** What a cache has done so far. */
+/** The state of a cache, and its counts since it was created. */
 export interface CacheStats {
+  /** True if the cache may answer now. */
   readonly live: boolean;
+  /** How many answers the cache has now. */
   readonly entries: number;
   readonly hits: number;
   readonly misses: number;
+  /** How often all answers were dropped at once. */
   readonly emptied: number;
   readonly dropped: DroppedCounts;
-  /** How old the last proof of the watch is, at the most; infinite without one. */
+  /**
+   * The age of the last proof of the watch in milliseconds, at the most. Infinite without a proof.
+   */
   readonly stalenessMs: number;
 }
 
-/** When a request was sent: on which watch, after how many events of it, at what time. */
+/** When a request was sent: during which watch, after how many of its events, at what time. */
 export interface Ticket {
   readonly watch: number;
   readonly events: number;
@@ -79,39 +86,45 @@ export interface Ticket {
 
 /** Options of a cache. */
 export interface NearCacheOptions {
-  /** The least recently used answers go first. About 2 KiB is what one needs. 10,000. */
+  /**
+   * How many answers the cache keeps at the most. The least recently used answers are dropped
+   * first. One answer needs about 2 KiB. Default: 10,000.
+   */
   readonly maxEntries?: number | undefined;
   /**
-   * How long an answer may be used at the most. Up to the service's `GRACE` no superseded token is
-   * accepted for longer than by the service itself. 60,000.
+   * How long an answer may be used at the most, in milliseconds. If this is at most the service's
+   * `GRACE`, the cache accepts no superseded token for longer than the service itself does.
+   * Default: 60,000.
    */
   readonly maxAgeMs?: number | undefined;
   /**
-   * How old the last proof may be that everything was told: a revocation can be missed for so long
-   * and no longer. Less than 12,000 makes it miss often: proofs come every 10 seconds. 15,000.
+   * How old the last proof may be that the watch has sent all events, in milliseconds: at most
+   * 15,000. A revocation can be missed for this time and no longer. With less than 12,000 the cache
+   * is often off: proofs come every 10 seconds. Default: 15,000.
    */
   readonly maxSilenceMs?: number | undefined;
-  /** For tests. */
+  /** The clocks that the cache reads. Tests pass their own. Default: the clocks of the machine. */
   readonly clocks?: Clocks | undefined;
 }
 
-/** An answer, with its neighbours in the order of use. */
+/** An answer, linked to its neighbours in the order of use. */
 interface Entry {
   readonly accessToken: string;
   readonly deviceId: string;
   readonly validation: ActiveValidation;
+  /** When the answer may no longer be used, by the clock that nobody sets. */
   readonly until: number;
-  /** By the wall clock, which may be set. */
+  /** When the token or the session expires, by the wall clock, which may be set. */
   readonly ends: number;
-  /** The same token with another spelling of the device ID. */
+  /** An answer for the same token with another text as device ID. */
   next: Entry | undefined;
   older: Entry | undefined;
   newer: Entry | undefined;
 }
 
-/** Answers of ValidateSession that still hold. Give it to one client. */
+/** A cache of answers of ValidateSession that still hold. A cache belongs to one client. */
 export class NearCache {
-  /** How old the last proof may be, in milliseconds. */
+  /** The highest age of the last proof, in milliseconds, at which the cache answers. */
   readonly maxSilenceMs: number;
   readonly #maxEntries: number;
   readonly #maxAgeMs: number;
@@ -139,7 +152,7 @@ export class NearCache {
     if (!Number.isInteger(maxEntries) || maxEntries < 1) {
       throw new RangeError("maxEntries: a whole number, at least 1");
     }
-    // A text would be appended to a time, not added to it.
+    // These checks refuse strings, because JavaScript would append a string to a time.
     this.#maxAgeMs = positive("maxAgeMs", maxAgeMs);
     if (positive("maxSilenceMs", maxSilenceMs) > MAX_SILENCE_MS) {
       const most = String(MAX_SILENCE_MS);
@@ -150,14 +163,14 @@ export class NearCache {
     this.#clocks = options.clocks ?? machineClocks();
   }
 
-  // --- what it is worth -------------------------------------------------------------------------
+  // --- state ------------------------------------------------------------------------------------
 
-  /** Whether it may answer: a watch has lately proven that it tells everything. */
+  /** True if the cache may answer: its watch has lately proven that it is complete. */
   get live(): boolean {
     return this.#clocks.now() < this.#liveUntil;
   }
 
-  /** What it has done so far. */
+  /** Returns the state and the counts of this cache. */
   stats(): CacheStats {
     return {
       live: this.live,
@@ -171,15 +184,18 @@ export class NearCache {
   }
 
   /**
-   * Makes it one client's own. Throws an Error if it has a client already: two watches would tell
-   * it two stories.
+   * Binds the cache to one client. Throws an Error if it has a client already: the events of two
+   * watches would contradict each other.
    */
   claim(): void {
     if (this.#claimed) throw new Error("cache: belongs to another client");
     this.#claimed = true;
   }
 
-  /** Whether an answer that certainly still holds is of this session, whatever its token. */
+  /**
+   * Returns true if the cache has an answer for any token of this session that certainly still
+   * holds.
+   */
   vouchesFor({ userId, sessionId }: Session): boolean {
     const now = this.#clocks.now();
     if (now >= this.#liveUntil) return false;
@@ -190,8 +206,8 @@ export class NearCache {
   }
 
   /**
-   * Whether the watch of a ticket is live, and has told no event of a user since: what was read
-   * after the ticket still holds.
+   * Returns true if the watch of a ticket is live and has brought no event of the user since the
+   * ticket. Then an answer that was read after the ticket still holds.
    */
   still(ticket: Ticket, { userId }: SessionName): boolean {
     return ticket.watch === this.#watch && this.live && this.#lastEvent(userId) <= ticket.events;
@@ -199,7 +215,7 @@ export class NearCache {
 
   // --- answers ----------------------------------------------------------------------------------
 
-  /** The answer for a token from a device, if it certainly may still be given. */
+  /** Returns the answer for a token from a device, if this answer certainly still holds. */
   get(accessToken: string, deviceId: string): ActiveValidation | undefined {
     let entry = this.#entries.get(accessToken);
     while (entry !== undefined && entry.deviceId !== deviceId) entry = entry.next;
@@ -217,8 +233,8 @@ export class NearCache {
   }
 
   /**
-   * To be drawn before a request is sent whose answer shall be stored. Undefined while no watch is
-   * live.
+   * Returns a ticket for `store`. Call this before you send a request whose answer is to be stored.
+   * Returns undefined while no watch is live.
    */
   ticket(): Ticket | undefined {
     const sent = this.#clocks.now();
@@ -230,7 +246,8 @@ export class NearCache {
    * Keeps an answer if it is active, needs no renewal, and no event of its user came in between.
    * Returns true if it was stored.
    *
-   * An answer that needs a renewal may be of a superseded token, whose end no event tells.
+   * An answer that needs a renewal may be of a superseded token, and no event reports when such a
+   * token stops being good.
    */
   store(ticket: Ticket, accessToken: string, deviceId: string, answer: Validation): boolean {
     this.discard(accessToken, deviceId);
@@ -257,7 +274,7 @@ export class NearCache {
     return true;
   }
 
-  /** Drops one answer: the token was just renewed. */
+  /** Drops one answer, because its token was just renewed. */
   discard(accessToken: string, deviceId: string): void {
     let entry = this.#entries.get(accessToken);
     while (entry !== undefined && entry.deviceId !== deviceId) entry = entry.next;
@@ -265,8 +282,8 @@ export class NearCache {
   }
 
   /**
-   * Drops what is known of a user, and every answer that is on its way: what an event of the user
-   * does, before the event comes.
+   * Drops the answers about a user, and keeps the user's answers that are on their way from being
+   * stored. An event of the user does the same, but comes later.
    */
   forgetUser(userId: string): void {
     this.#events += 1;
@@ -274,7 +291,7 @@ export class NearCache {
     for (const entry of this.#ofUser.get(userId) ?? []) this.#remove(entry, "event");
   }
 
-  /** Drops everything, and every answer that is on its way. */
+  /** Drops all answers, and keeps answers that are on their way from being stored. */
   clear(): void {
     this.#empty();
     this.#watch += 1;
@@ -282,35 +299,37 @@ export class NearCache {
 
   // --- for the watch ----------------------------------------------------------------------------
 
-  /** A watch is about to be asked for, from now on. */
+  /** Notes that the client is about to request a watch, at this moment. */
   begin(): void {
     this.#lose();
     this.#began = this.#clocks.now();
   }
 
-  /** What the watch said: first what happened, then that there was nothing else. */
+  /**
+   * Handles a message of the watch: first its events, then its proof that there were no others.
+   */
   tell(message: WatchEventsResponse): void {
     for (const event of message.events) {
       if (OF_A_USER.has(event.type) && event.userId !== "") {
         this.forgetUser(event.userId);
         continue;
       }
-      this.clear(); // so nothing is stored that was asked for before
+      this.clear(); // so no answer to an earlier request is stored
       if (event.type === EventType.SIGNING_KEY_REVOKED) {
         this.#keptFrom = this.#clocks.now() + SETTLING_MS;
       }
     }
     if (message.readUptime !== undefined) this.#prove(milliseconds(message.readUptime));
-    // A service that does not tell its uptime.
+    // The service is older, and does not send its uptime.
     else if (message.readTime !== undefined) this.#prove(timestampMs(message.readTime));
   }
 
   /**
-   * The watch is broken: nothing is certain any more.
+   * Drops all answers because the watch is broken, so that nothing is certain any more.
    *
-   * With `historyGone` the store's history is another one than it was: its primary was replaced.
-   * Other servers may read the old one for a little longer, and no watch tells what it does not
-   * know. So nothing is kept for as long as that.
+   * `historyGone` means that the store's history has changed, because its primary was replaced.
+   * Other servers of the service may read from the old primary for a little longer, and no watch
+   * reports that. So no answer is kept for that time.
    */
   lost({ historyGone = false } = {}): void {
     this.#lose();
@@ -318,8 +337,8 @@ export class NearCache {
   }
 
   /**
-   * How many milliseconds the watch may be silent from now on before it counts as broken: 0 if it
-   * is broken already.
+   * Returns how many milliseconds the watch may still be silent before it counts as broken. Returns
+   * 0 if it is broken already.
    */
   silenceLeftMs(): number {
     const until = Math.max(this.#liveUntil, this.#began + this.maxSilenceMs);
@@ -329,13 +348,14 @@ export class NearCache {
   // --- inside -----------------------------------------------------------------------------------
 
   /**
-   * All that happened before `read`, by the server's clock, was told.
+   * Notes a proof: the watch has sent all events from before `read`, by the server's clock.
    *
-   * The first one was read after this side had asked, so a later one is at least as much younger
-   * than that as the server's clock says. Clocks need not agree, and a message that was long on its
-   * way, or lay here unread, proves no more than it did when it was sent. A proof that would be
-   * younger than now shows that the two clocks don't run alike: one was set, or one stood still.
-   * Then no proof of this watch is worth anything, and the watch counts as broken.
+   * The server read the first proof's time after this client had requested the watch. So a later
+   * proof's time is at least as much later than the request as the server's clock says. The clocks
+   * need not agree, and a message that was long on its way, or unread in this process, proves no
+   * more than it did when it was sent. If a proof seems to be from the future, the two clocks don't
+   * run equally fast: one was set, or one stood still. Then no proof of this watch can be trusted,
+   * and the watch counts as broken.
    */
   #prove(read: number): void {
     this.#firstRead ??= read;
@@ -399,7 +419,7 @@ export class NearCache {
     if (known?.size === 0) this.#ofUser.delete(userId);
   }
 
-  /** Makes an entry the one that was used last. */
+  /** Moves an entry to the end of the order of use: it was used just now. */
   #touch(entry: Entry): void {
     if (entry === this.#newest) return;
     this.#unlink(entry);
@@ -422,8 +442,8 @@ export class NearCache {
   }
 
   /**
-   * Drops what is too much. Of the entries whose time is over it drops two for each new one: they
-   * dry up.
+   * Drops the entries that are too many. For each new entry it also drops up to two entries whose
+   * time is over, so that these become fewer.
    */
   #makeRoom(now: number): void {
     while (this.#size > this.#maxEntries && this.#oldest !== undefined) {
@@ -436,7 +456,7 @@ export class NearCache {
   }
 }
 
-/** A number for a user, by a hash of 32 bits (FNV-1a). */
+/** Returns the index of a user's counter, by a 32-bit hash of the user ID (FNV-1a). */
 function counterOf(userId: string): number {
   let hash = 0x811c9dc5;
   for (let index = 0; index < userId.length; index += 1) {

@@ -1,8 +1,8 @@
 /**
  * Makes every call of a client: with its deadline, its slot, its retries, and one way to fail.
  *
- * A connection accepts only so many calls at once, and more would wait inside gRPC. So calls wait
- * here for a slot, within their own deadline.
+ * A connection carries a limited number of calls at once. Further calls would wait inside gRPC. So
+ * calls wait here for a slot, within their own deadline.
  */
 
 import type { DescMessage, DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
@@ -18,12 +18,12 @@ import { Limiter } from "./limiter.js";
 import { Retries, RetryThrottle } from "./retries.js";
 import { callHeaders, type CallerToken, type Transport, TransportError } from "./transport.js";
 
-// A call that the transport has not ended so long after its deadline is ended here.
+// If the transport has not ended a call this long after its deadline, the call is ended here.
 const LOST_AFTER_MS = 2_000;
-// A watch has no deadline, but a function that never returns its token must not hold it up.
+// A watch has no deadline. This limit keeps it from waiting for ever for the caller's token.
 export const MAX_TOKEN_WAIT_MS = 15_000;
 
-/** How long a call may take, and what ends it earlier. */
+/** The timeout of a call, and the signal that ends the call earlier. */
 export interface CallLimits {
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
@@ -43,7 +43,7 @@ export class Calls {
     this.#token = token;
   }
 
-  /** Makes a call. Returns the response within its limits. */
+  /** Waits for a slot and makes a call. Returns the response, or throws, within the limits. */
   async make<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
@@ -101,7 +101,10 @@ export class Calls {
     return await within(call, timeoutMs + LOST_AFTER_MS, undefined);
   }
 
-  /** The headers of a call. A function for the token may wait for anything: closing ends it. */
+  /**
+   * Returns the headers of a call. If `token` is a function, it may wait for any length of time:
+   * the timeout, the signal and `close` end that wait.
+   */
   async #headers(
     timeoutMs: number,
     signal: AbortSignal | undefined,
@@ -111,7 +114,7 @@ export class Calls {
     return await within(within(headers, timeoutMs, signal), timeoutMs, this.#closing.signal);
   }
 
-  /** The messages of a watch. A watch needs no slot. */
+  /** Yields the messages of a watch. A watch needs no slot. */
   async *watch(
     request: WatchEventsRequest,
     signal: AbortSignal | undefined,
@@ -130,7 +133,7 @@ export class Calls {
     if (this.limiter.closed) throw clientClosed();
   }
 
-  /** Ends all calls that are under way or wait, and refuses new ones. */
+  /** Ends all calls that are under way or wait for a slot, and refuses new ones. */
   close(): void {
     this.limiter.close();
     this.#closing.abort();
@@ -188,7 +191,10 @@ export class Calls {
   }
 }
 
-/** The same result, if it comes in time and before the signal. */
+/**
+ * Settles as `work` does. Rejects earlier with an `unavailable` error after the timeout, and with
+ * the signal's reason if the signal aborts.
+ */
 export async function within<T>(
   work: Promise<T>,
   timeoutMs: number,

@@ -1,6 +1,6 @@
 /**
- * The client: one method for each RPC, typed, with a deadline. A call that fails throws a
- * `SessionAuthorityError`.
+ * The client. It has one typed method for each RPC, and each call has a deadline. A call that fails
+ * throws a `SessionAuthorityError`.
  */
 
 import {
@@ -30,16 +30,16 @@ import { CacheWatch } from "./watching.js";
 
 const { method: rpc } = pb.SessionAuthorityService;
 
-/** The time of each call that is given no other, retries included. */
+/** The default timeout of a call in milliseconds, retries included. */
 export const DEFAULT_TIMEOUT_MS = 300;
 
 /**
- * Asks one Session Authority. Close it, or declare it with `await using`.
+ * A client of one Session Authority. Close it, or declare it with `await using`.
  *
- * `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name.
+ * `target` is `host:port`, or `dns:///host:port` to spread the calls over all addresses of a name.
  */
 export class SessionAuthority implements AsyncDisposable {
-  /** The time of each call that is given no other, retries included, in milliseconds. */
+  /** The timeout of a call that sets none, in milliseconds, retries included. */
   readonly timeoutMs: number;
   readonly #calls: Calls;
   readonly #batchQueue: BatchQueue;
@@ -74,8 +74,8 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Closes the connection. Calls and watches under way end with an `unavailable` error, as does
-   * every later call. Nothing of the client keeps the process alive afterwards.
+   * Closes the connection. Calls and watches under way end with an `unavailable` error, and every
+   * later call fails with it. Nothing of the client keeps the process alive afterwards.
    */
   close(): void {
     this.#calls.close();
@@ -109,8 +109,8 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Drops what the cache has of a user whom this client has changed, or tried to change. The next
-   * validation need not wait for the event.
+   * Drops the cache's answers about a user after this client has changed the user's sessions, or
+   * tried to. So the next validation sees the change even before the watch brings the event.
    */
   #forget(userId: string): void {
     this.#cache?.forgetUser(userId);
@@ -120,7 +120,8 @@ export class SessionAuthority implements AsyncDisposable {
   // --- signing in -------------------------------------------------------------------------------
 
   /**
-   * Signs a user in on a device. If its ID is empty or nonsense, a fresh one is assigned.
+   * Signs a user in on a device. If `deviceId` is empty or no device ID, the service assigns a new
+   * one.
    *
    * Throws `invalid_request`, `device_limit_reached`, `request_id_reused`, `request_id_spent`,
    * `not_replicated`.
@@ -151,8 +152,8 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Swaps a token for the next one, when `renewRecommended` says so or when it has expired. Throws
-   * `not_replicated`.
+   * Exchanges a token for the next one. Call this if a validation has `renewRecommended`, or if the
+   * token has expired. Throws `not_replicated`.
    */
   async renewSession(
     accessToken: string,
@@ -175,12 +176,12 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Changes the claims of sessions that are under way, such as an e-mail address. `claims` are all
-   * claims from now on. Returns how many live sessions have these claims now.
+   * Changes the claims of live sessions, such as an e-mail address. `claims` replaces all claims.
+   * Returns how many live sessions have these claims now.
    *
-   * Each session gets a token with them at its next renewal, which validations recommend from now
-   * on. Throws `session_not_found` if the user is not signed in on the device, and
-   * `invalid_request`.
+   * Each session gets a token with the new claims at its next renewal, and from now on validations
+   * recommend this renewal. Throws `session_not_found` if the user is not signed in on the device,
+   * and `invalid_request`.
    */
   async updateSession(
     userId: string,
@@ -202,7 +203,10 @@ export class SessionAuthority implements AsyncDisposable {
 
   // --- validating -------------------------------------------------------------------------------
 
-  /** Says whether device, user and token are good: right now, or as far as a cache can know. */
+  /**
+   * Validates a token from a device: returns whether the session is still good. The answer comes
+   * from the service or, if the client has a near cache that holds an answer, from the cache.
+   */
   validateSession(
     accessToken: string,
     deviceId: string,
@@ -238,9 +242,9 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Validates up to 500 pairs of access token and device ID at once. Returns the answers in the
-   * same order. A pair that breaks a rule fails alone: its error is in its place. No answer comes
-   * from a cache.
+   * Validates up to 500 pairs of access token and device ID in one call. Returns the answers in the
+   * same order. If a pair breaks a rule, only this pair fails: its error stands at its index. No
+   * answer comes from the near cache.
    */
   async validateSessions(
     presented: readonly o.Presented[],
@@ -256,10 +260,11 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Says whether up to 500 sessions still live, for connections that outlast their tokens. Nothing
-   * counts as used. Returns the answers in the same order, with an error where it is unknown.
+   * Checks whether up to 500 sessions still live, for connections that outlast their tokens. No
+   * session counts as used. Returns the states in the same order, with an error at the index of a
+   * session whose state is unknown.
    *
-   * It admits no request: it knows no token.
+   * Do not admit a request by this call: it checks no token.
    */
   async checkSessions(
     sessions: readonly t.SessionName[],
@@ -276,9 +281,9 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Has the listener called, once, when a session has ended: by the near cache's watch, else by
-   * asking once a minute. Returns a function that stops that. Throws an `unavailable` error if the
-   * client is closed.
+   * Calls the listener once when a session has ended. The client learns of the end from the watch
+   * of its near cache. Without a near cache it checks the session once a minute. Returns a function
+   * that removes the listener. Throws an `unavailable` error if the client is closed.
    */
   onSessionEnd(session: t.Session, listener: () => void): () => void {
     return this.#endings.listen(session, listener);
@@ -286,7 +291,7 @@ export class SessionAuthority implements AsyncDisposable {
 
   // --- devices ----------------------------------------------------------------------------------
 
-  /** Returns a page of a user's devices. `devices` returns all of them. */
+  /** Returns one page of a user's devices. `devices` yields all of them. */
   async listDevices(userId: string, options: o.ListPageOptions = {}): Promise<t.DevicePage> {
     const request = create(pb.ListDevicesRequestSchema, {
       userId: check.text("userId", userId),
@@ -298,7 +303,7 @@ export class SessionAuthority implements AsyncDisposable {
     return convert.devicePage(await this.#call(rpc.listDevices, request, options));
   }
 
-  /** Returns all of a user's devices, the newest activity first: "My devices". */
+  /** Yields all devices of a user, the newest activity first. This is the list "My devices". */
   async *devices(
     userId: string,
     options: o.ListDevicesOptions = {},
@@ -350,7 +355,7 @@ export class SessionAuthority implements AsyncDisposable {
     }
   }
 
-  /** Signs a user out on all devices. Returns on how many the user was signed in. */
+  /** Signs a user out on all devices. Returns the number of devices that were signed in. */
   async revokeAll(userId: string, options: o.RevokeAllOptions = {}): Promise<number> {
     const request = create(pb.RevokeAllRequestSchema, {
       userId: check.text("userId", userId),
@@ -369,7 +374,7 @@ export class SessionAuthority implements AsyncDisposable {
   // --- keys and events --------------------------------------------------------------------------
 
   /**
-   * Returns the public keys, for verifying tokens elsewhere. A token that verifies may be of a
+   * Returns the public keys, for verifying tokens elsewhere. A token that verifies may belong to a
    * session that has ended.
    */
   async getSigningKeys(options: o.CallOptions = {}): Promise<t.SigningKeys> {
@@ -378,11 +383,11 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Watches what happens to sessions, until the service or the connection ends the watch.
+   * Yields the events of sessions in batches, until the service or the connection ends the watch.
    *
-   * The first batch comes at once. Keep the cursor of the last one, and go on from it after an
-   * `unavailable` error. Each watch counts against the service's MAX_PER_CONNECTION. Throws
-   * `cursor_expired` if events would be missed.
+   * The first batch comes at once. Keep the cursor of the last batch. After an `unavailable` error,
+   * start a new watch with this cursor. Each watch counts against the service's MAX_PER_CONNECTION.
+   * Throws `cursor_expired` if events would be missed.
    */
   async *watchEvents(options: o.WatchEventsOptions = {}): AsyncGenerator<t.EventBatch, void> {
     const { since, types = [] } = options;
@@ -400,14 +405,14 @@ export class SessionAuthority implements AsyncDisposable {
   }
 }
 
-/** A log whose failure stops nothing else: the watch of the cache must go on. */
+/** Wraps a log function so that its errors are dropped: the watch of the cache must go on. */
 function harmless(log: (message: string) => void): (message: string) => void {
   if (typeof log !== "function") throw new TypeError(`log: a function, not ${typeof log}`);
   return (message) => {
     try {
       log(message);
     } catch {
-      return; // there is nowhere to tell it
+      return; // there is nowhere to report the error
     }
   };
 }

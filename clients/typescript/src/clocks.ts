@@ -1,6 +1,6 @@
 /**
- * Owns the clocks of the near cache: one that nobody sets and that goes on while the machine
- * sleeps, and the wall clock.
+ * Owns the two clocks of the near cache: the wall clock, and a clock that nobody sets and that goes
+ * on while the machine sleeps.
  */
 
 import { uptime } from "node:os";
@@ -8,34 +8,36 @@ import { uptime } from "node:os";
 /** Two clocks, in milliseconds. */
 export interface Clocks {
   /**
-   * Never goes back. Passes while the machine sleeps, too, where the machine can tell. A caller
-   * that has just read the wall clock gives its reading: to read a clock is most of a hit's cost.
+   * Returns a time that never goes back. It also passes while the machine sleeps, if the machine
+   * can measure its sleep. A caller that has just read the wall clock passes the reading as `wall`:
+   * most of the cost of a cache hit is the reading of clocks.
    */
   now(wall?: number): number;
-  /** The time of day since 1970, which may be set. */
+  /** Returns the wall clock's time since 1970. The wall clock may be set. */
   wall(): number;
 }
 
-/** The clocks that a machine has, in milliseconds. */
+/** The clocks of a machine, in milliseconds. */
 export interface MachineClocks {
-  /** Is never set, and may stand still while the machine sleeps. */
+  /** A clock that is never set. It may stand still while the machine sleeps. */
   readonly steady: () => number;
+  /** The wall clock, which may be set. */
   readonly wall: () => number;
-  /** Since the machine started, its sleep included. To read it costs a read of a file. */
+  /** The time since the machine started, with its sleep. Each reading reads a file. */
   readonly boot: () => number;
 }
 
-// The clock since the start is read only when the wall clock has moved by more than this beside the
-// steady clock: then the machine has slept, or the wall clock was set. It is exact to 10 ms only,
-// so less than this is no sleep.
+// The boot clock is read only when the wall clock has moved by more than this against the steady
+// clock: then the machine has slept, or the wall clock was set. The boot clock is exact only to
+// 10 ms, so a shorter time does not count as sleep.
 const MOVED_MS = 250;
 
-/** The clocks of this machine. */
+/** Returns the two clocks of a near cache that read the clocks of this machine. */
 export function machineClocks(): Clocks {
   return clocksOf({ steady: () => performance.now(), wall: Date.now, boot });
 }
 
-/** The two clocks of a near cache, by those of a machine. */
+/** Returns the two clocks of a near cache that read the given clocks of a machine. */
 export function clocksOf({ steady, wall, boot }: MachineClocks): Clocks {
   let sleptMs = 0;
   let besideMs = wall() - steady();
@@ -59,6 +61,6 @@ function boot(): number {
   try {
     return uptime() * 1000;
   } catch {
-    return performance.now(); // a machine that can't tell
+    return performance.now(); // this machine can't measure its sleep
   }
 }

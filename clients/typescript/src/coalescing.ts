@@ -1,9 +1,10 @@
 /**
- * Asks the service for what the near cache does not have, once for all callers that ask the same.
+ * Asks the service if the near cache has no answer. Callers that validate the same token from the
+ * same device share one request.
  *
  * A caller that joins a request gets what was true when the request was sent. So a caller joins
- * only if the watch has told nothing since then, of any user, and only while the cache is live: a
- * request that was sent before a revocation answers no caller that comes after the revocation.
+ * only while the cache is live, and only if the watch has brought no event of any user since then.
+ * A request that was sent before a revocation answers no caller that comes after the revocation.
  */
 
 import type { BatchQueue } from "./batching.js";
@@ -15,7 +16,7 @@ import { copyOf } from "./failures.js";
 import type { ValidateSessionRequest } from "./gen/session_authority/v1/session_authority_pb.js";
 import type { Validation } from "./types.js";
 
-/** Validates what is not in the cache. */
+/** Makes the validations that the cache could not answer. */
 export class Coalescer {
   readonly #cache: NearCache;
   readonly #queue: BatchQueue;
@@ -26,7 +27,7 @@ export class Coalescer {
     this.#queue = queue;
   }
 
-  /** The service's answer, within the limits of the caller. */
+  /** Returns the service's answer within the limits of the caller. */
   async validate(request: ValidateSessionRequest, limits: CallLimits): Promise<Validation> {
     const { signal } = limits;
     const deadline = performance.now() + limits.timeoutMs;
@@ -43,7 +44,7 @@ export class Coalescer {
       try {
         return await within(flight, timeoutMs, signal);
       } catch (error) {
-        // A caller that has more time than the first one asks again.
+        // A caller with a longer timeout than the first caller sends a request of its own.
         const again = known !== undefined && hadTooLittleTime(error);
         if (again && performance.now() < deadline) continue;
         throw copyOf(error);
@@ -51,7 +52,7 @@ export class Coalescer {
     }
   }
 
-  /** Asks for all callers: the signal of one of them does not end it. */
+  /** Starts a request that callers share. The signal of one caller does not end it. */
   #begin(
     key: string,
     ticket: Ticket,
@@ -62,7 +63,7 @@ export class Coalescer {
       if (this.#flights.get(key) === flight) this.#flights.delete(key);
     });
     this.#flights.set(key, flight);
-    flight.catch(() => undefined); // all callers may have gone
+    flight.catch(() => undefined); // all callers may have given up
     return flight;
   }
 
@@ -78,14 +79,15 @@ export class Coalescer {
   }
 }
 
-/** What must be equal for two callers to share a request: the question, and all news. */
+/** Returns the key of a shared request: callers share it while no event comes in between. */
 function flightKey({ accessToken, deviceId }: ValidateSessionRequest, ticket: Ticket): string {
   return JSON.stringify([accessToken, deviceId, ticket.watch, ticket.events]);
 }
 
 /**
- * Whether a call failed only because it had too little time: a caller with more may ask again. The
- * service refuses a call that it can't answer in time as if the service was away.
+ * Returns true if a call failed only because it had too little time. Then a caller with a longer
+ * timeout may try again. The service refuses a call that it can't answer in time, with the reason
+ * `DEADLINE_TOO_SHORT`.
  */
 function hadTooLittleTime(error: unknown): boolean {
   return (

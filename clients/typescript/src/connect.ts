@@ -1,10 +1,10 @@
 /**
- * Carries calls by `@connectrpc/connect-node` instead of `@grpc/grpc-js`, over gRPC as well:
+ * A transport that uses `@connectrpc/connect-node` instead of `@grpc/grpc-js`. It speaks gRPC, too:
  *
  *     new SessionAuthority("authority.internal:443", { tls: {}, transport: connectTransport })
  *
- * `target` is one `host:port`: there is no spreading over the addresses of a name, and
- * `channelOptions` mean nothing here.
+ * `target` must be one `host:port`. This transport does not spread calls over the addresses of a
+ * name, and it ignores `channelOptions`.
  */
 
 import type {
@@ -28,10 +28,10 @@ import {
 
 const TYPE_URL = "type.googleapis.com/";
 const CANCELLED = 1;
-// The service allows a ping every 10 seconds.
+// The service allows one ping every 10 seconds.
 const PINGS = { pingIntervalMs: 12_000, pingTimeoutMs: 4_000, pingIdleConnection: true };
 
-/** Carries calls to a service. Throws RangeError for a target that is no `host:port`. */
+/** Creates a transport to a service. Throws RangeError for a target that is no `host:port`. */
 export function connectTransport(settings: TransportSettings): Transport {
   return new ConnectTransport(settings);
 }

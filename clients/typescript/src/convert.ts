@@ -1,4 +1,4 @@
-/** Translates between the messages of the wire and the values of this package. */
+/** Converts between the protobuf messages of the contract and the values of this package. */
 
 import { create } from "@bufbuild/protobuf";
 import {
@@ -16,24 +16,24 @@ import type * as t from "./types.js";
 
 const UNSPECIFIED = "UNSPECIFIED";
 
-/** The moment of a timestamp. Parts of a millisecond are cut off. */
+/** Returns the moment of a timestamp. Fractions of a millisecond are cut off. */
 export function moment(stamp: Timestamp): Date {
   return new Date(Math.floor(timestampMs(stamp)));
 }
 
-/** The milliseconds of a timestamp since 1970, with fractions. */
+/** Returns the milliseconds from 1970 to a timestamp, with fractions. */
 export function timestampMs(stamp: Timestamp): number {
   return Number(stamp.seconds) * 1000 + stamp.nanos / 1e6;
 }
 
-/** The timestamp of a moment. */
+/** Returns the timestamp of a moment. */
 export function timestamp(value: Date): Timestamp {
   const seconds = Math.floor(value.getTime() / 1000);
   const nanos = (value.getTime() - seconds * 1000) * 1e6;
   return create(TimestampSchema, { seconds: BigInt(seconds), nanos });
 }
 
-/** The message of a length of time. */
+/** Returns the message of a length of time. */
 export function duration(ms: number): Duration {
   const seconds = Math.trunc(ms / 1000);
   return create(DurationSchema, {
@@ -42,7 +42,7 @@ export function duration(ms: number): Duration {
   });
 }
 
-/** The milliseconds of a length of time. */
+/** Returns the milliseconds of a length of time, with fractions. */
 export function milliseconds(length: Duration): number {
   return Number(length.seconds) * 1000 + length.nanos / 1e6;
 }
@@ -51,7 +51,7 @@ function maybe(stamp: Timestamp | undefined): Date | undefined {
   return stamp === undefined ? undefined : moment(stamp);
 }
 
-/** The name of a number, or `UNSPECIFIED` for a number that this version does not know. */
+/** Returns the name of an enum's number, or `UNSPECIFIED` if this version does not know it. */
 function nameOf<Name extends string>(
   names: Readonly<Record<number, string>> & Partial<Record<Name, number>>,
   number: number,
@@ -59,7 +59,7 @@ function nameOf<Name extends string>(
   return (names[number] ?? UNSPECIFIED) as Name;
 }
 
-/** The message that tells the service of an end user's client. */
+/** Returns the message with the facts of an end user's client. Throws TypeError. */
 export function clientMessage(client: t.ClientInfo | undefined): pb.ClientInfo | undefined {
   if (client === undefined) return undefined;
   if (typeof client !== "object" || client === null) {
@@ -121,7 +121,7 @@ function clientHints(message: pb.ClientHints): t.ClientHints {
   };
 }
 
-/** A device. */
+/** Returns the device of a message. */
 export function device(message: pb.Device | undefined): t.Device {
   const found = message ?? create(pb.DeviceSchema);
   return {
@@ -165,7 +165,7 @@ function session(message: pb.Session): t.Session {
   });
 }
 
-/** Keeps the token of an answer out of logs: `console.log` prints the answer without it. */
+/** Keeps the token of an answer out of logs: `console.log` prints the answer without the token. */
 function unprinted<Answer extends { readonly accessToken: string | undefined }>(
   answer: Answer,
 ): Answer {
@@ -173,7 +173,7 @@ function unprinted<Answer extends { readonly accessToken: string | undefined }>(
   return Object.defineProperty(answer, inspect.custom, { value: print });
 }
 
-/** A sign-in. */
+/** Returns the sign-in of a message. */
 export function issuedDevice(message: pb.IssueDeviceResponse): t.IssuedDevice {
   return unprinted({
     device: device(message.device),
@@ -186,7 +186,10 @@ export function issuedDevice(message: pb.IssueDeviceResponse): t.IssuedDevice {
   });
 }
 
-/** What a token is worth. It is active only if the service says so in both of its ways. */
+/**
+ * Returns the validation of a message. It is active only if the message says so twice, in `active`
+ * and in `status`, and has a session.
+ */
 export function validation(message: pb.ValidateSessionResponse): t.Validation {
   const rest = {
     deviceId: message.deviceId,
@@ -202,8 +205,8 @@ export function validation(message: pb.ValidateSessionResponse): t.Validation {
 }
 
 /**
- * What renewing led to. There is a session only if the service says in both of its ways that it is
- * good.
+ * Returns the renewal of a message. It has a session only if the message has one and its `status`
+ * is `ACTIVE`.
  */
 export function renewal(message: pb.RenewSessionResponse): t.Renewal {
   const status = nameOf(pb.SessionStatus, message.status);
@@ -220,7 +223,7 @@ export function renewal(message: pb.RenewSessionResponse): t.Renewal {
   });
 }
 
-/** Whether a session lives. */
+/** Returns the state of a session. */
 export function sessionState(message: pb.SessionState): t.SessionState {
   const status = nameOf(pb.SessionStatus, message.status);
   return {
@@ -231,7 +234,7 @@ export function sessionState(message: pb.SessionState): t.SessionState {
   };
 }
 
-/** A page of devices. */
+/** Returns a page of devices. */
 export function devicePage(message: pb.ListDevicesResponse): t.DevicePage {
   return {
     devices: message.devices.map(device),
@@ -240,7 +243,7 @@ export function devicePage(message: pb.ListDevicesResponse): t.DevicePage {
   };
 }
 
-/** The public keys. */
+/** Returns the public keys. */
 export function signingKeys(message: pb.GetSigningKeysResponse): t.SigningKeys {
   const keys = message.keys.map(({ keyId, algorithm, jwkJson }) => ({ keyId, algorithm, jwkJson }));
   return { keys, jwksJson: message.jwksJson };
@@ -251,12 +254,12 @@ export const EVENT_TYPES: readonly string[] = Object.keys(pb.EventType).filter((
   Number.isNaN(Number(name)),
 );
 
-/** The number of a type of events. */
+/** Returns the number of a type of events. */
 export function eventType(name: t.EventType): pb.EventType {
   return pb.EventType[name];
 }
 
-/** What a watch brought. */
+/** Returns the events of one message of a watch. */
 export function eventBatch(message: pb.WatchEventsResponse): t.EventBatch {
   return {
     events: message.events.map(event),

@@ -1,4 +1,4 @@
-/** Owns device IDs in all the spellings that UUID libraries write. */
+/** Owns device IDs, in all the forms in which UUID libraries write them. */
 
 const USUAL = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
 const SPELLED = new RegExp(
@@ -8,8 +8,8 @@ const SPELLED = new RegExp(
 const NIL = "0".repeat(32);
 
 /**
- * The device ID that the text spells, in the form of 36 characters in lower case. Empty if the text
- * can't name a device: the nil UUID can't.
+ * Returns a device ID in its canonical form: 36 characters in lower case. Returns an empty string
+ * if the text is no device ID. The nil UUID is no device ID.
  */
 export function canonicalDeviceId(text: string): string {
   if (!SPELLED.test(text)) return "";

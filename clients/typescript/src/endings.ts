@@ -1,6 +1,6 @@
 /**
- * Asks whether the sessions of open connections still live, for all of them together, while there
- * is any.
+ * Asks the service whether the sessions of open connections still live. One loop does this for all
+ * sessions, while there are any.
  */
 
 import { create } from "@bufbuild/protobuf";
@@ -17,10 +17,10 @@ import { stateItem } from "./items.js";
 import { OpenSessions, type Round } from "./open_sessions.js";
 import type { Session } from "./types.js";
 
-// Nothing waits for a check, so it may take longer than the calls of a request.
+// No request waits for a check, so a check may take longer than the calls of a request.
 const CHECK_MS = 2_000;
 
-/** Tells connections of the ends of their sessions. */
+/** Calls the listeners of connections when their sessions have ended. */
 export class Endings {
   readonly sessions: OpenSessions;
   readonly #calls: Calls;
@@ -34,8 +34,8 @@ export class Endings {
   }
 
   /**
-   * Has the listener called, once, when the session has ended. Returns a function that stops that.
-   * Throws an `unavailable` error if the client is closed.
+   * Calls the listener once when the session has ended. Returns a function that removes the
+   * listener. Throws an `unavailable` error if the client is closed.
    */
   listen(session: Session, listener: () => void): () => void {
     if (this.#closed) throw clientClosed();
@@ -43,7 +43,8 @@ export class Endings {
   }
 
   /**
-   * Asks no more. No listener is called: it is unknown whether its session has ended.
+   * Stops the checks. The listeners are not called, because it is unknown whether their sessions
+   * have ended.
    */
   close(): void {
     this.#closed = true;

@@ -1,11 +1,11 @@
 /**
- * Owns the one error that a failed call throws.
+ * Owns the one class of errors that failed calls throw.
  *
  * A session that is not good is no error: it is an answer. An error that is `unavailable` says
- * nothing of the session: answer your own caller with 503, and never with 401.
+ * nothing about the session: answer your own caller with 503, and never with 401.
  */
 
-/** A status of gRPC, by its name. */
+/** The name of a gRPC status code. */
 export type StatusCode =
   | "OK"
   | "CANCELLED"
@@ -25,13 +25,19 @@ export type StatusCode =
   | "DATA_LOSS"
   | "UNAUTHENTICATED";
 
-/** What a caller can do about an error. The vectors of all clients have the same names. */
+/**
+ * The kind of an error. Each kind stands for another reaction of the caller. The shared test
+ * vectors of all clients use the same names.
+ */
 export type ErrorKind =
-  /** The request breaks rules; `violations` has each field and its rule. */
+  /** The request breaks rules. `violations` has each field and its rule. */
   | "invalid_request"
-  /** A `requestId` came back with other contents. */
+  /** A `requestId` was sent again with other contents. */
   | "request_id_reused"
-  /** The session that a `requestId` started was since used, replaced or ended: use another ID. */
+  /**
+   * The session that a `requestId` started was since used, replaced or ended: sign in with another
+   * `requestId`.
+   */
   | "request_id_spent"
   /** The user is signed in on as many devices as the service allows. */
   | "device_limit_reached"
@@ -39,32 +45,38 @@ export type ErrorKind =
   | "device_not_found"
   /** The user is not signed in on the device. */
   | "session_not_found"
-  /** Other calls for the user kept interfering; nothing was done, call again. */
+  /** Other calls for the user kept interfering, and nothing was done. Call again. */
   | "conflict"
-  /** A watch can't go on without missing events: drop what you cache, and watch anew. */
+  /** A watch can't go on without missing events. Drop everything that you cache, and watch anew. */
   | "cursor_expired"
-  /** The service does not know the caller: no certificate or token of a known caller. */
+  /** The service does not know who calls: no certificate or token of a known caller. */
   | "caller_unknown"
-  /** The access policy does not let this caller do that. */
+  /** The access policy does not allow this call to this caller. */
   | "caller_not_allowed"
-  /** A fault of the service; its log has more under `metadata.error_id`. */
+  /** The service failed internally. Its log has more under the ID `metadata.error_id`. */
   | "internal_error"
-  /** There is no answer in time. It says nothing of the session; the work may have been done. */
+  /**
+   * There was no answer in time. This says nothing about the session, and the service may have done
+   * what the call requested.
+   */
   | "unavailable"
-  /** The change is made, but too few replicas had it in time. Repeat the call. */
+  /**
+   * The change is done, but too few replicas had it in time, and the call had `requireReplicated`.
+   * Repeat the call: a sign-in with the same `requestId`, a renewal with the same token.
+   */
   | "not_replicated"
-  /** The service has too much to do; nothing was done. Wait for `retryAfterMs`. */
+  /** The service has too much to do, and nothing was done. Wait for `retryAfterMs`. */
   | "overloaded"
-  /** A status that this version has no kind for; see `code`. */
+  /** A status for which this version has no kind. See `code`. */
   | "other";
 
-/** A field of the request that breaks its rule. */
+/** A field of the request that breaks a rule, and the rule. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
 }
 
-/** What a `SessionAuthorityError` is made of. */
+/** The fields of a `SessionAuthorityError`. */
 export interface ErrorFacts {
   readonly kind: ErrorKind;
   readonly code: StatusCode;
@@ -75,29 +87,32 @@ export interface ErrorFacts {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-// The wider kind that an error of a kind is, too.
+// For each narrower kind, the wider kind that it belongs to.
 const WIDER: Readonly<Partial<Record<ErrorKind, ErrorKind>>> = {
   not_replicated: "unavailable",
   overloaded: "unavailable",
   request_id_reused: "invalid_request",
 };
 
-/** A call that failed. */
+/** The error that every failed call throws. */
 export class SessionAuthorityError extends Error {
   override readonly name = "SessionAuthorityError";
-  /** What a caller can do about it. */
+  /** The kind of the error: by it a caller decides how to react. */
   readonly kind: ErrorKind;
-  /** The status of gRPC. */
+  /** The gRPC status code. */
   readonly code: StatusCode;
-  /** A name of the contract's `ErrorReason`, without its prefix; empty if the service said none. */
+  /**
+   * A name of the contract's `ErrorReason`, without its prefix. Empty if the service gave no
+   * reason.
+   */
   readonly reason: string;
-  /** True if a call that fails so is made again by the client itself, before it throws. */
+  /** True if the client itself retries a call with this status before it throws. */
   readonly retriable: boolean;
-  /** How many milliseconds to wait before the next try, if the service said it. */
+  /** How many milliseconds to wait before the next attempt, if the service gave a time. */
   readonly retryAfterMs: number | undefined;
-  /** The fields that break their rules. */
+  /** The fields of the request that break rules, with the rules. */
   readonly violations: readonly FieldViolation[];
-  /** What else the service said, such as `error_id`. */
+  /** Further facts from the service, such as `error_id`. */
   readonly metadata: Readonly<Record<string, string>>;
 
   constructor(message: string, facts: ErrorFacts) {
@@ -111,18 +126,24 @@ export class SessionAuthorityError extends Error {
     this.metadata = facts.metadata ?? {};
   }
 
-  /** Returns true if it is of a kind, or of a narrower one: `overloaded` is `unavailable`. */
+  /**
+   * Returns true if the error is of this kind or of a narrower kind. For example, an `overloaded`
+   * error is `unavailable`, too.
+   */
   is(kind: ErrorKind): boolean {
     return this.kind === kind || WIDER[this.kind] === kind;
   }
 
-  /** True if there was no answer: nothing is known of the session. Answer 503, never 401. */
+  /**
+   * True if there was no answer, so that nothing is known about the session. Answer your own caller
+   * with 503, and never with 401.
+   */
   get unavailable(): boolean {
     return this.is("unavailable");
   }
 }
 
-/** Returns true if an error says nothing of the session: a call had no answer. */
+/** Returns true if the error is `unavailable`: the call had no answer about the session. */
 export function isUnavailable(error: unknown): error is SessionAuthorityError {
   return error instanceof SessionAuthorityError && error.unavailable;
 }

@@ -75,20 +75,23 @@ const CODES: readonly StatusCode[] = [
   "UNAUTHENTICATED",
 ];
 
-/** All reasons that this version has a kind for. */
+/** All reasons for which this version has a kind. */
 export const KNOWN_REASONS: readonly string[] = [...KIND_BY_REASON.keys()];
 
-/** The name of a status of gRPC. A number that is none is `UNKNOWN`. */
+/** Returns the name of a gRPC status code. The name of an unknown number is `UNKNOWN`. */
 export function codeOf(number: number): StatusCode {
   return CODES[number] ?? "UNKNOWN";
 }
 
-/** The number of a status of gRPC. */
+/** Returns the number of a gRPC status code. */
 export function numberOf(code: StatusCode): number {
   return CODES.indexOf(code);
 }
 
-/** The details in the trailer `grpc-status-details-bin`. Details that can't be read say nothing. */
+/**
+ * Returns the details in the trailer `grpc-status-details-bin`. Returns none if they can't be
+ * decoded.
+ */
 export function readDetails(bytes: Uint8Array): readonly StatusDetail[] {
   try {
     return fromBinary(StatusSchema, bytes).details;
@@ -97,7 +100,7 @@ export function readDetails(bytes: Uint8Array): readonly StatusDetail[] {
   }
 }
 
-/** The error for the status of a failed call. */
+/** Returns the error for the status of a failed call. */
 export function errorOfStatus(
   code: StatusCode,
   message: string,
@@ -125,7 +128,7 @@ export function errorOfStatus(
           break;
       }
     } catch {
-      continue; // a detail that can't be read says nothing
+      continue; // a detail that can't be decoded is ignored
     }
   }
   const kind = kindOf(reason, code);
@@ -140,7 +143,7 @@ export function errorOfStatus(
   });
 }
 
-/** The error for one item of a batch. */
+/** Returns the error for one item of a batch. */
 export function errorOfItem(error: RequestError): SessionAuthorityError {
   const code = codeOf(error.code);
   const reason = error.reason === ErrorReason.UNSPECIFIED ? "" : (ErrorReason[error.reason] ?? "");
@@ -149,27 +152,27 @@ export function errorOfItem(error: RequestError): SessionAuthorityError {
   return new SessionAuthorityError(error.message, { kind, code, reason, violations });
 }
 
-/** The error of every call of a client that is closed. */
+/** Returns the error of every call of a client that is closed. */
 export function clientClosed(): SessionAuthorityError {
   return unavailable("the client is closed", "CANCELLED");
 }
 
-/** The error of a call whose time is over. */
+/** Returns the error of a call whose deadline is over. */
 export function tooLate(): SessionAuthorityError {
   return unavailable("there was no answer in time", "DEADLINE_EXCEEDED");
 }
 
-/** An error of this side: there was no answer. */
+/** Returns an error that the client itself found: there was no answer. */
 export function unavailable(message: string, code: StatusCode): SessionAuthorityError {
   return new SessionAuthorityError(message, { kind: "unavailable", code });
 }
 
-/** An error of this side: the service broke the contract. */
+/** Returns an error that the client itself found: the service broke the contract. */
 export function internalError(message: string): SessionAuthorityError {
   return new SessionAuthorityError(message, { kind: "internal_error", code: "INTERNAL" });
 }
 
-/** The same error for another caller, which may add to it. */
+/** Returns a copy of an error for another caller, which may change its copy. */
 export function copyOf(error: unknown): unknown {
   return error instanceof SessionAuthorityError
     ? new SessionAuthorityError(error.message, error)

@@ -1,7 +1,8 @@
 /**
- * Carries calls by `@grpc/grpc-js`: the channel with its options, load balancing and keepalive.
+ * The transport that uses `@grpc/grpc-js`: the channel with its options, load balancing and
+ * keepalive.
  *
- * Retries are not made here: `calls.ts` makes them, for every transport alike.
+ * This module makes no retries: `calls.ts` makes them, in the same way for every transport.
  */
 
 import {
@@ -33,9 +34,10 @@ import {
   type TransportSettings,
 } from "./transport.js";
 
-// Calls go to all addresses in turn, but for five seconds not to one at which nine of ten calls
-// failed in two seconds, as they do at a server that hangs. At least half of the addresses stay,
-// and a single one always does: two must have been called twice for one to be left out.
+// Calls go to all addresses in turn. An address at which nine of ten calls failed in two seconds
+// gets no calls for five seconds: a server that hangs fails them all. At least half of the
+// addresses stay in use, and a single address always does. An address is left out only if two
+// addresses got two calls each in the interval.
 const SERVICE_CONFIG = {
   loadBalancingConfig: [
     {
@@ -58,36 +60,37 @@ const SERVICE_CONFIG = {
 
 const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
-  // A service config that came by DNS would replace the one above.
+  // A service config from DNS would replace the one above.
   "grpc.service_config_disable_resolution": 1,
   // The service allows a ping every 10 seconds.
   "grpc.keepalive_time_ms": 12_000,
   "grpc.keepalive_timeout_ms": 4_000,
   "grpc.keepalive_permit_without_calls": 1,
-  // A service that was away for long is found again soon.
+  // With these short pauses, a service that was down for long is found again soon.
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 2_000,
-  // Clients to one address would share a connection, and with it the number of calls that the
-  // service lets one have.
+  // Without this, the clients to one address would share a connection, and the number of calls
+  // that the service allows on one connection.
   "grpc.use_local_subchannel_pool": 1,
-  // A proxy for the web has no business between services.
+  // Calls between services must not go through a proxy for the web.
   "grpc.enable_http_proxy": 0,
   // Nothing reads the counters of channelz.
   "grpc.enable_channelz": 0,
-  // A batch of 500 answers may have more than gRPC's usual 4 MiB.
+  // A batch of 500 answers may be larger than gRPC's default limit of 4 MiB.
   "grpc.max_receive_message_length": 16 * 1024 * 1024,
 };
 
-// What gRPC gives an attempt to connect elsewhere; grpc-js has no such limit. A lost SYN is sent
-// again after 1 and 3 seconds; an attempt that took longer than 5 would find a service that comes
-// back later than a new one.
+// In other implementations of gRPC, this option limits the time of an attempt to connect. grpc-js
+// ignores it, so this module applies the limit. A lost SYN is sent again after 1 and 3 seconds. If
+// a service comes back, a new attempt finds it sooner than an attempt that lasts longer than 5
+// seconds.
 const CONNECTING_OPTION = "grpc.min_reconnect_backoff_ms";
 const MAX_CONNECTING_MS = 5_000;
 
 const CANCELLED = 1;
 const DETAILS_TRAILER = "grpc-status-details-bin";
 
-/** Carries calls to a service over gRPC. */
+/** Creates a transport to a service that uses `@grpc/grpc-js`. */
 export function grpcTransport(settings: TransportSettings): Transport {
   return new GrpcTransport(settings);
 }
@@ -177,7 +180,10 @@ class GrpcTransport implements Transport {
     this.#client.close();
   }
 
-  /** Has `end` called by the signal, or as the transport closes. Returns what stops that. */
+  /**
+   * Calls `end` when the signal aborts, or when the transport is closed. Returns a function that
+   * cancels this.
+   */
   #endable(signal: AbortSignal | undefined, end: () => void): () => void {
     this.#endings.add(end);
     if (signal?.aborted) end();
@@ -188,7 +194,7 @@ class GrpcTransport implements Transport {
     };
   }
 
-  /** Gives up an attempt to connect that takes too long, and begins another one. */
+  /** Ends an attempt to connect that lasts too long, and starts a new attempt. */
   #limitConnecting(): void {
     if (this.#connecting !== undefined) return;
     if (this.#client.getChannel().getConnectivityState(false) === connectivityState.READY) return;
@@ -197,7 +203,7 @@ class GrpcTransport implements Transport {
       this.#connecting = undefined;
       const state = client.getChannel().getConnectivityState(false);
       if (state !== connectivityState.CONNECTING) return;
-      // Calls that wait for this attempt fail as UNAVAILABLE, and are made again.
+      // Calls that wait for this attempt fail with UNAVAILABLE, and `calls.ts` retries them.
       this.#client = this.#open();
       client.close();
     }, this.#maxConnectingMs);

@@ -1,4 +1,4 @@
-/** Owns the public face of the package. */
+/** Owns the public API of the package. */
 
 export { type CacheStats, type DroppedCounts, NearCache, type NearCacheOptions } from "./cache.js";
 export { DEFAULT_TIMEOUT_MS, SessionAuthority } from "./client.js";

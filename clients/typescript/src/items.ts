@@ -1,4 +1,4 @@
-/** Translates the items of a batch: each is an answer or an error of its own. */
+/** Converts the items of a batch. Each item is either an answer or an error. */
 
 import * as convert from "./convert.js";
 import type { SessionAuthorityError } from "./errors.js";
@@ -6,12 +6,12 @@ import { errorOfItem, internalError } from "./failures.js";
 import type * as pb from "./gen/session_authority/v1/session_authority_pb.js";
 import type { SessionState, Validation } from "./types.js";
 
-/** The service broke the contract: an item has neither an answer nor an error. */
+/** Returns the error for an item that has neither an answer nor an error, against the contract. */
 function empty(): SessionAuthorityError {
   return internalError("the answer has an empty item");
 }
 
-/** The message of a validation in a batch, or its error. */
+/** Returns the message of a validation in a batch, or its error. */
 export function validationMessage({
   outcome,
 }: pb.BatchValidateSessionsResult): pb.ValidateSessionResponse | SessionAuthorityError {
@@ -19,7 +19,7 @@ export function validationMessage({
   return outcome.case === "error" ? errorOfItem(outcome.value) : empty();
 }
 
-/** A validation in a batch, or its error. */
+/** Returns a validation of a batch, or its error. */
 export function validationItem(
   result: pb.BatchValidateSessionsResult,
 ): Validation | SessionAuthorityError {
@@ -27,7 +27,7 @@ export function validationItem(
   return found instanceof Error ? found : convert.validation(found);
 }
 
-/** Whether a session lives, or the error of that question. */
+/** Returns the state of a session in a batch, or its error. */
 export function stateItem({
   outcome,
 }: pb.CheckSessionsResult): SessionState | SessionAuthorityError {

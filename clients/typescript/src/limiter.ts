@@ -1,17 +1,20 @@
 /**
- * Limits how many calls a client has under way at once. This is the count and the queue: it waits
- * for nothing and sends nothing.
+ * Limits how many calls a client has under way at once. This module has the count and the queue. It
+ * waits for nothing and sends nothing.
  */
 
 import type { SessionAuthorityError } from "./errors.js";
 import { clientClosed, unavailable } from "./failures.js";
 
-/** Well below the service's MAX_PER_CONNECTION (100): watches count there, too. */
+/**
+ * The default of `maxInFlight`. It is well below the service's MAX_PER_CONNECTION (100): watches
+ * count there, too.
+ */
 export const MAX_IN_FLIGHT = 64;
 
 /**
- * Is called once. Without an error when a slot is free: then it returns true if it accepts the
- * slot. Or with the reason why there will never be a slot.
+ * A function that is called once. It is called without an error when a slot is free, and returns
+ * true if it accepts the slot. Or it is called with the reason why there will never be a slot.
  */
 export type Granted = (error?: SessionAuthorityError) => boolean;
 
@@ -61,7 +64,7 @@ export class Limiter {
     this.#queue.delete(granted);
   }
 
-  /** Grants no slots any more, and tells all callers in the queue. */
+  /** Grants no more slots, and fails all callers in the queue. */
   close(): void {
     this.closed = true;
     const queue = [...this.#queue];
@@ -69,7 +72,7 @@ export class Limiter {
     for (const granted of queue) granted(clientClosed());
   }
 
-  /** The error of a caller whose time was over before a slot was free. */
+  /** Returns the error of a caller whose time was over before a slot was free. */
   timedOut(): SessionAuthorityError {
     const calls = `${String(this.#slots)} calls of this client are under way (maxInFlight)`;
     return unavailable(`there was no slot in time: ${calls}`, "DEADLINE_EXCEEDED");

@@ -1,10 +1,11 @@
 /**
- * The sessions of open connections: which to ask the service for, and when, and whom to tell.
+ * The sessions of open connections: which of them to check, when to check them, and which listeners
+ * to call.
  *
- * This is the memory and its rules; it waits for nothing and sends nothing. While a near cache has
- * a live watch, events tell that a session may have ended. Else each session is asked for once in
- * an interval. Only the service's answer, or an event that names the session, ends it: an outage is
- * no sign-out.
+ * This module has the memory and its rules. It waits for nothing and sends nothing. While a near
+ * cache has a live watch, events report that a session may have ended. Else each session is checked
+ * once in an interval. Only the service's answer, or an event that names the session, ends it: an
+ * outage is no sign-out.
  */
 
 import { MAX_AGE_MS, type NearCache, type Ticket } from "./cache.js";
@@ -19,7 +20,7 @@ import type { Session, SessionName, SessionState } from "./types.js";
 
 /** The contract's limit for one CheckSessions. */
 export const MAX_NAMES = 500;
-// An event of this kind names the one session that it ended. Session IDs are never used again.
+// An event of these types names the one session that it ended. Session IDs are never used again.
 const ENDS_ONE: ReadonlySet<EventType> = new Set([
   EventType.DEVICE_REVOKED,
   EventType.DEVICE_EVICTED,
@@ -28,55 +29,56 @@ const ENDS_NONE: ReadonlySet<EventType> = new Set([
   EventType.ENDED_TOKEN_PRESENTED,
   EventType.SUPERSEDED_TOKEN_PRESENTED,
 ]);
-// Sessions that are due within the same part of an interval are asked for together.
+// Sessions that are due within the same part of an interval are checked in one call.
 const ROUNDS_PER_INTERVAL = 60;
-// A session whose end is past by this machine's clock alone is asked for at most so often.
+// The shortest time between two checks of a session whose end is past by this machine's clock only.
 const MIN_PAUSE_MS = 1_000;
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
-// When a watch breaks there is mostly another one at once, and then one check is enough.
+// When a watch breaks, there is mostly another watch at once, and then one check is enough.
 const WATCH_AGAIN_MS = 1_000;
-// Asking again at once would not help: the service is too old, or refuses this caller.
+// Another check at once would not help: the service is too old, or refuses this caller.
 const LASTING: ReadonlySet<StatusCode> = new Set([
   "UNIMPLEMENTED",
   "PERMISSION_DENIED",
   "UNAUTHENTICATED",
 ]);
 
-/** A session, its listeners, and when it is to be asked for. */
+/** A session, the listeners for its end, and the time of its next check. */
 export interface OpenSession {
   readonly name: SessionName;
-  /** By the wall clock. */
+  /** When the session ends however much it is used, in milliseconds of the wall clock. */
   absoluteEnd: number;
   listeners: (() => void)[];
+  /** When the next check is due, in milliseconds of the steady clock. */
   due: number;
 }
 
-/** What is asked for together. The ticket tells when, as far as the cache is concerned. */
+/** The sessions that one call checks. `ticket` is the moment of the call for the cache. */
 export interface Round {
   readonly sessions: readonly OpenSession[];
   readonly sent: number;
   readonly ticket: Ticket | undefined;
 }
 
-/** What open sessions need. */
+/** The parts of a client that its open sessions use. */
 export interface OpenSessionsParts {
   readonly cache: NearCache | undefined;
-  /** Is called when a session may be due earlier than `msUntilDue` said. */
+  /** This function is called when a check may be due earlier than `msUntilDue` said. */
   readonly wake: () => void;
   readonly log: (message: string) => void;
   readonly now?: () => number;
   readonly wall?: () => number;
 }
 
-/** Knows the open sessions of one client. */
+/** The open sessions of one client. */
 export class OpenSessions {
   readonly #parts: OpenSessionsParts;
   readonly #now: () => number;
   readonly #wall: () => number;
   readonly #intervalMs: number;
   readonly #ofUser = new Map<string, Map<string, OpenSession>>();
-  /** No session is due earlier. A session that has left may have been due then. */
+  /** No check is due earlier than this. The next check may be later, if a session was dropped. */
   #earliest = Infinity;
   #failures = 0;
   #logged = "";
@@ -91,7 +93,8 @@ export class OpenSessions {
   // --- for connections --------------------------------------------------------------------------
 
   /**
-   * Has the listener called, once, when the session has ended. Returns a function that stops that.
+   * Calls the listener once when the session has ended. Returns a function that removes the
+   * listener.
    */
   listen(session: Session, listener: () => void): () => void {
     const { userId, deviceId, sessionId } = session;
@@ -121,8 +124,8 @@ export class OpenSessions {
   }
 
   /**
-   * Without listeners the session is still known until it would be asked for: another connection of
-   * it may come at once.
+   * Removes a listener. A session without listeners is kept until its next check is due, because
+   * another listener may come at once.
    */
   #stop(opened: OpenSession, listener: () => void): void {
     opened.listeners = opened.listeners.filter((known) => known !== listener);
@@ -134,7 +137,7 @@ export class OpenSessions {
 
   // --- for the watch ----------------------------------------------------------------------------
 
-  /** What happened, after the cache was told of it. */
+  /** Handles the events of a watch. The cache has handled them before. */
   tell(message: WatchEventsResponse): void {
     if (message.events.length === 0 || this.#ofUser.size === 0) return;
     const ended: OpenSession[] = [];
@@ -153,13 +156,13 @@ export class OpenSessions {
 
   #concerned(event: Event): OpenSession[] {
     if (event.userId !== "") return [...(this.#ofUser.get(event.userId)?.values() ?? [])];
-    // The tokens of a revoked key are worthless, but that ends no session.
+    // The tokens of a revoked key are worthless, but no session has ended.
     return event.type === EventType.SIGNING_KEY_REVOKED ? [] : this.#all();
   }
 
   /**
-   * The watch is broken, after the cache was told of it. `leftMs` is how much longer it might have
-   * been silent.
+   * Plans checks of all sessions, because the watch is broken. Call this after the cache's `lost`.
+   * `leftMs` is how much longer the watch might have been silent.
    */
   lost(leftMs: number): void {
     const due = this.#now() + Math.min(leftMs, WATCH_AGAIN_MS) * (0.5 + Math.random() / 2);
@@ -167,24 +170,25 @@ export class OpenSessions {
     this.#parts.wake();
   }
 
-  /** This client has changed something of a user, or tried to. */
+  /** Plans checks of a user's sessions, because this client has changed some, or tried to. */
   doubt(userId: string): void {
     for (const opened of this.#ofUser.get(userId)?.values() ?? []) this.#plan(opened, this.#now());
     this.#parts.wake();
   }
 
-  // --- for asking -------------------------------------------------------------------------------
+  // --- for the checks ---------------------------------------------------------------------------
 
   /**
-   * How long nothing needs to be asked for. Undefined if no session is open. It looks at no
-   * session: each connection that opens or closes asks this.
+   * Returns the milliseconds until the next check may be due. Returns undefined if no session is
+   * open. It does not go through the sessions, because it runs whenever a connection opens or
+   * closes.
    */
   msUntilDue(): number | undefined {
     if (this.#ofUser.size === 0) return undefined;
     return Math.max(Math.min(this.#earliest - this.#now(), this.#intervalMs), 0);
   }
 
-  /** The sessions that are to be asked for now. Undefined if there is none. */
+  /** Returns the sessions whose checks are due now. Returns undefined if there is none. */
   takeDue(): Round | undefined {
     const ticket = this.#parts.cache?.ticket();
     const now = this.#now();
@@ -202,7 +206,10 @@ export class OpenSessions {
     return sessions.length === 0 ? undefined : { sessions, sent: now, ticket };
   }
 
-  /** The service has answered. An answer that it could not give says nothing. */
+  /**
+   * Handles the answers of the service. An error in an answer's place says nothing about the
+   * session.
+   */
   answered(asked: Round, answers: readonly (SessionState | SessionAuthorityError)[]): void {
     const ended: OpenSession[] = [];
     const unknown: OpenSession[] = [];
@@ -228,8 +235,8 @@ export class OpenSessions {
   }
 
   /**
-   * The service did not answer: it is asked again. Only a session past its absolute end, which
-   * nothing puts off, has ended.
+   * Plans the checks again, because the service did not answer. Only a session past its absolute
+   * end has ended, because nothing puts off the absolute end.
    */
   unanswered(asked: Round, error: SessionAuthorityError): void {
     const ended: OpenSession[] = [];
@@ -265,7 +272,7 @@ export class OpenSessions {
     this.#plan(opened, due);
   }
 
-  /** Has a session asked for then, unless it is due earlier already. */
+  /** Plans the check of a session at this time, unless an earlier check is planned already. */
   #plan(opened: OpenSession, due: number): void {
     opened.due = Math.min(opened.due, due);
     this.#earliest = Math.min(this.#earliest, opened.due);
@@ -301,7 +308,7 @@ export class OpenSessions {
         try {
           listener();
         } catch {
-          // The others must be told, too.
+          // The other listeners must be called, too.
           this.#parts.log("a listener for the end of a session has failed");
         }
       }
@@ -309,7 +316,7 @@ export class OpenSessions {
   }
 }
 
-/** Whether an event of a session's user may have ended the session. */
+/** Returns true if an event of the session's user may have ended the session. */
 function mayEnd(event: Event, name: SessionName): boolean {
   if (event.type === EventType.DEVICE_SIGNED_IN) {
     const device = event.device?.deviceId ?? "";

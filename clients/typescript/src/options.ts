@@ -6,95 +6,118 @@ import type { Claims, ClientInfo, EventType } from "./types.js";
 
 /** Options of a client. */
 export interface ClientOptions {
-  /** Makes the connection over TLS. */
+  /** The certificates of a TLS connection. Without this option, the connection has no TLS. */
   readonly tls?: Tls | undefined;
-  /** This caller's bearer token, or a function that returns the current one. */
+  /** The bearer token of this caller, or a function that returns the current token. */
   readonly token?: CallerToken | undefined;
-  /** The time of each call that is given no other, retries included. 300 if not given. */
+  /** The timeout of a call that sets none, in milliseconds, retries included. Default: 300. */
   readonly timeoutMs?: number | undefined;
-  /** Whether validations that come while others are under way go together. True if not given. */
+  /**
+   * If true, validations that arrive while another is under way are sent together, as one batch.
+   * Default: true.
+   */
   readonly batching?: boolean | undefined;
-  /** Answers validations in this process as long as the answers certainly hold. */
+  /**
+   * A near cache, which answers validations in this process for as long as the answers certainly
+   * hold. Default: none.
+   */
   readonly cache?: NearCache | undefined;
   /**
    * How many calls may be under way at once. A batch is one call. Further calls wait, within their
-   * timeouts. Keep it below the service's MAX_PER_CONNECTION (100). 64 if not given.
+   * timeouts. Keep this number below the service's MAX_PER_CONNECTION (100). Default: 64.
    */
   readonly maxInFlight?: number | undefined;
-  /** Options of the channel of `@grpc/grpc-js`, beside or instead of the client's own. */
+  /**
+   * Options for the channel of `@grpc/grpc-js`. They are added to the client's own options, and
+   * replace those of the same name.
+   */
   readonly channelOptions?: Readonly<Record<string, string | number>> | undefined;
-  /** Carries the calls, if not `@grpc/grpc-js`: see `@session-authority/client/connect`. */
+  /**
+   * Creates the transport that makes the calls. `@session-authority/client/connect` has another
+   * one. Default: a transport that uses `@grpc/grpc-js`.
+   */
   readonly transport?: TransportFactory | undefined;
-  /** Is told when the near cache goes off and on, and of failing checks of open connections. */
+  /**
+   * This function is called with a line of text when the near cache goes off or on, and when checks
+   * of open connections fail. Default: nothing is logged.
+   */
   readonly log?: ((message: string) => void) | undefined;
 }
 
-/** What every call takes. */
+/** Options of every call. */
 export interface CallOptions {
-  /** The time of this call, retries included. */
+  /** The timeout of this call in milliseconds, retries included. Default: the client's timeout. */
   readonly timeoutMs?: number | undefined;
-  /** Ends the call: it throws the signal's reason. */
+  /** A signal that ends the call. The call then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What every call that changes something takes. */
+/** Options of every call that changes something. */
 export interface ChangeOptions extends CallOptions {
   /**
-   * Throws `not_replicated` if too few replicas have it in time. Refused where the service waits
-   * for none.
+   * If true, the call throws `not_replicated` if too few replicas have the change in time. A
+   * service that waits for no replicas refuses the call. Default: false.
    */
   readonly requireReplicated?: boolean | undefined;
 }
 
 /** Options of `issueDevice`. */
 export interface IssueDeviceOptions extends ChangeOptions {
-  /** What the browser or app presented. */
+  /** The device ID that the browser or app presented. */
   readonly deviceId?: string | undefined;
-  /** What is known of the browser or app, only to be shown. */
+  /** The facts about the browser or app, only to be shown. */
   readonly client?: ClientInfo | undefined;
-  /** What the app wants to find in each validation. */
+  /** The facts about the user that each validation returns. */
   readonly claims?: Claims | undefined;
   /** How the user proved their identity, such as "pwd". */
   readonly authMethods?: readonly string[] | undefined;
-  /** The life of the session, if not the service's own. */
+  /** The life of the session in milliseconds. Default and maximum: the service's `SESSION_TTL`. */
   readonly sessionTtlMs?: number | undefined;
-  /** How long the session may last unused, if not the service's own: from 1 or 2 minutes on. */
+  /**
+   * How long the session may last unused, in milliseconds: at least a minute, or twice the
+   * service's `TOUCH_INTERVAL` if that is longer. Default and maximum: the service's
+   * `IDLE_TIMEOUT`.
+   */
   readonly idleTimeoutMs?: number | undefined;
   /**
-   * Repeated, it signs in once. Give your own to go on with a sign-in that a crash interrupted;
-   * without one a retry after a lost reply is safe, too.
+   * Two calls with the same `requestId` make one sign-in. Pass your own to continue a sign-in that
+   * a crash interrupted. Without it, the client makes one, so that its retries after a lost reply
+   * are safe, too.
    */
   readonly requestId?: string | undefined;
 }
 
 /** Options of `renewSession`. */
 export interface RenewSessionOptions extends ChangeOptions {
-  /** What is known of the browser or app, only to be shown. */
+  /** The facts about the browser or app, only to be shown. */
   readonly client?: ClientInfo | undefined;
-  /** The end user did nothing: the session does not count as used. */
+  /** True if the end user did nothing: the session does not count as used. Default: false. */
   readonly passive?: boolean | undefined;
 }
 
 /** Options of `updateSession`. */
 export interface UpdateSessionOptions extends ChangeOptions {
-  /** The device whose session it is, if not those on all devices of the user. */
+  /** The device whose session is updated. Default: the sessions on all devices of the user. */
   readonly deviceId?: string | undefined;
 }
 
 /** Options of `validateSession`. */
 export interface ValidateSessionOptions extends CallOptions {
-  /** What is known of the browser or app, only to be shown. */
+  /** The facts about the browser or app, only to be shown. */
   readonly client?: ClientInfo | undefined;
-  /** Changes nothing, and never looks into the cache. For operators. */
+  /**
+   * If true, the call changes nothing at the service, and its answer never comes from the near
+   * cache. This is for operators. Default: false.
+   */
   readonly observeOnly?: boolean | undefined;
   /**
-   * The end user did nothing, a page asks by itself: the session does not count as used. The cache
-   * is left out.
+   * True if a page sent the request by itself and the end user did nothing: the session does not
+   * count as used. The answer never comes from the near cache. Default: false.
    */
   readonly passive?: boolean | undefined;
 }
 
-/** What a request presented. */
+/** The access token and the device ID that a request presented. */
 export interface Presented {
   readonly accessToken: string;
   readonly deviceId: string;
@@ -102,44 +125,47 @@ export interface Presented {
 
 /** Options of `listDevices` and `devices`. */
 export interface ListDevicesOptions extends CallOptions {
-  /** The device that asks: it is `current` in the list. */
+  /** The ID of the device that shows the list. Its entry has `current` set. */
   readonly currentDeviceId?: string | undefined;
-  /** Lists devices where the user is signed out, too. */
+  /** If true, the list has devices where the user is signed out, too. Default: false. */
   readonly includeSignedOut?: boolean | undefined;
-  /** How many devices one call brings, if not as many as the service chooses. */
+  /** How many devices one call returns at the most. Default: the service's own number. */
   readonly pageSize?: number | undefined;
 }
 
 /** Options of `listDevices`. */
 export interface ListPageOptions extends ListDevicesOptions {
-  /** The `nextPageToken` of the page before. */
+  /** The `nextPageToken` of the previous page. Default: the first page. */
   readonly pageToken?: string | undefined;
 }
 
 /** Options of `revokeDevice`. */
 export interface RevokeOptions extends ChangeOptions {
-  /** Why, for the event. */
+  /** The reason of the revocation. It stands in the event. */
   readonly reason?: string | undefined;
-  /** Drops the devices from the list, too. */
+  /**
+   * If true, the service also forgets the devices. Another sign-in there is then a sign-in on a new
+   * device. Default: false.
+   */
   readonly forget?: boolean | undefined;
 }
 
 /** Options of `revokeAll`. */
 export interface RevokeAllOptions extends RevokeOptions {
-  /** The one device where the user stays signed in. */
+  /** The ID of the one device where the user stays signed in. Default: none. */
   readonly exceptDeviceId?: string | undefined;
 }
 
 /** Options of `watchEvents`. */
 export interface WatchEventsOptions {
-  /** Goes on from here. */
+  /** The cursor of an earlier batch. The watch continues after this batch. */
   readonly cursor?: string | undefined;
-  /** Starts at this moment. For callers that have no cursor. */
+  /** The moment at which the watch starts, for callers that have no cursor. Default: now. */
   readonly since?: Date | undefined;
-  /** Only events of these types. */
+  /** The watch sends only events of these types. Default: all types. */
   readonly types?: readonly EventType[] | undefined;
-  /** Only events of these users. */
+  /** The watch sends only events of these users. Default: all users. */
   readonly userIds?: readonly string[] | undefined;
-  /** Ends the watch: it throws the signal's reason. */
+  /** A signal that ends the watch. The watch then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -1,33 +1,33 @@
 /**
- * Decides whether a call that failed is made again, and after which pause.
+ * Decides whether a call that failed is retried, and after which pause.
  *
- * That is safe for every method: IssueDevice always has a `request_id`, a token that was renewed
- * twice is still one renewal, and the same claims once more change nothing.
+ * Retries are safe for every method: IssueDevice always has a `request_id`, a token that was
+ * renewed twice is still one renewal, and the same claims once more change nothing.
  */
 
 const CANCELLED = 1;
 const UNAVAILABLE = 14;
 
-// A server that stops ends the calls that reach it within some milliseconds with CANCELLED. Such a
-// call is made again after each of these pauses.
+// A server that stops may answer a call with CANCELLED, if the call arrives within the last
+// milliseconds. Such a call is retried after each of these pauses.
 const DROPPED_PAUSES_MS = [20, 100] as const;
 const MAX_ATTEMPTS = 3;
 const FIRST_BACKOFF_MS = 20;
 const MAX_BACKOFF_MS = 200;
-// After ten failures without successes there are no retries: they must not keep a service down.
+// After ten failures without successes there are no retries: retries must not keep a service down.
 const MAX_TOKENS = 20;
 const TOKENS_OF_SUCCESS = 0.1;
 
-/** Counts the successes and failures of one client: a service in trouble gets no retries. */
+/** Counts the successes and failures of one client, so that a failing service gets no retries. */
 export class RetryThrottle {
   #tokens = MAX_TOKENS;
 
-  /** A call succeeded. */
+  /** Notes that a call succeeded. */
   succeeded(): void {
     this.#tokens = Math.min(this.#tokens + TOKENS_OF_SUCCESS, MAX_TOKENS);
   }
 
-  /** An attempt failed. Returns true if there may be another one. */
+  /** Notes that an attempt failed. Returns true if a retry is allowed. */
   failed(): boolean {
     this.#tokens = Math.max(this.#tokens - 1, 0);
     return this.#tokens > MAX_TOKENS / 2;
@@ -42,8 +42,8 @@ export class Retries {
   constructor(private readonly throttle: RetryThrottle) {}
 
   /**
-   * How many milliseconds to wait before the next attempt, after one that failed with this status
-   * of gRPC. Undefined if there is none.
+   * Notes that an attempt failed with this gRPC status code. Returns how many milliseconds to wait
+   * before the next attempt, or undefined if there must be no other attempt.
    */
   pauseMs(code: number, random: () => number = Math.random): number | undefined {
     if (code === CANCELLED) {

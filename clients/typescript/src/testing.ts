@@ -8,12 +8,12 @@
  *     authority.expireTokens();
  *     assert((await client.renewSession(accessToken, device.deviceId)).rotated);
  *
- * It speaks the whole contract, and gives the verdicts of the real one with its default settings:
- * use `passTime` to see what becomes of a token after minutes or weeks. It knows less: tokens are
- * no JWTs, and there are no signing keys. Every caller may do everything. Sessions have an idle end
- * only if their sign-in asked for one. Pages, watches and optional device IDs are not checked. User
- * agents are not parsed. Nobody is told of an ended token. Test what must be sure of those with
- * `session-authority dev`.
+ * It has every method of the contract, and gives the verdicts of the real service with its default
+ * settings: use `passTime` to see what becomes of a token after minutes or weeks. It does less than
+ * the real service. Tokens are no JWTs, and there are no signing keys. Every caller may do
+ * everything. Sessions have an idle end only if their sign-in requested one. Pages, watches and
+ * optional device IDs are not checked. User agents are not parsed. No event reports that an ended
+ * token was presented. Test these things with `session-authority dev`.
  */
 
 import { SessionAuthority } from "./client.js";
@@ -25,26 +25,31 @@ import type { Claims } from "./types.js";
 
 export { webhookHeaders } from "./webhooks.js";
 
-// Tests run on machines that have much else to do.
+// The default timeout of clients of the fake. It is long because tests run on busy machines.
 const PATIENCE_MS = 20_000;
 
-/** Options of a fake. */
+/** Options of a `FakeAuthority`. */
 export interface FakeAuthorityOptions {
-  /** The life of a token. An hour if not given. */
+  /** The life of a token in milliseconds. Default: an hour. */
   readonly tokenTtlMs?: number | undefined;
-  /** The service's setting `REPLAY_ALARM`. */
+  /** The service's setting `REPLAY_ALARM`. Default: "presented". */
   readonly replayAlarm?: "presented" | "renewed" | undefined;
 }
 
 /** Options of `signIn`. */
 export interface FakeSignInOptions {
+  /** The facts about the user that the app finds in the session. */
   readonly claims?: Claims | undefined;
+  /** How the user proved their identity, such as "pwd". */
   readonly authMethods?: readonly string[] | undefined;
-  /** How long ago the user signed in. The token is new. */
+  /** How long ago the user signed in, in milliseconds. The token is new. Default: 0. */
   readonly ageMs?: number | undefined;
 }
 
-/** The server. Start it, and stop it or declare it with `await using`. */
+/**
+ * A fake Session Authority. Call `start`. Later call `stop`, or declare the fake with
+ * `await using`. Throws RangeError for an unknown `replayAlarm`.
+ */
 export class FakeAuthority implements AsyncDisposable {
   readonly #service: FakeService;
   readonly #server: LoopbackServer;
@@ -57,12 +62,14 @@ export class FakeAuthority implements AsyncDisposable {
     this.#server = new LoopbackServer(this.#service);
   }
 
-  /** Where it listens. */
+  /** The address at which the fake listens. */
   get address(): string {
     return this.#server.address;
   }
 
-  /** How often a method was called, by its name in the contract. Refused calls count, too. */
+  /**
+   * Returns how often a method was called, by its name in the contract. Refused calls count, too.
+   */
   calls(method: string): number {
     return this.#service.calls.get(method) ?? 0;
   }
@@ -72,44 +79,46 @@ export class FakeAuthority implements AsyncDisposable {
     return this.#service.rotations;
   }
 
-  /** Listens at `address`: a free port, or the one that it had before. */
+  /** Listens at `address`: at a free port, or at the port that the fake had before. */
   async start(): Promise<this> {
     await this.#server.start();
     return this;
   }
 
-  /** Hangs up, and remembers everything. */
+  /** Stops listening and breaks all connections. Users and sessions are kept. */
   stop(): void {
     this.#server.stop();
   }
 
-  /** Hangs up, as `stop` does. */
+  /** Stops the fake, as `stop` does. */
   // eslint-disable-next-line @typescript-eslint/require-await -- the interface is asynchronous
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop();
   }
 
-  /** A client of it. It waits longer than a client of the real service does by itself. */
+  /**
+   * Returns a client of the fake. Its default timeout is longer than that of a client of the real
+   * service, because tests run on busy machines.
+   */
   client(options: ClientOptions = {}): SessionAuthority {
     return new SessionAuthority(this.address, { timeoutMs: PATIENCE_MS, ...options });
   }
 
-  // --- what tests ask of it ---------------------------------------------------------------------
+  // --- calls for tests --------------------------------------------------------------------------
 
   /**
-   * Forgets every user, and what it counted: for one that serves many tests. Ends watches with
-   * `cursor_expired`.
+   * Forgets every user, and resets the counts, so that one fake can serve many tests. Ends watches
+   * with `cursor_expired`.
    */
   reset(): void {
     this.#service.reset();
   }
 
   /**
-   * Signs a user in on a new device that is an app. Returns the headers of its requests. Throws
-   * `invalid_request`.
+   * Signs a user in on a new device that is an app. Returns the headers of its requests.
    *
-   * For tests of what is behind the sign-in. What browsers have, cookies and redirects, needs a
-   * sign-in through the app.
+   * This is for tests of pages behind the sign-in. Tests with cookies and redirects, as browsers
+   * have them, need a sign-in through the app. Throws `invalid_request`.
    */
   async signIn(
     userId: string,
@@ -127,8 +136,8 @@ export class FakeAuthority implements AsyncDisposable {
   }
 
   /**
-   * Signs a user out everywhere, as from another device or by an operator. Returns on how many
-   * devices.
+   * Signs a user out everywhere, as another device or an operator could do it. Returns the number
+   * of devices that were signed in.
    */
   async signOut(userId: string): Promise<number> {
     return await this.#ask((client) => client.revokeAll(userId));
@@ -143,9 +152,9 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  // --- what may happen to it --------------------------------------------------------------------
+  // --- faults and the passing of time -----------------------------------------------------------
 
-  /** While `work` runs, it answers nothing but UNAVAILABLE. */
+  /** Runs `work`. Meanwhile the fake answers every call with UNAVAILABLE. */
   async unavailable<T>(work: () => T | Promise<T>): Promise<T> {
     this.#service.isAway = true;
     try {
@@ -155,7 +164,7 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  /** While `work` runs, it needs so long for each answer. */
+  /** Runs `work`. Meanwhile the fake waits `delayMs` milliseconds before each answer. */
   async slow<T>(delayMs: number, work: () => T | Promise<T>): Promise<T> {
     this.#service.delayMs = delayMs;
     try {
@@ -165,7 +174,7 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  /** While `work` runs, it signs nobody in on more devices than that. */
+  /** Runs `work`. Meanwhile the fake signs no user in on more than `devices` devices. */
   async deviceLimit<T>(devices: number, work: () => T | Promise<T>): Promise<T> {
     this.#service.maxDevices = devices;
     try {
@@ -175,7 +184,7 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  /** While `work` runs, it has replicas, which confirm every change or none. */
+  /** Runs `work`. Meanwhile the fake has replicas, which confirm every change or none. */
   async replicas<T>(confirm: boolean, work: () => T | Promise<T>): Promise<T> {
     this.#service.replicasConfirm = confirm;
     try {
@@ -186,25 +195,26 @@ export class FakeAuthority implements AsyncDisposable {
   }
 
   /**
-   * Its clock goes on by so much. An app is told times by the clock of the machine: sign-ins grow
-   * older, and ends come nearer.
+   * Moves the fake's clock forward by `ms` milliseconds. The times that an app gets are converted
+   * to the clock of the machine: sign-ins get older, and expiry times come nearer.
    */
   passTime(ms: number): void {
     this.#service.state.passedMs += ms;
   }
 
-  /** Less than half of the life of each token is left: renewing is recommended. */
+  /** Ages every token: less than half of its life is left, so renewing is recommended. */
   ageTokens(): void {
     this.#each((token) => (token.aged = true));
   }
 
-  /** Every token's time is over. The sessions go on. */
+  /** Expires every token. The sessions go on. */
   expireTokens(): void {
     this.#each((token) => (token.expired = true));
   }
 
   /**
-   * Every token counts as replayed when it is next presented, on a device that is still signed in.
+   * Makes every token count as replayed when it is next presented, if its device is still signed
+   * in.
    */
   replayTokens(): void {
     this.#each((token) => (token.replayed = true));

@@ -1,6 +1,6 @@
 /**
- * Owns how the service is reached: addresses, TLS, bearer tokens. What carries the calls is behind
- * the interface `Transport`: gRPC by `@grpc/grpc-js`, if you give no other one.
+ * Owns the connection to the service: addresses, TLS, bearer tokens. The interface `Transport`
+ * hides the gRPC library that makes the calls. By default this library is `@grpc/grpc-js`.
  */
 
 import type {
@@ -13,25 +13,25 @@ import { isIP } from "node:net";
 
 import { unavailable } from "./failures.js";
 
-/** One detail of a status: the URL of its message's name, and the message's bytes. */
+/** One detail of a gRPC status: the type URL of a message, and the message's bytes. */
 export interface StatusDetail {
   readonly typeUrl: string;
   readonly value: Uint8Array;
 }
 
-/** How one attempt of a call is made. */
+/** Options of one attempt of a call. */
 export interface AttemptOptions {
   /** The headers of the call, with names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
-  /** Ends the attempt. The attempt fails then, in whatever way. */
+  /** A signal that ends the attempt. The attempt then fails, with any error. */
   readonly signal?: AbortSignal | undefined;
-  /** After so many milliseconds the attempt fails with DEADLINE_EXCEEDED. */
+  /** After this many milliseconds the attempt fails with DEADLINE_EXCEEDED. Default: never. */
   readonly timeoutMs?: number | undefined;
 }
 
 /**
- * Carries calls to one service, over one connection. An attempt that fails throws a
- * `TransportError`. A transport makes no attempt twice.
+ * Makes calls to one service over one connection. An attempt that fails throws a `TransportError`.
+ * A transport makes no retries.
  */
 export interface Transport {
   /** Makes one attempt of a call. */
@@ -50,23 +50,29 @@ export interface Transport {
   close(): void;
 }
 
-/** What a transport is made from. */
+/** The settings of a transport. */
 export interface TransportSettings {
   readonly target: string;
   readonly tls: Tls | undefined;
-  /** Options of the channel of `@grpc/grpc-js`, beside or instead of the client's own. */
+  /**
+   * Options for the channel of `@grpc/grpc-js`. They are added to the client's own options, and
+   * replace those of the same name.
+   */
   readonly channelOptions: Readonly<Record<string, string | number>>;
 }
 
-/** Makes a transport. A client with a cache makes two: its watch has a connection of its own. */
+/**
+ * Creates a transport. A client with a near cache creates two, because its watch has a connection
+ * of its own.
+ */
 export type TransportFactory = (settings: TransportSettings) => Transport;
 
-/** An attempt that failed, as a transport tells it. */
+/** The error that a transport throws for an attempt that failed. */
 export class TransportError extends Error {
   override readonly name = "TransportError";
 
   constructor(
-    /** The number of the status of gRPC. */
+    /** The number of the gRPC status code. */
     readonly code: number,
     message: string,
     /** The details of `google.rpc.Status`. */
@@ -77,8 +83,10 @@ export class TransportError extends Error {
 }
 
 /**
- * An encrypted connection. All is PEM; without `rootCertificates` Node's own certificates vouch for
- * the service. With a certificate and its key this side shows who it is, too (mutual TLS).
+ * The certificates of a TLS connection, as PEM. Without `rootCertificates`, the CAs that Node
+ * trusts are used to check the service's certificate.
+ *
+ * With a certificate and its key, this caller proves its own identity, too (mutual TLS).
  */
 export interface Tls {
   readonly rootCertificates?: string | Uint8Array | undefined;
@@ -86,12 +94,13 @@ export interface Tls {
   readonly privateKey?: string | Uint8Array | undefined;
 }
 
-/** The bearer token of this caller, or a function that returns the current one. */
+/** The bearer token of this caller, or a function that returns the current token. */
 export type CallerToken = string | (() => string | Promise<string>);
 
 /**
- * Checks where the service is, and how to speak to it. Throws RangeError for a URL, for a token
- * that others could read, and for half of a key pair; and TypeError.
+ * Checks the address of the service, the TLS settings and the token. Throws TypeError, and
+ * RangeError for a URL, for a token that others could read on the network, and for a certificate
+ * without its key.
  */
 export function checkTarget(
   target: unknown,
@@ -131,9 +140,9 @@ function checkTls(tls: Tls): void {
 }
 
 /**
- * The headers of each call. Throws an `unavailable` error if the function fails or returns no
- * token: then no call can be made. The text of its own error may hold anything, and is not passed
- * on.
+ * Returns the headers of a call. Throws an `unavailable` error if the token function fails or
+ * returns no token, because then no call can be made. The function's own error text may contain
+ * anything, even a secret, so it is not passed on.
  */
 export async function callHeaders(
   token: CallerToken | undefined,
@@ -163,7 +172,7 @@ function isToken(token: string): boolean {
   return /^[ -~]+$/.test(token.trim());
 }
 
-/** Whether a target is this machine. Of several addresses all must be. */
+/** Returns true if the target is this machine. If it has several addresses, all must be local. */
 function isLocal(target: string): boolean {
   if (/^unix(-abstract)?:/.test(target)) return true;
   const addresses = target.replace(/^(dns:\/\/\/|dns:|ipv4:|ipv6:)/, "");

@@ -1,11 +1,14 @@
 /**
- * Owns what goes in and comes out: plain values, without anything of gRPC or protobuf. Moments are
- * `Date`, durations are milliseconds in a `number`, enums are texts.
+ * Owns the arguments and results of calls, without types of gRPC or protobuf. Moments are `Date`,
+ * durations are milliseconds in a `number`, enums are strings.
  *
- * An answer may be shared by many callers: treat it as read-only.
+ * Several callers may get the same object as their answer: treat it as read-only.
  */
 
-/** What a token is worth. `UNSPECIFIED` is one that this version does not know: not active. */
+/**
+ * The status of a token. `UNSPECIFIED` stands for a status that this version does not know. It is
+ * not active.
+ */
 export type SessionStatus =
   | "UNSPECIFIED"
   | "ACTIVE"
@@ -19,7 +22,7 @@ export type SessionStatus =
   | "SESSION_ENDED"
   | "WRONG_DEVICE";
 
-/** What kind of thing a device is. */
+/** The kind of a device. */
 export type FormFactor =
   | "UNSPECIFIED"
   | "DESKTOP"
@@ -31,8 +34,8 @@ export type FormFactor =
   | "BOT";
 
 /**
- * What happened. `UNSPECIFIED` is something that this version does not know: drop whatever you
- * cache.
+ * The type of an event. `UNSPECIFIED` stands for a type that this version does not know: then drop
+ * everything that you cache.
  */
 export type EventType =
   | "UNSPECIFIED"
@@ -54,17 +57,17 @@ export type ReplayCause =
   | "LEFT_DEVICE"
   | "REPLACED_SESSION";
 
-/** What was done about a replay. */
+/** The service's action after a replay. */
 export type ReplayAction = "UNSPECIFIED" | "REVOKE_ALL" | "REVOKE_DEVICE" | "DENY";
 
 /**
- * How safe a change is. `UNSPECIFIED`: nothing was written, or an older service does not tell.
- * `LOCAL`: a failover can lose it. `REPLICATED`: it is on as many replicas as the service is set to
- * wait for.
+ * How safe a change is. `UNSPECIFIED`: nothing was written, or the service is older and does not
+ * say it. `LOCAL`: a failover can lose the change. `REPLICATED`: the change is on as many replicas
+ * as the service is set to wait for.
  */
 export type Durability = "UNSPECIFIED" | "LOCAL" | "REPLICATED";
 
-/** What an app wants to find in each validation. Claims never grant permissions. */
+/** The facts about a user that each validation returns. Claims never grant permissions. */
 export type Claims = Readonly<Record<string, string>>;
 
 /** A name under which a browser is known, and its version: "Google Chrome", "148.0.7778.96". */
@@ -73,7 +76,10 @@ export interface ClientBrand {
   readonly version?: string | undefined;
 }
 
-/** What a browser says in its `Sec-CH-UA` headers. A field that is missing was not said. */
+/**
+ * The values of a browser's `Sec-CH-UA` headers. A field is missing, or empty, if the browser did
+ * not send the value.
+ */
 export interface ClientHints {
   readonly brands?: readonly ClientBrand[] | undefined;
   readonly platform?: string | undefined;
@@ -83,16 +89,16 @@ export interface ClientHints {
   readonly formFactors?: readonly string[] | undefined;
 }
 
-/** Where an end user is: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). */
+/** The place of an end user: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). */
 export interface Place {
   readonly city?: string | undefined;
   readonly countryCode?: string | undefined;
 }
 
 /**
- * What is known of the end user's browser or app. It is only shown: nothing is decided by it.
+ * The facts about the end user's browser or app. They are for display, and decide nothing.
  *
- * A `place` that an app gives goes before the one that the service has for the address.
+ * A `place` from the app replaces the place that the service finds for the address.
  */
 export interface ClientInfo {
   readonly ipAddress?: string | undefined;
@@ -110,10 +116,11 @@ export interface DeviceAlarm {
 }
 
 /**
- * A browser or an app installation of a user. Texts are empty where nothing is known.
+ * A browser or an app installation of a user. A text is empty if it is not known.
  *
- * `city` and `countryCode` ("DE") say where it was last seen. `authMethods` are those of the
- * sign-in of its live session. `lastAlarm` is the last theft alarm about it in 28 days.
+ * `city` and `countryCode` ("DE") say where the device was last seen. `authMethods` are the methods
+ * of the sign-in of its live session. `lastAlarm` is the last theft alarm about the device in 28
+ * days.
  */
 export interface Device {
   readonly deviceId: string;
@@ -137,7 +144,7 @@ export interface Device {
   readonly lastAlarm: DeviceAlarm | undefined;
 }
 
-/** Names a session, as `Session` does, without a token of it. */
+/** The name of a session: the fields that identify it, without a token. */
 export interface SessionName {
   readonly userId: string;
   readonly deviceId: string;
@@ -148,8 +155,8 @@ export interface SessionName {
  * A sign-in of a user on a device that is still good. Its claims and methods are as they were given
  * at sign-in.
  *
- * `expireTime` is when the session ends if it is not used again, `absoluteExpireTime` when it ends
- * however much it is used. An older service does not tell the latter.
+ * `expireTime` is when the session ends if it is not used again. `absoluteExpireTime` is when it
+ * ends however much it is used. It is undefined if the service is older and does not send it.
  */
 export interface Session extends SessionName {
   readonly generation: number;
@@ -161,7 +168,10 @@ export interface Session extends SessionName {
   readonly absoluteExpireTime: Date | undefined;
 }
 
-/** Whether a session lives. The ends are those of `Session`; there are none if it does not live. */
+/**
+ * The state of a session. `active` is true if the session lives. The expiry times are those of
+ * `Session`. They are undefined if the session does not live.
+ */
 export interface SessionState {
   readonly active: boolean;
   readonly status: SessionStatus;
@@ -180,7 +190,7 @@ export interface IssuedDevice {
   readonly durability: Durability;
 }
 
-/** Whether a request comes from the user and the device that it names. */
+/** The result of a validation. Check `active`: it is true if, and only if, the session is good. */
 export type Validation = ActiveValidation | DeniedValidation;
 
 interface AnyValidation {
@@ -191,21 +201,22 @@ interface AnyValidation {
   readonly revokedDevices: number;
 }
 
-/** The session is good. */
+/** The result of a validation whose session is good. */
 export interface ActiveValidation extends AnyValidation {
   readonly active: true;
   readonly status: "ACTIVE";
   readonly session: Session;
 }
 
-/** There is no good session. */
+/** The result of a validation that found no good session. */
 export interface DeniedValidation extends AnyValidation {
   readonly active: false;
   readonly session: undefined;
 }
 
 /**
- * What renewing a token led to. There is no `accessToken` if the client keeps the one that it has.
+ * The result of a renewal. `active` is true if the session is good. `accessToken` is undefined if
+ * the end user's client keeps the token that it has.
  */
 export interface Renewal {
   readonly active: boolean;
@@ -218,27 +229,29 @@ export interface Renewal {
   readonly durability: Durability;
 }
 
-/** Some of a user's devices, newest activity first. The last page has no `nextPageToken`. */
+/**
+ * Some of a user's devices, the newest activity first. `nextPageToken` is empty on the last page.
+ */
 export interface DevicePage {
   readonly devices: readonly Device[];
   readonly nextPageToken: string;
   readonly totalSize: number;
 }
 
-/** A public key that tokens verify with (RFC 7517). */
+/** A public key with which tokens are verified (RFC 7517). */
 export interface SigningKey {
   readonly keyId: string;
   readonly algorithm: string;
   readonly jwkJson: string;
 }
 
-/** All public keys; `jwksJson` is a JWK set. */
+/** All public keys of the service. `jwksJson` is a JWK set. */
 export interface SigningKeys {
   readonly keys: readonly SigningKey[];
   readonly jwksJson: string;
 }
 
-/** Something that happened to a session. docs/events.md says which fields are set when. */
+/** An event of a session. docs/events.md says which fields are set for which type. */
 export interface Event {
   readonly eventId: string;
   readonly type: EventType;
@@ -265,11 +278,11 @@ export interface Event {
 }
 
 /**
- * Events that came together, and where to go on after them.
+ * Events that came together, and the cursor after them.
  *
- * `readTime` is set in proofs of life: all that happened before it has been told. `readUptimeMs` is
- * the same moment by a clock of the server that nobody sets: the difference between two batches of
- * one watch is how much later the second was read.
+ * `readTime` is set in proofs of life: the watch has sent all events from before this time.
+ * `readUptimeMs` is the same moment by a clock of the server that nobody sets: the difference
+ * between two batches of one watch is how much later the server read the second batch.
  */
 export interface EventBatch {
   readonly events: readonly Event[];

@@ -1,10 +1,10 @@
 /**
- * Keeps a near cache informed: watches from now on, on a connection of its own, and again whenever
- * that ends.
+ * Passes the events of a watch to a near cache. The watch has a connection of its own, and starts
+ * anew whenever it ends.
  *
- * A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
- * that proves nothing for too long is given up like one that broke. Whatever fails, the cache is
- * off until the next watch works, and the log says so.
+ * A cache whose watch broke is empty, so there is nothing to resume: each watch starts at the
+ * present moment. A watch that proves nothing for too long counts as broken. After any failure the
+ * cache is off until the next watch works, and the log says so.
  */
 
 import { create } from "@bufbuild/protobuf";
@@ -23,7 +23,7 @@ import { callHeaders, type CallerToken, type Transport, TransportError } from ".
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
 
-/** What a watch needs. */
+/** The parts of a client that its watch uses. */
 export interface WatchParts {
   readonly cache: NearCache;
   readonly sessions: OpenSessions;
@@ -45,7 +45,7 @@ export class CacheWatch {
     this.#parts = parts;
   }
 
-  /** Watches from now on, if there is no watch yet. */
+  /** Starts the watch if there is none yet. */
   start(): void {
     if (this.#transport !== undefined || this.#closing.signal.aborted) return;
     this.#transport = this.#parts.open();
@@ -122,8 +122,9 @@ export class CacheWatch {
   }
 
   /**
-   * How long to wait before the next watch. The pauses are random: caches that lost a server
-   * together must not come back together.
+   * Returns how many milliseconds to wait before the next watch, and logs why the last watch ended.
+   * The pauses are random, so that caches that lost a server at the same time don't come back at
+   * the same time.
    */
   #nextPauseMs(error: unknown): number {
     const why = reasonOf(error);

@@ -1,6 +1,6 @@
 /**
- * Owns the signatures of webhooks (Standard Webhooks): whether a request came from the service, and
- * came just now. What is in the body is the reader's concern.
+ * Owns the signatures of webhooks (Standard Webhooks): checks that a request came from the service,
+ * and that it is recent. The receiver parses the body.
  */
 
 import { createHmac, timingSafeEqual } from "node:crypto";
@@ -8,29 +8,31 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 const PREFIX = "whsec_";
 const TOLERANCE_MS = 5 * 60_000;
 
-/** Headers as Node, Express and Fastify have them, or as any `fetch` has them. */
+/** The headers of a request, as Node, Express and Fastify have them, or as `fetch` has them. */
 export type WebhookHeaders =
   | { get(name: string): string | null | undefined }
   | Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /** A request that may be a webhook. */
 export interface WebhookRequest {
-  /** The secret of the endpoint, `whsec_...`; several while secrets are exchanged. */
+  /** The secret of the endpoint, `whsec_...`. Pass several secrets while you exchange them. */
   readonly secret: string | readonly string[];
   readonly headers: WebhookHeaders;
-  /** The body as it came, before anything has parsed it. */
+  /** The raw body, before any parsing. */
   readonly body: string | Uint8Array;
-  /** How far the sender's clock may be off, in milliseconds. 300,000 if not given. */
+  /**
+   * How far the timestamp of the request may be from `now`, in milliseconds. Default: 300,000.
+   */
   readonly toleranceMs?: number | undefined;
-  /** For tests. */
+  /** The present time. Tests pass their own. Default: the time of the machine. */
   readonly now?: Date | undefined;
 }
 
 /**
- * Returns true if a request was signed with the secret, and lately. Only then may its body be
- * believed. The same event may come twice: remember the header `webhook-id`.
+ * Returns true if a request was signed with a secret of the endpoint, and recently. Trust its body
+ * only then. The same event may come twice: remember the values of the header `webhook-id`.
  *
- * Throws RangeError if a secret is none.
+ * Throws RangeError for a malformed secret.
  */
 export function verifyWebhook(request: WebhookRequest): boolean {
   const { secret, headers, body, toleranceMs = TOLERANCE_MS, now = new Date() } = request;
@@ -39,7 +41,8 @@ export function verifyWebhook(request: WebhookRequest): boolean {
   const timestamp = header(headers, "webhook-timestamp");
   const signatures = header(headers, "webhook-signature");
   if (id === "" || !/^\d{1,15}$/.test(timestamp)) return false;
-  // Not `>`: a tolerance that is no number must refuse, and NaN is not larger than anything.
+  // This is not written with `>`: if the tolerance is NaN, the request must be refused, and no
+  // comparison with NaN is true.
   if (!(Math.abs(now.getTime() - Number(timestamp) * 1000) <= toleranceMs)) return false;
   const presented = signatures
     .split(" ")
@@ -54,8 +57,8 @@ export function verifyWebhook(request: WebhookRequest): boolean {
 }
 
 /**
- * The headers with which the service signs a webhook, for the tests of receivers. Throws RangeError
- * if a secret is none.
+ * Returns the headers with which the service would sign a webhook, for the tests of receivers.
+ * Throws RangeError for a malformed secret.
  */
 export function webhookHeaders(
   secret: string | readonly string[],
@@ -86,7 +89,8 @@ function keyOf(secret: string): Buffer {
 }
 
 function header(headers: WebhookHeaders, name: string): string {
-  // By its method, as a `fetch` from a package has a class of its own.
+  // The check looks for the method and not for the class `Headers`, because a `fetch` from a
+  // package has its own class.
   if (typeof headers.get === "function") return headers.get(name) ?? "";
   const value = (headers as Readonly<Record<string, unknown>>)[name];
   return typeof value === "string" ? value : "";

@@ -1,4 +1,4 @@
-/** Batching: who goes alone, who goes together, and that nobody waits for nothing. */
+/** Tests batching: which validations are sent alone or together, and how long callers wait. */
 
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
@@ -37,7 +37,7 @@ function users(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `user${String(index)}`);
 }
 
-test("one caller after the other makes plain calls", async () => {
+test("callers one after the other make single calls", async () => {
   const [client, service] = await connected();
   for (const user of users(3)) {
     assert.equal((await client.validateSession(`token of ${user}`, DEVICE)).active, true);
@@ -45,7 +45,7 @@ test("one caller after the other makes plain calls", async () => {
   assert.deepEqual(service.methods(), Array(3).fill(["ValidateSession", 1]));
 });
 
-test("callers that come while a validation is under way go together", async () => {
+test("validations that arrive during another one are sent as one batch", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -64,7 +64,7 @@ test("callers that come while a validation is under way go together", async () =
   ]);
 });
 
-test("nobody waits for long for a call that is under way", async () => {
+test("no caller waits for long for a call that is under way", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -76,7 +76,7 @@ test("nobody waits for long for a call that is under way", async () => {
   await Promise.all([first, ...others]);
 });
 
-test("32 callers that wait are sent beside the call that is under way", async () => {
+test("a second batch is sent when 32 callers are queued", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -117,7 +117,7 @@ test("a bad request fails alone", async () => {
   assert.equal((await Promise.all([first, ...good])).length, 2);
 });
 
-test("a batch that fails gives each caller an error of its own", async () => {
+test("a batch that fails gives each caller its own error", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -132,7 +132,7 @@ test("a batch that fails gives each caller an error of its own", async () => {
   assert.notEqual(one, other);
 });
 
-test("a caller that leaves before the batch is sent is not in it", async () => {
+test("a caller that gives up before the batch is sent is not in the batch", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -148,7 +148,7 @@ test("a caller that leaves before the batch is sent is not in it", async () => {
   assert.deepEqual(service.methods(), Array(2).fill(["ValidateSession", 1]));
 });
 
-test("each caller has its own deadline, and a batch that of its most patient caller", async () => {
+test("each caller keeps its deadline, and a batch has the latest of them", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -162,7 +162,7 @@ test("each caller has its own deadline, and a batch that of its most patient cal
   assert.equal((await Promise.all([first, patient])).length, 2);
 });
 
-test("an answer that is not one for each request is an internal error", async () => {
+test("a batch answer with a wrong number of results is an internal error", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -175,7 +175,7 @@ test("an answer that is not one for each request is an internal error", async ()
   await Promise.all([first, ...errors]);
 });
 
-test("a batch waits for a slot, and goes with all that wait by then", async () => {
+test("a batch waits for a slot, and then has all callers that are queued", async () => {
   const [client, service] = await connected({ maxInFlight: 1 });
   service.answers.close();
   const [first] = asks(client, ["first"]);
@@ -188,7 +188,7 @@ test("a batch waits for a slot, and goes with all that wait by then", async () =
   assert.deepEqual(service.methods()[1], ["BatchValidateSessions", 40]);
 });
 
-test("without batching each validation is a call", async () => {
+test("without batching each validation is one call", async () => {
   const [client, service] = await connected({ batching: false });
   await Promise.all(asks(client, users(5)));
   assert.deepEqual(service.methods(), Array(5).fill(["ValidateSession", 1]));

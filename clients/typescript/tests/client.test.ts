@@ -1,4 +1,4 @@
-/** The client's calls: what goes out, what comes back, and how a call fails. */
+/** Tests the client's calls: their requests, their results, and their failures. */
 
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
@@ -43,7 +43,7 @@ async function failure(work: Promise<unknown>): Promise<SessionAuthorityError> {
   throw new assert.AssertionError({ message: "it did not fail" });
 }
 
-test("a sign-in sends all its options, and repeats with one request ID", async () => {
+test("a sign-in sends all its options, and retries with the same request ID", async () => {
   const [client, service] = await connected();
   service.acts.push(
     refuses(new Refusal("UNAVAILABLE", "away")),
@@ -89,7 +89,7 @@ test("a sign-in sends all its options, and repeats with one request ID", async (
   assert.doesNotMatch(inspect(issued), /secret/);
 });
 
-test("a validation is active only if the service says so in both of its ways", async () => {
+test("a validation is active only if both active and status say so", async () => {
   const [client, service] = await connected();
   const good = service.validation(
     create(pb.ValidateSessionRequestSchema, { accessToken: "token of ada", deviceId: DEVICE }),
@@ -118,7 +118,7 @@ test("a validation is active only if the service says so in both of its ways", a
   ]);
 });
 
-test("a renewal without a session is not active, and an empty token is none", async () => {
+test("a renewal without a session is not active, and an empty token is undefined", async () => {
   const [client, service] = await connected();
   service.always = answers(
     create(pb.RenewSessionResponseSchema, { status: pb.SessionStatus.ACTIVE, rotated: true }),
@@ -129,7 +129,7 @@ test("a renewal without a session is not active, and an empty token is none", as
   assert.equal((service.calls[0]?.request as pb.RenewSessionRequest).passive, true);
 });
 
-test("all devices come page by page", async () => {
+test("devices yields all devices, page by page", async () => {
   const [client, service] = await connected();
   const page = (deviceId: string, nextPageToken: string) =>
     answers(create(pb.ListDevicesResponseSchema, { devices: [{ deviceId }], nextPageToken }));
@@ -141,7 +141,7 @@ test("all devices come page by page", async () => {
   assert.deepEqual(tokens, ["", "more"]);
 });
 
-test("an error tells its kind, its reason and what the service said", async () => {
+test("an error has its kind, its reason and the details of the service", async () => {
   const [client, service] = await connected();
   const violations = [{ field: "user_id", description: "must not be empty" }];
   const metadata = { min_seconds: "120" };
@@ -160,7 +160,7 @@ test("an error tells its kind, its reason and what the service said", async () =
   assert.equal(error.unavailable, false);
 });
 
-test("a call is made three times while the service is away, and no other failure is", async () => {
+test("a call is made three times if it is UNAVAILABLE, else only once", async () => {
   const [client, service] = await connected();
   const details = { reason: "STORE_UNAVAILABLE", retryAfterMs: 1000 };
   service.always = refuses(new Refusal("UNAVAILABLE", "away", details));
@@ -174,7 +174,7 @@ test("a call is made three times while the service is away, and no other failure
   assert.equal(service.calls.length, 4);
 });
 
-test("a call that a stopping server drops is made again", async () => {
+test("a call that a stopping server drops is retried", async () => {
   const [client, service] = await connected();
   service.acts.push(
     refuses(new Refusal("CANCELLED", "stopping")),
@@ -185,7 +185,7 @@ test("a call that a stopping server drops is made again", async () => {
   assert.equal(service.calls.length, 3);
 });
 
-test("a service that keeps failing gets no retries, until calls succeed again", async () => {
+test("a service that keeps failing gets no retries", async () => {
   const [client, service] = await connected();
   service.always = refuses(new Refusal("UNAVAILABLE", "away"));
   for (let index = 0; index < 5; index += 1) await failure(client.revokeAll("ada"));
@@ -194,7 +194,7 @@ test("a service that keeps failing gets no retries, until calls succeed again", 
   assert.equal(service.calls.length, before + 1);
 });
 
-test("a call ends at its deadline, which the service is told", async () => {
+test("a call ends at its deadline, which the service also gets", async () => {
   const [client, service] = await connected();
   service.answers.close();
   const error = await failure(client.validateSession("token of ada", DEVICE, { timeoutMs: 80 }));
@@ -203,7 +203,7 @@ test("a call ends at its deadline, which the service is told", async () => {
   assert(call !== undefined && call.leftMs > 0 && call.leftMs <= 80, String(call?.leftMs));
 });
 
-test("a call may be given more time than a timer can wait", async () => {
+test("a call may have a longer timeout than a timer can wait", async () => {
   for (const batching of [false, true]) {
     const [client, service] = await connected({ timeoutMs: Number.MAX_SAFE_INTEGER, batching });
     service.answers.close();
@@ -217,7 +217,7 @@ test("a call may be given more time than a timer can wait", async () => {
   }
 });
 
-test("a signal ends a call with its own reason, and the service hears of it", async () => {
+test("a signal ends a call with its reason, and cancels it at the service", async () => {
   const [client, service] = await connected();
   const leaving = new AbortController();
   let left = false;
@@ -232,7 +232,7 @@ test("a signal ends a call with its own reason, and the service hears of it", as
   );
   const reason = new Error("no longer wanted");
   let ended: unknown;
-  // With so much time nothing but the signal ends it.
+  // The timeout is so long that only the signal can end the call.
   const options = { signal: leaving.signal, timeoutMs: 600_000 };
   client.revokeAll("ada", options).catch((error: unknown) => {
     ended = error;
@@ -245,7 +245,7 @@ test("a signal ends a call with its own reason, and the service hears of it", as
   assert.equal(service.calls.length, 1);
 });
 
-test("a closed client fails all calls, those under way too", async () => {
+test("a closed client fails all calls, also the calls under way", async () => {
   const [client, service] = await connected({ maxInFlight: 1 });
   service.answers.close();
   const calls = ["a", "b"].map((user) =>
@@ -273,7 +273,7 @@ test("no more calls than maxInFlight are under way, and the next one waits", asy
   assert.equal(service.calls.length, 3);
 });
 
-test("the caller's token goes with each call, and a token that fails fails the call", async () => {
+test("each call has the caller's token, and fails if the token function fails", async () => {
   let token: unknown = "first";
   const [client, service] = await connected({ token: () => token as string });
   await client.validateSession("token of ada", DEVICE);
@@ -290,7 +290,7 @@ test("the caller's token goes with each call, and a token that fails fails the c
   assert.equal(service.calls.length, 2);
 });
 
-test("a token that never comes holds up neither a signal nor closing", async () => {
+test("a token function that never returns delays neither a signal nor close", async () => {
   const never = () => new Promise<string>(() => undefined);
   const [client] = await connected({ token: never });
   const leaving = new AbortController();
@@ -315,7 +315,7 @@ test("a token is never sent to another machine without TLS", () => {
   new SessionAuthority("authority.internal:443", { token: "secret", tls: {} }).close();
 });
 
-test("wrong arguments name themselves", async () => {
+test("the error for a wrong argument names the argument", async () => {
   const [client] = await connected();
   const wrong: [RegExp, () => Promise<unknown>][] = [
     [/^userId: /, () => client.issueDevice(7 as never)],
@@ -335,7 +335,7 @@ test("wrong arguments name themselves", async () => {
   assert.throws(() => new SessionAuthority("a:1", { maxInFlight: 0 }), RangeError);
 });
 
-test("a watch brings events as texts and dates, and ends as its reader leaves", async () => {
+test("a watch yields events with strings and dates, and ends with its reader", async () => {
   const [client, service] = await connected();
   const seen: unknown[] = [];
   for await (const batch of client.watchEvents({ cursor: "c", types: ["ALL_REVOKED"] })) {
@@ -353,7 +353,7 @@ test("a watch brings events as texts and dates, and ends as its reader leaves", 
   assert.deepEqual([request.cursor, [...request.types]], ["c", [pb.EventType.ALL_REVOKED]]);
 });
 
-test("a watch that can't go on says so", async () => {
+test("a watch that can't go on throws cursor_expired", async () => {
   const [client, service] = await connected();
   service.watchRefusal = new Refusal("OUT_OF_RANGE", "too old", { reason: "CURSOR_EXPIRED" });
   const error = await failure(client.watchEvents({ cursor: "c" }).next());

@@ -1,11 +1,11 @@
-/** The clock of the near cache goes on while the machine sleeps. */
+/** Tests that the clock of the near cache also runs while the machine sleeps. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { clocksOf } from "../src/clocks.js";
 
-/** A machine whose three clocks a test moves. */
+/** A machine with three clocks that a test moves. */
 class Machine {
   steadyMs = 1_000;
   wallMs = 1_800_000_000_000;
@@ -32,7 +32,7 @@ class Machine {
   }
 }
 
-test("the clock goes on with the machine, and reads no file for it", () => {
+test("the clock runs with the machine, without a read of the boot clock", () => {
   const machine = new Machine();
   const [before, reads] = [machine.clocks.now(), machine.bootReads];
   machine.runs(10_000);
@@ -40,7 +40,7 @@ test("the clock goes on with the machine, and reads no file for it", () => {
   assert.equal(machine.bootReads, reads);
 });
 
-test("the clock has passed while the machine slept", () => {
+test("the clock also runs while the machine sleeps", () => {
   const machine = new Machine();
   const before = machine.clocks.now();
   machine.runs(1_000);
@@ -51,7 +51,7 @@ test("the clock has passed while the machine slept", () => {
   assert.equal(machine.clocks.now() - before, 3_662_000);
 });
 
-test("a wall clock that is set moves the clock neither on nor back", () => {
+test("setting the wall clock moves the clock neither forward nor back", () => {
   const machine = new Machine();
   const before = machine.clocks.now();
   machine.wallMs += 3_600_000;

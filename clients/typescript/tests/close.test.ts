@@ -1,4 +1,4 @@
-/** A closed client keeps no process alive. */
+/** Tests that a closed client does not keep the process alive. */
 
 import type { Message } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
@@ -10,8 +10,8 @@ import type { ServedCall } from "../src/testing/loopback_server.js";
 import { DEVICE, StandIn, until } from "./stand_in.js";
 
 const INDEX = fileURLToPath(new URL("../src/index.js", import.meta.url));
-// It does all that opens a handle: calls, a call under way, a call that waits for its next attempt,
-// a watch of its own and that of the cache, an open session.
+// The program does everything that opens a handle: finished calls, a call under way, a call that
+// waits for its next attempt, a watch, the watch of the cache, and an open session.
 const PROGRAM = `
   import { NearCache, SessionAuthority } from ${JSON.stringify(INDEX)};
   const cache = new NearCache();
@@ -31,7 +31,7 @@ const PROGRAM = `
   process.stdout.write(await held);
 `;
 
-/** Never answers RevokeAll. */
+/** A stand-in that never answers RevokeAll. */
 class Holding extends StandIn {
   override unary(request: Message, call: ServedCall): Promise<Message> {
     if (call.method === "RevokeAll") return new Promise(() => undefined);
@@ -39,7 +39,7 @@ class Holding extends StandIn {
   }
 }
 
-test("a process ends by itself once its clients are closed", async () => {
+test("a process ends by itself when its clients are closed", async () => {
   const service = await new Holding().start();
   try {
     const more = ["--input-type=module", "-e", PROGRAM, service.address];

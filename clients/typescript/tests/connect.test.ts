@@ -1,4 +1,4 @@
-/** The same client over Connect's gRPC. */
+/** Tests the client with the transport that uses Connect. */
 
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
@@ -35,7 +35,7 @@ async function connected(options: ClientOptions = {}): Promise<[SessionAuthority
   return [client, service];
 }
 
-test("calls go by Connect, with the caller's token", async () => {
+test("calls by Connect have the caller's token", async () => {
   const [client, service] = await connected({ token: "secret" });
   assert.equal((await client.validateSession("token of ada", DEVICE)).active, true);
   const [call] = service.calls;
@@ -43,7 +43,7 @@ test("calls go by Connect, with the caller's token", async () => {
   assert.match(String(call.headers["user-agent"]), /^connect-es/);
 });
 
-test("an error by Connect has all that the service said", async () => {
+test("an error by Connect has all details of the service", async () => {
   const [client, service] = await connected();
   const violations = [{ field: "user_id", description: "must not be empty" }];
   const details = { reason: "INVALID_REQUEST", violations };
@@ -52,7 +52,7 @@ test("an error by Connect has all that the service said", async () => {
   await assert.rejects(client.revokeAll("ada"), { ...expected, violations });
 });
 
-test("a call by Connect is made again while the service is away", async () => {
+test("a call by Connect is retried while the service is unavailable", async () => {
   const [client, service] = await connected();
   service.acts.push(
     refuses(new Refusal("UNAVAILABLE", "away")),
@@ -85,7 +85,7 @@ test("a closed client ends its calls by Connect", async () => {
   await assert.rejects(call, { kind: "unavailable", message: "the client is closed" });
 });
 
-test("the near cache is told of a revocation by Connect", async () => {
+test("the near cache learns of a revocation by Connect", async () => {
   const cache = new NearCache();
   const [client, service] = await connected({ cache });
   await client.validateSession("token of first", DEVICE);
@@ -98,7 +98,7 @@ test("the near cache is told of a revocation by Connect", async () => {
   assert.equal((await client.validateSession("token of ada", DEVICE)).active, false);
 });
 
-test("Connect takes one host and port", () => {
+test("Connect accepts only one host and port", () => {
   const transport = connectTransport;
   assert.throws(() => new SessionAuthority("dns:///a.example:1", { transport }), RangeError);
 });

@@ -1,4 +1,4 @@
-/** A service that can't be reached, stalls, or comes back. */
+/** Tests the connection to a service that can't be reached, stalls, or comes back. */
 
 import assert from "node:assert/strict";
 import { createServer, connect as dial, type Server, type Socket } from "node:net";
@@ -13,7 +13,7 @@ afterEach(() => {
   for (const end of ending.splice(0).reverse()) end();
 });
 
-/** A proxy whose connections stall as they are made, while `stalls` is true. */
+/** A proxy. While `stalls` is true, new connections to it stall. */
 class Wire {
   stalls = false;
   connections = 0;
@@ -78,7 +78,7 @@ async function scene(): Promise<[SessionAuthority, StandIn, Wire]> {
   return [client, service, wire];
 }
 
-test("an attempt to connect that stalls is given up, and no call is lost", async () => {
+test("an attempt to connect that stalls is ended, and no call is lost", async () => {
   const [client, , wire] = await scene();
   wire.stalls = true;
   const call = client.validateSession("token of ada", DEVICE);
@@ -88,14 +88,14 @@ test("an attempt to connect that stalls is given up, and no call is lost", async
   assert(wire.connections >= 2);
 });
 
-test("a connection that breaks costs no call that is made later", async () => {
+test("after a connection breaks, no later call fails", async () => {
   const [client, , wire] = await scene();
   assert.equal((await client.validateSession("token of ada", DEVICE)).active, true);
   wire.cut();
   assert.equal((await client.validateSession("token of ada", DEVICE)).active, true);
 });
 
-test("a call that a broken connection loses is made again", async () => {
+test("a call that a broken connection loses is retried", async () => {
   const [client, service, wire] = await scene();
   service.answers.close();
   const call = client.validateSession("token of ada", DEVICE);
@@ -106,7 +106,7 @@ test("a call that a broken connection loses is made again", async () => {
   assert.equal((await call).active, true);
 });
 
-test("a service that starts again is found again", async () => {
+test("a service that restarts is found again", async () => {
   const [client, service] = await scene();
   assert.equal((await client.validateSession("token of ada", DEVICE)).active, true);
   service.stop();

@@ -1,4 +1,4 @@
-/** The near cache with its watch, on a real connection: what it may answer, and when it may not. */
+/** Tests the near cache with its watch on a real connection: when it may answer, and when not. */
 
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
@@ -58,7 +58,7 @@ async function scene(of: NearCacheOptions = {}, options: ClientOptions = {}): Pr
   };
 }
 
-/** A scene whose watch is live. */
+/** Returns a scene whose watch is live. */
 async function liveScene(of: NearCacheOptions = {}, options: ClientOptions = {}): Promise<Scene> {
   const found = await scene(of, options);
   await found.ask("first");
@@ -66,7 +66,7 @@ async function liveScene(of: NearCacheOptions = {}, options: ClientOptions = {})
   return found;
 }
 
-test("the second validation of a token is answered here", async () => {
+test("the second validation of a token is answered from the cache", async () => {
   const { ask, asked, cache } = await liveScene();
   const before = asked();
   assert.deepEqual([await ask(), await ask(), await ask()], ["ACTIVE", "ACTIVE", "ACTIVE"]);
@@ -74,7 +74,7 @@ test("the second validation of a token is answered here", async () => {
   assert.equal(cache.stats().hits, 2);
 });
 
-test("before the watch works every validation is a call, and nothing is kept", async () => {
+test("before the watch works, every validation is a call, and none is kept", async () => {
   const { ask, asked, cache, service } = await scene();
   service.flow.close();
   await ask();
@@ -83,7 +83,7 @@ test("before the watch works every validation is a call, and nothing is kept", a
   assert.equal(cache.stats().entries, 0);
 });
 
-test("a revocation drops what is kept of the user, and of no other user", async () => {
+test("a revocation drops the answers about the user, and about no other user", async () => {
   const { ask, asked, service, cache } = await liveScene();
   await ask("ada");
   await ask("bob");
@@ -102,7 +102,7 @@ test("a refusal is never kept", async () => {
   assert.equal(asked(), before + 2);
 });
 
-test("an answer that was under way as its user's event came is not kept", async () => {
+test("an answer that was on its way when its user's event came is not kept", async () => {
   const { ask, service, cache } = await liveScene();
   service.answers.close();
   const decided = service.decided;
@@ -116,7 +116,7 @@ test("an answer that was under way as its user's event came is not kept", async 
   assert.equal(await ask(), "NO_SESSION");
 });
 
-test("callers that ask the same share one call, unless something was told in between", async () => {
+test("equal validations share one call, unless an event came in between", async () => {
   const { ask, asked, service, cache } = await liveScene({}, { batching: false });
   service.answers.close();
   const before = asked();
@@ -132,7 +132,7 @@ test("callers that ask the same share one call, unless something was told in bet
   assert.deepEqual(await Promise.all(later), ["NO_SESSION", "NO_SESSION"]);
 });
 
-test("a caller that leaves does not end the call that others share", async () => {
+test("a caller that gives up does not end the call that others share", async () => {
   const { ask, asked, service } = await liveScene();
   service.answers.close();
   const before = asked();
@@ -147,7 +147,7 @@ test("a caller that leaves does not end the call that others share", async () =>
   assert.equal(asked(), before + 1);
 });
 
-test("a caller with more time than the first asks again", async () => {
+test("a caller with a longer timeout than the first one makes a call of its own", async () => {
   const { ask, asked, service } = await liveScene({}, { batching: false });
   service.answers.close();
   const before = asked();
@@ -173,7 +173,7 @@ test("a watch that breaks empties the cache, and another one starts", async () =
   assert.equal(log[1], "the near cache is on again");
 });
 
-test("a watch that breaks is believed no longer, also before there is another one", async () => {
+test("after a watch breaks, the cache is off even before the next watch", async () => {
   const live: boolean[] = [];
   const found = await liveScene({}, { log: () => live.push(found.cache.live) });
   await found.ask();
@@ -182,7 +182,7 @@ test("a watch that breaks is believed no longer, also before there is another on
   assert.deepEqual(live, [false]);
 });
 
-test("after a store's history was lost nothing is kept for a while", async () => {
+test("after the store's history was lost, no answer is kept for a while", async () => {
   const { ask, asked, service, cache, log } = await liveScene();
   service.watchRefusal = new Refusal("OUT_OF_RANGE", "gone", { reason: "CURSOR_EXPIRED" });
   service.cut();
@@ -195,7 +195,7 @@ test("after a store's history was lost nothing is kept for a while", async () =>
   assert.equal(asked(), before + 2);
 });
 
-test("a watch that stalls is believed for maxSilenceMs and no longer", async () => {
+test("a watch that stalls is trusted for maxSilenceMs and no longer", async () => {
   const { ask, service, cache } = await liveScene({ maxSilenceMs: 500 });
   await ask();
   service.flow.close();
@@ -207,7 +207,7 @@ test("a watch that stalls is believed for maxSilenceMs and no longer", async () 
   await until(() => service.watches > before && cache.live);
 });
 
-test("while watching is refused every validation is a call that works", async () => {
+test("while the watch is refused, every validation is a call that works", async () => {
   const { ask, asked, service, log } = await scene();
   service.watchRefusal = new Refusal("PERMISSION_DENIED", "no", { reason: "CALLER_NOT_ALLOWED" });
   assert.deepEqual([await ask(), await ask()], ["ACTIVE", "ACTIVE"]);
@@ -215,7 +215,7 @@ test("while watching is refused every validation is a call that works", async ()
   await until(() => log.length === 1);
 });
 
-test("an answer that needs a renewal is asked for each time", async () => {
+test("an answer that needs a renewal is not kept", async () => {
   const { ask, asked, service } = await liveScene();
   service.renew = true;
   const before = asked();
@@ -224,7 +224,7 @@ test("an answer that needs a renewal is asked for each time", async () => {
   assert.equal(asked(), before + 2);
 });
 
-test("observeOnly, passive and another spelling of the device pass by the cache", async () => {
+test("observeOnly, passive and another form of the device ID get no cached answer", async () => {
   const { ask, asked, client } = await liveScene();
   await ask();
   const before = asked();
@@ -234,7 +234,7 @@ test("observeOnly, passive and another spelling of the device pass by the cache"
   assert.equal(asked(), before + 3);
 });
 
-test("what this client changes is dropped at once, even if the call fails", async () => {
+test("a change by this client drops the answers at once, even if it fails", async () => {
   const { ask, asked, client, service } = await liveScene();
   const changes: [string, () => Promise<unknown>][] = [
     ["revokeAll", () => client.revokeAll("ada")],
@@ -262,12 +262,12 @@ test("an answer can't be changed by a caller that shares it", async () => {
   assert.throws(() => (found.session.authMethods as string[]).push("otp"), TypeError);
 });
 
-test("one cache is one client's own", async () => {
+test("a cache belongs to one client", async () => {
   const { cache, service } = await liveScene();
   assert.throws(() => new SessionAuthority(service.address, { cache }), /another client/);
 });
 
-test("a listener hears of the end of a session by the watch alone, once", async () => {
+test("the watch alone calls a listener for a session's end, and only once", async () => {
   const { client, service } = await liveScene();
   const found = await client.validateSession("token of ada", DEVICE);
   assert(found.active);
@@ -282,7 +282,7 @@ test("a listener hears of the end of a session by the watch alone, once", async 
   assert.equal(service.calls.length, before);
 });
 
-test("an event that may have ended a session makes the client ask", async () => {
+test("an event that may have ended a session makes the client check it", async () => {
   const { client, service } = await liveScene();
   const found = await client.validateSession("token of ada", DEVICE);
   assert(found.active);
@@ -310,7 +310,7 @@ test("an outage ends no session", async () => {
   await until(() => ended);
 });
 
-test("settings of a cache that are no numbers are refused", () => {
+test("options of a cache that are no numbers are refused", () => {
   const text = "15000" as unknown as number;
   assert.throws(() => new NearCache({ maxSilenceMs: text }), /maxSilenceMs/);
   assert.throws(() => new NearCache({ maxAgeMs: text }), /maxAgeMs/);

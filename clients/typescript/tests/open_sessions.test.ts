@@ -1,4 +1,4 @@
-/** The open sessions of a client that has many of them. */
+/** Tests the open sessions of a client that has many of them. */
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
@@ -22,7 +22,7 @@ function session(number: number): Session {
   };
 }
 
-test("a connection that opens or closes costs no look at all others", (context: TestContext) => {
+test("a new or closed connection does not go through all sessions", (context: TestContext) => {
   const sessions = new OpenSessions({
     cache: undefined,
     wake: () => sessions.msUntilDue(),
@@ -35,7 +35,7 @@ test("a connection that opens or closes costs no look at all others", (context: 
   assert.equal(looks.mock.callCount(), 0);
 });
 
-test("a session is asked for when it is due, whatever became of the earlier ones", () => {
+test("a session is checked when it is due, even if earlier sessions were dropped", () => {
   let now = 1_000;
   const sessions = new OpenSessions({
     cache: undefined,

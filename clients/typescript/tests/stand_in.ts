@@ -1,10 +1,10 @@
 /**
- * A stand-in for the service, on a real connection, that does what a test wants: holds answers
- * back, fails, stalls its watches.
+ * A stand-in for the service, on a real connection, that a test controls. It can delay answers,
+ * fail calls and stall its watches.
  *
- * It keeps the contract where it matters to a cache: a revocation and its event are one step, and a
- * validation reads what is so when it is asked. Unlike the service it proves every 50 ms that it
- * told everything, so that a cache may be told to believe a proof for half a second only.
+ * It keeps the rules of the contract on which a cache relies: a revocation and its event are one
+ * step, and a validation reads the state at the time of the call. Unlike the service, its watches
+ * send a proof every 50 ms. So a test may use a cache with a `maxSilenceMs` of only half a second.
  */
 
 import { create, type Message } from "@bufbuild/protobuf";
@@ -21,7 +21,7 @@ import {
 const PROOF_MS = 50;
 export const DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b";
 
-/** A call as the service saw it. */
+/** A call that the stand-in got. */
 export interface SeenCall {
   readonly method: string;
   readonly request: Message;
@@ -29,10 +29,10 @@ export interface SeenCall {
   readonly headers: Readonly<Record<string, unknown>>;
 }
 
-/** Deals with one call instead of the stand-in. */
+/** A function that answers one call instead of the stand-in. */
 export type Act = (request: Message, call: ServedCall) => Message | Promise<Message>;
 
-/** A gate that is open, or that all who come wait at. */
+/** A gate. While it is closed, every caller of `passed` waits. */
 export class Gate {
   #open: Promise<void> = Promise.resolve();
   #release: (() => void) | undefined;
@@ -54,20 +54,20 @@ export class Gate {
   }
 }
 
-/** The stand-in, and what it was asked. */
+/** The stand-in, with a record of the calls that it got. */
 export class StandIn implements Handlers {
   readonly calls: SeenCall[] = [];
-  /** Each deals with the next call that is no watch. */
+  /** Each act answers one call, in their order. Watches are not among these calls. */
   readonly acts: Act[] = [];
-  /** Deals with every call that no act is for. */
+  /** If this is set, it answers every call that no act is left for. */
   always: Act | undefined;
-  /** Answers are held back while it is closed. */
+  /** While this gate is closed, no answers are sent. */
   readonly answers = new Gate();
-  /** Watches stall while it is closed. */
+  /** While this gate is closed, watches stall. */
   readonly flow = new Gate();
   atOnce = 0;
   mostAtOnce = 0;
-  /** Calls that are decided, and whose answers are not sent yet. */
+  /** The number of calls that are decided, and whose answers are not sent yet. */
   decided = 0;
   watches = 0;
   watchRefusal: Refusal | undefined;
@@ -95,7 +95,7 @@ export class StandIn implements Handlers {
     this.#server.stop();
   }
 
-  /** What was called, with how many requests. Watches are not among them. */
+  /** Returns the calls so far, each with its method and its number of requests, without watches. */
   methods(): [string, number][] {
     return this.calls
       .filter(({ method }) => method !== "WatchEvents")
@@ -111,7 +111,7 @@ export class StandIn implements Handlers {
     this.happen(pb.EventType.ALL_REVOKED, userId);
   }
 
-  /** Something that ends no session by itself. */
+  /** Writes an event, without ending a session. */
   happen(type: number, userId = "", sessionId = ""): void {
     const eventId = String(this.#events.length);
     this.#events.push(create(pb.EventSchema, { eventId, type, userId, sessionId }));
@@ -181,7 +181,7 @@ export class StandIn implements Handlers {
     return { outcome };
   }
 
-  /** What a token is worth: `token of <user>`, or `broken`. */
+  /** Returns the validation of a token, `token of <user>`. Refuses the token `broken`. */
   validation({ accessToken, deviceId }: pb.ValidateSessionRequest): pb.ValidateSessionResponse {
     if (accessToken === "broken") throw new Refusal("INVALID_ARGUMENT", "broken");
     const userId = accessToken.replace("token of ", "");
@@ -242,19 +242,19 @@ export class StandIn implements Handlers {
   }
 }
 
-/** Answers with this message. */
+/** Returns an act that answers with this message. */
 export function answers(message: Message): Act {
   return () => message;
 }
 
-/** Refuses as told. */
+/** Returns an act that fails with this refusal. */
 export function refuses(refusal: Refusal): Act {
   return () => {
     throw refusal;
   };
 }
 
-/** Waits for a condition. */
+/** Waits until a condition is true. Fails after 20 seconds. */
 export async function until(condition: () => boolean): Promise<void> {
   const deadline = performance.now() + 20_000;
   while (!condition()) {

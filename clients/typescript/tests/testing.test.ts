@@ -1,4 +1,4 @@
-/** The fake service: what apps may rely on in their tests. */
+/** Tests the behaviour of the fake service on which the tests of apps rely. */
 
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
@@ -15,7 +15,7 @@ afterEach(() => {
   for (const end of ending.splice(0).reverse()) end();
 });
 
-/** Lives through a history of one user. */
+/** A user of a fake service, whose calls make up a history. */
 class World {
   constructor(
     readonly authority: FakeAuthority,
@@ -27,7 +27,7 @@ class World {
     return [issued.accessToken, issued.device.deviceId];
   }
 
-  /** The verdict, in short. */
+  /** Resolves to the verdict on a token as a short text. */
   async finds(token: string, device: string): Promise<string> {
     const found = await this.client.validateSession(token, device);
     const revoked = found.revokedDevices > 0 ? ` revoked ${String(found.revokedDevices)}` : "";
@@ -60,7 +60,7 @@ async function kindOf(work: Promise<unknown>): Promise<string> {
   );
 }
 
-test("the fake may be away, slow, full, or without replicas", async () => {
+test("the fake can be unavailable, slow, full, or without replicas", async () => {
   const { authority, client } = await world();
   const signIn = (options: object = {}) => kindOf(client.issueDevice("ada", options));
   assert.equal(await authority.unavailable(() => signIn()), "unavailable");
@@ -73,7 +73,7 @@ test("the fake may be away, slow, full, or without replicas", async () => {
   assert.equal(await authority.replicas(true, () => signIn(insists)), "done");
 });
 
-test("the fake signs in an app, with the headers of its requests, and signs it out", async () => {
+test("the fake signs an app in, returns its headers, and signs it out", async () => {
   const { authority, client } = await world();
   const claims = { plan: "gold" };
   const headers = await authority.signIn("ada", { claims, ageMs: 10 * MINUTE });
@@ -88,7 +88,7 @@ test("the fake signs in an app, with the headers of its requests, and signs it o
   assert.equal(active, false);
 });
 
-test("the fake's tokens age, expire and are replayed as a test wants", async () => {
+test("a test can age, expire and replay the fake's tokens", async () => {
   const scene = await world();
   const [token, device] = await scene.signsIn();
   scene.authority.ageTokens();
@@ -101,7 +101,7 @@ test("the fake's tokens age, expire and are replayed as a test wants", async () 
   assert.equal(await scene.finds(next, device), "REPLAYED revoked 1");
 });
 
-test("the fake lists, names and forgets devices, and tells of it", async () => {
+test("the fake lists, names and forgets devices, and sends events", async () => {
   const { authority, client } = await world();
   const cursor = (await client.watchEvents().next()).value?.cursor ?? "";
   const { device } = await client.issueDevice("ada", { client: { displayName: "Phone" } });

@@ -1,4 +1,4 @@
-/** The decisions of the client's core are those that all clients share. */
+/** Tests the decisions of the client's core, by the cases that all clients share. */
 
 import { create, fromBinary } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
@@ -18,7 +18,7 @@ import type { Ticket } from "../src/cache.js";
 import { webhookHeaders } from "../src/testing.js";
 import { isFile, skips, testVectors, type Vector } from "./vectors.js";
 
-test("each skip is of a file of vectors", () => {
+test("each skip names a file of vectors", () => {
   for (const id of Object.keys(skips())) assert(isFile(id.split("/")[0] ?? ""), id);
 });
 

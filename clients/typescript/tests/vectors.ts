@@ -9,14 +9,14 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-/** One case. Its parts differ from file to file. */
+/** One case. The types of its parts differ from file to file. */
 export interface Vector<Given = any> {
   readonly id: string;
   readonly given: Given;
   readonly expected: any;
 }
 
-/** The settings of an app, as the files name them. */
+/** The settings of an app, with the names that the files use. */
 export type VectorSettings = Readonly<Record<string, unknown>>;
 
 /** The folder of the client, above the compiled tests. */
@@ -34,26 +34,26 @@ function read(path: string): unknown {
   return JSON.parse(readFileSync(path, "utf8"));
 }
 
-/** The cases that this client skips, with the reasons. */
+/** Returns the cases that this client skips, with the reasons. */
 export function skips(): Readonly<Record<string, string>> {
   return read(join(CLIENT, "vectors.skip.json")) as Record<string, string>;
 }
 
-/** Whether there is a file of that name. */
+/** Returns true if there is a file of vectors with this name. */
 export function isFile(name: string): boolean {
   return existsSync(join(VECTORS, `${name}.json`));
 }
 
-/** How the cases of a file are run. */
+/** Options for running the cases of a file. */
 export interface VectorOptions {
-  /** The way in which they are run, for the names of the tests. */
+  /** The way in which the cases are run. It is part of the names of the tests. */
   readonly over?: string;
-  /** Cases that another way runs. */
+  /** Returns true for a case that is run in another way, and not here. */
   readonly leavesOut?: (vector: Vector) => boolean;
 }
 
 /**
- * Makes one test of each case of a file. Cases are skipped only with a reason, and if they exist.
+ * Makes one test of each case of a file. A skip must name an existing case, and have a reason.
  */
 export function testVectors<Given = any>(
   file: string,
@@ -84,7 +84,7 @@ export function testVectors<Given = any>(
       async () => {
         const given = (vector.given as { settings?: VectorSettings }).settings ?? {};
         const found = await run(vector, { ...settings, ...given });
-        // As JSON has it: without what is undefined, and without prototypes.
+        // JSON drops the fields that are undefined, and the prototypes.
         assert.deepEqual(JSON.parse(JSON.stringify(found)), vector.expected);
       },
     );

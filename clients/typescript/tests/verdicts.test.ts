@@ -1,4 +1,4 @@
-/** The fake gives the verdicts of the service, by the cases that all clients share. */
+/** Tests that the fake gives the verdicts of the service, by the cases that all clients share. */
 
 import { after, before } from "node:test";
 
@@ -7,9 +7,9 @@ import { FakeAuthority, type FakeAuthorityOptions } from "../src/testing.js";
 import type { Claims, Session } from "../src/types.js";
 import { testVectors, type Vector } from "./vectors.js";
 
-/** A token by the name of what handed it out, or a text as it is. */
+/** A token by the name of the step that handed it out, or a literal text. */
 type PresentedToken = { token: string } | { token_text: string };
-/** A device ID as it is, or the one that a validation assigned. */
+/** A literal device ID, or the name of the step whose validation assigned the device ID. */
 type PresentedDevice = { device_id: string } | { device_id_of: string };
 type Asked = PresentedToken & PresentedDevice & { as: string; passive?: boolean };
 
@@ -43,7 +43,7 @@ const milliseconds = (seconds: number | undefined) =>
 const told = (session: Session | undefined) =>
   session === undefined ? null : { generation: session.generation, claims: session.claims };
 
-/** Plays a history, and remembers what came of it. */
+/** Plays the steps of a history, and keeps their results. */
 class Player {
   readonly results: Record<string, unknown> = {};
   readonly #tokens = new Map<string, string>();

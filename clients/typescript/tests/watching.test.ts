@@ -1,4 +1,4 @@
-/** The watch of a near cache beside a token that never comes, and a log that fails. */
+/** Tests the watch of a near cache with a token that never comes, and with a log that throws. */
 
 import assert from "node:assert/strict";
 import { setImmediate as turn } from "node:timers/promises";
@@ -9,7 +9,7 @@ import { OpenSessions } from "../src/open_sessions.js";
 import { type Transport, TransportError } from "../src/transport.js";
 import { CacheWatch } from "../src/watching.js";
 
-/** A transport that reaches nothing. */
+/** A transport that has no service and fails all calls. */
 const nowhere: Transport = {
   unary: () => Promise.reject(new TransportError(14, "nowhere")),
   // eslint-disable-next-line @typescript-eslint/require-await -- it only fails
@@ -38,7 +38,7 @@ test("a token that never comes ends the attempt to watch", async (context: TestC
   assert.match(log.join(), /the near cache is off/);
 });
 
-test("a log that fails ends neither the watch nor the process", async () => {
+test("a log function that throws ends neither the watch nor the process", async () => {
   let logged = 0;
   let watches = 0;
   const transport = {
@@ -60,7 +60,7 @@ test("a log that fails ends neither the watch nor the process", async () => {
   assert(logged > 0);
 });
 
-test("a log that is no function is refused at once", () => {
+test("a log that is no function is refused by the constructor", () => {
   const log = console as unknown as () => void;
   assert.throws(() => new SessionAuthority("nowhere:1", { log }), /log: a function/);
 });

@@ -1,4 +1,4 @@
-/** Webhooks beyond the vectors: settings of a receiver that are no numbers. */
+/** Tests webhooks beyond the shared vectors, such as options of a receiver that are no numbers. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,7 +9,7 @@ import { webhookHeaders } from "../src/testing.js";
 const secret = `whsec_${Buffer.from("a secret of 24 bytes ...").toString("base64")}`;
 const body = "{}";
 
-test("a tolerance that is no number makes no old webhook good", () => {
+test("with a tolerance that is no number, an old webhook is refused", () => {
   const headers = webhookHeaders(secret, "msg_1", body, new Date(0));
   assert.equal(verifyWebhook({ secret, headers, body, now: new Date(0) }), true);
   for (const toleranceMs of [NaN, Number("five minutes"), "five minutes" as unknown as number]) {
@@ -17,7 +17,7 @@ test("a tolerance that is no number makes no old webhook good", () => {
   }
 });
 
-test("a moment that is none makes no webhook good", () => {
+test("with an invalid date as the time, a webhook is refused", () => {
   const headers = webhookHeaders(secret, "msg_1", body);
   assert.equal(verifyWebhook({ secret, headers, body, now: new Date(NaN) }), false);
 });

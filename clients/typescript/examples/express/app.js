@@ -21,12 +21,13 @@ const { AUTHORITY = "127.0.0.1:50051", LISTEN = "localhost:8000" } = process.env
 const FIVE_MINUTES_MS = 5 * 60 * 1000;
 
 const sessions = sessionAuthority(
-  // People at a page would rather wait than read that nobody knows whether they are signed in.
+  // The timeout is long, because a person at a page prefers a short wait to an error page.
   () => new SessionAuthority(AUTHORITY, { cache: new NearCache(), timeoutMs: 5000 }),
   {
     signInUrl: "/sign-in",
     devices: { secureAccountUrl: "/password" },
-    // Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
+    // Remove `cookies` if you serve over HTTPS: these cookies are for http://localhost only. At any
+    // other host the request is refused.
     cookies: { insecure: true },
   },
 );
@@ -40,7 +41,7 @@ app.get("/", requireSession(), (request, response) => {
   response.send(firstPage(request.visit.require().userId, { done }));
 });
 
-// A page that wants a recent sign-in sends users here, too, who are signed in.
+// A page that requires a recent sign-in also redirects users here who are signed in.
 app.get("/sign-in", (request, response) => {
   const { visit } = request;
   const again = visit.requestedStepUp() === undefined ? undefined : visit.session;
@@ -55,21 +56,21 @@ app.post("/sign-in", async (request, response) => {
   const { user, remember, request_id: requestId } = request.body;
   const name = String(user ?? "").trim();
   const remembers = remember !== undefined;
-  // Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
-  // believes every name.
+  // Verify here that the user is who they claim to be: by a password, a passkey, or OpenID Connect.
+  // This demo accepts every name.
   try {
     const given = { remember: remembers, requestId: String(requestId ?? "") };
     await request.visit.signIn(name, given);
   } catch (error) {
     if (!(error instanceof SessionAuthorityError)) throw error;
     if (error.kind === "invalid_request") {
-      // The name is empty, or far too long.
+      // The name is empty, too long, or has characters that the service does not accept.
       const problem = error.violations.map(({ description }) => description).join(", ");
       const page = { name, remember: remembers, problem, requestId: randomUUID() };
       response.status(400).send(signInPage(page));
       return;
     }
-    // This form has signed somebody in before.
+    // A user has already signed in with this form.
     const isOld = error.kind === "request_id_reused" || error.kind === "request_id_spent";
     if (!isOld) throw error;
   }
@@ -81,7 +82,7 @@ app.get("/password", requireSession({ maxAgeMs: FIVE_MINUTES_MS }), (request, re
 });
 
 app.post("/password", requireSession({ maxAgeMs: FIVE_MINUTES_MS }), (request, response) => {
-  // Your own change goes here.
+  // Change the password here.
   response.redirect(303, request.visit.nextPath("/?done=password"));
 });
 

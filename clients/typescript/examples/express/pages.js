@@ -15,7 +15,7 @@ const STYLE = `
 `;
 
 /**
- * The first page of a user.
+ * Returns the first page of a user.
  * @param {string} user
  * @param {{ done: boolean }} shown
  */
@@ -31,7 +31,7 @@ export function firstPage(user, { done }) {
 }
 
 /**
- * The form for signing in.
+ * Returns the sign-in form.
  * @typedef {object} SignInPage
  * @property {string} name
  * @property {boolean} remember
@@ -62,7 +62,7 @@ export function signInPage({ name, remember, requestId, again = false, problem =
 }
 
 /**
- * The form for a new password, for users who signed in a moment ago.
+ * Returns the form for a new password, for users who signed in a moment ago.
  * @param {string} user
  */
 export function passwordPage(user) {
@@ -80,12 +80,13 @@ export function passwordPage(user) {
 }
 
 /**
+ * Returns a whole page.
  * @param {string} title
  * @param {string} body
  */
 function page(title, body) {
-  // Browsers may keep a page for the way back, whatever its headers say. After a sign-out it must
-  // not be shown again.
+  // Browsers may keep a page for their Back button, whatever its headers say. The script reloads
+  // such a page, because it must not be shown again after a sign-out.
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

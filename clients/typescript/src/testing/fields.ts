@@ -21,7 +21,7 @@ type Broken = FieldViolation[];
 const SHORTEST_SESSION_MS = 1_000;
 const SHORTEST_IDLE_MS = 2 * 60_000;
 const IDLE_MS = 7 * DAY_MS;
-/** What the service tells beside an idle time that it refuses. */
+/** The limits that the service names when it refuses an idle timeout. */
 export const IDLE_LIMITS = {
   min_seconds: String(SHORTEST_IDLE_MS / 1000),
   max_seconds: String(IDLE_MS / 1000),
@@ -43,15 +43,15 @@ const NAME = /^[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]{1,128}$/;
 const NAME_RULE =
   "1 to 128 letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'";
 const SESSION_ID = /^[0-9a-fA-F]{32}$/;
-// No letter and no mark that is seen: controls, formats, separators but for spaces, and letters
-// that are drawn as nothing. The joiners are part of how Persian words and many emoji are written.
+// Characters that are invisible: controls, formats, separators other than spaces, and letters
+// without a shape. The joiners are invisible, too, but Persian words and many emoji need them.
 const UNSEEN =
   /[\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b-\u180d\u180f\p{C}\p{Zl}\p{Zp}]/u;
 const UNSEEN_RULE =
   "must have no control or other unprintable characters, and no white space at the ends";
 const JOINERS = /[\u200c\u200d]/g;
 
-/** Of a sign-in. */
+/** Returns the broken rules of a sign-in. */
 export function ofSignIn(request: IssueDeviceRequest): Broken {
   const broken = [...ofUserId(request.userId), ...ofClaims(request.claims)];
   const methods = request.authMethods;
@@ -71,7 +71,7 @@ export function ofSignIn(request: IssueDeviceRequest): Broken {
   return broken;
 }
 
-/** Of the claims of a session. */
+/** Returns the broken rules of a session's claims. */
 export function ofClaims(claims: Claims): Broken {
   const names = Object.keys(claims);
   const broken: Broken = [];
@@ -100,20 +100,20 @@ function ofTime(
   return [rule(name, `must be from ${shortest} to ${longest} seconds`)];
 }
 
-/** Of a batch, by how many entries the field of this name has. */
+/** Returns the broken rule of a batch, by the number of entries in the field with this name. */
 export function ofBatch(size: number, name: string): Broken {
   if (size >= 1 && size <= MAX_BATCH) return [];
   return [rule(name, `must be 1 to ${String(MAX_BATCH)} ${name}, not ${String(size)}`)];
 }
 
-/** Of the name of a session. */
+/** Returns the broken rules of a session's name. */
 export function ofSessionName({ userId, deviceId, sessionId }: SessionName): Broken {
   const broken = [...ofUserId(userId), ...ofDeviceId(deviceId)];
   if (!SESSION_ID.test(sessionId)) broken.push(rule("session_id", "must be 32 hexadecimal digits"));
   return broken;
 }
 
-/** Of a user ID. */
+/** Returns the broken rule of a user ID. */
 export function ofUserId(value: string): Broken {
   if (value === "") return [rule("user_id", "must not be empty")];
   if (Array.from(value).length > MAX_USER_ID_LENGTH) {
@@ -125,13 +125,13 @@ export function ofUserId(value: string): Broken {
   return [rule("user_id", UNSEEN_RULE)];
 }
 
-/** Of a device ID. */
+/** Returns the broken rule of a device ID. */
 export function ofDeviceId(value: string): Broken {
   if (canonicalDeviceId(value) !== "") return [];
   return [rule("device_id", "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000")];
 }
 
-/** Of the name of a device. */
+/** Returns the broken rule of a device's name. */
 export function ofDisplayName(value: string): Broken {
   const shown = cleaned(value);
   if (Array.from(shown).length > MAX_DISPLAY_NAME_LENGTH) {
@@ -142,7 +142,10 @@ export function ofDisplayName(value: string): Broken {
   return [rule("display_name", "must have a character that can be seen")];
 }
 
-/** A name as it can be shown: white space is one space, and what nobody sees is left out. */
+/**
+ * Returns a name in the form in which it is shown: white space becomes one space, and invisible
+ * characters are removed.
+ */
 export function cleaned(value: string): string {
   const shown = Array.from(value).map((letter) => {
     if (/\s/u.test(letter)) return " ";
@@ -151,7 +154,10 @@ export function cleaned(value: string): string {
   return shown.join("").split(" ").filter(Boolean).join(" ");
 }
 
-/** A client as the service keeps it: nothing is refused, and what nobody sees is left out. */
+/**
+ * Returns the facts of a client in the form in which the service keeps them. Nothing is refused.
+ * Invisible characters are removed, and long texts are cut.
+ */
 export function shownClient(client: ClientInfo): ClientInfo {
   const { place } = client;
   const code = place?.countryCode.trim() ?? "";

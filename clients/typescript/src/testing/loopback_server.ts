@@ -1,4 +1,7 @@
-/** Serves the contract on loopback, as its handlers say. It may be stopped and started again. */
+/**
+ * Owns a gRPC server of the contract on loopback, which passes each call to its handlers. It may be
+ * stopped and started again.
+ */
 
 import {
   create,
@@ -35,7 +38,7 @@ import {
   type WatchEventsResponse,
 } from "../gen/session_authority/v1/session_authority_pb.js";
 
-/** What a refusal says beside its status. */
+/** The details of a refusal, in addition to its status. */
 export interface RefusalDetails {
   readonly reason?: string;
   readonly violations?: readonly { readonly field: string; readonly description: string }[];
@@ -43,7 +46,7 @@ export interface RefusalDetails {
   readonly retryAfterMs?: number;
 }
 
-/** Fails a call as the real service does. */
+/** The error that fails a call as the real service does. */
 export class Refusal extends Error {
   constructor(
     readonly code: StatusCode,
@@ -53,7 +56,7 @@ export class Refusal extends Error {
     super(message);
   }
 
-  /** The bytes of the trailer `grpc-status-details-bin`. */
+  /** Returns the bytes of the trailer `grpc-status-details-bin`, if the refusal has details. */
   status(): Uint8Array | undefined {
     if (this.details === undefined) return undefined;
     const { reason = "", violations, metadata = {}, retryAfterMs } = this.details;
@@ -76,26 +79,26 @@ export class Refusal extends Error {
   }
 }
 
-/** One call, as the server sees it. */
+/** One call that the server got. */
 export interface ServedCall {
   /** The name of the method in the contract. */
   readonly method: string;
   readonly metadata: Metadata;
-  /** How many milliseconds the caller gave it, infinite if no deadline came. */
+  /** How many milliseconds are left until the call's deadline. Infinite without a deadline. */
   readonly leftMs: number;
-  /** Aborted as the caller leaves. */
+  /** A signal that aborts when the caller cancels the call. */
   readonly signal: AbortSignal;
 }
 
-/** Answers the calls. What throws a `Refusal` refuses a call. */
+/** The handlers of the calls. A handler that throws a `Refusal` fails its call. */
 export interface Handlers {
   unary(request: Message, call: ServedCall): Promise<Message>;
   watch(request: WatchEventsRequest, call: ServedCall): AsyncIterable<WatchEventsResponse>;
 }
 
-/** A server of the contract. */
+/** A gRPC server of the contract. */
 export class LoopbackServer {
-  /** Where it listens: a free port, or the port that it had before. */
+  /** The address at which the server listens: a free port, or the port that it had before. */
   address = "";
   readonly #handlers: Handlers;
   #server: Server | undefined;
@@ -126,7 +129,7 @@ export class LoopbackServer {
     this.#server = server;
   }
 
-  /** Hangs up on everybody. */
+  /** Stops listening and breaks all connections. */
   stop(): void {
     this.#server?.forceShutdown();
     this.#server = undefined;

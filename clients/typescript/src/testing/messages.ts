@@ -1,4 +1,4 @@
-/** The messages of the fake service. */
+/** The messages of the fake service, and the errors of its calls. */
 
 import { create } from "@bufbuild/protobuf";
 
@@ -13,7 +13,7 @@ import { Refusal } from "./loopback_server.js";
 import { ALARM_MEMORY_MS } from "./rules.js";
 import { expiresAt, type FakeDevice, type FakeToken, type State } from "./state.js";
 
-/** The session of a token. */
+/** Returns the session of a token. */
 export function sessionMessage(state: State, token: FakeToken): pb.Session {
   const { session } = token;
   return create(pb.SessionSchema, {
@@ -30,7 +30,7 @@ export function sessionMessage(state: State, token: FakeToken): pb.Session {
   });
 }
 
-/** A device in a list. `current` is the ID of the device that asks. */
+/** Returns a device in a list. `current` is the ID of the device that sent the request. */
 export function deviceMessage(state: State, device: FakeDevice, current = ""): pb.Device {
   const { client, lastAlarm } = device;
   const session = state.isLive(device) ? device.session : undefined;
@@ -61,7 +61,7 @@ export function deviceMessage(state: State, device: FakeDevice, current = ""): p
   });
 }
 
-/** Whether the session lives that a request names, or which rules its name breaks. */
+/** Returns the state of the session that a request names, or the rules that the name breaks. */
 export function checkedSession(state: State, name: pb.SessionName): pb.CheckSessionsResult {
   const broken = ofSessionName(name);
   if (broken.length === 0) {
@@ -95,7 +95,7 @@ function stateMessage(state: State, name: pb.SessionName): pb.SessionState {
   });
 }
 
-/** What only some types of events have. */
+/** The fields that only some types of events have. */
 export interface EventFields {
   readonly sessionId?: string;
   readonly reason?: string;
@@ -105,7 +105,7 @@ export interface EventFields {
   readonly replayCause?: pb.ReplayCause;
 }
 
-/** The next event of the state. */
+/** Returns the next event of the state. `more` are the fields that only its type has. */
 export function eventMessage(
   state: State,
   type: pb.EventType,
@@ -134,7 +134,7 @@ export function eventMessage(
   });
 }
 
-/** A message of a watch. Without events it proves that all was told. */
+/** Returns a message of a watch. If it `proves`, it says that all events were sent. */
 export function watchMessage(
   state: State,
   events: pb.Event[],
@@ -151,7 +151,7 @@ export function watchMessage(
   });
 }
 
-/** Fails a call with the fields that break rules, if there are any. */
+/** Fails a call with the fields that break their rules, if there are any. */
 export function refuse(broken: readonly FieldViolation[]): void {
   if (broken.length === 0) return;
   const idle = broken.some(({ field }) => field === "idle_timeout");
@@ -162,7 +162,7 @@ export function refuse(broken: readonly FieldViolation[]): void {
   });
 }
 
-/** Fails a call because there is no answer. */
+/** Returns the refusal of a service that is unavailable. */
 export function away(reason: string): Refusal {
   return new Refusal("UNAVAILABLE", reason, { reason, retryAfterMs: 1_000 });
 }

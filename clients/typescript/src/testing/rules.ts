@@ -1,4 +1,4 @@
-/** The rules of the service, with its default settings: what a token is worth. */
+/** The rules of the service, with its default settings: the verdicts on tokens. */
 
 import { canonicalDeviceId } from "../device_ids.js";
 import { ReplayCause, SessionStatus } from "../gen/session_authority/v1/session_authority_pb.js";
@@ -14,13 +14,13 @@ const DURABLE_AFTER_MS = 3 * MINUTE_MS;
 const ALARM_AFTER_MS = 5 * MINUTE_MS;
 const LEEWAY_MS = 30_000;
 
-/** How a token is presented. */
+/** The kind of call that presents a token. */
 export interface Presenting {
   readonly renewing: boolean;
   readonly observeOnly: boolean;
 }
 
-/** What a token is worth on a device. Returns the token if it is good. */
+/** Judges a token on a device. Returns the status, and the token if it is good. */
 export function judge(
   state: State,
   text: string,
@@ -55,7 +55,7 @@ export function judge(
   return [verdict, verdict === SessionStatus.ACTIVE ? token : undefined];
 }
 
-/** Why a token counts as replayed on a device. To be asked before the session is ended. */
+/** Returns why a token counts as replayed on a device. Call it before the session is ended. */
 export function replayCause(state: State, token: FakeToken, deviceId: string): ReplayCause {
   const live = state.deviceOf(token.session)?.session;
   if (live === undefined || canonicalDeviceId(deviceId) !== token.session.deviceId) {
@@ -65,14 +65,14 @@ export function replayCause(state: State, token: FakeToken, deviceId: string): R
   return isSecondCopy(live, token) ? ReplayCause.SECOND_COPY : ReplayCause.SUPERSEDED_TOKEN;
 }
 
-/** Whether another copy of the token's generation is the one that is good. */
+/** Returns true if another copy of the token's generation is the only good one. */
 function isSecondCopy(live: FakeSession, token: FakeToken): boolean {
   const behind = live.generation - token.generation;
   const settled = [live.holder, live.predecessor][behind];
   return settled !== undefined && settled !== token.copy;
 }
 
-/** What a token is worth to the session that is live on its device. */
+/** Judges a token against the live session on its device. */
 function judgeOnItsDevice(live: FakeSession, token: FakeToken, now: number): SessionStatus {
   const seenForMs = live.firstSeenAt === undefined ? undefined : now - live.firstSeenAt;
   if (token.session !== live) {
@@ -90,8 +90,8 @@ function judgeOnItsDevice(live: FakeSession, token: FakeToken, now: number): Ses
 }
 
 /**
- * Notes what it proves that a token of the current generation was presented. If it `settles`, its
- * copy may become the only good one.
+ * Notes that a token of the current generation was presented. If the token is old enough, it counts
+ * as seen. If it `settles`, its copy may become the only good one.
  */
 export function markSeen(token: FakeToken, now: number, { settles }: { settles: boolean }): void {
   const { session } = token;
@@ -101,7 +101,7 @@ export function markSeen(token: FakeToken, now: number, { settles }: { settles: 
   }
 }
 
-/** Moves a session on to its next generation if its token is old enough. Returns true then. */
+/** Moves a session on to its next generation if the token is old enough. Returns true if it did. */
 export function rotateIfDue(token: FakeToken, now: number): boolean {
   const { session } = token;
   if (!(token.aged || token.expired || now - session.renewedAt >= ALARM_AFTER_MS)) return false;

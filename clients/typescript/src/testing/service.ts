@@ -1,4 +1,4 @@
-/** The methods of the contract, on a state in memory. */
+/** The methods of the contract, with a state in memory. */
 
 import { clone, create, equals, type Message } from "@bufbuild/protobuf";
 import { randomUUID } from "node:crypto";
@@ -50,9 +50,10 @@ const PAGE_SIZE = 50;
 const HOUR_MS = 3_600_000;
 
 /**
- * A verdict, the token if it is good, and on how many devices an alarm ended sessions.
+ * A verdict, the token if it is good, and the number of devices on which an alarm ended sessions.
  *
- * `forgiven`: the token is superseded quietly; presented for renewal it would raise an alarm.
+ * `forgiven` means that the token counts as superseded, without an alarm, because it was not
+ * presented for a renewal. A renewal with it would raise an alarm.
  */
 interface Judged {
   readonly status: pb.SessionStatus;
@@ -61,7 +62,7 @@ interface Judged {
   readonly forgiven: boolean;
 }
 
-/** A service on a state of its own. */
+/** The fake service, with a state of its own. */
 export class FakeService implements Handlers {
   state = new State();
   readonly calls = new Map<string, number>();
@@ -69,7 +70,7 @@ export class FakeService implements Handlers {
   isAway = false;
   delayMs = 0;
   maxDevices: number | undefined;
-  /** Undefined: there are no replicas. */
+  /** True if the replicas confirm every change, false if none. Undefined without replicas. */
   replicasConfirm: boolean | undefined;
   readonly #tokenTtlMs: number;
   readonly #alarmOnRenewal: boolean;
@@ -80,7 +81,7 @@ export class FakeService implements Handlers {
     this.#alarmOnRenewal = alarmOnRenewal;
   }
 
-  /** Forgets every user, and what it counted. */
+  /** Forgets every user, and resets the counts. */
   reset(): void {
     this.state = new State();
     this.calls.clear();
@@ -307,7 +308,7 @@ export class FakeService implements Handlers {
     return response;
   }
 
-  /** A device ID for a request that has none. */
+  /** Returns a new device ID for a request that has none. */
   #assignedId(): string {
     const deviceId = randomUUID();
     this.state.assigned.add(deviceId);
@@ -353,7 +354,7 @@ export class FakeService implements Handlers {
     return { ...judged, revokedDevices };
   }
 
-  /** Leaves an event, at most one an hour for a session. */
+  /** Adds an event about a superseded token, at most one an hour for a session. */
   #tellOfSuperseded(session: FakeSession): void {
     const now = this.state.now();
     if (session.toldAt !== undefined && now - session.toldAt < HOUR_MS) return;
@@ -426,7 +427,7 @@ export class FakeService implements Handlers {
 
   // --- events -----------------------------------------------------------------------------------
 
-  /** The events from a cursor, a moment, or now on. */
+  /** Yields the events from a cursor, a moment, or now on. */
   async *watch(
     request: pb.WatchEventsRequest,
     { signal }: ServedCall,
@@ -504,8 +505,8 @@ function newDeviceAt(deviceId: string, client: pb.ClientInfo, now: number): Fake
 }
 
 /**
- * What makes a sign-in the same one under its `request_id`: the end user's client does not, nor
- * what is wanted of replicas.
+ * Returns the request without the parts that may differ under one `request_id`: the end user's
+ * client, and `require_replicated`.
  */
 function whatIsAsked(request: pb.IssueDeviceRequest): pb.IssueDeviceRequest {
   const bare = clone(pb.IssueDeviceRequestSchema, request);

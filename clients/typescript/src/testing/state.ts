@@ -1,4 +1,4 @@
-/** What the fake service remembers, and its clock. Moments are milliseconds since 1970. */
+/** The state of the fake service, and its clock. Moments are milliseconds since 1970. */
 
 import { randomBytes } from "node:crypto";
 
@@ -30,13 +30,13 @@ export interface FakeSession {
   toldAt: number | undefined;
   /** The one copy of the current generation that is good, if it is settled. */
   holder: symbol | undefined;
-  /** The one copy of the generation before that is good, if it is settled. */
+  /** The one copy of the previous generation that is good, if it is settled. */
   predecessor: symbol | undefined;
   updatedClaims: Claims | undefined;
   hasNewerClaims: boolean;
 }
 
-/** A sign-in, as a session begins. */
+/** The fields of a new session that its sign-in sets. */
 export type NewSession = Pick<
   FakeSession,
   | "userId"
@@ -49,7 +49,7 @@ export type NewSession = Pick<
   | "signedInAt"
 >;
 
-/** A session that begins. */
+/** Returns a new session. */
 export function newSession(begun: NewSession): FakeSession {
   return {
     ...begun,
@@ -66,14 +66,14 @@ export function newSession(begun: NewSession): FakeSession {
   };
 }
 
-/** When a session ends if it is not used again. */
+/** Returns the time when a session ends if it is not used again. */
 export function expiresAt({ endsAt, lastSeenAt, idleTimeoutMs }: FakeSession): number {
   return idleTimeoutMs === undefined ? endsAt : Math.min(endsAt, lastSeenAt + idleTimeoutMs);
 }
 
 /**
- * A token that was handed out. Each is a copy of its own of its generation, unless it was made once
- * more with newer claims.
+ * A token that was handed out. Each token is another copy of its generation, unless it is an
+ * earlier token that was made once more with newer claims.
  */
 export interface FakeToken {
   readonly session: FakeSession;
@@ -99,14 +99,17 @@ export interface FakeDevice {
   lastAlarm: { readonly at: number; readonly cause: ReplayCause } | undefined;
 }
 
-/** A sign-in that had a `request_id`: the same request gets the same response. */
+/**
+ * A sign-in that had a `request_id`: the same request, from any browser or app, gets the same
+ * response.
+ */
 export interface FakeSignIn {
   readonly request: IssueDeviceRequest;
   readonly session: FakeSession;
   readonly response: IssueDeviceResponse;
 }
 
-/** Everything that the fake service knows. It forgets by getting a new one. */
+/** Everything that the fake service knows. A reset replaces it by a new state. */
 export class State {
   readonly devices = new Map<string, Map<string, FakeDevice>>();
   readonly tokens = new Map<string, FakeToken>();
@@ -115,14 +118,14 @@ export class State {
   readonly assigned = new Set<string>();
   passedMs = 0;
 
-  /** The time of the fake service. */
+  /** Returns the time of the fake service. */
   now(): number {
     return Date.now() + this.passedMs;
   }
 
   /**
-   * A moment as an app is told it: by the clock of the machine, which no test moves. So what has
-   * happened lies further back after time passed, and what is to come is nearer.
+   * Converts a moment to the clock of the machine, which no test moves. Apps get times in this
+   * form. So after `passTime`, past times are further back and future times are nearer.
    */
   told(moment: number): Date {
     return new Date(moment - this.passedMs);
@@ -136,12 +139,12 @@ export class State {
     return this.devices.get(userId)?.get(deviceId);
   }
 
-  /** Whether the user is signed in on the device. */
+  /** Returns true if the user is signed in on the device. */
   isLive(device: FakeDevice): boolean {
     return device.session !== undefined && this.now() < expiresAt(device.session);
   }
 
-  /** Makes a token of the session's generation. Returns its text, too. */
+  /** Makes a token of the session's generation. Returns its text and the token. */
   handOut(session: FakeSession, ttlMs: number): [string, FakeToken] {
     const now = this.now();
     return this.#remember({
@@ -157,7 +160,7 @@ export class State {
     });
   }
 
-  /** Makes the same token with the session's claims. Returns its text, too. */
+  /** Makes the same token with the session's claims. Returns its text and the token. */
   reissue(token: FakeToken): [string, FakeToken] {
     return this.#remember({ ...token, claims: token.session.claims });
   }
@@ -168,7 +171,7 @@ export class State {
     return [text, token];
   }
 
-  /** Ends a user's session on all devices but one. Returns on how many. */
+  /** Ends a user's sessions on all devices but one. Returns how many sessions it ended. */
   endSessions(userId: string, spared = ""): number {
     const live = [...this.devicesOf(userId).values()].filter(
       (device) => this.isLive(device) && device.deviceId !== spared,

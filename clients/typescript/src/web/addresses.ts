@@ -1,23 +1,23 @@
-/** IP addresses and networks as values that can be compared. */
+/** Parses IP addresses and networks into values that can be compared. */
 
 import { isIPv4, isIPv6 } from "node:net";
 
 /** The bytes of an address: four of IPv4, sixteen of IPv6. */
 export type Address = readonly number[];
 
-/** A network: its first address, and how many bits all its addresses share with it. */
+/** A network: its first address, and the number of leading bits that all its addresses share. */
 export interface Network {
   readonly first: Address;
   readonly bits: number;
 }
 
-/** Longer text is no address: IPv6 in brackets, with a zone and a port. */
+/** A longer text is no address. The longest one is IPv6 in brackets, with a zone and a port. */
 const MAX_ADDRESS_CHARACTERS = 100;
 const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /**
- * The address that the text names, without a zone or a port; an IPv4 one that came as IPv6 is IPv4.
- * Undefined if the text is no address.
+ * Returns the address in a text, without a zone or a port. An IPv4 address that was written as IPv6
+ * becomes IPv4. Returns undefined if the text is no address.
  */
 export function parseAddress(text: string): Address | undefined {
   if (text.length > MAX_ADDRESS_CHARACTERS) return undefined;
@@ -27,18 +27,18 @@ export function parseAddress(text: string): Address | undefined {
   return bytesOf(plain.split("%", 1)[0] ?? "", { unmap: true });
 }
 
-/** The address in its usual spelling. */
+/** Returns the text of an address, in its usual form. */
 export function formatAddress(address: Address): string {
   if (address.length === 4) return address.join(".");
   const groups: string[] = [];
   for (let at = 0; at < 16; at += 2) {
     groups.push((((address[at] ?? 0) << 8) | (address[at + 1] ?? 0)).toString(16));
   }
-  // A URL's host is compressed as RFC 5952 has it.
+  // The class URL compresses an IPv6 host by the rules of RFC 5952.
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
-/** The network that the text names, `10.0.0.0/8` or a single address. Throws TypeError. */
+/** Returns the network in a text: `10.0.0.0/8`, or a single address. Throws TypeError. */
 export function parseNetwork(text: string): Network {
   const [name = "", bitsText, ...more] = text.split("/");
   const first = bytesOf(name, { unmap: false });
@@ -53,7 +53,7 @@ export function parseNetwork(text: string): Network {
   return { first, bits };
 }
 
-/** Whether an address is in a network. */
+/** Returns true if an address is in a network. */
 export function contains(network: Network, address: Address): boolean {
   if (address.length !== network.first.length) return false;
   const whole = network.bits >> 3;
@@ -71,7 +71,7 @@ function bytesOf(text: string, { unmap }: { unmap: boolean }): Address | undefin
   return mapped ? bytes.slice(MAPPED.length) : bytes;
 }
 
-/** The bytes of valid text. */
+/** Returns the bytes of a valid IPv6 address. */
 function bytesOfIPv6(text: string): number[] {
   const [head = [], tail] = text.split("::").map(bytesOfGroups);
   if (tail === undefined) return [...head];

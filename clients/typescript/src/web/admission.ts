@@ -1,6 +1,6 @@
 /**
- * What a request brought and what it is worth, from its first byte to the headers of its response:
- * the half of a visit that middleware drives.
+ * The part of a visit that middleware calls: it validates the token of a request, and writes the
+ * cookies of the response.
  */
 
 import { isUnavailable, SessionAuthorityError } from "../errors.js";
@@ -17,9 +17,9 @@ import { lackOf, type SignInRules, stepUpOf } from "./step_up.js";
 import type { ThrottledLog } from "./throttled_log.js";
 
 /**
- * An app that needs longer leaves renewing to the next request. By then another request may have
- * renewed long ago, and the token that this request brought would look stolen. So this is far less
- * than the service's ALARM_AFTER, 5 minutes.
+ * If an app takes longer to respond, the next request renews the token. After a long time another
+ * request may have renewed the token long ago, and the token of this request would look stolen. So
+ * this is far less than the service's ALARM_AFTER, 5 minutes.
  */
 const RENEW_WITHIN_MS = 10_000;
 const OUTAGE = "The Session Authority gives no answer, so requests that need a session get 503";
@@ -27,19 +27,19 @@ const DENIED = "The Session Authority refuses to say who is signed in";
 const REFUSED = "The Session Authority refuses a call for a request";
 const NO_COOKIES: readonly string[] = [];
 
-/** What all visits of one app share. */
+/** The objects that all visits of one app share. */
 export interface VisitContext {
   readonly authority: Authority;
   readonly flow: Flow;
   readonly renewals: Renewals;
   readonly states: ThrottledLog;
-  /** The wall clock; tests give their own. */
+  /** The wall clock. Tests pass their own. */
   readonly now: () => Date;
 }
 
 /** A request, with its session if it has one. */
 export class Admission {
-  /** For middleware and the visit itself; an app has no use for it. */
+  /** The shared objects of the app's visits. Only this package uses them. */
   protected readonly context: VisitContext;
   protected presented: Presented;
   protected cookies: string[] | undefined;
@@ -54,7 +54,7 @@ export class Admission {
   #renewRecommended = false;
   #renewUntil = 0;
   #looked = false;
-  /** There was a session when the app looked. */
+  /** True if there was a session when the app read `session`. */
   #hadSession = false;
 
   constructor(context: VisitContext, presented: Presented) {
@@ -67,8 +67,8 @@ export class Admission {
   }
 
   /**
-   * The session of the user, undefined if nobody is signed in. Throws NoAnswer if that is unknown:
-   * it must not look like a sign-out.
+   * The session of the user, undefined if nobody is signed in. Throws NoAnswer if the service gave
+   * no answer: an outage must not look like a sign-out.
    */
   get session(): Session | undefined {
     this.#looked = true;
@@ -81,14 +81,14 @@ export class Admission {
   }
 
   /**
-   * False if the session ends with the browser. For a sign-in that takes its place, as one that
-   * proves more: `signIn(user, { remember: visit.remembered })`.
+   * False if the session ends with the browser. Pass it to a sign-in that replaces this session,
+   * such as a step-up: `signIn(user, { remember: visit.remembered })`.
    */
   get remembered(): boolean {
     return this.presented.brief === "" || this.presented.brief !== this.found?.sessionId;
   }
 
-  /** What the token of the request is worth, for logs. `UNSPECIFIED` while that is unknown. */
+  /** The status of the request's token, for logs. `UNSPECIFIED` while it is unknown. */
   get status(): SessionStatus {
     return this.verdict;
   }
@@ -99,11 +99,12 @@ export class Admission {
   }
 
   /**
-   * How long the session lasts from now on if it is not used again, in milliseconds; undefined if
-   * nobody is signed in. Throws NoAnswer if that is unknown.
+   * Returns how many milliseconds the session lasts from now on if it is not used again: until its
+   * idle end or its absolute end, whichever is first. Returns undefined if nobody is signed in.
+   * Throws NoAnswer if the service gave no answer.
    *
-   * It is exact on a path of `passivePaths`. Elsewhere a near cache may answer with an end that a
-   * use has put off since: then it is too short, and never too long.
+   * The time is exact on a path of `passivePaths`. At other paths a near cache may answer with an
+   * old idle end, which a use has put off since. Then the time is too short, and never too long.
    */
   timeLeftMs(): number | undefined {
     const { session } = this;
@@ -112,9 +113,11 @@ export class Admission {
   }
 
   /**
-   * The session of the user. Throws SignInRequired if nobody is signed in, NoAnswer if that is
-   * unknown, StepUpRequired (which is a SignInRequired) if the sign-in is older or weaker than the
-   * rules ask: then the session stays good.
+   * Returns the session of the user. Throws SignInRequired if nobody is signed in, and NoAnswer if
+   * the service gave no answer.
+   *
+   * Throws StepUpRequired, which is a SignInRequired, if the sign-in is older or weaker than the
+   * rules require. The session then stays good. Throws RangeError and TypeError for invalid rules.
    */
   require(rules?: SignInRules): Session {
     const wanted = stepUpOf(rules);
@@ -132,9 +135,12 @@ export class Admission {
   // --- for middleware ---------------------------------------------------------------------------
 
   /**
-   * Finds out whether the session is good. A browser's token is renewed at once if it has expired,
-   * as only the renewal says whether its session is good; or if it was superseded and the service
-   * recommends that. If the service is away, `session` and `require` say so.
+   * Finds out whether the session is good. It renews a browser's token at once in two cases. If the
+   * token has expired, only a renewal says whether the session is good. If the token was superseded
+   * and the service recommends a renewal (with `REPLAY_ALARM=renewed`), the renewal raises the
+   * alarm about a replay.
+   *
+   * If the Session Authority is away, `session` and `require` throw NoAnswer.
    */
   async open(): Promise<void> {
     const { token, deviceId, client, passive, status, app } = this.presented;
@@ -157,8 +163,8 @@ export class Admission {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of the response, at once unless the token is renewed first: if
-   * that was recommended a moment ago.
+   * Returns the `Set-Cookie` headers of the response. It renews the token first if that was
+   * recommended a moment ago. Only then does it return a promise.
    */
   close(): readonly string[] | Promise<readonly string[]> {
     const first = !this.closed;
@@ -169,13 +175,16 @@ export class Admission {
     return this.#renewLast();
   }
 
-  /** What the response says to caches, once the visit is closed. */
+  /**
+   * Returns the change of the response's headers for caches, once the visit is closed. `names` are
+   * the names of the app's headers, `contentType` is the type of its contents.
+   */
   caching(names: readonly string[], contentType: string): Caching {
     return cachingOf({
       names,
       contentType,
       handsOut: this.handsOut || (this.cookies?.length ?? 0) > 0,
-      // A renewal that finds the session ended does not take back what the app has written.
+      // If the renewal finds that the session has ended, the app's page is personal nevertheless.
       signedIn: this.found !== undefined || this.#hadSession,
       looked: this.#looked,
       ended: this.ended,
@@ -183,8 +192,8 @@ export class Admission {
   }
 
   /**
-   * Whether a `Set-Cookie` header of the app is about one of the visit's cookies. Then it must not
-   * go out: it would sign the user out.
+   * Returns true if a `Set-Cookie` header of the app sets one of the visit's cookies. Such a header
+   * must not be sent, as it would sign the user out.
    */
   owns(line: string): boolean {
     const { settings } = this.context.flow;
@@ -198,27 +207,27 @@ export class Admission {
   }
 
   /**
-   * Has a connection ended when the session ends, unless the app keeps it open. The app must have
-   * looked at the session, now or later: a public stream goes on.
+   * Ends a connection by `hangUp` when the session ends, unless the app keeps the connection open.
+   * This happens only if the app uses the session, before or after this call: public streams go on.
    */
   hangUpAtEnd(hangUp: () => void): void {
     if (!this.context.flow.settings.endConnections) return;
     this.sessionEnd.hangUpWith(hangUp, this.#looked ? this.found : undefined);
   }
 
-  /** Whether the app may wait for the end of the session, now or later: there is one. */
+  /** True if the app may listen for the end of the session, now or later. */
   get canHear(): boolean {
     return this.found !== undefined || this.sessionEnd.isHeard;
   }
 
-  /** The connection is over: nobody need hear of the session's end. */
+  /** Notes that the connection is over, so that the session's end calls no listener. */
   leave(): void {
     this.sessionEnd.leave();
   }
 
   /**
-   * Returns the refusal that it threw last, once. A framework may have caught the error and handled
-   * it in its own way, which the middleware puts right.
+   * Returns the last refusal that the visit threw, but each refusal only once. If a framework
+   * caught the error and handled it in its own way, the middleware replaces that response.
    */
   takeRefusal(): Refused | undefined {
     const refused = this.#refused;
@@ -231,7 +240,7 @@ export class Admission {
     this.context.states.error(REFUSED, describe(error));
   }
 
-  /** Has a browser's token renewed as the response's headers go out, if that is soon. */
+  /** Makes `close` renew a browser's token, if the response's headers go out soon. */
   protected renewSoon(): void {
     if (!this.presented.app) this.#renewUntil = performance.now() + RENEW_WITHIN_MS;
   }
@@ -239,7 +248,7 @@ export class Admission {
   protected async renewNow(): Promise<Renewal> {
     const { authority, flow, renewals, now } = this.context;
     const { token, deviceId, client, passive } = this.presented;
-    // A renewal that does not count as a use can't stand in for one that does.
+    // A passive renewal can't replace a renewal that counts as a use.
     const key = `${token} ${deviceId} ${String(passive)}`;
     const renewal = await renewals.share(key, () =>
       authority.renewSession(token, deviceId, { client, passive }),
@@ -272,7 +281,7 @@ export class Admission {
     this.#refused = undefined;
   }
 
-  /** Makes a call of the app. An outage becomes the refusal that says 503. */
+  /** Makes a call for the app. An outage becomes the refusal with status 503. */
   protected async answering<T>(call: () => Promise<T>): Promise<T> {
     try {
       return await call();

@@ -1,10 +1,10 @@
-/** What the web part asks of a Session Authority. */
+/** The calls that the web part makes to a Session Authority. */
 
 import type { SessionAuthority } from "../client.js";
 
 /**
- * The methods of the client that the web part uses. A test may put an object of its own in the
- * client's place.
+ * The methods of the client that the web part uses. A test may pass an object of its own instead of
+ * a client.
  */
 export type Authority = Pick<
   SessionAuthority,

@@ -1,40 +1,44 @@
 /**
- * What responses say to caches: the browser's, with its pages for the way back, and shared ones in
- * front of the app, which read headers of their own before `Cache-Control`.
+ * The headers of responses for caches: for the browser's cache, with the pages that its Back button
+ * shows, and for shared caches in front of the app, which prefer headers of their own to
+ * `Cache-Control`.
  */
 
 const NO_STORE = ["Cache-Control", "no-store"] as const;
 const CLEAR = ["Clear-Site-Data", '"cache"'] as const;
-// Beside `Cache-Control` and names that end like that: `CDN-Cache-Control` (RFC 9213) and its like.
+// These come in addition to `Cache-Control` and to the headers whose names end like it:
+// `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-Cache-Control` ...
 const CACHING = new Set(["surrogate-control", "edge-control", "expires", "x-accel-expires"]);
 const PAGES = ["text/html", "application/xhtml+xml"];
 
-/** What becomes of a response's headers for caches. */
+/** The change of a response's headers for caches. */
 export interface Caching {
-  /** The app's own headers for caches, see `isAboutCaching`, don't go out. */
+  /** True if the app's own headers for caches (see `isAboutCaching`) are removed. */
   readonly drops: boolean;
+  /** The headers that are added, as names and values. */
   readonly added: readonly (readonly [string, string])[];
 }
 
-/** What decides what a response says to caches. */
+/** The facts that decide a response's headers for caches. */
 export interface CachingFacts {
   /** The names of the app's headers. */
   readonly names: readonly string[];
-  /** The kind of the contents. */
+  /** The type of the contents, as `Content-Type` has it. */
   readonly contentType: string;
   /**
-   * The response hands out a token, or takes one back: no cache may keep it, whatever the app says.
+   * True if the response hands out a token or takes one back. Then no cache may keep it, whatever
+   * the app says.
    */
   readonly handsOut: boolean;
-  /** The request has a good session. */
+  /** True if the request has a good session. */
   readonly signedIn: boolean;
-  /** The app asked for the session, so that its response may depend on it. */
+  /** True if the app read the session, so that its response may depend on the session. */
   readonly looked: boolean;
-  /** The browser's session ended: what it keeps of the pages goes, too. */
+  /** True if the browser's session ended. Then the browser must drop the pages that it keeps. */
   readonly ended: boolean;
 }
 
-/** What a response says to caches. */
+/** Decides the headers of a response for caches. */
 export function cachingOf(facts: CachingFacts): Caching {
   const { names, handsOut, signedIn, looked, ended } = facts;
   const kind = facts.contentType.toLowerCase();
@@ -46,7 +50,7 @@ export function cachingOf(facts: CachingFacts): Caching {
   return { drops: handsOut, added };
 }
 
-/** Whether a cache decides by this header if it keeps a response, and for how long. */
+/** Returns true if this header says whether a cache keeps a response, and for how long. */
 export function isAboutCaching(name: string): boolean {
   const lower = name.toLowerCase();
   return lower.endsWith("cache-control") || CACHING.has(lower);

@@ -1,15 +1,15 @@
 /**
- * User-Agent Client Hints: which a page asks for, and what a request's headers say.
+ * User-Agent Client Hints: the hints that a page requests, and the values in a request's headers.
  *
- * Reads the structured fields (RFC 9651) that these headers are: a string, a Boolean, and lists of
- * strings with parameters. A header that is malformed or too long is ignored as a whole, as section
- * 4.2 wants it.
+ * These headers are structured fields (RFC 9651): a string, a Boolean, and lists of strings with
+ * parameters. A header that is malformed or too long is ignored as a whole, as section 4.2
+ * requires.
  */
 
 import type { ClientHints } from "../types.js";
 import { type Headers, values, withoutBlanks } from "./headers.js";
 
-/** The others (`Sec-CH-UA`, `-Mobile`, `-Platform`) come without being asked for. */
+/** Browsers send the other hints (`Sec-CH-UA`, `-Mobile`, `-Platform`) by themselves. */
 export const ACCEPT_CH =
   "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model, " +
   "Sec-CH-UA-Form-Factors";
@@ -41,7 +41,7 @@ const MOBILE = new Map([
   ["?0", false],
 ]);
 
-/** The hints of a request; undefined if it has none. */
+/** Returns the hints of a request, or undefined if it has none. */
 export function readHints(headers: Headers): ClientHints | undefined {
   if (!SUFFIXES.some((suffix) => headers[NAME + suffix] !== undefined)) return undefined;
   const strings = (suffix: string) => readStrings(values(headers, NAME + suffix));
@@ -72,7 +72,7 @@ interface Member {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** The strings of a list with their parameters; none if the header is malformed. */
+/** Returns the strings of a list with their parameters. Returns none if the header is malformed. */
 function readStrings(lines: readonly string[]): readonly Member[] {
   const text = withoutBlanks(lines.join(", "), " ");
   if (text === "" || text.length > MAX_HEADER_CHARACTERS) return [];
@@ -98,7 +98,7 @@ function matchAt(pattern: RegExp, text: string, position: number): RegExpExecArr
   return pattern.exec(text);
 }
 
-/** The contents of a string; another value as it is written. */
+/** Returns the contents of a quoted string, and any other value unchanged. */
 function contentsOf(value: string): string {
   return value.startsWith('"') ? value.slice(1, -1).replace(/\\(["\\])/g, "$1") : value;
 }

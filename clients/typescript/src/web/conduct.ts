@@ -1,15 +1,15 @@
-/** What a verdict of the service leads to. */
+/** The action of the middleware after each verdict of the service. */
 
 import type { SessionStatus } from "../types.js";
 
 /**
- * `go_on`: the session is good. `renew`: renew, and do what that says. `deny`: nobody is signed in,
- * and the cookies stay: an old request in flight must not wipe a fresh sign-in. `wipe`: deny, and
- * take the cookies back.
+ * The action after a verdict. `go_on`: the session is good. `renew`: renew the token, and act on
+ * the result of the renewal. `deny`: nobody is signed in, and the cookies stay, because an old
+ * request in flight must not wipe a fresh sign-in. `wipe`: deny, and delete the cookies.
  */
 export type Conduct = "go_on" | "renew" | "deny" | "wipe";
 
-/** The conduct by the status of a token. */
+/** The conduct for each status of a token. */
 export const CONDUCT: Readonly<Record<SessionStatus, Conduct>> = {
   UNSPECIFIED: "deny",
   ACTIVE: "go_on",

@@ -2,23 +2,24 @@
  * The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
  * decides nothing.
  *
- * A session that ends with the browser has a third one, which marks it: browsers don't tell how
- * long they keep a cookie, and a renewed token must be kept no longer than the one before. The mark
- * is the session's ID, so that it says nothing of any other session. A client can change it, which
- * is harmless: the service alone ends sessions.
+ * A session that ends with the browser has a third cookie, which marks the session: browsers don't
+ * say how long they keep a cookie, and a renewed token must be kept no longer than the token before
+ * it. The mark is the session's ID, so that it says nothing of any other session. A client can
+ * change the mark, which is harmless: only the service ends sessions.
  *
- * Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2:
- * `__Host-`). Both are written as exact text: text that could end a header is refused.
+ * The cookies are always host-only, for all paths, and out of reach of scripts (RFC 6265bis,
+ * section 4.1.3.2: `__Host-`). They are written as exact text: a value that could end a header or
+ * an attribute is refused.
  */
 
 import { withoutBlanks } from "./headers.js";
 
-/** Browsers drop a longer cookie, name and value together. */
+/** Browsers drop a cookie if its name and value together are longer. */
 export const MAX_COOKIE_BYTES = 4096;
-/** Browsers keep nothing for longer: 400 days. */
+/** Browsers keep no cookie for longer than 400 days. */
 export const MAX_COOKIE_AGE_SECONDS = 400 * 24 * 60 * 60;
 /**
- * The service signs a session in only if all its tokens will have at most 4,000 bytes, so that no
+ * The service starts a session only if all its tokens will have at most 4,000 bytes, so that no
  * renewal makes a cookie too long.
  */
 const MAX_NAME_LENGTH = MAX_COOKIE_BYTES - 4000 - "__Host-".length;
@@ -28,29 +29,30 @@ const VALUE = /^[A-Za-z0-9._~-]+$/;
 const PREFIXED = /^__(?:host|secure)-/i;
 
 /**
- * When other sites' links bring the cookies. `Strict`: never. `Lax`: when the user follows one to a
- * page.
+ * The rule for sending the cookies with links of other sites. `Strict`: the browser never sends
+ * them. `Lax`: the browser sends them when the user follows a link to a page.
  */
 export type SameSite = "Strict" | "Lax";
 
-/** How the cookies are called and written. */
+/** The names of the cookies, and the rules by which they are written. */
 export interface CookieOptions {
-  /** The name of the cookie with the token, without a prefix. `session` unless told. */
+  /** The name of the cookie with the token, without a prefix. Default: `session`. */
   readonly token?: string | undefined;
-  /** The name of the cookie with the device ID, without a prefix. `device` unless told. */
+  /** The name of the cookie with the device ID, without a prefix. Default: `device`. */
   readonly device?: string | undefined;
-  /** The rule for both. `Strict` unless told. */
+  /** The rule for both cookies. Default: `Strict`. */
   readonly sameSite?: SameSite | undefined;
-  /** The rule for the device ID, if not that for both. */
+  /** The rule for the cookie with the device ID. Default: the value of `sameSite`. */
   readonly deviceSameSite?: SameSite | undefined;
   /**
-   * For developing on http://localhost, with a browser that does not take that for secure: without
-   * it all names begin with `__Host-`. Refused for any other host.
+   * Set this only for developing on http://localhost, with a browser that does not treat that as
+   * secure. Without it, all names begin with `__Host-`. With it, requests to any other host are
+   * refused. Default: false.
    */
   readonly insecure?: boolean | undefined;
 }
 
-/** What a session's cookies are written from. */
+/** The values that a session's cookies are made of. */
 export interface HandOut {
   readonly token: string;
   readonly deviceId: string;
@@ -64,11 +66,11 @@ export interface HandOut {
 /** Reads and writes the cookies. Throws TypeError for options that browsers would not accept. */
 export class Cookies {
   readonly insecure: boolean;
-  /** What the browser calls the cookie with the token. */
+  /** The name of the cookie with the token, with its prefix. */
   readonly tokenName: string;
-  /** What the browser calls the cookie with the device ID. */
+  /** The name of the cookie with the device ID, with its prefix. */
   readonly deviceName: string;
-  /** What the browser calls the mark of a session that ends with the browser. */
+  /** The name of the cookie that marks a session that ends with the browser, with its prefix. */
   readonly briefName: string;
   readonly #tokenRule: SameSite;
   readonly #deviceRule: SameSite;
@@ -88,7 +90,7 @@ export class Cookies {
     this.#deviceRule = checkedRule("deviceSameSite", options.deviceSameSite ?? this.#tokenRule);
   }
 
-  /** The values of a request's `Cookie` headers; empty if there is none. */
+  /** Returns the values in a request's `Cookie` headers. A value is empty if there is none. */
   read(headers: readonly string[]): { token: string; deviceId: string; brief: string } {
     const pairs = pairsOf(headers);
     return {
@@ -99,7 +101,8 @@ export class Cookies {
   }
 
   /**
-   * Whether strict cookies may be missing that the browser has: it sends all of them or none.
+   * Returns true if the browser may have strict cookies that it did not send. A browser sends all
+   * of them or none.
    */
   areKeptBack(token: string, deviceId: string): boolean {
     const strict: string[] = [];
@@ -108,17 +111,18 @@ export class Cookies {
     return strict.length > 0 && strict.every((found) => found === "");
   }
 
-  /** Whether a `Set-Cookie` header is about one of these cookies. */
+  /** Returns true if a `Set-Cookie` header sets one of these cookies. */
   isSetBy(line: string): boolean {
     const name = withoutBlanks(line.split("=", 1)[0] ?? "");
     return name === this.tokenName || name === this.deviceName || name === this.briefName;
   }
 
   /**
-   * `Set-Cookie` headers that give a browser both. The token stays until the absolute end of its
-   * session: an expired one renews. The service alone keeps the idle end, which moves with each
-   * use. A session that ends with the browser has a token without an end here, and its mark. The
-   * device ID stays in any case.
+   * Returns the `Set-Cookie` headers that give a browser its token and its device ID. The token's
+   * cookie lasts until the absolute end of the session, because an expired token can be renewed.
+   * Only the service knows the idle end, which moves with each use. If the session ends with the
+   * browser, the token's cookie has no expiry time, and the mark is set, too. The device ID's
+   * cookie stays in any case.
    */
   handOut({ token, deviceId, end, now, brief = "" }: HandOut): string[] {
     const left = Math.trunc((end.getTime() - now.getTime()) / 1000);
@@ -131,8 +135,8 @@ export class Cookies {
   }
 
   /**
-   * `Set-Cookie` headers that take the token back, with `device` the device ID too, and with
-   * `brief` the mark.
+   * Returns the `Set-Cookie` headers that delete the token's cookie. With `device` they delete the
+   * device ID too, and with `brief` the mark.
    */
   takeBack({ device, brief = false }: { device: boolean; brief?: boolean }): string[] {
     const names = [this.tokenName];
@@ -142,12 +146,12 @@ export class Cookies {
   }
 
   /**
-   * A cookie's value. Of two that differ one was planted, and nothing tells which: then there is
-   * none.
+   * Returns the value of the cookie with this name. If two cookies have it and their values differ,
+   * one was planted, and nobody can know which: then the value counts as missing.
    *
-   * But insecure names may have cookies of other paths, left by another app on localhost, that
-   * nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
-   * longer.
+   * But insecure names may have cookies of other paths, left by another app on localhost, that this
+   * module can't remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
+   * longer. So the last value counts.
    */
   #only(pairs: readonly (readonly [string, string])[], name: string): string {
     let found: string | undefined;
@@ -190,8 +194,9 @@ function checkedRule(option: string, rule: SameSite): SameSite {
 }
 
 /**
- * Only blanks are removed: other white space before a name would make one of ours of one without
- * the prefix's rules.
+ * Returns the names and values in `Cookie` headers. Only blanks are stripped. If other white space
+ * before a name were stripped, a cookie that was set without the rules of the prefix would pass for
+ * ours.
  */
 function pairsOf(headers: readonly string[]): [string, string][] {
   const pairs: [string, string][] = [];

@@ -1,4 +1,4 @@
-/** Device IDs in all the spellings that UUID libraries write. */
+/** Reads device IDs, in all the forms in which UUID libraries write them. */
 
 const USUAL = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const CANONICAL = new RegExp(`^${USUAL}$`);
@@ -9,8 +9,8 @@ const SPELLED = new RegExp(
 const NIL = "00000000-0000-0000-0000-000000000000";
 
 /**
- * The device ID that the text spells, in the form of 36 characters in lower case. Empty if the text
- * can't name a device: the nil UUID can't.
+ * Returns a device ID in its canonical form: 36 characters in lower case. Returns an empty string
+ * if the text is no device ID. The nil UUID is no device ID.
  */
 export function canonicalDeviceId(text: string): string {
   const usual = CANONICAL.test(text) ? text : respelled(text);

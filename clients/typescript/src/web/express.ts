@@ -1,13 +1,14 @@
 /**
- * Middleware for Express 5, and for all that takes `(request, response, next)` of `node:http`.
+ * Middleware for Express 5, and for every framework whose middleware has the arguments
+ * `(request, response, next)` of `node:http`.
  *
  *     app.use(sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/sign-in" }));
  *     app.get("/", requireSession(), (request, response) => {
  *       response.send(`Hello ${request.visit.require().userId}`);
  *     });
  *
- * Use it before parsers of contents and before routes. Middleware that adds headers to every
- * response, such as CORS, comes before it.
+ * Use it before body parsers and before routes. Use middleware that adds headers to every response,
+ * such as CORS, before it.
  */
 
 import type { ServerResponse } from "node:http";
@@ -27,7 +28,7 @@ declare global {
   // eslint-disable-next-line @typescript-eslint/no-namespace -- this is how Express is extended
   namespace Express {
     interface Request {
-      /** Who is signed in, and signing in and out. */
+      /** The visit: says who is signed in, and signs users in and out. */
       visit: Visit;
     }
   }
@@ -35,13 +36,13 @@ declare global {
 
 /** A request that has its visit. */
 export type VisitRequest = NodeRequest & { visit: Visit };
-/** Goes on with the next middleware, or with an error. */
+/** Calls the next middleware, or passes an error to the error middleware. */
 export type Next = (error?: unknown) => void;
 
-/** The middleware, and the end of the client that it made. */
+/** The middleware, with a method that closes its client. */
 export interface SessionMiddleware {
   (request: NodeRequest, response: ServerResponse, next: Next): void;
-  /** Closes the client if `sessionAuthority` was given a function that makes it. */
+  /** Closes the client if `sessionAuthority` got a function that makes the client. */
   close(): void;
 }
 
@@ -78,13 +79,13 @@ export function sessionAuthority(
 }
 
 /**
- * Makes middleware that lets only users through who are signed in, recently or strongly enough if
- * the rules say so. All others are answered: 401, the way to the sign-in, or 503.
+ * Makes middleware that admits only requests of users who are signed in. The rules can also require
+ * a recent or strong sign-in. Any other request gets 401, a redirect to the sign-in page, or 503.
  */
 export function requireSession(
   rules: SignInRules = {},
 ): (request: NodeRequest, response: ServerResponse, next: Next) => void {
-  stepUpOf(rules); // a mistake shows before the first request
+  stepUpOf(rules); // throws for invalid rules before the first request
   return (request, response, next) => {
     try {
       visitOf(request).require(rules);
@@ -96,7 +97,7 @@ export function requireSession(
   };
 }
 
-/** The visit of a request. Throws if the middleware is not in front. */
+/** Returns the visit of a request. Throws an Error if the middleware did not run before. */
 export function visitOf(request: NodeRequest): Visit {
   const { visit } = request as Partial<VisitRequest>;
   if (visit === undefined) throw new Error("use sessionAuthority() before this");
@@ -104,8 +105,8 @@ export function visitOf(request: NodeRequest): Visit {
 }
 
 /**
- * Error middleware that sends what a visit refused, with `app.use` behind all routes. Without it
- * clients get the same, but Express writes each refusal to the log as an error.
+ * Error middleware that sends the answer to a refusal of a visit. Add it with `app.use` after all
+ * routes. Without it, clients get the same answers, but Express logs each refusal as an error.
  */
 export function answerRefusals(
   error: unknown,

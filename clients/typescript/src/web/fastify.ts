@@ -4,8 +4,8 @@
  *     await app.register(sessionAuthority, { authority: () => new SessionAuthority("…") });
  *     app.get("/", { preHandler: requireSession() }, (request) => request.visit.require().userId);
  *
- * Register it before routes. Plugins that add headers to every response, such as CORS, come before
- * it.
+ * Register it before routes. Register plugins that add headers to every response, such as CORS,
+ * before it.
  */
 
 import type {
@@ -29,14 +29,17 @@ export * from "./public.js";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who is signed in, and signing in and out. */
+    /** The visit: says who is signed in, and signs users in and out. */
     visit: Visit;
   }
 }
 
 /** The options of the plugin. */
 export interface FastifySessionOptions extends FlowOptions {
-  /** A client, or a function that makes one. Only a client that it makes is closed with the app. */
+  /**
+   * A client, or a function that makes one. Only a client that this function made is closed with
+   * the app.
+   */
   readonly authority: Authority | (() => Authority);
 }
 
@@ -58,18 +61,18 @@ const plugin: FastifyPluginAsync<FastifySessionOptions> = (app, { authority, ...
   return Promise.resolve();
 };
 
-/** Gives each request its `visit`, in the whole app. */
+/** The plugin. It gives each request of the whole app its `visit`. */
 export const sessionAuthority = Object.assign(plugin, {
   [Symbol.for("skip-override")]: true,
   [Symbol.for("fastify.display-name")]: "@session-authority/client",
 });
 
 /**
- * Makes a hook that lets only users through who are signed in, recently or strongly enough if the
- * rules say so. All others are answered: 401, the way to the sign-in, or 503.
+ * Makes a hook that admits only requests of users who are signed in. The rules can also require a
+ * recent or strong sign-in. Any other request gets 401, a redirect to the sign-in page, or 503.
  */
 export function requireSession(rules: SignInRules = {}): preHandlerAsyncHookHandler {
-  stepUpOf(rules); // a mistake shows before the first request
+  stepUpOf(rules); // throws for invalid rules before the first request
 
   return async (request, reply) => {
     try {
@@ -82,7 +85,7 @@ export function requireSession(rules: SignInRules = {}): preHandlerAsyncHookHand
   };
 }
 
-/** A handler that sends what a visit refuses, instead of an error for the log. */
+/** Wraps a handler. A refusal of the visit is then sent as an answer and not logged as an error. */
 function answersRefusals(handler: RouteHandlerMethod): RouteHandlerMethod {
   return function answered(this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
     const refused = (error: unknown) => {
@@ -100,6 +103,6 @@ function answersRefusals(handler: RouteHandlerMethod): RouteHandlerMethod {
 
 function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
   for (const [name, value] of headers) void reply.header(name, value);
-  // To text Fastify adds a charset.
+  // Fastify would add a charset to a string.
   return reply.code(status).send(body === "" ? undefined : Buffer.from(body));
 }

@@ -1,6 +1,6 @@
 /**
- * One request in the shape of the Fetch API through the middleware: Hono and Next.js are made of
- * it.
+ * Passes a request of the Fetch API through the middleware. The modules for Hono and Next.js use
+ * this.
  */
 
 import { MAX_BODY_BYTES } from "./devices/requests.js";
@@ -12,20 +12,20 @@ import { type Answer, Refused } from "./responses.js";
 import type { Visit } from "./visit.js";
 import type { Visits } from "./visits.js";
 
-/** What a platform knows of a request beside its Fetch form. */
+/** The facts that a platform knows about a request in addition to its `Request` object. */
 export interface Connection {
-  /** The address at the other end of the connection; empty if unknown. */
+  /** The address at the other end of the connection. Empty if it is unknown. */
   readonly peer: string;
-  /** The headers with two lines of one name apart, where the platform has them so. */
+  /** The headers, if the platform keeps two lines with the same name apart. */
   readonly headers?: HeaderLists | undefined;
-  /** Headers that other middleware has set: an answer in place of the app's has them, too. */
+  /** Headers that other middleware has set. An answer that replaces the app's has them, too. */
   readonly before?: Headers | undefined;
 }
 
-/** Makes the app's response. */
+/** A function that makes the app's response. */
 export type Handler = (visit: Visit) => Response | Promise<Response>;
 
-/** Serves a request: the app's response with its cookies, or the answer in its place. */
+/** Serves a request. Returns the app's response with the cookies, or the answer to a refusal. */
 export async function serveFetch(
   visits: Visits,
   request: Request,
@@ -63,12 +63,12 @@ export async function serveFetch(
   return finish(visit, shown, { acceptCh, exchange: request });
 }
 
-/** Ends the contents of a response that nobody will read: they may be a stream without an end. */
+/** Cancels the body of a response that nobody will read: it may be a stream without an end. */
 function discard({ body }: Response): void {
-  body?.cancel().catch(() => undefined); // as the app reads them itself
+  body?.cancel().catch(() => undefined); // fails if the app itself reads the body
 }
 
-/** A whole response, beside headers that are set already. */
+/** Returns a whole response, with the headers that other middleware has set. */
 export function responseOf({ status, headers, body }: Answer, before?: Headers): Response {
   const lists = new Headers(before);
   for (const [name] of headers) if (name !== "Vary") lists.delete(name);
@@ -76,7 +76,7 @@ export function responseOf({ status, headers, body }: Answer, before?: Headers):
   return new Response(body === "" ? null : body, { status, headers: lists });
 }
 
-/** The app's response, or what it refused. */
+/** Returns the app's response, or the answer to a refusal. */
 async function answered(
   visit: Visit,
   serve: () => Promise<Response>,
@@ -109,8 +109,8 @@ async function finish(
 }
 
 /**
- * The contents; those of an event stream end with the session. As the contents end, nobody hears of
- * the session's end any more: an app may have begun to listen while it made them.
+ * Returns the body of a response. The body of an event stream ends with the session. When the body
+ * ends, the visit is left, because the app may have added a listener while it made the body.
  */
 function bodyUntilEnd(
   visit: Visit,
@@ -158,7 +158,7 @@ function bodyUntilEnd(
   });
 }
 
-/** The contents of a request, cut behind the first byte that is too many. */
+/** Returns the body of a request, cut after the first byte that is too many. */
 async function bodyOf(request: Request): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];

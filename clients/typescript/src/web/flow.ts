@@ -1,9 +1,8 @@
 /**
- * What a request means and what its response must say: the decisions of all middleware, without any
- * I/O.
+ * The decisions of all middleware about requests and responses, without any I/O.
  *
- * A device ID is handed out only together with a token: a browser that keeps its cookies back
- * (SameSite=Strict, after a click in a mail) must not get a fresh one in place of its own.
+ * A device ID is handed out only together with a token. A browser that holds its cookies back
+ * (SameSite=Strict, after a click in a mail) must not get a new ID in place of its own.
  */
 
 import type { SessionAuthorityError } from "../errors.js";
@@ -19,7 +18,7 @@ import { type FlowOptions, type Settings, settingsOf } from "./settings.js";
 import { maxAgeSecondsOf, type StepUp, stepUpQuery } from "./step_up.js";
 
 /**
- * What a response depends on: no cache may give one user's page to another, or to nobody.
+ * The headers on which a response depends. No cache may give one user's page to another client.
  */
 export const VARIES = ["Cookie", "Authorization", "X-Device-Id"] as const;
 const MIN_RETRY_AFTER_MS = 1000;
@@ -36,14 +35,15 @@ export class Flow {
     this.#cookies = this.settings.cookies;
   }
 
-  /** What a request brought. Throws CrossOrigin, InsecureHost, ReturnHop. */
+  /** Reads a request. Throws CrossOrigin, InsecureHost, ReturnHop. */
   presented(request: RequestFacts): Presented {
     return presentedBy(this.settings, request);
   }
 
   /**
-   * The `Accept-CH` header of the response, which asks a browser for client hints; empty for none.
-   * Browsers heed it on pages over HTTPS alone. `scheme` is that of the connection.
+   * Returns the `Accept-CH` header of the response, which asks a browser for client hints. Returns
+   * an empty string if there is none: browsers heed it only on pages over HTTPS. `scheme` is the
+   * scheme of the connection, "http" or "https".
    */
   acceptCh({ method, headers, peer }: RequestFacts, scheme: string): string {
     const { settings } = this;
@@ -51,15 +51,15 @@ export class Flow {
     return wantsPage(method, headers) && !isApp(settings, headers) ? ACCEPT_CH : "";
   }
 
-  /** The `Set-Cookie` headers of a response whose request has no good session. */
+  /** Returns the `Set-Cookie` headers of a response whose request has no good session. */
   afterDenial(presented: Presented, status: SessionStatus): string[] {
     if (CONDUCT[status] !== "wipe" || presented.app) return [];
     return this.#cookies.takeBack({ device: true, brief: presented.brief !== "" });
   }
 
   /**
-   * The `Set-Cookie` headers of a response to a renewal. Without a new token there are none: the
-   * browser keeps what it has.
+   * Returns the `Set-Cookie` headers of a response to a renewal. Without a new token there are
+   * none: the browser keeps what it has.
    */
   afterRenewal(presented: Presented, renewal: Renewal, now: Date): string[] {
     if (!isActive(renewal)) return this.afterDenial(presented, renewal.status);
@@ -75,8 +75,8 @@ export class Flow {
   }
 
   /**
-   * The `Set-Cookie` headers of a response to a sign-in. If not `remember`, the browser forgets the
-   * token when it is closed.
+   * Returns the `Set-Cookie` headers of a response to a sign-in. If not `remember`, the browser
+   * forgets the token when it is closed.
    */
   afterSignIn(
     presented: Presented,
@@ -96,11 +96,11 @@ export class Flow {
   }
 
   /**
-   * The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that it is:
+   * Returns the `Set-Cookie` headers of a response to a sign-out. The browser keeps its device ID:
    * else its next sign-in would look like a stranger's.
    *
-   * A browser that kept its token back keeps it: another site's form that is sent here must not
-   * sign its reader out.
+   * A browser that did not send its strict cookies keeps its token: a form that another site sends
+   * here must not sign the end user out.
    */
   afterSignOut(presented: Presented): string[] {
     if (presented.app || presented.status === "TOKEN_MISSING") return [];
@@ -108,8 +108,8 @@ export class Flow {
   }
 
   /**
-   * 401, or a redirect for a page. Only an app that is to renew its token itself is told so; nobody
-   * is told why.
+   * Returns the refusal for a client that is not signed in: 401, or a redirect for a page. Only an
+   * app that is to renew its token itself learns that. No client learns any other reason.
    */
   signInRequired(
     presented: Presented,
@@ -127,7 +127,10 @@ export class Flow {
     return new SignInRequired(code, refusal(401, code, { headers }));
   }
 
-  /** 401 as RFC 9470 has it, or a redirect for a page. `lack` is what the session lacks. */
+  /**
+   * Returns the refusal for a session without the required sign-in: 401 by RFC 9470, or a redirect
+   * for a page. `lack` says in words what the session lacks.
+   */
   stepUpRequired(presented: Presented, wanted: StepUp, lack: string): StepUpRequired {
     const code = "insufficient_user_authentication";
     const { signInUrl } = this.settings;
@@ -148,7 +151,10 @@ export class Flow {
     return new StepUpRequired(code, answer, wanted);
   }
 
-  /** 503: it says nothing of the session, so the client keeps what it has and comes again. */
+  /**
+   * Returns the refusal for an outage: 503. It says nothing about the session, so the client keeps
+   * its token and tries again.
+   */
   noAnswer(presented: Presented, error: SessionAuthorityError): NoAnswer {
     const wanted = error.retryAfterMs ?? MIN_RETRY_AFTER_MS;
     const waitMs = Math.min(Math.max(wanted, MIN_RETRY_AFTER_MS), MAX_RETRY_AFTER_MS);
@@ -161,7 +167,7 @@ export class Flow {
   }
 }
 
-/** Whether a renewal says that the session is good. */
+/** Returns true if a renewal says that the session is good. */
 export function isActive(renewal: Renewal): boolean {
   return renewal.status === "ACTIVE" && renewal.session !== undefined;
 }

@@ -1,5 +1,6 @@
 /**
- * The headers of a request: lists of values by lower-case names. Two lines of one name stay two.
+ * The headers of a request: lists of values by lower-case names. Two lines with the same name stay
+ * two values.
  */
 
 /** A request's headers. */
@@ -7,14 +8,15 @@ export type Headers = Readonly<Record<string, readonly string[] | undefined>>;
 
 const NONE: readonly string[] = [];
 
-/** The values of a header, none if it is absent. `name` is in lower case. */
+/** Returns the values of a header, or none if it is absent. `name` is in lower case. */
 export function values(headers: Headers, name: string): readonly string[] {
   return headers[name] ?? NONE;
 }
 
 /**
- * The text without the blanks, spaces and tabs unless told, at its start and its end. Anybody can
- * send thousands of blanks: a regular expression that looks for those at an end takes seconds.
+ * Returns the text without the blanks at its start and its end. By default blanks are spaces and
+ * tabs. This is no regular expression, because any client can send thousands of blanks, and a
+ * regular expression would need seconds to strip them.
  */
 export function withoutBlanks(text: string, blanks = " \t"): string {
   let start = 0;

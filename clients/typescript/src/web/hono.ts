@@ -4,7 +4,7 @@
  *     app.use(sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/sign-in" }));
  *     app.get("/", requireSession(), (c) => c.text(`Hello ${c.get("visit").require().userId}`));
  *
- * Middleware that adds headers to every response, such as CORS, comes before it.
+ * Use middleware that adds headers to every response, such as CORS, before it.
  */
 
 import type { HttpBindings } from "@hono/node-server";
@@ -22,16 +22,16 @@ export * from "./public.js";
 
 declare module "hono" {
   interface ContextVariableMap {
-    /** Who is signed in, and signing in and out. */
+    /** The visit: says who is signed in, and signs users in and out. */
     visit: Visit;
   }
 }
 
-/** What Hono's server does not tell, an app may. */
+/** The options of the middleware for Hono. */
 export interface HonoOptions extends FlowOptions {
   /**
-   * The address at the other end of a request's connection. Told by `@hono/node-server`, unless
-   * another server carries the app.
+   * A function that returns the address at the other end of a request's connection. Only apps on
+   * another server than `@hono/node-server` need it. Default: the address that this server knows.
    */
   readonly peer?: ((context: Context) => string) | undefined;
 }
@@ -56,11 +56,11 @@ export function sessionAuthority(
       connectionOf(context, options.peer),
       async (visit) => {
         context.set("visit", visit);
-        await next(); // an error of the app is a response by now
+        await next(); // Hono has made a response of an error of the app by now
         return context.res;
       },
     );
-    context.res = undefined; // else Hono joins its headers with those of the new response
+    context.res = undefined; // else Hono adds the old response's headers to the new response
     context.res = response;
   };
   return Object.assign(middleware, {
@@ -71,11 +71,11 @@ export function sessionAuthority(
 }
 
 /**
- * Makes middleware that lets only users through who are signed in, recently or strongly enough if
- * the rules say so. All others are answered: 401, the way to the sign-in, or 503.
+ * Makes middleware that admits only requests of users who are signed in. The rules can also require
+ * a recent or strong sign-in. Any other request gets 401, a redirect to the sign-in page, or 503.
  */
 export function requireSession(rules: SignInRules = {}): MiddlewareHandler {
-  stepUpOf(rules); // a mistake shows before the first request
+  stepUpOf(rules); // throws for invalid rules before the first request
   return async (context, next) => {
     try {
       context.get("visit").require(rules);
@@ -94,6 +94,6 @@ function connectionOf(context: Context, peer: HonoOptions["peer"]): Connection {
   return {
     peer: peer?.(context) ?? incoming?.socket.remoteAddress ?? "",
     headers: incoming?.headersDistinct,
-    before: new Headers(context.res.headers), // as this is the object that the app adds to
+    before: new Headers(context.res.headers), // a copy, because the app adds to this object
   };
 }

@@ -1,10 +1,11 @@
-/** The service's limits of idle times, which it tells as it refuses another one. */
+/** The service's limits of idle timeouts, which its refusal of another idle timeout names. */
 
 import { SessionAuthorityError } from "../errors.js";
 
 /**
- * The idle time closest to the one asked for that the service accepts, if a sign-in was refused for
- * nothing but its idle time; else undefined. A longer one takes its place only with `lengthen`.
+ * Returns the idle timeout that the service accepts and that is closest to the requested one, in
+ * milliseconds, if the sign-in was refused for nothing but its idle timeout. Else returns
+ * undefined. A longer idle timeout than the requested one is returned only with `lengthen`.
  */
 export function idleLimitMs(
   error: unknown,

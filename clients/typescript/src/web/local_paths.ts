@@ -8,9 +8,9 @@
 
 import { cut, queryFields, quote, unquote } from "./percent_encoding.js";
 
-/** A longer URL is no place for a user to return to; servers accept about 8,000 characters. */
+/** A longer URL is no page to which a user returns. Servers accept about 8,000 characters. */
 export const MAX_PATH_CHARACTERS = 2000;
-/** Nobody encodes a path more often than this. */
+/** No app has paths that are encoded more often than this. */
 const MAX_DECODINGS = 4;
 const MAX_QUERY_FIELDS = 100;
 const NEXT = "next";
@@ -18,14 +18,14 @@ const TEXT = /^\/[!-~]*$/;
 const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}]/u;
 const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:/;
 
-/** The text if it is a path of this origin, with or without a query; else the fallback. */
+/** Returns the text if it is a path of this origin, with or without a query; else the fallback. */
 export function localPath(text: string, fallback = "/"): string {
   return isLocal(text) ? text : fallback;
 }
 
 /**
- * The path that the query of a request's target names as `next`, if it is one of this origin. Of
- * two that differ neither counts.
+ * Returns the path in the field `next` of a target's query, if it is a path of this origin; else
+ * the fallback. If there are two that differ, neither counts.
  */
 export function nextIn(target: string, fallback = "/"): string {
   const fields = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];
@@ -35,8 +35,8 @@ export function nextIn(target: string, fallback = "/"): string {
 }
 
 /**
- * The URL of the sign-in page, with the path to return to. A page of another origin gets none:
- * there the path would be one of its own.
+ * Returns the URL of the sign-in page, with the path to return to. The URL of a page of another
+ * origin gets no path: there the path would mean a path of that origin.
  */
 export function withNext(url: string, path: string): string {
   const [page, query] = cut(cut(url, "#")[0], "?");
@@ -47,7 +47,7 @@ export function withNext(url: string, path: string): string {
   return withQuery(url, `${NEXT}=${quote(path)}`);
 }
 
-/** The URL with more fields in its query. */
+/** Returns the URL with more fields in its query. */
 export function withQuery(url: string, fields: string): string {
   const at = url.indexOf("#");
   const page = at < 0 ? url : url.slice(0, at);
@@ -66,7 +66,7 @@ function isLocal(text: string): boolean {
   return false;
 }
 
-/** Whether a path, as it is by now, names no other origin. */
+/** Returns true if the path names no other origin. */
 function stays(path: string): boolean {
   const normal = path.normalize("NFKC");
   if (normal.startsWith("//") || normal.includes("\\") || CONTROLS.test(normal)) return false;

@@ -1,11 +1,11 @@
-/** The paths that an app names in its settings, each by itself or by its start. */
+/** The paths that an app names in its settings: single paths, or all paths with the same start. */
 
 import { cut, unquote } from "./percent_encoding.js";
 
 // Browsers read "//x" as another origin, and a backslash as a slash.
 const FORM = /^\/(?![/\\])[^?#*]*\*?$/s;
 
-/** The paths that an app names in that setting. Throws TypeError that names it. */
+/** Checks the paths in a setting, and returns them. Throws TypeError that names the setting. */
 export function checkedPaths(setting: string, given: readonly string[]): readonly string[] {
   const list: unknown = given;
   if (!Array.isArray(list)) throw new TypeError(`${setting}: must be an array of paths`);
@@ -20,7 +20,7 @@ export function checkedPaths(setting: string, given: readonly string[]): readonl
   return [...given];
 }
 
-/** Whether the path of a request's target is one of those. Its query does not count. */
+/** Returns true if the path of a request's target is one of these paths, whatever its query. */
 export function isNamed(target: string, paths: readonly string[]): boolean {
   if (paths.length === 0) return false;
   const path = unquote(cut(target, "?")[0]);

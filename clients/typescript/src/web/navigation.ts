@@ -1,16 +1,16 @@
 /**
- * Whether a browser goes to a page, or a program fetches something: pages are for people, codes for
- * programs.
+ * Distinguishes a browser that goes to a page from a program that fetches data. People get pages,
+ * programs get codes.
  *
- * All browsers of today say so themselves (`Sec-Fetch-Mode`), but over plain HTTP only to this
- * machine. Without that header a page is only what the request names: browsers list `text/html` in
- * `Accept`, while axios, fetch, curl and the libraries of languages send a wildcard, JSON or
- * nothing.
+ * All browsers of today say in `Sec-Fetch-Mode` whether they go to a page, but over plain HTTP only
+ * to this machine. Without this header, only a request that names `text/html` in `Accept` counts as
+ * a request for a page: browsers name it, while axios, fetch, curl and the libraries of languages
+ * send a wildcard, JSON or nothing.
  */
 
 import { type Headers, values, withoutBlanks } from "./headers.js";
 
-// Scripts that fetch parts of pages accept HTML, and say here that they are scripts.
+// Scripts that fetch parts of pages accept HTML. They say in these headers that they are scripts.
 const SCRIPT_HEADERS = [
   "x-requested-with",
   "hx-request",
@@ -21,7 +21,7 @@ const SCRIPT_HEADERS = [
 const JSON_KIND = /^[a-z]+\/(?:[a-z0-9.!#$&^_-]+\+)?json$/;
 const QUALITY = /^q *= *([0-9]*\.?[0-9]+)$/;
 
-/** Whether a request is a browser's that goes to a page. */
+/** Returns true if a browser goes to a page with this request. */
 export function wantsPage(method: string, headers: Headers): boolean {
   const modes = values(headers, "sec-fetch-mode");
   if (modes.length > 0) return modes.includes("navigate");
@@ -37,7 +37,7 @@ export function wantsPage(method: string, headers: Headers): boolean {
   return html > json;
 }
 
-/** How much a kind is wanted (RFC 9110, section 12.4.2). */
+/** Returns the quality value of a type in `Accept` (RFC 9110, section 12.4.2). */
 function quality(parameters: readonly string[]): number {
   for (const parameter of parameters) {
     const found = QUALITY.exec(parameter);

@@ -1,5 +1,5 @@
 /**
- * For Next.js 16 with the App Router, in the Node runtime.
+ * Sessions for Next.js 16 with the App Router, in the Node runtime.
  *
  *     // sessions.ts
  *     export const sessions = sessionAuthority(() => new SessionAuthority("…"), { devices: true });
@@ -8,9 +8,9 @@
  *     // app/page.tsx
  *     const { userId } = await sessions.require(await headers(), { path: "/" });
  *
- * The proxy renews tokens: Server Components can't set cookies. Route handlers and server actions
- * sign users in and out. The edge runtime can't call the service: put `session-authority gateway`
- * in front of an app that runs there.
+ * The proxy renews tokens, because Server Components can't set cookies. Route handlers and server
+ * actions sign users in and out. The edge runtime can't call the service: put
+ * `session-authority gateway` in front of an app that runs there.
  */
 
 import { cookies, headers as requestHeaders } from "next/headers.js";
@@ -28,25 +28,26 @@ import { Visits } from "./visits.js";
 
 export * from "./public.js";
 
-/** What Next.js does not tell, an app may. */
+/** The options of `sessionAuthority` for Next.js. */
 export interface NextOptions extends FlowOptions {
   /**
-   * The address at the other end of a request's connection. Next.js does not tell it, so without
-   * this function `trustedProxies: ["unix"]` says that `X-Forwarded-For` is believed.
+   * A function that returns the address at the other end of a request's connection. Next.js does
+   * not give it to an app. Without this function the address is unknown and treated like that of a
+   * unix socket: with `trustedProxies: ["unix"]` the app believes `X-Forwarded-For`.
    */
   readonly peer?: ((request: NextRequest) => string) | undefined;
 }
 
-/** A route handler with the visit of its request. */
+/** A route handler that also gets the visit of its request. */
 export type RouteHandler<Context> = (
   request: NextRequest,
   visit: Visit,
   context: Context,
 ) => Response | Promise<Response>;
 
-/** What a Server Component asks of the session. */
+/** The rules of a Server Component for the session, and its way back. */
 export interface PageRules extends SignInRules {
-  /** The path of the page with its query, to which the user returns after the sign-in. */
+  /** The path of the page with its query. The user returns there after the sign-in. */
   readonly path?: string;
 }
 
@@ -72,22 +73,23 @@ export class NextSessions {
   }
 
   /**
-   * The proxy of an app (`proxy.ts`): refuses forms of other origins, renews tokens, answers for
-   * the page of devices. All else goes on, signed in or not: each page and route says what it
-   * requires.
+   * The proxy of an app (`proxy.ts`). It refuses forms of other origins, renews tokens, and serves
+   * the page of devices. It passes every other request on, whether the user is signed in or not:
+   * each page and route says what it requires.
    */
   readonly proxy = (request: NextRequest): Promise<Response> =>
     serveFetch(this.#visits, request, { peer: this.#peer(request) }, async (visit) => {
       const renewed = await visit.close();
       if (renewed.length === 0) return NextResponse.next();
-      // The page must see the new token, as the next request will bring it.
+      // The page must get the new token, as if the browser had already sent it.
       const headers = new Headers(request.headers);
       headers.set("cookie", withCookies(headers.get("cookie") ?? "", renewed));
       return NextResponse.next({ request: { headers } });
     });
 
   /**
-   * Makes a route handler (`route.ts`), such as one that signs in. Its response sets the cookies.
+   * Makes a route handler (`route.ts`), such as one that signs users in. Its response sets the
+   * cookies.
    */
   route<Context = unknown>(
     handler: RouteHandler<Context>,
@@ -98,19 +100,21 @@ export class NextSessions {
       );
   }
 
-  /** The visit of the request that a Server Component renders for: `visit(await headers())`. */
+  /** Opens the visit of the request that a Server Component renders: `visit(await headers())`. */
   visit(headers: Headers, { path = "/" } = {}): Promise<Visit> {
     const lists: Record<string, readonly string[]> = {};
     for (const [name, value] of headers) lists[name] = [value];
-    // Next.js fetches components by script, too. A refusal leads to a page in either case.
+    // Next.js also fetches components by script. A refusal leads to a page in either case.
     lists["sec-fetch-mode"] = ["navigate"];
     lists["sec-fetch-site"] = ["same-origin"];
     return this.#visits.open({ method: "GET", headers: lists, peer: "", target: path });
   }
 
   /**
-   * The session for a Server Component: `require(await headers(), { path: "/account" })`. Sends a
-   * user without it to `signInUrl` as `redirect` does; throws NoAnswer if the session is unknown.
+   * Resolves to the session for a Server Component:
+   * `require(await headers(), { path: "/account" })`. Redirects a user without a session to
+   * `signInUrl`, as `redirect` of Next.js does. Rejects with NoAnswer if the service gave no
+   * answer.
    */
   async require(headers: Headers, { path, ...rules }: PageRules = {}): Promise<Session> {
     const visit = await this.visit(headers, path === undefined ? {} : { path });
@@ -125,10 +129,10 @@ export class NextSessions {
 
   /**
    * Does the work of a server action, such as a sign-in: `act((visit) => visit.signIn("ada"))`. The
-   * response of the action sets the cookies of the visit, also if the work fails.
+   * response of the action sets the cookies of the visit, even if the work fails.
    *
-   * A user who must sign in is sent to `signInUrl`, and from there back to `path`. Rejects with
-   * NoAnswer if the session is unknown, and with every error of the work.
+   * A user who must sign in is redirected to `signInUrl`, and from there back to `path`. Rejects
+   * with NoAnswer if the service gave no answer, and with every error of the work.
    */
   async act<Result>(
     work: (visit: Visit) => Result | Promise<Result>,
@@ -145,13 +149,13 @@ export class NextSessions {
     }
   }
 
-  /** Closes the client if it was made here. */
+  /** Closes the client if `sessionAuthority` got a function that makes the client. */
   close(): void {
     this.#visits.close();
   }
 }
 
-/** The error by which Next.js redirects, in place of a refusal that is a redirect. */
+/** Returns the error by which Next.js redirects if a refusal is a redirect, else the same error. */
 function redirected(error: unknown): unknown {
   if (!(error instanceof Refused) || error.answer.status !== 303) return error;
   const location = error.answer.headers.find(([name]) => name === "Location");
@@ -162,7 +166,7 @@ function redirected(error: unknown): unknown {
   }
 }
 
-/** Sets cookies in the response of a server action, by the store that Next.js has for them. */
+/** Sets cookies in the response of a server action, through the cookie store of Next.js. */
 async function keepCookies(lines: readonly string[]): Promise<void> {
   if (lines.length === 0) return;
   const carrier = new NextResponse();
@@ -172,7 +176,7 @@ async function keepCookies(lines: readonly string[]): Promise<void> {
   for (const cookie of parsed) store.set(cookie);
 }
 
-/** A `Cookie` header after a browser has kept these `Set-Cookie` lines. */
+/** Returns the `Cookie` header that a browser sends after it has got these `Set-Cookie` lines. */
 function withCookies(cookie: string, lines: readonly string[]): string {
   const kept = new Map<string, string>();
   for (const pair of cookie.split(";")) {

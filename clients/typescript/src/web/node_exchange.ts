@@ -1,5 +1,6 @@
 /**
- * One request of `node:http` through the middleware: Express, Connect and Fastify are made of it.
+ * Passes a request of `node:http` through the middleware. The modules for Express (and Connect) and
+ * for Fastify use this.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -14,17 +15,17 @@ import { Refused } from "./responses.js";
 import type { Visit } from "./visit.js";
 import type { Visits } from "./visits.js";
 
-/** A request, as frameworks hand it on. */
+/** A request of `node:http`, with the fields that frameworks add. */
 export type NodeRequest = IncomingMessage & {
-  /** The target before a framework cut the path of a mount. */
+  /** The target before the framework removed the path of a mount. */
   readonly originalUrl?: string;
-  /** What a parser that ran before has made of the contents. */
+  /** The body, if a body parser ran before. */
   readonly body?: unknown;
 };
 
 /**
- * Opens the visit of a request. Resolves to undefined if the request is answered already: refused,
- * or a request for the page of devices. `response` is guarded from then on.
+ * Opens the visit of a request, and guards its response from then on. Resolves to undefined if the
+ * request is answered already: it was refused, or it was for the page of devices.
  */
 export async function openVisit(
   visits: Visits,
@@ -65,15 +66,15 @@ async function answerDevices(
   const body = await bodyOf(request);
   if (body === undefined) {
     visit.leave();
-    response.destroy(); // the client went away: half of a name is another name
+    response.destroy(); // the client left, and half of a name is another name
     return;
   }
   sendAnswer(response, await mount.answer(visit, { ...facts, body }));
 }
 
 /**
- * The contents of a request, cut behind the first byte that is too many; undefined if the client
- * went away before their end.
+ * Resolves to the body of a request, cut after the first byte that is too many. Resolves to
+ * undefined if the client left before the end of the body.
  */
 async function bodyOf(request: NodeRequest): Promise<Uint8Array | undefined> {
   if (request.body !== undefined && request.readableEnded) return parsedBody(request.body);
@@ -108,7 +109,7 @@ function factsOf(request: NodeRequest): RequestFacts {
 }
 
 function headersOf(request: IncomingMessage): Headers {
-  // Requests of HTTP/2 have no distinct headers, but lists where a header came twice.
+  // Requests of HTTP/2 have no `headersDistinct`. If a header came twice, `headers` has a list.
   const distinct = request.headersDistinct as Headers | undefined;
   if (distinct !== undefined) return distinct;
   const headers: Record<string, readonly string[]> = {};

@@ -1,9 +1,10 @@
 /**
- * A response of `node:http` on its way out: its cookies are added as its headers go out, whichever
- * way the app sends them, and a refusal takes the place of an error that nobody chose.
+ * Guards a response of `node:http`. It adds the cookies when the headers go out, in whatever way
+ * the app sends them. If a framework answered a refusal with an error that the app did not choose,
+ * it sends the refusal's answer instead.
  *
- * A token may be renewed first. The response waits for that: what the app writes meanwhile is kept
- * in order.
+ * The token may be renewed first. The response waits for that, and the app's writes are kept in
+ * order meanwhile.
  */
 
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
@@ -22,13 +23,15 @@ export function sendAnswer(response: ServerResponse, { status, headers, body }: 
   response.end(body);
 }
 
-/** Has the visit finish this response. Headers that are set before stay in each case. */
+/** Guards this response. Headers that are set before stay, even if a refusal is sent. */
 export function guardResponse(response: ServerResponse, visit: Visit, acceptCh: string): void {
   new GuardedResponse(response, visit, acceptCh);
 }
 
 /**
- * `open`: no header is decided. `held`: the token is renewed. `over`: nothing of the app counts.
+ * The state of a response. `open`: the headers are not decided yet. `held`: a renewal is under way,
+ * and the app's calls wait in the queue. `passing`: the app's calls go to the response. `over`: the
+ * app's calls are ignored.
  */
 type State = "open" | "held" | "passing" | "over";
 
@@ -63,7 +66,7 @@ class GuardedResponse {
     response.flushHeaders = () => {
       this.flushHeaders();
     };
-    // The client may have gone away while the service was asked.
+    // The client may have left while the service was asked.
     if (response.closed) visit.leave();
     else {
       response.once("close", () => {
@@ -118,12 +121,15 @@ class GuardedResponse {
     });
   }
 
-  // Its own method, as calls in between change the state.
+  // This is a method because the compiler does not know that calls in between change the state.
   #isHeld(): boolean {
     return this.#state === "held";
   }
 
-  /** Does what the app does, once the headers are complete. Returns false if that is not now. */
+  /**
+   * Makes a call of the app as soon as the headers are complete. Returns false if the call was not
+   * made now.
+   */
   #go(act: Callback): boolean {
     if (this.#state === "open") this.#decide();
     if (this.#state === "held") this.#queue.push(act);
@@ -149,7 +155,7 @@ class GuardedResponse {
         this.#drain();
       })
       .catch((error: unknown) => {
-        // The renewal failed, or a call of the app was wrong, which Node sees only now.
+        // The renewal failed, or Node refused a queued call of the app.
         this.#state = "over";
         response.destroy(error instanceof Error ? error : new Error("a renewal failed"));
       });
@@ -173,7 +179,7 @@ class GuardedResponse {
     }
   }
 
-  /** Ends the contents of a stream whose session has ended. What the app writes is left out. */
+  /** Ends the body of a stream whose session has ended. Later writes of the app are ignored. */
   #finish(): void {
     const response = this.#response;
     response.writeHead = this.#writeHead;
@@ -191,7 +197,7 @@ class GuardedResponse {
     for (const [name, value] of headers) response.setHeader(name, value);
   }
 
-  /** Frameworks must not take the response for one that nobody has begun. */
+  /** Makes the response look begun, so that frameworks don't send another one meanwhile. */
   #hold(): void {
     this.#state = "held";
     const get = (of: () => boolean) => ({ configurable: true, get: of });
@@ -247,7 +253,7 @@ class NodeHeaders implements OutgoingHeaders {
   }
 }
 
-/** The arguments of `writeHead`: a status, and perhaps a reason, and perhaps headers. */
+/** Returns the arguments of `writeHead`: the status, the reason and the headers, if given. */
 function headOf(given: unknown[]): [number, string | undefined, unknown] {
   const [status, second, third] = given;
   const reason = typeof second === "string" ? second : undefined;
@@ -266,14 +272,14 @@ function setAll(response: ServerResponse, headers: unknown): void {
   }
 }
 
-/** The pairs of a list of pairs, or of a flat list of names and values. */
+/** Returns the pairs in a list of pairs, or in a flat list of names and values. */
 function pairsOf(list: unknown[]): [string, string | string[]][] {
   if (Array.isArray(list[0])) return list as [string, string | string[]][];
   const flat = list as (string | string[])[];
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? ""]] : []));
 }
 
-/** Calls the callback of a write that is left out. */
+/** Calls the callback of a write that is ignored. */
 function later(given: unknown[]): void {
   const callback = given.findLast((each) => typeof each === "function");
   if (callback !== undefined) process.nextTick(callback);

@@ -1,6 +1,6 @@
 /**
- * Whether a request was sent by a page of another origin. Browsers say so themselves, and no script
- * can say it for them.
+ * Finds requests that a page of another origin sent. Browsers mark such requests, and no script can
+ * change the marks.
  *
  * All browsers of today send `Sec-Fetch-Site`. Older ones, and all over plain HTTP, send `Origin`,
  * which is compared with `Host`. A client that sends neither is no browser.
@@ -10,16 +10,16 @@ import { isIPv6 } from "node:net";
 
 import { type Headers, values } from "./headers.js";
 
-// They change nothing (RFC 9110, section 9.2.1): any page may link to them.
+// These methods change nothing (RFC 9110, section 9.2.1): any page may link to them.
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
-// "none": the user went there, not a page.
+// "none": the user and no page caused the request, for example with a bookmark.
 const OWN = new Set(["same-origin", "none"]);
 const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?$/i;
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { http: 80, https: 443 };
 
 /**
- * An origin as browsers write it: in lower case, and without a port that goes without saying.
- * Undefined if it is none.
+ * Returns an origin as browsers write it: in lower case, and without the default port of its
+ * scheme. Returns undefined if the text is no origin.
  */
 export function normalOrigin(origin: string): string | undefined {
   const found = ORIGIN.exec(origin);
@@ -35,7 +35,7 @@ export function normalOrigin(origin: string): string | undefined {
   return port > 0 && port < 65536 ? `${scheme}://${host}:${port}` : undefined;
 }
 
-/** The origins that an app trusts, as browsers write them. Throws TypeError. */
+/** Returns the origins that an app trusts, as browsers write them. Throws TypeError. */
 export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
   const list: unknown = given;
   if (!Array.isArray(list)) throw new TypeError("trustedOrigins: must be an array");
@@ -52,11 +52,11 @@ export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
 }
 
 /**
- * Whether another origin's page sends what may change something. `trusted` are normal origins that
- * may.
+ * Returns true if a page of another origin sent a request that may change something. `trusted` are
+ * origins, as browsers write them, whose pages may send such requests.
  *
- * A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the
- * cookies.
+ * The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
+ * page open a WebSocket, and send the cookies.
  */
 export function isForeign(method: string, headers: Headers, trusted: ReadonlySet<string>): boolean {
   const upgrades = headers.upgrade?.join(",").toLowerCase() ?? "";
@@ -71,8 +71,8 @@ export function isForeign(method: string, headers: Headers, trusted: ReadonlySet
 }
 
 /**
- * Whether this origin is where the request went. A proxy that ends TLS may hide the scheme, so the
- * host decides.
+ * Returns true if the request went to this origin. Only the host is compared, as a proxy that ends
+ * TLS may hide the scheme.
  */
 function isAt(origin: string, hosts: readonly string[]): boolean {
   const scheme = origin.slice(0, origin.indexOf(":"));

@@ -1,4 +1,4 @@
-/** The headers of a response that a visit adds to an app's, whatever carries them. */
+/** The headers that a visit adds to an app's response, whatever the framework. */
 
 import { isAboutCaching } from "./caching.js";
 import { VARIES } from "./flow.js";
@@ -7,10 +7,10 @@ import type { Visit } from "./visit.js";
 
 const ALL_VARIES = VARIES.join(", ");
 
-/** The `Set-Cookie` lines of visits so far, by the exchange of request and response. */
+/** The `Set-Cookie` lines that visits have written so far, by the exchange they belong to. */
 const written = new WeakMap<object, readonly string[]>();
 
-/** Reads and changes the headers of a response on its way out. Names are in lower case. */
+/** The headers of a response that is about to be sent. Names are in lower case. */
 export interface OutgoingHeaders {
   names(): readonly string[];
   values(name: string): readonly string[];
@@ -19,11 +19,12 @@ export interface OutgoingHeaders {
 }
 
 /**
- * Puts cookies, and what caches must see, into the headers. The visit is closed.
+ * Adds the cookies, and the headers that caches need. Close the visit before.
  *
- * `exchange` is the request or the response, the same object for all middleware of one exchange.
- * Where an app has two middlewares in a row, the app saw the visit of the inner one. Its cookies
- * stay, and the outer visit writes no cookie of the same name: it would undo a sign-in.
+ * `exchange` is the request or the response: the same object for all middleware of one exchange. If
+ * an app has this middleware twice, one inside the other, the app saw the visit of the inner
+ * middleware. The inner visit's cookies stay. The outer visit writes no cookie of the same name,
+ * because that would undo a sign-in.
  */
 export function dressHeaders(
   headers: OutgoingHeaders,
@@ -50,19 +51,20 @@ export function dressHeaders(
   if (acceptCh !== "" && !asked.includes(acceptCh)) headers.set("accept-ch", [...asked, acceptCh]);
 }
 
-/** The name of the cookie that a `Set-Cookie` line sets. */
+/** Returns the name of the cookie that a `Set-Cookie` line sets. */
 function nameOf(line: string): string {
   return line.split("=", 1)[0] ?? "";
 }
 
 /**
- * The answer to a request that no visit was opened for. Caches must see what it depends on, too.
+ * Returns the answer to a request without a visit, with the header `Vary`: caches must know the
+ * headers on which this answer depends, too.
  */
 export function withVary(answer: Answer): Answer {
   return { ...answer, headers: [...answer.headers, ["Vary", ALL_VARIES]] };
 }
 
-/** Whether the contents are events that go on for as long as the client listens. */
+/** Returns true if the body is an event stream, which goes on for as long as the client listens. */
 export function isEventStream(headers: Pick<OutgoingHeaders, "values">): boolean {
   return headers.values("content-type").join("").toLowerCase().startsWith("text/event-stream");
 }

@@ -1,12 +1,12 @@
 /**
- * Percent-encoding and queries, read leniently: malformed text is no error, as anybody can send it.
- * Bytes that are no UTF-8 become U+FFFD.
+ * Percent-encoding and queries, read leniently: malformed text is no error, because any client can
+ * send it. Bytes that are no UTF-8 become U+FFFD.
  */
 
 const ESCAPES = /(?:%[0-9A-Fa-f]{2})+/g;
 const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** The text with its escapes decoded once. An incomplete escape stays as it is. */
+/** Returns the text with its escapes decoded once. An incomplete escape stays unchanged. */
 export function unquote(text: string): string {
   return text.includes("%") ? text.replace(ESCAPES, decoded) : text;
 }
@@ -15,7 +15,7 @@ function decoded(escapes: string): string {
   return UTF8.decode(Buffer.from(escapes.replaceAll("%", ""), "hex"));
 }
 
-/** The text encoded for the value of a query's field. Slashes stay readable unless told. */
+/** Returns the text encoded as a value in a query. Slashes are encoded only with `slashes`. */
 export function quote(text: string, { slashes = false } = {}): string {
   const encoded = encodeURIComponent(text.toWellFormed?.() ?? text).replace(
     /[!'()*]/g,
@@ -24,15 +24,15 @@ export function quote(text: string, { slashes = false } = {}): string {
   return slashes ? encoded : encoded.replaceAll("%2F", "/");
 }
 
-/** How a query is read. */
+/** The rules for reading a query. */
 export interface QueryRules {
-  /** Keeps fields without a value. */
+  /** If true, fields without a value are kept. */
   readonly keepBlank?: boolean;
-  /** A query with more fields is not read at all. */
+  /** The most fields that are accepted. A query with more fields is not read at all. */
   readonly maxFields: number;
 }
 
-/** The fields of a query or a form in their order; undefined if they are too many. */
+/** Returns the fields of a query or a form in their order, or undefined if they are too many. */
 export function queryFields(query: string, rules: QueryRules): [string, string][] | undefined {
   if (query === "") return [];
   const pairs = query.split("&");
@@ -50,7 +50,10 @@ function formText(text: string): string {
   return unquote(text.replaceAll("+", " "));
 }
 
-/** The text before the first separator, and the text behind it; the second is empty without one. */
+/**
+ * Returns the text before the first separator, and the text after it. Without a separator, the
+ * second text is empty.
+ */
 export function cut(text: string, separator: string): [string, string] {
   const at = text.indexOf(separator);
   return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + separator.length)];

@@ -1,4 +1,4 @@
-/** What a request brought: read from its first line and its headers, before anybody is asked. */
+/** Reads the facts of a request from its first line and its headers. It calls no service. */
 
 import type { ClientInfo, SessionStatus } from "../types.js";
 import { readHints } from "./client_hints.js";
@@ -12,7 +12,7 @@ import { CrossOrigin, InsecureHost, refusal, ReturnHop } from "./responses.js";
 import { HOP, isReturn } from "./return_hop.js";
 import type { Settings } from "./settings.js";
 
-/** A longer token is none of the service's. */
+/** The service makes no longer tokens. */
 export const MAX_TOKEN_BYTES = 4096;
 const MAX_USER_AGENT_LENGTH = 512;
 const TOKEN = /^[A-Za-z0-9._-]{1,4096}$/;
@@ -23,35 +23,39 @@ const LOCAL_HOST = /^(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d+
 export interface RequestFacts {
   readonly method: string;
   readonly headers: Headers;
-  /** The address at the other end of the connection; empty at a unix socket. */
+  /** The address at the other end of the connection. Empty at a unix socket. */
   readonly peer: string;
   /** The path with its query, as the client sent it. */
   readonly target: string;
 }
 
-/** What a request brought. */
+/** The facts of a request. */
 export interface Presented {
-  /** What the token is worth, where nobody need be asked. */
+  /** The status of the token, if it is known without a call of the service. */
   readonly status: SessionStatus | undefined;
-  /** Empty if there was none, or nothing that could be one. */
+  /** The access token. Empty if the request had none, or none in a valid form. */
   readonly token: string;
-  /** Empty if there was none, or nothing that could be one. */
+  /** The device ID. Empty if the request had none, or none in a valid form. */
   readonly deviceId: string;
-  /** It came from an app, which keeps its token and device ID itself: responses have no cookies. */
+  /**
+   * True if an app sent the request. An app keeps its token and its device ID itself, and its
+   * responses never have cookies.
+   */
   readonly app: boolean;
   readonly client: ClientInfo;
-  /** A browser wants something to show. */
+  /** True if a browser wants a page. */
   readonly page: boolean;
+  /** The path with its query. */
   readonly target: string;
-  /** It may be sent again, as it changes nothing. */
+  /** True if the request may be sent again, as it changes nothing. */
   readonly repeatable: boolean;
-  /** The ID of the session that ends with the browser; empty if none does. */
+  /** The ID of the session that ends with the browser. Empty if none does. */
   readonly brief: string;
-  /** The end user did nothing: a page asks by itself. */
+  /** True if the page sent the request by itself, without the end user. */
   readonly passive: boolean;
 }
 
-/** What a request brought. Throws CrossOrigin, InsecureHost, ReturnHop. */
+/** Reads a request. Throws CrossOrigin, InsecureHost, ReturnHop. */
 export function presentedBy(settings: Settings, request: RequestFacts): Presented {
   const { method, headers, peer, target } = request;
   const bearer = bearerOf(values(headers, "authorization"));
@@ -80,14 +84,15 @@ export function presentedBy(settings: Settings, request: RequestFacts): Presente
   };
 }
 
-/** The target if a browser can return there after a sign-in, else empty. */
+/** Returns the target if a browser can return there after a sign-in, else an empty string. */
 export function wayBack({ repeatable, target }: Presented): string {
   return repeatable ? localPath(target, "") : "";
 }
 
 /**
- * Whether a request is an app's. No page can make an app of a browser: both headers are for
- * scripts, which browsers ask the app about before (CORS).
+ * Returns true if an app sent the request. No page of another origin can make a browser look like
+ * an app. Only scripts can send these two headers, and for that the browser first asks the app for
+ * permission (CORS).
  */
 export function isApp(settings: Settings, headers: Headers): boolean {
   const sends = bearerOf(values(headers, "authorization")) !== undefined;

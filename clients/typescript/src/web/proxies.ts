@@ -1,12 +1,9 @@
-/**
- * What the proxies in front of an app say of the end user's connection, as far as the app trusts
- * them.
- */
+/** Reads the end user's address and scheme from the headers of proxies that the app trusts. */
 
 import { contains, formatAddress, type Network, parseAddress, parseNetwork } from "./addresses.js";
 import { type Headers, values } from "./headers.js";
 
-/** Anybody can make the header long. */
+/** Only this many addresses are read, because any client can make the header long. */
 const MAX_HOPS = 64;
 
 /** The proxies that an app trusts. */
@@ -15,8 +12,8 @@ export class Proxies {
   readonly #networks: readonly Network[];
 
   /**
-   * @param trusted - Addresses and networks, "unix" for a proxy at a unix socket. Throws TypeError
-   * for anything else.
+   * @param trusted - Addresses and networks, or "unix" for a proxy at a unix socket.
+   * @throws TypeError for any other text.
    */
   constructor(trusted: readonly string[]) {
     const list: unknown = trusted;
@@ -25,7 +22,10 @@ export class Proxies {
     this.#networks = trusted.filter((proxy) => proxy !== "unix").map(parseNetwork);
   }
 
-  /** The end user's address: the nearest one that no trusted proxy has. Empty if unknown. */
+  /**
+   * Returns the end user's address: the nearest one that is not a trusted proxy's. Returns an empty
+   * string if it is unknown.
+   */
   address(headers: Headers, peer: string): string {
     if (!this.trusts(peer)) return plain(peer);
     const hops = values(headers, "x-forwarded-for")
@@ -36,14 +36,17 @@ export class Proxies {
     return plain(nearest ?? hops[0] ?? peer);
   }
 
-  /** True if the end user's connection is HTTPS, as far as the nearest trusted proxy says. */
+  /**
+   * Returns true if the end user's connection is HTTPS. The nearest trusted proxy says it, if there
+   * is one.
+   */
   isSecure(headers: Headers, peer: string, scheme: string): boolean {
     const hops = this.trusts(peer) ? values(headers, "x-forwarded-proto").join(",").split(",") : [];
     const told = hops.at(-1)?.trim() ?? "";
     return (told === "" ? scheme : told).toLowerCase() === "https";
   }
 
-  /** True if the app believes what a proxy at this address says. */
+  /** Returns true if the app believes the headers of a proxy at this address. */
   trusts(peer: string): boolean {
     if (peer === "") return this.#unix;
     if (this.#networks.length === 0) return false;
@@ -52,7 +55,7 @@ export class Proxies {
   }
 }
 
-/** An address without a zone or port. Empty if it is none. */
+/** Returns an address without a zone or port. Returns an empty string if the text is no address. */
 function plain(text: string): string {
   const address = parseAddress(text);
   return address === undefined ? "" : formatAddress(address);

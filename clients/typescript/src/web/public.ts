@@ -1,4 +1,4 @@
-/** The names that every entry of the web part has. */
+/** The names that every entry point of the web part exports. */
 
 export type { Authority } from "./authority.js";
 export type { CookieOptions, SameSite } from "./cookies.js";

@@ -1,7 +1,7 @@
 /**
- * Visits that renew one token at the same time share one call. A visit joins only a call that was
- * not sent yet: a renewal that was sent before a request came may not know of a sign-out that this
- * request must not miss.
+ * Lets visits that renew the same token at the same time share one call. A visit joins only a call
+ * that was not sent yet. A renewal that was sent before this visit's request may have missed a
+ * sign-out, and this request must not miss it.
  */
 
 import type { Renewal } from "../types.js";
@@ -11,13 +11,13 @@ export class Renewals {
   readonly #open = new Map<string, Promise<Renewal>>();
   readonly #sent = new Map<string, Promise<Renewal>>();
 
-  /** Returns the answer of the call for a key. Throws what that call throws. */
+  /** Returns the result of the call for a key. Rejects as that call does. */
   share(key: string, call: () => Promise<Renewal>): Promise<Renewal> {
     const open = this.#open.get(key);
     if (open !== undefined) return open;
     const before = this.#sent.get(key);
     const made: Promise<Renewal> = Promise.resolve(before)
-      .catch(() => undefined) // its own callers hear of its failure
+      .catch(() => undefined) // the callers of the earlier call get its error
       .then(() => {
         this.#open.delete(key);
         this.#sent.set(key, made);

@@ -1,11 +1,11 @@
 /**
- * The responses that stand in for an app's, with the errors that carry them: JSON with a code for
+ * The responses that replace an app's own, with the errors that carry them: JSON with a code for
  * programs, a page for people. No cache may keep them.
  */
 
 import type { StepUp } from "./step_up.js";
 
-/** A response that stands in for the app's. */
+/** A response that replaces the app's own. */
 export interface Answer {
   readonly status: number;
   readonly headers: readonly (readonly [string, string])[];
@@ -20,11 +20,11 @@ const STYLE = `:root { color-scheme: light dark }
 
 interface PageText {
   readonly heading: string;
-  /** Some sentences with a way on, as HTML. */
+  /** Some sentences with the next step, as HTML. */
   readonly sentences: string;
 }
 
-// What a page says to people, by its name.
+// The texts of pages for people, by their names.
 const TEXTS: Readonly<Record<string, PageText>> = {
   unavailable: {
     heading: "Please try again in a moment",
@@ -32,7 +32,7 @@ const TEXTS: Readonly<Record<string, PageText>> = {
       "We can't find out right now whether you are signed in. Wait a little, then " +
       '<a href="">try again</a>.',
   },
-  // To load that page again would send the form again.
+  // This text has no link to the same page: loading it again would send the form again.
   unavailable_for_form: {
     heading: "That did not work",
     sentences:
@@ -54,25 +54,25 @@ const TEXTS: Readonly<Record<string, PageText>> = {
       "<code>cookies</code>.",
   },
 };
-// What a code alone does not tell programs.
+// Explanations for programs, in addition to the codes.
 const MESSAGES: Readonly<Record<string, string>> = {
   insecure_cookies:
     "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS " +
     "without cookies: { insecure: true }",
 };
 
-/** What a refusal says beside its status and code. */
+/** The options of a refusal, in addition to its status and code. */
 export interface RefusalOptions {
   readonly headers?: readonly (readonly [string, string])[];
-  /** A browser wants a page. */
+  /** If true, the answer is a page for people, if there is a text for it. */
   readonly page?: boolean;
-  /** The name of the page's text, if it is not the code. */
+  /** The name of the page's text. Default: the code. */
   readonly text?: string;
-  /** Further fields for programs. */
+  /** More fields of the JSON for programs. */
   readonly more?: Readonly<Record<string, unknown>>;
 }
 
-/** A response that says why in one word, or with a page to people if there is a text for it. */
+/** Makes the answer of a refusal: JSON with a code for programs, or a page for people. */
 export function refusal(status: number, code: string, options: RefusalOptions = {}): Answer {
   const { headers = [], page = false, text = code, more = {} } = options;
   const shown = page ? TEXTS[text] : undefined;
@@ -82,7 +82,7 @@ export function refusal(status: number, code: string, options: RefusalOptions = 
   return made(status, "application/json", json, headers);
 }
 
-/** A response that sends a browser to another page. */
+/** Makes an answer that sends a browser to another page. */
 export function redirect(url: string): Answer {
   return { status: 303, headers: [["Location", url], NO_STORE], body: "" };
 }
@@ -114,8 +114,8 @@ function htmlOf({ heading, sentences }: PageText): string {
 }
 
 /**
- * The request can't be served: `answer` says so to the client, and `code` in one word. Middleware
- * sends the answer.
+ * The request can't be served. `answer` is the response to the client, which the middleware sends.
+ * `code` is the reason in one word.
  */
 export class Refused extends Error {
   readonly code: string;
@@ -129,12 +129,12 @@ export class Refused extends Error {
   }
 }
 
-/** The request needs a session that is good, and has none. */
+/** The request needs a good session, and has none. */
 export class SignInRequired extends Refused {}
 
 /**
- * The request needs a sign-in that is more recent or stronger; `wanted` says which. The session
- * that it has stays good.
+ * The request needs a sign-in that is more recent or stronger. `wanted` says which. The session of
+ * the request stays good.
  */
 export class StepUpRequired extends SignInRequired {
   readonly wanted: StepUp;
@@ -145,18 +145,18 @@ export class StepUpRequired extends SignInRequired {
   }
 }
 
-/** The request needs a session, and the Session Authority does not say whether there is one. */
+/** The request needs a session, and the Session Authority gives no answer about it. */
 export class NoAnswer extends Refused {}
 
 /**
  * A page of another origin sent the request, and it may change something. Neither the app nor the
- * Session Authority saw it.
+ * Session Authority saw the request.
  */
 export class CrossOrigin extends Refused {}
 
 /**
- * A browser comes from another site, without its strict cookies. It is to ask again, from a page of
- * this origin. Neither the app nor the Session Authority saw the request.
+ * A browser comes from another site, without its strict cookies. It must send the request again,
+ * from a page of this origin. Neither the app nor the Session Authority saw the request.
  */
 export class ReturnHop extends Refused {}
 

@@ -1,25 +1,24 @@
 /**
- * The way back from another site, with strict cookies. A browser that another site sends here keeps
- * such cookies back. A page that asks for its own URL again is of this origin, so that the second
- * request has them.
+ * The return of a browser from another site, with strict cookies. A browser that another site sends
+ * here does not send strict cookies. So it gets a page of this origin that requests its own URL
+ * again, and the second request has the cookies.
  *
- * The second request is one of the same origin (`Sec-Fetch-Site`), so it is never answered like
- * this.
+ * The second request is of the same origin (`Sec-Fetch-Site`), so it never gets this page.
  */
 
 import { type Headers, values } from "./headers.js";
 import { isNamed } from "./named_paths.js";
 import type { Answer } from "./responses.js";
 
-// The URL of the request is not in the page: it can't become a way to somewhere else. A refresh,
-// and a link, without a URL are for the page itself.
+// The page does not contain the URL of the request, so that the URL's contents can't lead to
+// another site. A refresh, and a link, without a URL load the page itself.
 const PAGE =
   '<!doctype html>\n<html lang="en"><meta charset="utf-8">' +
   '<meta name="viewport" content="width=device-width">' +
   '<meta http-equiv="refresh" content="0">\n<title>One moment</title>\n' +
   '<p><a href="">Go on</a></p>\n</html>\n';
 
-/** The page that asks for its own URL again. */
+/** The page that requests its own URL again. */
 export const HOP: Answer = {
   status: 200,
   headers: [
@@ -31,15 +30,15 @@ export const HOP: Answer = {
   body: PAGE,
 };
 
-// Not in a frame: a page of another site that shows this one must not get the strict cookies into
-// it.
+// A request of a frame does not count as a return: a page of another site that frames this page
+// must not make the browser send strict cookies.
 const OF_A_RETURN = [
   ["sec-fetch-site", "cross-site"],
   ["sec-fetch-mode", "navigate"],
   ["sec-fetch-dest", "document"],
 ] as const;
 
-/** Whether a person comes back from another site to one of the paths. */
+/** Returns true if a browser comes from another site to one of the paths. */
 export function isReturn(
   method: string,
   headers: Headers,

@@ -1,15 +1,15 @@
 /**
- * Who hears of the end of one visit's session: the app's callbacks, and the middleware that then
- * ends the connection.
+ * Calls the app's callbacks when the session of one visit ends, and the middleware's callback,
+ * which ends the connection.
  */
 
 import { isUnavailable } from "../errors.js";
 import type { Session } from "../types.js";
 
-/** Has a listener called when a session has ended. Returns a function that stops that. */
+/** Calls a listener when a session has ended. Returns a function that removes the listener. */
 export type Listen = (session: Session, listener: () => void) => () => void;
 
-/** What hangs on the end of one visit's session. */
+/** The actions at the end of one visit's session. */
 export class SessionEnd {
   readonly #listen: Listen;
   readonly #stops: (() => void)[] = [];
@@ -22,12 +22,15 @@ export class SessionEnd {
     this.#listen = listen;
   }
 
-  /** Whether a callback of the app waits for the end. */
+  /** True if a callback of the app waits for the end. */
   get isHeard(): boolean {
     return this.#stops.length > 0;
   }
 
-  /** Has a listener called, until the connection is over. Returns a function that stops that. */
+  /**
+   * Calls a listener when the session ends, until the connection is over. Returns a function that
+   * removes the listener.
+   */
   listen(session: Session, listener: () => void): () => void {
     if (this.#isOver) return () => undefined;
     const stop = this.#listen(session, listener);
@@ -35,32 +38,35 @@ export class SessionEnd {
     return stop;
   }
 
-  /** Has the middleware end the connection. `lookedAt` is the session if the app looked at it. */
+  /**
+   * Calls `hangUp` of the middleware when the session ends. `lookedAt` is the session if the app
+   * has used it.
+   */
   hangUpWith(hangUp: () => void, lookedAt: Session | undefined): void {
     if (this.#isOver) return;
     this.#hangUp = hangUp;
     this.look(lookedAt);
   }
 
-  /** The app looks at the session: from now on its response depends on that. */
+  /** Notes that the app uses the session: from now on its response depends on the session. */
   look(session: Session | undefined): void {
     if (session === undefined || this.#hangUp === undefined || this.#keepsOpen) return;
     if (this.#stopHangingUp !== undefined) return;
     try {
       this.#stopHangingUp = this.#listen(session, this.#hangUp);
     } catch (error) {
-      // The client is closed: the connection is not known to end.
+      // The client is closed, so nothing reports the end of the session.
       if (!isUnavailable(error)) throw error;
     }
   }
 
-  /** The middleware is not to end the connection. */
+  /** Keeps the middleware from ending the connection. */
   keepOpen(): void {
     this.#keepsOpen = true;
     this.#stop();
   }
 
-  /** The connection is over. What is asked for later would never be stopped: nothing hears. */
+  /** Removes all listeners, because the connection is over. Later listeners are never called. */
   leave(): void {
     this.#isOver = true;
     this.#stop();

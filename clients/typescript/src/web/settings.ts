@@ -1,4 +1,4 @@
-/** How an app wants its sessions handled: the options, and their checks. */
+/** The options of an app for its middleware, and their checks. */
 
 import { type CookieOptions, Cookies } from "./cookies.js";
 import { DevicesMount, type DevicesOptions } from "./devices/mount.js";
@@ -11,70 +11,80 @@ const BRIEF_IDLE_TIMEOUT_MS = 12 * 60 * MINUTE_MS;
 const PRINTABLE = /^[!-~]+$/;
 const HEADER = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
 
-/** What an app may choose. */
+/** The options of an app for its middleware. */
 export interface FlowOptions {
-  /** How the cookies are called and written. */
+  /** The names of the cookies, and the rules by which they are written. */
   readonly cookies?: CookieOptions | undefined;
   /**
-   * Where browsers without a session are sent instead of being answered 401. If it is a path,
-   * `next` is added to its query: the path that the browser wanted.
+   * The URL of the sign-in page. Browsers without a session are redirected there instead of getting
+   * 401. If it is a path, the field `next` is added to its query: the path that the browser wanted.
    */
   readonly signInUrl?: string | undefined;
   /**
-   * Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; "unix" for
-   * a proxy at a unix socket.
+   * Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed,
+   * and "unix" for a proxy at a unix socket. Default: none.
    */
   readonly trustedProxies?: readonly string[] | undefined;
-  /** Where apps that are no browsers put their device ID. `x-device-id` unless told. */
+  /**
+   * The header in which apps that are no browsers send their device ID. Default: `x-device-id`.
+   */
   readonly deviceHeader?: string | undefined;
   /**
-   * A client that sends a bearer token, or the `deviceHeader` with a device ID or empty, is an app
-   * and no browser. False if a proxy adds an `Authorization: Bearer` of its own to what browsers
-   * send: then cookies alone are looked at. True unless told.
+   * If true, a client that sends a bearer token, or the `deviceHeader` with a device ID or empty,
+   * is an app and no browser. Set false if a proxy in front of the app adds an
+   * `Authorization: Bearer` of its own to the requests of browsers: then only cookies count.
+   * Default: true.
    */
   readonly bearer?: boolean | undefined;
   /**
-   * What may change something (any method but GET, HEAD, OPTIONS and TRACE; a WebSocket's
-   * handshake) is refused if a browser sends it for a page of another origin, a sibling subdomain's
-   * included. True unless told.
+   * If true, a request that may change something (any method but GET, HEAD, OPTIONS and TRACE; a
+   * WebSocket's handshake) is refused if a browser sends it for a page of another origin. A sibling
+   * subdomain is another origin. Default: true.
    */
   readonly checkOrigin?: boolean | undefined;
   /**
-   * Other origins whose forms may come, "https://id.example" as the header `Origin` has it. Behind
-   * a proxy that rewrites `Host`, this app's own one, for older browsers.
+   * Other origins whose pages may send such requests: "https://id.example", as the header `Origin`
+   * spells it. Behind a proxy that rewrites `Host`, name this app's own origin, too, for older
+   * browsers. Default: none.
    */
   readonly trustedOrigins?: readonly string[] | undefined;
   /**
-   * Paths to which other sites send browsers, such as an OIDC callback, or with `*` at the end all
-   * that start like that. There a browser that brings no strict cookie, as it was sent by another
-   * site, gets a page that asks for the same URL again, with the cookies.
+   * Paths to which other sites send browsers, such as an OIDC callback. A path with `*` at its end
+   * stands for all paths that start like it. If a browser was sent to such a path by another site
+   * and so brings no strict cookie, it gets a page that requests the same URL again, with the
+   * cookies. Default: none.
    */
   readonly returnPaths?: readonly string[] | undefined;
   /**
-   * How long a session that ends with the browser (`remember: false`) may last unused. The
-   * service's own idle time holds if that is shorter. 12 hours unless told, a minute at least.
+   * How long a session that ends with the browser (`remember: false`) may last unused, in
+   * milliseconds: at least a minute. If the service's own idle timeout is shorter, that one
+   * applies. Default: 12 hours.
    */
   readonly briefIdleTimeoutMs?: number | undefined;
   /**
-   * Paths that pages of the app ask for by themselves, spelled like `returnPaths`. A request there
-   * doesn't count as a use of the session, so it does not put off the idle end.
+   * Paths that pages of the app request by themselves, spelled like `returnPaths`. A request there
+   * doesn't count as a use of the session, so it does not put off the idle end. Default: none.
    */
   readonly passivePaths?: readonly string[] | undefined;
   /**
-   * Event streams whose app looked at the session end when the session does. False leaves that to
-   * the app. True unless told.
+   * If true, an event stream ends when its session does, if the app used the session. False leaves
+   * that to the app. Default: true.
    */
   readonly endConnections?: boolean | undefined;
   /**
-   * The middleware answers below a path of the app with the page of the user's devices, and with
-   * its API. There the origin is checked in any case. `true` is the page at `/devices`.
+   * The page of the user's devices, and its API, with which the middleware answers below a path of
+   * the app. There the origin is checked in any case. `true` is the page at `/devices`. Default:
+   * no page.
    */
   readonly devices?: boolean | DevicesOptions | undefined;
-  /** Where lines about outages and refusals go. `console` unless told, without what is routine. */
+  /**
+   * The log for lines about outages and refusals. Default: `console`, without the lines of the
+   * level `info`.
+   */
   readonly log?: WebLog | undefined;
 }
 
-/** Writes lines for the people who run the app. Lines have no token and no cookie. */
+/** A log for the people who run the app. Its lines contain no token and no cookie. */
 export interface WebLog {
   readonly error: (line: string) => void;
   readonly warn: (line: string) => void;
@@ -123,7 +133,7 @@ export function settingsOf(options: FlowOptions): Settings {
   }
   const mount = devices === false ? undefined : new DevicesMount(devices === true ? {} : devices);
   const returnPaths = checkedPaths("returnPaths", options.returnPaths ?? []);
-  const mailed = mount !== undefined && !returnPaths.includes(mount.path); // mails link to it
+  const mailed = mount !== undefined && !returnPaths.includes(mount.path); // mails link to the page
   return {
     cookies: new Cookies(options.cookies),
     signInUrl,

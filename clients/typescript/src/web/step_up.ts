@@ -1,6 +1,6 @@
 /**
  * Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
- * learns what is wanted (RFC 9470). Knows no request and no clock.
+ * learns which sign-in is required (RFC 9470). It uses no request and no clock.
  *
  * Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
  */
@@ -8,32 +8,38 @@
 import { cut, queryFields, quote } from "./percent_encoding.js";
 
 /**
- * How far the clocks of the app and of the service may differ: as far as the service lets tokens
- * live on. With less, an app whose clock is fast would send users to sign in again and again.
+ * How far the clocks of the app and of the service may differ. The service accepts tokens for the
+ * same time after their expiry. With less, an app whose clock is fast would send users to sign in
+ * again and again.
  */
 export const CLOCK_TOLERANCE_MS = 30_000;
 const MAX_QUERY_FIELDS = 100;
 const SECONDS = /^[0-9]{1,9}$/;
-// As the service has it.
+// The service has the same rule.
 const METHOD = /^[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]{1,128}$/;
 
-/** What a sign-in must be. */
+/** The sign-in that an app requires. */
 export interface StepUp {
-  /** At most this old; undefined if its age does not matter. */
+  /** The highest age of the sign-in in milliseconds. Undefined if its age does not matter. */
   readonly maxAgeMs: number | undefined;
-  /** By one of these methods (RFC 8176), if there are any. */
+  /** The sign-in must have used one of these methods (RFC 8176), if there are any. */
   readonly authMethods: readonly string[];
 }
 
-/** What an app may ask of a sign-in. */
+/** The rules of an app for a sign-in. */
 export interface SignInRules {
-  /** How old the sign-in may be, plus 30 seconds, as clocks differ. Zero: just now. */
+  /**
+   * How long ago the sign-in may be, in milliseconds. 30 seconds are added, because clocks differ.
+   * Zero requires a sign-in of this moment. Default: any age.
+   */
   readonly maxAgeMs?: number | undefined;
-  /** The sign-in was by one of these methods (RFC 8176), such as "otp". */
+  /**
+   * The sign-in must have used one of these methods (RFC 8176), such as "otp". Default: any method.
+   */
   readonly authMethods?: readonly string[] | undefined;
 }
 
-/** What of a session tells when and how its user signed in. */
+/** The fields of a session that say when and how its user signed in. */
 export interface SignedIn {
   readonly signInTime: Date;
   readonly authMethods: readonly string[];
@@ -41,7 +47,10 @@ export interface SignedIn {
 
 const ANY: StepUp = { maxAgeMs: undefined, authMethods: [] };
 
-/** What an app requires. Throws RangeError for a negative age, TypeError for no or bad methods. */
+/**
+ * Returns the step-up that an app requires. Throws RangeError for a negative age, and TypeError for
+ * an empty list of methods or an invalid method.
+ */
 export function stepUpOf({ maxAgeMs, authMethods }: SignInRules = {}): StepUp {
   if (maxAgeMs === undefined && authMethods === undefined) return ANY;
   if (maxAgeMs !== undefined && !(maxAgeMs >= 0 && maxAgeMs < Infinity)) {
@@ -65,12 +74,12 @@ function checked(given: readonly string[]): readonly string[] {
   return [...new Set(given)];
 }
 
-/** The age in whole seconds, rounded down, as RFC 9470 and OpenID Connect have it. */
+/** Returns the age in whole seconds, rounded down, as in RFC 9470 and OpenID Connect. */
 export function maxAgeSecondsOf({ maxAgeMs }: StepUp): number | undefined {
   return maxAgeMs === undefined ? undefined : Math.floor(maxAgeMs / 1000);
 }
 
-/** The fields for the query of the sign-in page: why a user who is signed in comes. */
+/** Returns the fields for the sign-in page's query: they say why a signed-in user is sent there. */
 export function stepUpQuery(wanted: StepUp): string {
   const { authMethods } = wanted;
   const fields = ["reason=step_up"];
@@ -83,8 +92,9 @@ export function stepUpQuery(wanted: StepUp): string {
 }
 
 /**
- * What a session lacks, in words; empty if it lacks nothing. The age may be `CLOCK_TOLERANCE_MS`
- * more. A sign-in of the future is recent: the clock of the app is slow.
+ * Returns the reason, in words, why a session is not enough. Returns an empty string if it is
+ * enough. The age may exceed the limit by `CLOCK_TOLERANCE_MS`. A sign-in in the future counts as
+ * recent, as the app's clock may be slow.
  */
 export function lackOf(wanted: StepUp, session: SignedIn, now: Date): string {
   const { maxAgeMs, authMethods } = wanted;
@@ -99,13 +109,13 @@ export function lackOf(wanted: StepUp, session: SignedIn, now: Date): string {
 }
 
 /**
- * What the query of a request's target says of the sign-in that is wanted; undefined if it is no
- * step-up. Anybody can write a query, so unknown text is left out.
+ * Returns the step-up in the query of a request's target, or undefined if there is none. An
+ * attacker can write a query, so unknown values are left out.
  */
 export function stepUpIn(target: string): StepUp | undefined {
   const pairs = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];
   if (!pairs.some(([name, value]) => name === "reason" && value === "step_up")) return undefined;
-  const fields = new Map(pairs); // of two of one name the last counts
+  const fields = new Map(pairs); // if two fields have the same name, the last one counts
   const seconds = fields.get("max_age") ?? "";
   const methods = (fields.get("auth_methods") ?? "").split(" ");
   return {

@@ -1,6 +1,6 @@
 /**
- * Lines about a state that lasts, such as an outage: one line when it is noticed, and at most one a
- * minute, not one for each request.
+ * Log lines about a state that lasts, such as an outage: one line when the state is noticed, and at
+ * most one line a minute, not one for each request.
  */
 
 import type { WebLog } from "./settings.js";

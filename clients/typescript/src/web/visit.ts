@@ -1,4 +1,4 @@
-/** Requests of end users: who is signed in, and signing in and out. */
+/** The visit of an end user's request: it says who is signed in, and signs users in and out. */
 
 import { SessionAuthorityError } from "../errors.js";
 import type { IssueDeviceOptions, ListDevicesOptions } from "../options.js";
@@ -11,72 +11,83 @@ import { idleLimitMs } from "./idle_limit.js";
 import { nextIn } from "./local_paths.js";
 import { type StepUp, stepUpIn } from "./step_up.js";
 
-/** What an app says of a sign-in. */
+/** Options of `signIn`. */
 export interface SignInOptions {
-  /** What the app wants to find in each session. */
+  /** The facts about the user that the app finds in each session. */
   readonly claims?: Claims | undefined;
   /** How the user proved their identity, such as "pwd" (RFC 8176). */
   readonly authMethods?: readonly string[] | undefined;
-  /** The life of the session, if not the service's own. */
+  /** The life of the session in milliseconds. Default: the service's own. */
   readonly sessionTtlMs?: number | undefined;
-  /** Repeated, it signs in once: an ID that is fresh with each form. */
+  /** Two calls with the same `requestId` make one sign-in. Make a new ID for each sign-in form. */
   readonly requestId?: string | undefined;
   /**
-   * False: the browser forgets the session when it is closed, though not which device it is, and
-   * unused the session ends after `briefIdleTimeoutMs`.
+   * If false, the browser forgets the session when the browser is closed, but keeps its device ID.
+   * An unused session then ends after `briefIdleTimeoutMs`. Default: true.
    */
   readonly remember?: boolean | undefined;
-  /** How long the session may last unused, if not that, or the service's own if that is shorter. */
+  /**
+   * How long the session may last unused, in milliseconds. If the service's own idle timeout is
+   * shorter, that one applies. Default: the service's own, or `briefIdleTimeoutMs` if `remember` is
+   * false.
+   */
   readonly idleTimeoutMs?: number | undefined;
 }
 
-/** What an app says of a sign-out. */
+/** Options of `signOut`. */
 export interface SignOutOptions {
-  /** Another device of the user; this one unless told. */
+  /** The ID of the device on which the user is signed out. Default: this device. */
   readonly deviceId?: string | undefined;
+  /** The reason of the sign-out, which stands in the event. Default: "sign_out". */
   readonly reason?: string | undefined;
-  /** The device leaves the list, too: a later sign-in there is one on a new device. */
+  /**
+   * If true, the device is removed from the list, too, and a later sign-in there counts as a
+   * sign-in on a new device. Default: false.
+   */
   readonly forget?: boolean | undefined;
 }
 
-/** What an app says of a sign-out on several devices. */
+/** Options of `signOutEverywhere`. */
 export interface SignOutEverywhereOptions {
-  /** Whether the user stays signed in on this device. True unless told. */
+  /** If true, the user stays signed in on this device. Default: true. */
   readonly exceptCurrent?: boolean | undefined;
+  /** The reason of the sign-out, which stands in the event. Default: "sign_out_everywhere". */
   readonly reason?: string | undefined;
 }
 
 /** A request, with its session if it has one. */
 export class Visit extends Admission {
   /**
-   * Where to send the user after a sign-in: the path of this origin that the request's query has as
-   * `next`, as a redirect to `signInUrl` put it there; else the fallback.
+   * Returns the path to which to send the user after a sign-in: `next` in the request's query,
+   * which a redirect to `signInUrl` put there. Without `next`, or if `next` is of another origin,
+   * returns the fallback.
    */
   nextPath(fallback = "/"): string {
     return nextIn(this.presented.target, fallback);
   }
 
   /**
-   * Why the sign-in page is shown to a user who is signed in: the sign-in that a page required;
-   * else undefined.
+   * Returns the recent or strong sign-in that a page required of a user who is signed in: a
+   * redirect to `signInUrl` put it into the query. Else returns undefined.
    *
-   * A sign-in page that sends users who are signed in away must not do so with a step-up. The query
-   * may be anybody's: it says what to ask the user for, and permits nothing.
+   * A sign-in page that sends signed-in users away must not do so if this returns a step-up.
+   * Anybody may have written the query: it says what sign-in to request, and permits nothing.
    */
   requestedStepUp(): StepUp | undefined {
     return stepUpIn(this.presented.target);
   }
 
   /**
-   * Has a callback called once when the session has ended: signed out or revoked, replaced by
-   * another sign-in on this device, or expired. A token that ends or is renewed ends no session,
-   * and an outage is no end. Returns a function that stops that. Throws SignInRequired, NoAnswer.
+   * Calls a callback once when the session has ended: signed out or revoked, replaced by another
+   * sign-in on this device, or expired. A token that ends or is renewed does not end the session,
+   * and an outage of the service does not, either. Returns a function that removes the callback.
+   * Throws SignInRequired, NoAnswer.
    */
   onEnded(callback: () => void): () => void {
     return this.sessionEnd.listen(this.require(), callback);
   }
 
-  /** Has the middleware leave this connection open when the session ends. */
+  /** Makes the middleware leave this connection open when the session ends. */
   keepOpen(): void {
     this.sessionEnd.keepOpen();
   }
@@ -85,8 +96,9 @@ export class Visit extends Admission {
    * Signs a user in who has just proven their identity. The response sets both cookies. An app that
    * is no browser gets token and device ID in your own response.
    *
-   * Another user who was signed in in this browser is signed out here: the browser has the cookies
-   * of the new user. Rejects with NoAnswer, and with all errors of `issueDevice`.
+   * If another user was signed in before in this browser, that user is signed out here: the browser
+   * now has the cookies of the new user. Rejects with NoAnswer, and with all errors of
+   * `issueDevice`.
    */
   async signIn(userId: string, options: SignInOptions = {}): Promise<IssuedDevice> {
     const { remember = true, idleTimeoutMs, ...asked } = options;
@@ -136,8 +148,8 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs the user out on all devices, or on all others. Resolves to how many they were. Rejects
-   * with SignInRequired, NoAnswer.
+   * Signs the user out on all devices, or on all other devices. Resolves to the number of devices
+   * that were signed in. Rejects with SignInRequired, NoAnswer.
    */
   async signOutEverywhere(options: SignOutEverywhereOptions = {}): Promise<number> {
     const { exceptCurrent = true, reason = "sign_out_everywhere" } = options;
@@ -170,8 +182,8 @@ export class Visit extends Admission {
   }
 
   /**
-   * Names a device of the user; an empty name removes the name. Rejects with SignInRequired,
-   * NoAnswer, and the errors `device_not_found` and `invalid_request`.
+   * Names a device of the user. An empty name removes the name. Resolves to the device. Rejects
+   * with SignInRequired, NoAnswer, and the errors `device_not_found` and `invalid_request`.
    */
   async rename(deviceId: string, displayName: string): Promise<Device> {
     const { userId } = this.require();
@@ -180,10 +192,11 @@ export class Visit extends Admission {
 
   /**
    * Changes the claims of the user, such as an e-mail address, here and on all other devices of the
-   * user. They replace all claims that there are. Resolves to the session with them.
+   * user. The new claims replace all existing claims. Resolves to the session with them.
    *
-   * This browser gets a token with them with the response; every other one as it answers its next
-   * request. Rejects with SignInRequired, NoAnswer, `invalid_request`.
+   * This browser gets a token with the new claims in this response. Every other browser of the user
+   * gets one with the response to its next request. Rejects with SignInRequired, NoAnswer, and
+   * `invalid_request`.
    */
   async updateClaims(claims: Claims): Promise<Session> {
     const session = this.require();
@@ -195,9 +208,9 @@ export class Visit extends Admission {
   }
 
   /**
-   * Renews the token of an app that is no browser, for your endpoint that renews. The token of a
-   * browser is renewed by the middleware. Without an `accessToken` the app keeps the token that it
-   * has. Rejects with SignInRequired, NoAnswer.
+   * Renews the token of an app that is no browser. Call it in your endpoint for renewals. The
+   * middleware itself renews the token of a browser. `accessToken` is undefined if the app keeps
+   * the token that it has. Rejects with SignInRequired, NoAnswer.
    */
   async renew(): Promise<Renewal> {
     this.#checkOpen();
@@ -214,8 +227,8 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs in with an idle time, or with the service's longest if that is shorter. `lengthen`: or
-   * with the service's shortest if that is longer.
+   * Signs in with an idle timeout, or with the service's longest one if that is shorter. With
+   * `lengthen` it also signs in with the service's shortest one if that is longer.
    */
   async #issue(
     userId: string,
@@ -236,14 +249,14 @@ export class Visit extends Admission {
 
   /**
    * Ends the session of the user who was signed in in this browser before. Else a late response
-   * would renew that session, and bring it back.
+   * could renew that session, and give its cookies back to the browser.
    */
   async #end({ userId, deviceId }: Session): Promise<void> {
     const { authority, flow } = this.context;
     try {
       await authority.revokeDevice(userId, deviceId, { reason: "sign_in_of_another_user" });
     } catch (error) {
-      // The new user is signed in all the same.
+      // The new user is signed in nevertheless.
       if (!(error instanceof SessionAuthorityError)) throw error;
       flow.settings.log.warn(
         "The user who was signed in in a browser before another user is not signed out there: " +
@@ -253,8 +266,8 @@ export class Visit extends Admission {
   }
 
   /**
-   * The session of the user, even if an app's token has expired: the session goes on, and must not
-   * outlive a sign-out.
+   * Resolves to the session of the user, even if an app's token has expired: the session goes on,
+   * and must not outlive a sign-out.
    */
   async #sessionToEnd(): Promise<Session | undefined> {
     const expired = CONDUCT[this.verdict] === "renew";

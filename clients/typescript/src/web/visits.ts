@@ -1,4 +1,4 @@
-/** Opens the visits of an app, over a client of its own or the app's. */
+/** Opens the visits of an app, with the app's client or with a client that it makes itself. */
 
 import type { VisitContext } from "./admission.js";
 import type { Authority } from "./authority.js";
@@ -26,10 +26,10 @@ export class Visits {
   #made: Authority | undefined;
 
   /**
-   * @param authority - A client, or a function that makes one, called with the first visit. `close`
-   * closes only a client that the function made.
-   * @param flow - How the app wants it.
-   * @param now - The wall clock, for tests.
+   * @param authority - A client, or a function that makes one. The function is called with the
+   * first visit. `close` closes only a client that the function made.
+   * @param flow - The options of the app, or its decisions.
+   * @param now - The wall clock. Tests pass their own.
    */
   constructor(
     authority: Authority | (() => Authority),
@@ -43,8 +43,9 @@ export class Visits {
   }
 
   /**
-   * Whether a request comes for the first time. An app may use one middleware twice on its way, for
-   * all routes and in a router: a second visit's cookies would be left out as the app's own.
+   * Returns true if this request was not met before. An app may use the same middleware twice for a
+   * request, for all routes and in a router. Then there must be no second visit: its cookies would
+   * be left out, because they would look like the app's own.
    */
   meets(request: object): boolean {
     if (this.#met.has(request)) return false;
@@ -54,8 +55,8 @@ export class Visits {
 
   /**
    * Opens the visit of a request, and asks the Session Authority about its token. Rejects with
-   * CrossOrigin, InsecureHost, ReturnHop before it asks. An outage is thrown by the code that looks
-   * at the session.
+   * CrossOrigin, InsecureHost, ReturnHop before it asks. After an outage, the methods that use the
+   * session throw NoAnswer.
    */
   async open(request: RequestFacts): Promise<Visit> {
     const visit = new Visit(this.#context(), this.#presented(request));
@@ -63,7 +64,7 @@ export class Visits {
     return visit;
   }
 
-  /** Closes the client that it made. Another visit would make another one. */
+  /** Closes the client that it made. The next visit would make another client. */
   close(): void {
     this.#made?.close();
     this.#made = undefined;

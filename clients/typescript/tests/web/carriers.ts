@@ -1,6 +1,6 @@
 /**
  * The ways in which a request reaches an app through the middleware: each framework over a socket,
- * and the exchange that Hono and Next.js are made of.
+ * and the Fetch exchange that the modules for Hono and Next.js use.
  */
 
 import express from "express";
@@ -28,25 +28,25 @@ export interface Sent {
   readonly body?: string;
 }
 
-/** A response as the client got it. */
+/** The response that the client got. */
 export interface Got {
   readonly status: number;
-  /** Lists of values by names in lower case. */
+  /** The headers: lists of values by lower-case names. */
   readonly headers: Readonly<Record<string, readonly string[]>>;
   readonly body: string;
 }
 
-/** What the app answers once its action is done. */
+/** The answer of the app after its action. */
 export interface AppAnswer {
   readonly status: number;
   readonly headers: readonly (readonly [string, string])[];
   readonly body: string;
 }
 
-/** The app: acts on the visit of a request, and answers. */
+/** An app: it does its action with the visit of a request, and answers. */
 export type App = (visit: Visit) => Promise<AppAnswer>;
 
-/** Carries one request to an app behind the middleware. */
+/** Sends one request through the middleware to an app. */
 export type Carry = (
   sent: Sent,
   authority: Authority,
@@ -78,12 +78,12 @@ async function fetched(answering: Promise<AppAnswer>): Promise<Response> {
 
 const overExpress: Carry = async (sent, authority, options, app) => {
   const server = express();
-  server.set("env", "test"); // Express writes no error to the log
+  server.set("env", "test"); // so that Express logs no error
   server.use(forExpress(authority, options));
   server.use(async (request, response) => {
     const { status, headers, body } = await app(visitOf(request));
     for (const [name, value] of headers) response.appendHeader(name, value);
-    response.status(status).end(body); // `send` adds a charset
+    response.status(status).end(body); // `send` would add a charset
   });
   return overSocket(createServer({ requireHostHeader: false }, server), sent);
 };
@@ -108,10 +108,10 @@ const overHono: Carry = async (sent, authority, options, app) => {
   const isNamed = sent.headers.some(([name]) => name === "host");
   const headers = isNamed ? sent.headers : [...sent.headers, ["host", "localhost"] as const];
   const carried = createAdaptorServer({ fetch: server.fetch }) as Server;
-  return overSocket(carried, { ...sent, headers }); // Hono's server wants a host
+  return overSocket(carried, { ...sent, headers }); // Hono's server requires a `Host` header
 };
 
-/** All ways, by name. */
+/** All ways to send a request to an app, by name. */
 export const CARRIERS: Readonly<Record<string, Carry>> = {
   fetch: overFetch,
   express: overExpress,
@@ -119,7 +119,7 @@ export const CARRIERS: Readonly<Record<string, Carry>> = {
   hono: overHono,
 };
 
-/** Sends one request to a server on a free port of the loopback, and stops the server. */
+/** Sends one request to a server on a free port of loopback, and stops the server. */
 export async function overSocket(server: Server, sent: Sent): Promise<Got> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   try {
@@ -130,7 +130,7 @@ export async function overSocket(server: Server, sent: Sent): Promise<Got> {
   }
 }
 
-/** Sends one request to a port of the loopback. */
+/** Sends one request to a port of loopback. */
 export function ask(port: number, sent: Sent, host = "127.0.0.1"): Promise<Got> {
   return new Promise((resolve, reject) => {
     const length = String(Buffer.byteLength(sent.body ?? ""));

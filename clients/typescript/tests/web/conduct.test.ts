@@ -1,4 +1,4 @@
-/** What becomes of requests, by the cases that all clients share, in each framework. */
+/** Tests how requests are handled in each framework, by the cases that all clients share. */
 
 import assert from "node:assert/strict";
 import { afterEach, mock } from "node:test";
@@ -28,7 +28,7 @@ afterEach(() => {
 for (const [name, carry] of Object.entries(CARRIERS)) {
   testVectors("conduct", (vector, settings) => play(vector, settings, carry), {
     over: name,
-    // Sockets of these tests are of the loopback, without TLS.
+    // The sockets of these tests are on loopback, without TLS.
     leavesOut: ({ given: { request, settings } }) =>
       name !== "fetch" && (request.scheme === "https" || settings.trusted_proxies !== undefined),
   });

@@ -1,4 +1,4 @@
-/** The API of the page of devices, by its OpenAPI document, and the files that it serves. */
+/** Tests the API of the page of devices against its OpenAPI document, and the files of the page. */
 
 import { Ajv2020 } from "ajv/dist/2020.js";
 import assert from "node:assert/strict";
@@ -71,7 +71,7 @@ async function ask(method: string, target: string, asked: Asked = {}): Promise<G
   return carry(sent, service.authority, options, () => Promise.reject(new Error("not the app's")));
 }
 
-/** What the API says. */
+/** A response of the API. */
 interface Told {
   readonly devices: readonly { id: string; current: boolean; name: string | null }[];
   readonly device: { name: string };
@@ -83,7 +83,7 @@ interface Told {
 
 const JSON_BODY = [["content-type", "application/json"]] as const;
 
-/** Asks the API, and holds its response against the document. */
+/** Sends a request to the API, and checks the response against the document. */
 async function askApi(method: string, path: string, asked: Asked = {}) {
   const got = await ask(method, `/devices${path}`, asked);
   const pattern = path.split("?", 1)[0]?.replace(/[0-9a-f-]{36}|no-device/, "{id}") ?? "";
@@ -112,7 +112,7 @@ for (const over of Object.keys(CARRIERS)) {
         [elsewhere.deviceId, false],
       ],
     );
-    assert.equal(devices[0]?.name, null); // the service made its name
+    assert.equal(devices[0]?.name, null); // the service made the name, and not the user
   });
 
   test(`a device is renamed, signed out, and reported, over ${over}`, async () => {
@@ -132,14 +132,14 @@ for (const over of Object.keys(CARRIERS)) {
   });
 }
 
-test("all others are signed out, then this device with its cookie", async () => {
+test("all other devices are signed out, then this device with its cookie", async () => {
   assert.deepEqual((await askApi("POST", "/api/sign-out-others")).json, { signed_out: 1 });
   const out = await askApi("POST", "/api/sign-out");
   assert.deepEqual(out.json, { signed_out: 1 });
   assert.match(out.headers["set-cookie"]?.[0] ?? "", /^__Host-session=; Path=\/; Max-Age=0/);
 });
 
-test("a stranger's device is none of the user's", async () => {
+test("a device of another user counts as unknown", async () => {
   const stranger = await signedIn("bob");
   for (const action of ["sign-out", "not-me"]) {
     const { json, status } = await askApi("POST", `/api/devices/${stranger.deviceId}/${action}`);
@@ -149,7 +149,7 @@ test("a stranger's device is none of the user's", async () => {
   assert.equal(validated.active, true);
 });
 
-test("requests that break a rule are refused by their code", async () => {
+test("requests that break a rule are refused with a code", async () => {
   const rename = `/api/devices/${here.deviceId}/rename`;
   const long = JSON.stringify({ name: "x".repeat(101) });
   const huge = JSON.stringify({ name: "x".repeat(9000) });
@@ -190,7 +190,7 @@ test("requests that break a rule are refused by their code", async () => {
   assert.deepEqual([wrong.status, wrong.headers.allow], [405, ["POST"]]);
 });
 
-test("the origin is checked though the app turned that off", async () => {
+test("the origin is checked even if the app turned that off", async () => {
   const options = { ...OPTIONS, checkOrigin: false };
   const headers = [["sec-fetch-site", "cross-site"]] as const;
   const { status } = await askApi("POST", "/api/sign-out-others", { options, headers });
@@ -198,7 +198,7 @@ test("the origin is checked though the app turned that off", async () => {
   assert.ok(!service.calls.includes("revokeAll"));
 });
 
-test("an outage says 503, a missing permission 500 without a time to wait", async () => {
+test("an outage is 503, a missing permission is 500 without Retry-After", async () => {
   const unavailable = { kind: "unavailable", code: "UNAVAILABLE", retryAfterMs: 2500 } as const;
   service.failure = new SessionAuthorityError("away", unavailable);
   const away = await askApi("GET", "/api/devices");
@@ -211,7 +211,7 @@ test("an outage says 503, a missing permission 500 without a time to wait", asyn
   assert.equal(refused.json.error?.code, "misconfigured");
 });
 
-test("a user with many devices gets them page by page, each once", async () => {
+test("a user with many devices gets each device once, page by page", async () => {
   for (let made = 0; made < 118; made++) await signedIn("ada");
   const seen: string[] = [];
   let after = "";
@@ -225,7 +225,7 @@ test("a user with many devices gets them page by page, each once", async () => {
   assert.deepEqual([seen.length, new Set(seen).size, seen[0]], [120, 120, here.deviceId]);
 });
 
-test("the page loads the element, and nothing from elsewhere", async () => {
+test("the page loads the element, and nothing from other origins", async () => {
   const page = await ask("GET", "/devices?alarm=%22%3E%3Cscript%3E");
   assert.equal(page.status, 200);
   assert.match(page.headers["content-security-policy"]?.[0] ?? "", /^default-src 'none'/);
@@ -263,10 +263,10 @@ test("files and texts need no session and no service", async () => {
   const at = await ask("GET", "/me/devices/api/messages?language=de", { browser, options: own });
   assert.equal((JSON.parse(at.body) as { messages: { title: string } }).messages.title, "Meine");
   assert.equal((await ask("GET", "/devices/static/openapi.json", { browser })).status, 404);
-  assert.deepEqual(service.calls.slice(2), []); // the sign-ins alone
+  assert.deepEqual(service.calls.slice(2), []); // the first two calls are the sign-ins
 });
 
-test("the files of the package are those of the Python client", () => {
+test("the files of the package are equal to those of the Python client", () => {
   assert.ok(existsSync(PYTHON), "this test wants the whole checkout");
   const pairs = [
     ["session-devices.js", "static/session-devices.js"],

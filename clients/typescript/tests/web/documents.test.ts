@@ -1,6 +1,6 @@
 /**
- * The blocks of code of README.md and WEB.md: each is checked by the compiler, and each app is run.
- * `next_app.test.ts` builds the blocks for Next.js.
+ * Tests the blocks of code of README.md and WEB.md: the compiler checks each block, and each app is
+ * run. `next_app.test.ts` builds the blocks for Next.js.
  */
 
 import assert from "node:assert/strict";
@@ -16,7 +16,7 @@ import { FakeAuthority } from "../../src/testing.js";
 import { CLIENT } from "../vectors.js";
 import { ask, type Got } from "./carriers.js";
 
-/** Building and starting may take long on a busy machine. */
+/** The build and the start may take long on a busy machine. */
 const PATIENCE_MS = 120_000;
 const BLOCK = /<!-- (?:app: (\w+)|check|run: \S+) -->\n```(js|ts)\n(.*?)\n```/gs;
 const pages = ["README.md", "WEB.md"].map((name) => readFileSync(join(CLIENT, name), "utf8"));
@@ -27,7 +27,7 @@ let folder: string;
 let authority: FakeAuthority;
 
 before(async () => {
-  // Below the client's folder, so that the package is found by its own name.
+  // The folder is below the client's folder, so that Node finds the package by its own name.
   folder = mkdtempSync(join(CLIENT, "build", "documents-"));
   for (const { file, code } of blocks) writeFileSync(join(folder, file), code);
   authority = new FakeAuthority();
@@ -108,7 +108,7 @@ for (const { app, file } of blocks.filter((block) => block.app !== undefined)) {
   );
 }
 
-/** Sends a request, again and again until the app listens. */
+/** Sends a request, and repeats it until the app listens. */
 async function send(
   port: number,
   method: string,

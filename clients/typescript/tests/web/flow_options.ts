@@ -1,11 +1,11 @@
-/** The options of the middleware, and headers, as the files of `clients/vectors` have them. */
+/** Converts options of the middleware, and headers, from the form in `clients/vectors`. */
 
 import type { FlowOptions, SameSite } from "../../src/web/public.js";
 import type { VectorSettings } from "../vectors.js";
 
 const RULES: Readonly<Record<string, SameSite>> = { strict: "Strict", lax: "Lax" };
 
-/** The options of the middleware for the settings of a file. */
+/** Returns the options of the middleware for the settings of a file. */
 export function optionsOf(settings: VectorSettings): FlowOptions {
   const rule = (name: unknown) => RULES[name as string] ?? (name as SameSite);
   const s = settings as any;
@@ -29,7 +29,7 @@ export function optionsOf(settings: VectorSettings): FlowOptions {
   };
 }
 
-/** Headers as the middleware has them, of pairs in the order of arrival. */
+/** Returns the headers in the form of the middleware, from pairs in the order of arrival. */
 export function headerLists(pairs: readonly (readonly [string, string])[]) {
   const lists: Record<string, string[]> = {};
   for (const [name, value] of pairs) (lists[name] ??= []).push(value);

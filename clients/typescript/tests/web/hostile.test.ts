@@ -1,4 +1,4 @@
-/** Requests that are made to cost the app much: each is read in a moment. */
+/** Tests that hostile requests, which are made to cost much CPU time, are read quickly. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,8 +7,8 @@ import { readHints } from "../../src/web/client_hints.js";
 import { routeOf } from "../../src/web/devices/routes.js";
 import { wantsPage } from "../../src/web/navigation.js";
 
-// A regular expression took seconds for the 16 KiB of headers that Node accepts. More are sent
-// here, so that a busy machine tells the two apart.
+// A regular expression took seconds for the 16 KiB of headers that Node accepts. These tests use
+// more, so that slow code differs clearly from a busy machine.
 const MANY = 60_000;
 const AT_MOST_MS = 2000;
 const BLANKS = " ".repeat(MANY);
@@ -22,7 +22,7 @@ const READERS: Readonly<Record<string, () => unknown>> = {
 };
 
 for (const [name, read] of Object.entries(READERS)) {
-  test(`a request is read in a moment: ${name}`, () => {
+  test(`a costly request is read quickly: ${name}`, () => {
     const startedAt = performance.now();
     read();
     assert.ok(performance.now() - startedAt < AT_MOST_MS);

@@ -16,20 +16,20 @@ interface Entry {
   token: string;
 }
 
-/** The service. */
+/** A Session Authority in memory. */
 export class MemoryAuthority {
-  /** While set, each call fails with it. */
+  /** While this is set, each call fails with this error. */
   failure: SessionAuthorityError | undefined;
-  /** Validations recommend to renew. */
+  /** True if validations recommend a renewal. */
   isRenewalDue = false;
-  /** Resolves before a renewal is answered. */
+  /** A renewal is answered only after this promise has resolved. */
   beforeRenewal: Promise<unknown> = Promise.resolve();
   renewals = 0;
   readonly #entries = new Map<string, Entry>();
   readonly #listeners = new Map<string, Set<() => void>>();
   #tokens = 0;
 
-  /** The client that the middleware is given. */
+  /** The client that a test passes to the middleware. */
   get authority(): Authority {
     return this;
   }
@@ -176,13 +176,13 @@ export class MemoryAuthority {
     };
   }
 
-  /** How many wait for the end of a session. */
+  /** The number of listeners for the end of a session. */
   get listening(): number {
     return [...this.#listeners.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
   close(): void {
-    // Nothing is open.
+    // There is nothing to close.
   }
 
   #called(method: string): void {

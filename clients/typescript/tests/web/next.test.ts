@@ -1,5 +1,6 @@
 /**
- * Next.js: the proxy, route handlers and Server Components, with its own requests and responses.
+ * Tests the module for Next.js: the proxy, route handlers and Server Components, with the requests
+ * and responses of Next.js.
  */
 
 import { NextRequest } from "next/server.js";
@@ -26,7 +27,7 @@ function ask(path: string, init: { method?: string; headers?: Record<string, str
   return new NextRequest(`https://app.example${path}`, { ...init, headers });
 }
 
-test("the proxy lets a request go on", async () => {
+test("the proxy passes a request on", async () => {
   const response = await sessions().proxy(ask("/"));
   assert.equal(response.headers.get("x-middleware-next"), "1");
   assert.deepEqual(response.headers.getSetCookie(), []);
@@ -49,12 +50,12 @@ test("the proxy refuses a form of another origin, and serves the page of devices
   assert.equal(list.headers.get("x-middleware-next"), null);
 });
 
-test("a route signs in with cookies, and refuses with an answer", async () => {
+test("a route signs in with cookies, and answers refusals", async () => {
   const own = sessions();
   cookie = "";
   const signIn = own.route(async (_request, visit) => {
     await visit.signIn("bob");
-    return Response.redirect("https://app.example/", 303); // whose headers can't be changed
+    return Response.redirect("https://app.example/", 303); // its headers can't be changed
   });
   const signedIn = await signIn(ask("/sign-in", { method: "POST" }), {});
   assert.equal(signedIn.status, 303);
@@ -64,7 +65,7 @@ test("a route signs in with cookies, and refuses with an answer", async () => {
   assert.deepEqual([refused.status, await refused.json()], [401, { error: "sign_in_required" }]);
 });
 
-test("a Server Component gets the session, or sends the user to sign in", async () => {
+test("a Server Component gets the session, or redirects to the sign-in", async () => {
   const session = await sessions().require(new Headers({ cookie }), { path: "/me" });
   assert.equal(session.userId, "ada");
   await assert.rejects(sessions().require(new Headers(), { path: "/me" }), ({ digest }) => {

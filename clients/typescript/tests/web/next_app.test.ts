@@ -1,4 +1,4 @@
-/** The app of WEB.md for Next.js: it is built for production, started, and used. */
+/** Builds the app of WEB.md for Next.js for production, starts it, and uses it. */
 
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import { FakeAuthority } from "../../src/testing.js";
 import { CLIENT } from "../vectors.js";
 
-/** Building may take long on a busy machine. */
+/** The build may take long on a busy machine. */
 const PATIENCE_MS = 300_000;
 const BLOCK = /<!-- next: (\S+) -->\n```tsx?\n(.*?)\n```/gs;
 const NEXT = join(CLIENT, "node_modules", "next", "dist", "bin", "next");
@@ -20,7 +20,7 @@ const FILES: Readonly<Record<string, string>> = {
 export default function Layout({ children }: { children: ReactNode }) {
   return <html lang="en"><body>{children}</body></html>;
 }`,
-  // The modules of this app lie in the folder of the client.
+  // The modules of this app are in the folder of the client.
   "next.config.ts": `import config from "./page.config";
 export default { ...config, turbopack: { root: ${JSON.stringify(CLIENT)} } };`,
   "package.json": `{ "private": true }`,
@@ -85,13 +85,13 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test("a page sends a user without a session to the sign-in", async () => {
+test("a page redirects a user without a session to the sign-in", async () => {
   const response = await send("/");
   assert.equal(response.status, 307);
   assert.equal(response.headers.get("location"), "/sign-in?next=/");
 });
 
-test("a server action signs in, a page greets, and a route signs out", async () => {
+test("a server action signs in, a page shows the user, a route signs out", async () => {
   const signedIn = await submit("ada");
   assert.equal(signedIn.status, 303);
   const lines = signedIn.headers.getSetCookie();
@@ -122,7 +122,7 @@ test("the proxy refuses the form of another origin", async () => {
   assert.equal(response.status, 403);
 });
 
-/** Submits the form of the sign-in page as a browser without scripts does. */
+/** Submits the form of the sign-in page as a browser without JavaScript does. */
 async function submit(user: string): Promise<Response> {
   const page = await (await send("/sign-in")).text();
   const form = new FormData();
@@ -144,7 +144,7 @@ function send(
   return fetch(origin + path, { method, headers, body: body ?? null, redirect: "manual" });
 }
 
-/** The address that the server writes when it listens. */
+/** Resolves to the address that the server prints when it listens. */
 async function addressOf({ stdout }: ChildProcess): Promise<string> {
   let text = "";
   assert.ok(stdout);

@@ -1,4 +1,4 @@
-/** Responses on their way out: cookies, renewals, refusals and streams, over real connections. */
+/** Tests responses over real connections: cookies, renewals, refusals and streams. */
 
 import { createAdaptorServer } from "@hono/node-server";
 import express, { type RequestHandler } from "express";
@@ -24,7 +24,7 @@ const write = (line: string) => {
 };
 const OPTIONS: FlowOptions = { log: { error: write, warn: write, info: () => undefined } };
 
-/** A condition that does not come true within this time fails its test. */
+/** A test fails if its condition does not become true within this time. */
 const PATIENCE_MS = 30_000;
 const LIMIT = { timeout: PATIENCE_MS };
 
@@ -54,16 +54,16 @@ async function listen(made: Server): Promise<number> {
   return (made.address() as AddressInfo).port;
 }
 
-/** Serves one handler of Express at each path. */
+/** Serves one Express handler for all paths. */
 function serve(handler: RequestHandler, options: FlowOptions = OPTIONS): Promise<number> {
   const app = express();
-  app.set("env", "test"); // Express writes no error to the log
+  app.set("env", "test"); // so that Express logs no error
   app.use(sessionAuthority(service.authority, options));
   app.use(handler);
   return listen(createServer(app));
 }
 
-/** Asks, and resolves as the headers are there. */
+/** Sends a request, and resolves as soon as the headers of the response are there. */
 async function ask(port: number, path = "/"): Promise<IncomingMessage> {
   const request = get({ port, host: "127.0.0.1", path, headers: { cookie }, agent: false });
   const [response] = (await once(request, "response")) as [IncomingMessage];
@@ -135,7 +135,7 @@ for (const [name, handler] of Object.entries(WRITERS)) {
   });
 }
 
-test("an error after the response began to wait for its renewal changes nothing", async () => {
+test("an error while the response waits for a renewal changes nothing", async () => {
   service.isRenewalDue = true;
   const port = await serve((_request, response, next) => {
     response.send("done");
@@ -145,7 +145,7 @@ test("an error after the response began to wait for its renewal changes nothing"
   assert.deepEqual([response.statusCode, newToken(response)], [200, "__Host-session=token-2"]);
 });
 
-test("a renewal that fails leaves the cookies as they are", async () => {
+test("a renewal that fails does not change the cookies", async () => {
   service.isRenewalDue = true;
   const facts = { kind: "unavailable", code: "UNAVAILABLE" } as const;
   service.beforeRenewal = Promise.reject(new SessionAuthorityError("away", facts));
@@ -169,7 +169,7 @@ test("parallel requests with one token share a renewal", async () => {
   assert.equal(service.renewals, 1);
 });
 
-test("a refusal takes the place of an error, and keeps earlier headers", async () => {
+test("a refusal replaces an error response, and keeps earlier headers", async () => {
   cookie = "";
   const app = express();
   app.set("env", "test");
@@ -214,7 +214,7 @@ for (const [status, said] of [
   });
 }
 
-test("an answer in place of the app's keeps earlier headers, over hono", async () => {
+test("an answer that replaces the app's keeps earlier headers, over hono", async () => {
   const app = new Hono();
   app.use(async (context, next) => {
     context.res.headers.set("access-control-allow-origin", "https://spa.example");
@@ -304,11 +304,11 @@ for (const isSignedIn of [true, false]) {
   });
 }
 
-test("the outer of two middlewares renews where the inner one sets no cookie", async () => {
+test("the outer of two middlewares renews if the inner one sets no cookie", async () => {
   const app = express();
   app.use(sessionAuthority(service.authority, OPTIONS));
   app.use((_request, _response, next) => {
-    service.isRenewalDue = false; // the inner one is recommended nothing
+    service.isRenewalDue = false; // no renewal is recommended to the inner middleware
     next();
   });
   app.use(sessionAuthority(service.authority, OPTIONS), (_request, response) => {
@@ -319,7 +319,7 @@ test("the outer of two middlewares renews where the inner one sets no cookie", a
   assert.deepEqual([service.renewals, response.headers["set-cookie"]?.length], [1, 2]);
 });
 
-test("guards and the error middleware answer without an error for the log", async () => {
+test("guards and the error middleware answer, and no error is logged", async () => {
   cookie = "";
   const failures: unknown[] = [];
   const app = express();
@@ -340,7 +340,7 @@ test("guards and the error middleware answer without an error for the log", asyn
   assert.deepEqual(failures, []);
 });
 
-test("a cookie of the app under one of the visit's names is left out, and logged", async () => {
+test("an app's cookie with one of the visit's names is left out, and logged", async () => {
   const response = await ask(
     await serve((_request, answer) => {
       answer.setHeader("set-cookie", ["__Host-session=mine", "theme=dark"]);
@@ -351,7 +351,7 @@ test("a cookie of the app under one of the visit's names is left out, and logged
   assert.match(lines.join("\n"), /named __Host-session/);
 });
 
-test("an outage is one line of the log, and never a sign-out", async () => {
+test("an outage writes one line to the log, and signs no user out", async () => {
   const port = await serve((request, response) => response.send(request.visit.require().userId));
   const facts = { kind: "unavailable", code: "UNAVAILABLE" } as const;
   service.failure = new SessionAuthorityError("away", facts);
@@ -427,7 +427,7 @@ for (const [name, stream] of Object.entries(STREAMS)) {
     response.destroy();
   });
 
-  test(`a stream is left to an app that wants it so, over ${name}`, async () => {
+  test(`without endConnections no listener is added, over ${name}`, async () => {
     const response = await ask(await stream(true, { ...OPTIONS, endConnections: false }));
     await once(response, "data");
     assert.equal(service.listening, 0);
@@ -435,7 +435,7 @@ for (const [name, stream] of Object.entries(STREAMS)) {
   });
 
   test(
-    `nobody listens for a client that has left, over ${name}`,
+    `no listener stays for a client that has left, over ${name}`,
     { timeout: PATIENCE_MS },
     async () => {
       const response = await ask(await stream(true));
@@ -447,7 +447,7 @@ for (const [name, stream] of Object.entries(STREAMS)) {
   );
 }
 
-test("nobody listens for a client that left while its token was renewed", LIMIT, async () => {
+test("no listener stays if the client left during a renewal", LIMIT, async () => {
   service.isRenewalDue = true;
   let renew: () => void = () => undefined;
   service.beforeRenewal = new Promise<void>((resolve) => (renew = resolve));
@@ -468,7 +468,7 @@ test("nobody listens for a client that left while its token was renewed", LIMIT,
   assert.deepEqual([service.renewals, service.listening], [1, 0]);
 });
 
-test("nobody listens for a client that left before its session was known", LIMIT, async () => {
+test("no listener stays if the client left before its session was known", LIMIT, async () => {
   let served: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => (served = resolve));
   const validate = service.validateSession.bind(service);
@@ -498,7 +498,7 @@ test("nobody listens for a client that left before its session was known", LIMIT
   assert.equal(service.listening, 0);
 });
 
-test("a wrong call while a token is renewed breaks that response alone", LIMIT, async () => {
+test("a wrong call during a renewal breaks only that response", LIMIT, async () => {
   service.isRenewalDue = true;
   const port = await serve((_request, response) => {
     response.write(undefined);
@@ -507,7 +507,7 @@ test("a wrong call while a token is renewed breaks that response alone", LIMIT, 
   service.isRenewalDue = false;
 });
 
-test("an app hears of the end of a session that it asked about", async () => {
+test("the callback of an app runs when the session ends", async () => {
   let heard: () => void = () => undefined;
   const ended = new Promise<void>((resolve) => (heard = resolve));
   const port = await serve((request, response) => {
@@ -524,7 +524,7 @@ test("an app hears of the end of a session that it asked about", async () => {
   assert.equal(await contentsOf(response), "ended");
 });
 
-test("an app that listens while it makes contents does not listen for longer", LIMIT, async () => {
+test("a listener that the app adds while it makes the body is removed", LIMIT, async () => {
   let go: () => void = () => undefined;
   const gate = new Promise<void>((resolve) => (go = resolve));
   const app = new Hono();
@@ -548,7 +548,7 @@ test("an app that listens while it makes contents does not listen for longer", L
   assert.equal(service.listening, 0);
 });
 
-test("the contents that nobody reads end: those for a HEAD, and those of a refusal", async () => {
+test("bodies that nobody reads are cancelled: for a HEAD, and after a refusal", async () => {
   const left: string[] = [];
   const endless = (name: string) =>
     new ReadableStream({

@@ -1,4 +1,4 @@
-/** A service that gives the answers of one case, and writes down how it was called. */
+/** A service that gives the answers of one case, and records its calls. */
 
 import { type ErrorKind, SessionAuthorityError } from "../../src/errors.js";
 import type { IssuedDevice, Renewal, Session, Validation } from "../../src/types.js";
@@ -25,7 +25,7 @@ function sessionOf(said: any): Session | undefined {
   };
 }
 
-/** The service of one case. A method that the case does not name must not be called. */
+/** The service of one case. A call of a method that the case does not name is an error. */
 export class ScriptedAuthority {
   readonly calls: Record<string, unknown>[] = [];
   readonly #answers: Readonly<Record<string, any>>;
@@ -34,7 +34,7 @@ export class ScriptedAuthority {
     this.#answers = answers;
   }
 
-  /** The client that the middleware is given. */
+  /** The client that a test passes to the middleware. */
   get authority(): Authority {
     return this as unknown as Authority;
   }
@@ -98,7 +98,7 @@ export class ScriptedAuthority {
   }
 
   close(): void {
-    // Nothing is open.
+    // There is nothing to close.
   }
 
   #answer(method: string, request: Record<string, unknown>): any {

@@ -1,4 +1,4 @@
-/** The options of an app. */
+/** Tests the options of an app. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { settingsOf } from "../../src/web/settings.js";
 import { Visits } from "../../src/web/visits.js";
 import { MemoryAuthority } from "./memory_authority.js";
 
-test("an option that is undefined is as one that is not given", () => {
+test("an option that is undefined has its default", () => {
   const options: Required<FlowOptions> = {
     cookies: {
       token: undefined,
@@ -40,7 +40,7 @@ test("an option that is undefined is as one that is not given", () => {
   assert.equal(settingsOf({ devices }).devices?.path, "/devices");
 });
 
-test("a sign-in and a sign-out take undefined for what is not given", async () => {
+test("undefined options of a sign-in and a sign-out have their defaults", async () => {
   const service = new MemoryAuthority();
   const visits = new Visits(service.authority);
   const headers = { host: ["localhost"] };

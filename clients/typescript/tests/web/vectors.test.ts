@@ -1,4 +1,4 @@
-/** The pure decisions, by the cases that all clients share. */
+/** Tests the pure decisions of the web part, by the cases that all clients share. */
 
 import { Cookies } from "../../src/web/cookies.js";
 import { Flow } from "../../src/web/flow.js";

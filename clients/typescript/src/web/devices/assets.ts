@@ -1,6 +1,6 @@
 /**
- * The files that come with the package: the custom element, the style of its page, the texts and
- * the description of the API. They are copies of the Python client's, byte by byte.
+ * The files that come with the package: the custom element, the style sheet of its page, the texts
+ * and the description of the API. They are byte-for-byte copies of the files of the Python client.
  */
 
 import { createHash } from "node:crypto";
@@ -10,9 +10,9 @@ import { fileURLToPath } from "node:url";
 
 import type { Answer } from "../responses.js";
 
-/** The custom element. */
+/** The name of the file with the custom element. */
 export const ELEMENT = "session-devices.js";
-/** The style of the page. */
+/** The name of the style sheet of the page. */
 export const STYLE = "devices.css";
 const KINDS: ReadonlyMap<string, string> = new Map([
   [ELEMENT, "text/javascript; charset=utf-8"],
@@ -26,13 +26,13 @@ export interface Asset {
   readonly name: string;
   readonly body: string;
   readonly integrity: string;
-  /** The part of its URL that changes with its contents. */
+  /** The part of the file's URL that changes with the file's contents. */
   readonly version: string;
 }
 
 const read = new Map<string, Asset>();
 
-/** A file by its name; undefined if there is none that browsers may load. */
+/** Returns the file with this name, or undefined if browsers may load no such file. */
 export function asset(name: string): Asset | undefined {
   if (!KINDS.has(name)) return undefined;
   const known = read.get(name);
@@ -45,12 +45,12 @@ export function asset(name: string): Asset | undefined {
   return made;
 }
 
-/** Where the page finds a file. */
+/** Returns the URL from which the page loads a file. */
 export function assetUrl(mount: string, { name, version }: Asset): string {
   return `${mount}/static/${name}?v=${version}`;
 }
 
-/** The response with a file. `version` is the one that was asked for. */
+/** Returns the response with a file. `version` is the version in the requested URL. */
 export function serveAsset(found: Asset, version: string): Answer {
   return {
     status: 200,
@@ -65,14 +65,14 @@ export function serveAsset(found: Asset, version: string): Answer {
   };
 }
 
-/** The contents of a file of the package, by its path below the folder of the page. */
+/** Returns the contents of a file of the package, by its path below the folder of the page. */
 export function textOf(path: string): string {
   return readFileSync(join(folder(), path), "utf8");
 }
 
 let found: string | undefined;
 
-/** The folder is at the root of the package, above the compiled modules. */
+/** Returns the folder of the files: at the root of the package, above the compiled modules. */
 function folder(): string {
   if (found !== undefined) return found;
   for (let at = dirname(fileURLToPath(import.meta.url)); ; at = dirname(at)) {

@@ -1,4 +1,7 @@
-/** Why a request to the page or its API is not served: one table from an error to its response. */
+/**
+ * The failures of requests to the page and its API: one table from errors to statuses, and the
+ * response to each failure.
+ */
 
 import { SessionAuthorityError } from "../../errors.js";
 import { type Answer, NoAnswer, SignInRequired } from "../responses.js";
@@ -6,7 +9,7 @@ import { BadCursor } from "./listing.js";
 import { BadRequest } from "./requests.js";
 import { type Texts, textFor } from "./texts.js";
 
-/** Each error's status. Its text is `error.CODE` in the texts. */
+/** The HTTP status of each failure. Its text for users has the key `error.CODE`. */
 export const STATUS: Readonly<Record<string, number>> = {
   bad_request: 400,
   name_too_long: 400,
@@ -21,7 +24,7 @@ export const STATUS: Readonly<Record<string, number>> = {
   misconfigured: 500,
   unavailable: 503,
 };
-/** The rule of the service. */
+/** The service has the same limit, in characters. */
 const MAX_NAME_LENGTH = 100;
 type Header = readonly [string, string];
 const RETRY_AFTER: Header = ["Retry-After", "1"];
@@ -32,14 +35,14 @@ const SAFE: readonly Header[] = [
   ["Cache-Control", "no-store"],
 ];
 
-/** An error's code, the field that is wrong, and the headers that go with it. */
+/** A failure: its code, the field that is wrong, and the headers of the response. */
 export interface Failure {
   readonly code: string;
   readonly field?: string;
   readonly headers?: readonly Header[];
 }
 
-/** A response of the API. */
+/** Returns a response of the API: a value as JSON. */
 export function apiAnswer(status: number, told: unknown, headers: readonly Header[] = []): Answer {
   const body = JSON.stringify(told);
   const described: readonly Header[] = [
@@ -49,14 +52,14 @@ export function apiAnswer(status: number, told: unknown, headers: readonly Heade
   return { status, headers: [...described, ...SAFE, ...headers], body };
 }
 
-/** The response of the API to a failure. */
+/** Returns the response of the API to a failure. */
 export function failureAnswer({ code, field, headers }: Failure, texts: Texts): Answer {
   const message = textFor(texts, `error.${code}`);
   const error = { code, message, field: field ?? null };
   return apiAnswer(STATUS[code] ?? 500, { error }, headers);
 }
 
-/** The failure that an error stands for; undefined for a fault, which nobody answers. */
+/** Returns the failure that an error stands for, or undefined for an unexpected error. */
 export function failureOf(error: unknown): Failure | undefined {
   if (error instanceof BadRequest) {
     return error.field === "" ? { code: error.code } : { code: error.code, field: error.field };
@@ -79,8 +82,8 @@ export function failureOf(error: unknown): Failure | undefined {
 }
 
 /**
- * The failure that is not the user's. If waiting does not help, no header says "later": a program
- * would ask for ever.
+ * Returns the failure for an error that is not the user's. If waiting does not help, there is no
+ * `Retry-After`: a program would retry for ever.
  */
 function ofService(error: unknown, retry: readonly Header[]): Failure {
   if (error instanceof SessionAuthorityError) {

@@ -1,4 +1,4 @@
-/** A user's devices in the order of the page, page by page. Knows no request. */
+/** A user's devices in the order of the page, page by page. It uses no request. */
 
 import type { Device } from "../../types.js";
 
@@ -6,34 +6,36 @@ import type { Device } from "../../types.js";
 export const PAGE_SIZE = 50;
 const MAX_ALARMS = 20;
 /**
- * How long a device that is signed out is shown, and an alarm: the service remembers them as long.
+ * How long an alarm, and a device that is signed out, are shown. The service keeps alarms for the
+ * same time.
  */
 const MEMORY_MS = 28 * 24 * 60 * 60 * 1000;
-/** A use of a session is written about once a minute, and a near cache may hold it back. */
+/** The service writes a use of a session about once a minute, and a near cache may delay that. */
 const ACTIVE_WITHIN_MS = 5 * 60 * 1000;
-/** An event is written just after it happened, and clocks of the store and the service differ. */
+/** An event is written just after its cause, and the clocks of the store and the service differ. */
 const EVENT_WITHIN_MS = 5000;
 const EVENT_ID = /^evt_[A-Za-z0-9]{1,32}_([0-9]{13})_[0-9]{1,20}$/;
 const CURSOR = /^([12])\.([0-9]{1,16})\.([0-9a-f-]{36})$/;
 
-/** The text is no cursor of a list. */
+/** The error for a text that is no cursor of a list. */
 export class BadCursor extends Error {}
 
 /** A theft alarm. */
 export interface Alarm {
   readonly deviceId: string;
   readonly at: Date;
-  /** The event of the mail which led to the page, if it was about this alarm, else empty. */
+  /** The event of the mail that linked to the page, if the mail was about this alarm, or empty. */
   readonly eventId: string;
 }
 
 /**
- * A page of devices: this device first, then those that are signed in, then those that were in the
- * last 28 days. `alarms` are those of all devices, the newest first, on the first page only.
+ * A page of devices: this device first, then the devices that are signed in, then the devices that
+ * were seen, or had an alarm, in the last 28 days. `alarms` are the alarms of all devices, the
+ * newest first, on the first page only.
  */
 export interface Listing {
   readonly devices: readonly Device[];
-  /** Where the next page starts; empty on the last page. */
+  /** The cursor of the next page. Empty on the last page. */
   readonly nextCursor: string;
   readonly alarms: readonly Alarm[];
   /** The ID of the device whose sign-in a mail was about, or empty. */
@@ -41,7 +43,10 @@ export interface Listing {
   readonly now: Date;
 }
 
-/** A page of a user's devices. Throws BadCursor. */
+/**
+ * Returns a page of a user's devices. `after` is the `nextCursor` of the previous page, or empty.
+ * `eventId` is the event that a mail was about, or empty. Throws BadCursor.
+ */
 export function listingOf(
   devices: readonly Device[],
   now: Date,
@@ -67,7 +72,10 @@ export function listingOf(
   };
 }
 
-/** The name that the user or the app gave; empty if the service made one from what it knows. */
+/**
+ * Returns the name that the user or the app gave. Returns an empty string if the service made the
+ * name from the browser and the system.
+ */
 export function nameOf(device: Device): string {
   const { browser, model, operatingSystem, displayName } = device;
   const on = [model, operatingSystem];
@@ -75,14 +83,14 @@ export function nameOf(device: Device): string {
   return made.includes(displayName) ? "" : displayName;
 }
 
-/** Whether the device is in use: it asks for the list, or was used a few minutes ago. */
+/** Returns true if the device is in use: it shows this list, or was used minutes ago. */
 export function isActiveNow(device: Device, now: Date): boolean {
   const seen = device.lastSeenTime;
   const recent = seen !== undefined && now.getTime() - seen.getTime() <= ACTIVE_WITHIN_MS;
   return device.signedIn && (device.current || recent);
 }
 
-/** The last alarm about a device, as long as it is shown. */
+/** Returns the last alarm about a device, as long as it is shown. */
 export function alarmOf(device: Device, now: Date): Alarm | undefined {
   const at = device.lastAlarm?.createTime;
   if (at === undefined || now.getTime() - at.getTime() > MEMORY_MS) return undefined;
@@ -101,14 +109,14 @@ function keyOf({ current, signedIn, lastSeenTime, deviceId }: Device): Key {
   return [current ? 0 : signedIn ? 1 : 2, lastSeenTime?.getTime() ?? 0, deviceId];
 }
 
-/** The group first, then the newest, then the ID. */
+/** Compares two keys: by the group, then the newest first, then by the ID. */
 function compare(one: Key, other: Key): number {
   return one[0] - other[0] || other[1] - one[1] || (one[2] < other[2] ? -1 : +(one[2] > other[2]));
 }
 
 function cursorOf(device: Device): string {
   const [group, seenMs, deviceId] = keyOf(device);
-  // This device is the first of all: what comes after it comes after nothing of its group.
+  // This device is the only one of its group, so a cursor after it starts with the next group.
   return `${Math.max(group, 1)}.${seenMs}.${deviceId}`;
 }
 
@@ -138,7 +146,10 @@ function markedOf(devices: readonly Device[], eventId: string): string {
   return near[0]?.deviceId ?? "";
 }
 
-/** When an event was written, as its ID says; undefined for an ID that says nothing. */
+/**
+ * Returns the time in an event's ID, at which the event was written. Returns undefined for any
+ * other text.
+ */
 function momentOf(eventId: string): number | undefined {
   const found = EVENT_ID.exec(eventId);
   return found ? Number(found[1]) : undefined;

@@ -22,21 +22,25 @@ const PRINTABLE = /^[!-~]+$/;
 /** One call lists the devices of nearly every user. */
 const DEVICES_IN_A_CALL = 1000;
 
-/** What an app may choose about its page of devices. */
+/** The options of an app for its page of devices. */
 export interface DevicesOptions {
   /**
-   * Where the page is; its API and its files are below. The app has no route there: the middleware
-   * answers. It is the path that browsers see. `/devices` unless told.
+   * The path of the page. Its API and its files are below this path. The app needs no route there,
+   * because the middleware answers. It is the path that browsers see. Default: `/devices`.
    */
   readonly path?: string | undefined;
   /**
-   * The app's own page for a new password, a path or an https URL: users who say "That wasn't me"
-   * are led there. A path gets `next`: lead back there by `visit.nextPath()`.
+   * The app's own page for a new password, a path or an https URL. It is linked for users who say
+   * "That wasn't me". A path gets `next` in its query: redirect users to it after the password is
+   * changed, by `visit.nextPath()`. Default: none.
    */
   readonly secureAccountUrl?: string | undefined;
-  /** The language of all texts ("de"). Without it, `Accept-Language` decides. */
+  /** The language of all texts ("de"). Default: `Accept-Language` decides. */
   readonly language?: string | undefined;
-  /** Texts that the app changes, or adds for another language: `{ de: { title: "…" } }`. */
+  /**
+   * Texts that the app adds or changes, by language and key: `{ de: { title: "…" } }`. Default:
+   * none.
+   */
   readonly messages?: texts.OwnMessages | undefined;
 }
 
@@ -65,7 +69,7 @@ export class DevicesMount {
       secureAccountUrl === undefined ? null : withNext(checkedUrl(secureAccountUrl), path);
   }
 
-  /** Whether the target of a request, a path with its query, is the page or below it. */
+  /** Returns true if the target of a request, a path with its query, is the page or below it. */
   serves(target: string): boolean {
     if (target.includes("%")) {
       const path = unquote(cut(target, "?")[0]);
@@ -77,8 +81,9 @@ export class DevicesMount {
   }
 
   /**
-   * The response to a request that needs no session; undefined if it needs one. The service is not
-   * asked: its outage must not slow the style of the page that tells of the outage.
+   * Returns the response to a request that needs no session, or undefined if it needs one. The
+   * service is not asked: an outage must not delay the style sheet of the page that reports the
+   * outage.
    */
   publicAnswer(request: Omit<DevicesRequest, "body">): Answer | undefined {
     const route = routeOf(this.path, request.method, request.target);
@@ -97,13 +102,13 @@ export class DevicesMount {
     }
   }
 
-  /** The response to a request that a page of another origin sent. */
+  /** Returns the response to a request that a page of another origin sent. */
   foreignOrigin(request: Omit<DevicesRequest, "body">): Answer {
     const route = routeOf(this.path, request.method, request.target);
     return this.#failed(request, route, new BadRequest("foreign_origin"));
   }
 
-  /** The response to a request that is not for everybody. */
+  /** Resolves to the response to a request that needs a session or is refused. */
   async answer(visit: Visit, request: DevicesRequest): Promise<Answer> {
     const route = routeOf(this.path, request.method, request.target);
     try {
@@ -112,7 +117,7 @@ export class DevicesMount {
       return await this.#serve(visit, request, route);
     } catch (error) {
       const answer = this.#failed(request, route, error);
-      visit.takeRefusal(); // it is answered here
+      visit.takeRefusal(); // the refusal is answered here, and not by the middleware
       if (error instanceof SessionAuthorityError && answer.status >= 500) visit.noteRefusal(error);
       return answer;
     }
@@ -155,7 +160,7 @@ export class DevicesMount {
     }
   }
 
-  /** The description of the API, at the path where it is mounted. */
+  /** Returns the description of the API in OpenAPI, with the path at which it is mounted. */
   #described(): Answer {
     const shipped = JSON.parse(textOf("openapi.json")) as Record<string, unknown>;
     return apiAnswer(200, { ...shipped, servers: [{ url: this.path }] });
@@ -169,7 +174,10 @@ export class DevicesMount {
     return texts.textsIn(texts.chosenLanguage(wanted, this.#messages), this.#messages);
   }
 
-  /** The response that tells a program, or a person, of a failure. Throws what is none. */
+  /**
+   * Returns the response to a failure: JSON for a program, a page for a person. Throws the error
+   * again if it stands for no failure.
+   */
   #failed(request: Omit<DevicesRequest, "body">, route: Route, error: unknown): Answer {
     const failure = failureOf(error);
     if (failure === undefined) throw error;
@@ -202,7 +210,10 @@ function all(visit: Visit): Promise<Device[]> {
   return visit.devices({ includeSignedOut: true, pageSize: DEVICES_IN_A_CALL });
 }
 
-/** Signs a device out: 1 or 0. A device of another user is no device here. */
+/**
+ * Signs a device out. Resolves to 1 if the user was signed in there, else to 0. A device of another
+ * user counts as unknown.
+ */
 async function endedAt(visit: Visit, deviceId: string): Promise<number> {
   if (await visit.signOut({ deviceId })) return 1;
   await checkListed(visit, deviceId);
@@ -210,11 +221,11 @@ async function endedAt(visit: Visit, deviceId: string): Promise<number> {
 }
 
 /**
- * Signs out a device that the user does not know, and takes it off the list: else the stranger's
- * next sign-in there would be one on a known device, which no mail is sent about.
+ * Signs out a device that the user does not know, and removes it from the list: else the stranger's
+ * next sign-in there would be on a known device, and no mail reports such sign-ins.
  */
 async function forgottenAt(visit: Visit, deviceId: string): Promise<number> {
-  await checkListed(visit, deviceId); // it can't be looked up afterwards
+  await checkListed(visit, deviceId); // afterwards the device is no longer in the list
   return Number(await visit.signOut({ deviceId, reason: "not_me", forget: true }));
 }
 

@@ -1,4 +1,4 @@
-/** The page with the custom element: HTML, and headers that let nothing else in. */
+/** The page with the custom element: its HTML, and headers that let it load nothing else. */
 
 import type { Answer } from "../responses.js";
 import { asset, assetUrl, ELEMENT, STYLE } from "./assets.js";
@@ -15,17 +15,17 @@ const ESCAPES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** The page of devices. `alarm` is the event that a mail was about, or empty. */
+/** Returns the page of devices. `alarm` is the event that a mail was about, or empty. */
 export function devicesPage(mount: string, texts: Texts, alarm: string): Answer {
   const event = alarm === "" ? "" : ` alarm="${escaped(alarm)}"`;
-  // A user who is signed out there is led on to the sign-in.
+  // `sign-in` is this page: it redirects a user who is signed out to the sign-in.
   const element =
     `<session-devices src="${mount}" sign-in="${mount}" ` +
     `language="${escaped(texts.language)}"${event}></session-devices>`;
   return page(200, mount, texts, textFor(texts, "title"), element);
 }
 
-/** The page that says why the page of devices is not shown. */
+/** Returns the page that says why the page of devices is not shown. */
 export function problemPage(
   status: number,
   mount: string,

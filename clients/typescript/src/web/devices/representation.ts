@@ -1,4 +1,4 @@
-/** What the API says of devices and alarms: values that become JSON, as `openapi.json` has them. */
+/** Devices and alarms as the API shows them: values that become JSON, by `openapi.json`. */
 
 import type { Device, FormFactor } from "../../types.js";
 import { type Alarm, alarmOf, isActiveNow, type Listing, nameOf } from "./listing.js";
@@ -14,7 +14,7 @@ const KINDS: Readonly<Record<FormFactor, string>> = {
   BOT: "bot",
 };
 
-/** A page of devices. */
+/** Returns a page of devices as the API shows it. */
 export function listJson(listing: Listing, secureAccountUrl: string | null) {
   return {
     devices: listing.devices.map((device) => deviceJson(device, listing.now)),
@@ -26,7 +26,7 @@ export function listJson(listing: Listing, secureAccountUrl: string | null) {
   };
 }
 
-/** A device. */
+/** Returns a device as the API shows it. */
 export function deviceJson(device: Device, now: Date) {
   const alarm = alarmOf(device, now);
   const place = { city: device.city || null, country_code: device.countryCode || null };
@@ -46,7 +46,7 @@ export function deviceJson(device: Device, now: Date) {
     last_active_at: maybe(device.lastSeenTime),
     active_now: isActiveNow(device, now),
     ends_at: device.signedIn ? maybe(device.expireTime) : null,
-    // The service does not tell when a session ended.
+    // The service does not say when a session ended.
     signed_out_at: null,
     alarm: alarm === undefined ? null : alarmJson(alarm),
   };
@@ -65,7 +65,7 @@ function known(text: string | undefined): string | null {
   return text === undefined || text === "" ? null : text;
 }
 
-/** A time as RFC 3339 has it, in UTC and to the second. */
+/** Returns a time in the form of RFC 3339, in UTC and to the second. */
 function timeText(moment: Date): string {
   return `${moment.toISOString().slice(0, 19)}Z`;
 }

@@ -1,13 +1,16 @@
-/** What a request to the page or its API says, read strictly. */
+/** Reads requests to the page and to its API strictly: query and JSON. */
 
 import { type Headers, values } from "../headers.js";
 import { cut, queryFields } from "../percent_encoding.js";
 
-/** A name has at most 100 characters; in JSON each may be 12 bytes. */
+/** The longest body has a name of 100 characters. In JSON each may be 12 bytes. */
 export const MAX_BODY_BYTES = 8192;
 const MAX_FIELDS = 20;
 
-/** A request that can't be understood: the code of its error, and the field that is wrong. */
+/**
+ * The error for a request that can't be read. It has the code of the failure, and the field that is
+ * wrong.
+ */
 export class BadRequest extends Error {
   readonly code: string;
   readonly field: string;
@@ -24,11 +27,14 @@ export interface DevicesRequest {
   readonly method: string;
   readonly target: string;
   readonly headers: Headers;
-  /** At most `MAX_BODY_BYTES` and one more byte, if it has more than that. */
+  /** The body, with at most one byte more than `MAX_BODY_BYTES`. A longer body is cut. */
   readonly body: Uint8Array;
 }
 
-/** The fields of its query. Of two of the same name the last counts. Throws BadRequest. */
+/**
+ * Returns the fields of a request's query. If two have the same name, the last one counts. Throws
+ * BadRequest if there are too many.
+ */
 export function queryOf({ target }: { readonly target: string }): ReadonlyMap<string, string> {
   const query = cut(target, "?")[1];
   const fields = queryFields(query, { keepBlank: true, maxFields: MAX_FIELDS });
@@ -36,7 +42,7 @@ export function queryOf({ target }: { readonly target: string }): ReadonlyMap<st
   return new Map(fields);
 }
 
-/** The text of that name in the object that it sends as JSON. Throws BadRequest. */
+/** Returns the text with this name in the JSON object in the body. Throws BadRequest. */
 export function jsonText(request: DevicesRequest, name: string): string {
   checkType(request);
   let sent: unknown;
@@ -51,7 +57,7 @@ export function jsonText(request: DevicesRequest, name: string): string {
   return value;
 }
 
-/** Lets nothing but JSON through, and no body at all. Throws BadRequest. */
+/** Checks that the body is JSON, or that there is no body. Throws BadRequest. */
 export function checkType({ headers, body }: DevicesRequest): void {
   const kind = cut(values(headers, "content-type").join(""), ";")[0].trim().toLowerCase();
   if ((body.length > 0 || kind !== "") && kind !== "application/json") {

@@ -1,8 +1,8 @@
-/** Which request is which: the table of all that the page of devices has below its path. */
+/** The routes of the page and its API: one table of all paths and methods. */
 
 import { cut, unquote } from "../percent_encoding.js";
 
-/** What a request is for. */
+/** The action that a request wants. */
 export type Action =
   | "page"
   | "static"
@@ -16,7 +16,7 @@ export type Action =
   | "sign_out_here";
 
 const NAMED = "*";
-// The path below the mount, with `*` for a device ID or a file's name; its one method.
+// The path below the mount, with `*` for a device ID or a file's name. Then its one method.
 const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] = [
   [[], "GET", "page"],
   [["static", NAMED], "GET", "static"],
@@ -30,18 +30,21 @@ const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] 
   [["api", "sign-out"], "POST", "sign_out_here"],
 ];
 
-/** What a request is for, and whether a program asks. */
+/** The route of a request. `isApi` is true if a program sent the request. */
 export interface Route {
-  /** Undefined if there is nothing at its path, or if the path does not have its method. */
+  /**
+   * The action of the request. Undefined if nothing is at its path, or if the path does not have
+   * its method.
+   */
   readonly action: Action | undefined;
   /** The device ID or the file's name in the path. */
   readonly name: string;
-  /** The methods of its path, if the request has another one. */
+  /** The methods of the path, if the request has another method. Else empty. */
   readonly allowed: string;
   readonly isApi: boolean;
 }
 
-/** The route of a request to a path below the mount. */
+/** Returns the route of a request to a path below the mount. */
 export function routeOf(mount: string, method: string, target: string): Route {
   const path = unquote(cut(target, "?")[0]);
   const segments = path.slice(mount.length).split("/").slice(1);

@@ -2,7 +2,7 @@
 
 import { textOf } from "./assets.js";
 
-/** A text, or one for each plural category of its language (Unicode CLDR). */
+/** A text, or a text for each plural category of its language (Unicode CLDR). */
 export type Message = string | Readonly<Record<string, string>>;
 
 /** All texts in one language. */
@@ -23,7 +23,7 @@ const TAG = /^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*$/;
 const QUALITY = /^q *= *([01](?:\.[0-9]{0,3})?)$/;
 const RIGHT_TO_LEFT = new Set(["ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"]);
 const MAX_RANGES = 20;
-/** No language of an app has as many; all shorter forms of a tag are looked for. */
+/** No language of an app has more subtags. Each shorter form of a tag costs one lookup. */
 const MAX_SUBTAGS = 8;
 
 /** Checks an app's own texts. Throws TypeError. */
@@ -45,7 +45,7 @@ export function checkMessages(given: OwnMessages): void {
   }
 }
 
-/** All texts in a language. Texts that it lacks are in English. */
+/** Returns all texts in a language. Texts that the language lacks are in English. */
 export function textsIn(language: string, own: OwnMessages): Texts {
   const known = (LANGUAGES as readonly string[]).includes(language) ? shipped(language) : {};
   return {
@@ -55,15 +55,15 @@ export function textsIn(language: string, own: OwnMessages): Texts {
   };
 }
 
-/** The text of a key, without plural forms or places to fill. */
+/** Returns the text of a key that has no plural forms and no placeholders. */
 export function textFor({ messages }: Texts, key: string): string {
   const message = messages[key] ?? "";
   return typeof message === "string" ? message : (message.other ?? "");
 }
 
 /**
- * The first language of those wanted for which there are texts; English if there is none. "de-AT"
- * is served by "de".
+ * Returns the first of the wanted languages for which there are texts, else English. For "de-AT"
+ * the texts of "de" are used, too.
  */
 export function chosenLanguage(wanted: readonly string[], own: OwnMessages): string {
   const there = new Map(
@@ -79,7 +79,7 @@ export function chosenLanguage(wanted: readonly string[], own: OwnMessages): str
   return DEFAULT;
 }
 
-/** The languages that `Accept-Language` headers name, the most wanted first. */
+/** Returns the languages in `Accept-Language` headers, the highest quality value first. */
 export function acceptedLanguages(headers: readonly string[]): string[] {
   return headers
     .join(",")
