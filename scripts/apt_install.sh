@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs one Debian package, saying so first: scripts/apt_install.sh PACKAGE REASON
+# Installs one Debian package, and says so first: scripts/apt_install.sh PACKAGE REASON
 #
-# As root, or through sudo where there is one. A service that the package brings is never started:
-# what needs a server here starts one of its own.
+# It runs as root, or with sudo. It never starts a service of the package: a test or a target that
+# needs a server starts its own.
 set -euo pipefail
 package=$1 reason=$2
 
@@ -20,8 +20,8 @@ clean_up() {
     if [ "$made_policy" = yes ]; then "${as_root[@]}" rm -f "$policy"; fi
 }
 trap clean_up EXIT
-# Debian's own switch against starting services at installation; one that is there already is the
-# owner's word.
+# Debian runs policy-rc.d to decide whether an installation may start services. If the file exists,
+# it belongs to the owner of the machine and stays unchanged.
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
     made_policy=yes
@@ -29,6 +29,6 @@ if [ ! -e "$policy" ]; then
 fi
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive)
 apt+=(apt-get --quiet --yes -o DPkg::Lock::Timeout=300)
-# A package list that can't be fetched matters only if the package then can't be had.
+# An error here is ignored: it matters only if the installation below fails, too.
 "${apt[@]}" update >/dev/null 2>&1 </dev/null || true
 "$(dirname "$0")/quietly.sh" "${apt[@]}" install --no-install-recommends "$package"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Renders the plain manifests of packaging/kubernetes from the chart: scripts/chart.sh [--check]
 #
-# Each file of packaging/kubernetes/values makes a manifest of the same name. With --check it
-# writes nothing: helm reads the chart strictly, the manifests must be those that are committed, and
-# what they hold must be valid for three versions of Kubernetes.
+# Each file of packaging/kubernetes/values makes a manifest of the same name. With --check nothing
+# is written. Then helm checks the chart strictly, the committed manifests must equal the rendered
+# ones, and they must be valid for three versions of Kubernetes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 chart=packaging/helm/session-authority manifests=packaging/kubernetes
-# The oldest that the chart is for, one in the middle, and the newest.
+# The oldest version that the chart supports, one in the middle, and the newest.
 versions=(1.30.0 1.33.1 1.37.0)
-# What tells of helm is not so of a plain manifest.
+# Removes the lines about helm: they are wrong in a plain manifest.
 plain='/^# Source: |^ *(app\.kubernetes\.io\/managed-by|helm\.sh\/chart): |^ *$/d'
 rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
@@ -31,7 +31,7 @@ for values in "$manifests"/values/*.yaml; do
         echo "$manifests/$name is not what the chart makes. Run: make manifests" >&2
         exit 1
     fi
-    # Kinds of Prometheus's operator are not Kubernetes's own.
+    # The kinds of Prometheus's operator are not part of Kubernetes, so its schemas lack them.
     awk -v RS='---\n' -v ORS='---\n' '!/apiVersion: monitoring\.coreos\.com/' \
         "$rendered/$name" >"$rendered/known.yaml"
     for version in "${versions[@]}"; do

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Compares protos/ with the last release (a tag v*), or else with main, and fails on what would
-# break a client.
+# Compares protos/ with the last release (a tag v*), or with main if there is no release. Fails if a
+# change would break a client.
 #
-# Reads the local repository only, so it works offline, on a detached HEAD and in a shallow clone.
-# Where there is nothing to compare with it says so and passes.
+# It reads only the local repository, so it works offline, on a detached HEAD and in a shallow
+# clone. If there is nothing to compare with, it says so and passes.
 #
-# One exception, which ends by itself: a public contract without any option for another language
-# (`go_package` and the like) may be given them. Once it has one, they are held as all else is.
+# There is one exception: if the old contract has no options for other languages (`go_package` and
+# the like), new ones may be added. Once the contract has one, a change of these options breaks
+# clients, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,7 @@ skip() {
 }
 
 against=
-# Newest version first, a release before its own release candidates.
+# The newest version comes first, and a release before its own release candidates.
 releases=(tag --list 'v[0-9]*' --sort=-version:refname)
 newest=$(git -c versionsort.suffix=- "${releases[@]}" 2>/dev/null | head -n 1) || newest=""
 for ref in $newest main origin/main; do
@@ -45,7 +46,7 @@ any_of_them=$(IFS='|' && echo "${language_options[*]}")
 if ! grep -rqE "^\s*option\s+($any_of_them)\b" "$old/protos/session_authority/v1"; then
     config=$old/first_options.yaml
     {
-        cat buf.yaml # its last section is `breaking`
+        cat buf.yaml # the last section of the file is `breaking`
         echo "  except:"
         printf '    - FILE_SAME_%s\n' "${language_options[@]^^}"
     } > "$config"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds a release twice, in two checkouts at different places and at different times, and compares
+# Builds a release twice, in two checkouts at different paths and at different times, and compares
 # the checksums: scripts/dist_check.sh [--without-image]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 commit=$(git rev-parse HEAD)
-# The base of an image is kept here.
+# Both builds use the base of the image from this folder.
 mkdir -p .tools/image
 
 build() {
@@ -23,7 +23,8 @@ build() {
     )
 }
 
-# Files that are made for nobody else to read, or for all to write, make no difference.
+# The permissions of new files must make no difference: the first umask hides them from all other
+# users, the second lets all users write them.
 build here 077 "$@"
 build elsewhere/deeper 000 "$@"
 diff "$work/here/dist/SHA256SUMS" "$work/elsewhere/deeper/dist/SHA256SUMS" || {

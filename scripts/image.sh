@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds the image of the Dockerfile where there is no engine: scripts/image.sh FOLDER [ARCHIVE]
+# Builds the image of the Dockerfile without a container engine: scripts/image.sh FOLDER [ARCHIVE]
 #
-# With ARCHIVE the image is written there, in the OCI format, and not kept. It is dated by
-# SOURCE_DATE_EPOCH alone, so the same sources on the same base give the same bytes.
+# With ARCHIVE the image is written to that file, in the OCI format, and not kept. All its dates are
+# SOURCE_DATE_EPOCH, so the same sources on the same base give the same bytes.
 #
-# FOLDER keeps the stand-in base and the layers, so that another run is quick. The base is Debian
-# with Python, made of Debian's packages; BASE=IMAGE names another one. pip's own configuration
-# (`pip config list`) says where packages come from; it goes along as a secret, in no layer.
+# FOLDER keeps the replacement for the base image and the layers, so that the next run is fast. The
+# base is made from packages of Debian with Python. BASE=IMAGE names another base. pip's own
+# configuration (`pip config list`) says where packages come from. It is passed as a secret, so no
+# layer contains it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$1 archive=${2:-} python=${PYTHON:-python3}
@@ -25,8 +26,8 @@ done
 image_tool=(buildah --root "$folder/storage" --runroot "$folder/run")
 if [ -n "${STORAGE_DRIVER:-}" ]; then image_tool+=(--storage-driver "$STORAGE_DRIVER"); fi
 
-# As slim as the base that it stands for: no documentation, no translations, no package lists. One
-# of another recipe is made anew.
+# The base is as small as the base image that it replaces: it has no documentation, no translations
+# and no package lists. If the recipe changes, a new base is made.
 recipe=(--variant=essential --include=python3,python3-venv,ca-certificates,libstdc++6)
 for left_out in doc man locale; do
     recipe+=(--dpkgopt="path-exclude=/usr/share/$left_out/*")
@@ -52,7 +53,7 @@ build+=(--secret "id=pip,src=$work/pip.conf" --secret "id=ca,src=$work/ca")
 build+=(--build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "REVISION=$revision")
 echo "Building the image ..." >&2
 if [ -z "$archive" ]; then
-    # Of the two formats only Docker's has HEALTHCHECK.
+    # HEALTHCHECK exists only in Docker's format, and not in OCI's.
     scripts/quietly.sh "${build[@]}" --format docker --layers \
         --tag localhost/session-authority .
     exit

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Says in one line which checks of `make lint` ran: scripts/lint_summary.sh CHECK ... <SKIPPED
+# Prints in one line which checks of `make lint` ran: scripts/lint_summary.sh CHECK ... <SKIPPED
 #
-# Each line of the standard input names something that a check left out, with the reason.
+# Each line of the standard input names something that a check skipped, with the reason.
 set -euo pipefail
 
 skipped=$(paste --serial --delimiters=';' | sed 's/;/; /g')

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Generates the stubs for Python, Go and TypeScript from protos/, or with --check compares the
-# committed ones with fresh ones. buf.gen.yaml says what Go and TypeScript get. TypeScript also gets
-# the messages of google.rpc; Go's gRPC brings them.
+# Generates the stubs for Python, Go and TypeScript from protos/. With --check it compares the
+# committed stubs with fresh ones. buf.gen.yaml has the settings for Go and TypeScript. TypeScript
+# also gets the messages of google.rpc. Go's gRPC library includes them.
 #
-# The Python client gets its own, under another package: in one process with the server, or with
-# another version of the client's own contract, two files of one name would not be taken. On the
-# wire they are the same.
+# The Python client gets stubs of its own, in another package. Protobuf refuses two files of the
+# same name in one process, and a process may have the client and the server, or two versions of the
+# client's contract. The bytes on the wire are the same.
 #
-# Only a file that defines a service gets a *_pb2_grpc.py: an empty one would drag grpc into
-# whatever imports it.
+# Only a file that defines a service gets a *_pb2_grpc.py: each module that imports an empty one
+# would import grpc, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv-protos/bin/python
@@ -40,7 +40,7 @@ rm -r "$fresh/protos"
     --es_out="$fresh/clients/typescript/src/gen" --es_opt=target=ts,import_extension=js \
     google/rpc/status.proto
 
-# Not what pip leaves in clients/python/build.
+# Lists the generated files. Copies that pip leaves in clients/python/build are not among them.
 generated() {
     (cd "$1" && find session_authority "$client/session_authority_client" \
         clients/go/sessionauthorityv1 clients/typescript/src/gen \

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command and shows what it printed only if it failed: scripts/quietly.sh COMMAND [ARGUMENT
-# ...]
+# Runs a command, and prints its output only if it fails: scripts/quietly.sh COMMAND [ARGUMENT ...]
 set -euo pipefail
 
 log=$(mktemp)

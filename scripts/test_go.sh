@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the client for Go: its form, its faults that tools see, its tests. Each folder with a
-# go.mod is a module of its own. Needs Go 1.21, which fetches the Go that a go.mod wants.
+# Checks the client for Go: its format, static analysis, and its tests. Each folder with a go.mod is
+# a module of its own. The script needs Go 1.21, which downloads the Go version that a go.mod
+# requires.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,7 +39,8 @@ find clients/go -name go.mod -printf '%h\n' | sort | while read -r module; do
         export GOFLAGS="${GOFLAGS:-} -mod=readonly"
         go vet ./...
         staticcheck ./...
-        # Go's cache of results does not see changes of clients/vectors, outside of the module.
+        # -count=1 turns off Go's cache of results, which ignores changes of clients/vectors outside
+        # the module.
         go test -count=1 "${race[@]}" ./... | { grep -v -e '^ok ' -e 'no test files' || true; }
     )
 done

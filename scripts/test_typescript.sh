@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the client for TypeScript: its types, its lint, its tests, and what its package holds.
-# Needs Node 20 and npm, and brings them where Debian has them.
+# Checks the client for TypeScript: its types, its lint, its tests, and the contents of its package.
+# The script needs Node 20 and npm, and installs them if Debian has them.
 
 set -euo pipefail
 cd "$(dirname "$0")/../clients/typescript"

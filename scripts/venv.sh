@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Brings one virtual environment to what hashed requirement files say: scripts/venv.sh FOLDER
+# Installs hashed requirement files into one virtual environment: scripts/venv.sh FOLDER
 # REQUIREMENTS [REQUIREMENTS ...]
 #
-# The interpreter is $PYTHON (python3). Repeating it is cheap; an environment of another Python is
-# made anew. Says what it does before it takes long or installs anything outside the folder, and
-# shows a dot for each package, so that one sees it at work.
+# The interpreter is $PYTHON (python3). Another run on a complete environment is fast. If the
+# environment has another version of Python, it is made again. The script prints a message before a
+# long step, and before it installs anything outside the folder. It prints a dot for each package to
+# show its progress.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$1 requirements=("${@:2}") python=${PYTHON:-python3}
@@ -20,12 +21,12 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         "make PYTHON=/path/to/python3" >&2
     exit 1
 fi
-# Debian and Ubuntu ship Python without what makes virtual environments.
+# Debian and Ubuntu package the modules for virtual environments separately from Python.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     scripts/apt_install.sh "python$version-venv" "$python can't make virtual environments"
 fi
 
-# pip's lines, as a dot for each package that it looks at.
+# Prints a dot for each package that pip names.
 dots() {
     local line
     while IFS= read -r line; do

@@ -1,29 +1,32 @@
--- Asks Session Authority's gateway about a request, and does what its answer says. Knows nothing of
--- sessions. For HAProxy 2.6 and later:
+-- Calls the gateway of Session Authority for a request, and applies its answer. The script knows
+-- nothing of sessions. For HAProxy 2.6 and later:
 --
 --     lua-load-per-thread /etc/haproxy/session_gateway.lua http://127.0.0.1:8081
 --     http-request set-var(txn.session_route) str("session=required")
 --     http-request lua.session
 --
--- The action sets the identity headers of the request, the variables `txn.cookie_1` to `_3`, which
--- `http-response` hands to the browser, and `txn.session_judged` if the request may go on: HAProxy
--- goes on after an error in Lua, so a line after the action must refuse what was not judged.
+-- The action sets the identity headers of the request, and the variables `txn.cookie_1` to
+-- `txn.cookie_3`, which `http-response` sends to the browser. If the request may pass, the action
+-- sets `txn.session_judged`. HAProxy passes the request on after an error in Lua, so a line after
+-- the action must refuse each request without this variable.
 
 local gateway = table.pack(...)[1] or "http://127.0.0.1:8081"
--- Longer than the gateway waits for the service, so that the gateway answers first. HAProxy asks
--- four times before it gives up.
+-- HAProxy makes four attempts of this length before it gives up, 5 s in all. That is longer than
+-- the gateway waits for the service, so that the gateway answers first.
 local TIMEOUT_MS = 1250
--- HAProxy's client of HTTP writes beyond the end of its list of headers, which kills the process,
--- where a request has nearly as many as `tune.http.maxhdr` says (101 if it is not set).
+-- HAProxy's HTTP client has a fault: if a request has nearly `tune.http.maxhdr` headers (101 by
+-- default), the client writes beyond the end of its list of headers, and the process crashes. So
+-- requests with more headers than this are refused.
 local MOST_HEADERS = 90
 local IDENTITY = {
     "x-session-user", "x-session-id", "x-session-device", "x-session-auth-methods",
     "x-session-sign-in-time", "x-session-claims", "x-session-assertion",
 }
--- What the app gets of them; the token and the device ID end here, unless the route says
--- credentials=keep.
+-- The credentials of a request. The gateway's answer says which of them the app gets: the token and
+-- the device ID go no further than this proxy, unless the route says credentials=keep.
 local CREDENTIALS = {"cookie", "authorization", "x-device-id"}
--- Between the client and this proxy alone (RFC 9110, section 7.6.1), and what is set here.
+-- Headers that are not sent to the gateway as the client sent them: headers for one connection only
+-- (RFC 9110, section 7.6.1), and headers that this script sets.
 local KEPT_BACK = {
     ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["forwarded"] = true,
     ["host"] = true, ["keep-alive"] = true, ["proxy-connection"] = true, ["te"] = true,
@@ -31,13 +34,14 @@ local KEPT_BACK = {
     ["x-forwarded-host"] = true, ["x-forwarded-method"] = true, ["x-forwarded-proto"] = true,
     ["x-forwarded-uri"] = true,
 }
--- Of the gateway's answer: what is for the app, and what HAProxy makes itself.
+-- Headers of the gateway's answer that the client does not get: headers for the app, and headers
+-- that HAProxy sets itself.
 local NOT_ANSWERED = {
     ["authorization"] = true, ["connection"] = true, ["content-length"] = true, ["cookie"] = true,
     ["date"] = true, ["server"] = true, ["transfer-encoding"] = true, ["x-device-id"] = true,
 }
 
--- Headers count from 0 here, and from 1 in the answers of some versions.
+-- Headers are numbered from 0 here, and from 1 in the answers of some versions.
 local function each(values)
     local found = {}
     for index = 0, #values do
@@ -51,7 +55,7 @@ local function first(headers, name)
 end
 
 local function deny(txn, status, headers, body)
-    -- A call of gRPC has its status in a header, and is always answered 200.
+    -- A response to a gRPC call has its status in a header. Its HTTP status is always 200.
     if headers["grpc-status"] then status = 200 end
     local reply = txn:reply{status = status, body = body or ""}
     for name, values in pairs(headers) do
@@ -106,7 +110,8 @@ local function session(txn)
     elseif answer.status >= 300 and answer.status < 500 or answer.status == 503 then
         deny(txn, answer.status, answer.headers, answer.body)
     else
-        -- Nobody knows who the user is, so nobody is let through, and nobody is signed out.
+        -- It is unknown who the user is, so the request does not pass, and the user is not signed
+        -- out.
         deny(txn, 503, {
             ["content-type"] = {"application/json"},
             ["cache-control"] = {"no-store"},

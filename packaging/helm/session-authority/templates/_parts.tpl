@@ -1,4 +1,5 @@
-{{/* Names and parts that the deployments share. Each takes the root, or a dict with `root`. */}}
+{{/* Names and parts that the deployments share. The argument of each is the root context, or a dict
+     that has it as `root`. */}}
 
 {{- define "session-authority.name" -}}
 {{- if .Values.fullnameOverride -}}
@@ -10,7 +11,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* The labels by which pods are found; they never change. */}}
+{{/* The labels by which selectors find pods. They must never change. */}}
 {{- define "session-authority.selector" -}}
 app.kubernetes.io/name: session-authority
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -34,8 +35,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end -}}
 {{- end }}
 
-{{/* Settings as variables: what the chart sets, then what the values add at a path. Behind them the
-     variables of other names. */}}
+{{/* Settings as environment variables: first those that the chart sets, then those that the values
+     add at a path. Variables with other names follow. */}}
 {{- define "session-authority.variables" -}}
 {{- $own := list "ACCESS_POLICY" "BEARER_LISTEN" "CALLER_TOKENS" "CONFIG" "DRAIN_TIMEOUT"
     "GATEWAY_CONFIG" "HEALTH_LISTEN" "KEYS" "LISTEN" "METRICS_LISTEN" "REDIS_URL" "RELAY_ENDPOINTS"
@@ -58,7 +59,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end }}
 {{- end }}
 
-{{/* How a container is locked in: it can write nothing and gain nothing. */}}
+{{/* The security context of a container: it can write no file and gain no privilege. */}}
 {{- define "session-authority.locked" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -78,7 +79,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* What all pods have: no rights, no token, the end of their grace, and where they run. */}}
+{{/* The settings of all pods: no privileges, no token, the time to end, and where they run. */}}
 {{- define "session-authority.pod" -}}
 serviceAccountName: {{ include "session-authority.name" .root }}
 automountServiceAccountToken: false
@@ -87,12 +88,12 @@ securityContext:
   runAsNonRoot: true
   runAsUser: 65532
   runAsGroup: 65532
-  # Files of Secrets are root's, and readable for this group.
+  # Files of Secrets belong to root. This group may read them.
   fsGroup: 65532
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
-# The pause before the end, calls under way, and what is written last.
+# The time for the pause before the end, for calls under way, and for the last writes.
 terminationGracePeriodSeconds: {{ add .pause .root.Values.drainSeconds 10 }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -129,7 +130,7 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
-{{/* A volume of a Secret, readable for the pod's group alone. */}}
+{{/* A volume of a Secret. Only the pod's group may read it. */}}
 {{- define "session-authority.secret-volume" -}}
 - name: {{ .name }}
   secret:
@@ -145,7 +146,7 @@ topologySpreadConstraints:
       key: url
 {{- end }}
 
-{{/* Rules of network policies. */}}
+{{/* The rules of network policies. */}}
 {{- define "session-authority.to-dns" -}}
 - ports:
     - {port: 53, protocol: UDP}
@@ -163,7 +164,7 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
-{{/* An empty `from` would let in everybody, so no scraper is no rule. */}}
+{{/* An empty `from` would allow all sources. So there is no rule if there is no scraper. */}}
 {{- define "session-authority.from-scrapers" -}}
 {{- with .Values.networkPolicy.scrapers -}}
 - ports:
@@ -173,7 +174,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* To the collector of traces, once an exporter is named. */}}
+{{/* Allows connections to the collector of traces, if the settings name an exporter. */}}
 {{- define "session-authority.to-tracing" -}}
 {{- if or (hasKey .Values.environment "OTEL_EXPORTER_OTLP_ENDPOINT")
     (hasKey .Values.environment "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") -}}
