@@ -65,9 +65,10 @@ def command_line(names: Iterable[str]) -> typer.Typer:
         help=(
             "The service that other services ask whether a user's session on a device is still"
             " good.\n\nStart with [bold]dev[/bold], then let [bold]demo[/bold] play a session's"
-            " life. Settings are SESSION_AUTHORITY_* variables or a TOML file named by"
-            " SESSION_AUTHORITY_CONFIG; see docs/settings.md.\n\nExit codes: 0 done; 1 the answer"
-            " is no, or it can't be done; 2 wrong usage or settings."
+            " life. Settings are SESSION_AUTHORITY_* variables, or are in the TOML file that"
+            " SESSION_AUTHORITY_CONFIG names; see docs/settings.md.\n\nExit codes: 0 means"
+            " success, 1 means that the answer is no or that the command failed, 2 means wrong"
+            " usage or settings."
         ),
         rich_markup_mode="rich",
         no_args_is_help=True,

@@ -39,11 +39,11 @@ from session_authority.runtime.settings import load_settings
 app = typer.Typer(
     cls=Commands,
     help=(
-        "Keep the bearer tokens of callers, for those that can't bring a certificate.\n\nOnly the"
-        " SHA-256 of a token is kept, in the file that SESSION_AUTHORITY_CALLER_TOKENS names; what"
-        " each caller may do is in the access policy. Several tokens of one caller are good at"
-        " once: to replace one, [bold]add[/bold] another, hand it over, then [bold]remove[/bold]"
-        " the old one. Running servers see changes within a second."
+        "Manage the bearer tokens of callers that have no certificate.\n\nThe file that"
+        " SESSION_AUTHORITY_CALLER_TOKENS names has only the SHA-256 of each token. The access"
+        " policy says what each caller may do. A caller may have several tokens at the same time."
+        " To replace a token, [bold]add[/bold] a second token, give it to the caller, then"
+        " [bold]remove[/bold] the first. Running servers see changes within a second."
     ),
     no_args_is_help=True,
 )
@@ -87,7 +87,7 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
 @app.command("list")
 @errors_in_one_line()
 def callers_list(tokens: FileOption = None, as_json: JsonOption = False) -> None:
-    """List the callers, the RPCs that each may call, and the names that identify each."""
+    """List the callers, with the RPCs, the certificates and the tokens of each."""
     settings = load_settings()
     file, policy = tokens or settings.caller_tokens, settings.access_policy
     if file is None and policy is None:
@@ -152,14 +152,14 @@ def callers_remove(
         typer.Option(
             "--token",
             metavar="TOKEN_ID",
-            help="Only this one; see `callers list`.",
+            help="Remove only this token; see `callers list`.",
             show_default="all",
         ),
     ] = None,
     tokens: KnownFileOption = None,
 ) -> None:
-    """Remove tokens of a caller. Within a second, calls with them are refused, and watches with
-    them end.
+    """Remove the tokens of a caller, or one token. Within a second, the service refuses calls with
+    a removed token, and ends watches with it.
     """
     for gone in remove_tokens(_file(tokens), name, token):
         out.print(f"{name} has the token {gone.token_id} no longer.", markup=False)

@@ -60,7 +60,7 @@ def _server(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Its private key (PEM).",
+            help="The private key of that certificate (PEM).",
             show_default=False,
             callback=existing_file,
         ),

@@ -44,7 +44,9 @@ app = typer.Typer(
 
 EndpointOption = Annotated[
     str | None,
-    typer.Option("--endpoint", metavar="NAME", help="Only of this endpoint.", show_default=False),
+    typer.Option(
+        "--endpoint", metavar="NAME", help="Only dead letters of this endpoint.", show_default=False
+    ),
 ]
 EventIds = Annotated[
     list[str] | None,
@@ -52,7 +54,10 @@ EventIds = Annotated[
         metavar="EVENT_ID", help="The events; see `relay dead list`.", show_default=False
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="All that are listed.")]
+AllOption = Annotated[
+    bool,
+    typer.Option("--all", help="All dead letters; with --endpoint, only those of that endpoint."),
+]
 
 
 @app.command("list")

@@ -44,9 +44,9 @@ def dev(
     """Run everything on this machine, for development: plaintext on loopback, a bundled Valkey, a
     generated key.
 
-    Sessions survive a restart. Obeys the same settings as [bold]serve[/bold]; with
-    SESSION_AUTHORITY_REDIS_URL or SESSION_AUTHORITY_KEYS set, those are used instead of the bundled
-    ones.
+    Sessions survive a restart. The settings are the same as for [bold]serve[/bold]. If
+    SESSION_AUTHORITY_REDIS_URL is set, that Redis replaces the bundled Valkey. If
+    SESSION_AUTHORITY_KEYS is set, that key folder replaces the generated key.
     """
     settings = load_settings(listen=listen)
     logs.configure(settings.log_level)

@@ -81,7 +81,7 @@ def devices_revoke(
         typer.Option(
             "--reason",
             metavar="TEXT",
-            help="Why: it is in the event that this leaves. For example: lost_phone.",
+            help="The reason, for the event of the revocation. For example: lost_phone.",
         ),
     ],
     device: Annotated[

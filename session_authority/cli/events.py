@@ -47,13 +47,13 @@ def events_tail(
         str | None,
         typer.Option(
             metavar="WHEN",
-            help="Also what happened since: 15m, 2h, 7d, or a time like 2026-11-24T09:30:00Z.",
+            help="Begin this long ago (15m, 2h, 7d), or at a time like 2026-11-24T09:30:00Z.",
             show_default="now",
         ),
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Stop after so many events.", show_default=False),
+        typer.Option(min=1, metavar="N", help="Stop after N events.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -35,7 +35,7 @@ def gateway(
         typer.Option("--check", help="Only check the file, and ask the service once."),
     ] = False,
 ) -> None:
-    """Answer proxies that ask whether a request may go on.
+    """Answer proxies that ask whether a request may go on to an app.
 
     Runs until it is stopped; start as many as you like. See docs/gateway.md.
     """

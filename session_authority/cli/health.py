@@ -25,12 +25,16 @@ def health(
         bool,
         typer.Option(
             "--liveness",
-            help="Ask whether its process runs, with or without its store.",
+            help="Ask only whether the server's process runs, even if its Redis is away.",
         ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
+    """Ask a server whether it is serving: exit code 0 if it is, 1 if not.
+
+    Without [bold]--address[/bold] and TLS, the command asks at SESSION_AUTHORITY_HEALTH_LISTEN if
+    that is set.
+    """
     status = health_of(target.reachable(), timeout, LIVENESS if liveness else "")
     if as_json:
         show_json({"address": str(target), "status": status})

@@ -46,11 +46,11 @@ _STATES_HELP = f"Only in this state ({', '.join(s.value for s in KeyState)}); ma
 app = typer.Typer(
     cls=Commands,
     help=(
-        "Keep the keys that sign tokens, in a folder with one file a key.\n\nA key is"
-        " [bold]published[/bold] first, so that everyone can learn it; [bold]promote[/bold] makes"
-        " it the one that signs, and the one before it goes on verifying until its last token has"
-        " ended; then it can be [bold]retired[/bold]. One that leaked is [bold]revoked[/bold]: all"
-        " that it signed is void. Running servers see changes within a second."
+        "Manage the keys that sign tokens: a folder with one file for each key.\n\nA new key is"
+        " [bold]published[/bold] first, so that everyone can learn it. [bold]promote[/bold] makes"
+        " it the signing key. The previous key goes on verifying until its last token has ended."
+        " Then [bold]retire[/bold] removes that key. If a key leaked, [bold]revoke[/bold] voids all"
+        " tokens that it signed. Running servers see changes within a second."
     ),
     no_args_is_help=True,
 )
@@ -74,7 +74,9 @@ def keys_generate(
     algorithm: Annotated[
         Algorithm, typer.Option("--algorithm", help="What it signs with.")
     ] = Algorithm.EDDSA,
-    promote_now: Annotated[bool, typer.Option("--promote", help="Let it sign at once.")] = False,
+    promote_now: Annotated[
+        bool, typer.Option("--promote", help="Let the new key sign at once.")
+    ] = False,
 ) -> None:
     """Make a key. The key is published, and signs after it was promoted."""
     folder = key_folder(directory)
@@ -155,7 +157,7 @@ def keys_revoke(
         bool,
         typer.Option(
             "--replace",
-            help="Let another key sign if one of them does: a published one, or a fresh one.",
+            help="If the signing key is among them, let a published key or a new key sign.",
         ),
     ] = False,
 ) -> None:
@@ -193,13 +195,13 @@ def keys_retire(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if tokens that it signed still live.")
+        bool, typer.Option("--force", help="Remove the key even if its tokens are still in use.")
     ] = False,
 ) -> None:
     """Remove a key that nothing needs any more.
 
-    Refused while sessions may still hold a token that it signed: those users would have to sign in
-    again.
+    The command refuses this while a session may still have a token that the key signed. Without the
+    key, the user of that session must sign in again.
     """
     limits = load_settings().session_limits()
     retire(

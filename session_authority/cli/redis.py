@@ -41,9 +41,10 @@ def redis_acl(
 ) -> None:
     """Print the Redis user that may do what the service and its relay need, and nothing else.
 
-    Put a password in the place of PASSWORD, and both into SESSION_AUTHORITY_REDIS_URL:
-    redis://NAME:PASSWORD@host. The keys are those below SESSION_AUTHORITY_REDIS_PREFIX. Every
-    primary, replica and node of a cluster needs the user.
+    Replace PASSWORD by a password. Write the name and the password into
+    SESSION_AUTHORITY_REDIS_URL: redis://NAME:PASSWORD@host. The user may use only keys that begin
+    with SESSION_AUTHORITY_REDIS_PREFIX. Make the user on each primary and each replica, and on each
+    node of a cluster.
     """
     if _USER_NAME.fullmatch(user) is None:
         fail("--user: must be 1 to 64 letters, digits, '_', '.' or '-'", WRONG_USAGE)

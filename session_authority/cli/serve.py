@@ -26,7 +26,7 @@ from session_authority.runtime.settings import SettingsError, Unsafe, load_setti
 
 RunningOption = Annotated[
     bool,
-    typer.Option("--running", help="The service runs here: don't look whether its ports are free."),
+    typer.Option("--running", help="The service runs here: don't check that its ports are free."),
 ]
 
 _log = structlog.get_logger(__name__)
@@ -37,8 +37,8 @@ def serve(listen: ListenOption = None) -> None:
     """Run the service with your own Redis, keys, TLS and access policy.
 
     The service does not start with unsafe settings, and names all of them at once.
-    [bold]check[/bold] shows the same without a start. docs/settings.md has the settings, and
-    docs/security.md explains the dangers that they prevent.
+    [bold]check[/bold] shows the unsafe settings, and starts nothing. docs/settings.md has all
+    settings, and docs/security.md explains why a setting is unsafe.
     """
     settings = load_settings(listen=listen)
     logs.configure(settings.log_level)
@@ -58,11 +58,11 @@ def serve(listen: ListenOption = None) -> None:
 def check(
     listen: ListenOption = None, as_json: JsonOption = False, running: RunningOption = False
 ) -> None:
-    """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong:
-    exit code 1 if anything is. Looks also whether the ports are free, which they are not while the
-    service runs: [bold]--running[/bold] leaves them out.
+    """Check everything that [bold]serve[/bold] checks before it starts, and show what is wrong:
+    exit code 1 if anything is wrong.
 
-    Starts nothing and changes nothing.
+    Also checks that the ports are free. While the service runs, it uses the ports: then give
+    [bold]--running[/bold]. Starts nothing and changes nothing.
     """
     settings = load_settings(listen=listen)
     logs.configure("error")

@@ -31,7 +31,7 @@ app = typer.Typer(
     cls=Commands,
     help=(
         "See what a token is worth.\n\nA caller needs the role [bold]operator[/bold] in the access"
-        " policy: no other may look without leaving a trace."
+        " policy, because only an operator may validate without using the session."
     ),
     no_args_is_help=True,
 )
@@ -71,7 +71,7 @@ def sessions_show(
         typer.Option(
             "--device",
             metavar="DEVICE",
-            help="The device ID that came with it. Without it no session is found.",
+            help="The device ID that came with the token. Without it, no session is found.",
             show_default=False,
         ),
     ] = "",
@@ -80,8 +80,8 @@ def sessions_show(
     """Judge a token on a device. This does not count as a use, and raises no alarm. Exit code 1
     means that the session is not good.
 
-    The token is read from a file or from standard input: other users of the machine can see
-    arguments.
+    The token is read from a file or from standard input, because other users of the machine can
+    see arguments.
     """
     from session_authority.console.support import CallFailed, worth_of
 
@@ -124,6 +124,6 @@ def _rows(worth: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "by", ", ".join(session["auth_methods"]) or "-"
     yield "token ends", minute(session.get("token_expire_time", ""))
     yield "session ends", minute(session.get("expire_time", ""))
-    yield "renewals", str(session["generation"])
+    yield "renewals", str(session["generation"] - 1)
     for name, value in sorted(session["claims"].items()):
         yield f"claim {printable(name)}", value

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_USAGE = 2
 
-# How the parser of arguments begins, before it repeats them.
+# The first words of the parser's messages that repeat an argument.
 _REPEATING = ("Got unexpected extra argument(s)", "No such command", "No such option")
 _HARMLESS = re.compile(r"No such (command '[a-z][a-z-]{,19}'|option: --?[a-z][a-z-]{,19})([ .]|$)")
 
-# No line of a table is as long.
+# Every line of a table is shorter.
 _WHOLE_LINE_COLUMNS = 1000
 
 out = Console(highlight=False, emoji=False)
@@ -60,8 +60,9 @@ def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None
 
 
 class Commands(TyperGroup):
-    """Commands that do not repeat unknown arguments, as in `--token-file Bearer abc`, except words
-    that can't be a secret. Their help names no Python types.
+    """Commands whose errors do not repeat an unknown argument, as it may be a secret
+    (`--token-file Bearer abc`). Words that can't be a secret are repeated. The help names no Python
+    types.
     """
 
     def make_context(self, *given: Any, **more: Any) -> Any:
@@ -99,8 +100,8 @@ def _nothing_repeated() -> Iterator[None]:
 
 
 def _without_types(params: Any) -> Any:
-    """The same parameters. Help would show `<bool>` behind each flag, and `<str>` behind each
-    argument.
+    """The same parameters, without types in their help. Else the help would show `<bool>` behind
+    each flag, and `<str>` behind each argument.
     """
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
@@ -110,8 +111,8 @@ def _without_types(params: Any) -> Any:
     return params
 
 
-# The errors that a person can mend, by their modules. These are not imported for it: a command that
-# has not imported them can't have raised their errors.
+# The errors that a person can mend, by their modules. The modules are not imported here: a
+# command that has not imported a module can't have raised its errors.
 MENDABLE = {
     "session_authority.access": "AccessError",
     "session_authority.geoip": "GeoipError",
@@ -141,8 +142,8 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def show(table: Table, *, whole_lines: bool = False) -> None:
-    """Prints a table. Its lines are left whole where a program reads them, and with `whole_lines`
-    on a terminal too: an ID must be there whole, to be copied.
+    """Prints a table. Its lines are not wrapped if a program reads them. With `whole_lines` they
+    are not wrapped on a terminal, either, so that a user can copy an ID.
     """
     if out.is_terminal and not whole_lines:
         out.print(table)

@@ -142,7 +142,7 @@ def test_a_revocation_that_leaves_no_key_signing_says_so(tmp_path: Path):
     assert (result.exit_code, result.stderr) == (0, "No key signs: promote one.\n")
 
 
-def test_promoting_a_key_that_not_all_servers_may_know_yet_prints_a_warning(tmp_path: Path):
+def test_a_promotion_prints_a_warning_if_a_server_may_not_know_the_key(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     assert call("keys", "generate", "--promote", *folder).stderr == "", (
         "the first one replaces none"
@@ -181,9 +181,7 @@ def test_errors_of_key_commands_are_one_line(tmp_path: Path):
     assert fault(call("keys", "generate", "--dir", str(tmp_path / "file")))[0] == 1
 
 
-def test_each_key_is_a_line_however_narrow_the_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_each_key_is_one_line_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "80")
     kids = [
         call("keys", "generate", "--dir", str(tmp_path / "keys")).stdout.strip() for _ in range(2)

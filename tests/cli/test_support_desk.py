@@ -150,6 +150,8 @@ def test_the_status_and_contents_of_a_token_are_shown(desk: Desk, tmp_path: Path
     assert (shown.exit_code, shown.stderr) == (0, "")
     for word in ("ACTIVE: the session is good", "dan", issued.device.device_id, "pwd", "pro"):
         assert word in shown.stdout
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert ["renewals", "0"] in rows
     piped = desk.ask("ops", "sessions", "show", "--json", *device, given=issued.access_token)
     worth = json.loads(piped.stdout)
     assert (piped.exit_code, worth["active"], worth["session"]["user_id"]) == (0, True, "dan")
