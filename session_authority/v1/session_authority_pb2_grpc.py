@@ -102,94 +102,100 @@ class SessionAuthorityServiceServicer(object):
     """
 
     def IssueDevice(self, request, context):
-        """Signs a user in on a device: starts a session and hands out its first access token.
+        """Signs a user in on a device: starts a session and returns the first access token of the
+        session.
 
-        On a device with a live session the new session replaces it. Over the device limit the least
-        recently active devices are signed out, or the call is refused, as the service is set. Give a
-        `request_id`: without one a retry after a lost answer starts a second session.
+        If the device has a live session, the new session replaces it. If the user then has too many
+        devices, the setting `DEVICE_LIMIT_ACTION` decides: the service signs out the least recently
+        active devices, or the call fails with DEVICE_LIMIT_REACHED. Set `request_id`: without it, a
+        retry after a lost answer starts a second session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewSession(self, request, context):
-        """Swaps the current access token for the next one. An expired token renews as long as its session
-        lives.
+        """Replaces the current access token by the next one. An expired token can be renewed as long as
+        its session lives.
 
-        Safe to repeat and to race: parallel tabs and retries end with one newest token. If the answer
-        holds no token the client already has one that is good; keep it.
+        The call is safe to repeat, and parallel calls are safe: after retries, or calls from parallel
+        tabs, one newest token remains. If the status is ACTIVE and the answer has no token, the client
+        already has a good token, and keeps it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """Changes the claims of sessions that are under way: the user has another e-mail address, or
-        another name. The next token of each session has them.
+        """Changes the claims of live sessions, for example when the user gets another e-mail address or
+        another name. The next token of each session has the new claims.
 
-        A validation tells the claims of the token that was presented. So from now on it recommends to
-        renew, and the renewal hands out a token with the new claims. That may be the same token but
-        for its claims: `generation`, times and all that makes it good stay. Until then, and where
-        tokens are verified elsewhere, the old claims are told. They never are permissions, and neither
-        are the new ones: to take something away at once, revoke.
+        A validation returns the claims of the presented token. So after this call, validations
+        recommend a renewal, and the renewal returns a token with the new claims. This token may be the
+        client's token with only its claims changed: then its `generation` and its times stay the same,
+        and both tokens are equally good. Until the renewal, validations return the old claims.
+        Services that verify tokens themselves also read the old claims until then. Claims are never
+        permissions. To take something away from a user at once, revoke the session.
 
-        Safe to repeat: claims that a session has already change nothing, and leave no event. Fails
-        with SESSION_NOT_FOUND if a device is named and the user is not signed in there.
+        The call is safe to repeat: a repeated call changes nothing, and leaves no event. Fails with
+        SESSION_NOT_FOUND if the request names a device and the user is not signed in there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateSession(self, request, context):
-        """Tells whether this user's session on this device is good, right now. The hot path.
+        """Says whether the user's session on the device is good at this moment. Call it for every request
+        of the end user.
 
-        A session that is not good is an answer (`active = false` and a `status` that says why), never
-        a gRPC error; an error says nothing of the session. A replayed token signs the user out (see
-        SESSION_STATUS_REPLAYED).
+        A session that is not good is an answer, not a gRPC error: `active` is false, and `status` says
+        why. A gRPC error says nothing about the session. By default, a replayed token signs the user
+        out on all devices (see SESSION_STATUS_REPLAYED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchValidateSessions(self, request, context):
-        """Does what ValidateSession does for up to 500 requests at once. One bad request never fails the
-        others.
+        """Does the same as ValidateSession, for 1 to 500 requests in one call. A bad request does not
+        make the other requests fail.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckSessions(self, request, context):
-        """Tells whether up to 500 sessions still live: for connections that stay open for longer than
-        their token, such as a WebSocket. It names sessions as the answers of validations did, and
-        takes no token: the one that a connection began with grows old while its session lives on.
+        """Says whether each of up to 500 sessions still lives. Use it for connections that stay open for
+        longer than their token lives, such as a WebSocket. The request names each session by the user,
+        the device and the session ID that a validation returned. It has no tokens: the token with
+        which a connection began expires while the session lives on.
 
-        It changes nothing: no session counts as used, nothing is written, no alarm is raised. It
-        admits no request: that is for ValidateSession alone.
+        The call changes nothing: no session counts as used, nothing is written, and no alarm is
+        raised. Do not use it to admit requests. Only ValidateSession is for that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDevices(self, request, context):
-        """Lists a user's devices, the most recently active first: the "My Devices" page.
+        """Lists a user's devices for a page "My Devices". The most recently active device comes first.
 
-        A device that becomes active between two pages moves to the front and may not be seen by the
-        second page.
+        If a device becomes active after you read the first page, it moves to the front, and the second
+        page may not contain it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDevice(self, request, context):
-        """Gives a device a name of the user's choice ("Sami's phone").
+        """Gives a device a name that the user chose ("Sami's phone").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeDevice(self, request, context):
-        """Signs the user out on one device. It is not an error if they were not signed in there.
+        """Signs the user out on one device. Succeeds also if the user was not signed in there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,9 +209,9 @@ class SessionAuthorityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSigningKeys(self, request, context):
-        """The public keys of access tokens, as a JWKS, for services that check signatures themselves. A
-        valid signature names the user that the token was made for. Only ValidateSession knows whether
-        the session still lives.
+        """Returns the public keys of access tokens as a JWKS, for services that verify signatures
+        themselves. A valid signature proves for which user the token was made. It does not prove that
+        the session still lives: call ValidateSession to learn this.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -12,11 +12,14 @@ export const file_session_authority_v1_errors: GenFile = /*@__PURE__*/
   fileDesc("CiFzZXNzaW9uX2F1dGhvcml0eS92MS9lcnJvcnMucHJvdG8SFHNlc3Npb25fYXV0aG9yaXR5LnYxKqUFCgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIgChxFUlJPUl9SRUFTT05fSU5WQUxJRF9SRVFVRVNUEAESIgoeRVJST1JfUkVBU09OX01BTEZPUk1FRF9NRVNTQUdFEAISIgoeRVJST1JfUkVBU09OX01FU1NBR0VfVE9PX0xBUkdFEAMSIgoeRVJST1JfUkVBU09OX1JFUVVFU1RfSURfUkVVU0VEEAQSIQodRVJST1JfUkVBU09OX1JFUVVFU1RfSURfU1BFTlQQBRIlCiFFUlJPUl9SRUFTT05fREVWSUNFX0xJTUlUX1JFQUNIRUQQBhIhCh1FUlJPUl9SRUFTT05fREVWSUNFX05PVF9GT1VORBAHEhkKFUVSUk9SX1JFQVNPTl9DT05GTElDVBAIEiIKHkVSUk9SX1JFQVNPTl9TVE9SRV9VTkFWQUlMQUJMRRAJEiMKH0VSUk9SX1JFQVNPTl9ERUFETElORV9UT09fU0hPUlQQChIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQCxIfChtFUlJPUl9SRUFTT05fQ1VSU09SX0VYUElSRUQQDBIfChtFUlJPUl9SRUFTT05fQ0FMTEVSX1VOS05PV04QDRIjCh9FUlJPUl9SRUFTT05fQ0FMTEVSX05PVF9BTExPV0VEEA4SGQoVRVJST1JfUkVBU09OX1NUT1BQSU5HEBASGgoWRVJST1JfUkVBU09OX05PVF9SRUFEWRAREiIKHkVSUk9SX1JFQVNPTl9TRVNTSU9OX05PVF9GT1VORBASEh8KG0VSUk9SX1JFQVNPTl9OT1RfUkVQTElDQVRFRBATEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEA9C4QEKF2NvbS5zZXNzaW9uYXV0aG9yaXR5LnYxQgtFcnJvcnNQcm90b1ABWkxnaXRodWIuY29tL3Nlc3Npb24tYXV0aG9yaXR5L3Nlc3Npb24tYXV0aG9yaXR5L2NsaWVudHMvZ28vc2Vzc2lvbmF1dGhvcml0eXYxogIDU0FYqgITU2Vzc2lvbkF1dGhvcml0eS5WMcoCE1Nlc3Npb25BdXRob3JpdHlcVjHiAh9TZXNzaW9uQXV0aG9yaXR5XFYxXEdQQk1ldGFkYXRh6gIUU2Vzc2lvbkF1dGhvcml0eTo6VjFiBnByb3RvMw");
 
 /**
- * Why a call failed, for machines.
+ * The reason why a call failed, for programs.
  *
- * Every error carries a `google.rpc.ErrorInfo` whose `reason` is one of these names without its
- * `ERROR_REASON_` prefix (`DEVICE_NOT_FOUND`) and whose `domain` is `session-authority`. Texts may
- * change; reasons do not. A session that is no longer good is not an error: see `SessionStatus`.
+ * Every error has a `google.rpc.ErrorInfo`. Its `reason` is one of these names without the prefix
+ * `ERROR_REASON_`, such as `DEVICE_NOT_FOUND`. Its `domain` is `session-authority`. The text of an
+ * error may change, but its reason does not.
+ *
+ * A `google.rpc.RetryInfo` says how long to wait before a retry. A session that is no longer good
+ * is not an error: see `SessionStatus`.
  *
  * @generated from enum session_authority.v1.ErrorReason
  */
@@ -30,133 +33,140 @@ export enum ErrorReason {
 
   /**
    * INVALID_ARGUMENT. A field breaks its rule. A `google.rpc.BadRequest` names every such field and
-   * its rule. Example: `user_id` is empty; a batch holds 501 requests. If `idle_timeout` is out of
-   * range, the ErrorInfo's metadata has its limits: `min_seconds` and `max_seconds`.
+   * its rule. Examples: `user_id` is empty, or a batch has 501 requests. If `idle_timeout` is out
+   * of range, the metadata of the ErrorInfo has the limits `min_seconds` and `max_seconds`.
    *
    * @generated from enum value: ERROR_REASON_INVALID_REQUEST = 1;
    */
   INVALID_REQUEST = 1,
 
   /**
-   * INVALID_ARGUMENT. The bytes are no message of this method, or hold text that is not UTF-8.
+   * INVALID_ARGUMENT. The bytes are not a message of this method, or contain text that is not
+   * UTF-8.
    *
    * @generated from enum value: ERROR_REASON_MALFORMED_MESSAGE = 2;
    */
   MALFORMED_MESSAGE = 2,
 
   /**
-   * RESOURCE_EXHAUSTED. The encoded request is larger than this method takes: 64 KiB, or 1 MiB for
-   * `WatchEvents` and `CheckSessions`, or 4 MiB for `BatchValidateSessions`. Sending it again can't
-   * help.
+   * RESOURCE_EXHAUSTED. The encoded request is larger than the method accepts: 4 MiB for
+   * `BatchValidateSessions`, 1 MiB for `WatchEvents` and `CheckSessions`, 64 KiB for all other
+   * methods. The same request will fail again.
    *
    * @generated from enum value: ERROR_REASON_MESSAGE_TOO_LARGE = 3;
    */
   MESSAGE_TOO_LARGE = 3,
 
   /**
-   * INVALID_ARGUMENT. This `request_id` was used in the last 15 minutes by a request with other
-   * contents. A request that differs in `client` or `require_replicated` alone is the same.
+   * INVALID_ARGUMENT. In the last 15 minutes, a request with other contents used this `request_id`.
+   * The fields `client` and `require_replicated` don't count as contents.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 4;
    */
   REQUEST_ID_REUSED = 4,
 
   /**
-   * ABORTED. This `request_id` already signed the user in, and that session was since used,
-   * replaced or ended: another copy of its token is not handed out. Sign the user in anew with a
-   * fresh `request_id`.
+   * ABORTED. An earlier call with this `request_id` signed the user in. Since then, the session of
+   * that sign-in was used, replaced or ended, so the service does not hand out another copy of its
+   * token. Sign the user in with a new `request_id`.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_SPENT = 5;
    */
   REQUEST_ID_SPENT = 5,
 
   /**
-   * RESOURCE_EXHAUSTED. The user is signed in on `MAX_DEVICES` devices and the service is set to
-   * reject one more. The ErrorInfo's metadata has `max_devices`.
+   * RESOURCE_EXHAUSTED. The user is signed in on `MAX_DEVICES` devices, and `DEVICE_LIMIT_ACTION`
+   * is `reject`. The metadata of the ErrorInfo has `max_devices`.
    *
    * @generated from enum value: ERROR_REASON_DEVICE_LIMIT_REACHED = 6;
    */
   DEVICE_LIMIT_REACHED = 6,
 
   /**
-   * NOT_FOUND. The user never signed in on this device, or it was forgotten.
+   * NOT_FOUND. The user never signed in on this device, or the device was forgotten.
    *
    * @generated from enum value: ERROR_REASON_DEVICE_NOT_FOUND = 7;
    */
   DEVICE_NOT_FOUND = 7,
 
   /**
-   * ABORTED. Other calls for the same user kept changing what this one had read. Nothing was
-   * written; call again.
+   * ABORTED, without `google.rpc.RetryInfo`. Other calls for the same user changed the records
+   * between the read and the write of this call, several times. Nothing was written. Repeat the
+   * call at once.
    *
    * @generated from enum value: ERROR_REASON_CONFLICT = 8;
    */
   CONFLICT = 8,
 
   /**
-   * UNAVAILABLE, with `google.rpc.RetryInfo`. Redis is away, slow or refusing. A validation that
-   * fails so says nothing of the session. A call that changes something may have been carried out:
-   * `request_id` and the rule of generations make repeating it safe.
+   * UNAVAILABLE, with `google.rpc.RetryInfo`. Redis is down or slow, or refuses commands. If a
+   * validation fails with this error, the error says nothing about the session. A call that changes
+   * something may have been carried out. Repeating the call is safe, because of `request_id` and
+   * the rule of generations.
    *
    * @generated from enum value: ERROR_REASON_STORE_UNAVAILABLE = 9;
    */
   STORE_UNAVAILABLE = 9,
 
   /**
-   * UNAVAILABLE, with `google.rpc.RetryInfo`. The caller's deadline left too little time to ask
-   * Redis. Nothing was done.
+   * UNAVAILABLE, with `google.rpc.RetryInfo`. The caller's deadline left too little time to read
+   * from Redis, or the request took too long to arrive. Nothing was done.
    *
    * @generated from enum value: ERROR_REASON_DEADLINE_TOO_SHORT = 10;
    */
   DEADLINE_TOO_SHORT = 10,
 
   /**
-   * INTERNAL. A fault of the service, with a fixed text; the details are in its log under the
-   * `error_id` of the ErrorInfo's metadata.
+   * INTERNAL. The service has a fault. The text of the error is fixed. The metadata of the
+   * ErrorInfo has an `error_id`. The service's log has the details under this `error_id`.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 11;
    */
   INTERNAL = 11,
 
   /**
-   * OUT_OF_RANGE. The watch can't go on from this `cursor` without missing events: some that follow
-   * it are gone, the store's history is another one since a failover, or the watcher fell too far
-   * behind. Drop what you cache, and watch again without a cursor.
+   * OUT_OF_RANGE. The watch can't continue from this `cursor` without missing events. Either events
+   * after the cursor were removed, or a failover changed the history of the store, or the watcher
+   * read too slowly. Empty your cache, and watch again without a cursor.
    *
    * @generated from enum value: ERROR_REASON_CURSOR_EXPIRED = 12;
    */
   CURSOR_EXPIRED = 12,
 
   /**
-   * UNAUTHENTICATED. The service does not know who calls: the connection brought no certificate
-   * that the access policy names, and the call no bearer token that is still good (metadata
-   * `authorization: Bearer ...`).
+   * UNAUTHENTICATED. The service does not know the caller. The connection has no certificate that
+   * the access policy names, and the metadata of the call has no valid bearer token
+   * (`authorization: Bearer ...`).
    *
    * @generated from enum value: ERROR_REASON_CALLER_UNKNOWN = 13;
    */
   CALLER_UNKNOWN = 13,
 
   /**
-   * PERMISSION_DENIED. The caller is known, and may not do this.
+   * PERMISSION_DENIED. The service knows the caller, and the access policy does not allow this
+   * call.
    *
    * @generated from enum value: ERROR_REASON_CALLER_NOT_ALLOWED = 14;
    */
   CALLER_NOT_ALLOWED = 14,
 
   /**
-   * UNAVAILABLE, with `google.rpc.RetryInfo`. The process that serves this stream ends. Go on at
-   * another one, or at the same address in a moment; a watch from its last `cursor`.
+   * UNAVAILABLE, with `google.rpc.RetryInfo`. The process that serves this stream is stopping.
+   * Connect to another server, or to the same address in a moment. Resume a watch from its last
+   * `cursor`.
    *
    * @generated from enum value: ERROR_REASON_STOPPING = 16;
    */
   STOPPING = 16,
 
   /**
-   * UNAVAILABLE, with `google.rpc.RetryInfo`. This server can't trust what it would answer by: its
-   * clock is more than 5 seconds off, its store is unsafe or was not yet checked, or its signing
-   * keys or access policy can't be read for 5 seconds. It answers no method of the service, ends
-   * its watches, and its health is NOT_SERVING; another server may answer. Nothing was done.
-   * Example: the clock of the machine was set an hour ahead.
+   * UNAVAILABLE, with `google.rpc.RetryInfo`. This server can't trust its answers: its clock is
+   * more than 5 seconds wrong, its store is unsafe or not yet checked, or it could not read its
+   * signing keys or its access policy for 5 seconds. Example: the clock of the machine was set an
+   * hour ahead. Nothing was done.
+   *
+   * The server answers no method of the service, ends its watches, and reports the health
+   * NOT_SERVING. Another server may answer.
    *
    * @generated from enum value: ERROR_REASON_NOT_READY = 17;
    */
@@ -171,17 +181,21 @@ export enum ErrorReason {
 
   /**
    * UNAVAILABLE, with `google.rpc.RetryInfo`. A call with `require_replicated` was carried out on
-   * the primary, but fewer than `REPLICAS_ACK` replicas confirmed it within `REPLICAS_TIMEOUT`. It
-   * holds unless the primary is lost before they have it. Repeat the call: an IssueDevice with the
-   * same `request_id`, a RenewSession with the same token; it answers once they have it.
+   * the primary, but fewer than `REPLICAS_ACK` replicas confirmed the change within
+   * `REPLICAS_TIMEOUT`. The change is lost only if the primary is lost before the replicas have the
+   * change.
+   *
+   * Repeat the same call: IssueDevice with the same `request_id`, RenewSession with the same token.
+   * The repeated call succeeds once the replicas have the change.
    *
    * @generated from enum value: ERROR_REASON_NOT_REPLICATED = 19;
    */
   NOT_REPLICATED = 19,
 
   /**
-   * RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The service has as many calls under way as it
-   * takes. Nothing was done.
+   * RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. Too many calls are under way. Either the
+   * process has reached its limit, or this caller has reached its share of that limit. Nothing was
+   * done.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 15;
    */
