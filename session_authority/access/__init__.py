@@ -1,7 +1,8 @@
-"""Owns the permissions of callers: the callers, the names that identify them, and the RPCs that
-each may call. All of this is data, and a call that no row allows is denied.
+"""Knows the callers, the names that identify them, and the RPCs that each caller may call. All of
+this is data. A call that no row allows is denied.
 
-It does not know gRPC and the clock. The rpc room finds the caller of a call.
+This package knows neither gRPC nor the clock. The package `rpc` finds out which caller makes a
+call.
 """
 
 from session_authority.access.callers import (

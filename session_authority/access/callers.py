@@ -1,9 +1,9 @@
-"""Bearer tokens of callers that cannot bring a certificate: made, kept as hashes, checked, removed.
+"""Makes, stores, checks and removes bearer tokens of callers that have no certificate.
 
-A token is 256 random bits behind a prefix that secret scanners can recognize. The file has a line
-for each token: the caller, the token's ID, when it was added, and the SHA-256 of the token. A token
-can't be computed from its line. A caller may have several good tokens at once, so a token can be
-replaced without a gap.
+A token is 256 random bits behind a prefix that secret scanners recognize. The file has one line for
+each token: the caller, the token's ID, the time when it was added, and its SHA-256. The token can't
+be computed from its line. A caller may have several good tokens at once, so that a new token can
+replace an old one without a gap.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TITLE = "# caller  token ID  added  SHA-256 of the token\n"
 
 @dataclass(frozen=True, slots=True)
 class CallerToken:
-    """The stored facts of a token. `digest` is its SHA-256, and the ID is the start of `digest`."""
+    """The stored facts of a caller's token. `digest` is the SHA-256 of the token."""
 
     caller: str
     added_at: datetime
@@ -44,12 +44,12 @@ class CallerToken:
 
     @property
     def token_id(self) -> str:
-        """The ID of the token, for people."""
+        """The ID of the token, which is shown to people: the start of the digest in hexadecimal."""
         return self.digest.hex()[:_ID_CHARACTERS]
 
     def matches(self, digest: bytes) -> bool:
-        """Returns True if this is the token with that digest. The time does not depend on the
-        answer.
+        """Returns True if the token has this digest. The comparison takes the same time for every
+        digest.
         """
         return hmac.compare_digest(self.digest, digest)
 
@@ -65,12 +65,12 @@ def is_name(name: object) -> bool:
 
 
 def new_token() -> str:
-    """A token of 256 random bits."""
+    """Makes a token of 256 random bits."""
     return TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def read_tokens(path: Path) -> tuple[CallerToken, ...]:
-    """The tokens of a file. Raises AccessError with every fault."""
+    """Reads the tokens in a file. Raises AccessError with all faults of the file."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -98,28 +98,28 @@ def read_tokens(path: Path) -> tuple[CallerToken, ...]:
 
 
 def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken:
-    """Adds a token of a caller to the file. Creates the file if there is none. Raises
+    """Adds a token of a caller to the file. Makes the file if it does not exist. Raises
     AccessError.
     """
     if not is_name(caller):
         raise AccessError(f"the caller's name {NAME_RULE}")
     added = CallerToken(caller, now.replace(microsecond=0), digest_of(token))
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a link stays a link: the file that it leads to is changed
     with _alone(path):
         _write(path, [*(read_tokens(path) if path.exists() else ()), added])
     return added
 
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
-    """Removes one token of a caller, or all of them. Returns the removed tokens. Raises AccessError
-    if there is none.
+    """Removes one token of a caller, or all tokens if there is no `token_id`. Returns the removed
+    tokens. Raises AccessError if the caller has no such token.
     """
     path = path.resolve()
     with _alone(path):
         tokens = read_tokens(path)
         gone = [t for t in tokens if t.caller == caller and token_id in (None, t.token_id)]
         if not gone:
-            # The ID is not repeated: it may be the token itself, pasted by mistake.
+            # The error does not repeat the ID: it may be the token itself, pasted by mistake.
             which = "token with this ID" if token_id is not None else "token"
             raise AccessError(f"{path}: the caller {caller!r} has no {which}")
         _write(path, [token for token in tokens if token not in gone])
@@ -140,8 +140,8 @@ def _parsed(line: str) -> CallerToken | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keeps other processes from changing the file meanwhile. The lock is on a second file, as the
-    file itself is replaced.
+    """Locks the file against changes by other processes while the context lasts. The lock is on a
+    second file, because the file itself is replaced.
     """
     try:
         handle = os.open(

@@ -1,7 +1,7 @@
-"""The names in a certificate that may stand for a caller.
+"""Reads the names in a certificate that may stand for a caller.
 
-They are read from the certificate itself. The TLS library cuts names at the first NUL, so one name
-could pass for another.
+The names are read from the certificate itself. The TLS library cuts a name at its first NUL byte,
+so that one name could look like another.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from functools import lru_cache
 
 from cryptography import x509
 
-# Of certificates up to this size the names are remembered: 16 MiB in all at the most.
+# The names of certificates up to this size are cached. The cache needs at most 16 MiB.
 _MAX_REMEMBERED_BYTES = 16 * 1024
 
 
 def names_in(pem: bytes) -> tuple[str, ...]:
-    """The URIs and the DNS names, these in lower case, among a certificate's subject alternative
-    names (RFC 5280 §4.2.1.6).
+    """The URIs and the DNS names among a certificate's subject alternative names (RFC 5280
+    §4.2.1.6). The DNS names are in lower case.
 
-    A certificate that can't be read has no names. A URI never looks like a DNS name, and a DNS name
-    never looks like a URI, as a CA may check only one of the two.
+    A certificate that can't be read has no names. URIs without "://" and DNS names with "://" are
+    left out: a CA may check only one of the two kinds, so they must not look alike.
     """
     return _remembered(pem) if len(pem) <= _MAX_REMEMBERED_BYTES else _read(pem)
 

@@ -6,15 +6,16 @@ import re
 
 from session_authority.runtime.text import printable
 
-# A token where none belongs, which an error must not show.
+# A token in a place where it does not belong. An error must not show it.
 _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessError(Exception):
-    """A policy, or a file of caller tokens, can't be used. The message has a line for each fault.
+    """The error of a policy file, or a file of caller tokens, that can't be used. The message has a
+    line for each fault.
 
     Text that looks like a token is left out of the message. Control characters are escaped, as a
-    name in a file can have any characters.
+    name in a file may contain any characters.
     """
 
     def __init__(self, *faults: str) -> None:

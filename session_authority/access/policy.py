@@ -1,6 +1,7 @@
-"""Owns the permissions that the policy file and the callers' tokens give together. Default deny.
+"""Combines the policy file and the callers' tokens into the permissions of all callers. A call that
+the policy does not allow is denied.
 
-A file that turns wrong later changes nothing.
+If a file changes and is broken, the earlier permissions stay in force.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from session_authority.runtime.files import Reread
 
 
 class Access:
-    """The callers, and their permissions.
+    """The callers and their permissions.
 
-    If `anyone` is set, every call counts as a call of that caller. `unknown` are the names that
-    tokens have but the policy lacks. `has_one_caller` is True if all calls come from one caller.
+    If `anyone` is set, every call counts as a call of that caller. `unknown` are the callers of
+    tokens that the policy does not name. `has_one_caller` is True if all calls come from one
+    caller.
     """
 
     def __init__(
@@ -39,14 +41,14 @@ class Access:
         self.has_one_caller = anyone is not None or len(named) <= 1
 
     def by_certificate(self, names: Iterable[str]) -> set[Caller]:
-        """The callers that a certificate's names stand for. A certificate that stands for several
-        callers must not be accepted.
+        """The callers that the names in a certificate stand for. A certificate that stands for
+        several callers must not be accepted.
         """
         return {self._certificates[name] for name in names if name in self._certificates}
 
     def by_token(self, token: str) -> Caller | None:
-        """The caller that a bearer token belongs to. Every token is compared, each in constant
-        time.
+        """The caller to whom a bearer token belongs, or None. The token is compared with every
+        stored token, each time in constant time.
         """
         digest, found = digest_of(token), None
         for kept, caller in self._tokens:
@@ -56,16 +58,16 @@ class Access:
 
 
 def everybody() -> Access:
-    """The access of development: every client that can connect may call everything."""
+    """The permissions in development: every client that can connect may call everything."""
     return Access(anyone=Caller.of("anonymous", Role))
 
 
 def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = False) -> Access:
-    """The access that a policy file and, if there is one, a file of caller tokens give. Raises
-    AccessError with every fault.
+    """Reads the permissions from a policy file and, if there is one, from a file of caller tokens.
+    Raises AccessError with all faults.
 
-    A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` are
-    allowed. Such a token has no permission.
+    A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` is True.
+    Then the token is accepted, but has no permission.
     """
     faults: list[str] = []
     found: Policy | None = None
@@ -93,8 +95,8 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
 
 
 class AccessSource(Reread[Access]):
-    """The access from files that may change. While a changed file is broken, the permissions stay
-    as they were. Raises AccessError.
+    """The permissions from files that may change. They are read again after a change. If a changed
+    file is broken, the earlier permissions stay in force. Raises AccessError.
 
     Tokens of callers that the policy does not name have no permission.
     """

@@ -1,7 +1,8 @@
-"""Owns the policy file: a TOML file that names callers, their roles, and the names in their
+"""Reads the policy file, a TOML file that names callers, their roles, and the names in their
 certificates.
 
-All faults of a file are named at once. `roles` decides which RPCs a role may call.
+An error names all faults of the file at once. The module `roles` decides which RPCs a role may
+call.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from session_authority.runtime.toml_files import faults_of, raise_faults, read_t
 
 T = TypeVar("T")
 
-# A URI SAN (RFC 5280 §4.2.1.6; a SPIFFE ID is one) has a scheme and an authority; a DNS SAN is a
+# A URI SAN (RFC 5280 §4.2.1.6), such as a SPIFFE ID, has a scheme and an authority. A DNS SAN is a
 # host name.
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]{1,2000}", re.ASCII)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -39,8 +40,8 @@ _DNS = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The contents of a policy file: all callers by their names, and the callers that the names in
-    certificates stand for.
+    """The contents of a policy file: all callers by their names, and the callers by the names in
+    their certificates.
     """
 
     callers: Mapping[str, Caller]
@@ -48,7 +49,7 @@ class Policy:
 
 
 def read_policy(path: Path) -> Policy:
-    """The callers that a policy file names. Raises AccessError with every fault."""
+    """Reads the callers from a policy file. Raises AccessError with all faults of the file."""
     try:
         file = _PolicyFile.model_validate(read_toml(path), context=set())
     except ValidationError as error:
@@ -72,7 +73,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _known(value: object, known: Mapping[str, T], what: str) -> list[T]:
-    """The values that the texts stand for. Raises ValueError with a line for each unknown text."""
+    """The values that the texts name. Raises ValueError with a line for each unknown text."""
     texts, rule = _texts(value), f"is no {what}; there are {', '.join(known)}"
     raise_faults([f"{text!r} {rule}" for text in texts if text not in known])
     return [known[text] for text in texts]
@@ -112,7 +113,9 @@ def _name(name: str) -> str:
 
 
 class _CallerTable(BaseModel):
-    """The table of one caller. The context holds the names of certificates that were read."""
+    """The TOML table of one caller. The context of the validation holds the names of certificates
+    that were read so far.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -130,7 +133,7 @@ class _PolicyFile(BaseModel):
     ] = {}
 
 
-# The rules in words, for what pydantic finds.
+# The texts for faults that pydantic finds.
 _RULES = {
     "dict_type": "must be tables, each under [callers.NAME]",
     "model_type": "must be a table",
@@ -139,7 +142,7 @@ _RULES = {
 
 
 def _in_words(fault: ErrorDetails) -> tuple[str, str]:
-    """Where a fault is, and its rule."""
+    """The position of a fault in the file, and the rule that is broken there."""
     *table, field = fault["loc"]
     if fault["type"] == "extra_forbidden":
         known = f"are {', '.join(_CallerTable.model_fields)}" if table else "is [callers.NAME] only"

@@ -1,4 +1,5 @@
-"""Owns the one table of RPCs, `ROWS`: which roles may call each of them. Default deny.
+"""Holds `ROWS`, the table of RPCs and the roles that may call each of them. A call that no row
+allows is denied.
 
 The policy file decides which callers have which roles.
 """
@@ -26,8 +27,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The permission for one RPC: callers with these roles may call it. If the RPC is `public`,
-    every client that can connect may call it.
+    """The permission for one RPC: callers with one of these roles may call it. If the RPC is
+    `public`, every client that can connect may call it.
     """
 
     roles: frozenset[Role] = frozenset()
@@ -38,7 +39,7 @@ def _row(*roles: Role) -> Row:
     return Row(frozenset((*roles, Role.OPERATOR)))
 
 
-# By the path on the wire. An operator may call everything.
+# The rows by the full path of the RPC in gRPC. An operator may call everything.
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
         f"/{_SERVICE}/IssueDevice": _row(Role.ISSUER),
@@ -59,7 +60,8 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _row(),
     }
 )
-# The names of RPCs in the file: an RPC of the service by its name, others by service and name.
+# The paths of RPCs by their names in the policy file. The name of an RPC of another service has its
+# service in front.
 RPC_PATHS = {
     path.removeprefix(f"/{_SERVICE}/").removeprefix("/"): path
     for path, row in ROWS.items()
@@ -68,14 +70,14 @@ RPC_PATHS = {
 
 
 def rows_missing(paths: Iterable[str]) -> list[str]:
-    """The RPCs among these that have no row."""
+    """The RPCs among these paths that have no row in the table."""
     return sorted(set(paths) - ROWS.keys())
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller. `paths` are the RPCs that it may call. `may_observe` is True if it may validate
-    with `observe_only`.
+    """A caller and its permissions. `paths` are the RPCs that the caller may call. `may_observe` is
+    True if the caller may validate with `observe_only`.
     """
 
     name: str
@@ -83,12 +85,14 @@ class Caller:
     may_observe: bool = False
 
     def rpcs(self) -> list[str]:
-        """The names of the RPCs that the caller may call, as the policy file has them."""
+        """The names of the RPCs that the caller may call, spelled as in the policy file."""
         return [name for name, path in RPC_PATHS.items() if path in self.paths]
 
     @classmethod
     def of(cls, name: str, roles: Iterable[Role], rpcs: Iterable[str] = ()) -> Caller:
-        """A caller with roles, and with single RPCs by their paths."""
+        """Makes a caller from its roles, and from the paths of single RPCs that it may also
+        call.
+        """
         held = frozenset(roles)
         by_role = {path for path, row in ROWS.items() if row.roles & held}
         return cls(name, frozenset(by_role.union(rpcs)), Role.OPERATOR in held)

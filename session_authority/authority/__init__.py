@@ -1,8 +1,9 @@
-"""Owns the use cases: the only room where store, tokens, clock and randomness meet.
+"""Carries out the use cases. This is the only room in which store, tokens, clock and randomness
+meet.
 
-Every use case reads, lets the domain decide, and commits the decision. If a record has changed
-meanwhile, it decides again. This room refuses to know gRPC, and to let an answer wait for a write
-that may be lost.
+Every use case reads records, lets the domain decide, and commits the decision. If a record has
+changed in between, the use case decides again. This room does not know gRPC. No answer of it waits
+for a write that may be lost.
 """
 
 from session_authority.authority.authority import Authority

@@ -1,5 +1,5 @@
-"""The interface of the use cases: puts them together, and hands each call to its use case. The
-method of the use case says what it raises.
+"""Puts the use cases together and hands each call to its use case. The method of the use case says
+which errors it raises.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from session_authority.tokens import Tokens
 
 
 class Authority:
-    """The use cases of the service. All times are aware, in UTC, and cut to milliseconds. `actor`
-    is always the name of the caller.
+    """The use cases of the service. All times are aware, in UTC, and truncated to milliseconds.
+    `actor` is always the name of the caller.
     """
 
     def __init__(
@@ -79,20 +79,22 @@ class Authority:
     async def validate_session(
         self, presented: Presented, *, observe_only: bool = False
     ) -> Validation:
-        """Judges a token on a device, at this moment."""
+        """Judges a token on a device at this moment."""
         return await self._sessions.validate_session(presented, observe_only=observe_only)
 
     def keep_answer(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
-        """Keeps the encoded answer to a validation, if the answer may be given again."""
+        """Keeps the encoded answer to a validation, if the answer may be repeated."""
         self._kept.keep(asked, validation, answer)
 
     def kept_answer(self, asked: AsPresented) -> Awaitable[bytes | None]:
-        """The kept answer to a validation, if the store shows that it is still right."""
+        """The kept answer to a validation, if the store shows that the answer still holds. Else
+        None.
+        """
         return self._kept.answer(asked)
 
     async def kept_answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
-        """The kept answer to each of many validations, None if there is none, or an error of the
-        store.
+        """For each of many validations, the kept answer, or None if there is none, or an error of
+        the store.
         """
         return await self._kept.answers(asked)
 
@@ -104,7 +106,7 @@ class Authority:
         self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
     ) -> int:
         """Changes the claims of the session on a device, or of all sessions of a user. Returns how
-        many sessions have the claims now.
+        many sessions have the new claims, including sessions that had them before.
 
         Args:
             user_id: The user.
@@ -115,7 +117,7 @@ class Authority:
         return await self._updates.update_session(user_id, device_id, claims, actor)
 
     async def check_session(self, name: SessionName) -> SessionState:
-        """The state of a session that is named without a token."""
+        """The state of a session. The call names the session by its IDs, without a token."""
         return await self._checks.check_session(name)
 
     async def list_devices(
@@ -127,13 +129,13 @@ class Authority:
         page_size: int,
         page_token: str,
     ) -> DevicePage:
-        """A page of a user's devices, the newest activity first.
+        """A page of a user's devices, sorted by activity, the latest first.
 
         Args:
             user_id: The user.
             current_device_id: The device that is shown as the current one, if there is one.
             include_signed_out: Lists devices without a session, too.
-            page_size: The most devices of the page.
+            page_size: The largest number of devices on the page.
             page_token: The `next_page_token` of the page before. Empty for the first page.
         """
         return await self._devices.list_devices(
@@ -156,7 +158,7 @@ class Authority:
         Args:
             user_id: The user.
             device_id: The device.
-            reason: The reason that the event has.
+            reason: The reason that is written into the event.
             forget: Removes the record of the device, too.
             actor: The name of the caller.
         """
@@ -167,13 +169,13 @@ class Authority:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices, or on all but one. Returns on how many of them the user
-        was signed in.
+        """Signs a user out on all devices, or on all but one. Returns the number of these devices
+        on which the user was signed in.
 
         Args:
             user_id: The user.
             except_device_id: The device that stays signed in. None if there is none.
-            reason: The reason that the event has.
+            reason: The reason that is written into the event.
             forget: Removes the records of the devices, too.
             actor: The name of the caller.
         """
@@ -190,17 +192,17 @@ class Authority:
         await self._keys.tell_of_revoked_keys()
 
     async def reassert(self) -> int:
-        """Ends sessions again that were ended shortly before a failover, if the failover lost their
-        ends. Returns how many.
+        """Ends sessions again if a failover has lost their ends. These are sessions that were ended
+        shortly before. Returns the number of these sessions.
         """
         return await self._reassertions.reassert()
 
     async def settled(self) -> None:
-        """Waits until every best-effort write is done, or dropped."""
+        """Waits until every best-effort write is done or dropped."""
         await self._best_effort.settled()
 
     async def settle_within(self, limit: timedelta) -> None:
-        """Waits until every best-effort write is done, but at most for `limit`. Writes that take
-        longer are dropped.
+        """Waits until every best-effort write is done, but no longer than `limit`. Drops the writes
+        that take longer.
         """
         await self._best_effort.settle_within(limit.total_seconds())

@@ -1,8 +1,8 @@
-"""Carries out writes that may be lost, in the background: marks of use, last-seen times, the
-removal of ended sessions.
+"""Carries out best-effort writes in the background. These are writes that may be lost: marks of
+use, last-seen times, and the removal of ended sessions.
 
-The number of writes is limited, so that a store that is away can't fill the memory. Writes over the
-limit are dropped and counted.
+The number of writes under way is limited, so that they can't fill the memory while the store is
+away. Writes over the limit are dropped and counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_PENDING_WRITES = 1024
 
 
 class BestEffortWrites:
-    """Best-effort writes under way, at most one for each device of a user."""
+    """The best-effort writes that are under way, at most one for each device of a user."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -29,8 +29,8 @@ class BestEffortWrites:
     def write(
         self, user_id: str, key: bytes, work: Callable[[], Coroutine[Any, Any, object]]
     ) -> None:
-        """Starts `work`, unless a write for the device is under way. In that case `work` is left
-        out: its changes will be written at the next use.
+        """Starts `work`, unless another write for the device is under way. In that case `work` is
+        not done: the next use of the session writes the same changes.
         """
         device = (user_id, key)
         if device in self._pending:
@@ -43,7 +43,9 @@ class BestEffortWrites:
         task.add_done_callback(lambda _: self._pending.discard(device))
 
     async def settle_within(self, seconds: float) -> None:
-        """Waits until every write is done. Writes that take longer are dropped and counted."""
+        """Waits until every write is done, but no longer than `seconds`. Drops and counts the
+        writes that take longer.
+        """
         late = await self._tasks.settle_within(seconds)
         self._metrics.best_effort_writes_dropped.inc(late)
 

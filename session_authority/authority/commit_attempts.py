@@ -1,5 +1,5 @@
-"""Repeats the decision and the commit of a use case until no record changes in between. In one
-process, only one use case at a time changes a user.
+"""Repeats the decision and the commit of a use case until no record has changed in between. In one
+process, only one use case at a time changes the records of a user.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from session_authority.runtime.backoff import Backoff
 from session_authority.runtime.metrics import Metrics
 
 MAX_ATTEMPTS = 8
-# The pause is drawn from the whole range from 0, which separates rival attempts best.
+# The pause is drawn from the whole range that starts at 0. This keeps rival attempts apart best.
 _BACKOFF = Backoff(timedelta(milliseconds=4), timedelta(milliseconds=256), least_share=0)
 
 
 class Attempts:
     """The attempts of one use case to decide and commit.
 
-    `while True: now = await attempts.next()` gives each attempt its time. Later attempts wait a
-    little, so that rival attempts do not collide again.
+    In the loop `while True: now = await attempts.next()`, each attempt gets its time. Later
+    attempts wait a little, so that rival attempts do not collide again.
     """
 
     def __init__(self, clock: Callable[[], datetime], metrics: Metrics) -> None:
@@ -32,7 +32,7 @@ class Attempts:
         self._made = 0
 
     async def next(self) -> datetime:
-        """Begins the next attempt, and returns its time. Raises Conflict after MAX_ATTEMPTS
+        """Begins the next attempt and returns its time. Raises Conflict after MAX_ATTEMPTS
         attempts.
         """
         if self._made == MAX_ATTEMPTS:
@@ -45,8 +45,8 @@ class Attempts:
 
 
 class UserLocks:
-    """Lets one change of a user at a time run in this process, so that few changes are decided
-    again.
+    """Locks that let this process make only one change of a user at a time. With them, few use
+    cases must decide again.
 
     Correctness does not depend on these locks, as other processes do not see them.
     """

@@ -1,4 +1,4 @@
-"""Makes events about a device, with the facts of its record."""
+"""Makes events about a device, with the facts from the record of the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def device_event(
     device: Stored[DeviceRecord] | None,
     session: SessionRecord | None,
 ) -> Event:
-    """An event about a device and the session on it.
+    """Makes an event about a device and the session on it.
 
     Args:
         kind: The type of the event.

@@ -34,16 +34,16 @@ class Devices:
         page_size: int,
         page_token: str,
     ) -> DevicePage:
-        """A page of a user's devices, the newest activity first.
+        """A page of a user's devices, sorted by activity, the latest first.
 
         Args:
             user_id: The user.
             current_device_id: The device that is shown as the current one, if there is one.
             include_signed_out: Lists devices without a session, too.
-            page_size: The most devices of the page.
+            page_size: The largest number of devices on the page.
             page_token: The `next_page_token` of the page before. Empty for the first page.
 
-        Raises InvalidRequest for a page token of another list.
+        Raises InvalidRequest if the page token belongs to another list.
         """
         scope = pages.list_scope(user_id, include_signed_out)
         after = None
@@ -95,7 +95,7 @@ class Devices:
         Args:
             user_id: The user.
             device_id: The device.
-            reason: The reason that the event has.
+            reason: The reason that is written into the event.
             forget: Removes the record of the device, too.
             actor: The name of the caller.
         """
@@ -112,13 +112,13 @@ class Devices:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices, or on all but one. Returns on how many of them the user
-        was signed in.
+        """Signs a user out on all devices, or on all but one. Returns the number of these devices
+        on which the user was signed in.
 
         Args:
             user_id: The user.
             except_device_id: The device that stays signed in. None if there is none.
-            reason: The reason that the event has.
+            reason: The reason that is written into the event.
             forget: Removes the records of the devices, too.
             actor: The name of the caller.
         """
@@ -141,9 +141,9 @@ class Devices:
 
 
 def _shown_bytes(device: Stored[DeviceRecord]) -> int:
-    """The approximate number of bytes that an answer needs for a device. It is the size of the
-    record, in which the user agent and the description are packed, plus the size of the user agent
-    and the description.
+    """The approximate number of bytes that a device needs in an answer. It is the size of the
+    record plus the sizes of the user agent and the description, which the record holds only in a
+    packed form.
     """
     client = device.record.last_client
     name = "" if client.appearance is None else client.appearance.name

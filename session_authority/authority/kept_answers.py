@@ -1,12 +1,12 @@
-"""Keeps encoded answers to validations, and gives them again as long as nothing changes.
+"""Keeps encoded answers to validations, and repeats them as long as nothing has changed.
 
-Redis is read for every validation. A kept answer is given only if the session's record on the
-primary is, byte for byte, the record that was judged, and if time has not changed the verdict
-either (see `steady_verdicts`). Such a validation writes nothing, so it makes no difference which
-client or caller it comes from.
+Redis is read for every validation. A kept answer is repeated on two conditions. The session's
+record on the primary must be, byte for byte, the record that was judged. And the verdict must not
+have changed with time (see `steady_verdicts`). A validation that gets a kept answer writes nothing,
+so its client and its caller make no difference.
 
-A kept answer belongs to a verified token, and is forgotten with the token. All tokens are forgotten
-when the signing keys change.
+A kept answer belongs to a verified token, and is dropped with it. All tokens are dropped when the
+signing keys change.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from session_authority.domain.results import Validation
 from session_authority.domain.steady_verdicts import Steadiness
 from session_authority.store import Question
 
-# The memory of a kept answer, apart from the encoded answer and the question (measured: 680).
+# The memory that a kept answer needs, without the encoded answer and the question (measured: 680).
 _KEPT_BYTES = 768
-# The length of a device ID in the usual spelling. For other spellings, such as with blanks around
-# the ID, no answer is kept.
+# The length of a device ID in its usual spelling. Answers to other spellings, such as an ID between
+# blanks, are not kept.
 _USUAL_CHARACTERS = 36
 
 
 @dataclass(frozen=True, slots=True)
 class _KeptAnswer:
-    """The answer to a token that comes with a device ID of this spelling."""
+    """The kept answer to a token, for requests that spell the device ID in this way."""
 
     device_id: str
     steadiness: Steadiness
@@ -40,7 +40,7 @@ class _KeptAnswer:
 
 
 class KeptAnswers:
-    """The answers that are kept with verified tokens."""
+    """The answers that are kept together with verified tokens."""
 
     def __init__(self, resources: Resources) -> None:
         self._store = resources.store
@@ -49,7 +49,7 @@ class KeptAnswers:
         self._metrics = resources.metrics
 
     def keep(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
-        """Keeps the encoded answer to a validation, if the answer may be given again."""
+        """Keeps the encoded answer to a validation, if the answer may be repeated."""
         steadiness, session = validation.steadiness, validation.session
         if steadiness is None or session is None or len(asked.device_id) != _USUAL_CHARACTERS:
             return
@@ -60,7 +60,7 @@ class KeptAnswers:
         self._tokens.keep(asked.access_token, kept, size)
 
     async def answer(self, asked: AsPresented) -> bytes | None:
-        """The kept answer to a validation, after the store has shown that it is still right. None
+        """The kept answer to a validation, if the store shows that the answer still holds. None
         means that the token must be judged.
         """
         kept = self._find(asked, self._clock())
@@ -70,8 +70,8 @@ class KeptAnswers:
         return kept.answer
 
     async def answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
-        """The kept answer to each of many validations, None if the token must be judged, or the
-        error of the read.
+        """For each of many validations, the kept answer, or None if the token must be judged, or
+        the error of the read.
         """
         now = self._clock()
         found: list[_KeptAnswer | None] = [self._find(one, now) for one in asked]
@@ -91,8 +91,8 @@ class KeptAnswers:
         return answers
 
     def _find(self, asked: AsPresented, now: datetime) -> _KeptAnswer | None:
-        """The kept answer to a request at this moment, to be compared with the store. A request
-        with `observe_only` never gets a kept answer.
+        """The kept answer to a request at this moment. The caller must still compare it with the
+        store. A request with `observe_only` never gets a kept answer.
         """
         kept = self._tokens.recall(asked.access_token, now)
         if (

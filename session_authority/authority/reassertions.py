@@ -1,9 +1,8 @@
-"""Repeats changes that a failover may have lost: the ends of sessions that were acknowledged
-shortly before.
+"""Ends sessions again whose ends a failover may have lost.
 
-A replica that is promoted may lack the last changes. Then a session that had ended, as its user was
-told, would be good again. Each process remembers for a while which sessions it ended. If one of
-exactly these sessions is in the store again, the process ends it once more.
+A replica that is promoted may lack the latest changes. A session whose end was confirmed to a
+caller would then be good again. Each process remembers for a while which sessions it ended. If one
+of these sessions is in the store again, the process ends it once more.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ from session_authority.store import SessionStore
 from session_authority.store.records import Commit, Committed, RemovedSessions
 from session_authority.store.removed_sessions import readable
 
-# How long ends are remembered. A replica that is further behind is of no use as a replica.
+# How long a process remembers that it ended a session. A replica that lags behind further than this
+# is not fit to be promoted.
 MEMORY = timedelta(seconds=60)
-# If there are more ends or sessions in a minute, the oldest are forgotten. Each end occupies about
-# 1.5 KiB, and 100 bytes for each of its sessions: at most 32 MiB in all.
+# If more ends or sessions than this are noted within MEMORY, the oldest are forgotten. An end
+# occupies about 1.5 KiB, and 100 bytes for each of its sessions: at most 32 MiB in all.
 _MOST_ENDS, _MOST_SESSIONS = 16_384, 65_536
 _AT_ONCE = 32
 
@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """Sessions of a user that were ended, the event of their end, and until when they are
+    """The ended sessions of a user, the event of their end, and the time until which they are
     remembered.
     """
 
@@ -45,7 +45,7 @@ class _Ended:
 
 
 class Reassertions:
-    """The sessions that this process ended lately."""
+    """The sessions that this process has ended within the time MEMORY."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Reassertions:
         self._sessions = 0
 
     def note(self, user_id: str, sessions: RemovedSessions, event: Event) -> None:
-        """Remembers that these sessions were ended. `event` is the event of their end, which is
-        written again if they must be ended again.
+        """Notes that this process ended these sessions. `event` is the event of their end, and is
+        written once more if they must be ended again.
         """
         now = self._clock()
         if sessions:
@@ -74,8 +74,8 @@ class Reassertions:
         return len(self._ended) > _MOST_ENDS or self._sessions > _MOST_SESSIONS
 
     async def reassert(self) -> int:
-        """Ends the remembered sessions that have come back, and returns how many these were. Raises
-        StoreUnavailable, Conflict. After such an error it must be called again.
+        """Ends the remembered sessions that are in the store again. Returns the number of these
+        sessions. Raises StoreUnavailable, Conflict. After an error, call it again.
         """
         now, again = self._clock(), 0
         remembered = [ended for ended in self._ended if ended.until > now]

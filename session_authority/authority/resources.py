@@ -1,4 +1,6 @@
-"""The resources of all use cases: the store, the tokens, the limits, the clock, randomness."""
+"""The resources that all use cases share: the store, the tokens, the limits, the clock, and
+randomness.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from session_authority.tokens import Tokens, TokenTooLarge
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Everything that a use case may touch. `clock` gives aware UTC times, cut to milliseconds."""
+    """Everything that a use case may use. `clock` returns aware UTC times, truncated to
+    milliseconds.
+    """
 
     store: SessionStore
     tokens: Tokens
@@ -42,12 +46,12 @@ class Resources:
     places: Places
 
     def attempts(self) -> Attempts:
-        """The attempts of one use case."""
+        """Makes the attempts of one use case."""
         return Attempts(self.clock, self.metrics)
 
     def placed(self, client: Client) -> Client:
-        """The client with the place of its address, unless the caller named a place. This is only
-        for a client that is written: a plain validation makes no lookup.
+        """The client with the place of its IP address, unless the caller gave a place. Call this
+        only for a client that will be written, because a plain validation makes no lookup.
         """
         address = placed_address(client.ip_address)
         if client.place != NO_PLACE or address is None:
@@ -59,26 +63,30 @@ class Resources:
         return UUID(bytes=self.random_bytes(16), version=4)
 
     def assigned_id(self) -> UUID:
-        """A device ID for a request without one."""
+        """Makes a device ID for a request without one."""
         return assign_device_id(self.random_bytes(RANDOM_BYTES))
 
     def new_copy(self) -> int:
-        """A new copy for a token: 16 random bits. It is never 0, as 0 stands for any copy."""
+        """Makes the number that tells a copy of a token from other copies: 16 random bits. It is
+        never 0, because 0 stands for any copy.
+        """
         while True:
             copy = int.from_bytes(self.random_bytes(2))
             if copy:
                 return copy & MAX_COPY
 
     def sign(self, token: Token) -> str:
-        """The token as text. Raises InvalidRequest if its fields make it too large."""
+        """Signs a token and returns its text. Raises InvalidRequest if the fields of the token make
+        it too large.
+        """
         try:
             return self.tokens.sign(token)
         except TokenTooLarge as error:
             raise _too_large(token, error) from None
 
     def sign_first(self, token: Token) -> str:
-        """The first token of a session as text. Raises InvalidRequest if its fields make this token
-        or a later one too large: no renewal may fail because of the size.
+        """Signs the first token of a session and returns its text. Raises InvalidRequest if its
+        fields make this token or a later one too large. So no renewal fails because of the size.
         """
         try:
             self.tokens.check_room(token)
@@ -87,8 +95,8 @@ class Resources:
         return self.sign(token)
 
     def check_claims(self, token: Token) -> None:
-        """Raises InvalidRequest if the new claims of a token make this token or a later one too
-        large.
+        """Checks the size of a token with new claims. Raises InvalidRequest if the claims make this
+        token or a later one too large.
         """
         try:
             self.tokens.check_room(token)
@@ -96,7 +104,7 @@ class Resources:
             raise InvalidRequest([FieldViolation("claims", _room_rule(error))]) from None
 
     def has_room_for_any_claims(self, token: Token) -> bool:
-        """Returns True if the session of this token can be given any claims that are allowed."""
+        """Returns True if the tokens of this session have room for any allowed claims."""
         try:
             self.tokens.check_room(replace(token, claims=LARGEST_CLAIMS))
         except TokenTooLarge:
@@ -106,21 +114,21 @@ class Resources:
     def remove_ended(
         self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime
     ) -> None:
-        """Removes records of sessions that reached their end, in the background."""
+        """Removes the records of sessions that have expired, in the background."""
         if ended:
             gone = dict.fromkeys(ended)
             commit = Commit(user_id, now, if_sessions=ended, set_sessions=gone, durable=False)
             self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
     def count_live(self, removed: RemovedSessions, now: datetime) -> int:
-        """How many of these sessions were live: they had reached neither their absolute end nor
+        """Counts the removed sessions that were live: sessions before their absolute end and before
         their idle end.
         """
         return count_live(removed, self.limits, now)
 
 
 def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:
-    """The error that names all fields that need room in the token."""
+    """The error for a token that is too large. It names all fields that need room in the token."""
     told = _room_rule(error)
     given = {"user_id": True, "claims": token.claims, "auth_methods": token.auth_methods}
     return InvalidRequest([FieldViolation(field, told) for field, there in given.items() if there])

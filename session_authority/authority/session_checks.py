@@ -1,4 +1,4 @@
-"""Checks sessions that open connections name. The check needs no token, and writes nothing."""
+"""Checks the sessions of open connections. Such a check needs no token and writes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SessionChecks:
         self._resources = resources
 
     async def check_session(self, name: SessionName) -> SessionState:
-        """The state of the session at this moment."""
+        """The state of a session at this moment."""
         limits = self._resources.limits
         stored = await self._resources.store.session(name.user_id, device_key(name.device_id))
         record = None if stored is None else stored.record

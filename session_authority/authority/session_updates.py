@@ -30,10 +30,10 @@ class SessionUpdates:
         self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
     ) -> int:
         """Changes the claims of the session on a device, or of all sessions of a user. Returns how
-        many sessions have the claims now.
+        many sessions have the new claims, including sessions that had them before.
 
-        Nothing is written for sessions that have these claims already, so a repeated call leaves no
-        second event. A session that ends meanwhile stays ended.
+        Nothing is written for sessions that have these claims already, so a repeated call writes no
+        second event. A session that ends during the call stays ended.
 
         Args:
             user_id: The user.
@@ -72,14 +72,15 @@ class SessionUpdates:
                     events=(self._event(user_id, device_id, actor, state, now),),
                 )
                 if not change.changed:
-                    if change.claims:  # an earlier call may have changed them
+                    # an earlier call may have changed them, so the replicas must confirm
+                    if change.claims:
                         await self._store.confirm(user_id)
                     return len(change.claims)
                 if isinstance(await self._store.commit(commit), Committed):
                     return len(change.claims)
 
     def _check_room(self, user_id: str, state: UserState, change: ClaimsChange) -> None:
-        """Raises InvalidRequest if a token with the claims would be too large."""
+        """Raises InvalidRequest if a token with the new claims would be too large."""
         for key, wanted in change.claims.items():
             record = state.sessions[key].record
             self._resources.check_claims(
@@ -100,8 +101,8 @@ class SessionUpdates:
     def _event(
         self, user_id: str, device_id: UUID | None, actor: str, state: UserState, now: datetime
     ) -> Event:
-        """The event of the change. It has no claims, as events are kept for longer than sessions,
-        and are sent to more receivers.
+        """The event of the change. It contains no claims, because events are kept for longer than
+        sessions, and more services receive them.
         """
         kind = EventType.SESSION_UPDATED
         if device_id is None:

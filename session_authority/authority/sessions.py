@@ -1,5 +1,5 @@
-"""Validates and renews sessions: judges a presented token, hands out renewed tokens, and acts on a
-refusal.
+"""Validates and renews sessions. This module judges a presented token, hands out renewed tokens,
+and reacts to a denied token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from session_authority.domain.steady_verdicts import Steadiness, steadiness
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
-# How many sessions are remembered whose quiet event this process has written lately.
+# A session has at most one quiet event of each type in an hour. This process remembers up to this
+# number of its latest quiet events.
 _MAX_QUIET_SESSIONS = 16384
 
 
@@ -36,7 +37,7 @@ _MAX_QUIET_SESSIONS = 16384
 class _Judged:
     """One attempt to judge a presented token: the token, the stored session, and the time.
 
-    `claims` are read only for renewals, and only if the store has claims for the session.
+    `claims` is read only for renewals, and only if the store has claims for the session.
     """
 
     presented: Presented
@@ -47,12 +48,12 @@ class _Judged:
 
     @property
     def record(self) -> SessionRecord | None:
-        """The session's record."""
+        """The record of the session. None if the store has no session."""
         return None if self.stored is None else self.stored.record
 
     @property
     def claims_now(self) -> Mapping[str, str]:
-        """The claims that a token made now must have."""
+        """The claims for a token of this session that is made now."""
         return self.token.claims if self.claims is None else self.claims.record.claims
 
     def commit_of(
@@ -67,9 +68,9 @@ class _Judged:
 
         Args:
             record: The new record of the session. None removes the record.
-            device: The record of the device that is replaced, too. None if it stays as it is.
+            device: The device's record that was read, if the commit replaces it, too. Else None.
             touched: The new record of the device.
-            durable: Says if replicas must have the commit.
+            durable: True if replicas must have the commit.
         """
         key = self.token.device_key
         return Commit(
@@ -99,16 +100,17 @@ class Sessions:
     async def validate_session(
         self, presented: Presented, *, observe_only: bool = False
     ) -> Validation:
-        """Judges a token on a device, at this moment. With `observe_only` nothing is written.
-        Raises Conflict.
+        """Judges a token on a device at this moment. With `observe_only` nothing is written. Raises
+        Conflict.
         """
         validation = await self._validate(presented, observe_only)
         self._metrics.verdict(validation.status)
         return validation
 
     async def renew_session(self, presented: Presented) -> RenewedSession:
-        """Swaps the current token for the next one, or hands out another copy if the last reply may
-        have been lost. Raises Conflict.
+        """Swaps the current token for the next one. If the last reply may have been lost, this
+        hands out another copy of the next token. A token that is too young for a renewal is kept,
+        or is signed again with newer claims. Raises Conflict.
         """
         renewed = await self._renew(presented)
         self._metrics.renewed(renewed.status)
@@ -160,8 +162,8 @@ class Sessions:
                 )
 
     def _steadiness(self, judged: _Judged, used: SessionRecord) -> Steadiness | None:
-        """For how long the answer to an active token may be given again. None if it may not: the
-        token may have proved a fact that must be written.
+        """How long the answer to an active token may be repeated. None if the use of the token
+        changes the record of the session: then the answer must not be repeated.
         """
         stored = judged.stored
         if stored is None or used is not stored.record:
@@ -169,8 +171,8 @@ class Sessions:
         return steadiness(used, stored.raw, judged.token, self._limits, judged.now)
 
     def _denied(self, status: SessionStatus, device_id: UUID | None) -> Validation:
-        """The answer to a request for which no record was read. If the request has no device ID,
-        one is assigned.
+        """The answer to a validation that is denied before a record is read. If the request has no
+        device ID, the answer assigns one.
         """
         assigned = device_id is None
         return Validation(status, device_id or self._resources.assigned_id(), assigned)
@@ -222,8 +224,8 @@ class Sessions:
     def _kept(
         self, judged: _Judged, device_id: UUID, record: SessionRecord, reissue: bool
     ) -> RenewedSession:
-        """The answer to a renewal that keeps the token. With `reissue` the token is signed again,
-        with the claims that it must have now.
+        """The answer to a renewal after which the client keeps its token. With `reissue` the token
+        is signed again, with the claims that the session has now.
         """
         token = replace(judged.token, claims=judged.claims_now) if reissue else judged.token
         session = self._active(token, device_id, record)
@@ -231,14 +233,14 @@ class Sessions:
         return RenewedSession(SessionStatus.ACTIVE, session, text)
 
     def _active(self, token: Token, device_id: UUID, record: SessionRecord) -> ActiveSession:
-        """The active session that the token names."""
+        """The active session of a token."""
         return ActiveSession(
             token, device_id, record.expires_at(self._limits), record.absolute_end(self._limits)
         )
 
     def _token_of(self, presented: Presented) -> Token | SessionStatus:
-        """The verified token, or the status that says why there is none. The token's end is
-        checked elsewhere.
+        """The verified token, or the status that says why the token can't be used. This does not
+        check whether the token has expired.
         """
         if not presented.access_token:
             return SessionStatus.TOKEN_MISSING
@@ -246,9 +248,9 @@ class Sessions:
         return SessionStatus.TOKEN_INVALID if token is None else token
 
     def _successor_of(self, judged: _Judged, record: SessionRecord) -> Token:
-        """A new copy of the record's generation, for the client that presented a token. The age of
-        the copy counts from now, and not from the date of its generation: the age proves that the
-        client has kept the copy.
+        """A new copy of the record's generation, for the client that presented a token. The copy is
+        issued now, even if its generation is older. The age of a copy is used as proof that the
+        client has kept it.
         """
         return replace(
             judged.token,
@@ -260,8 +262,8 @@ class Sessions:
         )
 
     async def _act_on(self, judged: _Judged, verdict: Verdict) -> int | None:
-        """Does what a refusal demands. Returns how many devices this signed out, or None if the
-        token must be judged again.
+        """Does what a denied token requires, such as an alarm. Returns the number of devices on
+        which this signed the user out, or None if the token must be judged again.
         """
         if judged.stored is None:
             return 0
@@ -302,7 +304,7 @@ class Sessions:
             if_sessions={token.device_key: judged.stored},
             events=(event,),
         )
-        if device is not None:  # the device shows the alarm, also after the sign-out
+        if device is not None:  # the record of the device keeps the alarm, even after the sign-out
             alarmed = replace(device.record, last_alarm=Alarm(judged.now, verdict.cause))
             commit = replace(
                 commit,
@@ -333,8 +335,8 @@ class Sessions:
     async def _leave_quiet_event(
         self, judged: _Judged, kind: EventType, cause: ReplayCause | None
     ) -> None:
-        """Writes at most one event of this kind an hour for a session. A token that is no longer
-        good may be presented again and again, and must not flood the readers of events.
+        """Writes a quiet event, at most one of each type in an hour for a session. A denied token
+        may be presented again and again, and must not flood the services that watch events.
         """
         token = judged.token
         if (kind, token.session_id) in self._quiet:
@@ -352,12 +354,12 @@ class Sessions:
         self._quiet[kind, token.session_id] = True
 
     async def _record_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
-        """Writes the facts that a good token proved. Returns False if the token must be judged
+        """Writes the facts that a good token has proved. Returns False if the token must be judged
         again.
 
-        Marks are written in the background, and may be lost. If the store lost writes, the token
-        can prove a later state of the record. Then the record is moved forward to that state, and
-        this is committed before the answer.
+        Marks are written in the background, and may be lost. If the store has lost writes, a token
+        can prove that its session had reached a later state than the record. Then the record is
+        moved forward to that state, and this is committed before the answer.
         """
         if verdict.forwarded is not None:
             if not isinstance(await self._store.commit(judged.commit_of(used)), Committed):
@@ -384,10 +386,10 @@ class Sessions:
         *,
         durable: bool,
     ) -> bool:
-        """Commits a session's new record and, at most once per touch interval, the record of its
-        device.
+        """Commits the new record of a session and, at most once per touch interval, the new record
+        of its device.
 
-        Returns True if no record had changed in between.
+        Returns True if neither record had changed in between.
         """
         if used == judged.record:
             if durable:
@@ -407,8 +409,8 @@ class Sessions:
 
 
 def _presented_as(device_id: UUID, token: Token) -> tuple[bytes, bool]:
-    """The key of the presented device ID. The second value is True if this is not the token's own
-    device ID, but one that a validation once assigned to a request without a device ID.
+    """Returns the key of the presented device ID, and whether a validation once assigned this ID.
+    The second value is True only if the ID is not the token's own device ID.
     """
     key = device_key(device_id)
     return key, key != token.device_key and is_assigned(device_id)

@@ -1,4 +1,6 @@
-"""Signs a user in on a device: once for each `request_id`, however often a request is repeated."""
+"""Signs a user in on a device. Repeated requests with the same `request_id` sign the user in only
+once.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,10 @@ from session_authority.store.records import (
     UserState,
 )
 
-# The reason in the event of a replaced session, if a failover lost its end and it is ended again.
+# The reason in the event, if a session that a new sign-in had replaced is ended again after a
+# failover.
 _REPLACED = "replaced"
-# The metrics' name for a sign-in that an earlier request with the same ID has done.
+# The outcome in the metrics for a sign-in that repeats an earlier request with the same ID.
 _REPEATED = "repeated"
 
 
@@ -65,7 +68,7 @@ class SignIns:
         return issued
 
     async def _issue(self, request: SignInRequest, actor: str) -> tuple[IssuedDevice, str]:
-        """The answer to a sign-in, and the name of the outcome in the metrics."""
+        """Signs the user in. Returns the answer, and the name of the outcome in the metrics."""
         request = replace(request, client=self._resources.placed(request.client))
         device_id = request.device_id or self._resources.new_uuid()
         session_id = self._resources.random_bytes(SESSION_ID_BYTES)
@@ -84,8 +87,8 @@ class SignIns:
                     return issued, "new_device" if issued.new_device else "known_device"
 
     async def _state_for(self, request: SignInRequest, key: bytes, now: datetime) -> UserState:
-        """As much of the user's state as the sign-in needs. For a user with many devices this is
-        nearly always a small part.
+        """Reads as much of the user's state as the sign-in needs. For a user with many devices,
+        this is nearly always a small part of the state.
         """
         state = await self._store.user_at(request.user_id, key, request.request_id)
         if state.issued is not None or needs_all_records(
@@ -124,8 +127,8 @@ class SignIns:
             now=now,
             unreadable={*state.unreadable_sessions, *state.unreadable_devices},
         )
-        # The token is signed before anything is written: a token that can't be made must leave no
-        # session behind.
+        # The token is signed before anything is written, because a token that can't be signed must
+        # leave no session behind.
         token = self._token(request, key, decision.session, now)
         access_token = self._resources.sign_first(token)
         kept = self._claims_to_keep(token)
@@ -187,7 +190,9 @@ class SignIns:
         )
 
     def _note_ended(self, decision: SignIn, state: UserState, commit: Commit, key: bytes) -> None:
-        """Notes the session that the new session replaced, and the sessions that were evicted."""
+        """Notes the ended sessions for `Reassertions`: the session that the new session replaced,
+        and the evicted sessions.
+        """
         note, user_id = self._resources.reassertions.note, commit.user_id
         signed_in, *evictions = commit.events
         for evicted, event in zip(decision.evicted, evictions, strict=True):
@@ -217,11 +222,12 @@ class SignIns:
     async def _try_issue_again(
         self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime
     ) -> IssuedDevice | None:
-        """The answer to a request that was carried out before: another copy of the same token. None
-        if a record has changed meanwhile.
+        """The answer to a request that repeats an earlier one: another copy of the same token. None
+        if a record has changed in between.
 
         Raises RequestIdReused if the request differs from the earlier one. Raises RequestIdSpent if
-        the session was used since, has ended, or if its record or the device's is missing.
+        the session was used since, or has ended, or if the record of the session or of the device
+        is missing.
         """
         if issued.request_digest != request.digest():
             raise RequestIdReused
@@ -271,7 +277,7 @@ class SignIns:
     def _token(
         self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
     ) -> Token:
-        """A new copy of the token of the record's generation, issued now."""
+        """A new copy of the token of the record's generation. The copy is issued now."""
         return Token(
             user_id=request.user_id,
             device_key=key,
@@ -286,9 +292,9 @@ class SignIns:
         )
 
     def _claims_to_keep(self, first: Token) -> SessionClaims | None:
-        """The claims to store with a session, given its first token. With them, a later call can
-        find out if other claims fit into a token. Nearly always nothing is stored, as any claims
-        would fit.
+        """The claims to store with a session, given the first token of the session. With them, a
+        later call can find out whether other claims fit into a token. Nearly always the result is
+        None, because any claims fit.
         """
         if self._resources.has_room_for_any_claims(first):
             return None

@@ -1,4 +1,6 @@
-"""The public part of the signing keys, and the events about keys whose tokens are void."""
+"""Publishes the public signing keys, and writes events about signing keys that were revoked or
+removed early.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from session_authority.store.records import Commit, Once
 
 
 class SigningKeys:
-    """The use case of GetSigningKeys, and the events of revoked keys."""
+    """The use case of GetSigningKeys, and the events about revoked keys."""
 
     def __init__(self, resources: Resources) -> None:
         self._store = resources.store
@@ -24,15 +26,15 @@ class SigningKeys:
         return self._tokens.public_jwks()
 
     async def tell_of_revoked_keys(self) -> None:
-        """Writes one event for each revoked key, however many processes find the key. Caches may
-        still hold tokens that the key signed.
+        """Writes one event for each revoked key, even if several processes find the key. The event
+        is needed because caches may still hold tokens that the key signed.
 
-        A key that is removed early counts as revoked: perhaps no process saw its revocation, and
-        its tokens are void, too.
+        A key that is removed early counts as revoked. Its tokens are void, too, and perhaps no
+        process saw its revocation.
         """
         now = self._clock()
         revoked, vanished = self._tokens.void_keys(now)
-        self.told_vanished &= vanished  # a key that came back may vanish again
+        self.told_vanished &= vanished  # forgets keys that came back, as they may vanish again
         for kid in revoked - self.told_revoked:
             await self._tell_of(kid, self._store.once_for_key(kid), now)
             self.told_revoked.add(kid)

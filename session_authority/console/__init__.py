@@ -1,5 +1,6 @@
-"""Owns the calls of a running server for people: the connection, the demo, the tail of events, the
-support desk.
+"""Calls a running server for people: the commands for the demo, the tail of events, and the support
+desk.
 
-It is a client like any other, and does not know the service's rooms.
+This package is a client like any other. Of the service's rooms, it imports only `runtime` and the
+generated contract.
 """

@@ -1,5 +1,5 @@
-"""Connects to a running server over gRPC, as any other caller does, for its health and for other
-commands.
+"""Connects to a running server over gRPC, as any other caller does. The health command and other
+commands use this connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from session_authority.console.connection_faults import why_unreachable
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
 
-# The address for a server that listens at all addresses.
+# The addresses to call for a server that listens at all addresses.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
@@ -23,9 +23,9 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is b
 class Target:
     """A server, and the credentials for it. All fields of type bytes are PEM.
 
-    With `tls` set the connection is encrypted, and the server's certificate must be signed by
-    `ca`, or by one that gRPC trusts anyway, and be for `server_name`, or for the address if
-    none is given.
+    With `tls` the connection is encrypted. The server's certificate must be signed by `ca`, or,
+    without `ca`, by a CA that gRPC trusts. The certificate must be for `server_name`, or, without
+    `server_name`, for the address.
     """
 
     address: Listen
@@ -40,14 +40,14 @@ class Target:
         return str(self.address)
 
     def reachable(self) -> Target:
-        """The same server, at an address that this machine can call."""
+        """The same server, with an address that this machine can call."""
         host = _EVERYWHERE.get(self.address.host, self.address.host)
         return replace(self, address=Listen(host, self.address.port))
 
 
 def channel_to(target: Target) -> grpc.Channel:
-    """A channel straight to the server, without a web proxy."""
-    # Each channel gets a connection of its own. By default, channels to one address share one.
+    """Makes a channel directly to the server, without a web proxy."""
+    # Each channel gets its own connection. By default, all channels to an address share one.
     options: list[tuple[str, Any]] = [
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
@@ -67,7 +67,7 @@ def channel_to(target: Target) -> grpc.Channel:
 
 
 class _Details(grpc.ClientCallDetails):
-    """The details of a call, with one more entry of metadata."""
+    """The details of a call, with one more entry in its metadata."""
 
     def __init__(self, details: grpc.ClientCallDetails, name: str, value: str) -> None:
         self.method = details.method
@@ -79,8 +79,8 @@ class _Details(grpc.ClientCallDetails):
 
 
 class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Puts a bearer token into each call (RFC 6750 §2.1). gRPC's own way to do so knows TLS
-    only.
+    """Adds a bearer token to each call (RFC 6750 §2.1). The call credentials of gRPC can't do this,
+    because they work only over TLS.
     """
 
     def __init__(self, token: str) -> None:
@@ -104,7 +104,7 @@ class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
 
 
 def failure_of(target: Target, error: grpc.RpcError) -> str:
-    """The reason of a failed call: the code, and a text."""
+    """The reason why a call failed: the status code, and a text."""
     code, details = error.code(), printable(error.details() or "")
     if code is grpc.StatusCode.UNAVAILABLE:
         details = why_unreachable(
@@ -114,12 +114,13 @@ def failure_of(target: Target, error: grpc.RpcError) -> str:
 
 
 def health(target: Target, timeout_seconds: float, service: str = "") -> str:
-    """The health of a service by its name, of the server as a whole without one: `SERVING`,
-    `NOT_SERVING`, or why there is no answer. A server that can't be reached is not waited for.
+    """The health of a service, or of the whole server if `service` is empty. Returns `SERVING`,
+    `NOT_SERVING`, or the reason why there is no answer. This does not wait for a server that can't
+    be reached.
     """
     with channel_to(target) as channel:
         try:
-            stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
+            stub: Any = health_pb2_grpc.HealthStub(channel)  # the types of this stub name no method
             answer = stub.Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds
             )

@@ -1,5 +1,5 @@
-"""Explains in plain words why a connection failed: nothing listens, the wrong protocol, the wrong
-certificate. gRPC's own words do not explain this to a person.
+"""Explains in plain words why a connection failed. Examples are a port where nothing listens, a
+wrong protocol, and a wrong certificate. The error texts of gRPC are hard to understand for people.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SPEAKS_TLS = "the server speaks TLS: give --tls, or its CA with --tls-ca"
 _SPEAKS_PLAINTEXT = "the server speaks plaintext: leave --tls, --tls-ca and --tls-cert out"
 _WANTS_CERTIFICATE = "the server wants a certificate: give --tls-cert and --tls-key"
 _REFUSES_CERTIFICATE = "the server does not accept the certificate of --tls-cert"
-# The explanations, by a part of gRPC's words.
+# The explanations, by a part of gRPC's error text.
 _REASONS = {
     "Connection refused": "nothing listens there: connection refused",
     "lookup failed": "there is no host of this name",
@@ -28,15 +28,17 @@ _REASONS = {
     ),
     "Expected SETTINGS frame": "the program that listens there is no gRPC server",
 }
-# gRPC's words for a peer that hung up. After some mistakes gRPC learns nothing else.
+# Parts of gRPC's error texts for a peer that closed the connection. For some mistakes, gRPC gets no
+# other information.
 _HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe", "CERTIFICATE_REQUIRED")
 
 
 def why_unreachable(
     address: Listen, details: str, *, tls: bool = False, with_certificate: bool = False
 ) -> str:
-    """Why a call to the address got nowhere, from gRPC's words, and from a look at the address
-    where these say too little. Returns gRPC's words for a reason that is not known here.
+    """The reason why a call to the address failed, according to gRPC's error text. If this text
+    says too little, a test connection is made. Returns gRPC's error text if the reason is not known
+    here.
     """
     for part, reason in _REASONS.items():
         if part in details:
@@ -49,7 +51,9 @@ def why_unreachable(
 
 
 def _speaks_tls(address: Listen) -> bool:
-    """Returns True if a TLS handshake succeeds. No data is sent, so no certificate is verified."""
+    """Returns True if a TLS handshake with the address succeeds. No data is sent, so the
+    certificate is not verified.
+    """
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,5 +1,5 @@
-"""A session's whole life, played against a running server and told step by step, for a reader who
-has no `grpcurl` yet.
+"""Plays the whole life of a session against a running server, and explains each step. It is for
+readers who have no `grpcurl` yet.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _THIEF = pb.ClientInfo(ip_address="192.0.2.66", user_agent="curl/8.7.1")
 
 
 class DemoFailed(Exception):
-    """The server did not play along; the message says how."""
+    """The demo failed. The message names the server or the step, and the reason."""
 
 
 def play(server: Target, out: Console, renewal_time: timedelta) -> None:
-    """Plays it; raises DemoFailed if a step does not lead where it should."""
+    """Plays the demo. Raises DemoFailed if a step has another result than expected."""
     target = server.reachable()
     status = health(target, _CALL_SECONDS)
     if status != "SERVING":
@@ -208,7 +208,9 @@ class _Life:
         return answers[-1]
 
     def _watch_until_replayed(self, on: pb.IssueDeviceResponse, newer: str) -> list[str]:
-        """The statuses of the old token, while its successor is in use."""
+        """Validates the old token until it counts as replayed, while its successor is in use.
+        Returns the statuses that it had.
+        """
         seen: list[str] = []
 
         def replayed() -> bool:

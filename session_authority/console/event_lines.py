@@ -1,6 +1,7 @@
-"""One line for each event: a row of a table for people, JSON for machines.
+"""Writes each event as one line: as a row of a table for people, and as JSON for programs.
 
-Unknown people choose names and user agents. So only their printable characters reach a terminal.
+Strangers choose names and user agents, so only the printable characters of these texts reach a
+terminal.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ _STYLES = {
 
 
 def json_line(event: pb.Event) -> str:
-    """The event in protobuf's JSON mapping, with the names of the contract. It is all ASCII."""
+    """An event in protobuf's JSON mapping, with the names of the contract. The text is ASCII."""
     return json.dumps(MessageToDict(event, preserving_proto_field_name=True), separators=(",", ":"))
 
 
 class EventTable:
-    """Columns that keep their widths, so that each row can be shown as it comes. The last one takes
-    what it needs.
+    """A table whose columns keep their widths, so that each row can be shown when its event
+    arrives. The last column has no fixed width.
     """
 
     def __init__(self, out: Console) -> None:
         self._out = out
 
     def header(self) -> str:
-        """The names of the columns."""
+        """The line with the names of the columns."""
         return self._line(_COLUMNS, "bold")
 
     def row(self, event: pb.Event) -> str:
-        """One event, as wide as the columns let it be."""
+        """The line of an event. Texts that are too long for their column are cut."""
         cells = (
             event.create_time.ToDatetime(UTC).astimezone().strftime("%b %d %H:%M:%S"),
             _words(pb.EventType, event.type, "EVENT_TYPE_").replace(" ", "_"),
@@ -70,8 +71,8 @@ class EventTable:
         return captured.get().removesuffix("\n")
 
     def _widths(self) -> tuple[int, ...]:
-        """The widths of all columns but the last. A terminal leaves at least a quarter of a usual
-        line to the last column.
+        """The widths of all columns but the last. On a usual terminal, at least a quarter of the
+        line is left to the last column.
         """
         if not self._out.is_terminal:
             return (*_FIXED, 36, 28, 64)
@@ -80,7 +81,7 @@ class EventTable:
 
 
 def _client(client: pb.EventClient) -> str:
-    """`Chrome 140 on Windows, 203.0.113.7`, as far as it is known."""
+    """The known facts about a client, such as `Chrome 140 on Windows, 203.0.113.7`."""
     program = (
         " on ".join(filter(None, (client.browser, client.operating_system)))
         or client.info.user_agent[:24]
@@ -106,7 +107,7 @@ def _details(event: pb.Event) -> Iterator[str]:
 
 
 def _words(kind: Any, number: int, prefix: str) -> str:
-    """An enum's value in words; its number, if a newer server knows more of them."""
+    """The value of an enum in words, or as a number if only a newer version knows the value."""
     try:
         return str(kind.Name(number)).removeprefix(prefix).replace("_", " ").lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Follows the events of a server across restarts, from the last cursor."""
+"""Follows the events of a server from the last cursor, even across restarts of the server."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 _FIRST_ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0  # three heartbeats
 _BACKOFF = Backoff(first=timedelta(milliseconds=200), longest=timedelta(seconds=5))
-# A watch may get an event twice. People should not mistake it for a second alarm.
+# A watch may send an event twice. People should not mistake the second one for a second alarm.
 _REMEMBERED_EVENTS = 10_000
-# Calling again can't help.
+# The codes after which another call can't help.
 _FINAL_CODES = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,18 +33,20 @@ _FINAL_CODES = frozenset(
 
 
 class TailFailed(Exception):
-    """The events can't be watched or shown; the message says why."""
+    """The events can't be watched or shown. The message says why."""
 
 
 def follow(
     target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]
 ) -> Iterator[Sequence[pb.Event]]:
-    """Yields the events of one message after the other, each event once. The first message, and
-    each heartbeat, has no events.
+    """Yields the events of each message of a watch, each event only once. The first message and the
+    heartbeats have no events.
 
     When the connection breaks, the server is called again from the last cursor. `say` gets a text
-    about it once, unless the server was back at once, as connections end now and then. Raises
-    TailFailed if there is no server at the start, or if the server refuses the watch.
+    when a second call in a row fails, when the server is back, and when events may have been
+    missed. A single break is normal, and gets no text.
+
+    Raises TailFailed if there is no server at the start, or if the server refuses the watch.
     """
     status = health(target, _FIRST_ANSWER_SECONDS)
     if status != "SERVING":
@@ -70,7 +72,7 @@ def follow(
                 raise TailFailed(
                     f"{target}: {reason}: {printable(error.details() or '')}"
                 ) from None
-            if code is grpc.StatusCode.OUT_OF_RANGE:  # CURSOR_EXPIRED
+            if code is grpc.StatusCode.OUT_OF_RANGE:  # the reason CURSOR_EXPIRED
                 say(
                     f"{target}: events may have been missed, it can't go on from where this watch"
                     " was; going on from now"
@@ -87,8 +89,9 @@ def follow(
 def _messages(
     target: Target, ask: pb.WatchEventsRequest, timeout_seconds: float
 ) -> Iterator[pb.WatchEventsResponse]:
-    """One call. A channel of its own: one that has failed waits longer and longer before it
-    connects again.
+    """Yields the messages of one call, until the call ends or the server is silent for too long.
+    Each call has its own channel, because a channel that has failed waits longer each time before
+    it connects again.
     """
     with channel_to(target) as channel:
         call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)

@@ -1,7 +1,9 @@
-"""Does the work of a support desk: lists the devices of a user, signs devices out, judges a token.
+"""Does the work of a support desk: lists the devices of a user, signs users out on devices, and
+judges tokens.
 
-Each function makes one or two calls of the contract. Any other caller with the same roles may make
-them, too. The results are messages in protobuf's JSON mapping, with the names of the contract.
+Each function makes one kind of call of the contract. Any other caller with the same roles may make
+these calls, too. The results are messages in protobuf's JSON mapping, with the names of the
+contract.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ _PAGE_SIZE = 100
 
 
 class CallFailed(Exception):
-    """The server gave no answer, or refused; the message says why."""
+    """The server gave no answer, or refused the call. The message says why."""
 
 
 def devices_of(target: Target, user_id: str, *, signed_out: bool) -> Iterator[dict[str, Any]]:
-    """The devices of a user, the newest activity first; with `signed_out` also those where the user
-    is not signed in any more. Raises CallFailed.
+    """Yields the devices of a user, sorted by activity, the latest first. With `signed_out` the
+    devices where the user is signed out are included. Raises CallFailed.
     """
     request = pb.ListDevicesRequest(
         user_id=user_id, page_size=_PAGE_SIZE, include_signed_out=signed_out
@@ -43,8 +45,8 @@ def devices_of(target: Target, user_id: str, *, signed_out: bool) -> Iterator[di
 
 
 def revoke_device(target: Target, user_id: str, device_id: str, reason: str) -> int:
-    """Signs a user out on a device. Returns on how many devices the user was signed out: one or
-    none. Raises CallFailed.
+    """Signs a user out on a device. Returns the number of devices on which the user was signed in:
+    one or none. Raises CallFailed.
     """
     request = pb.RevokeDeviceRequest(user_id=user_id, device_id=device_id, reason=reason)
     with _service(target) as service:
@@ -52,8 +54,8 @@ def revoke_device(target: Target, user_id: str, device_id: str, reason: str) -> 
 
 
 def revoke_all(target: Target, user_id: str, reason: str, except_device_id: str = "") -> int:
-    """Signs a user out on all devices, or on all but one. Returns on how many. Raises
-    CallFailed.
+    """Signs a user out on all devices, or on all but one. Returns the number of these devices on
+    which the user was signed in. Raises CallFailed.
     """
     request = pb.RevokeAllRequest(user_id=user_id, reason=reason, except_device_id=except_device_id)
     with _service(target) as service:
@@ -61,7 +63,7 @@ def revoke_all(target: Target, user_id: str, reason: str, except_device_id: str 
 
 
 def worth_of(target: Target, access_token: str, device_id: str) -> dict[str, Any]:
-    """Judges a token on a device, without a trace and without an alarm. Raises CallFailed."""
+    """Judges a token on a device. This writes nothing and raises no alarm. Raises CallFailed."""
     request = pb.ValidateSessionRequest(
         access_token=access_token, device_id=device_id, observe_only=True
     )

@@ -1,7 +1,8 @@
-"""Shows the events of sessions live, one event a line: as a table for people, as JSON for programs.
+"""Shows the events of sessions live, one event in a line: as a table for people, and as JSON for
+programs.
 
-It follows a server across restarts, from its last cursor. Unknown people choose names and user
-agents, so only their printable characters reach a terminal.
+It follows the server from its last cursor, even across restarts. Strangers choose names and user
+agents, so only the printable characters of these texts reach a terminal.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ EVENT_TYPES = tuple(
 def question(
     types: Iterable[str], user_ids: Iterable[str], since: str | None, now: datetime
 ) -> pb.WatchEventsRequest:
-    """The request to the server. Raises ValueError that names the option and its rule."""
+    """Makes the request to the server from the options. Raises ValueError with the option and the
+    rule that it breaks.
+    """
     names = [given.upper().removeprefix("EVENT_TYPE_") for given in types]
     for name in names:
         if name not in EVENT_TYPES:
@@ -68,18 +71,18 @@ def _moment(since: str, now: datetime) -> Timestamp:
 def tail(
     target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: bool, count: int | None
 ) -> None:
-    """Shows events until there were `count`. Raises TailFailed.
+    """Shows events until `count` events are shown, or without an end. Raises TailFailed.
 
-    Ctrl-C, SIGTERM, or the end of the program that reads the output, end the process: that is how a
-    watch ends.
+    The process exits at once on Ctrl-C, on SIGTERM, and when the program that reads the output
+    exits. This is the usual way to end a watch.
     """
     _end_when_told()
     try:
         batches = follow(target.reachable(), ask, _say)
-        first = next(batches)  # nothing is shown before the server has answered
+        first = next(batches)  # this waits for the server's first answer before anything is shown
         events = islice(chain(first, chain.from_iterable(batches)), count)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # A locale may lack characters that names have.
+            # The character set of the locale may lack characters of the names.
             sys.stdout.reconfigure(errors="backslashreplace")
         table = EventTable(out)
         if not as_json:
@@ -89,14 +92,14 @@ def tail(
     except BrokenPipeError:
         _end()
     except OSError as error:
-        # Else Python would try once more at its end.
+        # Otherwise Python would try to write the rest again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise TailFailed(f"can't write: {error.strerror}") from None
 
 
 def _end(*_: object) -> NoReturn:
-    """At once: every line is out, nothing else needs an end in order, and nothing can be
-    interrupted half-way.
+    """Exits the process at once, without any cleanup. This is safe: every line is written already,
+    and no other work is left half done.
     """
     os._exit(0)
 
@@ -107,10 +110,10 @@ def _end_when_told() -> None:
     output = sys.stdout.fileno()
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
         return
-    # `| head` leaves without a word; else the next event, whenever it comes, would be the first to
-    # find out.
+    # A reader such as `| head` exits without notice. Without this thread, the process would notice
+    # it only at the next event, which may come late.
     reader = select.poll()
-    reader.register(output, 0)  # nothing but that it is gone
+    reader.register(output, 0)  # reports nothing but that the reader is gone
     threading.Thread(target=lambda: _end(reader.poll()), daemon=True).start()
 
 

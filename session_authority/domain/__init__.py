@@ -1,5 +1,6 @@
-"""Owns pure values and decisions: what a session is, when a token is good, what a request may say.
+"""Defines pure values and decisions: what a session is, when a token is good, and which requests
+are valid.
 
-Every decision here maps (state, request, now) to a value. The room refuses to read a clock, to draw
-a random number, to await, and to know gRPC, JWT or Redis.
+Every decision maps (state, request, now) to a value. This room reads no clock, draws no random
+number and awaits nothing. It does not know gRPC, JWT or Redis.
 """

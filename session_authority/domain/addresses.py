@@ -1,7 +1,8 @@
-"""Reads the end user's address from the forms in which proxies and libraries write one, and decides
-how exactly the service keeps it.
+"""Reads an end user's IP address from the forms in which proxies and libraries write it. It also
+decides how exactly the service keeps the address.
 
-The address is only shown to people. So a text that is no address is no error: it counts as empty.
+The address is only shown to people. So a text without an address is no error, and gives an empty
+address.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import re
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-# Longer text is cut before it is looked at. The longest honest form is a list of hops.
+# A longer text is cut before it is read. The longest correct form is a list of hops.
 _MAX_READ_CHARACTERS = 1024
-# `for` in the first element of a `Forwarded` header (RFC 7239).
+# The parameter `for` in the first element of a `Forwarded` header (RFC 7239).
 _FORWARDED = re.compile(r"(?:^|;)\s*for\s*=\s*(\"[^\"]*\"|[^\s;,\"]+)", re.IGNORECASE | re.ASCII)
-# How gRPC and mail name the family, and what Java writes before the address of a peer.
+# The prefixes of an address: gRPC and mail write the name of the family, and Java writes a slash
+# before the address of a peer.
 _PREFIX = re.compile(r"(?:ipv4:|ipv6:|/)", re.IGNORECASE | re.ASCII)
-# A port may be obfuscated (RFC 7239 §6.3), and is missing after some colons.
+# A port may be obfuscated (RFC 7239 §6.3). It may also be missing after the colon.
 _PORT = r"(?::(?:\d{1,5}|_[\w.-]+)?)?"
 _IN_BRACKETS = re.compile(rf"\[([^\[\]]*)\]{_PORT}", re.ASCII)
 _V4_WITH_PORT = re.compile(rf"([\d.]+){_PORT}", re.ASCII)
 
 _NETWORK_BITS = {4: 24, 6: 48}
-# A 6to4 address has an IPv4 address behind its first 16 bits (RFC 3056).
+# The bits of a 6to4 address before the IPv4 address in it (RFC 3056).
 _6TO4_BITS = 16
-# Networks in which an address says nothing of a place: of this machine, of a link, of a site, of a
-# carrier's inside (RFC 6598).
+# Networks whose addresses do not tell a place: those of a machine, a link or a site, and those
+# inside a carrier's network (RFC 6598).
 _PLACELESS = tuple(
     map(
         ip_network,
@@ -38,7 +40,9 @@ _PLACELESS = tuple(
 
 
 class AddressDetail(Enum):
-    """How exactly addresses of end users are kept: as they are, as their network, or not at all."""
+    """How exactly the service keeps addresses of end users: in full, as their network, or not at
+    all.
+    """
 
     FULL = "full"
     NETWORK = "network"
@@ -46,8 +50,9 @@ class AddressDetail(Enum):
 
 
 def kept_address(shown: str, detail: AddressDetail) -> str:
-    """The part of a shown address that the service keeps: all of it, its network (/24 of IPv4, /48
-    of IPv6), or nothing. A network that was stored earlier stays a network.
+    """The part of a shown address that the service keeps: the full address, its network (/24 for
+    IPv4, /48 for IPv6), or nothing. If a stored address is already a network, it stays this
+    network.
     """
     if detail is AddressDetail.FULL or not shown:
         return shown
@@ -64,8 +69,8 @@ def kept_address(shown: str, detail: AddressDetail) -> str:
 
 
 def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
-    """The address by which a place can be looked up. None if the address says nothing of a place,
-    as a private address does.
+    """The address with which a place can be looked up. None if the address does not tell a place,
+    as with a private address.
     """
     if not shown or not _canonical(shown):
         return None
@@ -76,10 +81,11 @@ def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
 
 
 def shown_address(text: str) -> str:
-    """The IPv4 or IPv6 address in the text, in its usual form. Empty if the text has no address.
+    """The IPv4 or IPv6 address in a text, in its usual form. Empty if the text has no address.
 
-    A port, brackets and a zone are removed. An IPv4 address that is written as IPv6 becomes IPv4.
-    Of a list, the first address counts: it is the client of `X-Forwarded-For`.
+    A port, brackets and a zone are removed. An IPv4 address that is written as an IPv6 address
+    becomes IPv4. In a list, the first address counts: in `X-Forwarded-For` it is the address of the
+    client.
     """
     if not text:
         return ""
@@ -87,13 +93,14 @@ def shown_address(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """The part of the text where the address is, if the text has one."""
+    """The part of a text that may be an address, without its prefix, brackets and port."""
     first = next((hop for hop in text.split(",") if hop.strip()), "")
     if forwarded := _FORWARDED.search(first):
         first = forwarded[1]
     plain = first.strip().strip('"').strip()
     plain = _PREFIX.sub("", plain, count=1) if _PREFIX.match(plain) else plain
-    plain = plain.replace("%5B", "[").replace("%5D", "]")  # as gRPC writes a peer's brackets
+    # gRPC writes the brackets of a peer in this way
+    plain = plain.replace("%5B", "[").replace("%5D", "]")
     for form in (_IN_BRACKETS, _V4_WITH_PORT):
         if found := form.fullmatch(plain):
             return found[1].strip()

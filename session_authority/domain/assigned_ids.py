@@ -1,10 +1,10 @@
 """Makes the device IDs that a validation assigns to a request without one, and recognizes them.
 
-A client should keep such an ID for its next sign-in. Some clients send it at once, beside a token
-of another device. Such a request is denied, but must raise no alarm: the service itself made that
-pair. An assigned ID looks random, and only this module recognizes it. The mark in it is no secret:
-a client that forges such an ID only avoids the alarm, and a client that sends no device ID avoids
-the alarm, too.
+A client should keep such an ID for its next sign-in. Some clients send it at once, together with a
+token of another device. Such a request is denied, but it must raise no alarm, as the service itself
+assigned the ID. An assigned ID looks random, and only this module recognizes it. The mark in the ID
+is no secret: a client that forges such an ID only avoids the alarm. A client that sends no device
+ID avoids the alarm, too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ RANDOM_BYTES = 12
 
 
 def assign_device_id(random: bytes) -> UUID:
-    """A fresh device ID, from 12 random bytes. It has the form of a random UUID (RFC 9562 §5.4) and
-    90 random bits.
+    """Makes a new device ID from 12 random bytes. The ID has the form of a random UUID (RFC 9562
+    §5.4) and 90 random bits.
     """
     form = bytearray(random)
     form[6] = 0x40 | form[6] & 0x0F
@@ -27,8 +27,8 @@ def assign_device_id(random: bytes) -> UUID:
 
 
 def is_assigned(device_id: UUID) -> bool:
-    """Returns True if a validation assigned the ID. For other IDs this is wrong once in four
-    billion.
+    """Returns True if a validation assigned the ID. Of the other IDs, one in four billion is
+    mistaken for an assigned ID.
     """
     return _mark(device_id.bytes[:RANDOM_BYTES]) == device_id.bytes[RANDOM_BYTES:]
 

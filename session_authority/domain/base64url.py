@@ -1,15 +1,17 @@
-"""Base64 for URLs without padding (RFC 7515 §2). Each value has one accepted spelling."""
+"""Encodes and decodes Base64 for URLs without padding (RFC 7515 §2). Each value has only one
+accepted spelling.
+"""
 
 from __future__ import annotations
 
 import base64
 from binascii import a2b_base64
 
-# Translates the letters of base64url to those of base64. The two letters that only base64 has, and
-# padding, are invalid here.
+# Translates the letters of base64url to those of base64. Padding, and the two letters that only
+# base64 has, become invalid.
 _PLAIN_LETTERS = bytes.maketrans(b"-_+/=", b"+/!!!")
-# By how many letters are left behind the last whole group of four: the padding, and the letters
-# that the last one may be. It has bits that stand for nothing, and these must be 0.
+# The key is how many letters follow the last whole group of four. The value is the padding, and the
+# letters that may be the last: their unused bits are 0.
 _ENDS = {
     0: (b"", None),
     2: (b"==", frozenset(b"AQgw")),
@@ -18,12 +20,14 @@ _ENDS = {
 
 
 def encode_base64url(data: bytes) -> str:
-    """Encodes the bytes."""
+    """Encodes bytes as base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decodes the text. Raises ValueError unless the text is the one encoding of some bytes."""
+    """Decodes base64url without padding. Raises ValueError unless the text is the canonical
+    encoding of some bytes.
+    """
     letters = text.encode("ascii")
     padding, last = _ENDS.get(len(letters) % 4, (b"", frozenset()))
     if last is not None and letters[-1] not in last:

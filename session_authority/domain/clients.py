@@ -1,5 +1,5 @@
-"""The end user's browser or app, as a caller describes it, and where it is. Shown to people, never
-trusted.
+"""The end user's browser or app as the caller describes it, and its place. These facts are shown to
+people, and never trusted.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class FormFactor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """How a client is described to people: "Android 16", "Chrome 148", a phone, "Pixel 10 Pro", and
-    the name made of these parts: "Chrome 148 on Pixel 10 Pro". Unknown parts are empty.
+    """The description of a client for people. Unknown parts are empty.
+
+    An example: the system "Android 16", the browser "Chrome 148", the kind phone, and the model
+    "Pixel 10 Pro". The name is made of these parts: "Chrome 148 on Pixel 10 Pro".
     """
 
     operating_system: str = ""
@@ -44,8 +46,8 @@ class Appearance:
 class Client:
     """The facts that the caller knows about the end user's browser or app. Empty means unknown.
 
-    `place` comes from the caller, or else from the address. `appearance` is set if the client was
-    read from the store: it is the description that was stored.
+    `place` is given by the caller, or else looked up from the address. `appearance` is the stored
+    description. It is set only if the client was read from the store.
     """
 
     ip_address: str = ""
@@ -57,7 +59,7 @@ class Client:
     appearance: Appearance | None = field(default=None, compare=False)
 
     def updated_by(self, newer: Client) -> Client:
-        """This client, with each fact that `newer` knows taken from `newer`."""
+        """This client, updated with all facts that `newer` has."""
         if newer is NO_CLIENT:
             return self
         return Client(
@@ -66,14 +68,14 @@ class Client:
             display_name=newer.display_name or self.display_name,
             app_version=newer.app_version or self.app_version,
             hints=self._hints_updated_by(newer),
-            # The old place is not that of the new address.
+            # The old place does not belong to the new address.
             place=newer.place if newer.ip_address or newer.place != NO_PLACE else self.place,
-            # A description that is made anew follows the present rules.
+            # If a new description is made, it follows the present rules.
             appearance=None if newer.user_agent or newer.hints != NO_HINTS else self.appearance,
         )
 
     def kept(self, detail: AddressDetail) -> Client:
-        """This client, with its address cut to the part that the service keeps."""
+        """This client, with its address reduced to the part that the service keeps."""
         if detail is AddressDetail.FULL:
             return self
         return replace(self, ip_address=kept_address(self.ip_address, detail))
@@ -81,9 +83,9 @@ class Client:
     def _hints_updated_by(self, newer: Client) -> ClientHints:
         is_another_agent = newer.user_agent not in {"", self.user_agent}
         if is_another_agent and newer.hints == NO_HINTS:
-            return NO_HINTS  # the old brands and versions are not those of the new agent
+            return NO_HINTS  # the old brands and versions do not belong to the new agent
         return newer.hints.completed_by(self.hints)
 
 
-# A request that tells nothing of its client.
+# The client of a request that says nothing about its client.
 NO_CLIENT = Client()

@@ -1,4 +1,6 @@
-"""A user's devices: what is remembered of them, and in which order they are shown."""
+"""The devices of a user: the facts that the service remembers about them, and their order in the
+list.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
 from session_authority.domain.verdicts import ReplayCause
 
-# How long a theft alarm is listed.
+# How long a theft alarm stays in the list of devices.
 ALARM_MEMORY = timedelta(days=28)
 # This many bytes of a session's ID distinguish the sign-ins on one device.
 _SIGN_IN_ID_BYTES = 8
@@ -22,9 +24,11 @@ _SIGN_IN_ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class SignInMethods:
-    """How the user proved who they are at a sign-in. `session_id` is the start of the ID of its
-    session: an earlier version of the service, which does not know this, may have signed the user
-    in since.
+    """How the user proved their identity at a sign-in.
+
+    `session_id` is the start of the ID of the session that this sign-in began. It shows whether the
+    methods belong to the current session: an earlier version of the service, which stores no
+    methods, may have handled a later sign-in.
     """
 
     session_id: bytes
@@ -32,7 +36,7 @@ class SignInMethods:
 
     @classmethod
     def of(cls, session_id: bytes, auth_methods: tuple[str, ...]) -> SignInMethods:
-        """The methods of the session's own sign-in."""
+        """The methods of the sign-in that began the session."""
         return cls(session_id[:_SIGN_IN_ID_BYTES], auth_methods)
 
     def are_of(self, session: SessionRecord) -> bool:
@@ -43,7 +47,7 @@ class SignInMethods:
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """A theft alarm about a session on a device. `cause` is None if a later version of the service
-    raised it for a cause of its own.
+    raised the alarm for a cause that this version does not know.
     """
 
     happened_at: datetime
@@ -69,30 +73,34 @@ class DeviceRecord:
     later: bytes = b""
 
     def shown_name(self) -> str:
-        """The device's name: the one that the user gave, or else the app's, or else a name made of
-        the client hints and the user agent.
+        """The name to show for the device: the name that the user gave, or else the app's name, or
+        else a name made from the client hints and the user agent.
         """
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name
 
     def auth_methods_of(self, session: SessionRecord) -> tuple[str, ...]:
-        """How the user signed in to a session on the device. Empty if that is not known."""
+        """The methods by which the user signed in to a session on the device. Empty if they are not
+        known.
+        """
         methods = self.last_sign_in
         return () if methods is None or not methods.are_of(session) else methods.auth_methods
 
     def recent_alarm(self, now: datetime) -> Alarm | None:
-        """The last theft alarm on the device, if there is one that is still listed."""
+        """The last theft alarm on the device. None if there was no alarm, or if it is too old to be
+        listed.
+        """
         alarm = self.last_alarm
         return None if alarm is None or now - alarm.happened_at > ALARM_MEMORY else alarm
 
     def kept(self, detail: AddressDetail) -> DeviceRecord:
-        """The device, with its client's address cut to the part that the service keeps."""
+        """The device, with the address of its client reduced to the part that the service keeps."""
         client = self.last_client.kept(detail)
         return self if client is self.last_client else replace(self, last_client=client)
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
-        """The device after `client` used it."""
+        """The device's record after `client` has used the device."""
         return replace(
             self,
             last_client=self.last_client.updated_by(client),
@@ -102,9 +110,11 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
-    """A device as it is shown: `session` is the live one on it, if any. `expires_at` is when that
-    session ends if it is not used again, `absolute_end` when it ends however much it is used, and
-    `auth_methods` are those of its sign-in.
+    """A device as the list shows it.
+
+    `session` is the live session on the device, if there is one. `expires_at` is the moment at
+    which that session ends if it is not used again. At `absolute_end` it ends even if it is used.
+    `auth_methods` are the methods of the sign-in that began it.
     """
 
     key: bytes
@@ -118,7 +128,7 @@ class ListedDevice:
 
     @property
     def last_seen_at(self) -> datetime:
-        """When the device was last active."""
+        """The moment at which the device was last active."""
         return (
             self.device.last_seen_at
             if self.session is None
@@ -126,7 +136,9 @@ class ListedDevice:
         )
 
     def sort_key(self) -> tuple[float, bytes]:
-        """The key by which the list is sorted: newest activity first, then the device key."""
+        """The sort key of the device in the list: the newest activity comes first, then the device
+        key decides.
+        """
         return (-self.last_seen_at.timestamp(), self.key)
 
 
@@ -137,7 +149,7 @@ def listed(
     limits: SessionLimits,
     now: datetime,
 ) -> ListedDevice:
-    """The device as it is shown at `now`. A session past its end is left out."""
+    """The device as it is shown at `now`, without a session that has ended by then."""
     alarm = device.recent_alarm(now)
     if session is None or not session.is_live(limits, now):
         return ListedDevice(key, device, None, None, last_alarm=alarm)
@@ -161,7 +173,9 @@ def list_devices(
     limits: SessionLimits,
     now: datetime,
 ) -> Sequence[ListedDevice]:
-    """All devices to show, in order. Each session has a device, as both are written in one step."""
+    """All devices to show, in the order of the list. Each session has a device record, as both are
+    written in one step.
+    """
     shown = (
         replace(listed(k, d, sessions.get(k), limits, now), current=k == current_key)
         for k, d in devices.items()

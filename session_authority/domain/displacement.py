@@ -1,8 +1,9 @@
 """Decides which stream of an unknown caller ends when all places for unknown callers are occupied.
 
-Unknown callers have no names, only addresses and connections. So a new stream ends the oldest
-stream of the address, and there of the connection, that has the most streams. A caller with one
-watch does not lose it to a flood from other addresses. Pure.
+Unknown callers have no names, only addresses and connections. So a new stream ends a stream of the
+address that has the most streams. At that address it ends the oldest stream of the connection that
+has the most streams. A caller with one watch does not lose this watch to a flood from other
+addresses. All functions are pure.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def displaced(connections: Sequence[str], newcomer: str) -> int | None:
     Args:
         connections: The peer of each stream that is under way, such as `ipv4:192.0.2.1:50000`, the
             oldest stream first.
-        newcomer: The peer that wants one more.
+        newcomer: The peer that opens another stream.
     """
     by_address = Counter(map(_address, connections))
     by_connection = Counter(connections)
@@ -26,7 +27,7 @@ def displaced(connections: Sequence[str], newcomer: str) -> int | None:
         connection = connections[index]
         return by_address[_address(connection)], by_connection[connection]
 
-    chosen = max(range(len(connections)), key=crowd, default=None)  # of equals the oldest
+    chosen = max(range(len(connections)), key=crowd, default=None)  # the oldest one of equals
     if chosen is None:
         return None
     own = _address(newcomer)

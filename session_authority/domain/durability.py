@@ -1,4 +1,4 @@
-"""How safe the writes of a call are: on the primary alone, or on replicas too.
+"""Collects whether the writes of a call are on the primary alone, or on replicas, too.
 
 A write on the primary alone is lost if the primary is lost before a replica has the write. The
 store notes each write that waits for replicas. The code that answers the call collects the notes.
@@ -15,27 +15,29 @@ from session_authority.domain.errors import FieldViolation, InvalidRequest, NotR
 
 
 class Durability(Enum):
-    """Where a write is."""
+    """The servers that hold a write: the primary alone, or replicas, too."""
 
     LOCAL = auto()
     REPLICATED = auto()
 
 
 class Confirmations:
-    """The confirmations of replicas for the writes of one call."""
+    """The confirmations by replicas for the writes of one call."""
 
     def __init__(self) -> None:
         self._noted: list[bool] = []
 
     @property
     def durability(self) -> Durability | None:
-        """The durability of all writes together. None if the call wrote nothing."""
+        """The durability of all writes together: LOCAL if replicas did not confirm one of them.
+        None if the call wrote nothing.
+        """
         if not self._noted:
             return None
         return Durability.REPLICATED if all(self._noted) else Durability.LOCAL
 
     def note(self, *, confirmed: bool) -> None:
-        """Notes whether enough replicas have one write."""
+        """Notes whether enough replicas confirmed one write."""
         self._noted.append(confirmed)
 
 
@@ -44,10 +46,10 @@ _of_call: ContextVar[Confirmations | None] = ContextVar("confirmations", default
 
 @contextmanager
 def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
-    """Collects the notes of the block.
+    """Collects the notes about all writes inside the `with` block.
 
-    If `required`, raises NotReplicated at the end of the block if too few replicas have one of its
-    writes. Raises InvalidRequest at once if replication is `required` but not `offered`.
+    If `required`, raises NotReplicated at the end of the block if too few replicas confirmed one of
+    its writes. Raises InvalidRequest at once if replication is `required` but not `offered`.
     """
     if required and not offered:
         rule = "this service waits for no replicas (its setting REPLICAS_ACK is 0)"
@@ -63,7 +65,7 @@ def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
 
 
 def note(*, confirmed: bool) -> None:
-    """Notes, for the call that is being answered, whether enough replicas have a write."""
+    """Notes, for the call that is being answered, whether enough replicas confirmed a write."""
     collected = _of_call.get()
     if collected is not None:
         collected.note(confirmed=confirmed)

@@ -1,7 +1,7 @@
-"""Why a request fails: one exception for each reason of the public contract.
+"""The reasons for which a request fails: one exception for each reason of the public contract.
 
-The rpc room maps each to a gRPC status by its type; the message is written for the caller, so it
-never holds a token, a key or a driver's text.
+The `rpc` package maps each exception to a gRPC status by its type. The message is written for the
+caller, so it never contains a token, a key or the text of a driver.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """A field that breaks its rule: its path in the request, and the rule."""
+    """A field that breaks its rule: the path of the field in the request, and the rule."""
 
     field: str
     description: str
@@ -24,8 +24,8 @@ class AuthorityError(Exception):
 
 
 class InvalidRequest(AuthorityError):
-    """Fields of the request break their rules. All of these fields are named. `metadata` has values
-    with which a program can correct the request.
+    """Fields of the request break their rules. The error names all of these fields. `metadata` has
+    values with which a program can correct the request.
     """
 
     def __init__(
@@ -37,21 +37,21 @@ class InvalidRequest(AuthorityError):
 
 
 class MalformedMessage(AuthorityError):
-    """The request's bytes are no message of the called method."""
+    """The bytes of the request are not a message of the called method."""
 
     def __init__(self) -> None:
         super().__init__("the request is not a well-formed message of this method")
 
 
 class MessageTooLarge(AuthorityError):
-    """The encoded request is larger than the method takes."""
+    """The encoded request is larger than the method accepts."""
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(f"the request has {size} bytes; this method takes at most {limit}")
 
 
 class RequestIdReused(AuthorityError):
-    """A `request_id` came back with other contents."""
+    """A `request_id` was sent again, but with different contents."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -60,7 +60,7 @@ class RequestIdReused(AuthorityError):
 
 
 class RequestIdSpent(AuthorityError):
-    """The session that this `request_id` started was used, replaced or ended since then."""
+    """The session that this `request_id` started has been used, replaced or ended since then."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -78,7 +78,7 @@ class DeviceLimitReached(AuthorityError):
 
 
 class DeviceNotFound(AuthorityError):
-    """The user has no such device."""
+    """The user does not have the requested device."""
 
     def __init__(self) -> None:
         super().__init__("the user has no device with this device_id")
@@ -101,7 +101,7 @@ class Conflict(AuthorityError):
 
 
 class CursorExpired(AuthorityError):
-    """A watch can't go on without missing events."""
+    """A watch can't continue from its position without missing events."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -111,7 +111,7 @@ class CursorExpired(AuthorityError):
 
 
 class StoreUnavailable(AuthorityError):
-    """The store is away, slow or refusing."""
+    """The store can't be reached, is slow, or refuses commands."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -120,7 +120,7 @@ class StoreUnavailable(AuthorityError):
 
 
 class NotReplicated(AuthorityError):
-    """The change is done on the primary, but too few replicas confirmed it in time."""
+    """The change was written on the primary, but too few replicas confirmed it in time."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -132,7 +132,7 @@ class NotReplicated(AuthorityError):
 
 
 class DeadlineTooShort(AuthorityError):
-    """The caller's deadline left too little time to ask the store, or the request took too long to
+    """The caller's deadline left too little time to use the store, or the request took too long to
     arrive. Nothing was done.
     """
 
@@ -145,7 +145,9 @@ class DeadlineTooShort(AuthorityError):
 
 
 class CallerUnknown(AuthorityError):
-    """The caller is unknown. `shown` are the names in its certificate, for the log only."""
+    """The service does not know the caller. `shown` holds the names in the caller's certificate,
+    for the log only.
+    """
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class Stopping(AuthorityError):
 
 
 class NotReady(AuthorityError):
-    """The server can't trust its clock, its store, or the files that it has read."""
+    """The server can't rely on its clock, its store, or the files that it has read."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -182,8 +184,8 @@ class NotReady(AuthorityError):
 
 
 class Overloaded(AuthorityError):
-    """The service has as many calls under way as it accepts. With `of_caller`, this caller has as
-    many as one caller may have.
+    """The service has as many calls under way as it accepts. If `of_caller` is true, the limit is
+    the one for the calls of this caller.
     """
 
     retry_after = timedelta(milliseconds=100)

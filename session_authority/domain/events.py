@@ -1,4 +1,4 @@
-"""The events of sessions, for services that notify users or that drop cached answers."""
+"""The events about sessions, for services that notify users or that drop cached answers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 
-# Instead of a user: the event concerns everybody.
+# Stands in the place of a user ID if the event concerns all users.
 NOBODY = ""
 
 
 class EventType(Enum):
-    """The type of an event. UNKNOWN is a type that a later version of the service wrote."""
+    """The type of an event. UNKNOWN stands for a type that a later version of the service wrote."""
 
     UNKNOWN = "unknown"
     DEVICE_SIGNED_IN = "device_signed_in"
@@ -34,12 +34,12 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event, with enough facts to write a mail. Fields that do not apply to its type keep their
-    defaults.
+    """One event, with enough facts to write a mail about it. Fields that do not apply to its type
+    keep their defaults.
 
-    `client` is the client that signed in or presented a token. `device_client` is the device's
-    client as it was last seen, and `device_display_name` is the device's name. `user_id` is NOBODY
-    if the event concerns all users.
+    `client` is the client that signed in or presented a token. `device_client` is the last known
+    client of the device, and `device_display_name` is the device's name. `user_id` is NOBODY if the
+    event concerns all users.
     """
 
     type: EventType
@@ -60,7 +60,9 @@ class Event:
     key_id: str = ""
 
     def kept(self, detail: AddressDetail) -> Event:
-        """The event, with its clients' addresses cut to the part that the service keeps."""
+        """The event, with the addresses of its clients reduced to the part that the service
+        keeps.
+        """
         client, device_client = self.client.kept(detail), self.device_client.kept(detail)
         return replace(self, client=client, device_client=device_client)
 
@@ -87,8 +89,8 @@ class Concerning(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """The events that a watcher wants. Empty means all events. An event that concerns all users
-    passes the filter of each user.
+    """The events that a watcher wants. An empty field selects all events. An event that concerns
+    all users passes the filter of each user.
     """
 
     types: frozenset[EventType] = frozenset()
@@ -102,5 +104,5 @@ class EventFilter:
 
     @property
     def is_open(self) -> bool:
-        """Returns True if every event passes."""
+        """Returns True if every event passes the filter."""
         return not (self.types or self.user_ids)

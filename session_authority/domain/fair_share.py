@@ -1,10 +1,10 @@
 """Shares a limited number of places fairly between callers.
 
-A call that is under way can't be stopped cheaply, so a caller must leave free places for other
-callers before they come. A caller may hold up to eight times as many places as are free (the
-dynamic threshold of switches with a shared buffer; Choudhury and Hahne, 1998). A single caller can
-use eight ninths of the places. Callers that all want every place come to hold equal shares. Pure:
-nothing here awaits, reads a clock or knows gRPC.
+A call that is under way can't be stopped cheaply, so a caller must leave places free before other
+callers come. A caller may hold up to eight times as many places as are free. This is the dynamic
+threshold of switches with a shared buffer (Choudhury and Hahne, 1998). A single caller can use
+eight ninths of the places. If several callers want all places, their shares become equal. The
+functions are pure: they do not await, read a clock or use gRPC.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ HELD_PER_FREE = 8
 
 
 class FairShare:
-    """A number of places, and how many each caller holds, by its name."""
+    """A number of places, and how many of them each caller holds. Callers are known by name."""
 
     def __init__(self, places: int) -> None:
         self.places = places
@@ -22,20 +22,20 @@ class FairShare:
         self._held_by: dict[str, int] = {}
 
     def held_by(self, caller: str) -> int:
-        """How many places a caller holds."""
+        """The number of places that a caller holds."""
         return self._held_by.get(caller, 0)
 
     def most(self, *, sole: bool) -> int:
-        """How many places a caller can hold while no other caller holds any. A `sole` caller is the
-        only caller that there can be, so it need not leave places free.
+        """The number of places that a caller can hold while no other caller holds any. A `sole`
+        caller is the only possible caller, so it need not leave places free.
         """
         if sole:
             return self.places
         return max(HELD_PER_FREE * self.places // (HELD_PER_FREE + 1), 1)
 
     def fits(self, caller: str, wanted: int, *, sole: bool) -> bool:
-        """Returns True if the caller may hold this many more places. The last free place is for a
-        caller that holds none.
+        """Returns True if the caller may hold this many more places. The last free place is
+        reserved for a caller that holds none.
         """
         free = self.places - self.held - wanted
         if free < 0 or sole:
@@ -48,12 +48,12 @@ class FairShare:
         return self.places - self.held < wanted
 
     def take(self, caller: str, wanted: int) -> None:
-        """Gives a caller places, whether they fit or not."""
+        """Gives places to a caller without checking that they fit."""
         self.held += wanted
         self._held_by[caller] = self._held_by.get(caller, 0) + wanted
 
     def give_back(self, caller: str, places: int) -> None:
-        """Takes places back that a caller held."""
+        """Frees places that a caller held."""
         self.held -= places
         left = self._held_by.get(caller, 0) - places
         if left:

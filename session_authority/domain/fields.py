@@ -1,8 +1,8 @@
-"""The rule of every field that a caller may send.
+"""Checks every field that a caller may send.
 
 A `FieldChecks` collects all violations of one request, so that a caller learns of every mistake at
-once. Each check returns the value in its checked form; after a violation that value means nothing,
-and `done` raises.
+once. Each check returns the checked value. After a violation the returned value is meaningless, and
+`done` raises InvalidRequest.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ DEFAULT_PAGE_SIZE = 50
 MAX_WATCHED_USERS = 1000
 MIN_SESSION_TTL = timedelta(seconds=1)
 
-# Names that a token gives a meaning of its own (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core),
-# or that stand for permissions: those must not last as long as a session does (RFC 9068 §2.2.3.1).
+# Names that already have a meaning in a token (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core),
+# or that stand for permissions. Permissions must not last as long as a session does (RFC 9068
+# §2.2.3.1).
 RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
 )
-# Claims that take as much room as any may.
+# Claims of the largest size that is allowed.
 LARGEST_CLAIMS = {"a": "b" * (MAX_CLAIMS_BYTES - len('{"a":""}'))}
-# The characters of URIs (RFC 3986 §2): OpenID providers and SAML name claims and methods by them.
+# The characters of URIs (RFC 3986 §2). OpenID providers and SAML use URIs to name claims and
+# methods.
 _URI_CHARACTERS = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]"
 _URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
 _CLAIM_NAME = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_CLAIM_NAME_CHARACTERS}}}", re.ASCII)
@@ -55,8 +57,8 @@ _AUTH_METHOD = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_AUTH_METHOD_CHARACTERS}}}
 
 
 class FieldChecks:
-    """Checks the fields of one request; use one for each request, and `done` after the last
-    field.
+    """Checks the fields of one request. Each request needs a new instance. Call `done` after the
+    last field.
     """
 
     def __init__(self) -> None:
@@ -72,8 +74,8 @@ class FieldChecks:
         self._violations.append(FieldViolation(field, rule))
 
     def user_id(self, value: str, field: str = "user_id") -> str:
-        """1–255 characters: no control or other invisible ones, and no white space at the ends. Two
-        spellings of one name are two users: nothing is normalised.
+        """Checks a user ID: 1–255 characters, no control or other invisible ones, and no white
+        space at the ends. Nothing is normalised, so two spellings of one name are two users.
         """
         if not value:
             self._broken(field, "must not be empty")
@@ -88,7 +90,9 @@ class FieldChecks:
         return value
 
     def device_id(self, value: str, field: str = "device_id") -> UUID:
-        """A required UUID. Where a malformed ID means "assign one", use `parse_uuid` instead."""
+        """Checks a required UUID. Where a malformed ID means "assign one", use `parse_uuid`
+        instead.
+        """
         parsed = parse_uuid(value)
         if parsed is None:
             self._broken(field, "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000")
@@ -96,7 +100,7 @@ class FieldChecks:
         return parsed
 
     def optional_device_id(self, value: str, field: str) -> UUID | None:
-        """A UUID, or empty for none."""
+        """Checks a device ID that may be missing. Empty text becomes None."""
         return self.device_id(value, field) if value else None
 
     def client(
@@ -106,7 +110,7 @@ class FieldChecks:
         display_name: str,
         app_version: str,
     ) -> Client:
-        """The client as it can be shown. Facts that can't be shown are left out."""
+        """The client in a form that can be shown. Facts that can't be shown are left out."""
         return Client(
             ip_address=shown_address(ip_address),
             user_agent=cut_user_agent(user_agent),
@@ -115,8 +119,8 @@ class FieldChecks:
         )
 
     def display_name(self, value: str) -> str:
-        """The name that a user gives: cleaned, and then at most 100 characters. It may be empty,
-        but it may not consist of invisible characters alone.
+        """Cleans and checks a name that a user gives. The cleaned name has at most 100 characters.
+        The name may be empty, but it may not consist only of invisible characters.
         """
         name = cleaned(value)
         if len(name) > MAX_DISPLAY_NAME_CHARACTERS:
@@ -128,20 +132,20 @@ class FieldChecks:
         return name
 
     def reason(self, value: str) -> str:
-        """The reason as it can be shown: cleaned, and cut at 128 characters."""
+        """The reason in a form that can be shown: cleaned, and cut at 128 characters."""
         return cut(cleaned(value), MAX_REASON_CHARACTERS)
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
-        """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that
-        goes into the token.
+        """Checks claims. Their names have an allowed form and are not reserved. All claims together
+        have at most 1 KiB, as the JSON that goes into the token.
         """
         if any(_CLAIM_NAME.fullmatch(name) is None for name in value):
             self._broken("claims", f"names must be 1 to {MAX_CLAIM_NAME_CHARACTERS} {_URI_RULE}")
         for name in sorted(RESERVED_CLAIMS & value.keys()):
             self._broken(f"claims.{name}", "is a reserved name")
         claims = dict(value)
-        # Measured as it is written: JSON spells some characters with six bytes, and a token has a
-        # limit of its own.
+        # The size counts as it is written: JSON spells some characters with six bytes, and a token
+        # has a size limit of its own.
         if (
             claims
             and len(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
@@ -151,7 +155,7 @@ class FieldChecks:
         return claims
 
     def auth_methods(self, value: Sequence[str]) -> tuple[str, ...]:
-        """At most 8 names (RFC 8176), or URIs."""
+        """Checks at most 8 authentication methods, which are names (RFC 8176) or URIs."""
         if len(value) > MAX_AUTH_METHODS:
             self._broken("auth_methods", f"must have at most {MAX_AUTH_METHODS} entries")
         for i, method in enumerate(value[:MAX_AUTH_METHODS]):
@@ -162,7 +166,9 @@ class FieldChecks:
         return tuple(value)
 
     def session_ttl(self, value: timedelta | None, longest: timedelta) -> timedelta:
-        """From one second to the service's own time. Absent means the service's own."""
+        """Checks the longest life of a session: from one second to the service's own limit. If it
+        is absent, the service's limit applies.
+        """
         if value is None:
             return longest
         if not MIN_SESSION_TTL <= value <= longest:
@@ -172,8 +178,11 @@ class FieldChecks:
     def idle_timeout(
         self, value: timedelta | None, shortest: timedelta, longest: timedelta
     ) -> timedelta | None:
-        """From the shortest to the service's own, cut to a step that a record can hold; absent
-        means the service's. The error's metadata has the limits, for callers that come closest.
+        """Checks an idle timeout, and cuts it to a step that a record can hold.
+
+        It is at least `shortest` and at most `longest`, the service's own. If it is absent, the
+        service's own applies. The error's metadata has both limits, so that a caller can choose the
+        nearest allowed value.
         """
         if value is None:
             return None
@@ -185,7 +194,7 @@ class FieldChecks:
         return shortened(value)
 
     def request_id(self, value: str) -> UUID | None:
-        """A UUID, or empty for none (AIP-155)."""
+        """Checks a request ID: a UUID, or empty text for none (AIP-155)."""
         if not value:
             return None
         parsed = parse_uuid(value)
@@ -194,7 +203,7 @@ class FieldChecks:
         return parsed
 
     def page_size(self, value: int) -> int:
-        """0 (the default) to 1,000."""
+        """Checks the size of a page: from 0, which means the default, to 1,000."""
         if value < 0:
             self._broken("page_size", "must not be negative")
         elif value > MAX_PAGE_SIZE:
@@ -202,21 +211,21 @@ class FieldChecks:
         return value or DEFAULT_PAGE_SIZE
 
     def user_ids(self, value: Sequence[str]) -> Sequence[str]:
-        """At most 1,000 users."""
+        """Checks a list of at most 1,000 user IDs."""
         if len(value) > MAX_WATCHED_USERS:
             self._broken("user_ids", f"must have at most {MAX_WATCHED_USERS} entries")
             return ()
         return [self.user_id(user_id, f"user_ids[{i}]") for i, user_id in enumerate(value)]
 
     def event_type(self, value: EventType | None, field: str) -> EventType:
-        """A type that the contract names. None stands for an unknown type."""
+        """Checks a type of event, which the contract must name. None stands for an unknown type."""
         if value is None:
             self._broken(field, "must be a type of event that there is")
             return EventType.UNKNOWN
         return value
 
     def start_time(self, seconds: int, *, has_cursor: bool) -> datetime:
-        """A valid moment. It can't be given together with a cursor."""
+        """Checks the moment at which a watch starts. It can't be given together with a cursor."""
         if has_cursor:
             self._broken("start_time", "must not be given together with a cursor")
         if not 0 <= seconds <= LAST_SECOND:
@@ -225,12 +234,14 @@ class FieldChecks:
         return from_seconds(seconds)
 
     def batch(self, size: int, field: str = "requests") -> None:
-        """1–500 entries. An error names them by the name of their field."""
+        """Checks that a batch has 1–500 entries. `field` is the field of the entries, and the error
+        uses its name for them.
+        """
         if not 1 <= size <= MAX_BATCH:
             self._broken(field, f"must be 1 to {MAX_BATCH} {field}, not {size}")
 
     def session_id(self, value: str) -> bytes:
-        """32 hexadecimal digits."""
+        """Checks a session ID of 32 hexadecimal digits, and returns its bytes."""
         if _SESSION_ID.fullmatch(value) is None:
             self._broken("session_id", "must be 32 hexadecimal digits")
             return b""
@@ -238,7 +249,7 @@ class FieldChecks:
 
 
 def cut_user_agent(value: str) -> str:
-    """The agent as it can be shown: at most 512 bytes of it, whole characters only."""
+    """The user agent in a form that can be shown: at most 512 bytes, and whole characters only."""
     agent = cleaned(value)
     encoded = agent.encode()
     if len(encoded) <= MAX_USER_AGENT_BYTES:

@@ -1,4 +1,4 @@
-"""Device IDs and device keys."""
+"""Reads device IDs, and makes device keys from them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from uuid import UUID
 
 DEVICE_KEY_BYTES = 16
 _USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-# The spellings that UUID libraries write, and nothing between them: Python's own reader leaves out
-# dashes, braces and "urn:uuid:" wherever they are.
+# The spellings that UUID libraries write. Other spellings are refused, although Python's own reader
+# ignores dashes, braces and "urn:uuid:" wherever they are.
 _UUID_TEXT = re.compile(
     rf"{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|[uU][rR][nN]:[uU][uU][iI][dD]:{_USUAL}", re.ASCII
 )
@@ -18,22 +18,23 @@ _NIL = UUID(int=0)
 
 
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID in the text. None if the text has no UUID, or has the nil UUID, which names nothing.
+    """The UUID in the text. None if the text has no UUID, or has the nil UUID, which identifies
+    nothing.
 
-    The text may have the usual form of 36 characters (RFC 9562), or be without dashes, in braces,
-    or a URN. Upper and lower case are equal, and blanks around the UUID are ignored.
+    The text may have the usual form of 36 characters (RFC 9562), or have no dashes, or be in
+    braces, or be a URN. Upper and lower case are equal, and blanks around the UUID are ignored.
     """
     spelled = text.strip(_BLANKS)
     if _UUID_TEXT.fullmatch(spelled) is None:
         return None
-    value = UUID(spelled.lower())  # its reader knows "urn:uuid:" in lower case only
+    value = UUID(spelled.lower())  # Python's reader knows "urn:uuid:" in lower case only
     return None if value == _NIL else value
 
 
 def device_key(device_id: UUID) -> bytes:
-    """The device key, by which tokens and the store name a device: the first 16 bytes of SHA-256 of
-    the UUID's 16 bytes.
+    """The device key of a device ID: the first 16 bytes of SHA-256 of the UUID's 16 bytes.
 
-    So a token does not reveal the device ID, and a stolen token alone can't make a request.
+    Tokens and the store name a device by this key. So a token does not reveal the device ID, and a
+    stolen token alone can't make a request.
     """
     return hashlib.sha256(device_id.bytes).digest()[:DEVICE_KEY_BYTES]

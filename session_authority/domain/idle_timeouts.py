@@ -1,8 +1,8 @@
-"""The idle timeout of a session whose sign-in asked for a shorter time than the service's.
+"""The idle timeouts of sessions whose sign-in requested a shorter time than the service's.
 
-A session record has one byte for it, so there are 255 steps: minutes up to 2 hours, 5 minutes up to
-4 hours, 15 minutes up to 12 hours, hours up to 2 days, days up to 45 days. A time between two steps
-becomes the shorter step.
+A session record has one byte for this timeout, so there are 255 steps. The steps are minutes up to
+2 hours, 5 minutes up to 4 hours, and 15 minutes up to 12 hours. Then they are hours up to 2 days,
+and days up to 45 days. A time between two steps becomes the shorter step.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SHORTEST = STEPS[0]
 
 
 def step_of(asked: timedelta) -> int:
-    """The number of the longest step that is not longer than the given time, counted from 1. The
-    given time must be at least a minute.
+    """The number of the longest step that is not longer than the given time. The first step has the
+    number 1. The given time must be at least a minute.
     """
     return bisect_right(STEPS, asked)
 
 
 def shortened(asked: timedelta) -> timedelta:
-    """The longest step that is not longer than the given time."""
+    """The given time, lowered to the longest step that is not longer."""
     return STEPS[step_of(asked) - 1]

@@ -1,4 +1,4 @@
-"""Moments as whole numbers since the Unix epoch, and back. Every moment is in UTC."""
+"""Converts moments in UTC to whole numbers since the Unix epoch, and back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
-# Later moments have no datetime.
+# Python's datetime can't hold later moments.
 LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - EPOCH) // SECOND
 LAST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 
 
 def to_ms(moment: datetime) -> int:
-    """The whole milliseconds since the epoch."""
+    """The moment as whole milliseconds since the epoch."""
     return (moment - EPOCH) // MILLISECOND
 
 
@@ -23,7 +23,7 @@ def from_ms(milliseconds: int) -> datetime:
 
 
 def to_seconds(moment: datetime) -> int:
-    """The whole seconds since the epoch."""
+    """The moment as whole seconds since the epoch."""
     return (moment - EPOCH) // SECOND
 
 

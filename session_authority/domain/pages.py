@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.devices import ListedDevice
 
-# Clients of gRPC take answers of 4 MiB, unless they are set to take more.
+# Clients of gRPC accept answers of 4 MiB, unless they are set to accept more.
 MAX_PAGE_BYTES = 1024 * 1024
 _VERSION = 1
-_FORM = struct.Struct(">Bd16s8s")  # version, the last device's sort key (time, key), digest
+_FORM = struct.Struct(">Bd16s8s")  # version, sort key of the last device (time, key), digest
 
 
 def first_page(
     devices: Sequence[ListedDevice], size: int, bytes_of: Callable[[ListedDevice], int]
 ) -> tuple[ListedDevice, ...]:
-    """The first devices of a list: as many as fit into an answer, from one to `size`."""
+    """The first devices of a list: from one to `size` devices, as many as fit into an answer."""
     held = 0
     for number, device in enumerate(devices[:size]):
         held += bytes_of(device)
@@ -33,13 +33,13 @@ def first_page(
 
 
 def page_token(last: ListedDevice, scope: bytes) -> str:
-    """The token of the page after `last`, within the list that `scope` names."""
+    """The token of the page that follows the device `last` in the list named `scope`."""
     moment, key = last.sort_key()
     return encode_base64url(_FORM.pack(_VERSION, moment, key, _digest(moment, key, scope)))
 
 
 def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
-    """The sort key after which the page starts, or None if the token is not one of this list."""
+    """The sort key after which the page starts. None if the token does not belong to this list."""
     try:
         version, moment, key, digest = _FORM.unpack(decode_base64url(text))
     except (struct.error, ValueError):

@@ -1,6 +1,6 @@
-"""The place of an end user, as people see it: a city and a country.
+"""The place of an end user as people see it: a city and a country.
 
-Owns the rules of a place, and reads places from the records of a database. A place is only shown to
+This module checks places, and reads them from the records of a database. A place is only shown to
 people, so nothing is refused: parts that can't be shown are left out.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from session_authority.domain.text import cleaned, cut
 
 MAX_CITY_CHARACTERS = 100
-# Cities are shown in this language: databases have English names for nearly all cities.
+# The language in which cities are shown, as databases have English names for nearly all cities.
 _LANGUAGE = "en"
-# ISO 3166-1 alpha-2, and XK, which is Kosovo's wherever software names it.
+# The country codes of ISO 3166-1 alpha-2, and XK, which software uses for Kosovo.
 COUNTRY_CODES = frozenset(
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR"
     " BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ"
@@ -30,7 +30,7 @@ COUNTRY_CODES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A city, by its English name, and the code of a country. Unknown parts are empty."""
+    """A city, by its English name, and a country, by its code. Unknown parts are empty."""
 
     city: str = ""
     country_code: str = ""
@@ -40,10 +40,10 @@ NO_PLACE = Place()
 
 
 def shown_place(city: str, country_code: str) -> Place:
-    """The place as it can be shown: the city cleaned, and cut at 100 characters, and the code of
-    the country if there is one of that name.
+    """The place in a form that can be shown. The city is cleaned, and cut at 100 characters. The
+    country is kept if its code exists.
     """
-    # Upper case makes two letters of some: of "ß" the code of South Sudan.
+    # In upper case some letters become two: "ß" would become the code of South Sudan.
     code = country_code.strip().upper() if country_code.isascii() else ""
     return Place(cut(cleaned(city), MAX_CITY_CHARACTERS), code if code in COUNTRY_CODES else "")
 

@@ -1,4 +1,4 @@
-"""The reasons for which calls are refused before they begin, by the names that metrics use."""
+"""The reasons for which calls are refused before they begin, under the names that metrics use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REASONS = (*_REASONS.values(), _CALLER_SHARE, UNKNOWN_METHOD)
 
 
 def refusal_of(error: Exception) -> str | None:
-    """The reason of a refusal. None if the error is no refusal."""
+    """The name of the reason for a refusal. None if the error is not a refusal."""
     if isinstance(error, errors.Overloaded) and error.of_caller:
         return _CALLER_SHARE
     return _REASONS.get(type(error))

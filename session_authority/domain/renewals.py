@@ -1,4 +1,4 @@
-"""Decides what a renewal hands out, and what the use of a token proves."""
+"""Decides which token a renewal hands out, and what the use of a token proves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from session_authority.domain.verdicts import SessionStatus, Verdict, is_durable
 class Renewal:
     """The decision on a renewal.
 
-    `record` is the new record of the session. None leaves the record as it is. If `hand_out` is
-    true, the record must be committed before a token is handed out. Otherwise the record only has a
-    new mark, and losing it is harmless. `reissue` hands out the presented token once more, with the
-    claims from the store.
+    `record` is the new record of the session. None leaves the stored record unchanged. If
+    `hand_out` is true, the record must be committed before a token is handed out. Otherwise the
+    record only has a new mark, and losing the mark is harmless. If `reissue` is true, the presented
+    token is handed out once more, with the claims from the store.
     """
 
     verdict: Verdict
@@ -35,8 +35,8 @@ def mark(
     *,
     passive: bool = False,
 ) -> SessionRecord:
-    """The record after an active token of its session was presented, with the marks that this use
-    proves. If `passive`, the session does not count as used.
+    """The session's record, with the marks that the use of an active token proves. If `passive`,
+    the session does not count as used.
 
     The result equals `record` if the use proves nothing new. Losing a mark is harmless.
     """
@@ -46,7 +46,7 @@ def mark(
         record.last_seen_at if passive else _touched(record, limits, now),
     )
     if token.generation == record.generation:
-        # A queued upload may carry a copy that its client has long replaced: where uploads are
+        # A queued upload may carry a copy that its client replaced long ago. So where uploads are
         # forgiven, only a renewal settles which copy is in use.
         settles = limits.replay_alarm is ReplayAlarm.PRESENTED
         if settles and holder is None and _is_settled(record, token, limits, now):
@@ -65,15 +65,15 @@ def mark(
 def _is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
     """Returns True if the token is the copy of the record's generation that the client uses.
 
-    A copy is never handed out later than `GRACE` after the date of its generation. So a token is
-    old enough if that date is old enough, unless the store went back to an older date while copies
-    were under way.
+    No copy is handed out later than `GRACE` after the date of its generation. So if that date is
+    old enough, the token is old enough, too. The only exception is a store that returned to an
+    older date after copies were handed out.
     """
     return now - record.dated_at >= limits.alarm_after and is_durable(token, limits, now)
 
 
 def _touched(record: SessionRecord, limits: SessionLimits, now: datetime) -> datetime:
-    """The new last-seen time, or the old one if the difference is not worth a write."""
+    """The new last-seen time. It is the old time if the difference is too small to be written."""
     return now if now - record.last_seen_at >= limits.touch_interval else record.last_seen_at
 
 
@@ -88,11 +88,11 @@ def renew(
     passive: bool = False,
     claims: Mapping[str, str] | None = None,
 ) -> Renewal:
-    """Decides a renewal. It leads to the next generation, to another copy of the current one, to
-    the same token with newer claims, or to nothing new.
+    """Decides a renewal. The client gets the next generation, another copy of the current
+    generation, the same token with newer claims, or nothing new.
 
-    The arguments are those of `judge` and `mark`, and the claims that the store has for the session
-    (None if the token's claims are current).
+    The arguments are those of `judge` and `mark`. In addition, `claims` are the claims that the
+    store has for the session (None if the token's claims are current).
     """
     renewal = _renew(record, token, presented_key, limits, now, assigned=assigned, claims=claims)
     if not passive or renewal.record is None:
@@ -115,7 +115,7 @@ def _renew(
     verdict = judge(record, token, presented_key, limits, now, assigned=assigned, renews=True)
     if verdict.status is not SessionStatus.ACTIVE:
         return Renewal(verdict)
-    assert record is not None  # only a record makes a token ACTIVE
+    assert record is not None  # a token is ACTIVE only if there is a record
     current = verdict.forwarded or record
     if token.generation == current.generation:
         if _is_settled(current, token, limits, now):
@@ -133,11 +133,11 @@ def _keep(
     claims: Mapping[str, str] | None,
     now: datetime,
 ) -> Renewal:
-    """The renewal of a token that is too young for the next generation. Requests with a token of
-    the previous generation may still be under way, and must not look like a replay.
+    """Renews a token that is too young for the next generation. Requests with a token of the
+    previous generation may still be under way, and must not look like a replay.
 
     If the token's claims are old, the token is made once more with the new claims. Nothing else in
-    it changes, so both tokens get the same verdicts.
+    the token changes, so both tokens get the same verdicts.
     """
     if claims is None:
         return Renewal(verdict, record=used)
@@ -147,8 +147,8 @@ def _keep(
 
 
 def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
-    """The record when a token with its stored claims is in use, or is the only one of its
-    generation.
+    """The record after a token with the stored claims is in use, or after the first token of a new
+    generation was made.
     """
     if record.stored_claims is StoredClaims.NEWER:
         return replace(record, stored_claims=StoredClaims.IN_TOKENS)
@@ -158,10 +158,10 @@ def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
 def _rotate(
     record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> SessionRecord:
-    """The next generation. The copy that renews is old enough to be the settled one, so no other
-    copy of its generation stays good.
+    """The record with the next generation. The copy that renews is old enough to be the settled
+    copy, so no other copy of its generation stays valid.
 
-    Otherwise two holders could share a session for ever, if each one renews before the other one
+    Otherwise two holders could share a session for ever, if each holder renews before the other one
     presents its token.
     """
     return replace(
@@ -177,11 +177,12 @@ def _rotate(
 
 
 def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> SessionRecord:
-    """The record after another copy of its generation, which is not yet seen, was handed out.
+    """The record after another copy of its generation was handed out. No copy of this generation
+    has been seen yet.
 
     The generation gets a new date if its date is older than `GRACE`. Otherwise the first copy that
-    is presented could become the holder at once, and the other copy, still under way, would look
-    like a thief's.
+    is presented could become the holder at once. Then the other copy, still under way, would look
+    like a thief's token.
     """
     if now - record.dated_at <= limits.grace:
         return replace(record, last_seen_at=_touched(record, limits, now))

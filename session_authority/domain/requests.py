@@ -1,4 +1,6 @@
-"""The requests to the use cases, in the terms of the domain. Every value is checked."""
+"""The requests to the use cases, in the terms of the domain. All values in them are checked, except
+in `AsPresented`.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from session_authority.domain.clients import Client
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token as an end user's request brought it.
+    """A token as an end user's request carried it.
 
     `device_id` is None if it was missing or malformed. `actor` is the service that calls on behalf
-    of the end user. If `passive`, the end user did nothing: the session does not count as used.
+    of the end user. If `passive`, the end user did nothing, so the session does not count as used.
     """
 
     access_token: str
@@ -29,7 +31,7 @@ class Presented:
 
 
 class AsPresented(NamedTuple):
-    """The fields of a validation's request, as they came. Nothing is checked yet. The names are
+    """The unchecked fields of a request to validate a token. The fields have the same names as
     those of `Presented`.
     """
 
@@ -41,7 +43,7 @@ class AsPresented(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SessionName:
-    """Names a session without one of its tokens."""
+    """Identifies a session without one of its tokens."""
 
     user_id: str
     device_id: UUID
@@ -51,7 +53,7 @@ class SessionName:
 @dataclass(frozen=True, slots=True)
 class SignInRequest:
     """A checked request to sign a user in. If `device_id` is None, the service assigns one. If
-    `idle_timeout` is None, the service's own counts.
+    `idle_timeout` is None, the service's own timeout applies.
     """
 
     user_id: str
@@ -64,10 +66,10 @@ class SignInRequest:
     idle_timeout: timedelta | None = None
 
     def digest(self) -> bytes:
-        """SHA-256 of the request's contents. It distinguishes a retry from another request with the
-        same `request_id`.
+        """SHA-256 of the request's contents. The digest distinguishes a retry from another request
+        with the same `request_id`.
 
-        The end user's client is not included: a phone that tries again may have left the Wi-Fi, and
+        The end user's client is not included: before a retry, a phone may have left the Wi-Fi, or
         an app may have been updated.
         """
         contents: list[object] = [

@@ -26,8 +26,8 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSession:
-    """A good session, as its token names it. Without another use the session ends at `expires_at`.
-    At `absolute_end` it ends in any case.
+    """An active session, as its token describes it. Without another use the session ends at
+    `expires_at`. At `absolute_end` it ends even if it is used.
     """
 
     token: Token
@@ -39,7 +39,7 @@ class ActiveSession:
 @dataclass(frozen=True, slots=True)
 class Validation:
     """The answer to a validation. `session` is set if the status is ACTIVE. `steadiness` is set if
-    the answer may be given again.
+    the service may give the same answer again.
     """
 
     status: SessionStatus
@@ -53,7 +53,9 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """The state of a named session. If it is ACTIVE, its ends are set as in `ActiveSession`."""
+    """The state of a session that was named without a token. If the status is ACTIVE, `expires_at`
+    and `absolute_end` are set as in `ActiveSession`.
+    """
 
     status: SessionStatus
     expires_at: datetime | None = None
@@ -72,7 +74,7 @@ class RenewedSession:
 
 @dataclass(frozen=True, slots=True)
 class DevicePage:
-    """A page of a user's devices."""
+    """One page of the list of a user's devices."""
 
     devices: tuple[ListedDevice, ...]
     next_page_token: str

@@ -1,6 +1,6 @@
 """The claims of a session that are newer than its tokens, and the decision to change claims.
 
-The claims of a session are stored in its tokens alone, until a caller changes them.
+The claims of a session are stored only in its tokens until a caller changes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from session_authority.domain.sessions import SessionRecord, StoredClaims
 
 @dataclass(frozen=True, slots=True)
 class SessionClaims:
-    """The claims that all further tokens of a session get.
+    """The claims that all new tokens of a session get.
 
     `auth_methods` are the methods of the sign-in if they are so long that a token has too little
     room for claims. Otherwise `auth_methods` is empty.
@@ -28,10 +28,10 @@ class SessionClaims:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsChange:
-    """The decision to change claims. Keys are device keys.
+    """The decision on a change of claims. Keys are device keys.
 
-    `claims` are the new claims of each live session that the change concerns. `changed` are the
-    new records of the sessions that did not have these claims yet.
+    `claims` are the new claims of each live session that the change concerns. `changed` are the new
+    records of the sessions that did not have these claims yet.
     """
 
     claims: Mapping[bytes, SessionClaims]
@@ -47,8 +47,8 @@ def change_claims(
     limits: SessionLimits,
     now: datetime,
 ) -> ClaimsChange:
-    """Decides a change of claims: of the session on the device with this key, or of all sessions of
-    the user if `key` is None. `stored` are the claims that the store has.
+    """Decides a change of claims. It concerns the session on the device with this key, or all
+    sessions of the user if `key` is None. `stored` are the claims that the store has.
     """
     wanted: dict[bytes, SessionClaims] = {}
     changed: dict[bytes, SessionRecord] = {}
@@ -64,7 +64,7 @@ def change_claims(
 
 
 def _claims_of(record: SessionRecord, stored: SessionClaims | None) -> SessionClaims | None:
-    """The stored claims of the session. None if the store has none of this session."""
+    """The stored claims of the session. None if the store has no claims of this session."""
     if record.stored_claims is StoredClaims.NONE or stored is None:
         return None
     return stored if stored.session_id == record.session_id else None

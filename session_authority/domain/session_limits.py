@@ -1,4 +1,4 @@
-"""The intervals, limits and actions that every decision on a session is taken with."""
+"""The intervals, limits and actions on which every decision about a session depends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from session_authority.domain.idle_timeouts import SHORTEST
 
 
 class ReplayAction(Enum):
-    """The action when a replay is caught."""
+    """The action of the service when it detects a replay."""
 
     REVOKE_ALL = "revoke_all"
     REVOKE_DEVICE = "revoke_device"
@@ -18,14 +18,14 @@ class ReplayAction(Enum):
 
 
 class ReplayAlarm(Enum):
-    """Which use of a superseded token raises the alarm."""
+    """Which use of a superseded token raises the alarm: any use, or only a renewal."""
 
     PRESENTED = "presented"
     RENEWED = "renewed"
 
 
 class DeviceLimitAction(Enum):
-    """The action when a user signs in on more devices than the limit."""
+    """The action of the service when a user signs in on more devices than the limit."""
 
     EVICT_OLDEST = "evict_oldest"
     REJECT = "reject"
@@ -33,7 +33,7 @@ class DeviceLimitAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """The intervals and actions of the settings with the same names."""
+    """The intervals, limits and actions of the settings with the same names."""
 
     token_ttl: timedelta = timedelta(hours=1)
     session_ttl: timedelta = timedelta(days=30)
@@ -49,24 +49,25 @@ class SessionLimits:
 
     @property
     def shortest_idle_timeout(self) -> timedelta:
-        """The shortest idle time that a sign-in may ask for: last-seen times lag behind by the
-        touch interval.
+        """The shortest idle timeout that a sign-in may request. Last-seen times are late by up to
+        the touch interval, so the timeout is at least twice this interval.
         """
         return max(SHORTEST, 2 * self.touch_interval)
 
 
-# The leeway after a token's end, for verifiers whose clocks differ (RFC 7519 §4.1.4).
+# The leeway after a token's end, as the clocks of verifiers differ (RFC 7519 §4.1.4).
 LEEWAY = timedelta(seconds=30)
-# How far ahead of the store's generation a token may be after a failover that lost writes.
+# By how many generations a token may be ahead of the store, after a failover that lost writes.
 MAX_LOST_GENERATIONS = 1000
 # How long a device is remembered after it was last seen.
 DEVICE_MEMORY = timedelta(days=180)
 # How long a `request_id` is remembered.
 REQUEST_MEMORY = timedelta(minutes=15)
-# How long the service remembers that it announced a key's revocation: longer than any session.
+# How long the service remembers that it announced a key's revocation. It is longer than any
+# session.
 KEY_EVENT_MEMORY = timedelta(days=500)
-# At most one quiet event for each session in this time.
+# A session has at most one quiet event of each type in this time.
 QUIET_EVENT_INTERVAL = timedelta(hours=1)
-# Longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach 497
-# days).
+# The longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach
+# 497 days).
 MAX_SESSION_TTL = timedelta(days=400)

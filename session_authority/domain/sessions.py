@@ -1,4 +1,4 @@
-"""The record of a session, and the contents of its tokens."""
+"""The record of a session in the store, and the contents of the session's tokens."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_COPY = 0xFFFF
 
 
 class StoredClaims(Enum):
-    """Says whether the store has claims of a session beside the record. If so, every new token gets
-    them. NEWER means that perhaps no token has them yet.
+    """Says whether the store has claims of a session in addition to its record. If so, every new
+    token gets these claims. NEWER means that possibly no token has them yet.
     """
 
     NONE = 0
@@ -28,14 +28,15 @@ class StoredClaims(Enum):
 class SessionRecord:
     """The store's record of one live session of a user on a device.
 
-    `replaced` is the start of the ID of the session that this sign-in replaced on the device, if
-    that one was live. `dated_at` is when the current generation was made, `first_seen_at` when a
-    token of it first proved that its client keeps it (None: not yet). `holder` is the only copy of
-    it that is still good, `predecessor` the only one of the generation before it (None: any).
-    `ends_at` is the absolute end that the sign-in gave; see `absolute_end`. `idle_timeout` is the
-    idle time that it gave, one of the steps of `idle_timeouts` (None: the service's).
-    `stored_claims` says where its claims are. `later` is what a later version of the service wrote
-    of this session: kept as it is, and never read.
+    `replaced` is the start of the ID of the live session that this sign-in replaced on the device,
+    if there was one. `dated_at` is when the current generation was made. `first_seen_at` is when a
+    token of this generation first proved that its client keeps it (None: not yet). `holder` is the
+    only copy of the current generation that is still good, and `predecessor` the only good copy of
+    the previous generation (None: any copy). `ends_at` is the absolute end as set at sign-in; see
+    `absolute_end`. `idle_timeout` is the idle timeout as set at sign-in, one of the steps of
+    `idle_timeouts` (None: the service's). `stored_claims` says where the session's claims are.
+    `later` holds bytes that a later version of the service wrote. They are kept unchanged and never
+    read.
     """
 
     session_id: bytes
@@ -54,14 +55,14 @@ class SessionRecord:
     later: bytes = b""
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
-        """The moment at which the session ends in any case. It is earlier than the end from the
-        sign-in if the setting for the longest session was lowered since then.
+        """The moment at which the session ends even if it is used. It is earlier than the end that
+        was set at sign-in if the setting for the longest session was lowered since then.
         """
         return min(self.ends_at, self.signed_in_at + limits.session_ttl)
 
     def expires_at(self, limits: SessionLimits) -> datetime:
-        """The moment at which the session ends without another use: its absolute end or its idle
-        end, whichever is earlier.
+        """The moment at which the session ends if it is not used again: its absolute end or its
+        idle end, whichever is earlier.
         """
         idle = limits.idle_timeout
         if self.idle_timeout is not None:
@@ -75,8 +76,8 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The contents of an access token. The first five fields are its identity. `copy` distinguishes
-    two holders of one generation.
+    """The contents of an access token. The first five fields are the token's identity. `copy`
+    distinguishes two clients that have tokens of the same generation.
     """
 
     user_id: str

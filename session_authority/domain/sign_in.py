@@ -1,4 +1,4 @@
-"""The decision on a sign-in: the new session, and the sessions that end to make room for it."""
+"""Decides a sign-in: the new session, and the sessions that end to make room for it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 class SignIn:
     """The decision on a sign-in, for all sessions and devices of the user.
 
-    Keys are device keys. `replaced` is true if the device had a live session. `ended` are the
-    sessions past their end. `evicted` are the live sessions that end to make room. `pruned` are the
-    devices that the service forgets.
+    Keys are device keys. `replaced` is true if the device had a live session. `ended` has the
+    sessions that are past their end. `evicted` has the live sessions that end to make room.
+    `pruned` has the devices that the service forgets.
     """
 
     session: SessionRecord
@@ -50,10 +50,10 @@ def decide_sign_in(
 ) -> SignIn:
     """Decides a sign-in on the device with this key.
 
-    `unreadable` are the keys of devices with a record that can't be read. Such a device counts as
-    known, and as signed out. Its records are left alone unless the sign-in is on this device. The
-    caller may leave records out if `needs_all_records` allows that. Raises DeviceLimitReached if
-    the limit refuses another device.
+    `unreadable` has the keys of devices with a record that can't be read. Such a device counts as
+    known, and as signed out. Its records stay unchanged unless the sign-in is on this device. The
+    caller may leave out records unless `needs_all_records` returns True. Raises DeviceLimitReached
+    if the limit refuses another device.
     """
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
@@ -104,23 +104,25 @@ def needs_all_records(
 ) -> bool:
     """Returns True if the decision on a sign-in needs records that were not read.
 
-    They may be needed to make room, to know whether an old device has a session, or to know whether
-    this is the user's first device. `unread_sessions` and `unread_devices` say how many records
-    were not read.
+    The decision may need them to make room, or to know whether an old device has a session. It may
+    also need them to know whether this is the user's first device. `unread_sessions` and
+    `unread_devices` say how many records were not read.
     """
     if not unread_sessions and not unread_devices:
         return False
     live = {k for k, s in sessions.items() if s.is_live(limits, now)}
     may_be_too_many = len(live - {key}) + unread_sessions >= limits.max_devices
     remembered = {*devices, key}
-    # A session that was not read may still need the device.
+    # A session that was not read may still use the device.
     some_is_old = any(k not in live and _is_old(d, now) for k, d in devices.items() if k != key)
     too_many_remembered = len(remembered) + unread_devices > 2 * limits.max_devices
     return may_be_too_many or some_is_old or too_many_remembered or not devices
 
 
 def _make_room(others: Mapping[bytes, SessionRecord], limits: SessionLimits) -> tuple[bytes, ...]:
-    """The sessions that end to make room for a new one: those that were unused for longest."""
+    """The sessions that end to make room for a new session: those that have not been used for the
+    longest time.
+    """
     surplus = len(others) - limits.max_devices + 1
     if surplus <= 0:
         return ()
@@ -136,8 +138,8 @@ def _forgettable(
     now: datetime,
     joining: bytes,
 ) -> tuple[bytes, ...]:
-    """The devices to forget: devices without a live session that are too old, or that exceed the
-    limit of 2 × `max_devices`.
+    """The devices to forget. They have no live session, and are too old or exceed the limit of 2 ×
+    `max_devices`.
     """
     spare = sorted(
         (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
@@ -160,8 +162,8 @@ def new_session(
     now: datetime,
     idle_timeout: timedelta | None = None,
 ) -> SessionRecord:
-    """The record of a new session: generation 1, not yet seen. `replaced` is the live session that
-    was on the device before.
+    """The record of a new session. Its generation is 1, and no token has been seen yet. `replaced`
+    is the live session that was on the device before.
     """
     return SessionRecord(
         session_id=session_id,

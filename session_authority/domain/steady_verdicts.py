@@ -1,8 +1,8 @@
-"""Computes until when a validation gives the same answer, if the session's record stays the same.
+"""Computes how long a validation gives the same answer if the session's record stays the same.
 
-The service may keep the answer, and give it again after a read has shown that the record is the
-same. Then only time can change the results of `judge` and `mark`. This module computes the first
-moment at which time does.
+The service may keep the answer. It gives the answer again after a read has shown that the record is
+the same. Then only the passage of time can change the results of `judge` and `mark`. This module
+computes the first moment at which they change.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from datetime import datetime
 from session_authority.domain.session_limits import LEEWAY, ReplayAlarm, SessionLimits
 from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
 
-# The first moment at which a condition changes. None if time does not change it.
+# Computes the first moment at which a condition changes. None if time does not change the
+# condition.
 _Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
 
 
@@ -22,8 +23,8 @@ _Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
 class Steadiness:
     """How long an ACTIVE answer holds while the bytes of the session's record are `raw`.
 
-    It holds from `since`, and ends before `until`, or before `passive_until` for a request that
-    does not count as use.
+    The answer holds from `since` until shortly before `until`. For a request that does not count as
+    use, it holds until shortly before `passive_until`.
     """
 
     raw: bytes
@@ -39,8 +40,8 @@ class Steadiness:
 def steadiness(
     record: SessionRecord, raw: bytes, token: Token, limits: SessionLimits, now: datetime
 ) -> Steadiness | None:
-    """The steadiness of the answer to a token on its own device. None if the answer holds for no
-    time. `raw` is the record as the store has it.
+    """How long the answer to a token on its own device holds. None if the answer may change at
+    once. `raw` is the record as the store has it.
     """
     passive_until = steady_until(record, token, limits, now, passive=True)
     if passive_until is None:
@@ -57,11 +58,12 @@ def steady_until(
     *,
     passive: bool = False,
 ) -> datetime | None:
-    """The moment until which the answer to a token on its own device stays the same, if the record
-    stays the same. Until then the token is ACTIVE, the advice to renew is unchanged, and a use of
-    the token proves nothing that must be written.
+    """The moment until which the answer to a token on its own device stays the same, if the
+    session's record stays the same.
 
-    None if this does not hold now, or if the token is not of the record's generation.
+    Until then the token is ACTIVE, and the advice to renew is unchanged. A use of the token proves
+    nothing that must be written. The result is None if this is not true now, or if the token is not
+    of the record's generation.
     """
     if not _is_newest(record, token):
         return None
@@ -76,7 +78,7 @@ def steady_until(
 
 
 def _is_newest(record: SessionRecord, token: Token) -> bool:
-    """Returns True if the token is a good copy of the record's own generation."""
+    """Returns True if the token is a good copy of the record's current generation."""
     return (
         token.session_id == record.session_id
         and token.generation == record.generation
@@ -95,12 +97,16 @@ def _session_is_over(record: SessionRecord, _: Token, limits: SessionLimits) -> 
 def _token_is_durable(
     record: SessionRecord, token: Token, limits: SessionLimits
 ) -> datetime | None:
-    """The first moment at which a use of the token proves that its client keeps it."""
+    """The first moment at which a use of the token proves that its client keeps it. None if that is
+    already proven.
+    """
     return None if record.first_seen_at is not None else token.issued_at + limits.durable_after
 
 
 def _copy_is_settled(record: SessionRecord, token: Token, limits: SessionLimits) -> datetime | None:
-    """The first moment at which a use of the token makes it the only good copy."""
+    """The first moment at which a use of the token makes it the only good copy. None if no use of
+    it will do so.
+    """
     if record.holder is not None or limits.replay_alarm is not ReplayAlarm.PRESENTED:
         return None
     return max(record.dated_at + limits.alarm_after, token.issued_at + limits.durable_after)
@@ -111,8 +117,8 @@ def _touch_is_due(record: SessionRecord, limits: SessionLimits) -> datetime:
 
 
 def _renewal_is_advised(record: SessionRecord, token: Token) -> datetime | None:
-    """The first moment at which less than half of the token's life is left. A client whose claims
-    are old is advised to renew at all times.
+    """The first moment at which less than half of the token's life is left. None if the token's
+    claims are old, as its client is then advised to renew at all times.
     """
     if record.stored_claims is StoredClaims.NEWER:
         return None

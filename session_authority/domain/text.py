@@ -1,7 +1,7 @@
 """Cleans text from outside before it is shown to people.
 
-Owns the rule that odd text is cleaned and never refused. The module compares no texts, so it does
-not normalise them.
+Malformed text is cleaned and never refused. The module compares no texts, so it does not normalise
+them.
 """
 
 from __future__ import annotations
@@ -9,34 +9,36 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Zero width non-joiner and joiner: names in many scripts and many emoji need them.
+# The zero width non-joiner and joiner. Names in many scripts, and many emoji, need them.
 _JOINERS = "\u200c\u200d"
-# Letters and a pattern that look like a space: four Hangul fillers and Braille's empty pattern.
+# Characters that look like a space but are not: four Hangul fillers and Braille's empty pattern.
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
-# Printable for Python, but not seen: those, the grapheme joiner, two inherent vowels of Khmer, and
-# what chooses among the forms of a character.
+# Characters that Python calls printable but nobody sees: the blank letters, the grapheme joiner,
+# two inherent vowels of Khmer, and selectors of a character's form.
 _EMOJI_FORMS = "\ufe0e\ufe0f"
 _UNSEEN = frozenset(
     f"{_BLANK_LETTERS}\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
 _VIRAMA = 9  # the combining class of the signs that join two consonants into one
-# The flag of a part of a country: a black flag, invisible letters and a sign that ends them.
+# The flag of a part of a country: a black flag, invisible letters, and a character that ends them.
 _TAGGED_FLAG = re.compile("(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)")
-# Longer text is cut before it is looked at, so that cleaning takes a bounded time: twice what is
-# kept of the longest text, a user agent.
+# Longer text is cut before it is read, so that cleaning takes a bounded time. The limit is twice
+# the longest text that is kept, which is a user agent.
 _MAX_READ_CHARACTERS = 1024
 
 
 def is_printable(text: str) -> bool:
-    """Returns True if a terminal or a page shows every character, and takes none for a command."""
+    """Returns True if a terminal or a page shows every character, and treats no character as a
+    command.
+    """
     return all(c.isprintable() or c in _JOINERS for c in _TAGGED_FLAG.sub("", text))
 
 
 def is_name(text: str) -> bool:
-    """Returns True if the text can be a name that is compared. Such a text has no invisible
-    characters, except spaces of any width, joiners between other characters, and characters that
-    choose the form of a symbol.
+    """Returns True if the text can be a name that is compared with others. Such a text has no
+    invisible characters, except spaces of any width, joiners between other characters, and
+    characters that choose the form of a symbol.
     """
     if text.isascii() and text.isprintable():
         return text != "" and text == text.strip(" ")
@@ -59,13 +61,13 @@ def cleaned(text: str) -> str:
     """The text in a form that can be shown in one line.
 
     White space of any kind becomes one plain space, and is removed at the ends. Invisible
-    characters are removed: control characters, marks that change the writing direction, soft
-    hyphens, private and unassigned characters. Joiners stay where a script or an emoji needs them.
-    The result is empty if no visible character is left.
+    characters are removed. Examples are control characters, marks that change the writing
+    direction, soft hyphens, and private and unassigned characters. Joiners stay where a script or
+    an emoji needs them. The result is empty if no visible character is left.
     """
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
-    pieces = _TAGGED_FLAG.split(text[:_MAX_READ_CHARACTERS])  # each second one is a flag
+    pieces = _TAGGED_FLAG.split(text[:_MAX_READ_CHARACTERS])  # every second piece is a flag
     kept = "".join(p if i % 2 else "".join(map(_shown, p)) for i, p in enumerate(pieces))
     kept = " ".join(_without_loose_joiners(kept).split())
     return kept if any(map(_is_visible, kept)) else ""
@@ -73,14 +75,14 @@ def cleaned(text: str) -> str:
 
 def cut(text: str, limit: int) -> str:
     """The first characters of the text, at most `limit`, without a space at the end. Characters
-    that are shown as one stay together: a letter with its marks, an emoji, a flag.
+    that are shown as one sign stay together, such as a letter with its marks, an emoji, or a flag.
     """
     if len(text) <= limit:
         return text
     end = limit
     while end > 0 and _belongs_together(text, end):
         end -= 1
-    return cleaned(text[: end or limit])  # one character with so many marks is no honest one
+    return cleaned(text[: end or limit])  # no honest text has a character with so many marks
 
 
 def _shown(character: str) -> str:
@@ -90,18 +92,18 @@ def _shown(character: str) -> str:
 
 
 def _is_visible(character: str) -> bool:
-    """Returns True for a character that is seen by itself: no space, no joiner, no mark."""
+    """Returns True if the character is visible by itself. A space, a joiner or a mark is not."""
     return unicodedata.category(character)[0] not in "ZCM"
 
 
 def _without_loose_joiners(text: str) -> str:
-    """The text without the joiners that join nothing. Joiners stay after a virama, and between two
+    """The text without joiners that connect nothing. Joiners stay after a virama, and between two
     characters outside ASCII. One pass is enough for any number of joiners.
     """
     if not any(joiner in text for joiner in _JOINERS):
         return text
     kept: list[str] = []
-    waiting = ""  # a joiner that stays if what follows can be joined
+    waiting = ""  # a joiner that stays if it can connect the next character
     for character in text:
         if character in _JOINERS:
             before = kept[-1] if kept and not waiting else ""
@@ -118,17 +120,17 @@ def _without_loose_joiners(text: str) -> str:
 
 
 def _belongs_together(text: str, i: int) -> bool:
-    """True if the characters before and after position `i` are shown as one (the most frequent
-    rules of Unicode's Annex 29).
+    """Returns True if the characters before and after position `i` are shown as one sign, according
+    to the most frequent rules of Unicode's Annex 29.
     """
     before, after = text[i - 1], text[i]
-    if "\U000e0020" <= after <= "\U000e007f":  # the letters of a flag
+    if "\U000e0020" <= after <= "\U000e007f":  # the invisible letters inside a flag
         return True
     if after in _JOINERS or unicodedata.category(after)[0] == "M" or _is_skin_tone(after):
         return True
     if before == "\u200d" or unicodedata.combining(before) == _VIRAMA:
         return True
-    if "\u1160" <= after <= "\u11ff":  # the later parts of a Hangul syllable
+    if "\u1160" <= after <= "\u11ff":  # the vowels and final consonants of a Hangul syllable
         return True
     flags = len(text[:i]) - len(text[:i].rstrip(_FLAG_LETTERS))
     return after in _FLAG_LETTERS and flags % 2 == 1
@@ -138,5 +140,5 @@ def _is_skin_tone(character: str) -> bool:
     return "\U0001f3fb" <= character <= "\U0001f3ff"
 
 
-# Two of them make a flag.
+# Two of these letters make a flag.
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))

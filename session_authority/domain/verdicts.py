@@ -1,9 +1,9 @@
-"""The decision on a presented token: the verdict table, row by row.
+"""Decides on a presented token: the verdict table, row by row.
 
-A client proves that it keeps a token by presenting it `DURABLE_AFTER` after it was made: earlier,
-the token may be lost with the client's process, and an older one may be all that the client has. So
-a token is superseded not when its successor is made but when its successor is *seen*. Order comes
-from generations and never from clocks.
+A client proves that it keeps a token by presenting it at the age of `DURABLE_AFTER` or more. Before
+that age, the token may be lost with the client's process, and the client may have only an older
+token. So a token is not superseded when its successor is made, but when its successor is *seen*.
+The order of tokens comes from their generations, and never from clocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from session_authority.domain.sessions import (
 
 
 class SessionStatus(Enum):
-    """The statuses of a presented token, by the names of the public contract."""
+    """The statuses of a presented token, under the names of the public contract."""
 
     ACTIVE = "active"
     TOKEN_MISSING = "token_missing"
@@ -53,9 +53,10 @@ class ReplayCause(Enum):
 class Verdict:
     """The decision on a presented token.
 
-    `cause` says why the token is REPLAYED. For a quiet SUPERSEDED it says why a renewal with the
-    same token would be REPLAYED. `forwarded` is set if the store lost writes in a failover. It is
-    the record that the token proves, to be committed in place of the record that was read.
+    `cause` says why the token is REPLAYED. If the status is SUPERSEDED, a `cause` says why a
+    renewal with the same token would be REPLAYED. `forwarded` is set if the store lost writes in a
+    failover. It is the record that the token proves. It must be committed in place of the record
+    that was read.
     """
 
     status: SessionStatus
@@ -74,8 +75,8 @@ def judge(
     assigned: bool = False,
     renews: bool = False,
 ) -> Verdict:
-    """Applies the verdict table, from the row "none" on, to a verified token that came with a
-    device key.
+    """Applies the verdict table, from the row "none" on, to a verified token and the device key
+    that came with it.
 
     The end of the token itself is checked earlier, as a renewal accepts an expired token.
 
@@ -85,8 +86,8 @@ def judge(
         presented_key: The key of the device ID that came with the token.
         limits: The intervals.
         now: The time.
-        assigned: The service itself assigned the presented device ID to a request that had lost
-            its own (see `assigned_ids`).
+        assigned: The presented device ID is one that the service itself assigned to an earlier
+            request without a device ID (see `assigned_ids`).
         renews: The token is presented for renewal.
     """
     if record is None:
@@ -101,18 +102,19 @@ def judge(
         and limits.replay_alarm is ReplayAlarm.RENEWED
         and not renews
     ):
-        # A queued upload carries the token of when it was queued. A client that is in use renews.
+        # A queued upload carries the token that its client had when the upload was queued. A client
+        # that is in use renews its token.
         return Verdict(SessionStatus.SUPERSEDED, cause=verdict.cause, renew_recommended=True)
     return verdict
 
 
 def _judge_elsewhere(verdict: Verdict, assigned: bool) -> Verdict:
-    """The verdict on a token that came from another device. `verdict` is the one that the token
+    """The verdict on a token that another device presented. `verdict` is the verdict that the token
     would get on its own device.
     """
     is_live = verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED)
-    # Nothing can be won with a token of a session that is over on its device, or with a device ID
-    # that the service has just made up: an alarm would do more harm than its cause.
+    # An attacker gains nothing from a token whose session is over on its device, or with a device
+    # ID that the service itself assigned. An alarm would do more harm than such a request.
     if is_live and not assigned and verdict.cause is not ReplayCause.REPLACED_SESSION:
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.LEFT_DEVICE)
     return Verdict(SessionStatus.WRONG_DEVICE)
@@ -124,8 +126,8 @@ def _judge_on_its_device(
     if token.session_id == record.session_id:
         return _judge_generation(record, token, limits, now)
     if record.replaced is not None and token.session_id[:REPLACED_ID_BYTES] == record.replaced:
-        # A token made shortly before the new sign-in may have reached its client after it, and
-        # stayed there.
+        # A token that was made shortly before the new sign-in may have reached its client after the
+        # sign-in, and the client may have kept it.
         crossed = token.issued_at > record.signed_in_at - limits.alarm_after
         if (
             crossed
@@ -140,13 +142,16 @@ def _judge_on_its_device(
 def is_durable(token: Token, limits: SessionLimits, now: datetime) -> bool:
     """Returns True if presenting the token now proves that its client keeps it.
 
-    The age is that of the token and not of the record, whose date another client can move.
+    The age of the token counts. The record's date does not count, as another client can change that
+    date.
     """
     return now - token.issued_at >= limits.durable_after
 
 
 def _should_renew(record: SessionRecord, token: Token, now: datetime) -> bool:
-    """Returns True if a newest token is past half its life, or may lack the session's claims."""
+    """Returns True if a token of the newest generation is past half its life, or may lack the
+    session's claims.
+    """
     half_life = (token.expires_at - token.issued_at) / 2
     return token.expires_at - now < half_life or record.stored_claims is StoredClaims.NEWER
 
@@ -193,7 +198,8 @@ def state_of(
     """The status of a session that is named without a token. `record` is the record of the
     session's user and device.
 
-    A later sign-in on the device ends the session, even if the later session has ended, too.
+    A later sign-in on the device ends the session. The session stays ended even if the later
+    session has ended, too.
     """
     if record is None:
         return SessionStatus.NO_SESSION

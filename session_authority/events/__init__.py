@@ -1,8 +1,8 @@
-"""Owns the delivery of events: the feed that watchers follow, its cursors, and the form of events
-in the contract.
+"""Delivers events: the feed that watchers follow, its cursors, and the form of events in the
+contract.
 
-It refuses to know who gets the events, and by which protocol: the gRPC interface and the relay
-build on this room.
+This room does not know who gets the events, or by which protocol. The gRPC interface and the relay
+build on it.
 """
 
 from session_authority.events.feed import Feed

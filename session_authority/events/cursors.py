@@ -1,7 +1,9 @@
-"""Cursors of the event log: the position that a watcher has reached, as opaque text.
+"""Writes and reads the cursors of the event log. A cursor is the position that a watcher has
+reached, as opaque text.
 
-A cursor is a version, a message of the internal protos, and a checksum. With the checksum, a cursor
-that was cut or made up is refused. A cursor is no secret and protects nothing.
+A cursor consists of a version, a message of the internal protos, and a checksum. The checksum
+reveals a cursor that was cut or made up, and the service refuses it. A cursor is no secret and
+protects nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _CHECKSUM_BYTES = 4
 
 
 def cursor_of(position: LogPosition) -> str:
-    """The position as URL-safe text."""
+    """The cursor for a position, as URL-safe text."""
     as_of = to_ms(position.as_of)
     latest = max([as_of, *(ms for ms, _ in position.entries)])
     message = EventCursor(
@@ -38,7 +40,8 @@ def cursor_of(position: LogPosition) -> str:
 
 
 def parse_cursor(text: str, streams: int) -> LogPosition | None:
-    """The position that a cursor names in a log of so many streams, or None if it names none.
+    """The position that a cursor names in a log with this number of streams. None if the text is
+    not a cursor.
 
     Raises CursorExpired for a cursor of another version of the service.
     """
@@ -54,7 +57,8 @@ def parse_cursor(text: str, streams: int) -> LogPosition | None:
         position = _position(EventCursor.FromString(body[1:]), streams)
     except (ValueError, DecodeError):
         return None
-    # Protobuf accepts many encodings of one message. Only the encoding that was handed out counts.
+    # Protobuf accepts many encodings of one message. Only the encoding that the service itself
+    # writes is valid.
     return position if position is not None and cursor_of(position) == text else None
 
 

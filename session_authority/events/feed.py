@@ -1,9 +1,9 @@
 """Sends events to any number of watchers.
 
-One reader of the log puts events into one short memory. All watchers read from this memory, each at
-its own pace. A watch that falls behind the oldest events in this memory is ended, so no watcher
-costs more memory than another. Every event is serialised once, and a message for several watchers
-is built once.
+One reader of the log puts events into one short memory. All watchers read from this memory, each
+watcher at its own pace. A watch that falls behind the oldest events in this memory is ended, so no
+watcher costs more memory than another. Every event is serialised once, and a message for several
+watchers is built once.
 
 A watch depends on the partitions of its users, and on the partition of events that concern all
 users. Faults of other partitions neither end nor refuse the watch.
@@ -48,8 +48,8 @@ class _Watcher:
     """The position of a watcher in the memory, and the means to end its watch.
 
     `next` is the number of the batch that the watcher reads next. It is 0 for a watcher that has
-    not joined yet. `joins` is the batch with which such a watcher will begin, or 0 if it does not
-    know yet.
+    not joined yet. `joins` is the number of the batch with which such a watcher will begin. It is 0
+    as long as that batch is not known.
     """
 
     def __init__(self, only: EventFilter) -> None:
@@ -62,7 +62,9 @@ class _Watcher:
 
     @property
     def needs(self) -> float:
-        """The number of the first batch that the watcher needs."""
+        """The number of the first batch that the watcher needs; infinite if that number is not
+        known yet.
+        """
         return self.next or self.joins or math.inf
 
     def expire(self) -> None:
@@ -72,7 +74,7 @@ class _Watcher:
 
 
 class Feed:
-    """The events of all partitions, for all watchers."""
+    """Delivers the events of all partitions to all watchers."""
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class Feed:
         self._reader = self._new_reader()
 
     def _new_reader(self) -> Reader:
-        """A new reader, which starts after all events that are in the log."""
+        """Makes a new reader, which starts after all events that are already in the log."""
         return Reader(
             self._log,
             self._messages,
@@ -112,11 +114,11 @@ class Feed:
         )
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """A name for the primary of each partition; see `EventLog.primaries`."""
+        """The names of the primaries that serve the partitions; see `EventLog.primaries`."""
         return await self._log.primaries()
 
     async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
-        """Sends the events after a cursor or a moment, or from now on, until cancelled.
+        """Sends the events after a cursor or a moment, or from now on, until the call is cancelled.
 
         Args:
             since: A cursor or a moment. None begins with events from now on.
@@ -140,7 +142,8 @@ class Feed:
         self, watcher: _Watcher, since: LogPosition | datetime | None, send: Send
     ) -> NoReturn:
         reader, wanted = self._reader, watcher.wanted
-        # If all partitions could be read, the reader has read all events from before this call.
+        # If all partitions could be read, the reader has now read all events that were written
+        # before this call.
         look = await reader.fresh_look()
         watcher.begun = True
         if since is not None:
@@ -153,7 +156,8 @@ class Feed:
         while True:
             while watcher.next == reader.recent.end:
                 await self._await_news()
-            # Checked without a wait before the next read, as the batch to read may be forgotten.
+            # No await may come between this check and the next read, as the batch to read could be
+            # forgotten during the await.
             if watcher.expired:
                 raise CursorExpired
             start = watcher.next
@@ -166,16 +170,17 @@ class Feed:
     def _note_lag(self, oldest_ms: int | None) -> None:
         if oldest_ms is not None:
             lag = self._clock().timestamp() - oldest_ms / 1000
-            self._metrics.watch_lag.add(max(lag, 0.0))  # the two clocks may differ
+            self._metrics.watch_lag.add(max(lag, 0.0))  # Redis's clock may differ from ours
 
     async def _catch_up(self, watcher: _Watcher, since: LogPosition | datetime, send: Send) -> int:
-        """Sends the events that the reader has read already. Returns the batch in the memory with
-        which the watcher goes on.
+        """Sends the events that the reader has already read. Returns the number of the batch in the
+        memory with which the watcher continues.
         """
         reader, wanted = self._reader, watcher.wanted
         start = reader.meet(await self._history.start_of(since))
         if isinstance(since, LogPosition):
-            # Before anything is sent, as a watch with a cursor that has expired must fail at once.
+            # This check comes before anything is sent, as a watch with an expired cursor must fail
+            # at once.
             await self._history.check(start, reader.position(), wanted.partitions)
         entries = list(start.entries)
         await self._send(send, [], start)
@@ -212,13 +217,13 @@ class Feed:
 
     @asynccontextmanager
     async def _attended_by(self, watcher: _Watcher) -> AsyncIterator[None]:
-        """Keeps the reader running while the context lasts."""
+        """Keeps the reader running until the `with` block ends."""
         self._watchers.add(watcher)
         self._metrics.watchers.set(len(self._watchers))
         if self._reading is None:
             self._reader = self._new_reader()
             # The reader works for all watchers. So its log lines must not have the name of the
-            # caller that happens to watch first.
+            # caller that is the first to watch.
             self._reading = asyncio.get_running_loop().create_task(
                 self._reader.run(), context=Context()
             )
@@ -265,7 +270,7 @@ class Feed:
 
 
 def _partitions_of(only: EventFilter) -> frozenset[int]:
-    """The partitions that can have events that pass the filter."""
+    """The partitions that can have events which pass the filter."""
     if not only.user_ids:
         return EVERY_PARTITION
     return frozenset(partition(user_id) for user_id in (*only.user_ids, NOBODY))

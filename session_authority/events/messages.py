@@ -1,4 +1,4 @@
-"""Maps events onto the messages of the contract. The feed and the relay share this mapping."""
+"""Converts events to the messages of the contract. The feed and the relay share this conversion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The enums of the contract and of the domain have the same names. These dicts pair them by name.
+# The enums of the contract and of the domain have the same names. These dicts pair their values by
+# name.
 FORM_FACTORS = {
     factor: cast(
         "pb.FormFactor",
@@ -51,12 +52,12 @@ _REPLAY_ACTION = {
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """A moment as a message of the contract."""
+    """The message of the contract for a moment."""
     return Timestamp(seconds=to_seconds(moment), nanos=moment.microsecond * 1000)
 
 
 def client_info_message(client: Client) -> pb.ClientInfo:
-    """The message for a client, with the facts that the caller gave."""
+    """The message of the contract for a client, with the facts that the caller gave."""
     return pb.ClientInfo(
         ip_address=client.ip_address,
         user_agent=client.user_agent,
@@ -85,13 +86,13 @@ def _hints_message(hints: ClientHints) -> pb.ClientHints:
 
 
 def alarm_message(alarm: Alarm) -> pb.DeviceAlarm:
-    """The message for an alarm about a device."""
+    """The message of the contract for an alarm about a device."""
     cause = None if alarm.cause is None else _REPLAY_CAUSE[alarm.cause]
     return pb.DeviceAlarm(create_time=timestamp(alarm.happened_at), replay_cause=cause)
 
 
 def event_message(recorded: RecordedEvent) -> pb.Event:
-    """The message for an event."""
+    """The message of the contract for an event."""
     event = recorded.event
     message = pb.Event(
         event_id=recorded.event_id,
@@ -118,8 +119,8 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
 
 
 def event_type_name(number: pb.EventType) -> str:
-    """The name of an event's type in the contract, without its prefix. It is UNSPECIFIED if this
-    version of the service does not know the type.
+    """The name of an event's type in the contract, without its prefix. The name is UNSPECIFIED if
+    this version of the service does not know the type.
     """
     return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
 
@@ -139,7 +140,7 @@ def _event_client(client: Client) -> pb.EventClient:
 
 class WatchMessages:
     """Writes the parts of a watch's messages. Several encoded parts in a row are one message with
-    the contents of all parts.
+    the contents of all these parts.
     """
 
     def event(self, recorded: RecordedEvent) -> bytes:
@@ -152,7 +153,7 @@ class WatchMessages:
 
     def read_time(self, moment: datetime, uptime: timedelta) -> bytes:
         """A proof: an encoded message which says that all events up to a moment were sent. `uptime`
-        is the same moment by a monotonic clock, which is never set.
+        is the same moment by the monotonic clock.
         """
         message = pb.WatchEventsResponse(read_time=timestamp(moment))
         message.read_uptime.FromTimedelta(uptime)

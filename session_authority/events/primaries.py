@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The partitions whose primary was restarted on the same server, and the partitions that
-    another server serves now. If only one server serves all partitions, these two can't be
-    distinguished.
+    """The partitions whose primary has changed since the last look.
+
+    `restarted` has the partitions whose primary was restarted on the same server. `moved` has the
+    partitions that another server serves now. If only one server serves all partitions, the two
+    cases can't be distinguished.
     """
 
     restarted: frozenset[int] = frozenset()
@@ -20,20 +22,20 @@ class Changes:
 
 
 class Primaries:
-    """The names of the primaries, as `EventLog.primaries` returns them."""
+    """The names of the primaries of all partitions, as `EventLog.primaries` returns them."""
 
     def __init__(self, names: Iterable[str | None] = ()) -> None:
         self._names = list(names)
 
     def are_others(self, names: Iterable[str | None]) -> bool:
-        """Returns True if another primary than before serves a partition. A primary that gives no
-        answer counts as the same.
+        """Notes the names. Returns True if the primary of a partition has changed. A primary that
+        gives no answer counts as unchanged.
         """
         return self.changes(names) != Changes()
 
     def changes(self, names: Iterable[str | None]) -> Changes:
-        """Notes the names, and returns the changes. A partition whose primary can't be asked counts
-        as unchanged.
+        """Notes the names, and returns the changes. A partition counts as unchanged if its primary
+        gives no answer.
         """
         known, found = self._names, list(names)
         if not known:
@@ -49,7 +51,7 @@ class Primaries:
         return Changes(restarted, frozenset(changed) - restarted)
 
     def with_same_primary(self, numbers: Collection[int]) -> frozenset[int]:
-        """These partitions, and all others of the primaries that serve them."""
+        """These partitions, and all other partitions that the same primaries serve."""
         names = {self._names[number] for number in numbers} - {None}
         others = (number for number, name in enumerate(self._names) if name in names)
         return frozenset(numbers).union(others)

@@ -1,13 +1,14 @@
-"""Reads the log of events for all watchers in this process: one reader, however many watchers.
+"""Reads the log of events for all watchers in this process. There is one reader for any number of
+watchers.
 
-The reader is woken when a partition has new events. It also reads all partitions once a second, in
+The reader wakes when a partition has new events. It also reads all partitions once a second, in
 case a wake-up was lost. In a cluster each primary is independent: while one primary is away, the
-events of the others are sent. Later its own events follow, from where it was last read, without a
-gap. Meanwhile there is no proof that all of its events were sent.
+events of the others are sent. When that primary is back, its own events follow without a gap, from
+the entry that was read last. Until then, there is no proof that all of its events were sent.
 
 A primary that was restarted on the same server continues the same log. It may have lost its last
-events, which no watcher has got. But a cache may hold answers that depend on these events. So
-nothing is proven for as long as a cache may believe the last proof.
+events before any watcher got them. But a cache may hold answers that depend on these events. So the
+reader sends no proof for as long as a cache may believe the last proof.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, LogPosition, is_moment
 
 EVERY_PARTITION = frozenset(range(PARTITIONS))
-# Caches believe a proof for 15 seconds, and clocks may run a little apart.
+# Caches believe a proof for 15 seconds, and clocks may differ in speed a little.
 SILENCE = timedelta(seconds=20)
-# How far a reader that has not read a partition yet goes back for a watcher with an earlier
-# position.
+# How far back the reader goes for a watcher with an earlier position, in a partition that it has
+# not read yet.
 _MAX_STEP_BACK = timedelta(minutes=5)
 
 _log = structlog.get_logger(__name__)
@@ -58,8 +59,11 @@ Told = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look at all partitions: when it began, by both clocks. `unproven` has the partitions for
-    which there is no proof that all events up to then were read.
+    """The result of one round over all partitions. `moment` and `uptime` are the time by both
+    clocks when the round began.
+
+    `unproven` has the partitions for which there is no proof that all events up to that time were
+    read.
     """
 
     moment: datetime
@@ -68,11 +72,11 @@ class Look:
 
 
 class Reader:
-    """Reads the log while there is a watcher. For as long as it runs, it has one position in the
+    """Reads the log while there is a watcher. While it runs, the reader has one position in the
     log.
 
-    `lost` is called with the partitions of which events may have been missed, and with a reason for
-    the log of the service. `told` is called when there is another batch in `recent`.
+    `lost` is called with the partitions in which events may have been missed, and with a reason for
+    the log lines of the service. `told` is called when `recent` has another batch.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class Reader:
         self._entries: list[EntryId] = []
         self._as_of = clock()
         self._unplaced = EVERY_PARTITION
-        # The partitions in which the position is only a moment, and no entry.
+        # The partitions in which the position is only a moment, and not an entry.
         self._unread: set[int] = set()
         self._primaries = Primaries()
         self._silent_until: dict[int, timedelta] = {}
@@ -111,7 +115,7 @@ class Reader:
         self._last_heartbeat = 0.0
 
     async def run(self) -> NoReturn:
-        """Reads until it is cancelled."""
+        """Reads the log until the task is cancelled."""
         async with self._log.listening(self._hear):
             next_poll = time.monotonic()
             while True:
@@ -127,7 +131,8 @@ class Reader:
                 except StoreUnavailable as error:
                     outcome = error
                 except Exception as error:  # noqa: BLE001
-                    # The reader must go on. The watchers that wait for this round get the error.
+                    # The reader must continue after any error. The watchers that wait for this
+                    # round get the error.
                     _log.error("feed_failed", **logs.fault(error))
                     self.start_over("what was read could not be told")
                     outcome = StoreUnavailable()
@@ -149,13 +154,13 @@ class Reader:
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def meet(self, start: LogPosition) -> LogPosition:
-        """Agrees with a watcher on where it starts. `start` is the watcher's position, and the
-        result is the position to use.
+        """Agrees with a watcher on the position at which it starts. `start` is the watcher's
+        position, and the result is the position to use.
 
-        This is for partitions in which the reader's or the watcher's position is only a moment.
-        These are read from the earlier of the two positions, so that no watcher misses an event. An
-        entry that the reader has read before the watcher's moment is a known position, even while
-        the partition is away.
+        This is necessary for partitions in which the reader's or the watcher's position is only a
+        moment. These partitions are read from the earlier of the two positions, so that no watcher
+        misses an event. An entry that the reader read before the watcher's moment is a known
+        position, even while the primary of the partition is away.
         """
         recent = self._clock() - start.as_of <= _MAX_STEP_BACK
         entries = list(start.entries)
@@ -168,8 +173,8 @@ class Reader:
         return replace(start, entries=tuple(entries))
 
     def start_over(self, reason: str, partitions: frozenset[int] = EVERY_PARTITION) -> None:
-        """Moves the position, at the next round, to the end of these partitions. Calls `lost`, as
-        events may have been missed: caches may hold answers that depend on lost writes.
+        """Moves the reader's position to the end of these partitions at the next round. Calls
+        `lost`, as events may have been missed: caches may hold answers that depend on lost writes.
         """
         self._unplaced |= partitions
         self._lost(partitions, reason)
@@ -179,9 +184,9 @@ class Reader:
         self._bell.set()
 
     async def _round(self, full: bool) -> Look:
-        """Reads all partitions to their ends, or only those with new events. A partition that is
-        away does not delay the events of the others. Raises StoreUnavailable if no partition could
-        be read.
+        """Reads all partitions to their ends, or only the partitions with new events. A partition
+        whose primary is away does not delay the events of the others. Raises StoreUnavailable if no
+        partition could be read.
         """
         began, moment, uptime = time.monotonic(), self._clock(), self._uptime()
         full |= bool(self._unplaced)
@@ -211,8 +216,8 @@ class Reader:
         return look
 
     async def _read(self, behind: set[int]) -> tuple[Pages, set[int]]:
-        """The pages after the reader's position, and the partitions in which the position was moved
-        meanwhile. These must be read again.
+        """Reads the pages after the reader's position. Also returns the partitions in which the
+        position was moved during the read: these must be read again.
         """
         asked = {number: self._entries[number] for number in behind}
         pages = await self._history.read(asked)
@@ -240,8 +245,9 @@ class Reader:
         self._unplaced = frozenset()
 
     async def _lose(self, gone: set[int]) -> frozenset[int]:
-        """Starts over in partitions whose log is another one than before, and in all other
-        partitions of the same primaries, as these may have changed, too. Returns all of them.
+        """Starts over in partitions whose log was replaced or trimmed too early. Also starts over
+        in all other partitions of the same primaries, as these may have changed, too. Returns all
+        these partitions.
         """
         lost = self._primaries.with_same_primary(gone)
         self.start_over("the log is another one than it was, or was trimmed too early", lost)
@@ -253,7 +259,9 @@ class Reader:
         return frozenset(self._silent_until)
 
     def _prove(self, look: Look, began: float) -> None:
-        """Keeps a heartbeat if one is due, or if more partitions are proven than before."""
+        """Adds a heartbeat to the memory if a heartbeat is due, or if a partition is proven
+        again.
+        """
         recovered = self._unproven - look.unproven
         self._unproven = look.unproven
         due = began - self._last_heartbeat >= self._heartbeat_seconds
@@ -263,8 +271,8 @@ class Reader:
             self._keep([], Proof(proof, look.unproven))
 
     def _advance(self, pages: Pages) -> list[FoundEvent]:
-        """Moves the position to the end of the pages. Keeps all portions of their events but the
-        last one, and returns that portion.
+        """Moves the position to the end of the pages. Adds all portions of their events to the
+        memory except the last portion, and returns that portion.
         """
         found: list[FoundEvent] = []
         ends = list(self._entries)
@@ -281,7 +289,7 @@ class Reader:
         return last
 
     def found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
-        """An event of the log, with its encoded message."""
+        """The event as a `FoundEvent`: its place in the log, and its encoded message."""
         event, message = recorded.event, self._messages.event(recorded)
         return FoundEvent(number, entry, WrittenEvent(event.type, event.user_id, message))
 
@@ -302,12 +310,12 @@ def advance(entries: list[EntryId], events: Iterable[FoundEvent]) -> None:
 
 def settle(future: asyncio.Future[Any] | None, outcome: object) -> None:
     """Completes a future with a result or an exception. Does nothing if there is no future, or if
-    it is done.
+    the future is already done.
     """
     if future is None or future.done():
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
-        future.exception()  # the watcher that waited may have gone
+        future.exception()  # the watcher that waited may be gone
     else:
         future.set_result(outcome)

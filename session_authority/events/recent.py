@@ -1,8 +1,8 @@
-"""The short memory that all watchers of a process read from, each at its own pace.
+"""The short memory from which all watchers of a process read, each watcher at its own pace.
 
-Batches that all watchers have read are forgotten at once. The memory is limited: when it is full,
+Batches that all watchers have read are forgotten at once. The memory is limited. When it is full,
 the oldest batches are forgotten, and the watch of a watcher that still needs them is ended. So no
-watcher costs more memory than another. A message that several watchers get is put together once.
+watcher costs more memory than another. A message for several watchers is built once.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from session_authority.domain.events import EventFilter, EventType
 from session_authority.store.log_position import EntryId
 
-# How far behind a watcher may fall.
+# By how many events and bytes a watcher may fall behind.
 MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
-# The memory of an event and of a batch, in addition to their bytes (measured: 180 and 270).
+# The bytes of memory for an event and for a batch, in addition to the bytes of their messages
+# (measured: 180 and 270).
 _EVENT_BYTES, _BATCH_BYTES = 200, 300
 # The limits of one message. Clients of gRPC accept 4 MiB, unless they are set to accept more.
 MAX_MESSAGE_EVENTS, MAX_MESSAGE_BYTES = 500, 1024 * 1024
-# How many messages that were put together are remembered for the next watcher.
+# How many built messages are remembered for other watchers.
 MAX_JOINED_MESSAGES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenEvent:
-    """An event's part of a message, and the fields by which a watcher chooses events. Nothing else
-    of the event is kept, as an event occupies several times as much memory as its message.
+    """The part of a message that describes an event, and the fields by which a watcher chooses
+    events. The event itself is not kept, as it occupies several times as much memory as its
+    message.
     """
 
     type: EventType
@@ -36,7 +38,7 @@ class WrittenEvent:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """An event, and its place in the log: the partition, and the entry."""
+    """An event and its place in the log: the partition and the entry."""
 
     partition: int
     entry: EntryId
@@ -45,8 +47,8 @@ class FoundEvent:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A part of a message which says up to when all events were sent. It does not hold for the
-    partitions in `unproven`.
+    """The part of a message which says up to which moment all events were sent. The proof is not
+    valid for the partitions in `unproven`.
     """
 
     message: bytes
@@ -66,21 +68,21 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The events of one read of the log, and the position that the read reached. A heartbeat has no
-    events: it proves that all events were read.
+    """The events from one read of the log, and the position that the read reached. A heartbeat is a
+    batch without events: it proves that all events were read.
     """
 
     events: tuple[WrittenEvent, ...]
     cursor: bytes
     proof: Proof = NO_PROOF
     oldest_ms: int | None = None
-    """When the oldest of its events was committed, in ms by the clock of Redis. None if the batch
-    has no events.
+    """When the oldest event of the batch was committed, in ms by the clock of Redis. None if the
+    batch has no events.
     """
 
     @property
     def size(self) -> int:
-        """The bytes of the batch in a message."""
+        """The number of bytes of the batch in a message."""
         return (
             sum(len(event.message) for event in self.events)
             + len(self.cursor)
@@ -89,17 +91,17 @@ class Batch:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that the batch occupies in memory."""
+        """The number of bytes that the batch occupies in memory."""
         names = sum(len(event.user_id) for event in self.events)
         return self.size + names + _EVENT_BYTES * len(self.events) + _BATCH_BYTES
 
 
 class RecentBatches:
-    """The latest batches, by their numbers: from `first` up to the number before `end`."""
+    """The latest batches by their numbers, from `first` to the number before `end`."""
 
     def __init__(self) -> None:
         self.batches: dict[int, Batch] = {}
-        self.first = self.end = 1  # not 0, which stands for a watcher that has not joined yet
+        self.first = self.end = 1  # not 0, as 0 stands for a watcher that has not joined yet
         self.held_events = self.held_bytes = 0
         self.joined: dict[tuple[int, int], bytes] = {}
 
@@ -114,7 +116,7 @@ class RecentBatches:
             self._forget_first()
 
     def forget_before(self, number: int) -> None:
-        """Forgets the batches before a number, as no watcher needs them any more."""
+        """Forgets the batches before this number, as no watcher needs them any more."""
         while self.first < number:
             self._forget_first()
 
@@ -125,8 +127,9 @@ class RecentBatches:
         self.held_bytes -= old.held_bytes
 
     def message_from(self, start: int, wanted: Wanted) -> tuple[bytes, int]:
-        """The next message for a watcher that has read all batches before `start`, and the batch
-        with which the watcher goes on. The message is empty if the filter leaves nothing to send.
+        """The next message for a watcher that has read all batches before `start`, and the number
+        of the batch with which the watcher continues. The message is empty if the filter leaves
+        nothing to send.
         """
         end = self._reach(start)
         if not wanted.only.is_open:
@@ -134,19 +137,23 @@ class RecentBatches:
         message = self.joined.get((start, end))
         if message is None:
             message = _joined(self._between(start, end), wanted)
-            # Watchers that are behind by different numbers of batches share few messages.
+            # Watchers share few messages if each one is behind by a different number of batches.
             if len(self.joined) == MAX_JOINED_MESSAGES:
                 self.joined.clear()
             self.joined[start, end] = message
         return message, end
 
     def oldest_ms(self, start: int, end: int) -> int | None:
-        """When the oldest event of these batches was committed, if they have events."""
+        """When the oldest event of these batches was committed, in ms by the clock of Redis. None
+        if they have no events.
+        """
         moments = [batch.oldest_ms for batch in self._between(start, end)]
         return min((ms for ms in moments if ms is not None), default=None)
 
     def _reach(self, start: int) -> int:
-        """The end of the batches from `start` that fit into one message. There is at least one."""
+        """The number after the last batch that fits into one message with the batches from `start`
+        on. The message has at least one batch, even if that batch is too large.
+        """
         end, events, size = start, 0, 0
         while end < self.end and events < MAX_MESSAGE_EVENTS:
             size += self.batches[end].size
@@ -162,7 +169,7 @@ class RecentBatches:
 
 def portions(found: Iterable[FoundEvent]) -> list[list[FoundEvent]]:
     """The events in the same order, in lists that each fit into one message. There is at least one
-    list.
+    list, which may be empty.
     """
     lists: list[list[FoundEvent]] = [[]]
     size = 0

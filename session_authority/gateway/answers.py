@@ -1,5 +1,5 @@
-"""Owns the gateway's answers, for every protocol of a proxy: an allowed request with the headers
-for the app, or a denial with the response for the client.
+"""Makes the gateway's answers, for every protocol of a proxy. An answer is an allowed request with
+the headers for the app, or a denial with the response for the client.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from session_authority_client import Session
 from session_authority_client.adapter import Refused, Response
 from session_authority_client.flow import Flow, NoAnswer
 
-# gRPC's codes (google.rpc.Code) by the status of a denial.
+# gRPC's codes (google.rpc.Code), by the HTTP status of a denial.
 _GRPC_CODES = {
     HTTPStatus.BAD_REQUEST: 3,
     HTTPStatus.SEE_OTHER: 16,
@@ -24,7 +24,7 @@ _GRPC_CODES = {
     HTTPStatus.SERVICE_UNAVAILABLE: 14,
 }
 _UNKNOWN = 2
-# Lengths and cookies are written for each protocol anew; these are no headers of an answer.
+# Each protocol writes lengths and cookies itself, so these are not among the headers of an answer.
 _OF_THE_MESSAGE = frozenset({"content-length", "set-cookie"})
 
 
@@ -35,18 +35,18 @@ class Answer:
     Args:
         allowed: True if the request goes on to the app.
         status: The status that the client gets if the request is denied. 200 if it is allowed. A
-            denied gRPC call has 200, too, as its own status is among the headers.
+            denied gRPC call also has 200, as its gRPC status is among the headers.
         denial_status: The status of a denial for protocols in which 2xx allows the request. It is
             never 2xx for a denied request.
-        headers: The headers to add to the response to the client, also if the app answers.
+        headers: The headers to add to the response to the client, even if the app answers.
         body: The body of a denial.
         upstream: The headers of the request to the app. Each replaces all headers of that name that
             the client sent. All identity headers are always present, and empty without a session.
         removed: The names of headers that must not reach the app.
-        cookies: The lines of `Set-Cookie` for the client, also if the app answers.
-        session: The good session of the user, if there is one.
+        cookies: The lines of `Set-Cookie` for the client, even if the app answers.
+        session: The user's active session, if there is one.
         device_id: The ID of the browser or app, if it is known.
-        outage: True if the service gave no answer, so that the denial says nothing of the session.
+        outage: True if the service gave no answer. Then the denial says nothing about the session.
         retry_after: The seconds after which the client may try again.
         code: The reason of a denial in one word, for logs.
         kind: The kind of the request.
@@ -111,7 +111,7 @@ def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ..
 
 
 def not_understood(response: Response) -> Answer:
-    """The answer to a question that does not describe a request."""
+    """The answer to a call of the proxy that does not describe a request."""
     return Answer(
         allowed=False,
         status=response.status,
@@ -130,15 +130,16 @@ def denied(
     cookies: tuple[str, ...] = (),
     outage: bool = False,
 ) -> Answer:
-    """The answer to a denied request. It has a response for a browser or a program. For a call of
-    gRPC the response becomes one of gRPC.
+    """The answer to a denied request. It contains the response for a browser or a program. If the
+    request is a gRPC call, the response is converted to a gRPC response.
     """
     headers = tuple(
         (name, value) for name, value in response.headers if name.lower() not in _OF_THE_MESSAGE
     )
     retry = next((value for name, value in headers if name.lower() == "retry-after"), None)
     status, body = response.status, response.body
-    # The page that sends a browser back here, with its strict cookies, is a page of 200.
+    # One denial has the status 200: a page that sends a browser back to the same URL, this time
+    # with its strict cookies.
     denial_status = status if not 200 <= status < 300 else HTTPStatus.UNAUTHORIZED.value
     kind = request.kind
     if kind in (Kind.GRPC, Kind.GRPC_WEB):
@@ -166,7 +167,9 @@ def denied(
 
 
 def _grpc_type(request: GatewayRequest, kind: Kind) -> str:
-    """The content type for the client: that of its request, if it is one of gRPC's."""
+    """The content type of the response. It is the content type of the request, if that is a valid
+    gRPC type.
+    """
     asked = request.headers["content-type"][0]
     known = asked.replace("+", "").replace("-", "").replace("/", "").isalnum() and asked.isascii()
     return asked if known and len(asked) < 100 else f"application/{kind.value}"

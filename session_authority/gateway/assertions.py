@@ -1,5 +1,5 @@
-"""Owns assertions: short tokens about a session for one app, which the app can trust without
-trusting the network.
+"""Makes assertions. An assertion is a short token about a session, for one app. The app can trust
+it even if the app does not trust the network.
 
 An assertion is signed once for a session and an app. It is sent with each request until half of its
 life is over. It names the session and proves nothing about the request. It does not contain the
@@ -18,21 +18,22 @@ from session_authority.gateway.routes import Route
 from session_authority_client import Session
 
 LIFETIME_SECONDS = 60
-# Requests may wait in queues, and clocks differ.
+# An assertion is sent only with this much of its life left, as requests may wait in queues, and
+# clocks differ.
 _LEAST_LEFT_SECONDS = 30
-# Each takes about 2 KB.
+# Each cached assertion occupies about 2 KB.
 _MAX_KEPT = 10_000
 
 
 class Signer(Protocol):
-    """Signs assertions. `version` changes with the keys."""
+    """Signs assertions. `version` changes when the keys change."""
 
     @property
     def version(self) -> int:
-        """Counts how often the keys changed."""
+        """How often the keys have changed."""
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """The text of a token with these claims."""
+        """Signs a token with these claims, and returns its text."""
 
 
 class _Kept(NamedTuple):
@@ -43,8 +44,8 @@ class _Kept(NamedTuple):
 
 
 class Assertions:
-    """Makes the assertions of one issuer. A route without an app has no assertion, as it would have
-    no audience. `clock` gives seconds since the Unix epoch.
+    """Makes the assertions of one issuer. A route without an app gets no assertion, as the
+    assertion would have no audience. `clock` returns seconds since the Unix epoch.
     """
 
     def __init__(self, signer: Signer, issuer: str, clock: Callable[[], float] = time.time) -> None:
@@ -54,7 +55,7 @@ class Assertions:
         self._kept: LRUCache[tuple[str, str], _Kept] = LRUCache(_MAX_KEPT)
 
     def __call__(self, session: Session, route: Route) -> str:
-        """The assertion of a session for the app of a route; empty without an app."""
+        """The assertion of a session for the app of a route. Empty if the route has no app."""
         if not route.audience:
             return ""
         key, now = (session.session_id, route.audience), self._clock()

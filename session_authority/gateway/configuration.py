@@ -1,8 +1,8 @@
-"""Owns the gateway's file of configuration: a TOML file with listeners, the service's address, the
+"""Reads the gateway's configuration file: a TOML file with listeners, the service's address, the
 flow and the apps.
 
-Every fault of a file is named at once, by the field and the rule. No secret is in it: a token and a
-key are files that it names.
+The error for a file names all of its faults at once, each by the field and the rule. The file
+contains no secrets: it names the files of a token and a key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
 class GatewayConfigError(Exception):
-    """The file of configuration has faults; the text has a line for each."""
+    """The configuration file has faults. The text of the error has a line for each fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ class _Context:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """A file, by its path from the folder of the configuration."""
+    """The path of a file. It is relative to the folder of the configuration file unless it is
+    absolute.
+    """
     assert isinstance(info.context, _Context)
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("must be the path of a file")
@@ -88,8 +90,8 @@ class _Table(BaseModel):
 class AuthorityTable(_Table):
     """The address of the service, and the gateway's credentials.
 
-    `near_cache` is how many sessions the gateway keeps; 0 asks about each request. `timeout` is the
-    time of one call.
+    `near_cache` is the number of sessions that the gateway keeps. If it is 0, the gateway asks the
+    service about each request. `timeout` is the time limit of one call.
     """
 
     address: Annotated[str, Field(min_length=1)]
@@ -124,7 +126,7 @@ class AuthorityTable(_Table):
         return credentials_from_environment(given)
 
     def cache(self) -> NearCache | None:
-        """A new near cache; None without one."""
+        """A new near cache. None if `near_cache` is 0."""
         if not self.near_cache:
             return None
         return NearCache(max_entries=self.near_cache, max_age=self.near_cache_max_age)
@@ -134,7 +136,7 @@ _VARIABLES = {"CA": "ca", "CERT": "certificate", "KEY": "key", "TOKEN_FILE": "to
 
 
 class ListenTable(_Table):
-    """The addresses of one protocol: a host and port, a unix socket, or both."""
+    """The addresses at which one protocol is served: a host and port, a unix socket, or both."""
 
     listen: _Address | None = None
     unix_socket: _Path | None = None
@@ -147,16 +149,18 @@ class ListenTable(_Table):
 
 
 class GrpcTable(ListenTable):
-    """The addresses for Envoy's calls over gRPC. `on_outage` says how Envoy learns that the service
-    gives no answer: by a failed call, to which `status_on_error` and `failure_mode_allow` apply, or
-    by a response.
+    """The addresses for Envoy's calls over gRPC.
+
+    `on_outage` says what Envoy gets when the service gives no answer. "abort" is a failed call, to
+    which Envoy applies `status_on_error` and `failure_mode_allow`. "response" is a denial with the
+    status 503.
     """
 
     on_outage: Literal["abort", "response"] = "abort"
 
 
 class CookiesTable(_Table):
-    """The cookies, as `Cookies` of the client has them."""
+    """The settings of the cookies, which are those of the client's `Cookies`."""
 
     token: str = "session"
     device: str = "device"
@@ -170,7 +174,7 @@ class CookiesTable(_Table):
         return self
 
     def cookies(self) -> Cookies:
-        """The cookies. Raises ValueError."""
+        """The cookies with these settings. Raises ValueError."""
         rule = self.device_same_site
         return Cookies(
             token=self.token,
@@ -182,7 +186,7 @@ class CookiesTable(_Table):
 
 
 class DevicesTable(_Table):
-    """The page of devices, as `DevicesPage` of the client has it."""
+    """The settings of the page of devices, which are those of the client's `DevicesPage`."""
 
     path: str = "/devices"
     secure_account_url: str | None = None
@@ -196,7 +200,7 @@ class DevicesTable(_Table):
         return self
 
     def page(self) -> DevicesPage:
-        """The page. Raises ValueError."""
+        """The page of devices with these settings. Raises ValueError."""
         try:
             return DevicesPage(**self.model_dump())
         except (ImportError, TypeError) as error:
@@ -204,7 +208,7 @@ class DevicesTable(_Table):
 
 
 class FlowTable(_Table):
-    """The flow, as `Flow` of the client has it."""
+    """The settings of the flow, which are those of the client's `Flow`."""
 
     sign_in_url: str | None = None
     trusted_proxies: list[str] = []
@@ -221,7 +225,7 @@ class FlowTable(_Table):
     )
     @classmethod
     def _alone(cls, value: _T, info: ValidationInfo) -> _T:
-        """Checks each field by itself, so that all faults are named at once."""
+        """Checks each field separately, so that the error names all faults at once."""
         name = str(info.field_name)
         try:
             Flow(**{name: value})  # type: ignore[arg-type]
@@ -230,7 +234,7 @@ class FlowTable(_Table):
         return value
 
     def flow(self, devices: DevicesTable | None) -> Flow:
-        """The flow."""
+        """The flow with these settings, and with the page of devices if `devices` is not None."""
         return Flow(
             cookies=self.cookies.cookies(),
             devices=None if devices is None else devices.page(),
@@ -239,14 +243,16 @@ class FlowTable(_Table):
 
 
 class AppTable(_Table):
-    """An app behind the proxies. `audience` is the audience of its assertions, if not its name."""
+    """An app behind the proxies. `audience` is the audience of the app's assertions. By default it
+    is the app's name.
+    """
 
     audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
 class AssertionsTable(_Table):
-    """The settings of `X-Session-Assertion`: a folder with keys of `session-authority keys`, and
-    the `issuer` that apps expect.
+    """The settings of `X-Session-Assertion`. `keys` is a folder with keys that `session-authority
+    keys` makes. `issuer` is the issuer that apps expect.
     """
 
     keys: _Path
@@ -255,7 +261,7 @@ class AssertionsTable(_Table):
 
 class OAuthCallerTable(_Table):
     """A program that may introspect tokens. The hashes are the SHA-256 of its secrets, in
-    hexadecimal: two while a secret is replaced.
+    hexadecimal. There are two hashes while a secret is being replaced.
     """
 
     secret_sha256: Annotated[list[_Hash], Field(min_length=1)]
@@ -263,7 +269,7 @@ class OAuthCallerTable(_Table):
 
 
 class GatewayConfig(_Table):
-    """The contents of the gateway's file."""
+    """The contents of the gateway's configuration file."""
 
     authority: AuthorityTable
     http: ListenTable | None = None
@@ -282,11 +288,11 @@ class GatewayConfig(_Table):
         return self
 
     def client_flow(self) -> Flow:
-        """The flow, with the page of devices if there is one."""
+        """The flow, with the page of devices if it is configured."""
         return self.flow.flow(self.devices)
 
     def callers(self) -> OAuthCallers:
-        """The programs that may introspect and revoke."""
+        """The programs that may introspect tokens. Some of them may revoke tokens, too."""
         return OAuthCallers(
             {
                 name: OAuthCaller(tuple(map(bytes.fromhex, table.secret_sha256)), table.may_revoke)
@@ -295,12 +301,14 @@ class GatewayConfig(_Table):
         )
 
     def routes(self) -> Routes:
-        """The reader of routes, which knows the apps."""
+        """The reader of routes. It knows the configured apps."""
         return Routes({name: table.audience or name for name, table in self.apps.items()})
 
 
 def load_gateway_config(path: Path) -> GatewayConfig:
-    """The configuration in a TOML file. Raises GatewayConfigError with every fault."""
+    """Reads the configuration from a TOML file. Raises GatewayConfigError, which names every
+    fault.
+    """
     try:
         found = read_toml(path)
     except ValueError as error:
@@ -312,7 +320,7 @@ def load_gateway_config(path: Path) -> GatewayConfig:
         raise GatewayConfigError("\n".join(f"{path}: {fault}" for fault in faults)) from None
 
 
-# The rules in words, for what pydantic finds: by the kind of the error.
+# The rules in words, for the errors that pydantic finds, by the type of the error.
 _RULES: dict[str, str] = {
     "extra_forbidden": "is not known",
     "missing": "must be given",
@@ -331,7 +339,7 @@ _PATTERNS = {
 
 
 def _in_words(fault: ErrorDetails) -> tuple[str, str]:
-    """Where a fault is, and its rule."""
+    """Where a fault is in the file, and the rule that it breaks."""
     where = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "the file"
     rule = _RULES.get(fault["type"], fault["msg"])
     if fault["type"] == "string_pattern_mismatch":

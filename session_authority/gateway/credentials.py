@@ -1,5 +1,7 @@
-"""Decides which of a client's credentials go on to the app. By default none do: an app that has the
-identity needs no token, and can't leak one.
+"""Decides which of a client's credentials go on to the app.
+
+By default no credentials of a session go on: an app that gets the identity needs no token, and
+can't leak one.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ _BLANK = " \t"
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """The headers with credentials as the app gets them, by lower-case names; empty if the header
-    must not go on.
+    """The headers with credentials as the app gets them. The text of a header that must not go on
+    is empty.
     """
 
     cookie: str
@@ -27,14 +29,17 @@ class Onward:
 
 
 def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
-    """The headers with credentials that go on to the app: the app's own cookies without the cookies
-    of the session, and an `Authorization` without our token. With `keep` all of them go on.
+    """Returns the headers with credentials that go on to the app.
+
+    The app gets its own cookies without the cookies of the session, and an `Authorization` header
+    without our token. With `keep` all of these headers go on.
     """
     cookies = headers.get("cookie", ())
     authorization = headers.get("authorization", ())
     devices = headers.get(flow.device_header.lower(), ())
     if keep:
-        # If there are two values, neither counted here, so neither goes on.
+        # If such a header has two values, the gateway has used neither of them. So neither value
+        # goes on.
         return Onward("; ".join(cookies), _only(authorization), _only(devices))
     ours = flow.cookies.names
     kept = [

@@ -1,5 +1,7 @@
-"""Owns the gateway's decision about one request. It asks the flow of the client, which asks the
-service, and builds the answer. It knows no protocol of a proxy.
+"""Decides about one request for the gateway.
+
+The decision comes from the flow of the client, which asks the service. This module builds the
+answer from the decision, and knows no protocol of a proxy.
 """
 
 from __future__ import annotations
@@ -34,23 +36,27 @@ from session_authority_client.flow import Flow
 _log = structlog.get_logger(__name__)
 
 Assertions = Callable[[Session, Route], str]
-"""Makes the assertion of a session for the app of a route; an empty text is none."""
+"""Makes the assertion of a session for the app of a route. An empty text stands for no
+assertion.
+"""
 
 _VARY = ("Vary", ", ".join(VARIES))
-# An app's own rules for caches are not known here: only the gateway's own come from a visit.
+# The gateway can't see the app's rules for caches. So it assumes that the app sets `Cache-Control`.
 _APP_DECIDES = ("cache-control",)
-# A fault of a proxy's configuration occurs with each request. One line in this time is enough.
+# A fault in a proxy's configuration shows with each request, so it is logged only once in this
+# time.
 _FAULT_LOG_SECONDS = 60.0
 
 
 class Gateway:
-    """Decides about requests. The owner of the client closes the client and its cache.
+    """Decides whether requests go on to their apps. The owner of the client closes the client and
+    its cache.
 
     Args:
         authority: The client of the service.
         flow: The settings of the flow.
         routes: Reads the options of the proxies' routes.
-        assertions: Makes the assertions for apps; None for none.
+        assertions: Makes the assertions for apps. None if apps get no assertions.
         metrics: Counts the answers.
     """
 
@@ -75,24 +81,24 @@ class Gateway:
         self._next_fault_log = 0.0
 
     async def decide(self, request: GatewayRequest, route: Route) -> Answer:
-        """The answer to a request. No request and no fault of the service makes this raise."""
+        """Returns the answer to a request. Never raises for a fault of the request or the
+        service.
+        """
         began = monotonic()
         answer = await self._decide(request, route)
         self.metrics.count(answer, monotonic() - began)
         return answer
 
     def misrouted(self, request: GatewayRequest, fault: RouteFault) -> Answer:
-        """The answer to a request to a route whose options are wrong: a denial, with a line in the
-        log.
-        """
+        """Returns a denial for a request to a route whose options are wrong, and logs the fault."""
         self._log_fault("route_options_wrong", fault)
         answer = answers.denied(request, _told(500, "misconfigured"), code="misconfigured")
         self.metrics.count(answer, 0.0)
         return answer
 
     def not_understood(self, fault: Exception) -> Answer:
-        """The answer to a question that does not say what the original was: a denial, with a line
-        in the log.
+        """Returns a denial for a question that does not describe the original request, and logs the
+        fault.
         """
         self._log_fault("question_not_understood", fault)
         answer = answers.not_understood(_told(400, "not_understood"))
@@ -114,7 +120,7 @@ class Gateway:
             if route.preflights is Preflights.PASS:
                 return answers.allowed(request, self.flow, carried)
             return answers.denied(request, _told(403, "preflight"), code="preflight")
-        # Only pages get a redirect. Calls of gRPC and WebSockets are no pages.
+        # Only pages are redirected. gRPC calls and WebSocket handshakes are not pages.
         sign_in = route.sign_in if request.kind is Kind.HTTP else SignIn.STATUS
         try:
             visit = await self._visits[sign_in].open(
@@ -136,7 +142,8 @@ class Gateway:
     ) -> Answer:
         try:
             self._admitted(route, visit)
-            # A renewal may find that the session has just ended.
+            # The renewal in `close` may find that the session has just ended, so the session is
+            # checked again.
             cookies = tuple(await visit.close())
             session = self._admitted(route, visit)
         except Refused as refusal:
@@ -164,7 +171,7 @@ class Gateway:
         )
 
     def _admitted(self, route: Route, visit: AsyncVisit) -> Session | None:
-        """The session; None on a route that needs none. Raises Refused."""
+        """Returns the session, or None on an `OPTIONAL` route without one. Raises Refused."""
         if route.session is Need.OPTIONAL:
             return visit.session
         return visit.require(max_age=route.max_age, auth_methods=route.auth_methods or None)

@@ -1,7 +1,8 @@
-"""Owns the questions over HTTP: the question of each kind of proxy, and the form of the answer.
+"""Answers the questions that proxies ask over HTTP, in the form that each kind of proxy
+understands.
 
-The options of a route are a part of the path that the proxy's configuration names,
-`/forward-auth:session=optional&max_age=5m`. They are not in the query, as some proxies send the
+The options of a route are a part of the path that the proxy's configuration names, such as
+`/forward-auth:session=optional&max_age=5m`. The options are not in the query. Some proxies send the
 query of the original request there, and the client chooses that query.
 """
 
@@ -18,10 +19,10 @@ from session_authority.gateway.requests import GatewayRequest
 from session_authority.gateway.routes import RouteFault
 
 _PATH = re.compile(r"/(forward-auth|auth-request|ext-authz)(?::([^/]*))?(/.*)?", re.DOTALL)
-# Headers with one cookie each, for proxies that join the lines of `Set-Cookie`: the token, the
-# device ID, and the mark of a session that ends with the browser.
+# Each of these headers has one cookie, for proxies that join the lines of `Set-Cookie`. The cookies
+# are the token, the device ID, and the mark of a session that ends with the browser.
 MAX_COOKIES = 3
-# The only statuses of a denial that nginx passes on; any other is its own 500.
+# nginx passes on only these statuses of a denial. It turns every other status into its own 500.
 _NGINX_STATUSES = frozenset({401, 403})
 _FOR_NGINX = {303: 401}
 _ENVOY_REMOVES = "X-Envoy-Auth-Headers-To-Remove"
@@ -43,7 +44,7 @@ class ForwardAuth:
         self._gateway = gateway
 
     async def reply(self, question: Question) -> Reply | None:
-        """The response to a question. None if the path belongs to no question."""
+        """Returns the response to a question, or None if no question has this path."""
         path, _, query = question.target.partition("?")
         found = _PATH.fullmatch(path)
         if found is None:
@@ -51,7 +52,8 @@ class ForwardAuth:
         form, options, rest = found[1], found[2] or "", found[3] or ""
         try:
             if form == "ext-authz":
-                # The query is the original's, as the path below the prefix is.
+                # In this form the query and the path below the prefix are those of the original
+                # request.
                 target = f"{rest or '/'}?{query}" if "?" in question.target else rest or "/"
                 request = passed_on(question, target)
             elif rest not in ("", "/"):
@@ -76,8 +78,10 @@ _Told = tuple[tuple[str, str], ...]
 
 
 def _plain(answer: Answer) -> Reply:
-    """The reply for proxies that pass a denial on unchanged. So a denial has only headers for the
-    browser: a script can read all of them except `Set-Cookie`.
+    """Returns the reply for proxies that pass a denial on unchanged.
+
+    A denial therefore has only headers for the browser. A script can read all of them except
+    `Set-Cookie`.
     """
     if answer.allowed:
         return Reply(200, (*answer.headers, *_for_proxy(answer)))
@@ -85,8 +89,10 @@ def _plain(answer: Answer) -> Reply:
 
 
 def _for_envoy(answer: Answer) -> Reply:
-    """The reply for Envoy. Envoy copies headers to the request, and keeps the client's own where
-    the reply has none. So an allowed reply names the headers that Envoy removes.
+    """Returns the reply for Envoy.
+
+    Envoy copies headers from the reply to the request, and keeps the client's own header if the
+    reply lacks it. So the reply for an allowed request names the headers that Envoy removes.
     """
     reply = _plain(answer)
     if not (answer.allowed and answer.removed):
@@ -96,8 +102,8 @@ def _for_envoy(answer: Answer) -> Reply:
 
 
 def _for_nginx(answer: Answer) -> Reply:
-    """The reply for nginx, which knows three statuses. Headers, which no browser gets, have the
-    rest.
+    """Returns the reply for nginx, which understands three statuses. All other facts are in headers
+    that no browser gets.
     """
     told = (*_for_proxy(answer), *_details(answer))
     if answer.allowed:
@@ -116,11 +122,11 @@ _FORMS: Mapping[str, Callable[[Answer], Reply]] = {
 
 
 def _for_proxy(answer: Answer) -> _Told:
-    """The headers for the proxy to copy to the app, and the cookies.
+    """Returns the headers for the proxy to copy to the app, and the cookies.
 
-    Identity headers are always present, so that a proxy that copies them overwrites the client's
-    own. A header with credentials is never empty: an app would read an empty device ID as a device
-    ID, and mistake a browser for an app.
+    Identity headers are always present. A proxy that copies them thus overwrites identity headers
+    from the client. A header with credentials is never empty. An app would read an empty device ID
+    as a device ID, and mistake a browser for an app.
     """
     return (*answer.upstream, *_cookies(answer), *_numbered(answer.cookies))
 
@@ -130,7 +136,7 @@ def _cookies(answer: Answer) -> _Told:
 
 
 def _details(answer: Answer) -> _Told:
-    """The status for the client, the reason, and the address of a redirect."""
+    """Returns headers with the status for the client, the reason, and the target of a redirect."""
     status = 200 if answer.allowed else answer.denial_status
     location = next((value for name, value in answer.headers if name == "Location"), "")
     return (
@@ -147,8 +153,10 @@ def _numbered(cookies: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _check_query(query: str, request: GatewayRequest) -> None:
-    """Checks the query of a question. Some proxies send the query of the original, which is
-    ignored. Any other query is an option in the wrong place. Raises BadQuestion.
+    """Checks the query of a question. Raises BadQuestion.
+
+    Some proxies send the query of the original request, which is ignored. Any other query is an
+    option in the wrong place.
     """
     if query and query != request.target.partition("?")[2]:
         raise BadQuestion(

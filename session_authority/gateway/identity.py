@@ -1,8 +1,9 @@
-"""Owns the identity headers for apps, and the list of client headers that must not reach an app.
+"""Makes the identity headers for apps, and lists the client headers that must not reach an app.
 
-An app trusts these headers. So all of them are always set, and empty without a session: headers of
-these names from a client are overwritten. Values are visible ASCII. Other characters of a user ID
-or a method are percent-encoded, and so is "%", so that no two users look the same.
+An app trusts these headers. So the gateway always sets all of them, and leaves them empty if there
+is no session. They overwrite headers of the same names from a client. Values are visible ASCII.
+Other characters of a user ID or a method are percent-encoded. "%" is encoded, too, so that two
+different users never look the same.
 """
 
 from __future__ import annotations
@@ -30,26 +31,28 @@ IDENTITY_HEADERS = (
 _OURS = "x-session-"
 _NO_ALPHANUMERIC = re.compile("[^a-z0-9]")
 _NAMES = frozenset(name.lower() for name in IDENTITY_HEADERS)
-# All that is visible in ASCII but "%".
+# All visible ASCII characters except "%".
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
-# The near cache gives each request of a session the same object.
+# The near cache gives the same object to all requests of a session.
 _MAX_KEPT_SESSIONS = 4096
 
 ANONYMOUS: Pairs = tuple((name, "") for name in IDENTITY_HEADERS)
-"""The identity headers of a request without an identity."""
+"""The identity headers of a request without an identity: all of them are empty."""
 
 
 class IdentityHeaders:
-    """Makes the identity headers of a session. Keeps them while the session is the same object."""
+    """Makes the identity headers of sessions, and remembers them for each session object."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Session, Pairs]] = {}
 
     def of(self, session: Session, assertion: str) -> Pairs:
-        """The headers. An empty `assertion` is none."""
+        """Returns the identity headers of a session. An empty `assertion` stands for no
+        assertion.
+        """
         found = self._kept.get(id(session))
-        # As long as the session is kept here, no other object has its ID.
+        # No other object can have this ID while the session is kept here.
         if found is not None and found[0] is session:
             pairs = found[1]
         else:
@@ -61,7 +64,7 @@ class IdentityHeaders:
 
 
 def _headers_of(session: Session) -> Pairs:
-    """All identity headers except the assertion."""
+    """Returns all identity headers except the assertion."""
     values = (
         _visible(session.user_id),
         _visible(session.session_id),
@@ -74,9 +77,10 @@ def _headers_of(session: Session) -> Pairs:
 
 
 def forged(names: Iterable[str]) -> list[str]:
-    """The names of a client's headers that an app could read as identity, without the names that
-    are overwritten. Many servers read `X_Session_User` as `X-Session-User`, and PHP also reads
-    `X.Session.User` so.
+    """Returns the names of client headers that an app could mistake for identity headers.
+
+    Headers that the gateway overwrites are not among them. Many servers read `X_Session_User` as
+    `X-Session-User`, and PHP also reads `X.Session.User` like this.
     """
     return sorted(
         [

@@ -1,4 +1,4 @@
-"""Owns the page with the public keys for the verification of assertions (RFC 7517)."""
+"""Serves the page with the public keys for the verification of assertions (RFC 7517)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from session_authority.gateway.forward_auth import Reply
 from session_authority.gateway.web import App, Receive, Scope, Send, send_reply
 
 JWKS_PATH = "/.well-known/jwks.json"
-# A key is published before it signs, so apps that read the page this often know it in time.
+# A key is published before it signs. An app that reads the page this often usually knows the key in
+# time.
 _MAX_AGE_SECONDS = 300
 
 
 def jwks_app(jwks: Callable[[], bytes]) -> App:
-    """Serves the JSON text of a key set, as it is now."""
+    """Returns an app that serves the present JSON text of a key set."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         del receive

@@ -1,4 +1,4 @@
-"""Owns the gateway's metrics."""
+"""Counts and times the gateway's answers for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.requests import Kind
 
-# From the time of an answer from the near cache to a time-out of the service.
+# The range goes from an answer of the near cache to a time-out of the service.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class GatewayMetrics:
-    """Counts answers. Each has a registry of its own."""
+    """The metrics of one gateway, with a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -22,7 +22,7 @@ class GatewayMetrics:
             ("status", "kind"),
             registry=self.registry,
         )
-        # To look one up by its labels costs as much as to count.
+        # A look-up by labels takes as long as counting, so the counters are kept here.
         self._counters: dict[tuple[int, Kind], Counter] = {}
         self._seconds = Histogram(
             "session_authority_gateway_seconds",
@@ -32,7 +32,7 @@ class GatewayMetrics:
         )
 
     def count(self, answer: Answer, seconds: float) -> None:
-        """Counts an answer that took so many seconds."""
+        """Counts an answer, and records how many seconds it took."""
         key = (200 if answer.allowed else answer.denial_status, answer.kind)
         counter = self._counters.get(key)
         if counter is None:

@@ -1,9 +1,9 @@
-"""Owns token introspection (RFC 7662) and revocation (RFC 7009), for frameworks and gateways that
-speak only that.
+"""Serves token introspection (RFC 7662) and revocation (RFC 7009), for frameworks and gateways that
+speak no other protocol.
 
-A token alone proves nothing here: a request must also have the device ID as the parameter
+A token alone proves nothing here. A request must also have the device ID as the parameter
 `device_id`. With the device ID an introspection is a usual validation, and finds a replay. Without
-it a token is never active, and the service isn't asked, so that no alarm is raised.
+the device ID a token is never active. Then the service isn't asked, so that no alarm is raised.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ Form = Mapping[str, str]
 
 
 class BadForm(Exception):
-    """The request is no valid form. The text says why."""
+    """The request has no valid form. The text of the error says why."""
 
 
 class OAuth:
-    """Answers both kinds of requests. `authority` needs the role `manager` to revoke."""
+    """Answers introspections and revocations. `authority` needs the role `manager` to revoke."""
 
     def __init__(self, authority: AsyncSessionAuthority, callers: OAuthCallers) -> None:
         self._authority = authority
         self._callers = callers
 
     def apps(self) -> list[tuple[str, App]]:
-        """The apps, by their paths."""
+        """Returns the paths that are served here, each with its ASGI app."""
         return [
             (INTROSPECTION_PATH, self._app(self._introspect)),
             (REVOCATION_PATH, self._app(self._revoke)),
@@ -136,7 +136,9 @@ class OAuth:
         return Reply(200, _HEADERS[1:])
 
     async def _session_of(self, token: str, device_id: str) -> Session | None:
-        """The session of the token. An expired token that can be renewed has a session, too."""
+        """Returns the session of a token. An expired token that can be renewed has a session,
+        too.
+        """
         found = await self._authority.validate_session(token, device_id)
         if found.status is not SessionStatus.TOKEN_EXPIRED:
             return found.session
@@ -144,7 +146,7 @@ class OAuth:
 
 
 def _told(session: Session) -> dict[str, object]:
-    """The members of a session by their names in RFC 7662, and members that it has no names for."""
+    """Returns the facts of a session, under the names of RFC 7662 where it has names for them."""
     return {
         "active": True,
         "token_type": "Bearer",
@@ -166,7 +168,7 @@ def _token(form: Form) -> str:
 
 
 async def _form(scope: Scope, receive: Receive) -> Form:
-    """The form in a request. Raises BadForm."""
+    """Reads the form from a request. Raises BadForm."""
     if scope["method"] != "POST":
         raise BadForm("the method must be POST")
     kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]

@@ -1,9 +1,9 @@
-"""Owns the programs that may introspect and revoke. Each has an ID and a secret (RFC 6749, section
-2.3.1).
+"""Identifies the programs that may introspect and revoke. Each program has an ID and a secret (RFC
+6749, section 2.3.1).
 
-Secrets are random texts, and only their hashes are known here. An address that guesses is refused
-for a while. A caller with the right secret is never refused, as several programs may call from one
-address.
+Secrets are random texts, and this module knows only their hashes. An address that sends wrong
+secrets is refused for a while. A caller with the right secret is never refused, as several programs
+may call from one address.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ _NO_HASH = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class OAuthCaller:
-    """A program that may introspect. `hashes` are the SHA-256 of its secrets: two while a secret
-    is replaced.
+    """A program that may introspect.
+
+    `hashes` are the SHA-256 hashes of its secrets. There are two of them while a secret is being
+    replaced.
     """
 
     hashes: tuple[bytes, ...]
@@ -40,7 +42,7 @@ class NotAuthenticated(Exception):
 
 
 class TooManyFailures(Exception):
-    """The caller has no valid credentials, and its address has lately failed often."""
+    """The caller has no valid credentials, and its address has recently failed often."""
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("too many failures")
@@ -52,7 +54,7 @@ class AmbiguousCaller(Exception):
 
 
 class OAuthCallers:
-    """Identifies callers by their secrets."""
+    """Identifies calling programs by their secrets."""
 
     def __init__(
         self, callers: Mapping[str, OAuthCaller], clock: Callable[[], float] = time.monotonic
@@ -64,13 +66,16 @@ class OAuthCallers:
     def authenticate(
         self, address: str, authorization: Sequence[str], form: Mapping[str, str]
     ) -> OAuthCaller:
-        """The caller, by its `Authorization: Basic` or by its form. `address` is where it calls
-        from. Raises AmbiguousCaller, NotAuthenticated, TooManyFailures.
+        """Returns the caller according to its `Authorization: Basic` header or its form.
+
+        `address` is the address that the caller calls from. Raises AmbiguousCaller,
+        NotAuthenticated, TooManyFailures.
         """
         name, secret = _credentials(authorization, form)
         caller = self._callers.get(name)
         presented = hashlib.sha256(secret.encode()).digest()
-        # All hashes are compared, even for an unknown name, so that the time reveals nothing.
+        # All hashes are compared, and an unknown name is compared with a dummy hash. So the time
+        # reveals nothing.
         hashes = (_NO_HASH,) if caller is None else caller.hashes
         found = [hmac.compare_digest(presented, known) for known in hashes]
         if caller is not None and any(found):
@@ -80,7 +85,7 @@ class OAuthCallers:
         raise NotAuthenticated
 
     def _check_failures(self, address: str) -> None:
-        """Raises TooManyFailures."""
+        """Raises TooManyFailures if the address has failed too often within the window."""
         began, failures = self._failures.get(address, (0.0, 0))
         left = began + FAILURE_WINDOW_SECONDS - self._clock()
         if failures >= MAX_FAILURES and left > 0:

@@ -1,8 +1,9 @@
-"""Reads the original request from a proxy's question over HTTP, and checks any original.
+"""Reads the original request from a proxy's question over HTTP, and checks original requests of all
+protocols.
 
-The proxy describes the original in headers. They count only if they come from a trusted proxy, and
-only if each is there once, as a second value may be the client's own. A question that can't be
-understood is a fault, and the request is denied.
+The proxy describes the original request in headers. The headers count only if they come from a
+trusted proxy. Each fact must have only one value, as a second value may come from the client. A
+question that can't be understood is a fault, and the request is denied.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class BadQuestion(ValueError):
-    """A proxy's question does not describe the original, or is not allowed."""
+    """A proxy's question does not describe the original request, or is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question of a proxy over HTTP: the request that the proxy itself sent."""
+    """A proxy's question over HTTP. Its fields describe the request that the proxy itself sent."""
 
     method: str
     scheme: str
@@ -36,8 +37,8 @@ class Question:
 
 
 def forwarded(flow: Flow, question: Question) -> GatewayRequest:
-    """The original request from `X-Forwarded-*`, or from `X-Original-Method`, `-URI`, `-URL`.
-    Raises BadQuestion.
+    """Returns the original request from `X-Forwarded-*`, or from `X-Original-Method`, `-URI`,
+    `-URL`. Raises BadQuestion.
     """
     if not flow.trusts(question.peer):
         raise BadQuestion(
@@ -54,7 +55,7 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
     scheme = _agreed("scheme", headers, "x-forwarded-proto", also=url[0]) or question.scheme
     host = _agreed("host", headers, "x-forwarded-host", also=url[1])
     if not host and "x-forwarded-method" not in headers:
-        # nginx is told to keep the original's, as it is told all else.
+        # The configuration of nginx makes nginx send the original `Host`, like all other facts.
         host = _agreed("host", headers, "host")
     if not host:
         raise BadQuestion("X-Forwarded-Host must tell the original's host")
@@ -62,7 +63,7 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
 
 
 def passed_on(question: Question, target: str) -> GatewayRequest:
-    """The original request, if the proxy's question has its method, headers and target.
+    """Returns the original request if the proxy's question has the same method, headers and target.
 
     Raises BadQuestion.
     """
@@ -71,7 +72,9 @@ def passed_on(question: Question, target: str) -> GatewayRequest:
 
 
 def _original_url(headers: Headers) -> tuple[str, str, str]:
-    """Scheme, host and target of `X-Original-URL`; empty without one."""
+    """Returns the scheme, host and target of `X-Original-URL`. They are empty without this
+    header.
+    """
     url = _agreed("URL", headers, "x-original-url")
     if not url:
         return "", "", ""
@@ -82,8 +85,11 @@ def _original_url(headers: Headers) -> tuple[str, str, str]:
 
 
 def _agreed(what: str, headers: Headers, *names: str, also: str = "") -> str:
-    """The value of these headers. Empty if there is none of them. Raises BadQuestion if two of them
-    differ: a proxy sets some of them, and a client may have sent the others.
+    """Returns the value on which these headers agree. Returns an empty text if none of them is
+    present.
+
+    Raises BadQuestion if two values differ: a proxy sets some of these headers, and a client may
+    have sent the others.
     """
     values = {value.strip(" \t") for name in names for value in headers.get(name, ())}
     values |= {also} if also else set()
@@ -101,15 +107,17 @@ def original(
     peer: str,
     deadline: float | None = None,
 ) -> GatewayRequest:
-    """The checked original request from the facts of a proxy. Raises BadQuestion."""
+    """Checks the facts that a proxy reports, and returns the original request. Raises
+    BadQuestion.
+    """
     if not _METHOD.fullmatch(method):
         raise BadQuestion("the original's method is none")
     if scheme.lower() not in _SCHEMES:
         raise BadQuestion("the original's scheme is neither http nor https")
     if not _HOST.fullmatch(host):
         raise BadQuestion("the original's host is none")
-    # Clients may send the absolute form, even to a server (RFC 9112, section 3.2.2). The proxy has
-    # decided which host is meant.
+    # Clients may send the absolute form of a target, even to a server (RFC 9112, section 3.2.2).
+    # The proxy has already decided which host is meant.
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is not None:
         target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"

@@ -1,4 +1,4 @@
-"""Owns the facts of a request that a proxy asks about, for every protocol of a proxy."""
+"""Describes the request that a proxy asks about, for all proxy protocols."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 Headers = Mapping[str, Sequence[str]]
-"""The headers of a request: their values by lower-case names."""
+"""The headers of a request: their values under their lower-case names."""
 
 
 class Kind(Enum):
-    """The kind of a request, on which the form of a denial depends."""
+    """The kind of a request. The form of a denial depends on it."""
 
     HTTP = "http"
     PREFLIGHT = "preflight"
@@ -25,8 +25,9 @@ class GatewayRequest:
     """The request of an end user's browser or app, as it reached the proxy.
 
     `target` is the path with its query, as the client sent it. `peer` is the address that the
-    request came from, as the flow's `trusted_proxies` judge it; empty at a unix socket. `deadline`
-    is the moment of the monotonic clock at which the proxy stops waiting for the answer.
+    flow's `trusted_proxies` judge. It is the proxy that asks over HTTP, or the source that Envoy
+    reports, and empty at a unix socket. `deadline` is the time of the monotonic clock at which the
+    proxy stops waiting for the answer.
     """
 
     method: str
@@ -42,9 +43,10 @@ class GatewayRequest:
         object.__setattr__(self, "kind", _kind_of(self.method, self.headers))
 
     def headers_at_origin(self) -> Headers:
-        """The headers with the host that the browser asked for, and with the `Upgrade` of a
-        WebSocket's handshake: a proxy that asks over HTTP drops that header, as it is about one
-        connection alone.
+        """Returns the headers as the browser sent them, with the host that the browser asked for.
+
+        A WebSocket handshake gets its `Upgrade` header back. A proxy that asks over HTTP drops that
+        header, as it concerns one connection alone.
         """
         if self.kind is not Kind.HTTP and _is_handshake(self.headers):
             return {**self.headers, "host": (self.host,), "upgrade": ("websocket",)}
@@ -74,8 +76,10 @@ def _is_preflight(method: str, headers: Headers) -> bool:
 
 
 def _is_handshake(headers: Headers) -> bool:
-    """Returns True if the request opens a WebSocket. Any of these signs is enough, as the origin of
-    a handshake is always checked.
+    """Returns True if the request opens a WebSocket.
+
+    One of the signs is enough. A wrong result does no harm, as the origin of a handshake is always
+    checked.
     """
     return (
         "websocket" in ",".join(headers.get("upgrade", ())).lower()

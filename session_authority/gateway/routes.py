@@ -1,4 +1,4 @@
-"""Owns the options of a route: the proxy's configuration sets them for its requests.
+"""Reads the options of a route, which the proxy's configuration sets for its requests.
 
 Options come only from the proxy's configuration, and never from a request of a client. An unknown
 or wrong option is a fault, and the request is denied: a misspelt `max_age` must not open a route.
@@ -18,18 +18,20 @@ from session_authority.runtime.durations import parse_duration
 
 _E = TypeVar("_E", bound=Enum)
 _METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+;=%]{1,128}", re.ASCII)
-# The most routes that are kept. Nothing else limits their number.
+# At most this many routes are kept, as nothing else limits their number.
 _MAX_KEPT_ROUTES = 1000
 _MAX_OPTIONS = 20
 
 
 class RouteFault(ValueError):
-    """The options of a route break a rule."""
+    """The options of a route are unknown or wrong."""
 
 
 class Need(Enum):
-    """The need of a route for a session. A `DISABLED` route lets all requests pass, without a check
-    and without identity. On an `OPTIONAL` route a request with a good session has its identity.
+    """States whether a route needs a session.
+
+    A `DISABLED` route lets all requests pass, without a check and without identity. On an
+    `OPTIONAL` route only a request with a valid session has an identity.
     """
 
     REQUIRED = "required"
@@ -38,7 +40,7 @@ class Need(Enum):
 
 
 class SignIn(Enum):
-    """The denial of a browser's page without a session: a redirect, if there is a URL for it, or
+    """The answer for a browser's page without a session: a redirect if a sign-in URL is set, or
     401.
     """
 
@@ -47,14 +49,14 @@ class SignIn(Enum):
 
 
 class Preflights(Enum):
-    """The answer to CORS preflights: they pass without identity, or are denied with 403."""
+    """The answer to CORS preflights. They pass without identity, or they are denied with 403."""
 
     PASS = "pass"
     DENY = "deny"
 
 
 class Credentials(Enum):
-    """Says if the client's token and device ID go on to the app."""
+    """States whether the client's token and device ID go on to the app."""
 
     REMOVE = "remove"
     KEEP = "keep"
@@ -62,8 +64,10 @@ class Credentials(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The options of one route. `max_age` and `auth_methods` are those of a step-up. `audience` is
-    the audience of an assertion. It is empty without an `app`.
+    """The options of one route.
+
+    `max_age` and `auth_methods` are the options of a step-up. `audience` is the audience of an
+    assertion. It is empty without an `app`.
     """
 
     session: Need = Need.REQUIRED
@@ -77,14 +81,16 @@ class Route:
 
 
 class Routes:
-    """Reads the options of routes. `audiences` are those of the apps that there are, by name."""
+    """Reads the options of routes. `audiences` has the audience of each app under the app's
+    name.
+    """
 
     def __init__(self, audiences: Mapping[str, str] | None = None) -> None:
         self._audiences = dict(audiences or {})
         self._kept: dict[frozenset[tuple[str, str]], Route] = {}
 
     def read(self, options: Mapping[str, str]) -> Route:
-        """The route with these options. Raises RouteFault."""
+        """Returns the route with these options. Raises RouteFault."""
         key = frozenset(options.items())
         route = self._kept.get(key)
         if route is None:
@@ -94,7 +100,7 @@ class Routes:
         return route
 
     def read_text(self, text: str) -> Route:
-        """The route with the options of a text like that of a query: `session=optional&app=shop`.
+        """Reads a route from a text in the form of a query, such as `session=optional&app=shop`.
         Raises RouteFault.
         """
         if not text:
@@ -161,7 +167,7 @@ def _methods(name: str, value: str) -> tuple[str, ...]:
     return methods
 
 
-# By the name of the option: the field of a route, and how its value is read.
+# The key is the name of an option. The value is the field of a route, and how its value is read.
 _READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "session": ("session", _one_of(Need)),
     "max_age": ("max_age", _age),

@@ -1,6 +1,6 @@
-"""Owns the gateway's HTTP port: the questions of proxies, the page of devices, and health.
+"""Serves the gateway's HTTP port: the questions of proxies, the page of devices, and health.
 
-Nothing here reads the body of a question.
+This module never reads the body of a question.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ _OF_THE_MESSAGE = frozenset({"content-length", "connection", "transfer-encoding"
 
 
 class Health:
-    """The health of the gateway: it is healthy from the service's first answer until it drains."""
+    """The health of the gateway. It is ready from the service's first answer until it drains."""
 
     def __init__(self) -> None:
         self.ready = False
 
     def reply(self, path: str) -> Reply | None:
-        """The response to a probe. None if the request is no probe. An outage of the service does
-        not make the gateway unready: its answer of 503 says more than a proxy without a gateway
-        could.
+        """Returns the response to a probe. Returns None if the request is not a probe.
+
+        An outage of the service does not make the gateway unready. The gateway then answers with
+        503, which tells a proxy more than a missing gateway does.
         """
         if path == "/healthz":
             return _text(200, "ok\n")
@@ -43,7 +44,7 @@ class Health:
 
 
 class GatewayApp:
-    """The ASGI app. `apps` are further apps, by the paths that they answer."""
+    """The ASGI app of the gateway. `apps` are further apps, each with the path that it answers."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class GatewayApp:
         self._apps = dict(apps)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A connection."""
+        """Answers one ASGI connection. A connection that is not HTTP gets no answer."""
         if scope["type"] != "http":
             return
         question = _question(scope)
@@ -92,7 +93,7 @@ def _text(status: int, text: str) -> Reply:
 
 
 async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
-    """Sends a response as a whole."""
+    """Sends a complete response."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in reply.headers
@@ -106,5 +107,5 @@ async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """The empty app below the page of devices: the gateway has no other page."""
+    """Answers with 404, as the gateway has no page but the page of devices."""
     await send_reply(scope, _text(404, "there is nothing here\n"), send)

@@ -1,7 +1,7 @@
-"""Owns the database that says where an address is: a file in MaxMind's DB format, which its owner
-replaces from time to time.
+"""Looks up where an IP address is, in a database file in MaxMind's DB format. The operator replaces
+the file from time to time.
 
-It never makes a call fail: an address without a valid entry in the file has no place.
+This package never makes a call fail: an address without a valid entry in the file has no place.
 """
 
 from session_authority.geoip.database import (

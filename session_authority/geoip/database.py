@@ -1,8 +1,9 @@
-"""One database of places, held in memory.
+"""Reads a database of places into memory.
 
 The file is not mapped into memory. If a mapped file is overwritten in place, the process ends
 (SIGBUS), or reads a mixture of old and new. The compiled reader needs about ten microseconds for an
-address. The reader in Python, which is used where there is no other, needs a hundred times as long.
+address. The reader in Python, which is used if there is no compiled reader, needs a hundred times
+as long.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import maxminddb
 from session_authority.domain.places import NO_PLACE, Place, place_of_record
 from session_authority.domain.text import cleaned, cut
 
-# The largest City databases that are sold have a third of it.
+# The largest City databases on the market have a third of this size.
 MAX_DATABASE_BYTES = 1 << 30
-# The metadata stand at the end (https://maxmind.github.io/MaxMind-DB/).
+# The metadata are at the end of the file (https://maxmind.github.io/MaxMind-DB/).
 _METADATA_MARKER = b"\xab\xcd\xefMaxMind.com"
 _METADATA_BYTES = 128 << 10
 _KINDS_WITH_PLACES = ("city", "country", "enterprise", "location")
@@ -36,16 +37,18 @@ Places = Callable[[IPv4Address | IPv6Address], Place]
 
 
 class GeoipError(Exception):
-    """A database of places can't be used. The message names the file and what is wrong with it."""
+    """A database of places can't be used. The message names the file and its fault."""
 
 
 def nowhere(_: IPv4Address | IPv6Address) -> Place:
-    """The place of an address where there is no database."""
+    """Returns no place for any address. It is used where no database is set."""
     return NO_PLACE
 
 
 class GeoipDatabase:
-    """A database of places: its `kind` ("GeoLite2-City"), when it was built, and its places."""
+    """A database of places, with its `kind` ("GeoLite2-City") and the time at which it was
+    built.
+    """
 
     def __init__(self, reader: Any, kind: str, built_at_seconds: float) -> None:
         self.kind = kind
@@ -54,16 +57,16 @@ class GeoipDatabase:
 
     @property
     def built_at(self) -> datetime:
-        """When it was built."""
+        """The time at which the database was built."""
         return datetime.fromtimestamp(self.built_at_seconds, UTC)
 
     @property
     def has_places(self) -> bool:
-        """True if its kind is known to say where an address is."""
+        """True if databases of this kind are known to say where an address is."""
         return any(kind in self.kind.lower() for kind in _KINDS_WITH_PLACES)
 
     def place_of(self, address: IPv4Address | IPv6Address) -> Place:
-        """Where the address is, as far as the database says."""
+        """Returns the place of an address, as far as the database has it."""
         try:
             return place_of_record(self._reader.get(str(address)))
         except Exception:  # noqa: BLE001 - a damaged record makes readers raise all kinds
@@ -71,7 +74,7 @@ class GeoipDatabase:
 
 
 def open_database(path: Path) -> GeoipDatabase:
-    """Reads the file. Raises GeoipError."""
+    """Reads a database of places from a file. Raises GeoipError."""
     try:
         contents = _read(path)
     except OSError as error:
@@ -94,10 +97,11 @@ def open_database(path: Path) -> GeoipDatabase:
 
 
 def _read(path: Path) -> bytes | None:
-    """The contents of the file. None if they can't be a database. The end of a large file is
-    checked before the file is read.
+    """Returns the contents of the file, or None if they can't be a database.
+
+    The end of a large file is checked before the whole file is read.
     """
-    # Without O_NONBLOCK a pipe would be waited for.
+    # Without O_NONBLOCK the opening of a pipe would block.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DATABASE_BYTES:
@@ -110,7 +114,9 @@ def _read(path: Path) -> bytes | None:
 
 
 def _reader_of(contents: bytes) -> Any:
-    """A reader of the contents in memory, on which a change of the file has no effect."""
+    """Returns a reader of the contents in memory. A change of the file has no effect on the
+    reader.
+    """
     if not _HAS_COMPILED_READER or not hasattr(os, "memfd_create"):
         return maxminddb.open_database(io.BytesIO(contents), maxminddb.MODE_FD)
     descriptor = os.memfd_create("geoip", os.MFD_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The present database of places. It is read again when its file changes."""
+"""Holds the present database of places, and reads the file again when it changes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from session_authority.runtime.files import Reread
 
 
 class GeoipSource(Reread[GeoipDatabase]):
-    """A file with a database of places. Raises GeoipError if it is broken, at the start too."""
+    """A file with a database of places, read again after changes. Raises GeoipError if it is
+    broken, also at the start.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__([path], lambda: open_database(path), GeoipError)
 
     def place_of(self, address: IPv4Address | IPv6Address) -> Place:
-        """The place of the address, by the present database."""
+        """Returns the place of the address according to the present database."""
         return self.current.place_of(address)
 
     def is_readable(self) -> bool:
-        """Returns True if the file can be opened. The file is not read, as it may be large."""
+        """Returns True if the file can be opened. It is not read, as it may be large."""
         try:
             for path in self._files():
                 path.open("rb").close()

@@ -1,1 +1,1 @@
-"""Generated code of the messages that only this service reads."""
+"""Contains the generated code of messages that only this service reads."""

@@ -1,5 +1,5 @@
-"""Owns the processes: assembles the service, its workers, the relay and the gateway from rooms, and
-checks for unsafe settings before a start.
+"""Assembles the processes from the rooms: the service, its workers, the relay and the gateway. It
+also checks for unsafe settings before a start.
 
-It decides nothing about sessions.
+This package decides nothing about sessions.
 """

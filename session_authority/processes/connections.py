@@ -1,9 +1,9 @@
-"""Keeps free connections on this process's ports, and closes the connections of peers that do not
-read their answers.
+"""Keeps some connections of this process's ports free, and closes the connections of peers that do
+not read their answers.
 
 gRPC limits the connections of a port, and closes a new connection beyond the limit at once. Unknown
-clients could fill the limit and lock callers out. So this module checks the connections well before
-the limit is reached, and chooses connections to close.
+clients could fill the limit and lock callers out. So this module chooses connections and closes
+them before the limit is reached.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from session_authority.runtime.logs import LogThrottle
 from session_authority.runtime.metrics import Metrics
 
 _LOOK_SECONDS, _HASTY_LOOK_SECONDS = 0.5, 0.1
-# With many connections a check takes long. Checks must take no more than this part of the time:
-# 2 %, and 10 % while connections must be closed.
+# With many connections a check takes long. So the pause after a check is at least this many times
+# as long as the check. Checks then take at most 2 % of the time, or 10 % while connections must be
+# closed.
 _PAUSE_PER_LOOK, _HASTY_PAUSE_PER_LOOK = 50, 10
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +34,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A listening port: its name in metrics, its limit of connections, the notes on its peers."""
+    """A listening port, with its name in metrics, its limit of connections, and notes on its
+    peers.
+    """
 
     name: str
     number: int
@@ -42,7 +45,7 @@ class Port:
 
 
 class Connections:
-    """The connections of a server's ports."""
+    """The connections of a server's ports, which are checked and closed if necessary."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -59,7 +62,7 @@ class Connections:
         self._metrics.connections_limit.labels(port.name).set(port.bound)
 
     async def run(self) -> NoReturn:
-        """Checks the connections again and again."""
+        """Checks the connections again and again, with pauses between the checks."""
         while True:
             await asyncio.sleep(self._pause_seconds())
             try:
@@ -73,7 +76,7 @@ class Connections:
         return max(_LOOK_SECONDS, _PAUSE_PER_LOOK * self._look_took_seconds)
 
     async def look(self) -> None:
-        """Checks once, and closes connections where necessary."""
+        """Checks the connections now, and closes connections if necessary."""
         began_at = monotonic()
         found = await asyncio.to_thread(self._find)
         self._first_seen = {one: self._first_seen.get(one, began_at) for one in found}
@@ -93,7 +96,8 @@ class Connections:
         seen = [self._seen(port, connection) for connection in found]
         crowd = {one.peer for one in evicted(seen, port.bound)}
         self._hasty |= bool(crowd)
-        # This comes after the check: if this process had stood still, the answers are sent by now.
+        # This comes after the check. If this process stood still before, it has sent its answers by
+        # now. So their peers do not look slow.
         slow = port.peers.slow(monotonic())
         for reason, peers in (("crowded", crowd), ("answers_not_read", slow)):
             closed = sum(
@@ -114,8 +118,9 @@ class Connections:
         return Seen(connection.peer, max(peer.last_call_at, first_seen), peer.calls, peer.caller)
 
     def _forget(self, found: Mapping[Connection, int], began_at: float) -> None:
-        """Forgets the peers of connections that were gone when the check began. On a system that
-        does not list connections, no peer is forgotten.
+        """Forgets the peers of connections that were already closed when the check began.
+
+        On a system that does not list connections, no peer is forgotten.
         """
         if found:
             names = {connection.peer for connection in found}

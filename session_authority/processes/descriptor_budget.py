@@ -1,5 +1,5 @@
-"""How many connections a port may have, so that descriptors are left for everything else: Redis,
-keys, the policy, certificates, metrics.
+"""Computes how many connections a port may have. Descriptors must be left for everything else:
+Redis, keys, the policy, certificates, metrics.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from session_authority.runtime.settings import Settings
 
 # A port with fewer connections is useless.
 MIN_CONNECTIONS = 16
-# The descriptors that the process itself holds, and those that it opens to read files.
+# The descriptors that the process itself holds, and the descriptors for the files that it reads.
 _OWN_DESCRIPTORS = 128
-# Connections to Redis that are being replaced count in addition to their replacements.
+# A connection to Redis that is being replaced counts in addition to its replacement.
 _PER_REDIS_CONNECTION = 2
 
 
 def connections_for(limit: int, settings: Settings) -> int:
-    """How many connections LISTEN and BEARER_LISTEN may have each, given the number of descriptors.
+    """Returns how many connections LISTEN and BEARER_LISTEN may each have with this number of
+    descriptors.
+
     The result may be less than MIN_CONNECTIONS, which is too few.
     """
     kept = _OWN_DESCRIPTORS + _PER_REDIS_CONNECTION * settings.redis_connections

@@ -1,4 +1,6 @@
-"""The gRPC server for Envoy's questions, with standing tasks if the installed gRPC has them."""
+"""Runs the gRPC server for Envoy's questions. Standing tasks answer if the installed gRPC supports
+them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from session_authority.runtime.settings import Acceptor
 
 _log = structlog.get_logger(__name__)
 
-# One Envoy asks over few connections, about all requests that it has under way.
+# One Envoy sends the questions about all its present requests over few connections.
 _CAPACITY = Capacity(per_connection=10_000)
 
 
@@ -42,7 +44,7 @@ _FAULT = _Failure(grpc.StatusCode.INTERNAL, "internal error")
 
 
 class ExtAuthzServer:
-    """Answers Envoy until it is stopped."""
+    """A gRPC server that answers Envoy until it is stopped."""
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
@@ -50,7 +52,9 @@ class ExtAuthzServer:
         self._socket: Path | None = None
 
     async def start(self, table: GrpcTable, acceptor: Acceptor = Acceptor.STANDING) -> list[str]:
-        """Listens where the table says, and returns the addresses. Raises CannotListen."""
+        """Listens at the addresses in the table, and returns these addresses. Raises
+        CannotListen.
+        """
         options = server_options(_CAPACITY, share_port=False)
         if await acceptor_that_works(acceptor) is Acceptor.STANDING:
             self._server = self._standing_server(options)
@@ -63,12 +67,12 @@ class ExtAuthzServer:
             raise
         await self._server.start()
         if self._socket is not None:
-            # The group may use it, too: a proxy runs as another user.
+            # The group may use the socket, too, as a proxy runs as another user.
             self._socket.chmod(0o660)
         return listening
 
     async def stop(self, grace_seconds: float) -> None:
-        """Stops the server. Calls may end within the grace period."""
+        """Stops the server. Calls that are under way may finish within the grace period."""
         if self._server is not None:
             await self._server.stop(grace_seconds)
         if self._socket is not None:
@@ -104,7 +108,7 @@ class ExtAuthzServer:
         return server
 
     async def _answer(self, context: Any) -> bytes | grpc.Status:
-        """The answer of a standing task."""
+        """Answers a call in a standing task."""
         message = await context.read()
         reply = await self._reply(message if isinstance(message, bytes) else b"", context)
         return cast(bytes | grpc.Status, reply)
@@ -130,4 +134,4 @@ def _tell(error: Exception) -> None:
 
 
 def _nothing(_: Any) -> None:
-    """Does nothing after an answer is sent."""
+    """Does nothing. The acceptor calls this after an answer is sent."""

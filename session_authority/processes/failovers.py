@@ -1,4 +1,6 @@
-"""Notices that a replica was promoted, and repeats the changes that it may lack."""
+"""Notices when a replica has become a primary, and repeats the changes that this replica may
+lack.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ from session_authority.events.primaries import Primaries
 
 
 class Failovers:
-    """Repeats changes after a failover. `primaries` names the primary of each partition. `reassert`
-    repeats the latest changes.
+    """Repeats changes after a failover.
+
+    `primaries` returns the name of each partition's primary. `reassert` repeats the latest changes.
     """
 
     def __init__(
@@ -24,7 +27,7 @@ class Failovers:
         self._owed = False
 
     async def look(self) -> None:
-        """Checks once. Work that fails is done at the next check."""
+        """Checks for a failover now. If the store fails, the work is left for the next check."""
         try:
             self._owed |= self._primaries.are_others(await self._ask())
             if self._owed:

@@ -1,4 +1,4 @@
-"""Puts a gateway together and runs it, until it is told to stop."""
+"""Assembles a gateway, and runs it until it gets a signal to stop."""
 
 from __future__ import annotations
 
@@ -33,50 +33,51 @@ from session_authority_client import AsyncSessionAuthority, SessionAuthorityErro
 
 _log = structlog.get_logger(__name__)
 
-# A browser sends at most as much as a proxy lets through, which is 64 KiB or less. The proxy adds
-# headers of its own.
+# A proxy lets at most 64 KiB of headers from a browser through. The proxy then adds headers of its
+# own.
 _MAX_HEADER_BYTES = 128 * 1024
 _BACKLOG = 2048
-# Proxies keep idle connections for up to an hour (Envoy), and must be the ones that close them: a
-# question on a connection that is just being closed would fail.
+# The proxy must be the side that closes idle connections, and Envoy keeps them for up to an hour. A
+# question would fail on a connection that the gateway is just closing.
 _KEEP_ALIVE_SECONDS = 3700
-# The interval of a gateway's questions until the service has answered for the first time.
+# The gateway probes the service at this interval until the first answer.
 _PROBE_SECONDS = 1.0
-# It is no token, so that the service answers from its first check, without a look into Redis.
+# This text can't be a token. So the service answers after its first check, and doesn't ask Redis.
 _NO_TOKEN = "-"
 _CLIENT = "session_authority_client"
 
 
 class _HttpServer(uvicorn.Server):
-    """A server that leaves signals to the process."""
+    """An HTTP server that leaves signals to the process."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
+        """Captures no signals."""
         yield
 
 
 class _ClientLog(logging.Handler):
-    """Writes what the client logs, such as an outage, into the log of the process. Its lines name
-    no end user and no token.
+    """Copies the client's log lines, for example about an outage, into the log of the process.
+
+    The client's lines name no end user and no token.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes a line."""
+        """Writes one log line of the client."""
         _log.log(record.levelno, record.getMessage())
 
 
 def _show_client_log() -> None:
     logger = logging.getLogger(_CLIENT)
     logger.addHandler(_ClientLog())
-    # A line for each request that is refused would let clients fill the log.
+    # If each refused request had a log line, clients could fill the log.
     logger.setLevel(logging.WARNING)
     logger.propagate = False
 
 
 @asynccontextmanager
 async def authority_of(config: GatewayConfig) -> AsyncIterator[AsyncSessionAuthority]:
-    """The client of the service, with its cache."""
+    """Opens a client of the service, with its cache, and closes it at the end of the block."""
     table = config.authority
     client = AsyncSessionAuthority(
         table.address, timeout=table.timeout, cache=table.cache(), **table.credentials()
@@ -86,7 +87,7 @@ async def authority_of(config: GatewayConfig) -> AsyncIterator[AsyncSessionAutho
 
 
 async def answers_of(authority: AsyncSessionAuthority) -> str:
-    """Asks the service once. Returns the reason if that failed, and an empty text otherwise."""
+    """Calls the service once. Returns the reason if the call failed, or else an empty text."""
     try:
         await authority.validate_session(_NO_TOKEN, "")
     except SessionAuthorityError as error:
@@ -95,7 +96,7 @@ async def answers_of(authority: AsyncSessionAuthority) -> str:
 
 
 async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> None:
-    """Answers proxies until SIGTERM or SIGINT. Raises CannotListen, and KeyringError if the keys
+    """Answers proxies until SIGTERM or SIGINT. Raises CannotListen. Raises KeyringError if the keys
     of assertions are broken.
     """
     descriptors.raise_limit()
@@ -142,14 +143,14 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
 
 
 async def _serve_ext_authz(gateway: Gateway, table: GrpcTable) -> ExtAuthzServer:
-    """Answers Envoy. Raises CannotListen."""
+    """Starts the server that answers Envoy. Raises CannotListen."""
     server = ExtAuthzServer(Checks(gateway, error_responses=table.on_outage == "response"))
     _log.info("listening", grpc=await server.start(table))
     return server
 
 
 async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> None:
-    """Waits for the first answer of the service."""
+    """Waits for the first answer of the service, and then makes the gateway ready."""
     last = ""
     while failure := await answers_of(authority):
         if failure != last:
@@ -163,7 +164,7 @@ async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> Non
 async def _serve_http(
     app: App, drain_timeout: timedelta, sockets: Sequence[socket.socket], stop: asyncio.Event
 ) -> None:
-    """Serves HTTP until the stop, and then until the answers under way are sent."""
+    """Serves HTTP until `stop` is set, and then finishes the answers that are under way."""
     server = _HttpServer(
         uvicorn.Config(
             app,
@@ -194,7 +195,7 @@ def _close(sockets: Sequence[socket.socket], table: ListenTable | None) -> None:
 
 
 def _sockets(table: ListenTable) -> Sequence[socket.socket]:
-    """The listening sockets of a protocol. Raises CannotListen."""
+    """Opens the listening sockets of a protocol. Raises CannotListen."""
     found = []
     if table.listen is not None:
         found.append(_tcp_socket(table.listen))
@@ -220,7 +221,7 @@ def _tcp_socket(listen: Listen) -> socket.socket:
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    """A socket that the group may use, too: a proxy runs as another user."""
+    """Opens a unix socket that the group may use, too, as a proxy runs as another user."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_stale(path):
@@ -235,7 +236,7 @@ def _unix_socket(path: Path) -> socket.socket:
 
 
 def _is_stale(path: Path) -> bool:
-    """Returns True if there is a socket without a listening process, as after a kill."""
+    """Returns True if no process listens at the unix socket, for example after a kill."""
     if not path.is_socket():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):

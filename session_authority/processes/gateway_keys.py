@@ -1,4 +1,6 @@
-"""The keys that a gateway signs assertions with, as their files change."""
+"""Holds the keys with which a gateway signs assertions, and reads them again when their files
+change.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ _LOOK_SECONDS = 1.0
 
 
 class AssertionKeys:
-    """Makes assertions, and reads the key files again when they change. Raises KeyringError if they
-    are broken at the start.
+    """Makes assertions, and reads the key files again when they change. Raises KeyringError if the
+    files are broken at the start.
     """
 
     def __init__(self, table: AssertionsTable) -> None:
@@ -27,14 +29,14 @@ class AssertionKeys:
         self.jwks = self._signer.jwks
 
     async def keep_up(self) -> None:
-        """Checks the files again and again until it is cancelled."""
+        """Checks the key files again and again until the task is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.look()
 
     def look(self) -> None:
-        """Reads the keys again if their files changed. Broken files are logged once, and change
-        nothing.
+        """Reads the keys again if their files have changed. Broken files are logged once, and the
+        old keys stay in use.
         """
         try:
             signing = self._signer.refresh()

@@ -1,5 +1,5 @@
-"""A server of grpc.aio, with its limits, its certificates, and its methods: the busiest with
-standing tasks, the others found by name.
+"""Makes grpc.aio servers with limits and certificates. Standing tasks answer their busiest
+methods.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from session_authority.runtime import logs
 from session_authority.runtime.settings import Acceptor
 from session_authority.runtime.tls import Certificates, TlsSource
 
-# A request over a method's limit should meet the service's own, clearer error.
+# A request slightly over a method's limit should get the service's own error, which is clearer.
 _SPARE_BYTES = 64 * 1024
-# The methods that requests of end users wait for.
+# Requests of end users wait for these methods.
 STANDING_METHODS = frozenset({"ValidateSession", "BatchValidateSessions", "RenewSession"})
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ _log = structlog.get_logger(__name__)
 
 
 async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
-    """The acceptor in the settings, or grpc.aio's own if the installed grpc supports no other."""
+    """Returns the acceptor in the settings, or grpc.aio's own if the installed grpc supports no
+    other.
+    """
     if wanted is Acceptor.STANDING:
         try:
-            # With another release of grpc even the import may fail.
+            # With another release of grpc even this import may fail.
             from session_authority.rpc.acceptor_check import check
 
             await check()
@@ -44,7 +46,7 @@ async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
 def new_server(
     guard: Guard, capacity: Capacity, acceptor: Acceptor, *, share_port: bool
 ) -> tuple[grpc.aio.Server, MethodsByName]:
-    """A server whose calls pass a guard, and the object to which its methods are added."""
+    """Returns a server whose calls pass a guard, and the object to which methods are added."""
     options = server_options(capacity, share_port=share_port)
     if acceptor is Acceptor.STOCK:
         server = grpc.aio.server(interceptors=[guard], options=options)
@@ -62,19 +64,20 @@ def _log_fault(error: Exception) -> None:
 class MethodsByName:
     """A server that finds methods by their names alone.
 
-    Generated code also registers each method. grpc.aio then waits for the next call of each method
-    separately: for every call it sets up, and ends, as many waits as there are methods.
+    Generated code also registers each method with grpc.aio. Then grpc.aio waits for the next call
+    of each method separately. For every call it would set up and end as many waits as there are
+    methods.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Adds the methods."""
+        """Adds methods that the server finds by their names."""
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Adds nothing: the methods are all among the generic ones."""
+        """Adds nothing, as these methods are also among the generic handlers."""
 
 
 class StandingMethods(MethodsByName):
@@ -86,7 +89,7 @@ class StandingMethods(MethodsByName):
         self._guard = guard
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Adds the busiest methods."""
+        """Makes standing tasks answer the busiest of these methods."""
         for name in STANDING_METHODS & handlers.keys():
             path = f"/{service}/{name}"
             method = self._guard.unary(path, handlers[name])
@@ -94,7 +97,7 @@ class StandingMethods(MethodsByName):
 
 
 def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:
-    """The limits of the gRPC server. The guard has the limits of single methods."""
+    """Returns the limits of the gRPC server. The limits of single methods are in the guard."""
     return [
         ("grpc.max_receive_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_send_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
@@ -103,13 +106,13 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
         ("grpc.max_concurrent_streams", capacity.per_connection),
         # The limit of each port. gRPC closes further connections at once.
         ("grpc.max_allowed_incoming_connections", capacity.connections),
-        # Calls that are just ending do not count against a client that obeys this limit.
+        # Up to this many calls that are just ending do not count against a connection's limit of
+        # calls.
         ("grpc.http2.max_deallocating_streams", 1000),
-        # A client that connects and sends nothing is disconnected.
+        # A client that connects but does not finish the handshake within this time is disconnected.
         ("grpc.server_handshake_timeout_ms", 5_000),
-        # Calls that wait for this process. From the first number on, more and more of them are
-        # refused, and from the second number on, all. A call that has waited this many seconds is
-        # dropped.
+        # Calls that wait for this process. Above the first number some calls are refused, and above
+        # the second number all. A call that has waited for this many seconds is dropped.
         ("grpc.server.max_pending_requests", 1000),
         ("grpc.server.max_pending_requests_hard_limit", 2000),
         ("grpc.server_max_unrequested_time_in_server", 5),
@@ -120,7 +123,7 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Connections end now and then, so that new servers get a share of them.
+        # Connections are closed after some time, so that new servers get a share of them.
         ("grpc.max_connection_age_ms", 30 * 60_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.so_reuseport", int(share_port)),
@@ -130,15 +133,16 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
 def server_credentials(
     tls: TlsSource | None, *, ask_for_certificates: bool = True
 ) -> grpc.ServerCredentials | None:
-    """The credentials of a port. Each connection gets the certificates that are current when it is
-    made. None means plaintext.
+    """Returns the credentials of a port. None means plaintext.
+
+    Each connection gets the certificates that are current when the connection is made.
     """
     if tls is None:
         return None
     given = tls.current
 
     def news() -> grpc.ServerCertificateConfiguration | None:
-        """Called at each handshake, by a thread of gRPC's."""
+        """Returns new certificates, or None. A thread of gRPC calls this at each handshake."""
         nonlocal given
         current = tls.current
         if current is given:
@@ -147,7 +151,7 @@ def server_credentials(
         return _configuration(current)
 
     wanted = ask_for_certificates and given.client_ca is not None
-    # gRPC's types lack None, which means that nothing changed.
+    # The type stubs of gRPC lack None, which means that nothing has changed.
     ask: Any = news
     return grpc.dynamic_ssl_server_credentials(
         _configuration(given), ask, require_client_authentication=wanted

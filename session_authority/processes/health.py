@@ -1,4 +1,4 @@
-"""The health of the service: the result of the last probe of the store, and the readiness of the
+"""Determines the health of the service from the last probe of the store and the readiness of the
 process.
 """
 
@@ -21,7 +21,7 @@ from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 
 PROBE_TIMEOUT = timedelta(seconds=1)
-# The names that health is told under: the server as a whole, and its service.
+# These two names have this health: the server as a whole, and its service.
 _NAMES = ("", SERVICE_NAME)
 
 _log = structlog.get_logger(__name__)
@@ -34,10 +34,12 @@ class UnsafeStore(Exception):
 
 
 class StoreProbe:
-    """Asks the store whether it serves, and tells readiness, health, the metrics and the log.
+    """Probes the store. Reports the result to the readiness, the health service, the metrics and
+    the log.
 
-    `verify` is called when the store answers for the first time: it returns what makes the store
-    unsafe. `failure` then raises UnsafeStore.
+    `verify` returns the faults that make the store unsafe. It is called each time the store
+    answers, until it finds the store safe. If it finds the store unsafe, `failure` raises
+    UnsafeStore.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class StoreProbe:
         self.serving: bool | None = None
 
     async def failure(self) -> None:
-        """Waits until the service must end, which usually never happens. Raises UnsafeStore."""
+        """Waits until the service must end, which usually never happens. Then raises
+        UnsafeStore.
+        """
         await asyncio.shield(self._unsafe)
 
     async def probe(self) -> None:
-        """Asks the store once, and reports changes."""
+        """Probes the store now, and reports changes of the health."""
         store_fault = await self._store_fault()
         self._metrics.store_up.set(int(store_fault is None))
         reason = store_fault or self._readiness.fault()
@@ -82,14 +86,15 @@ class StoreProbe:
             await self._servicer.set(name, status)
 
     async def _store_fault(self) -> str | None:
-        """The reason why the store can't be used. None if it can."""
+        """Returns the reason why the store can't be used, or None if the store can be used."""
         fault, answered = None, False
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
                 if missing := await self._store.missing_permissions():
                     fault = f"the store refuses its user {', '.join(missing)}: see redis-acl"
                 times = await self._store.server_times()
-                # Noted though it may refuse what follows: then it still answers validations.
+                # The clocks are noted even if the store refuses the write below, as validations
+                # still work.
                 moment = now()
                 clock_fault = self._readiness.note_clocks(moment, times)
                 ahead = ((moment - time).total_seconds() for time in times)
@@ -100,13 +105,13 @@ class StoreProbe:
         except (AuthorityError, TimeoutError):
             fault = fault or "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001
-            # An answer that makes no sense is no sign of health either.
+            # An answer that makes no sense does not prove that the store is healthy.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        # Even if it refuses to write: then it may still be safe to answer validations from.
+        # The store is verified even if it refuses writes, as validations need no writes.
         return (await self._verified() if answered else None) or fault
 
     async def _verified(self) -> str | None:
-        """The reason why the store must not be used, if this call has found one."""
+        """Verifies the store if necessary. Returns the reason if the store must not be used."""
         if self._verify is None:
             return None
         try:
@@ -119,7 +124,7 @@ class StoreProbe:
             return None
         if not self._unsafe.done():
             self._unsafe.set_exception(UnsafeStore("\n".join(faults)))
-            self._unsafe.exception()  # the process that waited for it may be ending already
+            self._unsafe.exception()  # or asyncio logs it if no `failure` waits
         fault = f"the store is unsafe: {'; '.join(faults)}"
         self._readiness.note_store(fault)
         return fault

@@ -1,8 +1,8 @@
 """Answers `grpc.health.v1` with the health that the service reports.
 
-gRPC's own servicer writes to a watcher while it holds the lock that every change needs. One watcher
-that does not read would block all changes of health, and the stop of the process. Here no watcher
-holds a lock, and the watch of a watcher that does not read in time is ended.
+gRPC's own servicer writes to a watcher while it holds a lock, and every change of health needs this
+lock. A watcher that does not read would block all changes of health, and the stop of the process.
+Here no watcher holds a lock. If a watcher does not read in time, its watch ends.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from session_authority.domain.errors import DeadlineTooShort
 from session_authority.rpc.peers import MAX_ANSWER_SECONDS
 from session_authority.rpc.status import Refused
 
-# The name of the process itself. Any answer proves that the event loop runs. No other fault changes
-# this status, as a restart helps only against a loop that hangs.
+# This name stands for the process itself. Any answer proves that the event loop runs. No other
+# fault changes this status, as a restart helps only if the loop hangs.
 LIVENESS = "liveness"
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """The health of each name, for questions and for watches."""
+    """Answers questions about the health of each name, and serves watches of it."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {
@@ -34,15 +34,15 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._stopping = False
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
-        """The health of one name. Raises Refused if nothing has this name."""
+        """Returns the health of one name. Raises Refused if the name is unknown."""
         status = self._statuses.get(request.service)
         if status is None:
             raise Refused(grpc.StatusCode.NOT_FOUND, "no service has this name")
         return health_pb2.HealthCheckResponse(status=status)
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
-        """The health of each name."""
-        messages: Any = health_pb2  # its types don't know this method
+        """Returns the health of all names."""
+        messages: Any = health_pb2  # the type stubs lack this method
         return messages.HealthListResponse(
             statuses={
                 name: health_pb2.HealthCheckResponse(status=status)
@@ -51,7 +51,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         )
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
-        """Writes the health of one name, and again whenever it has changed."""
+        """Sends the health of one name now, and again after each change."""
         told: Any = None
         while True:
             changed = self._changed

@@ -1,7 +1,7 @@
-"""Finds workers that hang, for the process that starts them.
+"""Finds workers that hang, for the parent process that starts them.
 
-The event loop of each worker writes beats into a pipe. Silence means that the loop is blocked, or
-that the process is stopped. This module only finds hung workers. `workers` ends and replaces them.
+The event loop of each worker writes beats into a pipe. If the beats stop, the loop is blocked, or
+the process is stopped. This module only finds hung workers. `workers` ends and replaces them.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from typing import NoReturn
 from session_authority.runtime.tasks import repeat
 
 BEAT_SECONDS = 0.5
-# A loop under load is late by tenths of seconds; no work that it does itself takes seconds.
+# An event loop under load is late by tenths of a second. Nothing that runs in the loop takes whole
+# seconds.
 HUNG_AFTER_SECONDS = 10.0
-# Until its first beat a worker loads code, keys and rules, perhaps on a busy machine.
+# Before its first beat a worker loads code, keys and rules, perhaps on a busy machine.
 STARTED_AFTER_SECONDS = 60.0
-# If the time between two checks is longer, the supervisor itself did not run, and perhaps its
-# workers did not either: they were stopped together, or the machine was.
+# If more time passes between two checks, the supervisor itself did not run. Perhaps the workers did
+# not run either, because all of them or the machine were stopped.
 MAX_STEP_SECONDS = 1.0
 
 
 class Heart:
-    """A worker's end of the pipe."""
+    """The worker's end of the pipe. It sends the beats."""
 
     def __init__(self, writer: Connection) -> None:
         self._writer = writer
-        # While the supervisor does not run, the pipe fills. The worker must not wait for it.
+        # The pipe fills while the supervisor does not run. The worker must not wait for the
+        # supervisor.
         os.set_blocking(writer.fileno(), False)
         self._beating: asyncio.Task[NoReturn] | None = None
 
     def start(self) -> None:
-        """Beats from now on, for as long as the event loop runs."""
+        """Starts the beats, which go on for as long as the event loop runs."""
         self._beat()
         self._beating = asyncio.create_task(repeat(self._beat, BEAT_SECONDS, "beat_failed"))
 
@@ -44,7 +46,7 @@ class Heart:
 
 
 class Pulse:
-    """The supervisor's end of one worker's pipe."""
+    """The supervisor's end of one worker's pipe. It receives the beats."""
 
     def __init__(self, reader: Connection) -> None:
         self._reader = reader
@@ -53,8 +55,9 @@ class Pulse:
         self._limit_seconds = STARTED_AFTER_SECONDS
 
     def is_hung(self, passed_seconds: float) -> bool:
-        """Returns True if the worker was silent for too long. `passed_seconds` is the time since
-        the last call of this method.
+        """Returns True if the worker has sent no beat for too long.
+
+        `passed_seconds` is the time since the last call of this method.
         """
         if self._beats():
             self._silent_seconds, self._limit_seconds = 0.0, HUNG_AFTER_SECONDS

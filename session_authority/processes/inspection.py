@@ -1,4 +1,4 @@
-"""Assembles the inspection of Redis, which needs no running service."""
+"""Assembles the inspection of Redis, which works without a running service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from session_authority.store import Inspection, SessionStore
 
 @asynccontextmanager
 async def inspection_of(settings: Settings) -> AsyncIterator[Inspection]:
-    """The inspection of the Redis in the settings."""
+    """Opens an inspection of the Redis in the settings, and closes it at the end of the block."""
     client, keys = connect_as_set(settings)
     store = SessionStore(
         client,

@@ -19,7 +19,7 @@ from session_authority.runtime.settings import Settings
 
 
 class CannotListen(Exception):
-    """The address can't be listened on."""
+    """The process can't listen at this address."""
 
 
 _REASONS = {
@@ -30,8 +30,10 @@ _REASONS = {
 
 
 def refuse_taken(listen: Listen) -> None:
-    """Raises CannotListen if another process listens there. Several workers would silently share
-    the port with that process. With one worker, gRPC would print a line of its own.
+    """Raises CannotListen if another process listens at this address.
+
+    Without this check, several workers would silently share the port with that process. With one
+    worker, gRPC would print an error line of its own.
     """
     try:
         [(family, kind, _, _, address), *_] = socket.getaddrinfo(
@@ -50,7 +52,9 @@ def refuse_taken(listen: Listen) -> None:
 
 
 def refuse_taken_socket(path: Path) -> None:
-    """Raises CannotListen if a process listens at a unix socket, as gRPC would replace it."""
+    """Raises CannotListen if a process listens at the unix socket, as gRPC would replace the
+    socket.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
         probe.connect(str(path))
         raise CannotListen(f"can't listen on {path}: another process does")
@@ -59,8 +63,9 @@ def refuse_taken_socket(path: Path) -> None:
 def bind(
     server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None
 ) -> Listen:
-    """Listens at the address. Without credentials the port is plaintext. Returns the address with
-    the bound port. Raises CannotListen.
+    """Listens at the address, and returns the address with the bound port. Raises CannotListen.
+
+    Without credentials the port is plaintext.
     """
     try:
         if credentials is None:
@@ -77,14 +82,14 @@ def bind(
 
 
 def serve_metrics(registry: CollectorRegistry, settings: Settings) -> None:
-    """Serves metrics over HTTP if the settings want it. Raises CannotListen."""
+    """Serves metrics over HTTP if the settings name an address for them. Raises CannotListen."""
     listen = settings.metrics_listen
     if listen is None:
         return
     tls = None
     try:
         if settings.metrics_tls:
-            assert settings.tls_certificate is not None  # the settings see to it
+            assert settings.tls_certificate is not None  # the settings require it
             assert settings.tls_key is not None
             tls = TlsContext(settings.tls_certificate, settings.tls_key)
         if settings.metrics_token_file is not None:

@@ -1,4 +1,4 @@
-"""The options of a server: its addresses, its callers, and the effects of its mode."""
+"""Defines the options of a server: its addresses, its callers, and the effects of its mode."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from session_authority.runtime.tls import TlsSource
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """The differences between `dev` and `serve` while they run."""
+    """The differences between the commands `dev` and `serve` while a server runs."""
 
     reflection: bool
-    """True if the server tells its contract to `grpcurl` and its like."""
+    """True if tools such as `grpcurl` can ask the server for its contract (reflection)."""
     share_port: bool = False
-    """True if other processes may listen on the same port (SO_REUSEPORT)."""
+    """True if other processes may also listen on the same port (SO_REUSEPORT)."""
     verify: Callable[[Settings], Awaitable[Sequence[str]]] | None = None
-    """Called when the store answers for the first time: returns what makes the store unsafe, which
-    ends the service. Raises StoreUnavailable if that can't be told yet.
+    """Returns the faults that make the store unsafe, which end the service. It is called when the
+    store answers for the first time. Raises StoreUnavailable if the faults can't be known yet.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """The rules of the ports: the callers that they accept, TLS, and the number of connections."""
+    """The rules of the ports: the accepted callers, TLS, and the number of connections."""
 
     access: AccessSource | None = None
-    """The permissions of callers. Without it every client may call everything."""
+    """The permissions of callers. If it is None, every client may call everything."""
     tls: TlsSource | None = None
-    """The certificates. Without them all connections are plaintext."""
+    """The certificates. If it is None, all connections are plaintext."""
     capacity: Capacity = field(default_factory=Capacity)
     acceptor: Acceptor = Acceptor.STANDING
-    """The acceptor for the busiest methods. It must be known to work."""
+    """The acceptor for the busiest methods. It must have been tested with the installed grpc."""
     plaintext_tokens: bool = False
-    """True if bearer tokens are accepted over unencrypted connections from other machines, too."""
+    """True if bearer tokens are also accepted over unencrypted connections from other machines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The addresses at which the server is to listen, or listens."""
+    """The addresses of the server: those to listen at, or those that it listens at."""
 
     main: Listen
     bearer: Listen | None = None
-    """The address for calls with bearer tokens, if `main` requires certificates."""
+    """The address for calls with bearer tokens, used if `main` requires certificates."""
     health: Listen | None = None
-    """The address for health checks alone, in plaintext."""
+    """The address of a plaintext port that only answers health checks."""

@@ -1,7 +1,7 @@
-"""The checks before `serve` starts. One list has them all, and `check` shows them as a table.
+"""Checks everything before `serve` starts. The command `check` shows the same checks as a table.
 
-Each check examines one thing, and names all its faults. A fault with a name can be allowed by that
-name. No secret is ever shown.
+Each check examines one thing, and names all its faults. A setting can allow a fault that has a
+name. No check ever shows a secret.
 """
 
 from __future__ import annotations
@@ -31,26 +31,29 @@ from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
-# Half a year: addresses move to other cities and countries.
+# Half a year. IP addresses move to other cities and countries over time.
 _OLD_DATABASE = timedelta(days=183)
 _STORE_TIME_LIMIT = timedelta(seconds=5)
-# The faults of the store that can be allowed, and those that may pass by themselves.
+# `_STORE_UNSAFE` has the faults of the store that can be allowed. `_PASSING` has faults that may
+# end by themselves.
 _STORE_UNSAFE = {
     FaultName.EVICTING: Unsafe.EVICTING_STORE,
     FaultName.VOLATILE: Unsafe.VOLATILE_STORE,
     FaultName.PLAINTEXT: Unsafe.PLAINTEXT_STORE,
 }
 _PASSING = frozenset({FaultName.UNREACHABLE, FaultName.NO_ROOM})
-# Faults that hide other faults.
+# While the store has one of these faults, its other faults can't be found.
 _HIDING = frozenset({FaultName.UNREACHABLE})
-# Each answer names its own durability.
+# Too few replicas don't prevent a start, as each answer of the service states its own durability.
 _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault. `unsafe` is the name by which it may be allowed. A `passing` fault may be gone in a
-    moment. A `hiding` fault hides other faults. A `harmless` fault does not prevent a start.
+    """A fault that a check found.
+
+    `unsafe` is the name under which a setting may allow the fault. A `passing` fault may end by
+    itself soon. A `hiding` fault hides other faults. A `harmless` fault does not prevent a start.
     """
 
     text: str
@@ -62,7 +65,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The result of a check: its subject, its faults, and its findings in words."""
+    """The result of a check: its subject, its faults, and a short text about what it found."""
 
     title: str
     faults: tuple[Fault, ...]
@@ -70,7 +73,7 @@ class Checked:
 
 
 def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str]:
-    """The faults that nothing allows."""
+    """Returns the texts of the faults that prevent a start and that no setting allows."""
     return [
         text_of(fault)
         for check in checked
@@ -80,19 +83,19 @@ def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str
 
 
 def text_of(fault: Fault) -> str:
-    """The text of a fault, with the name that allows it, if there is one."""
+    """Returns the text of a fault, with the name that would allow it, if there is one."""
     if fault.unsafe is None:
         return fault.text
     return f"{fault.text} (or allow it: {PREFIX}ALLOW_UNSAFE={fault.unsafe.value})"
 
 
 async def check_everything(settings: Settings) -> list[Checked]:
-    """All checks, in the order in which a person sets a service up."""
+    """Runs all checks, in the order in which a person sets a service up."""
     return [*check_files(settings), await check_store(settings)]
 
 
 def check_files(settings: Settings) -> Iterator[Checked]:
-    """The checks that make no connection."""
+    """Runs the checks that need no connection."""
     for title, check in _CHECKS.items():
         faults: list[Fault] = []
         found = check(settings, faults.append)
@@ -103,7 +106,7 @@ async def check_store(settings: Settings) -> Checked:
     """Checks the version and the configuration of Redis."""
     title = "store"
     if settings.redis_url is None or _url_fault(settings) is not None:
-        return Checked(title, ())  # told by another check
+        return Checked(title, ())  # another check reports it
     client, keys = connect_as_set(settings)
     try:
         found = await faults_of(
@@ -130,7 +133,7 @@ async def check_store(settings: Settings) -> Checked:
 
 
 def check_ports(settings: Settings) -> Checked:
-    """Checks that the ports are free. `serve` itself notices this when it listens."""
+    """Checks that the ports are free. `serve` notices a taken port when it listens."""
     listens: dict[str, list[Listen | None]] = {
         "LISTEN": [settings.listen],
         "BEARER_LISTEN": [settings.bearer_listen],
@@ -141,7 +144,7 @@ def check_ports(settings: Settings) -> Checked:
     for name, each in listens.items():
         for listen in each:
             if listen is None or listen.port > MAX_PORT:
-                continue  # nothing to find, or found by another check
+                continue  # nothing to check, or another check reports it
             try:
                 refuse_taken(listen)
             except CannotListen as error:
@@ -150,8 +153,8 @@ def check_ports(settings: Settings) -> Checked:
 
 
 async def store_refusals(settings: Settings) -> list[str]:
-    """The faults of the store that no setting allows. Raises StoreUnavailable if the store gives no
-    answer.
+    """Returns the faults of the store that no setting allows. Raises StoreUnavailable if the store
+    does not answer.
     """
     checked = await check_store(settings)
     if any(fault.hiding for fault in checked.faults):
@@ -159,7 +162,7 @@ async def store_refusals(settings: Settings) -> list[str]:
     return refusals([checked], settings.allow_unsafe)
 
 
-# --- one thing each: tells the faults, returns what it found in words -----------------------------
+# --- each checks one thing: passes faults to `tell`, returns what it found in words ---------------
 
 _Tell = Callable[[Fault], None]
 

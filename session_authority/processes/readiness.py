@@ -1,8 +1,8 @@
-"""Decides whether this process may answer calls: its clock is right, its store is safe, and it
-could read its keys and its access policy.
+"""Decides whether this process may answer calls. Its clock must be right and its store safe, and
+its keys and access policy must be readable.
 
 Every call checks the readiness, so a check only reads two clocks. This module measures nothing and
-reads no file. The probe of the store, and the checks of files, report their results to it.
+reads no file. The probe of the store and the checks of files report their results to this module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from session_authority.domain.errors import NotReady, StoreUnavailable
 from session_authority.runtime.clock import now, uptime
 
 MAX_CLOCK_SKEW = timedelta(seconds=5)
-# How long files may be unreadable. A revocation may be in them.
+# Files may be unreadable for at most this time, as they may contain a revocation.
 MAX_UNREADABLE = timedelta(seconds=5)
 
 _FOR_EVER = timedelta.max
@@ -25,15 +25,15 @@ class Readiness:
     """Refuses calls until the store was found safe and the clock right. Later it refuses calls
     while the clock is wrong or files can't be read.
 
-    Between two probes it compares the wall clock with a clock that is never set, so the very next
-    call notices a step of the wall clock. A store that gives no answer is no reason to refuse:
-    calls that need this store fail by themselves, and on a cluster other calls succeed.
+    Between two probes it compares the wall clock with a monotonic clock. So the next call after a
+    step of the wall clock notices the step. A store that does not answer is no reason to refuse all
+    calls. Calls that need this store fail by themselves, and on a cluster other calls succeed.
 
     Args:
-        must_verify: True if no call is answered before the store was found safe.
-        clock: The process's wall clock.
-        uptime: A clock that is never set.
-        found_right: Called with each moment at which the wall clock was found right, and with the
+        must_verify: True if no call may be answered before the store was found safe.
+        clock: Returns the time of the process's wall clock.
+        uptime: Returns the time since the machine started, by a monotonic clock.
+        found_right: Called each time the wall clock is found right, with its time and with the
             uptime at that moment.
     """
 
@@ -51,17 +51,17 @@ class Readiness:
         self._store_fault: str | None = (
             "the store was not yet found to be safe" if must_verify else None
         )
-        # How far the wall clock is ahead of the primaries' clocks: at least, and at most.
+        # The smallest and the largest lead of the wall clock over the clocks of the primaries.
         self._ahead: tuple[timedelta, timedelta] | None = None
-        # When the machine was started, by the wall clock of the last probe; and as far as that may
-        # be off now.
+        # The start of the machine by the wall clock of the last probe. With a right wall clock, the
+        # start lies between the other two times.
         self._started_at = self._first_start_at = self._last_start_at = _NEVER
         self._unreadable_at: dict[str, timedelta] = {}
         self._first_unreadable_at = _FOR_EVER
 
     def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> str | None:
-        """Notes the time of this process and of every primary. Returns the fault of the clock, if
-        there is one.
+        """Notes the time of this process and of every primary. Returns the fault of the wall clock,
+        if it has one.
         """
         ahead = [moment - time for time in primaries]
         self._ahead = min(ahead), max(ahead)
@@ -70,31 +70,34 @@ class Readiness:
         self._first_start_at = self._started_at - MAX_CLOCK_SKEW - min(ahead)
         self._last_start_at = self._started_at + MAX_CLOCK_SKEW - max(ahead)
         fault = self._clock_fault(moment, passed)
-        # If the process has stood still since that moment, the uptime may be that of a later one.
+        # If this process stood still between `moment` and now, the uptime may belong to a later
+        # time.
         if fault is None and abs(self._clock() - moment) <= MAX_CLOCK_SKEW:
             self._found_right(moment, passed)
         return fault
 
     def note_store(self, fault: str | None) -> None:
-        """Notes the reason why the store is unsafe. None if it is safe."""
+        """Notes the reason why the store is unsafe, or None if the store is safe."""
         self._store_fault = fault
 
     def note_readable(self, what: str) -> None:
-        """Notes that these files could be read just now. After the first call, further calls must
-        follow again and again.
+        """Notes that files of this kind could be read just now.
+
+        After the first call for a kind, calls for it must follow again and again. Otherwise the
+        files count as unreadable.
         """
         self._unreadable_at[what] = self._uptime() + MAX_UNREADABLE
         self._first_unreadable_at = min(self._unreadable_at.values())
 
     def refuse_if_unfit(self) -> None:
-        """Raises NotReady if this process must not answer now. Raises StoreUnavailable if the store
-        has not answered since the start.
+        """Raises NotReady if this process must not answer now. Raises StoreUnavailable instead if
+        the store has not answered since the start.
         """
         if self.fault() is not None:
             raise StoreUnavailable if self._ahead is None else NotReady
 
     def fault(self) -> str | None:
-        """The reason why this process must not answer now, in words for the log. None if it may."""
+        """Returns the reason why this process must not answer now. None if it may answer."""
         if self._ahead is None:
             return "the store has not answered yet"
         if self._store_fault is not None:
@@ -109,8 +112,10 @@ class Readiness:
         return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
 
     def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
-        """The fault of the wall clock at this moment and uptime, by the last probe."""
-        assert self._ahead is not None  # the store has answered
+        """Returns the fault of the wall clock at this time and uptime, according to the last
+        probe.
+        """
+        assert self._ahead is not None  # set by the store's first answer
         started_at = moment - passed
         if self._first_start_at <= started_at <= self._last_start_at:
             return None

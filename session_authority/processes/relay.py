@@ -1,4 +1,4 @@
-"""Assembles a relay, and runs it until it must stop."""
+"""Assembles a relay, and runs it until it gets a signal to stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from session_authority.runtime.tasks import repeat
 from session_authority.runtime.tracing import tracing
 from session_authority.store import Backlogs, Deliveries, EventLog
 
-# A check costs Redis some tenths of a millisecond for each endpoint. Scrapes are not more frequent.
+# A look at the backlogs costs Redis some tenths of a millisecond for each endpoint. Prometheus does
+# not scrape more often than this.
 BACKLOG_INTERVAL = timedelta(seconds=15)
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ _log = structlog.get_logger(__name__)
 async def deliveries_of(
     settings: Settings, metrics: RelayMetrics | None = None
 ) -> AsyncIterator[tuple[Deliveries, EventLog]]:
-    """The state of deliveries, and the event log, in the Redis of the settings."""
+    """Opens the state of deliveries and the event log in the Redis of the settings."""
     client, keys = connect_as_set(settings)
     if metrics is not None:
         show_traffic(client, metrics)
@@ -53,10 +54,10 @@ async def deliveries_of(
 async def show_backlogs(
     backlogs: Backlogs, endpoints: Sequence[str], metrics: RelayMetrics
 ) -> None:
-    """Shows in metrics how far the deliveries to endpoints are behind."""
+    """Updates the metrics that show how far the deliveries to endpoints are behind."""
     try:
         found = await backlogs.look(endpoints)
-    except StoreUnavailable:  # it is logged
+    except StoreUnavailable:  # the store logs this error
         metrics.forget_backlogs()
         return
     moment = now()

@@ -1,5 +1,5 @@
-"""Reads files again when they change, and logs it: access, keys, certificates, the database of
-places.
+"""Reads files again when they change, and logs each change. The files are the access policy, keys,
+certificates, and the database of places.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """Files that may change. `version` counts the changes. `pending` is True for a change that does
-    not count yet.
+    """Files that may change.
+
+    `version` counts the changes. `pending` is True after a change that does not count yet.
     """
 
     version: int
     pending: bool
 
     def refresh(self) -> bool:
-        """Reads the files again if they changed. Returns True if they did; raises if they are
-        broken.
+        """Reads the files again if they have changed. Returns True in this case. Raises an error if
+        the files are broken.
         """
 
     def is_readable(self) -> bool:
-        """Returns True if the files can be read. Their contents may be broken."""
+        """Returns True if the files can be read, even if their contents are broken."""
 
 
 class WatchedFiles:
     """Watches files for changes. Broken files are logged once as an error, and change nothing.
 
-    `readable` is called with the kind of the files after each check that could read them, even if
-    their contents are broken: then an operator must correct them. Files that can't be read may
-    have any contents.
+    `readable` is called with the kind of the files after each check that could read the files. It
+    is also called if their contents are broken, as then an operator must correct them. Files that
+    can't be read may have any contents.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class WatchedFiles:
         self._broken = metrics.files_broken.labels(what)
 
     def changed(self) -> bool:
-        """Returns True if the files have changed, and the change counts."""
+        """Returns True if the files have changed since the last check, and the change counts."""
         try:
             self._source.refresh()
         except (KeyringError, AccessError, CertificateError, GeoipError, OSError) as error:
@@ -90,8 +91,10 @@ class WatchedFiles:
 
 
 class Reloading:
-    """All files that a running server reads again. `access_changed` is called when permissions have
-    changed. `readable` is called after each check that could read the keys or the access policy.
+    """Watches all files that a running server reads again.
+
+    `access_changed` is called when permissions have changed. `readable` is called after each check
+    that could read the keys or the access policy.
     """
 
     def __init__(
@@ -118,20 +121,21 @@ class Reloading:
         self._certificate_files = (
             None if self._tls is None else WatchedFiles("certificates", self._tls, metrics)
         )
-        # This file signs no user in or out, so the service goes on while it can't be read.
+        # The database of places signs no user in or out. So the service goes on while this file
+        # can't be read.
         self._geoip_files = (
             None if geoip is None else WatchedFiles("geoip_database", geoip, metrics)
         )
 
     def tell_current(self) -> None:
-        """Reports the files at the start to metrics and log."""
+        """Shows the state of the files at the start in metrics and log."""
         self._tell_certificate_end()
         self._tell_keys()
         self._tell_tokens_of_nobody()
         self._tell_geoip_build()
 
     def looks(self) -> Sequence[Callable[[], Awaitable[None] | None]]:
-        """The checks of each kind of files, to be repeated. No check waits for another."""
+        """Returns the checks of all files, which a server repeats. No check waits for another."""
         return (
             self._look_at_access,
             self._look_at_keys,
@@ -140,7 +144,8 @@ class Reloading:
         )
 
     async def _look_at_geoip(self) -> None:
-        # In a thread: it may be a hundred megabytes, and its disk may be slow.
+        # This check runs in a thread, as the file may have a hundred megabytes and its disk may be
+        # slow.
         if self._geoip_files is not None and await asyncio.to_thread(self._geoip_files.changed):
             self._tell_geoip_build()
 
@@ -155,7 +160,8 @@ class Reloading:
             try:
                 self._keys.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:
-                # A removed key must not be used any more. But without a key no user can sign in.
+                # A removed key must not be used any more. But if no key is left that signs, no user
+                # can sign in.
                 _log.error("no_key_signs", reason=str(error))
 
     def _look_at_certificates(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs one process of the service, from its settings until a signal."""
+"""Runs one process of the service, from reading the settings until a signal."""
 
 from __future__ import annotations
 
@@ -46,12 +46,15 @@ _log = structlog.get_logger(__name__)
 async def running(
     settings: Settings, mode: Mode, offer: Offer | None = None
 ) -> AsyncIterator[tuple[Server, Ports]]:
-    """A service from its settings. It listens inside the block, and ends in order after it. `offer`
-    gets the metrics. Without `offer` they are served as the settings say.
+    """Runs a service from its settings. The service listens inside the block, and stops in an
+    orderly way after it.
+
+    `offer` gets the registry of the metrics. Without `offer` the metrics are served as the settings
+    say.
 
     Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError, AuditLogError.
     """
-    assert settings.keys is not None  # the command line sees to it
+    assert settings.keys is not None  # the command line checks this
     source = KeySource(settings.keys)
     source.current.signing  # noqa: B018 - raises if there is none
     options = listen_options_as_set(settings)
@@ -106,7 +109,8 @@ async def running(
 async def serve(
     settings: Settings, mode: Mode, ready: Callable[[Listen], None], offer: Offer | None = None
 ) -> None:
-    """Runs the service until SIGTERM or SIGINT; calls `ready` with the address once it listens.
+    """Runs the service until SIGTERM or SIGINT. Calls `ready` with the address when the service
+    listens.
 
     Raises what `running` raises, TracingError, and UnsafeStore.
     """

@@ -1,6 +1,6 @@
-"""A running service: its ports, its health, its repeated work, and its orderly end.
+"""Runs a server of the service: its ports, its health, its repeated work, and its orderly end.
 
-At the end health turns to NOT_SERVING first, then calls under way finish, then everything is
+At the end, health first turns to NOT_SERVING. Then calls under way finish, and then everything is
 closed.
 """
 
@@ -55,16 +55,16 @@ from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
-# Probes come one at a time. Other connections to the port for health are no probes.
+# Probes come one at a time, so the port for health needs few connections.
 HEALTH_CONNECTIONS = 64
-# How often the store is probed, and files are looked at.
+# The store is probed and files are checked at this interval.
 PROBE_INTERVAL = timedelta(milliseconds=500)
-# The time in which streams learn of the end, once all other calls are over.
+# After all other calls, streams get this time to learn that the service ends.
 _STREAM_NOTICE_SECONDS = 0.1
-# The time for cancelled handlers to end: gRPC cancels them, but does not wait for them.
+# Handlers that gRPC has cancelled get this time to end, as gRPC does not wait for them.
 _CANCELLED_HANDLERS_SECONDS = 1.0
-# The time to write marks and last-seen times. Without it a store that hangs could keep a server for
-# minutes.
+# The last writes of marks and last-seen times get this time. Without this limit, a store that hangs
+# could keep a server from ending for minutes.
 _LAST_WRITES = timedelta(seconds=2)
 
 
@@ -73,8 +73,8 @@ class UncoveredRpcs(Exception):
 
 
 class Server:
-    """A service that can be started once. Raises UncoveredRpcs rather than offer an RPC that the
-    access table does not name.
+    """A server of the service, which can be started only once. Raises UncoveredRpcs if an RPC has
+    no row in the access table.
     """
 
     def __init__(
@@ -137,14 +137,16 @@ class Server:
         if missing := rows_missing(paths):
             raise UncoveredRpcs(f"the access table has no row for {', '.join(missing)}")
 
-    def _offer_health(self, methods: Any) -> None:  # its types know no other server than gRPC's
+    def _offer_health(self, methods: Any) -> None:  # the type stubs want gRPC's server class
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
 
     def _another_server(
         self, capacity: Capacity, acceptor: Acceptor
     ) -> tuple[grpc.aio.Server, MethodsByName]:
-        """A server with a guard of its own: a guard remembers the methods of its server, and no
-        port has those of another.
+        """Creates a server with a guard of its own.
+
+        A guard remembers the methods of its server. No port may offer the methods of another
+        server.
         """
         guard = Guard(self._metrics, self._authorizer, capacity, self._observer)
         server, methods = new_server(guard, capacity, acceptor, share_port=self._mode.share_port)
@@ -153,7 +155,7 @@ class Server:
         return server, methods
 
     def _health_server(self) -> grpc.aio.Server:
-        """Another server that only serves health."""
+        """Creates a further server that only serves health."""
         server, methods = self._another_server(self._health_capacity(), Acceptor.STOCK)
         self._offer_health(methods)
         return server
@@ -163,14 +165,14 @@ class Server:
         return replace(whole, connections=min(whole.connections, HEALTH_CONNECTIONS))
 
     def _watch_connections(self, **listens: Listen | None) -> None:
-        """Checks the connections of the ports. All ports but the one for health share a guard."""
+        """Adds ports whose connections are checked. They share the guard of the main server."""
         bound, peers = self._options.capacity.connections, self._guards[0].peers
         for name, listen in listens.items():
             if listen is not None:
                 self._connections.watch(Port(name, listen.port, bound, peers))
 
     async def start(self, ports: Ports) -> Ports:
-        """Listens. Returns the addresses with the bound ports. Raises CannotListen."""
+        """Listens, and returns the addresses with the bound ports. Raises CannotListen."""
         tls = self._options.tls
         main = bind(self._server, ports.main, server_credentials(tls))
         bearer = health = None
@@ -184,7 +186,7 @@ class Server:
         self._watch_connections(main=main, bearer=bearer)
         self._reloading.tell_current()
         await self._probe.probe()
-        await self._failovers.look()  # who is the primary before anything is promised
+        await self._failovers.look()  # notes the primaries before any call
         load_rules()
         for server in self._servers:
             await server.start()
@@ -192,11 +194,15 @@ class Server:
         return Ports(main, bearer, health)
 
     async def failure(self) -> None:
-        """Waits, as a rule for ever, until the service must end. Raises UnsafeStore."""
+        """Waits until the service must end, which usually never happens. Then raises
+        UnsafeStore.
+        """
         await self._probe.failure()
 
     async def stop(self, grace: timedelta) -> None:
-        """Sets health to NOT_SERVING, lets calls under way finish within `grace`, and writes
+        """Ends the service in an orderly way.
+
+        Sets health to NOT_SERVING, and lets calls under way finish within `grace`. Then writes
         pending marks if the store accepts them soon.
         """
         if self._repeated is not None:
@@ -204,12 +210,12 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._repeated
         await self._health.enter_graceful_shutdown()
-        # Each server is stopped only once: a second call of grpc.aio's `stop` may find a server
+        # Each server is stopped only once. A second call of grpc.aio's `stop` may find a server
         # that the first call destroyed, and crash the process.
         stopping = asyncio.gather(*(s.stop(grace.total_seconds()) for s in self._servers))
         await self._idle(grace.total_seconds())
         if any(guard.is_streaming for guard in self._guards):
-            await asyncio.sleep(_STREAM_NOTICE_SECONDS)  # watchers of health hear NOT_SERVING
+            await asyncio.sleep(_STREAM_NOTICE_SECONDS)  # so watchers hear NOT_SERVING
             for guard in self._guards:
                 guard.end_streams()
         await stopping
@@ -222,7 +228,7 @@ class Server:
             await asyncio.wait_for(idle, timeout_seconds)
 
     async def _repeat(self) -> None:
-        """Probes the store and checks files, again and again. No check waits for another."""
+        """Repeats the probe, the checks of files and other work. No part waits for another."""
         repeated: list[Callable[[], Any]] = [
             self._probe_once,
             self._end_streams_if_unfit,
@@ -245,11 +251,12 @@ class Server:
                 await self._authority.tell_of_revoked_keys()
 
     async def _trim_once(self) -> None:
-        """Removes old events of partitions without new ones. It does nothing while the clocks
-        differ, as the store's clock may be the wrong one.
+        """Removes old events of partitions that get no new events.
+
+        Does nothing while the clocks differ, as the store's clock may be the wrong one.
         """
         if self._readiness.fault() is None:
-            with contextlib.suppress(AuthorityError):  # the next time does it
+            with contextlib.suppress(AuthorityError):  # the next trim tries again
                 await self._store.trim_events()
 
     def _end_streams_if_unfit(self) -> None:

@@ -1,4 +1,4 @@
-"""The reasons for a process to end: a signal, or the end of its parent."""
+"""Watches for the reasons to end a process: a signal, or the end of its parent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 
 
 def stop_on_signal() -> asyncio.Event:
-    """The event that is set when SIGTERM or SIGINT comes."""
+    """Returns an event that is set when SIGTERM or SIGINT arrives."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -16,21 +16,22 @@ def stop_on_signal() -> asyncio.Event:
 
 
 def survive_hangup() -> None:
-    """Makes this process survive SIGHUP, which logrotate sends after it has moved a file. The audit
-    log finds the new file by itself.
+    """Makes this process survive SIGHUP, which logrotate sends after it has moved a log file.
+
+    The audit log notices the new file by itself.
     """
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def stop_with_parent(stop: asyncio.Event) -> None:
-    """Sets the event when the parent process has ended: no worker may outlive its supervisor."""
+    """Sets the event when the parent process has ended, as no worker may outlive its supervisor."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
     loop = asyncio.get_running_loop()
 
     def orphaned(sentinel: int) -> None:
-        loop.remove_reader(sentinel)  # it stays readable: once is enough
+        loop.remove_reader(sentinel)  # it stays readable for ever
         stop.set()
 
     loop.add_reader(parent.sentinel, orphaned, parent.sentinel)

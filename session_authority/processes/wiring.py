@@ -1,4 +1,4 @@
-"""Makes the parts of a process from settings: the store's client, the use cases, the ports."""
+"""Makes the parts of a process from the settings: the store's client, the use cases, the ports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build_authority(
     clock: SteadyClock,
     geoip: GeoipSource | None = None,
 ) -> Authority:
-    """The use cases, with real randomness."""
+    """Makes the use cases with real randomness from the operating system."""
     limits = settings.session_limits()
     tokens = Tokens(
         source,
@@ -60,13 +60,15 @@ def build_authority(
 
 
 def geoip_as_set(settings: Settings) -> GeoipSource | None:
-    """The database of places, if one is set. Raises GeoipError."""
+    """Opens the database of places if the settings name one. Raises GeoipError."""
     return None if settings.geoip_database is None else GeoipSource(settings.geoip_database)
 
 
 @contextmanager
 def observer_as_set(settings: Settings) -> Iterator[Observer]:
-    """The observer of calls, as the settings want it. Raises AuditLogError."""
+    """Makes the observer of calls from the settings, and closes its log after the block. Raises
+    AuditLogError.
+    """
     audit_log = None if settings.audit_log is None else AuditLog(str(settings.audit_log))
     try:
         yield Observer(access_log=settings.access_log, audit_log=audit_log)
@@ -76,8 +78,8 @@ def observer_as_set(settings: Settings) -> Iterator[Observer]:
 
 
 def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
-    """A client of the Redis in the settings, and the names of its keys."""
-    assert settings.redis_url is not None  # the command line sees to it
+    """Makes a client of the Redis in the settings. Also returns the names of its keys."""
+    assert settings.redis_url is not None  # the command line checks this
     limits = Limits(
         reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections
     )
@@ -86,7 +88,7 @@ def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
 
 
 def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
-    """Shows the counts of the exchanges with Redis in metrics."""
+    """Shows the counts of round trips to Redis in metrics."""
     traffic = traffic_of(client)
     metrics.redis_round_trips.show(traffic.reads, "read")
     metrics.redis_round_trips.show(traffic.commands, "command")
@@ -96,7 +98,7 @@ def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
 
 
 def listen_options_as_set(settings: Settings) -> ListenOptions:
-    """The rules of the ports, as the settings want them. Raises AccessError, CertificateError."""
+    """Makes the rules of the ports from the settings. Raises AccessError, CertificateError."""
     access = tls = None
     if settings.access_policy is not None:
         access = AccessSource(settings.access_policy, settings.caller_tokens)

@@ -1,8 +1,8 @@
-"""Gathers the metrics of the workers, for one endpoint of all.
+"""Gathers the metrics of all workers for one endpoint.
 
-Each worker has a pair of sockets with its parent, and a thread that answers there. The parent asks
-all workers at once, and waits only a short time. A worker that hangs or starts is left out of the
-gauges, and its last known counts stay in the sums. The counts of a worker between its last answer
+Each worker shares a pair of sockets with its parent, and answers there in a thread. The parent asks
+all workers at the same time, and waits only a short time. A worker that hangs or starts is left out
+of the gauges. Its last known counts stay in the sums. Counts between the last answer of a worker
 and its death are lost.
 """
 
@@ -25,12 +25,12 @@ from session_authority.runtime.logs import LogThrottle, fault
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.summed_metrics import Family, pack, summed, together, unpack
 
-# Prometheus waits for 10 seconds, and a sound worker needs a hundredth of one.
+# Prometheus waits for 10 seconds. A sound worker answers in a hundredth of a second.
 PATIENCE_SECONDS = 2.0
-# The label of the gauges of the process that starts the workers.
+# Gauges of the process that starts the workers have this label.
 PARENT = "parent"
-# A question is a number. An answer has the same number, and the number of bytes that follow: zero
-# if the worker has no metrics to send.
+# A question is a number. An answer repeats the number, and then states how many bytes follow. The
+# answer states zero if the worker has no metrics to send.
 _QUESTION, _HEAD = struct.Struct("!Q"), struct.Struct("!QI")
 _MAX_PART_BYTES = 256 * 1024
 _LOG_INTERVAL_SECONDS = 60.0
@@ -40,20 +40,20 @@ _throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
 
 def answer_parent(end: socket.socket, registry: CollectorRegistry) -> None:
-    """Answers the parent from now on, in a thread of its own."""
+    """Starts a thread that answers the parent's questions for metrics."""
     threading.Thread(target=_answer, args=(end, registry), daemon=True).start()
 
 
 def _answer(end: socket.socket, registry: CollectorRegistry) -> None:
     end.setblocking(True)
-    with suppress(OSError), end:  # the parent is gone: then this process ends, too
+    with suppress(OSError), end:  # the parent is gone, so this process ends, too
         while question := end.recv(_QUESTION.size, socket.MSG_WAITALL):
             packed = _packed(registry)
             end.sendall(_HEAD.pack(*_QUESTION.unpack(question), len(packed)) + packed)
 
 
 def _packed(registry: CollectorRegistry) -> bytes:
-    """The metrics. Empty if they can't be collected, as an error must not end the thread."""
+    """Returns the encoded metrics. They are empty after an error, which must not end the thread."""
     try:
         return pack(registry)
     except Exception as error:  # noqa: BLE001 - of any collector
@@ -63,8 +63,9 @@ def _packed(registry: CollectorRegistry) -> bytes:
 
 
 class WorkerLink:
-    """The parent's end of the connection to a worker. Each time the worker is started anew, the
-    link is connected anew.
+    """The parent's end of the connection to a worker.
+
+    The link gets a new connection each time the worker is started.
     """
 
     def __init__(self, name: str) -> None:
@@ -78,7 +79,7 @@ class WorkerLink:
         self._received = bytearray()
 
     def connect(self) -> socket.socket:
-        """Returns the other end, for a process that is about to start."""
+        """Makes a new connection. Returns its other end, for a process that is about to start."""
         self.socket, other = socket.socketpair()
         self.socket.setblocking(False)
         self._asked = self._answered = 0
@@ -86,19 +87,21 @@ class WorkerLink:
         return other
 
     def disconnect(self) -> Sequence[Family]:
-        """Closes the connection to a process that has ended. Returns its last metrics."""
+        """Closes the connection to an ended process. Returns the last metrics of the process."""
         self._hang_up()
         last, self.last = self.last, ()
         return last
 
     @property
     def waits(self) -> bool:
-        """Returns True if the last question has no answer yet."""
+        """True if the last question has no answer yet."""
         return self.socket is not None and self._answered < self._asked
 
     def ask(self) -> None:
-        """Asks for metrics, unless an earlier question is still open, so that questions do not pile
-        up at a process that hangs.
+        """Asks the worker for metrics.
+
+        Does not ask if an earlier question is still open, so that questions do not pile up at a
+        process that hangs.
         """
         if self.socket is not None and not self.waits:
             try:
@@ -109,7 +112,7 @@ class WorkerLink:
                 self._asked += 1
 
     def hear(self) -> None:
-        """Receives the bytes that have arrived."""
+        """Receives bytes of an answer from the worker."""
         assert self.socket is not None
         try:
             part = self.socket.recv(_MAX_PART_BYTES)
@@ -117,7 +120,7 @@ class WorkerLink:
             return
         except OSError:
             part = b""
-        if not part:  # it is gone, or its thread is: it counts as down until it is started anew
+        if not part:  # a worker without connection counts as down until its next start
             self._hang_up()
             return
         self._received += part
@@ -137,7 +140,7 @@ class WorkerLink:
 
 
 class GatheredMetrics(Collector):
-    """The metrics of all workers, and of this process, which starts them."""
+    """The metrics of all workers, and of this process, which starts the workers."""
 
     def __init__(self, workers: int) -> None:
         self._links = [WorkerLink(str(index)) for index in range(workers)]
@@ -149,22 +152,22 @@ class GatheredMetrics(Collector):
         self.registry.register(self)
 
     def connect(self, index: int) -> socket.socket:
-        """Returns the end for a worker that is about to start."""
+        """Connects a worker that is about to start. Returns the worker's end of the connection."""
         with self._lock:
             return self._links[index].connect()
 
     def disconnect(self, index: int) -> None:
-        """Keeps the counts of a worker that has ended."""
+        """Disconnects a worker that has ended, and keeps its counts."""
         with self._lock:
             self._gone = summed([*self._gone, *self._links[index].disconnect()])
 
     def describe(self) -> Iterator[Metric]:
-        """All metrics without numbers, for scrapes that name some of them."""
+        """Returns all metrics without numbers, for scrapes that name some of the metrics."""
         for metric in (_up(), *Metrics().registry.collect()):
             yield Metric(metric.name, metric.documentation, metric.type)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as Prometheus reads them."""
+        """Returns the gathered metrics of all workers, for a scrape of Prometheus."""
         with self._lock:
             heard = self._gather()
             own = unpack(pack(self._own))
@@ -178,7 +181,7 @@ class GatheredMetrics(Collector):
             return iter([up, *together(counted, present | {PARENT: own})])
 
     def _gather(self) -> list[WorkerLink]:
-        """Asks all workers. Returns those that have answered with their metrics."""
+        """Asks all workers for metrics. Returns the workers that have answered with metrics."""
         late = [link for link in self._links if link.waits]
         for link in self._links:
             link.ask()
@@ -191,7 +194,7 @@ class GatheredMetrics(Collector):
                 for key, _ in selector.select(left):
                     link = key.data
                     link.hear()
-                    if not link.waits and link in late:  # what it says is old
+                    if not link.waits and link in late:  # the answer is to an old question
                         late.remove(link)
                         link.ask()
                     if not link.waits:

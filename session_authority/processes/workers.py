@@ -1,8 +1,9 @@
-"""Several processes on one port: the kernel spreads connections over them (SO_REUSEPORT).
+"""Runs several processes on one port, over which the kernel spreads connections (SO_REUSEPORT).
 
-The parent serves nothing but the metrics of all; it starts the workers, kills a worker that hangs,
-starts another in the place of one that died, and passes an orderly end on. Workers are spawned,
-never forked: gRPC's threads don't survive a fork. A worker whose parent is gone ends too.
+The parent process serves only the metrics of all workers. It starts the workers, kills workers that
+hang, and replaces workers that died. It also passes an orderly end on to the workers. Workers are
+spawned and never forked, as gRPC's threads don't survive a fork. A worker whose parent has ended
+ends, too.
 """
 
 from __future__ import annotations
@@ -38,26 +39,27 @@ from session_authority.runtime.tls import CertificateError
 from session_authority.runtime.tracing import TracingError
 from session_authority.tokens import KeyringError
 
-# A worker that dies is not started again at once. After this many deaths in this many seconds there
-# is a lasting fault, which an operator should see. Then a worker is started seldom while another
-# worker lives, and otherwise not at all.
+# A worker that died is started again after a short delay. This many deaths within this many seconds
+# mean a lasting fault, which an operator should see. Then workers start after a longer delay while
+# another worker lives. If no worker lives, none is started any more.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MAX_DEATHS, _DEATHS_SECONDS = 10, 60.0
-# How often the workers' beats are checked.
+# The supervisor checks the workers' beats at this interval.
 _LOOK_SECONDS = 0.5
-# How much longer than its drain a worker may take to end, and how long once it was killed.
+# A worker gets this time after its drain to end. A killed worker gets this time, too.
 _END_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
 class WorkersFailed(Exception):
-    """The workers die as soon as they are started."""
+    """The workers keep dying soon after their start."""
 
 
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
-    """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen,
-    KeyringError, WorkersFailed.
+    """Runs the service in as many processes as the settings say, until SIGTERM or SIGINT.
+
+    Raises CannotListen, KeyringError, WorkersFailed.
     """
     descriptors.raise_limit()
     listens = [
@@ -115,8 +117,9 @@ class _Supervisor:
             raise WorkersFailed("the workers keep dying; the log says of what")
 
     def _replace(self, worker: _Worker) -> bool:
-        """Plans another process in place of one that died. Returns False if the workers die too
-        often for that, and no worker lives.
+        """Plans another process in place of a worker's process that died.
+
+        Returns False if workers die too often for a new start and no worker lives.
         """
         self._deaths.append(time.monotonic())
         often = (
@@ -133,7 +136,7 @@ class _Supervisor:
 
 
 class _Worker:
-    """One worker: its process, or the moment when it gets another."""
+    """One worker: its present process, or the time at which its next process starts."""
 
     def __init__(
         self, index: int, settings: Settings, mode: Mode, metrics: GatheredMetrics
@@ -148,13 +151,13 @@ class _Worker:
         self._due_at_seconds = 0.0
 
     def start_when_due(self) -> None:
-        """Starts a process, unless there is one or the delay is not over."""
+        """Starts the worker's process, unless it has one or the delay is not over."""
         if self.process is not None or time.monotonic() < self._due_at_seconds:
             return
         context = multiprocessing.get_context("spawn")
         reader, writer = context.Pipe(duplex=False)
         link = self._metrics.connect(self._index)
-        with writer, link:  # the worker gets ones of its own
+        with writer, link:  # the worker gets its own copies
             self.process = context.Process(
                 target=_work,
                 args=(self._settings, self._mode, self._index, writer, link),
@@ -165,11 +168,13 @@ class _Worker:
         self._started_at_seconds = time.monotonic()
 
     def start_after(self, delay_seconds: float) -> None:
-        """Delays the next process."""
+        """Sets the delay before the worker's next process."""
         self._due_at_seconds = time.monotonic() + delay_seconds
 
     def kill_if_hung(self, passed_seconds: float) -> None:
-        """Kills the worker's process if its event loop has stopped, as it can't end by itself."""
+        """Kills the worker's process if its event loop hangs. Such a process can't end by
+        itself.
+        """
         if self.process is None or self._pulse is None or self.process.exitcode is not None:
             return
         if self._pulse.is_hung(passed_seconds):
@@ -186,7 +191,7 @@ class _Worker:
         return True
 
     def lives(self) -> bool:
-        """Returns True if the process has lived for longer than a process that fails at its
+        """Returns True if the process runs, and has run for longer than a process that fails at its
         start.
         """
         return (
@@ -196,12 +201,12 @@ class _Worker:
         )
 
     def terminate(self) -> None:
-        """Begins an orderly end of its process."""
+        """Asks the worker's process to end in an orderly way."""
         if self.process is not None:
             self.process.terminate()
 
     def join(self, timeout_seconds: float) -> None:
-        """Waits for the end of the process. Kills the process if it takes too long."""
+        """Waits until the process has ended. Kills the process if this takes too long."""
         if self.process is not None:
             self.process.join(timeout_seconds)
             if self.process.exitcode is None:
@@ -237,6 +242,6 @@ def _work(
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001
-        # The parent starts another worker. The log must have the error in one line.
+        # The parent starts another worker. The log must have the error in a single line.
         _log.error("worker_failed", worker=index, **logs.fault(error))
         sys.exit(1)

@@ -1,7 +1,7 @@
-"""Owns the delivery of events to HTTP endpoints, as signed webhooks, at least once.
+"""Delivers events to HTTP endpoints as signed webhooks, each at least once.
 
-It keeps no state of its own: the store knows how far deliveries have come. The service does not
-need this room, and this room does not need the service.
+This package keeps no state of its own, as the store knows how far deliveries have come. The service
+does not need this package, and this package does not need the service.
 """
 
 from session_authority.relay.endpoints import Endpoint, EndpointsError, new_secret

@@ -1,9 +1,9 @@
-"""Owns the delivery of one partition's events to one endpoint: takes them from the log, sends them,
-and tries again until each has arrived or is given up.
+"""Delivers the events of one partition to one endpoint. Takes events from the log, sends them, and
+tries again until each event has arrived or is given up.
 
-An event may be sent twice, with the same ID: by a relay that died before it could note that the
-event had arrived, or that was cut off from the store. Which relay delivers a partition is for
-`sharing`, and the order of its events for `window`.
+An event may be sent twice, with the same ID. This happens if a relay dies before it has noted that
+the event arrived, or if the relay is cut off from the store. `sharing` decides which relay delivers
+a partition, and `window` decides the order of events.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Sends(Protocol):
-    """Sends to one endpoint; see `webhooks.Sender`."""
+    """Sends events to one endpoint, as `webhooks.Sender` does."""
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
-        """Sends one event."""
+        """Sends one event to the endpoint."""
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections to the endpoint."""
 
 
 class Route:
@@ -48,13 +48,13 @@ class Route:
 
     Args:
         relay: The name of this relay, which holds the leases.
-        deliveries: How far deliveries have come.
+        deliveries: The store's state of deliveries.
         endpoint: The endpoint to deliver to.
         sender: Sends to that endpoint.
         source: The `source` of each CloudEvent.
-        clock: The present moment.
+        clock: Returns the present time.
         metrics: Counts deliveries.
-        pace: How long things may take.
+        pace: The intervals, delays and limits.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Route:
         self.passes = EventFilter(types=endpoint.types).passes
         self.slots = asyncio.Semaphore(endpoint.max_in_flight)
         self.health = EndpointHealth(endpoint.name, pace.give_up_after, clock)
-        # How far this relay saw each partition come: from there on it delivers again if the store
-        # forgets its groups.
+        # The last entry of each partition that this relay has seen. If the store loses its groups,
+        # deliveries start again after this entry.
         self.reached: dict[int, EntryId] = {}
         self._sender = sender
         self._source = source
@@ -99,20 +99,18 @@ class Route:
         return outcome
 
     def count(self, outcome: str) -> None:
-        """Counts an attempt, or an event that was given up."""
+        """Counts the outcome of an attempt, or an event that was given up."""
         self._metrics.deliveries.labels(self.endpoint, outcome).inc()
 
     async def close(self) -> None:
-        """Hangs up on the endpoint, and takes this relay off the list of those that deliver."""
+        """Closes the endpoint's connections, and removes this relay from its list of relays."""
         await self._sender.close()
         with contextlib.suppress(StoreUnavailable):
             await self.deliveries.leave(self.endpoint, self.relay)
 
 
 class PartitionDelivery:
-    """Delivers one partition's events to one endpoint, for as long as this relay holds the
-    lease.
-    """
+    """Delivers the events of one partition to one endpoint while this relay holds the lease."""
 
     def __init__(self, route: Route, lease: Lease) -> None:
         self.look = asyncio.Event()
@@ -127,11 +125,11 @@ class PartitionDelivery:
 
     @property
     def ended(self) -> bool:
-        """True once the lease is lost or was given back."""
+        """True after the lease was lost or given back."""
         return self._task.done()
 
     async def stop(self) -> None:
-        """Finishes what is being sent right now, and gives the lease back."""
+        """Finishes the sends that are under way, and gives the lease back."""
         self._halt()
         await asyncio.wait([self._task])
 
@@ -152,8 +150,9 @@ class PartitionDelivery:
             await self._lease.release()
 
     async def _finish_sending(self) -> None:
-        """Waits for what is being sent, and extends the lease meanwhile: the next holder must not
-        send it too.
+        """Waits for the sends that are under way.
+
+        Extends the lease meanwhile, as the next holder must not send the same events.
         """
         while self._senders:
             with contextlib.suppress(TimeoutError):
@@ -175,7 +174,7 @@ class PartitionDelivery:
                     continue
             except StoreUnavailable:
                 self._lease.refuse_if_lost()
-                fetch = self._fetch_unsettled  # the reply that did not come may have had some
+                fetch = self._fetch_unsettled  # a lost reply may have had events
                 await self._pause(pace.store_pause.total_seconds())
                 continue
             if not more:
@@ -187,14 +186,14 @@ class PartitionDelivery:
         await self._lease.start_group(self._route.reached[number])
 
     async def _fetch_unsettled(self) -> bool:
-        """Goes on with events that a holder of the lease took before, and that are not under
-        way.
+        """Fetches events that a holder of the lease took earlier, except those that are under way
+        here.
         """
         await self._start(await self._lease.unsettled(but=self._window.entries()))
         return True
 
     async def _fetch(self) -> bool:
-        """Takes new events, as far as there is room. Returns True if there may be more."""
+        """Takes as many new events as there is room for. Returns True if there may be more."""
         room = self._window.room()
         self._full = room == 0
         taken = await self._lease.take(room)
@@ -202,7 +201,7 @@ class PartitionDelivery:
         return 0 < room == len(taken)
 
     async def _start(self, events: Sequence[TakenEvent]) -> None:
-        """Starts the delivery of events that were taken, and settles those that the endpoint does
+        """Starts the delivery of the events that were taken. Settles events that the endpoint does
         not want.
         """
         reached, number = self._route.reached, self._lease.number
@@ -225,13 +224,13 @@ class PartitionDelivery:
             await self._lease.settle(skipped)
 
     async def _deliver_to(self, user: str) -> None:
-        """Delivers a user's events, in order."""
+        """Delivers the events of a user, in order."""
         try:
             while (taken := self._window.first(user)) and not self._stopping.is_set():
                 await self._deliver(taken)
                 self._window.remove_first(user)
                 if self._full:
-                    self.look.set()  # there is room again
+                    self.look.set()  # the window has room again
         except LeaseLost:
             self._halt()
         except Exception as error:  # noqa: BLE001 - the lease goes back, and some relay starts anew
@@ -239,7 +238,7 @@ class PartitionDelivery:
             self._halt()
 
     async def _deliver(self, taken: TakenEvent) -> None:
-        """Tries until the event has arrived, is given up, or this relay stops."""
+        """Tries again and again until the event has arrived, is given up, or this relay stops."""
         attempts, pace = taken.attempts, self._route.pace
         happened_at = _happened_at(taken)
         if happened_at is None:
@@ -264,7 +263,7 @@ class PartitionDelivery:
             await self._pause(pace.delay_seconds(count, outcome.retry_after))
 
     async def _send(self, taken: TakenEvent) -> Delivered | Refused | None:
-        """Sends an event once, or returns None if this relay stops before there is a slot."""
+        """Sends an event once. Returns None if this relay stops before a slot is free."""
         if not await self._acquire_slot():
             return None
         try:
@@ -274,8 +273,8 @@ class PartitionDelivery:
             self._route.slots.release()
 
     async def _acquire_slot(self) -> bool:
-        """Waits for one of the endpoint's slots. Returns False, and holds none, if this relay stops
-        meanwhile.
+        """Waits for one of the endpoint's slots. Returns False without a slot if this relay stops
+        before.
         """
         waiting = asyncio.ensure_future(self._route.slots.acquire())
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -302,7 +301,7 @@ class PartitionDelivery:
         await self._lease.put_aside(taken, count, reason, self._route.clock())
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, but not longer than until the endpoint has recovered or this relay stops."""
+        """Waits until the time is over, the endpoint has recovered, or this relay stops."""
         await wait_for_any(self._stopping, self._route.health.recovered, seconds=seconds)
 
     def _log_failure(self, error: Exception) -> None:
@@ -311,6 +310,10 @@ class PartitionDelivery:
 
 
 def _happened_at(taken: TakenEvent) -> datetime | None:
-    """When the event happened; None if it can't be read. The event is not held meanwhile."""
+    """Returns the time of the event, or None if the event can't be read.
+
+    This is a function of its own, so that the caller keeps no reference to the event while it
+    waits.
+    """
     event = taken.event
     return None if event is None else event.happened_at

@@ -1,6 +1,6 @@
-"""Owns what an endpoint is: where to deliver events, which ones, and the secrets that sign them.
+"""Defines an endpoint: where events are delivered, which events, and the secrets that sign them.
 
-How a file names endpoints is for `endpoints_file`.
+`endpoints_file` reads endpoints from a file.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from session_authority.domain.events import EventType
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 DEFAULT_IN_FLIGHT = 16
 SECRET_PREFIX = "whsec_"
-# A secret in the wrong field, which an error must not show.
+# Finds a secret in the wrong field, which an error must not show.
 _SHOWN_SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9+/=_-]+", re.ASCII)
 
 
 class EndpointsError(Exception):
-    """The endpoints can't be used. The message has a line for each fault. Text that looks like a
-    secret is left out.
+    """The endpoints can't be used. The message has a line for each fault, and leaves out text that
+    looks like a secret.
     """
 
     def __init__(self, faults: str) -> None:
@@ -31,11 +31,11 @@ class EndpointsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to deliver events, and which.
+    """An endpoint, and the events that are delivered to it.
 
-    `secrets` all sign, the newest first. `types` empty means all. `timeout` is for one whole
-    exchange, `max_in_flight` for all partitions together. `private` allows addresses that are not
-    on the public Internet.
+    All `secrets` sign, the newest first. Empty `types` mean all types. `timeout` limits one whole
+    exchange. `max_in_flight` limits all partitions together. `private` allows addresses that are
+    not on the public Internet.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Endpoint:
 
 
 def new_secret() -> str:
-    """A secret to sign with, in the form of the Standard Webhooks specification: 32 random
-    bytes.
+    """Returns a new secret for signatures: 32 random bytes in the form of the Standard Webhooks
+    specification.
     """
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()

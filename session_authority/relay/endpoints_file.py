@@ -1,7 +1,7 @@
-"""Owns the endpoints file: a TOML file that names the endpoints that events are delivered to.
+"""Reads the endpoints file, a TOML file with the endpoints that events are delivered to.
 
-Every fault of a file is named at once, by the endpoint, the field and the rule. No secret is ever
-shown.
+All faults of a file are reported together. Each names the endpoint, the field and the broken rule.
+No secret is ever shown.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TYPES = {kind.name: kind for kind in EventType if kind is not EventType.UNKNOWN
 
 
 def load_endpoints(path: Path) -> tuple[Endpoint, ...]:
-    """The endpoints of a TOML file. Raises EndpointsError with every fault."""
+    """Reads the endpoints from a TOML file. Raises EndpointsError with all faults."""
     faults: list[str] = []
     try:
         found = read_toml(path)
@@ -67,7 +67,9 @@ def load_endpoints(path: Path) -> tuple[Endpoint, ...]:
 
 
 def _exposure_of_secrets(path: Path, found: Mapping[str, Any]) -> list[str]:
-    """A file that has secrets itself must be as hidden as one that has nothing else."""
+    """Returns how a file with secrets is exposed to other users, or nothing if it has no
+    secrets.
+    """
     tables = found.get("endpoint")
     if isinstance(tables, list) and any(
         isinstance(table, dict) and table.get("secrets") for table in tables
@@ -78,7 +80,7 @@ def _exposure_of_secrets(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 @dataclass(slots=True)
 class _Context:
-    """The folder of the file, and the names of the endpoints that were read."""
+    """The folder of the file, and the names of the endpoints that were read so far."""
 
     folder: Path
     names: set[str] = field(default_factory=set)
@@ -116,7 +118,7 @@ def _secret_files(value: object, info: ValidationInfo) -> list[bytes]:
     found: list[bytes] = []
     faults: list[str] = []
     for name in _texts(value):
-        if name.startswith(SECRET_PREFIX):  # it must not be shown as the name of a missing file
+        if name.startswith(SECRET_PREFIX):  # a secret must not be shown as a file's name
             faults.append("must be names of files; a secret itself belongs in secrets")
             continue
         path = info.context.folder / name
@@ -138,13 +140,13 @@ def _secret_files(value: object, info: ValidationInfo) -> list[bytes]:
 
 
 def _decoded(texts: Iterable[str]) -> tuple[list[bytes], list[str]]:
-    """The secrets, and a fault for each text that is none."""
+    """Decodes secrets. Returns the secrets, and a fault for each text that is not a secret."""
     secrets: list[bytes] = []
     faults: list[str] = []
     for text in texts:
         try:
             secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-        except ValueError:  # not base64, or not even ASCII
+        except ValueError:  # neither base64 nor even ASCII
             secret = b""
         if text.startswith(SECRET_PREFIX) and len(secret) in _SECRET_BYTES:
             secrets.append(secret)
@@ -165,7 +167,7 @@ def _url(url: str) -> str:
 
 
 class _EndpointTable(BaseModel):
-    """The table of one endpoint."""
+    """The table of one endpoint in the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -180,7 +182,7 @@ class _EndpointTable(BaseModel):
     max_in_flight: Annotated[int, Field(ge=1, le=_MAX_IN_FLIGHT)] = DEFAULT_IN_FLIGHT
 
     def endpoint(self, private_hosts: Collection[str]) -> Endpoint:
-        """The endpoint of this table."""
+        """Returns the endpoint that this table describes."""
         return Endpoint(
             name=self.name,
             url=self.url,
@@ -199,7 +201,8 @@ class _EndpointsFile(BaseModel):
     endpoint: Annotated[list[_EndpointTable], Field(min_length=1, validate_default=True)] = []
 
 
-# The rules in words, for what pydantic finds: by the field that breaks one, or else by the error.
+# The rules in words, for the faults that pydantic finds. The key is the field that breaks a rule,
+# or else the error.
 _RULES: dict[int | str, str] = {
     "name": "must be 1 to 32 lower-case letters, digits or '-'",
     "url": "must be given",
@@ -212,7 +215,7 @@ _RULES: dict[int | str, str] = {
 
 
 def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
-    """Where a fault is, and its rule."""
+    """Returns the place of a fault in the file, and the rule that is broken there."""
     kind, (first, *rest) = fault["type"], fault["loc"]
     number, field = rest[:2] if len(rest) > 1 else (None, first)
     if kind == "extra_forbidden":
@@ -220,7 +223,7 @@ def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
         if number is not None:
             known = ", ".join(sorted(_EndpointTable.model_fields))
         rule = f"is not known; there are {known}"
-    elif kind in ("value_error", "no_secret"):  # it is in words already
+    elif kind in ("value_error", "no_secret"):  # the message is in words already
         rule = fault["msg"]
     else:
         rule = _RULES.get(field) or _RULES.get(kind, fault["msg"])
@@ -232,7 +235,7 @@ def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
 
 
 def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
-    """The rule that a URL breaks, or nothing."""
+    """Returns the rule that a URL breaks, or an empty text."""
     if not url.isascii() or not url.isprintable() or " " in url:
         return "must be ASCII without white space; write a name that is not as punycode"
     if parts.scheme not in ("https", "http") or not host:
@@ -246,7 +249,7 @@ def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
     if parts.scheme == "http" and not is_loopback(host, mapped=False):
         return "must be https, unless it is on this machine"
     try:
-        httpx.URL(url)  # what will call it knows further rules: 0177.0.0.1 is no address
+        httpx.URL(url)  # httpx has further rules: 0177.0.0.1 is no address
     except httpx.InvalidURL:
         return "must name a host"
     return ""

@@ -1,7 +1,7 @@
-"""Owns the lease of a partition: only the relay that holds it takes that partition's events for an
-endpoint, and writes down what became of them.
+"""Holds the lease of a partition. Only the relay that holds the lease takes events of the partition
+for an endpoint, and notes their outcome.
 
-Which relay leases which partitions is for `sharing`.
+`sharing` decides which relay leases which partitions.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from session_authority.store.log_position import EntryId
 
 
 class Lease:
-    """A lease that was acquired just now. Its methods raise LeaseLost once another relay may hold
+    """A lease that was acquired just now. Its methods raise LeaseLost when another relay may hold
     the partition.
 
     Args:
-        deliveries: How far deliveries have come.
-        number: The partition.
+        deliveries: The store's state of deliveries.
+        number: The number of the partition.
         endpoint: The name of the endpoint.
         relay: The name of the relay that holds the lease.
-        store_pause: How long to wait for a store that does not answer.
+        store_pause: The pause before the next try if the store does not answer.
     """
 
     def __init__(
@@ -47,13 +47,14 @@ class Lease:
         self._extend(monotonic())
 
     def refuse_if_lost(self) -> None:
-        """Raises LeaseLost if another relay may hold the partition by now."""
+        """Raises LeaseLost if another relay may hold the lease by now."""
         if monotonic() >= self._ends_at_seconds:
             raise LeaseLost
 
     async def unsettled(self, but: Container[EntryId]) -> Sequence[TakenEvent]:
-        """The events that a holder took and did not settle, but for these entries. Raises
-        StoreUnavailable, GroupGone.
+        """Returns the events that were taken from the log but not settled, except those in `but`.
+
+        Raises StoreUnavailable, GroupGone.
         """
         began = monotonic()
         taken = await self._deliveries.unsettled(*self._at, self._relay, but)
@@ -68,15 +69,17 @@ class Lease:
         return taken
 
     async def start_group(self, after: EntryId) -> None:
-        """Goes on after this entry, if the store forgot. Raises StoreUnavailable."""
+        """Makes the store go on after this entry if it lost the group. Raises StoreUnavailable."""
         await self._deliveries.start_group(*self._at, after)
 
     async def settle(self, entries: Sequence[EntryId]) -> None:
-        """Notes that events arrived, or need no delivery."""
+        """Notes that these events have arrived or need no delivery."""
         await self._write(lambda: self._deliveries.settle(*self._at, entries))
 
     async def note_failure(self, entry: EntryId, attempts: Attempts) -> None:
-        """Notes attempts that failed, so that the next holder knows of them."""
+        """Notes the failed attempts of an event, so that the next holder of the lease knows
+        them.
+        """
         await self._write(lambda: self._deliveries.note_failure(*self._at, entry, attempts))
 
     async def put_aside(self, taken: TakenEvent, count: int, reason: str, now: datetime) -> None:
@@ -84,12 +87,14 @@ class Lease:
         await self._write(lambda: self._deliveries.put_aside(*self._at, taken, count, reason, now))
 
     async def release(self) -> None:
-        """Gives the lease back. If the store is away, the lease runs out."""
+        """Gives the lease back. If the store does not answer, the lease expires by itself."""
         with contextlib.suppress(StoreUnavailable):
             await self._deliveries.release(*self._at, self._relay)
 
     async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Writes, if need be again and again while the lease is held."""
+        """Writes to the store. Tries again while the store does not answer and the lease is
+        held.
+        """
         while True:
             try:
                 await write()
@@ -99,5 +104,5 @@ class Lease:
             await asyncio.sleep(self._store_pause_seconds)
 
     def _extend(self, began_at_seconds: float) -> None:
-        """The lease lasts from when the request that extended it began, at least."""
+        """Extends the lease, counted from the start of the request that extended it."""
         self._ends_at_seconds = began_at_seconds + LEASE_TIME.total_seconds()

@@ -1,7 +1,7 @@
-"""Decides when a delivery is tried again: the pause after a failure, the moment at which an
-endpoint has recovered, and the moment at which an event is given up.
+"""Decides when a delivery is tried again. It knows the pause after a failure, when an endpoint has
+recovered, and when an event is given up.
 
-It sends nothing and stores nothing.
+This module sends nothing and stores nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from session_authority.runtime.backoff import Backoff
 _BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=15))
 # After this many failures in a row an endpoint counts as failing.
 _OUTAGE_FAILURES = 5
-# Waiting events are sent at once when a failing endpoint recovers, at most once in this time.
+# When a failing endpoint recovers, waiting events are sent without delay, but at most once in this
+# time.
 _RECOVERY_INTERVAL_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -27,33 +28,33 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long each step of a relay may take. Tests hand in shorter times."""
+    """The intervals, delays and limits of a relay. Tests pass shorter times."""
 
     give_up_after: timedelta = timedelta(hours=24)
-    """An event is given up after attempts over this time."""
+    """An event is given up when its attempts have failed for this long."""
     backoff: Backoff = _BACKOFF
     """The delay after each failed attempt."""
     round_interval: timedelta = timedelta(seconds=2)
-    """How often relays count each other and share out the partitions. Leases last longer."""
+    """Relays count each other and share out the partitions at this interval. Leases last longer."""
     look_interval: timedelta = timedelta(seconds=3)
-    """How often a relay looks for events that no notice announced, and so extends the lease."""
+    """Relays look at this interval for events without a notice. Each look extends the lease."""
     store_pause: timedelta = timedelta(milliseconds=500)
-    """How long to wait for a store that does not answer."""
+    """The delay before the next request to a store that did not answer."""
 
     def delay_seconds(self, failures: int, retry_after: timedelta | None) -> float:
-        """The delay until the next attempt. It is never shorter than the endpoint asked for."""
+        """Returns the delay until the next attempt, at least the pause that the endpoint wants."""
         seconds = self.backoff.seconds(failures)
         return seconds if retry_after is None else max(seconds, retry_after.total_seconds())
 
 
 class EndpointHealth:
-    """The latest results of an endpoint."""
+    """The latest results of deliveries to an endpoint."""
 
     def __init__(
         self, endpoint: str, give_up_after: timedelta, clock: Callable[[], datetime]
     ) -> None:
         self.recovered = asyncio.Event()
-        """Set when a failing endpoint accepts an event again; another event follows it then."""
+        """Set when a failing endpoint recovers. Then a new `asyncio.Event` takes its place."""
         self._endpoint = endpoint
         self._give_up_after = give_up_after
         self._clock = clock
@@ -75,23 +76,24 @@ class EndpointHealth:
             recovered.set()
 
     def note_failure(self, reason: str) -> None:
-        """Records an attempt that failed."""
+        """Records an attempt that the endpoint failed."""
         self._failures += 1
         self._failing_since = self._failing_since or self._clock()
         if self._failures == _OUTAGE_FAILURES:
             _log.warning("endpoint_failing", endpoint=self._endpoint, reason=reason)
 
     def note_earlier_failure(self, at: datetime) -> None:
-        """Records a failure that another relay noted, unless this relay knows better."""
+        """Records a failure that another relay noted, unless this relay knows one itself."""
         if self._failures == 0 and self._failing_since is None:
             self._failing_since = at
 
     def is_hopeless(self, happened_at: datetime, first_attempt_at: datetime) -> bool:
-        """True if an event is to be given up: it was tried for long enough, or it is that old and
-        the endpoint was away for as long.
+        """Returns True if an event is to be given up. There are two rules for this.
 
-        Without the second rule, events that pile up behind an outage would each be tried for that
-        long, one after the other, until the log forgets them.
+        An event is given up if it has been tried for the time `give_up_after`. It is also given up
+        if it is that old, and its endpoint has failed for that time. Without the second rule, the
+        events that wait behind an outage would each be tried for that time, one after the other,
+        until the stream drops them.
         """
         now, enough = self._clock(), self._give_up_after
         if now - first_attempt_at >= enough:
@@ -104,7 +106,7 @@ class EndpointHealth:
 
 
 async def wait_for_any(*events: asyncio.Event, seconds: float) -> None:
-    """Waits until one of the events is set, or the time is over."""
+    """Waits until one of the events is set or the time is over."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

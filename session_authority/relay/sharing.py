@@ -1,5 +1,5 @@
-"""Shares the partitions among relays. Any number of relays share the work. For each endpoint, each
-relay holds leases of about as many partitions as the others.
+"""Shares the partitions of the event log among all relays. For each endpoint, each relay holds
+leases of about as many partitions as the others.
 
 `delivery` delivers the events of a partition.
 """
@@ -25,26 +25,27 @@ from session_authority.runtime.relay_metrics import RelayMetrics
 from session_authority.store import Deliveries, EventLog
 from session_authority.store.key_names import PARTITIONS
 
-# A round comes that much earlier or later than the pace says, so that relays take turns.
+# A round starts earlier or later than the pace says, by up to this share of the interval. So relays
+# take turns.
 ROUND_JITTER = 0.2
-# How far the clocks of relays may differ.
+# The clocks of two relays may differ by this much.
 _MAX_CLOCK_SKEW = timedelta(seconds=5)
 
 _log = structlog.get_logger(__name__)
 
 
 class Relay:
-    """One relay, for all endpoints.
+    """One relay, which delivers to all endpoints.
 
     Args:
-        name: Names this relay; no other may have the name.
-        deliveries: How far deliveries have come.
+        name: The name of this relay, which no other relay may have.
+        deliveries: The store's state of deliveries.
         log: Announces events.
-        endpoints: Each endpoint, and what sends to it.
+        endpoints: Each endpoint with its sender.
         source: The `source` of each CloudEvent.
-        clock: The present moment.
+        clock: Returns the present time.
         metrics: Counts deliveries.
-        pace: How long things may take.
+        pace: The intervals, delays and limits.
     """
 
     def __init__(
@@ -77,8 +78,8 @@ class Relay:
         ]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Delivers until `stop` is set. Then it finishes what is being sent, and leaves the rest to
-        other relays.
+        """Delivers events until `stop` is set. Then finishes the sends under way, and leaves all
+        other events to other relays.
         """
         async with self._log.listening(self._hear):
             await asyncio.gather(*(share.run(stop) for share in self._shares))
@@ -98,7 +99,7 @@ class EndpointShare:
         self._leaving: dict[int, asyncio.Task[None]] = {}
 
     def wake(self, numbers: Iterable[int]) -> None:
-        """Looks for events in those of the partitions that are held."""
+        """Makes the deliveries of these partitions look for events, where this relay holds them."""
         for number in numbers:
             if number in self._held:
                 self._held[number].look.set()
@@ -122,11 +123,11 @@ class EndpointShare:
             await self._route.close()
 
     async def _share_out(self) -> None:
-        """Acquires or gives back leases, so that all relays that deliver to the endpoint hold about
-        as many.
+        """Acquires or gives back leases, so that all relays of the endpoint hold about the same
+        number.
         """
         route = self._route
-        with contextlib.suppress(StoreUnavailable):  # it is logged; the last count is good enough
+        with contextlib.suppress(StoreUnavailable):  # it is logged; the last count still serves
             self._relays = max(await route.deliveries.enlist(route.endpoint, route.relay), 1)
         share = -(-PARTITIONS // self._relays)
         self._held = {number: held for number, held in self._held.items() if not held.ended}
@@ -134,8 +135,8 @@ class EndpointShare:
         if len(self._held) > share:
             self._give_back(random.sample(sorted(self._held), len(self._held) - share))
             return
-        # Also in partitions that other relays hold: an event from now on is for this endpoint,
-        # whichever relay delivers it.
+        # This includes partitions that other relays hold. An event that happens from now on is for
+        # this endpoint, whichever relay delivers it.
         begins = (
             self._begin(number) for number in range(PARTITIONS) if number not in route.reached
         )
@@ -151,14 +152,16 @@ class EndpointShare:
                 self._held[lease.number] = PartitionDelivery(route, lease)
 
     async def _begin(self, number: int) -> None:
-        with contextlib.suppress(StoreUnavailable):  # it is tried again in the next round
+        with contextlib.suppress(StoreUnavailable):  # the next round tries again
             await self._route.deliveries.start_group(number, self._route.endpoint, None)
             start = to_ms(self._route.clock() - _MAX_CLOCK_SKEW)
             self._route.reached[number] = (start, 0)
 
     async def _lease(self, number: int) -> Lease | None:
-        """Acquires a lease if it is free. A partition that is away keeps no other from being
-        leased.
+        """Acquires the lease of a partition. Returns None if the lease is taken or the store does
+        not answer.
+
+        Other partitions can be leased even if one partition's store does not answer.
         """
         route = self._route
         with contextlib.suppress(StoreUnavailable):
@@ -171,6 +174,6 @@ class EndpointShare:
         return None
 
     def _give_back(self, numbers: Iterable[int]) -> None:
-        """Gives leases back, each once what is being sent is through."""
+        """Gives leases back. Each lease is given back after its sends under way have finished."""
         for number in list(numbers):
             self._leaving[number] = asyncio.ensure_future(self._held.pop(number).stop())

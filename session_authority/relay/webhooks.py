@@ -1,9 +1,9 @@
-"""Sends one event to an endpoint: a signed CloudEvent, to an allowed address.
+"""Sends one event to an endpoint, as a signed CloudEvent to an allowed address.
 
-A person who can name an endpoint must not reach services that only this machine can reach. So the
-name is looked up for each attempt. Addresses that are not public are left out, unless the
-endpoint's host is allowed by name. The connection goes to the address that was checked. Redirects
-are not followed, and only the status and `Retry-After` of an answer are read.
+A person who can name an endpoint must not reach services that only this machine can reach. So each
+attempt looks the name up. Addresses that are not public are left out, unless the endpoint's host is
+allowed by name. The connection goes to the address that was checked. Redirects are not followed,
+and only the status and `Retry-After` of an answer are read.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 MAX_RETRY_AFTER = timedelta(hours=1)
 _MAX_ANSWER_BYTES = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
-# Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056) and
-# its relays (RFC 7526), Teredo (RFC 4380), and the platform beneath a machine on Azure.
+# These ranges are public, but may lead to addresses that are not public. They belong to NAT64 (RFC
+# 6052), 6to4 (RFC 3056) and its relays (RFC 7526), and Teredo (RFC 4380). The last one is the
+# platform beneath a machine on Azure.
 _LEADING_ELSEWHERE = tuple(
     map(
         ip_network,
@@ -58,18 +59,19 @@ _LEADING_ELSEWHERE = tuple(
         ),
     )
 )
-# Special, though not every Python from 3.11 on says so: protocol assignments (RFC 6890 §2.2.2),
-# where a cloud's metadata is found at 192.0.0.192, and documentation (RFC 9637).
+# These ranges are special, but not every Python from 3.11 on says so. They are for protocol
+# assignments (RFC 6890 §2.2.2) and documentation (RFC 9637). A cloud's metadata service is at
+# 192.0.0.192.
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "3fff::/20")))
 
 Address = IPv4Address | IPv6Address
-# The addresses of a host and port.
+# Returns the addresses of a host and port.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The endpoint took the event: it answered with a 2xx status."""
+    """The endpoint accepted the event with a 2xx status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,10 @@ class Refused:
 
 
 def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
-    """The event in the JSON format of CloudEvents 1.0; `data` is the contract's `Event` in
-    protobuf's JSON mapping, with the names of the contract.
+    """Returns the event in the JSON format of CloudEvents 1.0.
+
+    `data` is the contract's `Event` in protobuf's JSON mapping, with the field names of the
+    contract.
     """
     message = event_message(recorded)
     envelope = {
@@ -97,7 +101,7 @@ def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
         "datacontenttype": "application/json",
         "data": MessageToDict(message, preserving_proto_field_name=True),
     }
-    if not recorded.event.user_id:  # an attribute that is there must not be empty
+    if not recorded.event.user_id:  # a present attribute must not be empty
         del envelope["subject"]
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -105,8 +109,8 @@ def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
 def signature_headers(
     secrets: Sequence[bytes], event_id: str, body: bytes, now: datetime
 ) -> dict[str, str]:
-    """The headers of the Standard Webhooks specification: ID, time, and a signature with each
-    secret.
+    """Returns the headers of the Standard Webhooks specification: the ID, the time, and one
+    signature for each secret.
     """
     timestamp = str(to_seconds(now))
     signed = b".".join((event_id.encode(), timestamp.encode(), body))
@@ -121,7 +125,7 @@ def signature_headers(
 
 
 def is_public(address: Address) -> bool:
-    """Returns True if the address is on the public Internet, and does not lead elsewhere."""
+    """Returns True if the address is public and its range does not lead to other addresses."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -133,21 +137,22 @@ def is_public(address: Address) -> bool:
 
 
 class Resolver:
-    """Looks hosts up as the system does, in a thread of its own. A name server that hangs does not
-    delay the look-ups of other endpoints.
+    """Looks up hosts with the system's resolver, in a thread of its own.
+
+    A name server that hangs thus does not delay the look-ups of other endpoints.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="look-up")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of a host. Raises OSError."""
+        """Returns the addresses of a host. Raises OSError."""
         look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._thread, look_up)
         return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
     def close(self) -> None:
-        """Waits for nothing."""
+        """Drops pending look-ups, and does not wait for a running look-up."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
@@ -166,9 +171,9 @@ class Sender:
         self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
         self._client = httpx.AsyncClient(
             verify=tls or ssl.create_default_context(),
-            trust_env=False,  # a proxy for the web has no business here
+            trust_env=False,  # use no proxy of the environment
             follow_redirects=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keep no cookies
             timeout=None,  # noqa: S113 - the whole exchange has one, below
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=endpoint.max_in_flight
@@ -180,7 +185,7 @@ class Sender:
         )
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
-        """Sends one event. Raises nothing."""
+        """Sends one event, and returns the outcome. Raises nothing."""
         tracer = active()
         if tracer is None:
             return await self._attempt(event_id, body, now, {})
@@ -217,8 +222,8 @@ class Sender:
         deadline = monotonic() + self._endpoint.timeout.total_seconds()
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             last = left == 1
-            # One that swallows what it is sent must leave time for the others; the last has all
-            # that remains.
+            # An address that does not answer must leave time for the other addresses. The last
+            # address gets all the time that remains.
             connect = None if last else (deadline - monotonic()) / left
             request = self._client.build_request(
                 "POST",
@@ -226,7 +231,7 @@ class Sender:
                 content=body,
                 headers={**headers, "Host": self._url.netloc.decode()},
                 extensions={
-                    "sni_hostname": self._host.rstrip("."),  # RFC 6066 §3
+                    "sni_hostname": self._host.rstrip("."),  # without a trailing dot: RFC 6066 §3
                     "timeout": {"connect": connect},
                 },
             )
@@ -240,8 +245,10 @@ class Sender:
         raise AssertionError("the last address was tried")
 
     async def _call(self, request: httpx.Request) -> httpx.Response:
-        """The start of the answer. httpcore leaves a connection open that is cancelled while TLS
-        begins; here it is closed.
+        """Returns the start of the response.
+
+        If a call is cancelled while TLS begins, httpcore leaves its connection open. This method
+        closes it.
         """
         connected: list[Any] = []
 
@@ -258,7 +265,7 @@ class Sender:
             raise
 
     async def _addresses(self) -> Sequence[Address]:
-        """Where to connect: what the host's name leads to and may be sent to. Raises
+        """Returns the addresses of the endpoint's host that events may be sent to. Raises
         httpx.ConnectError.
         """
         try:
@@ -268,7 +275,7 @@ class Sender:
         return [address for address in map(ip_address, found) if self._may_reach(address)]
 
     async def _look_up(self) -> Sequence[str]:
-        """Joins a look-up that is under way: more of them would only wait for each other."""
+        """Looks the host up. Joins a look-up under way, as a second one would only wait for it."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._resolve(self._host, self._port))
             self._looking.add_done_callback(
@@ -290,7 +297,7 @@ class Sender:
             read = 0
             async for chunk in response.aiter_raw():
                 read += len(chunk)
-                if read > _MAX_ANSWER_BYTES:  # the connection is not worth reading on for
+                if read > _MAX_ANSWER_BYTES:  # the rest is not worth reading
                     break
         finally:
             await response.aclose()
@@ -304,7 +311,7 @@ class Sender:
         return Refused(f"status {response.status_code}", _retry_after(retry_after, now))
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes the connections and ends the look-up under way."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
@@ -321,8 +328,10 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """The pause that `Retry-After` asks for, in seconds or as a date (RFC 9110 §10.2.3). At most an
-    hour. None if the value is invalid.
+    """Returns the pause that `Retry-After` asks for, but at most an hour. Returns None if the value
+    is invalid.
+
+    The value is a number of seconds or a date (RFC 9110 §10.2.3).
     """
     if not value:
         return None

@@ -1,6 +1,7 @@
-"""Owns the gRPC interface: admits calls, decodes requests, calls the authority, encodes answers.
+"""Serves the gRPC interface: admits calls, decodes requests, calls the authority, and encodes
+answers.
 
-It refuses to decide anything about sessions.
+This package decides nothing about sessions.
 """
 
 from session_authority.rpc.authorization import Authorizer

@@ -1,14 +1,14 @@
 """Accepts the calls of some methods with standing tasks, which answer one call after the other.
 
-For each call grpc.aio starts three tasks, and it accepts the next call several turns of the event
-loop later, so that calls that arrive together are answered one by one. Standing tasks wait for
-calls beforehand: gRPC's core hands calls over as they arrive, and each call needs two more
-exchanges with the core, one for the request and one for the whole answer. The rest of the server is
-grpc.aio's own.
+For each call, grpc.aio starts three tasks. It accepts the next call only after several turns of the
+event loop. So calls that arrive together are answered one by one. Standing tasks wait for calls
+beforehand, and gRPC's core hands over calls as they arrive. Each call then needs only two more
+exchanges with the core: one for the request and one for the whole answer. All other parts of the
+server belong to grpc.aio.
 
-Private names of grpc are used here and in `wakeups`, and nowhere else. This module knows neither
-the service nor its rules. `acceptor_check` finds out if a release of grpc has what this module
-needs. If the release lacks something, the import of this module may fail.
+Only this module and `wakeups` use private names of grpc. This module knows neither the service nor
+its rules. `acceptor_check` finds out whether a release of grpc has what this module needs. If the
+release lacks something, even the import of this module may fail.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from session_authority.rpc import wakeups
 from session_authority.rpc.long_calls import LongCalls
 from session_authority.rpc.replies import Reply
 
-# A task that accepts a call starts another task if fewer than the minimum are waiting for calls. So
-# no call waits for a task, however many calls are under way. After its call, a task ends if the
-# maximum of tasks is waiting already.
+# When a task accepts a call, it starts another task if fewer tasks than the minimum wait for calls.
+# So no call waits for a task, even if many calls are under way. After its call, a task ends if the
+# maximum of tasks is already waiting.
 MIN_WAITING_TASKS, MAX_WAITING_TASKS = 16, 128
 _NO_FLAGS = 0
 
 Answer = Callable[[Any], Awaitable[bytes | Reply | grpc.Status]]
-"""Gets the context of a call. Returns the serialized answer of the call, or the status that the
-call fails with.
+"""Answers the call with this context. Returns the serialized answer, or the status with which the
+call fails.
 """
 
 
 class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
-    """grpc.aio's server core, with standing tasks for some methods.
+    """The server core of grpc.aio, with standing tasks for some methods.
 
-    `on_fault` is called with errors that no answer should have raised.
+    `on_fault` is called with each unexpected error that an answer raises.
     """
 
     def __init__(
@@ -53,28 +53,30 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
         self.on_fault = on_fault
-        # Only long calls are watched for callers that give up. Watching every call would cost a
-        # third of an answer.
+        # Only long calls are watched, to notice callers that give up. A watch of every call would
+        # cost a third of the time of an answer.
         self.long_calls: LongCalls[_Call] = LongCalls(_Call.watch)
         self.is_stopped = False
         self._methods: dict[bytes, _Method] = {}
 
     def answer(self, path: str, answer: Answer, sent: Callable[[Any], None]) -> None:
-        """Has a unary method answered by standing tasks. Must be called before the server starts.
+        """Lets standing tasks answer a unary method. Must be called before the server starts.
 
         Args:
             path: The path of the method, such as `/package.Service/Method`.
             answer: Answers a call.
-            sent: Called with the context of each call for which `answer` was called, once the
-                answer is sent or the caller waits for it no longer.
+            sent: Called with the context of each call for which `answer` was called. This happens
+                when the answer is sent, or when the caller has given up.
         """
         name = path.encode()
         self._methods[name] = _Method(self, name, answer, sent)
         self.add_registered_method_handlers({path: None})
 
     def _make_request_call_future(self, name: bytes | None) -> Any:
-        """The future for which grpc.aio waits until a call of a method arrives. If standing tasks
-        answer the method, grpc.aio never gets its calls: the future completes when the server ends.
+        """Returns the future for which grpc.aio waits until a call of a method arrives.
+
+        If standing tasks answer the method, grpc.aio never gets its calls. Then the future
+        completes when the server ends.
         """
         method = None if name is None else self._methods.get(name)
         if method is None:
@@ -82,7 +84,7 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         return self.loop.create_task(method.run())
 
     async def shutdown(self, grace: float | None) -> None:
-        """Stops the server, as grpc.aio does."""
+        """Stops the server as grpc.aio does, and notes that it is stopped."""
         await super().shutdown(grace)
         self.is_stopped = True
 
@@ -103,8 +105,9 @@ class _Method:
         self._waiting = 0
 
     async def run(self) -> NoReturn:
-        """Has calls answered until the server stops. Then raises the error that grpc.aio's own
-        waits for a call raise.
+        """Keeps standing tasks running until the server stops.
+
+        Then raises the same error as grpc.aio's own waits for a call.
         """
         while self._waiting < MIN_WAITING_TASKS:
             self._start_task()
@@ -120,7 +123,7 @@ class _Method:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._over.done():
-            self._over.set_exception(error)  # ends the server, as an error of grpc.aio's tasks does
+            self._over.set_exception(error)  # this ends the server, as errors in grpc.aio do
 
     async def _answer_calls(self) -> None:
         server, name, loop = self._server, self._name, self._loop
@@ -130,7 +133,7 @@ class _Method:
             try:
                 state = await server._request_registered_call(name)  # noqa: SLF001
             except cygrpc._RequestCallError:  # noqa: SLF001
-                continue  # the server stops, or the call ended before it was accepted
+                continue  # the server stops, or the call ended early
             self._waiting -= 1
             if self._waiting < MIN_WAITING_TASKS:
                 self._start_task()
@@ -139,14 +142,16 @@ class _Method:
             await self._answer_call(call)
             if call.given_up or self._waiting >= MAX_WAITING_TASKS:
                 return
-            del call, state  # no part of a call is kept while the task waits for the next call
+            del call, state  # an idle task keeps no part of its last call
             self._waiting += 1
         if not self._over.done():
             self._over.set_result(None)
 
     async def _answer_call(self, call: _Call) -> None:
-        """Answers one call. If the caller gives up, the task is cancelled and ends. Another task
-        was started in its place before.
+        """Answers one call.
+
+        If the caller gives up, the task is cancelled and ends. Another task has already taken its
+        place.
         """
         server = self._server
         server.long_calls.add(call)
@@ -162,19 +167,19 @@ class _Method:
             finally:
                 self._sent(call)
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
-            pass  # the caller has gone, or was answered by the handler itself
+            pass  # the caller has gone, or the handler answered
         except Exception as error:  # noqa: BLE001
-            # gRPC's core ends the call when no object refers to it any longer.
+            # gRPC's core ends the call when nothing refers to it any more.
             server.on_fault(error)
 
 
 class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
-    """gRPC's context of a call that a standing task answers, with the state of the call."""
+    """The gRPC context of a call that a standing task answers, with the state of the call."""
 
     __slots__ = ("_closing", "_loop", "_state", "_task", "answered", "given_up")
 
     def begin(self, state: Any, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-        """Notes which task answers the call, and gRPC's state of the call."""
+        """Notes the task that answers the call, and gRPC's state of the call."""
         self._state = state
         self._loop = loop
         self._task = task
@@ -182,7 +187,7 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
         self.answered = self.given_up = False
 
     def watch(self) -> None:
-        """From now on the task is cancelled when the caller gives up."""
+        """Watches the call from now on: cancels the task if the caller gives up."""
         if self._closing is None:
             self._closing = self._loop.create_task(self._closed())
 
@@ -194,8 +199,9 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
             self._task.cancel()
 
     def send(self, answer: bytes | Reply | grpc.Status) -> Awaitable[None]:
-        """Returns an awaitable that sends the answer, or the status that the call fails with. It
-        completes when the answer is sent.
+        """Returns an awaitable that sends the answer, or the status with which the call fails.
+
+        The awaitable completes when the answer is sent.
         """
         initial = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
         operations: tuple[Any, ...]
@@ -216,7 +222,7 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
                 answer.trailing_metadata, answer.code.value[0], answer.details, _NO_FLAGS
             )
             operations = (initial, status)
-        if self._closing is None:  # gRPC must be asked for the end of each call
+        if self._closing is None:  # each call needs this operation
             operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
         sending: Awaitable[None] = cygrpc.execute_batch(self._state, operations, self._loop)
         return sending
@@ -227,7 +233,9 @@ def standing_server(
     options: Sequence[tuple[str, Any]],
     on_fault: Callable[[Exception], None],
 ) -> tuple[grpc.aio.Server, StandingServer]:
-    """A server of grpc.aio, and its core. Methods for standing tasks are added to the core."""
+    """Returns a server of grpc.aio, and its core. Methods for standing tasks are added to the
+    core.
+    """
     core = StandingServer(interceptors, options, on_fault)
     server = _server.Server.__new__(_server.Server)
     server._loop, server._server = core.loop, core  # noqa: SLF001

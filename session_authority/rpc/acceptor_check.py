@@ -1,7 +1,8 @@
-"""Checks that this release of grpc has what standing tasks need, and behaves as they need it.
+"""Checks that this release of grpc has what standing tasks need, and that it behaves as they need
+it.
 
-The check makes real calls over a socket in a temporary folder: several calls at once, one that
-fails, one that has no request, and one whose caller gives up. Then it stops the server.
+The check makes real calls over a socket in a temporary folder. Several calls come at once, one call
+fails, one has no request, and the caller of one gives up. Then the check stops the server.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ _PATH = "/session_authority.Check/Echo"
 _CHECK_SECONDS = 10.0
 _FAILS, _HANGS = b"fails", b"hangs"
 _DETAILS = (("reason-bin", b"\x00\xff"),)
-# More calls than there are tasks that wait for calls at first.
+# There are more calls than tasks that wait for calls at the start.
 _CALLS = 2 * MIN_WAITING_TASKS
 
 
 class NotAsNeeded(Exception):
-    """This release of grpc does not do what standing tasks need."""
+    """This release of grpc does not behave as standing tasks need it."""
 
 
 class _Echo:
-    """A method that answers each call with its request."""
+    """A method that answers each call with the request of the call."""
 
     def __init__(self) -> None:
         self.answered = 0
@@ -70,8 +71,9 @@ class _Failure(NamedTuple):
 
 
 async def check() -> None:
-    """Tries this release of grpc. Raises NotAsNeeded, or any error that an unsuitable release
-    raises.
+    """Tests standing tasks with this release of grpc.
+
+    Raises NotAsNeeded, or any other error that an unsuitable release raises.
     """
     try:
         await _check()

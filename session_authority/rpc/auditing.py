@@ -1,7 +1,7 @@
-"""Decides which calls are acts for the audit log, and which fields of them the log gets.
+"""Decides which calls the audit log records, and which of their fields.
 
-The table names the fields of requests and responses that the log gets. The log gets no other field:
-no value of a claim, and no name that a user gave a device.
+The table names the fields of requests and responses that the log gets. The log gets no other field.
+So it never gets the value of a claim, or the name that a user gave a device.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """The fields of one RPC that the audit log gets."""
+    """An RPC that the audit log records, with the fields that the log gets."""
 
     request: tuple[str, ...]
-    """Fields of the request."""
+    """The fields of the request that the log gets."""
     response: tuple[str, ...] = ()
-    """Fields of the response."""
+    """The fields of the response that the log gets."""
     is_look: bool = False
-    """True if the RPC changes nothing."""
+    """True if the RPC only reads and changes nothing."""
 
 
 ACTS: Mapping[str, Act] = MappingProxyType(
@@ -45,7 +45,7 @@ ACTS: Mapping[str, Act] = MappingProxyType(
 
 
 class Auditor:
-    """Writes acts to the audit log."""
+    """Writes the calls that are acts to the audit log."""
 
     def __init__(self, log: AuditLog | None = None) -> None:
         self._log = log
@@ -53,13 +53,13 @@ class Auditor:
     def ended(
         self, method: str, context: Context, request: Any, response: Any, code: grpc.StatusCode
     ) -> None:
-        """Writes a call that is over to the audit log, if the call was an act.
+        """Writes a finished call to the audit log if the call was an act.
 
         Args:
             method: The name of the method.
             context: gRPC's context of the call.
-            request: None if the call was refused before the request was read.
-            response: None if the call failed.
+            request: The request, or None if the call was refused before the request was read.
+            response: The response, or None if the call failed.
             code: The outcome of the call.
         """
         act = ACTS.get(method)
@@ -82,17 +82,18 @@ class Auditor:
 
         Args:
             context: gRPC's context of the call.
-            user_id: The user of the session; empty if the user is not known.
+            user_id: The user of the session. It is empty if the user is not known.
             code: The outcome of the call.
-            status: The name of the verdict; empty if there is none.
+            status: The name of the verdict. It is empty if there is none.
         """
         if self._log is not None:
             told = {"observe_only": True, "user_id": user_id, "status": status}
             self._note(self._log, "ValidateSession", context, code, told, limited=True)
 
     def watched(self, context: Context, user_ids: Sequence[str]) -> None:
-        """Writes to the audit log that a watch of certain users' events begins. The log does not
-        wait for the end of the watch, as a watch may last for days.
+        """Writes to the audit log that a watch of certain users' events begins.
+
+        The line is written at the start, as a watch may last for days.
         """
         if self._log is not None and user_ids:
             told = {"user_ids": list(user_ids)}

@@ -1,8 +1,8 @@
-"""Finds the caller of each call, and checks its permission before the request is read.
+"""Finds the caller of each call, and checks the caller's permission before the request is read.
 
-A caller is identified by the names in its certificate, or else by the call's bearer token. The
-caller stays attached to the call while the call runs: for its handler, for the tasks that the
-handler starts, and for the log.
+The names in a caller's certificate identify the caller, or else the bearer token of the call. The
+call keeps its caller while it runs: for its handler, for tasks that the handler starts, and for the
+log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 def caller() -> Caller:
-    """The caller of the present call. Raises LookupError if no caller was admitted."""
+    """Returns the caller of the present call. Raises LookupError if no caller was admitted."""
     calling = _calling.get()
     if calling is None:
         raise LookupError("nobody was admitted")
@@ -38,29 +38,31 @@ def caller() -> Caller:
 
 
 def caller_name() -> str | None:
-    """The name of the caller of the present call. None if no caller is known."""
+    """Returns the name of the present call's caller, or None if no caller is known."""
     return logs.caller_name.get()
 
 
 def is_calling(caller: Caller) -> None:
-    """Remembers the caller of the call, for the running task and for tasks that it starts."""
-    if _calling.get() is not caller:  # a read costs a third of a write
+    """Remembers the caller of the call for the running task, and for tasks that it starts."""
+    if _calling.get() is not caller:  # reading takes a third of the time of writing
         _calling.set(caller)
     if logs.caller_name.get() is not caller.name:
         logs.caller_name.set(caller.name)
 
 
 def no_one_is_calling() -> None:
-    """Forgets the caller of the call before. A task answers one call after another, and must not
-    count a call for an earlier caller. Most calls of a task come from one caller, so the caller is
-    forgotten only when the next call has no caller or is refused.
+    """Forgets the caller of the previous call.
+
+    A task answers one call after another. It must not attribute a call to the caller of an earlier
+    call. Most calls of a task come from the same caller. So the caller is forgotten only when the
+    next call has no caller or is refused.
     """
     _calling.set(None)
     logs.caller_name.set(None)
 
 
 class Authorizer:
-    """Admits the callers that have permission, by the access rules in force at that moment.
+    """Admits callers that have permission, according to the access rules at the time of the call.
 
     With `plaintext_tokens`, bearer tokens are also accepted over unencrypted connections from other
     machines. `refuse_if_unfit` raises NotReady while the process must not answer any caller.
@@ -80,14 +82,15 @@ class Authorizer:
 
     @property
     def has_one_caller(self) -> bool:
-        """True if only one caller can ever be admitted."""
+        """True if all calls that can be admitted come from one caller."""
         return self._access().has_one_caller
 
     def admit(self, path: str, context: Context) -> Caller | None:
-        """Remembers the caller of a call, and returns it. Returns None for a method that anyone may
-        call. If the call is refused, the running task has no caller any more.
+        """Finds the caller of a call, remembers it, and returns it. Returns None for a method that
+        anyone may call.
 
-        Raises NotReady, CallerUnknown and CallerNotAllowed.
+        If the call is refused, the running task has no caller afterwards. Raises NotReady,
+        CallerUnknown and CallerNotAllowed.
         """
         row = ROWS.get(path)
         if row is not None and row.public:
@@ -147,13 +150,15 @@ class Authorizer:
 
 
 def _for_the_log(error: CallerUnknown) -> dict[str, str]:
-    """The names in a certificate, for the log. At most five names, of 80 characters each."""
+    """Returns at most five names of a certificate for the log, each cut to 80 characters."""
     return {"certificate": ", ".join(name[:80] for name in error.shown[:5])} if error.shown else {}
 
 
 def _bearer_token(context: Context) -> str | None:
-    """The bearer token of a call. None if the call has several `authorization` headers, as a proxy
-    in front of this service may have checked another one of them.
+    """Returns the bearer token of a call, or None if the call has no such token.
+
+    Returns None, too, if the call has several `authorization` headers. A proxy in front of this
+    service may have checked another one of these headers.
     """
     found = [
         value for name, value in context.invocation_metadata() or () if name == "authorization"
@@ -166,7 +171,7 @@ def _bearer_token(context: Context) -> str | None:
 
 
 def _is_loopback_peer(peer: str) -> bool:
-    """True if a gRPC peer, such as `ipv4:127.0.0.1:50000`, is on this machine."""
+    """Returns True if a gRPC peer, such as `ipv4:127.0.0.1:50000`, is on this machine."""
     family, _, rest = unquote(peer).partition(":")
     if family in ("ipv4", "ipv6"):
         return is_loopback(rest.rpartition(":")[0].strip("[]").partition("%")[0])

@@ -1,8 +1,9 @@
-"""Interceptors: the checks that every call passes before it reaches its handler.
+"""Checks every call before the call reaches its handler, as an interceptor of gRPC.
 
-The guard asks the authorizer for the caller, and reads the request only afterwards. For this it
-offers each unary method to grpc.aio as a method that takes a stream. So unknown callers can't make
-the process hold their data. The acceptor calls the methods of standing tasks in the same way.
+The guard asks the authorizer for the caller, and reads the request only afterwards. For this
+purpose it offers each unary method to grpc.aio as a method that takes a stream. So unknown callers
+can't make the process hold their data. The acceptor calls the methods of standing tasks in the same
+way.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ from session_authority.rpc.unary import (
 )
 from session_authority.runtime.metrics import Metrics
 
-# A watch occupies one place for each so many bytes of its request, as it keeps the request in
-# memory for as long as it lasts.
+# A watch occupies one place for each such part of its request, as it keeps the request in memory
+# until it ends.
 _WATCH_BYTES_PER_PLACE = 64 * 1024
 _UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The limits of one process: unary calls and streams of each method that are under way, calls
-    of one connection, and connections of a port.
+    """The limits of one process. They apply to unary calls under way, to streams of each method, to
+    the calls of one connection, and to the connections of a port.
 
     Calls of a connection beyond its limit wait in the client, which costs this process nothing.
     Refusing a call costs nearly as much as answering it, so refusals would not help against clients
-    that try again at once. But clients on gRPC's core 1.83 and later sometimes lose a call that was
-    cancelled while it waited in the client. Such a call never ends. So the limit is so high that
-    only a flood reaches it, and at least as high as RFC 9113 (section 6.5.2) recommends.
+    that try again at once. But clients on gRPC's core 1.83 and later have a fault. A call that is
+    cancelled while it waits in the client sometimes gets lost, and never ends. So the limit is so
+    high that only a flood reaches it, and at least as high as RFC 9113 (section 6.5.2) recommends.
     """
 
     calls: int = 256
@@ -61,7 +62,7 @@ class Capacity:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Wraps each method's handler once, and remembers it."""
+    """Wraps the handler of each method with its checks, and remembers the wrapped handler."""
 
     def __init__(
         self,
@@ -80,29 +81,30 @@ class Guard(grpc.aio.ServerInterceptor):
         self._no_method: Handler = grpc.stream_unary_rpc_method_handler(self._refuse)
 
     async def idle(self) -> None:
-        """Waits until no handler of a unary call is running. Streams don't count: they end when the
-        server does.
+        """Waits until no handler of a unary call is running.
+
+        Streams don't count, as they end with the server.
         """
         await self._load.none.wait()
 
     @property
     def places_taken(self) -> int:
-        """The number of places that unary calls under way occupy."""
+        """The number of places that the unary calls under way occupy."""
         return self._load.share.held
 
     @property
     def is_streaming(self) -> bool:
-        """Returns True if a stream is under way."""
+        """True if a stream is under way."""
         return bool(self._streams.all())
 
     def end_streams(self) -> None:
-        """Ends all streams, as streams do not end by themselves. Their callers get the error
+        """Ends all streams, which would not end by themselves. Their callers get the error
         Stopping.
         """
         self._streams.end_all()
 
     def recheck_streams(self) -> None:
-        """Ends the streams that would be refused now."""
+        """Ends the streams that would be refused if they started now."""
         self._streams.recheck()
 
     async def intercept_service(
@@ -110,27 +112,28 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The guarded handler of the called method. If there is no such method, the handler refuses
-        the call.
+        """Returns the guarded handler of the called method. If there is no such method, the handler
+        refuses the call.
         """
         guarded = self._guarded.get(details.method)
         if guarded is None:
             handler = await continuation(details)
             if handler is None:
-                return self._no_method  # not remembered, as any client can make up method names
+                return self._no_method  # not remembered, as clients can make up names
             guarded = self._guarded[details.method] = self._guard(details.method, handler)
         return guarded
 
     def unary(self, path: str, handler: Handler) -> UnaryMethod:
-        """The guarded form of a unary method."""
+        """Returns the guarded form of a unary method."""
         parts = (self._metrics, self._authorizer, self._load, self.peers)
         if self._is_observed(path):
             return ObservedUnary(path, handler, self._observer, *parts)
         return UnaryMethod(path, handler, *parts)
 
     def _is_observed(self, path: str) -> bool:
-        """Returns True if the observer observes this method. It observes no method that unknown
-        callers may call.
+        """Returns True if the observer observes this method.
+
+        The observer observes no method that is open to unknown callers.
         """
         row = ROWS.get(path)
         is_public = row is not None and row.public

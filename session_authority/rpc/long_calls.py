@@ -1,8 +1,9 @@
 """Finds the calls that take long, and keeps calls inside their deadlines.
 
-Nearly all calls are over in a few milliseconds, and a timer for each call costs 5 to 10 µs. So
-calls are only noted. One timer for all calls finds those that are still under way after one to two
-intervals. Only these calls get a timer, or a watch on their caller.
+Nearly all calls end within a few milliseconds, and a timer for each call costs 5 to 10 µs. So this
+module only remembers each call when it begins. One timer for all calls finds the calls that are
+still under way after one to two intervals. Only these calls get a timer, or a watch on their
+caller.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 INTERVAL_SECONDS = 0.01
-# A call is watched after at most two intervals. The other intervals give gRPC's core time to report
-# that the caller has given up.
+# A call is watched after at most two intervals. The remaining intervals give gRPC's core time to
+# report that the caller has given up.
 _INTERVALS_UNTIL_KNOWN = 8
 
 T = TypeVar("T")
 
 
 class LongCalls(Generic[T]):
-    """Calls under way. `found` is called once with each that lasts for one to two intervals."""
+    """The calls under way. `found` is called once for each call that is still under way after one
+    to two intervals.
+    """
 
     def __init__(self, found: Callable[[T], None]) -> None:
         self._found = found
@@ -31,13 +34,13 @@ class LongCalls(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, call: T) -> None:
-        """Notes a call that begins."""
+        """Remembers a call that begins."""
         self._young.add(call)
         if self._timer is None:
             self._set_timer()
 
     def discard(self, call: T) -> None:
-        """Forgets a call that is over."""
+        """Forgets a call that has ended."""
         self._young.discard(call)
         self._old.discard(call)
 
@@ -54,10 +57,10 @@ class LongCalls(Generic[T]):
 
 
 async def unless_given_up() -> None:
-    """Waits so long that the running task is cancelled if its caller has given up. When a caller
-    gives up, its requests end like those of any other caller, and gRPC gives the reason only later.
+    """Waits until gRPC has had time to cancel the running task if its caller has given up. When a
+    caller gives up, its requests end as if they were complete. gRPC reports the reason only later.
     """
-    # Several short waits, as an event loop that was blocked is late with its timers.
+    # Several short waits, because the timers of a blocked event loop are late.
     for _ in range(_INTERVALS_UNTIL_KNOWN):
         await asyncio.sleep(INTERVAL_SECONDS)
 
@@ -69,15 +72,15 @@ class Deadlines:
         self.long: LongCalls[Deadline] = LongCalls(Deadline.set_timer)
 
     def within(self, seconds: float, then_seconds: float) -> Deadline:
-        """Limits the time of a block of the running task, as `asyncio.timeout` does. The limit is
-        `seconds` until `extend` is called, and `then_seconds` after that. Both count from now.
+        """Limits the time of a block of the running task, as `asyncio.timeout` does. At first the
+        limit is `seconds`. After `extend` is called, it is `then_seconds`. Both count from now.
         """
         return Deadline(self.long, seconds, then_seconds)
 
 
 class Deadline:
-    """The deadline of one call, as a context manager. When the time of its block is over, the block
-    is cancelled and TimeoutError is raised.
+    """The deadline of one call, as a context manager. When the deadline has passed, the block is
+    cancelled and TimeoutError is raised.
     """
 
     __slots__ = (
@@ -110,16 +113,16 @@ class Deadline:
         return self
 
     def extend(self) -> None:
-        """Makes the longer time apply from now on."""
+        """Applies the longer time limit from now on."""
         self._at = self._then_at
         self.is_extended = True
 
     def set_timer(self) -> None:
-        """Makes sure that the task is cancelled in time."""
+        """Sets a timer that cancels the task when the deadline has passed."""
         self._timer = self._task.get_loop().call_at(self._at, self._end)
 
     def _end(self) -> None:
-        if monotonic() < self._at:  # it was extended
+        if monotonic() < self._at:  # The deadline was extended after the timer was set.
             self.set_timer()
         else:
             self._is_over = True
@@ -134,7 +137,8 @@ class Deadline:
         self._long.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        # Other code may have cancelled the task, too. That cancellation must not be hidden.
+        # Other code may have cancelled the task, too. The cancellation by that code must not be
+        # hidden.
         if (
             self._is_over
             and self._task.uncancel() <= self._cancelling

@@ -1,5 +1,5 @@
-"""Decodes requests into checked values and encodes answers: maps the contract onto the domain.
-`events.messages` maps the events.
+"""Decodes requests into checked values and encodes answers. It converts between the messages of the
+contract and the types of the domain. `events.messages` converts the events.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ from session_authority.events.messages import (
 )
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The statuses of the contract and of the domain have the same names. This dict pairs them by name.
+# The statuses of the contract and of the domain have the same names, so this dict pairs them by
+# name.
 _STATUS = {
     status: cast("pb.SessionStatus", pb.SessionStatus.Value(f"SESSION_STATUS_{status.name}"))
     for status in SessionStatus
 }
 
-# None if nothing was written.
+# The key None is for a call that wrote nothing.
 DURABILITY = {
     None: pb.DURABILITY_UNSPECIFIED,
     Durability.LOCAL: pb.DURABILITY_LOCAL,
@@ -60,12 +61,12 @@ DURABILITY = {
 }
 
 
-# Longer hints are not cached. The hints of a browser have about 200 bytes.
+# Longer hints are not cached. The hints of a browser are about 200 bytes long.
 _MAX_REMEMBERED_BYTES = 1024
 
 
 def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
-    """The token and device ID of a request. A malformed device ID counts as missing.
+    """Returns the token and device ID of a request. A malformed device ID counts as missing.
 
     Raises InvalidRequest.
     """
@@ -78,7 +79,7 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 
 
 def as_presented(message: pb.ValidateSessionRequest) -> AsPresented:
-    """The token and device ID of a request, as they came."""
+    """The token and device ID of a request, exactly as the caller sent them."""
     return AsPresented(
         message.access_token, message.device_id, message.passive, message.observe_only
     )
@@ -100,7 +101,8 @@ def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
 
 
 def _hints_of(message: pb.ClientHints) -> ClientHints:
-    # Browsers send the same hints with each request, and a validation should not clean them anew.
+    # Browsers send the same hints with each request. The cache saves each validation from cleaning
+    # them again.
     raw = message.SerializeToString()
     return _remembered(raw) if len(raw) <= _MAX_REMEMBERED_BYTES else _cleaned(message)
 
@@ -141,12 +143,12 @@ def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> Si
 
 
 def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_timeout"]) -> Any:
-    """The duration in a field. None if the field is absent."""
+    """The duration in an optional field of a sign-in request. None if the field is absent."""
     if not message.HasField(field):
         return None
     duration: Duration = getattr(message, field)
-    # Out-of-range durations don't fit a timedelta, so they are cut. A cut duration still breaks the
-    # rule.
+    # Out-of-range durations don't fit a timedelta, so they are clamped. A clamped duration still
+    # violates the limit that is checked later.
     seconds = min(max(duration.seconds, -(10**9)), 10**9)
     return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
 
@@ -215,7 +217,7 @@ def renew_session_response(
 
 
 def session_name(message: pb.SessionName) -> SessionName:
-    """The session that a message names. Raises InvalidRequest."""
+    """The session that a message identifies. Raises InvalidRequest."""
     checks = FieldChecks()
     user_id = checks.user_id(message.user_id)
     device_id = checks.device_id(message.device_id)
@@ -264,7 +266,7 @@ def device_message(listed: ListedDevice) -> pb.Device:
 
 
 def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
-    """The position or time at which a watch starts, and the filter of its events.
+    """Returns the position or time at which a watch starts, and the filter of its events.
 
     Raises InvalidRequest.
     """
@@ -282,7 +284,7 @@ def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None
 
 
 def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysResponse:
-    """The public keys."""
+    """The answer with the public keys that verify tokens."""
     keys = list(jwks)
     return pb.GetSigningKeysResponse(
         keys=[

@@ -1,8 +1,8 @@
-"""Observes calls for operators: spans, lines of an access log, and acts for the audit log.
+"""Observes calls for operators: writes spans, lines of an access log, and acts for the audit log.
 
-A method is observed from outside: the guard calls it like any other method, and reports its outcome
-to this module. Requests of end users wait for some methods. These are observed only if an operator
-asks for it. Otherwise they cost the same as without this module.
+The guard calls an observed method like any other method, and reports its outcome to this module.
+Requests of end users wait for some methods. These methods are observed only if an operator turns on
+the access log or traces. Otherwise they cost the same as without this module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from session_authority.runtime.tracing import active
 if TYPE_CHECKING:
     from session_authority.runtime.otel import CallTrace
 
-# Only so many calls in a second get a line: the first ones.
+# The limit of lines in the access log. Only the first calls of each second get a line.
 MAX_ACCESS_LINES_PER_SECOND = 500
 # These methods are observed only for the access log and for traces.
 BUSY_METHODS = frozenset(
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ObservedCall:
-    """One call: its method, its ID, and its request and response as far as they are known."""
+    """One call: its method, its ID, and its request and response if they are known."""
 
     __slots__ = ("context", "fields", "method", "request", "response", "started_seconds", "trace")
 
@@ -56,12 +56,12 @@ class ObservedCall:
 
     @property
     def seconds(self) -> float:
-        """How long the call has taken until now."""
+        """The seconds since the call began."""
         return time.perf_counter() - self.started_seconds
 
     @contextmanager
     def traced(self) -> Iterator[None]:
-        """Makes the work inside a part of the call's span, if the call has a span."""
+        """Runs the block as a part of the call's span, if the call has a span."""
         if self.trace is None:
             yield
             return
@@ -76,8 +76,8 @@ _observed: ContextVar[ObservedCall | None] = ContextVar("observed", default=None
 
 
 class Observer:
-    """Reports calls. With `access_log`, each call gets a line in the access log. Acts go to the
-    `audit_log`. Each call gets a span if traces are made.
+    """Reports calls. With `access_log`, each call gets a line in the access log. Administrative
+    acts are written to the `audit_log`. If traces are made, each call gets a span.
     """
 
     def __init__(self, *, access_log: bool = False, audit_log: AuditLog | None = None) -> None:
@@ -87,26 +87,27 @@ class Observer:
         self._tracer = active()
 
     def observes(self, method: str) -> bool:
-        """Returns True if the calls of this method are observed. Must be asked only about methods
-        that need a permission.
+        """Returns True if the calls of this method are observed. The method must be one that needs
+        a permission.
         """
         return self._access_log or self._tracer is not None or method not in BUSY_METHODS
 
     def begun(self, path: str, context: Context) -> ObservedCall:
-        """Begins to observe a call that arrives."""
+        """Begins to observe a call that has just arrived."""
         trace = None
         if self._tracer is not None:
             trace = self._tracer.call(path, context.invocation_metadata() or ())
         return ObservedCall(path.rpartition("/")[2], context, trace)
 
     def ended(self, call: ObservedCall, code: grpc.StatusCode) -> None:
-        """Logs a call that is over. If the log fails, the answer is sent all the same."""
+        """Logs a call that has ended. If the log fails, the answer is still sent."""
         if call.trace is not None:
-            # A caller that was refused has a name by now, unless the service does not know it.
+            # By now a refused call has the name of its caller, unless the service does not know the
+            # caller.
             call.trace.end(code.name, known=logs.caller_name.get() is not None)
         self.auditor.ended(call.method, call.context, call.request, call.response, code)
         if self._access_log:
-            with suppress(OSError, ValueError):  # a closed stream raises ValueError
+            with suppress(OSError, ValueError):  # Writing to a closed stream raises ValueError.
                 self._log_call(call, code)
 
     def _log_call(self, call: ObservedCall, code: grpc.StatusCode) -> None:
@@ -130,7 +131,9 @@ class ObservedUnary(UnaryMethod):
         self._behavior = _noting(self._behavior)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """The answer of a call, with the ID of the call, or the status that the call fails with."""
+        """The answer of a call, with the ID of the call. If the call fails, the status that it
+        fails with.
+        """
         call = self._observer.begun(self._path, context)
         observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
         code = grpc.StatusCode.CANCELLED
@@ -148,14 +151,14 @@ class ObservedUnary(UnaryMethod):
 
 
 class ObservedStream(StreamMethod):
-    """A method that answers with a stream. Each stream is reported to an observer once it ends."""
+    """A method that answers with a stream. Each stream is reported to an observer when it ends."""
 
     def __init__(self, path: str, behavior: Any, observer: Observer, *parts: Any) -> None:
         super().__init__(path, behavior, *parts)
         self._observer = observer
 
     async def run(self, request: Any, context: Context) -> None:
-        """Answers a call."""
+        """Carries out one call of the method, and reports it to the observer."""
         call = self._observer.begun(self._path, context)
         observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
         code = grpc.StatusCode.CANCELLED
@@ -178,7 +181,7 @@ class ObservedStream(StreamMethod):
 
 
 def _noting(behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Wraps a handler so that it notes the request and the response in the observed call."""
+    """Wraps a handler so that it stores the request and the response in the observed call."""
 
     async def noted(request: Any, context: Context) -> Any:
         call = _observed.get()
@@ -192,7 +195,7 @@ def _noting(behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 
 def _code_of(context: Context) -> grpc.StatusCode:
-    """The code that a call was aborted with."""
+    """The status code with which a call was aborted."""
     given: Any = context.code()
     number = given.value[0] if isinstance(given, grpc.StatusCode) else given
     codes = (code for code in grpc.StatusCode if code.value[0] == number)

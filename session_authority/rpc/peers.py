@@ -1,9 +1,9 @@
-"""Notes the facts of each connection: its caller, its last use, and the answers that its peer has
+"""Keeps the facts of each connection: its caller, its last use, and the answers that its peer has
 not read.
 
 An answer that the peer does not read waits in gRPC's core, together with its call. It blocks no
-other call, but it occupies memory. So this module names the peers that do not read, and their
-connections are closed. This module does not know sockets.
+other call, but it occupies memory. So this module names the peers that do not read, and another
+module closes their connections. This module does not know sockets.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import grpc
 
 # The peer must read an answer within this time, or the connection is closed.
 MAX_ANSWER_SECONDS = 10.0
-# The limit of answers that peers have not read at once. Each occupies about 15 KiB.
+# The limit of unread answers of all peers together. Each answer occupies about 15 KiB.
 MAX_UNSENT_ANSWERS = 1000
-# An answer that is younger than this does not count as unread: it may be part of a burst of calls
-# from a peer that does read.
+# A younger answer does not count as unread. It may belong to a burst of calls from a peer that does
+# read.
 _AT_ONCE_SECONDS = 1.0
-# When so many peers are remembered, all peers without calls under way are forgotten.
+# When this many peers are remembered, all peers without calls under way are forgotten.
 _MAX_REMEMBERED = 10_000
 
 
 class Peer:
     """The other side of one connection. `caller` is the name of the caller that was admitted on the
-    connection; None if none was. `calls` counts the peer's calls until their answers are sent.
+    connection, or None if no caller was admitted. `calls` counts the peer's calls until their
+    answers are sent.
     """
 
     __slots__ = ("caller", "calls", "last_call_at", "name", "watches")
@@ -42,15 +43,16 @@ class Peer:
 
 
 class Peers:
-    """The peers that called, by gRPC's names of them."""
+    """The peers that have made calls, by the names that gRPC gives them."""
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
-        # By the call, or its task: since when the answer waits, and the peer. The oldest is first.
+        # The start of the wait and the peer, for each call (or its task) whose answer waits. The
+        # oldest entry is first.
         self._unsent: dict[object, tuple[float, Peer]] = {}
 
     def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
-        """The peer of a call that arrives."""
+        """Counts a call that arrives. Returns the peer of the call."""
         name: str = context.peer()
         peer = self._peers.get(name)
         if peer is None:
@@ -75,7 +77,9 @@ class Peers:
         task.add_done_callback(self.sent)
 
     def sent(self, call: object) -> None:
-        """Notes that the answer of a call is sent, or that the caller waits for it no longer."""
+        """Notes that the answer of a call is sent, or that the caller no longer waits for the
+        answer.
+        """
         _, peer = self._unsent.pop(call)
         peer.calls -= 1
 
@@ -84,14 +88,15 @@ class Peers:
         return self._peers.get(name)
 
     def slow(self, now: float) -> set[str]:
-        """The names of the peers that do not read their answers. These are the peers with an answer
-        that has waited too long, and, if too many answers wait, the peers with the most of them.
+        """The names of the peers that do not read their answers. A peer is slow if one of its
+        answers has waited too long. If too many answers wait, the peers with the most waiting
+        answers are slow, too.
         """
         found = set()
         waiting: Counter[str] = Counter()
         for since, peer in self._unsent.values():
             if now - since <= _AT_ONCE_SECONDS:
-                break  # the oldest come first
+                break  # The answers are in the order of age, the oldest first.
             waiting[peer.name] += 1
             if now - since > MAX_ANSWER_SECONDS:
                 found.add(peer.name)
@@ -106,7 +111,8 @@ class Peers:
 
     def keep_only(self, names: set[str], as_of: float) -> None:
         """Forgets the peers that had no connection at the moment `as_of`. `names` are the peers
-        that had one. Peers with calls under way, or with a later call, are kept.
+        that had a connection then. Peers with calls under way, or with a call after `as_of`, are
+        kept.
         """
         gone = [
             name

@@ -1,5 +1,5 @@
-"""A reply with trailing metadata. This module imports no other module of the service, as the
-acceptor is also tested on other versions of gRPC.
+"""Defines a reply with trailing metadata. This module imports no other module of the service,
+because the acceptor is also tested with other versions of gRPC.
 """
 
 from __future__ import annotations

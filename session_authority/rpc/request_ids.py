@@ -1,8 +1,8 @@
-"""Names each call by an ID: the ID that the caller sent, or a new one.
+"""Gives each call an ID: the ID that the caller sent, or a new one.
 
-The ID is written on the lines of the log, and goes back to the caller, which can name the call when
-it asks for help. The ID is kept in gRPC's own state of the call. This module refuses IDs of any
-other form, as they could fill the log, or write lines of their own into it.
+The ID is written on the lines of the log, and is sent back to the caller. The caller can quote it
+when it asks for help. The ID is kept in gRPC's own state of the call. IDs of any other form are
+refused, because they could fill the log or forge lines in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Status(grpc.Status):
-    """A status with more metadata than it was made with."""
+    """A status with additional metadata."""
 
     code: grpc.StatusCode
     details: str
@@ -37,8 +37,9 @@ class _Status(grpc.Status):
 
 
 def request_id_of(context: Context) -> str:
-    """The ID of a call: the ID that the caller sent, if it sent one ID of the right form, or else a
-    new one. It is the same each time. gRPC also sends it back with answers of its own.
+    """The ID of a call. This is the ID that the caller sent, if the caller sent exactly one ID of
+    the right form. Otherwise it is a new ID. Later calls of this function return the same ID. gRPC
+    also sends the ID back with its own answers.
     """
     known: Any = context.trailing_metadata() or ()
     for name, value in known:
@@ -53,19 +54,21 @@ def request_id_of(context: Context) -> str:
 
 
 def reply(message: bytes, context: Context) -> Reply:
-    """An answer that goes back with the ID of its call."""
+    """An answer that is sent back with the ID of its call."""
     return Reply(message, ((HEADER, request_id_of(context)),))
 
 
 def named(status: grpc.Status, context: Context) -> grpc.Status:
-    """A status that goes back with the ID of its call."""
+    """A status that is sent back with the ID of its call."""
     with_id = (*(status.trailing_metadata or ()), (HEADER, request_id_of(context)))
     return _Status(status.code, status.details, with_id)
 
 
 @contextmanager
 def on_lines(context: Context) -> Iterator[None]:
-    """Within this context, log lines get the ID of the call, unless they have it already."""
+    """Adds the ID of the call to the log lines inside the block, unless they have the ID
+    already.
+    """
     if logs.call_fields.get() is not None:
         yield
         return

@@ -1,4 +1,6 @@
-"""The service's methods, each in three steps: decode, call the authority, encode."""
+"""Implements the service's methods. Each method has three steps: decode the request, call the
+authority, encode the answer.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
-# To verify a signature takes time: so many items of a batch are checked before other calls get a
-# turn.
+# Verifying a signature takes time. So other calls get a turn after this many items of a batch were
+# checked.
 _BATCH_ITEMS_AT_ONCE = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -121,7 +123,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         return answer
 
     async def _observe(self, presented: Presented, context: Context) -> Validation:
-        """A validation for an operator, which changes nothing but the audit log."""
+        """Validates a token for an operator. This changes nothing except the audit log."""
         user_id, status, code = "", "", grpc.StatusCode.PERMISSION_DENIED
         try:
             if not caller().may_observe:

@@ -1,7 +1,7 @@
 """Maps the errors of the domain to gRPC statuses with machine-readable details (AIP-193).
 
-One table maps them all. An error that the table lacks is a fault of the service: INTERNAL, with a
-fixed text.
+One table maps all errors. An error that is missing from the table is a fault of the service. Its
+status is INTERNAL, with a fixed text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 DOMAIN = "session-authority"
 INTERNAL_TEXT = "internal error"
 _REASON_PREFIX = "ERROR_REASON_"
-# A status travels in trailers. Clients refuse trailers of more than 8 KiB, and would then see no
+# A status is sent in trailers. Clients refuse trailers of more than 8 KiB, and would then get no
 # reason at all.
 _MAX_MESSAGE_CHARACTERS = 1024
 _MAX_VIOLATIONS_BYTES = 3072
@@ -83,8 +83,8 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
 
 
 class Refused(Exception):
-    """The error of a call that does not belong to the service's own contract: `grpc.health.v1`, and
-    methods that don't exist. Its status has no details.
+    """The error of a call that is not part of the service's own contract: a call to
+    `grpc.health.v1`, or to a method that does not exist. Its status has no details.
     """
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
@@ -94,7 +94,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error in the words of the contract."""
+    """An error in the terms of the contract: code, reason and details."""
 
     code: grpc.StatusCode
     reason: errors_pb2.ErrorReason
@@ -125,7 +125,7 @@ class Failure:
         return rpc_status.to_status(status)
 
     def message_of_batch(self) -> pb.RequestError:
-        """The failure as the outcome of one item of a batch."""
+        """The failure as the result of one item of a batch."""
         return pb.RequestError(
             code=code_number(self.code),
             reason=self.reason,
@@ -137,10 +137,10 @@ class Failure:
 
 
 def failure_of(error: Exception, method: str) -> Failure:
-    """The failure that the caller of a method gets for an exception.
+    """The failure that is sent to the caller of a method for an exception.
 
-    A TimeoutError counts as StoreUnavailable, as a call that runs out of time waits for the store.
-    An exception that the table lacks is a fault of the service.
+    A TimeoutError counts as StoreUnavailable, because a call that runs out of time was waiting for
+    the store. An exception that is missing from the table is a fault of the service.
     """
     if isinstance(error, TimeoutError):
         error = errors.StoreUnavailable()
@@ -169,7 +169,7 @@ def failure_of(error: Exception, method: str) -> Failure:
 
 
 def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldViolation, ...]:
-    """The violations without repetitions, as many as fit into a status."""
+    """The violations without duplicates, and only as many as fit into a status."""
     fitting, size = [], 0
     for violation in dict.fromkeys(violations):
         size += len(violation.field) + len(violation.description)
@@ -180,8 +180,8 @@ def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldV
 
 
 def _failure_of_fault(error: Exception, method: str) -> Failure:
-    """The failure for a fault of the service. The caller gets only an ID, by which the fault can be
-    found in the log.
+    """The failure for a fault of the service. The caller gets only an ID, with which an operator
+    can find the fault in the log.
     """
     error_id = secrets.token_hex(8)
     _log.error("internal_error", method=method, error_id=error_id, **fault(error))
@@ -194,12 +194,12 @@ def _failure_of_fault(error: Exception, method: str) -> Failure:
 
 
 def code_number(code: grpc.StatusCode) -> int:
-    """The number of a code, as gRPC sends it."""
+    """The number of a status code, as gRPC sends it."""
     number: int = code.value[0]
     return number
 
 
 def code_of(context: Any) -> int:
-    """The number of the code that a handler has ended its call with by itself."""
+    """The number of the status code with which a handler has ended its own call."""
     code = context.code()
     return code_number(code) if isinstance(code, grpc.StatusCode) else int(code or 0)

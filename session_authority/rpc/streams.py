@@ -1,10 +1,10 @@
-"""The streams under way: which caller may begin another stream, which stream must make room, and
-how streams end.
+"""Manages the streams under way: which caller may begin another stream, which stream must make
+room, and how streams end.
 
 A stream occupies a place from the moment when its request has arrived. A stream with a large
-request occupies several places. Callers have a fair share of the places of each method. Unknown
-callers may watch health. They have a few places on each connection. When all places are occupied, a
-stream of the address with the most streams makes room for a new stream.
+request occupies several places. Each caller has a fair share of the places of each method. Unknown
+callers may watch health. They have a few places on each connection. When all these places are
+occupied, a stream of the address with the most streams makes room for a new stream.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from session_authority.rpc.request_ids import named, on_lines
 from session_authority.rpc.status import Refused, code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
-# A client that watches health needs one stream for each name of a service.
+# A client that watches health needs one stream for each service name.
 MAX_PUBLIC_STREAMS_PER_CONNECTION = 4
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,7 +37,7 @@ First = Callable[[Context], Awaitable[tuple[Any, int]]]
 
 
 class Stream:
-    """One stream under way. The handler gets this object in place of gRPC's context, and writes its
+    """One stream under way. The handler gets this object instead of gRPC's context, and writes its
     answers to it.
     """
 
@@ -50,17 +50,17 @@ class Stream:
         self._opening: asyncio.Task[None] | None = None
 
     async def write(self, message: Any) -> None:
-        """Sends one answer. This may be cancelled at any moment: `abort` still reaches the caller.
+        """Sends one answer. If this is cancelled, a later `abort` still reaches the caller.
 
-        By itself, gRPC sends the initial metadata with the first answer. If that write is
+        On its own, gRPC sends the initial metadata with the first answer. If that write is
         cancelled, gRPC sends the metadata again with the status, and its core refuses both. Then
-        the caller would wait for ever. So the metadata are sent first here, and this is never
-        cancelled.
+        the caller would wait for ever. So this method sends the metadata first, and never cancels
+        that step.
         """
         if self._opening is None:
             self._opening = asyncio.ensure_future(self.context.send_initial_metadata(()))
-            # It fails if the caller has gone. Then perhaps no task awaits it, so its error is
-            # retrieved here.
+            # Sending fails if the caller has gone. Then it may be that no task awaits the result,
+            # so its error is retrieved here.
             self._opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._opening)
         await self.context.write(message)
@@ -86,25 +86,27 @@ class Streams:
     def __init__(self, authorizer: Authorizer, limit: int) -> None:
         self._authorizer = authorizer
         self._max = limit
-        # By path, the oldest first. Dicts, as sets have no order.
+        # The streams of each path, the oldest first. The inner dicts serve as sets that keep their
+        # order.
         self._streams: dict[str, dict[Stream, None]] = {}
         self._shares: dict[str, FairShare] = {}
         self._ended: AuthorityError | None = None
 
     @contextmanager
     def admitted(self, stream: Stream, weight: int) -> Iterator[None]:
-        """Counts a stream while the context lasts, with `weight` places. Raises Overloaded,
-        Stopping, NotReady, CallerUnknown and CallerNotAllowed.
+        """Counts a stream while the context lasts. The stream occupies `weight` places. Raises
+        Overloaded, Stopping, NotReady, CallerUnknown and CallerNotAllowed.
         """
         if self._ended is not None:
             raise self._ended
-        # The caller is admitted once more: access may have changed while the request was on its
-        # way.
+        # The caller is authorized again, because the access policy may have changed while the
+        # request was arriving.
         caller = self._authorizer.admit(stream.path, stream.context)
         others = self._streams.setdefault(stream.path, {})
         share = self._shares.setdefault(stream.path, FairShare(self._max))
         sole = self._authorizer.has_one_caller
-        # A stream that is heavier than a caller's whole share is admitted if it is the only one.
+        # A stream that needs more places than a caller's whole share is admitted if it is the
+        # caller's only stream.
         weight = min(weight, share.most(sole=sole))
         if caller is None:
             self._make_room(list(others), stream.peer)
@@ -121,7 +123,9 @@ class Streams:
                 share.give_back(caller.name, weight)
 
     def _make_room(self, others: list[Stream], newcomer: Peer) -> None:
-        """Makes room for one more stream of an unknown caller. Raises Overloaded."""
+        """Ends a stream of an unknown caller if there is no place for one more. Raises
+        Overloaded.
+        """
         mine = sum(stream.peer is newcomer for stream in others)
         if mine >= MAX_PUBLIC_STREAMS_PER_CONNECTION:
             raise Overloaded(of_caller=True)
@@ -132,20 +136,20 @@ class Streams:
             raise Overloaded
         gone = others[chosen]
         gone.end(Overloaded())
-        del self._streams[gone.path][gone]  # its place is free at once
+        del self._streams[gone.path][gone]  # The place of the ended stream is free at once.
 
     def all(self) -> list[Stream]:
-        """The streams that are under way."""
+        """All streams that are under way."""
         return [stream for streams in self._streams.values() for stream in streams]
 
     def end_all(self) -> None:
-        """Ends all streams, and admits no further ones."""
+        """Ends all streams, and admits no more streams."""
         self._ended = Stopping()
         for stream in self.all():
             stream.end(Stopping())
 
     def recheck(self) -> None:
-        """Ends the streams that would not be admitted now."""
+        """Ends the streams that the access policy would not admit now."""
         for stream in self.all():
             try:
                 copy_context().run(self._authorizer.admit, stream.path, stream.context)
@@ -155,8 +159,8 @@ class Streams:
 
 class StreamMethod:
     """Calls one method that answers with a stream. If the method has one request, `first` reads the
-    request, and returns how many places the stream occupies. The handler may be a generator, or
-    write by itself.
+    request, and returns how many places the stream occupies. The handler may be a generator, or may
+    write the answers itself.
     """
 
     def __init__(
@@ -180,7 +184,7 @@ class StreamMethod:
         self._refused = metrics.refused
 
     async def run(self, request: Any, context: Context) -> None:
-        """Answers a call."""
+        """Answers one call of the method."""
         began_at = time.perf_counter()
         self._calls.started += 1
         peer = self._peers.enter(context)
@@ -194,12 +198,13 @@ class StreamMethod:
             code = code_of(context)
             raise
         except grpc.aio.InternalError:
-            # gRPC fails a write when the caller has gone. If the caller is still there, it gets
+            # In gRPC, a write fails when the caller has gone. If the caller is still there, it gets
             # this status.
             gone = Refused(grpc.StatusCode.CANCELLED, "an answer could not be written")
             failure = failure_of(gone, self._name)
         except Exception as error:  # noqa: BLE001
-            # The last line of defence: the text of the error must not reach the caller.
+            # This is the last line of defence, because the text of the error must not reach the
+            # caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
             with on_lines(context):
                 failure = failure_of(ended or error, self._name)

@@ -1,11 +1,11 @@
 """Calls unary methods, for grpc.aio and for standing tasks.
 
-The request is read as bytes, so that a method's own size limit is checked before anything is
-decoded. The call is kept inside its deadline. No exception leaves this module, as grpc.aio would
-send the exception's text to the caller.
+The request is read as bytes, so that the size limit of the method is checked before anything is
+decoded. The call is kept inside its deadline. No exception leaves this module, because grpc.aio
+would send the text of the exception to the caller.
 
-A call counts while it is carried out. It does not count while the service waits for its peer:
-before the request has arrived, and while the peer has not read the answer or the refusal.
+A call occupies places while it is carried out. It occupies none while the service waits for its
+peer: before the request has arrived, and while the peer has not read the answer or the refusal.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from session_authority.runtime.metrics import Metrics
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-# Enough for 1,000 user IDs of 255 characters, whatever the characters are.
+# Enough for 1,000 user IDs of 255 characters, even if each character needs several bytes.
 MAX_WATCH_BYTES = 1024 * 1024
-# Enough for 500 names of sessions, whatever the characters of their users are.
+# Enough for 500 names of sessions, even if each character of their user IDs needs several bytes.
 MAX_NAMES_BYTES = 1024 * 1024
 _MAX_BYTES = {
     "BatchValidateSessions": MAX_BATCH_BYTES,
@@ -47,30 +47,30 @@ _MAX_BYTES = {
     "WatchEvents": MAX_WATCH_BYTES,
 }
 _BATCH_METHODS = frozenset({"BatchValidateSessions", "CheckSessions"})
-# A batch occupies one place for each so many bytes. A few of its items have so many bytes.
+# A batch occupies one place for each 4 KiB. A few items together have this size.
 _BATCH_BYTES_PER_CALL = 4 * 1024
-# These methods are answered however many calls are under way: a probe must not take a busy server
-# for a dead one.
+# These methods are answered even if too many calls are under way. Otherwise a probe would mistake a
+# busy server for a dead server.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
-# The longest time of a call. A call without a deadline gets this one.
+# The longest time of a call. A call without a deadline gets this time limit.
 _MAX_CALL_SECONDS = 10.0
-# From the arrival of an admitted call until its whole request is there. A client on a slow link
-# sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
+# The time limit from the admission of a call until its whole request has arrived. In this time, a
+# client sends 64 KiB at 0.5 Mbit/s, or the largest batch at 34 Mbit/s.
 MAX_BODY_SECONDS = 1.0
 _OK, _CANCELLED = code_number(grpc.StatusCode.OK), code_number(grpc.StatusCode.CANCELLED)
 # The name under which calls of unknown callers are counted.
 _STRANGERS = ""
-# The limit of requests of one caller that are arriving. Such requests do not keep other callers
-# from calling, but they occupy memory.
+# The limit of requests of one caller that are arriving. Such requests do not prevent calls of other
+# callers, but they occupy memory.
 _MAX_ARRIVING_PER_CALLER = 1000
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = Any  # grpc.RpcMethodHandler has no usable type
+Handler = Any  # grpc.RpcMethodHandler has no usable type annotations
 
 
 class Load:
-    """The unary calls that are carried out, the places that they occupy, and the requests that are
-    arriving.
+    """Counts the unary calls that are carried out, the places that they occupy, and the requests
+    that are arriving.
     """
 
     def __init__(self, limit: int) -> None:
@@ -89,7 +89,9 @@ class Load:
         self.arriving[caller] = count + 1
 
     def expect_no_more(self, caller: str) -> None:
-        """Notes that a request has arrived, or was given up."""
+        """Notes that a request has arrived completely, or that the service stopped waiting
+        for it.
+        """
         left = self.arriving[caller] - 1
         if left:
             self.arriving[caller] = left
@@ -97,14 +99,14 @@ class Load:
             del self.arriving[caller]
 
     def begin(self, caller: str, weight: int) -> None:
-        """Counts a call that begins to be carried out."""
+        """Counts a call whose handler begins, and the places that it occupies."""
         self.share.take(caller, weight)
         self.calls += 1
         if self.calls == 1:
             self.none.clear()
 
     def end(self, caller: str, weight: int) -> None:
-        """Notes that a call is carried out no longer."""
+        """Frees the places of a call that has ended."""
         self.share.give_back(caller, weight)
         self.calls -= 1
         if not self.calls:
@@ -138,7 +140,7 @@ class UnaryMethod:
         self._refused = metrics.refused
 
     async def run(self, _: object, context: Context) -> bytes:
-        """Answers a call for grpc.aio, which sends the answer when this returns."""
+        """Answers one call for grpc.aio, which sends the answer when this method returns."""
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self.sent(context))
@@ -146,31 +148,34 @@ class UnaryMethod:
         if isinstance(answer, bytes):
             return answer
         if isinstance(answer, Reply):
-            return answer.message  # gRPC has the trailing metadata already
+            return answer.message  # gRPC already has the trailing metadata
         await context.abort_with_status(answer)
         raise AssertionError("aborting raises")
 
     def sent(self, context: Context) -> None:
-        """Notes that the answer of a call is sent, or that the caller waits for it no longer."""
+        """Notes that the answer of a call is sent, or that the caller no longer waits for the
+        answer.
+        """
         self._peers.sent(context)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """The serialized answer of a call, or the status that the call fails with. This method
-        sends nothing.
+        """Returns the serialized answer of a call, or the status that the call fails with. This
+        method sends nothing.
         """
         started = time.perf_counter()
         self._calls.started += 1
         peer = self._peers.enter(context)
-        code = _CANCELLED  # stays if the task is cancelled
+        code = _CANCELLED  # This code remains if the task is cancelled.
         try:
             answer = await self._answer(peer, context)
             code = _OK
             return answer
-        except grpc.aio.AbortError:  # the handler has aborted the call by itself
+        except grpc.aio.AbortError:  # The handler has aborted the call itself.
             code = code_of(context)
             raise
         except Exception as error:  # noqa: BLE001
-            # The last line of defence: the text of the error must not reach the caller.
+            # This is the last line of defence, because the text of the error must not reach the
+            # caller.
             with on_lines(context):
                 failure = failure_of(error, self._name)
             code = code_number(failure.code)
@@ -181,8 +186,8 @@ class UnaryMethod:
             self._peers.leave(peer, context)
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
-        """Admits a call, reads its request, and carries it out. This is one coroutine, as the event
-        loop would pass through each of several coroutines again after every wait.
+        """Admits a call, reads its request, and carries it out. This is one long coroutine, because
+        the event loop passes through each nested coroutine again after every wait.
         """
         seconds = _time_for(context)
         caller = self._authorizer.admit(self._path, context)
@@ -224,12 +229,13 @@ class UnaryMethod:
         """The number of places that a call occupies while it is carried out."""
         if not self._is_batch:
             return int(self._limited)
-        # A batch that is heavier than a caller's whole share is carried out if it is alone.
+        # A batch that needs more places than a caller's whole share is carried out if the caller
+        # has no other call under way.
         return max(1, min(len(body) // _BATCH_BYTES_PER_CALL, self._load.share.most(sole=sole)))
 
 
 def limit_of(path: str) -> int:
-    """The most bytes that a request of a method may have."""
+    """The largest size of a request of a method, in bytes."""
     return _MAX_BYTES.get(path.rpartition("/")[2], MAX_MESSAGE_BYTES)
 
 
@@ -240,7 +246,7 @@ def _time_for(context: Context) -> float:
         return _MAX_CALL_SECONDS
     seconds = min(seconds_to_work(left), _MAX_CALL_SECONDS)
     if seconds <= 0:
-        no_one_is_calling()  # the task may have answered another call before
+        no_one_is_calling()  # The task may have answered a call of another caller before.
         raise DeadlineTooShort
     return seconds
 
@@ -251,10 +257,10 @@ def too_slow() -> DeadlineTooShort:
 
 
 def checked(message: Any, limit: int) -> bytes:
-    """The one message of a request, as it was read.
+    """Returns the single message of a request after checking that it was read.
 
     Raises MessageTooLarge. Raises MalformedMessage if there is no message. If gRPC itself refused
-    to read the message, and answered the call, a missing message is the only sign of this.
+    to read the message, and answered the call, the missing message is the only sign of this.
     """
     if message is grpc.aio.EOF:
         raise MalformedMessage
@@ -265,7 +271,7 @@ def checked(message: Any, limit: int) -> bytes:
 
 
 def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    """The message of a request. Raises MalformedMessage."""
+    """Decodes the message of a request. Raises MalformedMessage."""
     try:
         return decode(body)
     except DecodeError:
@@ -273,7 +279,7 @@ def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
 
 
 def unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """A serializer that passes serialized messages on unchanged. A message is serialized before if
-    it goes to many watchers, or if it was kept.
+    """A serializer that passes serialized messages on unchanged. A message is already serialized if
+    it is sent to many watchers, or if it comes from a cache.
     """
     return lambda message: message if isinstance(message, bytes) else serialize(message)

@@ -1,9 +1,10 @@
-"""Lets grpc.aio wake the event loop once for many of its events.
+"""Makes grpc.aio wake the event loop only once for many of its events.
 
-The poller thread of grpc.aio writes one byte for each event into a pair of sockets. The event loop
-reads one byte at a time, though each time it handles all events that there are. So it is woken in
-vain for each further event. With this module the bytes go through a pipe, which is cheaper to write
-to, and are read together. An event is queued before its byte is written, so none is missed.
+The poller thread of grpc.aio writes one byte for each event into a pair of sockets. Each time the
+event loop wakes, it reads only one byte, although it handles all waiting events. So every further
+byte wakes the event loop in vain. With this module the bytes go through a pipe, which is cheaper to
+write to, and all bytes are read together. An event is queued before its byte is written, so no
+event is missed.
 
 Like the acceptor, this module uses a private name of grpc.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from grpc._cython import cygrpc
 
-_MAX_BYTES = 64 * 1024  # the capacity of a pipe
+_MAX_BYTES = 64 * 1024  # The capacity of a pipe in bytes.
 
 
 class PipeEnd:
@@ -26,32 +27,32 @@ class PipeEnd:
         self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """The file descriptor. It is -1 once the pipe's end is closed."""
+        """The file descriptor. It is -1 after the end of the pipe is closed."""
         return self._descriptor
 
     def setblocking(self, flag: bool) -> None:
-        """Makes reads and writes block, or not."""
+        """Sets whether reads and writes wait for the other end."""
         os.set_blocking(self._descriptor, flag)
 
     def recv(self, _count: int) -> bytes:
-        """Reads all bytes in the pipe, even if fewer are wanted."""
+        """Reads all bytes in the pipe, even if the caller asks for fewer bytes."""
         return os.read(self._descriptor, _MAX_BYTES)
 
     def close(self) -> None:
-        """Closes the end of the pipe. A second call does nothing."""
+        """Closes this end of the pipe. A second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 class _Sockets:
-    """The module `socket`, but with a pipe in place of each pair of sockets."""
+    """Replaces the module `socket` for grpc.aio, with a pipe instead of each pair of sockets."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(socket, name)
 
     def socketpair(self) -> tuple[PipeEnd, PipeEnd]:
-        """The end of a pipe for reading, and the end for writing."""
+        """Makes a pipe. Returns its end for reading and its end for writing."""
         reading, writing = os.pipe()
         return PipeEnd(reading), PipeEnd(writing)
 
@@ -63,5 +64,5 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Leaves grpc.aio its own pairs of sockets."""
+    """Makes grpc.aio use its own pairs of sockets again."""
     cygrpc.socket = socket

@@ -1,5 +1,5 @@
-"""Owns the foundations of every process of this project: settings, clock, addresses, durations,
+"""Provides the basis of every process of this project: settings, clocks, addresses, durations,
 logs, metrics, files, TLS, text, background tasks and back-off.
 
-It does not speak to Redis or gRPC, and does not know sessions.
+This package does not connect to Redis or gRPC, and does not know sessions.
 """

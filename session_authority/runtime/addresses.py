@@ -1,4 +1,4 @@
-"""Owns hosts and ports: where a process listens, and which hosts are this machine."""
+"""Parses hosts and ports for listening, and recognizes the addresses of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ MAX_PORT = 65535
 
 
 class Listen:
-    """A host and a port: `127.0.0.1:50051`, `[::1]:50051`; port 0 picks a free one."""
+    """A host and a port, such as `127.0.0.1:50051` or `[::1]:50051`. With port 0, the system
+    chooses a free port.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -17,7 +19,7 @@ class Listen:
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Reads `HOST:PORT`. Raises ValueError."""
+        """Parses `HOST:PORT`. Raises ValueError."""
         if isinstance(value, cls):
             return value
         host, colon, port = str(value).rpartition(":")
@@ -36,11 +38,11 @@ class Listen:
 
     @property
     def is_loopback(self) -> bool:
-        """Returns True if only this machine can reach the address."""
+        """True if only this machine can reach the address."""
         return is_loopback(self.host)
 
     def with_port(self, port: int) -> Listen:
-        """The same host with another port."""
+        """Returns the same host with another port."""
         return Listen(self.host, port)
 
     def __str__(self) -> str:
@@ -48,8 +50,8 @@ class Listen:
 
 
 def is_loopback(host: str, *, mapped: bool = True) -> bool:
-    """Returns True for a name or an address of this machine: `localhost`, 127.0.0.0/8, `::1`, and
-    with `mapped` an IPv4 address in its IPv6 form (RFC 4291 §2.5.5.2).
+    """Returns True for a name or an address of this machine: `localhost`, 127.0.0.0/8 or `::1`.
+    With `mapped`, an IPv4 address in its IPv6 form also counts (RFC 4291 §2.5.5.2).
     """
     if host.lower().rstrip(".") == "localhost":
         return True

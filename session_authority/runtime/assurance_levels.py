@@ -1,4 +1,4 @@
-"""Presets of settings after the authenticator assurance levels of NIST SP 800-63B-4."""
+"""Defines presets of settings for the authenticator assurance levels of NIST SP 800-63B-4."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 
 class Assurance(Enum):
-    """Authenticator assurance levels of NIST SP 800-63B-4."""
+    """The authenticator assurance levels of NIST SP 800-63B-4."""
 
     AAL1 = "aal1"
     AAL2 = "aal2"
@@ -17,9 +17,9 @@ class Assurance(Enum):
 
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# The settings of each level. SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity
-# timeout (SP 800-63B-4 §2.1.3, §2.2.3, §2.3.3; AAL1 has none there). TOKEN_TTL is our choice: a
-# token should not outlast an idle session.
+# The settings of each level. SESSION_TTL is the overall timeout of the level, and IDLE_TIMEOUT is
+# its inactivity timeout (SP 800-63B-4 §2.1.3, §2.2.3, §2.3.3). For AAL1 the standard requires no
+# inactivity timeout. TOKEN_TTL is our choice: a token should not outlast an idle session.
 PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
     {
         Assurance.AAL1: {"token_ttl": _HOUR, "session_ttl": 30 * _DAY, "idle_timeout": 7 * _DAY},

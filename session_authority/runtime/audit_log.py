@@ -1,9 +1,11 @@
-"""The audit log: which administrative act was done, by which caller, to which user, from where.
+"""Writes the audit log. Each line says which administrative act was done, by which caller, to which
+user, and from where.
 
-The audit log is separate from other logs, as it names users. It goes to standard error or to a
-file, one JSON object a line. A line is appended in one write, so processes can share a file. If the
-file was moved, as logrotate does, it is opened anew. An act never fails because it can't be logged:
-such lines are counted, and reported in the log at most once a minute.
+The audit log is separate from other logs, because it names users. It is written to standard error
+or to a file, with one JSON object on each line. Each line is appended in one write, so several
+processes can share a file. If the file was moved, for example by logrotate, it is opened again. An
+act never fails because it can't be logged. Lines that were not written are counted, and reported in
+the log at most once a minute.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ import structlog
 from session_authority.runtime.logs import LineBudget, LogThrottle
 
 STDERR = "stderr"
-# The most lines for look-ups and refused calls; further ones are only counted, as they could fill
-# the disk. An act that changed something always gets its line.
+# The limit of lines for look-ups and refused calls. Further lines are only counted, because they
+# could fill the disk. An act that changed something always gets its line.
 MAX_LIMITED_LINES_PER_SECOND = 100
 MAX_TEXT_CHARACTERS = 256
-# The limits of a list: a caller may send thousands of long names in a call that is refused.
+# The limits of a list. A caller may send thousands of long names in a call that is refused.
 MAX_NAMES, MAX_NAME_CHARACTERS = 32, 64
 _COMPLAINT_SECONDS = 60.0
 _MODE = 0o600
@@ -37,12 +39,12 @@ _log = structlog.get_logger(__name__)
 
 
 class AuditLogError(Exception):
-    """The file of the audit log can't be used; the message says why."""
+    """The file of the audit log can't be used. The message gives the reason."""
 
 
 def target_fault(target: str) -> str | None:
-    """The reason why an audit log can't be written to this target, as far as a check can find it.
-    None if there is no reason.
+    """The reason why an audit log can't be written to this target, or None if a check finds no
+    reason.
     """
     path = Path(target)
     if target == STDERR:
@@ -57,7 +59,7 @@ def target_fault(target: str) -> str | None:
 
 
 class AuditFile:
-    """A file that only grows. Raises AuditLogError if it can't be opened."""
+    """A file to which lines are only appended. Raises AuditLogError if it can't be opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,7 +75,7 @@ class AuditFile:
             opened = self._open()
             self.close()
             self._descriptor, self._is_torn = opened, False
-        # Half a line may be there, of a write for which the disk had no room.
+        # If the disk was full during the last write, the file may end with an incomplete line.
         data = f"{chr(10) if self._is_torn else ''}{line}".encode()
         written = os.write(self._descriptor, data)
         self._is_torn = written < len(data)
@@ -81,19 +83,20 @@ class AuditFile:
             raise OSError("only a part was written")
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the file."""
         os.close(self._descriptor)
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        # Without waiting, as opening a pipe that nobody reads would.
+        # Opens the file without blocking. A pipe without a reader would block here.
         descriptor = os.open(self._path, flags | os.O_NONBLOCK, _MODE)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise OSError(0, "is no regular file")
         if os.geteuid() == 0 and status.st_size == 0:
-            # If root runs a command, the service must still be able to write the file.
+            # If root runs a command and creates the file, the service must still be able to write
+            # to it.
             folder = self._path.absolute().parent.stat()
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
         return descriptor
@@ -107,15 +110,15 @@ class AuditFile:
 
 
 class _StandardError:
-    """Standard error, as it is when a line is written."""
+    """Standard error of the process, looked up anew for each line."""
 
     def write(self, line: str) -> None:
-        """Writes a line. Raises OSError, and ValueError if it is closed."""
+        """Writes a line. Raises OSError. Raises ValueError if standard error is closed."""
         sys.stderr.write(line)
         sys.stderr.flush()
 
     def close(self) -> None:
-        """It stays open."""
+        """Does nothing, so standard error stays open."""
 
 
 class AuditLog:
@@ -132,9 +135,9 @@ class AuditLog:
 
         Args:
             action: The RPC or the command.
-            outcome: The code of gRPC, or `OK` or `FAILED` for a command.
+            outcome: The status code of gRPC, or `OK` or `FAILED` for a command.
             fields: The caller, the peer, the user and further facts. Texts are cut at 256
-                characters, lists at 32 names of 64. Empty values are left out.
+                characters, and lists at 32 names of 64 characters. Empty values are left out.
             limited: True if the line may be left out when a caller causes too many lines.
         """
         left_out = 0
@@ -162,22 +165,25 @@ class AuditLog:
             self._lost = 0
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file of the log."""
         self._sink.close()
 
     def _limit_of(self, caller: str) -> LineBudget:
-        """The budget of a caller. There are as many budgets as the policy names callers."""
+        """The budget of lines of a caller. There are at most as many budgets as the policy names
+        callers.
+        """
         return self._limits.setdefault(caller, LineBudget(MAX_LIMITED_LINES_PER_SECOND))
 
     def _complain(self, error: Exception) -> None:
         self._lost += 1
         if self._throttle.count("lost", monotonic()) is not None:
-            with suppress(OSError, ValueError):  # the same disk may be full for the log
+            # Writing to the log may fail for the same full disk.
+            with suppress(OSError, ValueError):
                 _log.error("audit_log_failed", error=type(error).__name__, lost=self._lost)
 
 
 def _cut(value: Any) -> Any:
-    """The value in a form for JSON, cut to a bounded size."""
+    """Converts a value to a type that JSON can hold, and limits its size."""
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -1,9 +1,9 @@
-"""Counts gRPC calls, by the names of go-grpc-middleware, which the field's dashboards know. It also
-counts the calls of each caller, and the reasons for refusals.
+"""Counts gRPC calls under the metric names of go-grpc-middleware, which common dashboards know. It
+also counts the calls of each caller, and the reasons for refusals.
 
-The event loop's thread counts each call in two plain numbers and one histogram. The other metrics
-are computed from these when Prometheus asks. This module does not know gRPC: methods and codes are
-texts and numbers.
+The thread of the event loop counts each call in two plain numbers and one histogram. The other
+metrics are computed from these when Prometheus scrapes. This module does not know gRPC: it gets
+methods and codes as texts and numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from session_authority.runtime.counters import Durations
 
-# As Go writes the codes, in the order of their numbers.
+# The names of the codes as Go writes them, in the order of their numbers.
 CODES = (
     "OK",
     "Canceled",
@@ -41,7 +41,8 @@ CODES = (
 # The label for callers that the access policy does not name, and for calls that are refused before
 # their caller is known.
 UNKNOWN_CALLER = "unknown"
-# Names of callers come from the policy. This bounds what a policy that changes for ever can cost.
+# The names of callers come from the policy. This limits the number of metrics if a policy changes
+# again and again.
 MAX_CALLERS = 1000
 _FURTHER_CALLERS = "other"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -49,8 +50,8 @@ _NAMES = ("grpc_type", "grpc_service", "grpc_method")
 
 
 class MethodName(NamedTuple):
-    """A method, as its series name it: `unary`, `server_stream` or `bidi_stream`; its service; its
-    name.
+    """A method, as the labels of its metrics name it: its kind (`unary`, `server_stream` or
+    `bidi_stream`), its service, and its name.
     """
 
     kind: str
@@ -58,13 +59,13 @@ class MethodName(NamedTuple):
     name: str
 
 
-# Clients can invent names of methods. All unknown methods count as this one.
+# Clients can call methods with invented names. All unknown methods are counted under this name.
 UNKNOWN_METHOD = MethodName("unary", "unknown", "unknown")
 
 
 class MethodCalls:
-    """The calls of one method: how many have begun, how many of each caller ended with each code,
-    and how long calls took.
+    """Counts the calls of one method: how many have begun, how many calls of each caller ended with
+    each code, and how long the calls lasted.
     """
 
     __slots__ = ("by_caller", "durations", "started")
@@ -75,7 +76,7 @@ class MethodCalls:
         self.durations = Durations(_SECONDS)
 
     def end(self, caller: str | None, code: int, seconds: float) -> None:
-        """Counts a call that is over, by the number of its code."""
+        """Counts a call that has ended, under the number of its status code."""
         counts = self.by_caller.get(caller)
         if counts is None:
             counts = self._counts_of_new(caller)
@@ -89,14 +90,14 @@ class MethodCalls:
 
 
 class CallMetrics(Collector):
-    """The calls of all methods."""
+    """Counts the calls of all methods."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._methods: dict[MethodName, MethodCalls] = {}
         registry.register(self)
 
     def of(self, path: str, kind: str) -> MethodCalls:
-        """The calls of the method of a path, such as `/package.Service/Method`."""
+        """The calls of the method with this path, such as `/package.Service/Method`."""
         service, _, name = path.strip("/").rpartition("/")
         return self._of(MethodName(kind, service, name))
 
@@ -108,7 +109,9 @@ class CallMetrics(Collector):
         return self._methods.setdefault(name, MethodCalls())
 
     def describe(self) -> Iterator[Metric]:
-        """All metrics without numbers, from which the registry reads their names."""
+        """Returns all metrics without numbers. The registry reads the names of the metrics from
+        them.
+        """
         yield CounterMetricFamily(
             "grpc_server_started", "Calls that began, refused ones too.", labels=_NAMES
         )
@@ -130,7 +133,7 @@ class CallMetrics(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as Prometheus reads them."""
+        """Returns all metrics in the form that Prometheus reads."""
         started, handled, handling, by_caller = self.describe()
         assert isinstance(handling, HistogramMetricFamily)
         assert isinstance(started, CounterMetricFamily)
@@ -146,7 +149,8 @@ class CallMetrics(Collector):
                     if count:
                         callers[caller or UNKNOWN_CALLER, method.name, code] += count
             handling.add_metric([*method], calls.durations.buckets(), calls.durations.seconds)
-            # Read last: a call never ends before it begins.
+            # The number of calls that have begun is read last, so that it is never smaller than the
+            # number of calls that have ended.
             started.add_metric([*method], calls.started)
         for labels, count in callers.items():
             by_caller.add_metric(labels, count)

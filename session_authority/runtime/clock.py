@@ -1,4 +1,6 @@
-"""Owns the process's clocks. Other rooms get them as arguments, and tests pass other clocks."""
+"""Provides the process's clocks. Other packages get them as arguments, and tests pass other
+clocks.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +11,25 @@ _NANOSECONDS_A_MILLISECOND = 1_000_000
 
 
 def now() -> datetime:
-    """The present moment in UTC, cut to milliseconds: records hold no more."""
-    # A third of what cutting a datetime costs: each call reads this clock more than once. A float
-    # holds whole milliseconds to a part of a microsecond for thousands of years.
+    """The present time in UTC, truncated to milliseconds, because records hold nothing finer."""
+    # Each call reads this clock more than once, and this way costs a third of truncating a
+    # datetime. For thousands of years, a float holds whole milliseconds to a part of a microsecond.
     return datetime.fromtimestamp(time.time_ns() // _NANOSECONDS_A_MILLISECOND / 1000, UTC)
 
 
 def uptime() -> timedelta:
-    """How long the machine has run, including its sleep where the system counts it. This clock is
-    never set, and only runs forward.
+    """The time since the machine started, including sleep if the system counts sleep. This is a
+    monotonic clock: nothing sets it, and it only runs forward.
     """
-    # From a whole number, as each call reads this clock: from a float it takes twice as long.
+    # The argument is a whole number, because each call reads this clock. From a float, this takes
+    # twice as long.
     return timedelta(0, 0, int(_uptime_seconds() * 1_000_000))
 
 
 class SteadyClock:
-    """The present moment in UTC, cut to milliseconds. It stays right after the wall clock was set:
-    it is counted by a clock that is never set, from the last moment at which the wall clock was
-    found right. Until then it is the wall clock.
+    """The present time in UTC, truncated to milliseconds. It stays right even if the wall clock is
+    set wrong. It counts by the monotonic clock, from the last moment at which the wall clock was
+    known to be right. Before the first such moment it is the wall clock.
     """
 
     def __init__(self) -> None:
@@ -37,7 +40,7 @@ class SteadyClock:
         self._started_at_seconds = moment.timestamp() - uptime.total_seconds()
 
     def __call__(self) -> datetime:
-        """The present moment."""
+        """Returns the present time."""
         if self._started_at_seconds is None:
             return now()
         ms = int((self._started_at_seconds + _uptime_seconds()) * 1000)

@@ -1,9 +1,9 @@
-"""Counters for things that happen with every call, in a form that Prometheus reads.
+"""Counts things that happen with every call, in a form that Prometheus reads.
 
-The counters of prometheus_client take a lock for each number, and a call needs five numbers. Here
-one thread counts with plain numbers, and other threads may read. A reader sees each number whole.
-At worst a call is in one number and not yet in another. The rest of the service counts rarely, and
-uses the counters of prometheus_client.
+The counters of prometheus_client take a lock for each number, and a call changes five numbers. Here
+one thread counts with plain numbers, and other threads may read them. A reader sees each number
+whole. At worst a reader sees a call in one number and not yet in another. The rest of the service
+counts rarely, and uses the counters of prometheus_client.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Labels = tuple[str, ...]
 
 
 class CallCounter(Collector):
-    """Counts things by their labels. `counts` has a number for all of `labels` from the start: add
-    to one where it stands.
+    """Counts things by their labels. `counts` has a number for each combination of labels that
+    `begin` has shown. To count, add to that number.
     """
 
     def __init__(
@@ -35,16 +35,20 @@ class CallCounter(Collector):
         registry.register(self)
 
     def begin(self, *labels: str) -> Labels:
-        """Shows a number for these labels, even if it stays 0. Returns its key in `counts`."""
+        """Shows a number for these labels, even if the number stays 0. Returns the key of the
+        number in `counts`.
+        """
         self.counts.setdefault(labels, 0)
         return labels
 
     def describe(self) -> Iterator[CounterMetricFamily]:
-        """The counter without numbers: the registry reads its name, for scrapes that name it."""
+        """Returns the counter without numbers. The registry reads its name, because a scrape may
+        request metrics by name.
+        """
         yield CounterMetricFamily(*self._described, labels=self._names)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """The counter, as Prometheus reads it."""
+        """Returns the counter in the form that Prometheus reads."""
         [family] = self.describe()
         for labels, count in list(self.counts.items()):
             family.add_metric(labels, count)
@@ -52,7 +56,9 @@ class CallCounter(Collector):
 
 
 class Durations:
-    """How often something took how long: up to each of some bounds, and longer; and all seconds."""
+    """Counts durations in intervals between bounds, and adds them up in seconds. The last interval
+    has no upper bound.
+    """
 
     __slots__ = ("_bounds", "counts", "seconds")
 
@@ -62,19 +68,21 @@ class Durations:
         self.seconds = 0.0
 
     def add(self, seconds: float) -> None:
-        """Counts one."""
+        """Counts one duration."""
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.seconds += seconds
 
     def buckets(self) -> list[tuple[str, float]]:
-        """How many were up to each bound, as Prometheus reads a histogram."""
+        """Returns how many durations were at most as long as each bound, in the form of a
+        Prometheus histogram.
+        """
         names = [*map(floatToGoString, self._bounds), "+Inf"]
         return list(zip(names, accumulate(self.counts.copy()), strict=True))
 
 
 class DurationsByLabel(Collector):
-    """Durations of several kinds, each with values of the same labels, or of one kind without
-    labels. Sizes and other values with bounds of their own are counted in the same way.
+    """Durations of several kinds, each with its own values of the labels, or of one kind without
+    labels. It also counts sizes and other values, with suitable bounds.
     """
 
     def __init__(
@@ -92,19 +100,21 @@ class DurationsByLabel(Collector):
         registry.register(self)
 
     def of(self, *labels: str) -> Durations:
-        """The durations of one kind."""
+        """Returns the durations of one kind."""
         return self._kinds.setdefault(labels, Durations(self._bounds))
 
     def show(self, durations: Durations, *labels: str) -> None:
-        """Shows durations of one kind that are counted elsewhere."""
+        """Shows the durations of one kind that other code counts."""
         self._kinds[labels] = durations
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
-        """The histogram without numbers, for the same reason."""
+        """Returns the histogram without numbers. The registry reads its name, because a scrape may
+        request metrics by name.
+        """
         yield HistogramMetricFamily(*self._described, labels=self._names)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The histogram, as Prometheus reads it."""
+        """Returns the histogram in the form that Prometheus reads."""
         [family] = self.describe()
         for labels, kind in list(self._kinds.items()):
             family.add_metric(labels, kind.buckets(), kind.seconds)

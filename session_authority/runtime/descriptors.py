@@ -1,7 +1,7 @@
-"""How many file descriptors this process may have, and the connections among them, by which it can
-hang up on peers that a library would keep.
+"""Finds how many file descriptors this process may have, and which of them are connections. It can
+close the connection of a peer that a library would keep.
 
-Looking at connections needs Linux; elsewhere there are none to be seen, and nothing is hung up on.
+Finding connections needs Linux. On other systems it finds no connections, so none is closed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 _OWN_DESCRIPTORS = "/proc/self/fd"
-# Limits beyond this one are no limits.
+# A limit above this number counts as no limit.
 _UNLIMITED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A TCP connection: this process's port, and the other side as gRPC names it, such as
+    """A TCP connection: the port of this process, and the peer as gRPC names it, such as
     `ipv4:192.0.2.1:50000` or `ipv6:%5B2001:db8::1%5D:50000`.
     """
 
@@ -30,27 +30,30 @@ class Connection:
 
 
 def raise_limit() -> int:
-    """Raises the soft limit of descriptors to the hard one. Returns how many there may be."""
+    """Raises the soft limit of descriptors to the hard limit. Returns the limit that applies
+    now.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # macOS has a lower limit than it names
+    # The real limit of macOS is lower than the limit that it reports.
+    with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return limit()
 
 
 def limit() -> int:
-    """How many descriptors this process may have now."""
+    """The number of descriptors that this process may have now."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED if soft == resource.RLIM_INFINITY else min(soft, _UNLIMITED)
 
 
 def attainable() -> int:
-    """How many descriptors a process may have once it has raised its limit."""
+    """The number of descriptors that a process may have after it has raised its limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, _UNLIMITED)
 
 
 def connections(ports: Collection[int]) -> dict[Connection, int]:
-    """The connections that others made to ports of this process, each with its descriptor."""
+    """The connections that peers made to these ports of this process, each with its descriptor."""
     found = {}
     try:
         numbers = sorted(map(int, os.listdir(_OWN_DESCRIPTORS)))
@@ -65,8 +68,8 @@ def connections(ports: Collection[int]) -> dict[Connection, int]:
 
 
 def hang_up(connection: Connection, descriptor: int) -> bool:
-    """Ends a connection in both directions, so that its owner finds it closed by its peer. Returns
-    False if the descriptor is another one's by now.
+    """Ends a connection in both directions, as if the peer had closed it. Returns False if the
+    descriptor no longer belongs to this connection.
     """
     with _copy(descriptor) as copy:
         if copy is None or _connection(copy) != connection:
@@ -78,8 +81,8 @@ def hang_up(connection: Connection, descriptor: int) -> bool:
 
 @contextmanager
 def _copy(number: int) -> Iterator[socket.socket | None]:
-    """Yields a copy of a descriptor if it is a socket's. The caller examines and closes the copy,
-    as the system may give the number itself to another file at any moment.
+    """Yields a copy of a descriptor, or None if the descriptor is not a socket. The caller examines
+    the copy, because the system may give the number to another file at any moment.
     """
     try:
         copied = os.dup(number)
@@ -101,13 +104,13 @@ def _connection(copy: socket.socket) -> Connection | None:
         return None
     try:
         port, (host, peer_port) = copy.getsockname()[1], copy.getpeername()[:2]
-    except OSError:  # it listens, or is gone
+    except OSError:  # The socket listens, or its peer has gone.
         return None
     return Connection(port, peer_name(host, peer_port))
 
 
 def peer_name(host: str, port: int) -> str:
-    """How gRPC names a peer. IPv4 is IPv4, however the socket writes it."""
+    """The name that gRPC gives a peer. An IPv4 address in its IPv6 form is named as IPv4."""
     if ":" not in host:
         return f"ipv4:{host}:{port}"
     bare, percent, scope = host.partition("%")

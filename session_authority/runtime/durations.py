@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `90s`, `15m`, `12h`, `30d`, `250ms`, or ISO 8601."""
+"""Parses lengths of time as people write them: `90s`, `15m`, `12h`, `30d`, `250ms`, or ISO 8601."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _ISO = TypeAdapter(timedelta)
 
 
 def parse_duration(value: object) -> object:
-    """The length of time as a timedelta; ISO 8601 as `PT15M` or `P30D`. Raises ValueError."""
+    """Parses a length of time, such as `90s`, or `PT15M` and `P30D` in ISO 8601. Raises
+    ValueError.
+    """
     if not isinstance(value, str):
         if isinstance(value, timedelta):
             return value

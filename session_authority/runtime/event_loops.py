@@ -1,4 +1,4 @@
-"""The event loop that a server's process runs on."""
+"""Runs the event loop of a server's process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ T = TypeVar("T")
 
 
 class EventLoop(Enum):
-    """uvloop makes a turn of the loop far cheaper; asyncio's own is the way back."""
+    """The event loops to choose from. A turn of uvloop costs far less. The loop of asyncio itself
+    remains as the alternative.
+    """
 
     UVLOOP = "uvloop"
     ASYNCIO = "asyncio"
 
 
 def run(main: Coroutine[Any, Any, T], event_loop: EventLoop) -> T:
-    """Runs the coroutine on a loop of its own, as `asyncio.run` does, and returns its result.
+    """Runs the coroutine on a new loop, as `asyncio.run` does, and returns its result.
 
     Code that measures time uses `time.monotonic`. `uvloop.Loop.time` stands still during a turn of
     the loop, so it is late after a stall.

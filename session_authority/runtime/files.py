@@ -1,7 +1,7 @@
-"""Owns the project's work with files: checks which other users can read or change them, replaces a
-file as a whole, and reads files again when they change.
+"""Does the project's common work with files: it checks which other users can read or change them,
+replaces a file as a whole, and reads files again when they change.
 
-The meaning of a file belongs to the room that reads it.
+The package that reads a file defines what its content means.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False)
     """The file modes that expose a file or folder to other users, each with the command that
     corrects it. Links are followed. Raises OSError for a file that can't be examined.
 
-    The group may read a secret, as Kubernetes gives secrets to pods that don't run as root. Every
-    user may read a file that is no secret. No other user may change the folder, as such a user
-    could replace the file.
+    The group may read a secret, because Kubernetes gives secrets this way to pods that don't run as
+    root. Every user may read a file that is not secret. No other user may change the folder,
+    because such a user could replace the file.
 
     Args:
         path: The file or folder.
-        what: The contents, in words.
+        what: A description of the contents, for the message.
         secret: True if other users must not read the file.
-        alone: True to leave out the folder of the file.
+        alone: True to skip the check of the file's folder.
     """
     return [*_exposure(path, what, secret), *([] if alone else _exposed_folder(path.parent, what))]
 
 
 def _exposed_folder(folder: Path, what: str) -> list[str]:
-    """The faults that let other users replace files in a folder. There are none in a folder with
-    the sticky bit, such as /tmp, or on a file system that can't be written.
+    """The faults that let other users replace files in a folder. A folder with the sticky bit, such
+    as /tmp, has no such faults. A file system that can't be written has none either.
     """
     status = folder.stat()
     if status.st_mode & stat.S_ISVTX or os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -74,18 +74,18 @@ def _exposure(path: Path, what: str, secret: bool) -> list[str]:
 
 
 def replace_file(path: Path, data: bytes, *, keep_access: bool = False) -> None:
-    """Writes the whole file or, if that fails, leaves the one before. Raises OSError.
+    """Writes the whole file. If writing fails, the old file stays as it was. Raises OSError.
 
-    The file is for its owner only. With `keep_access`, the owner and the mode of a file that is
-    there stay as they are.
+    Only the owner can read or write the new file. With `keep_access`, a new file gets the owner and
+    the mode of the old file.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # The file has mode 0600.
     unfinished = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             if keep_access and path.exists():
                 kept = path.stat()
-                with suppress(PermissionError):  # only root gives files away
+                with suppress(PermissionError):  # Only root can change the owner of a file.
                     os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
                 os.fchmod(file.fileno(), kept.st_mode & 0o777)
             file.write(data)
@@ -99,7 +99,7 @@ def replace_file(path: Path, data: bytes, *, keep_access: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the folder's new state outlive a power cut. Raises OSError."""
+    """Ensures that the folder's new state survives a power cut. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -108,12 +108,13 @@ def sync_folder(folder: Path) -> None:
 
 
 class Reread(Generic[T]):
-    """The contents of files, which are read again when they change.
+    """The contents of files, which are read again when the files change.
 
-    A change counts once two checks in a row saw the same files, as a file that is still being
-    written may look whole. With `at_once` a change counts at the first check. This is for files
-    that are always replaced as a whole. `version` counts the changes. `pending` is True after a
-    change that only one check has seen. Raises the `error` for broken files, at the start too.
+    A change counts when two checks in a row see the same files. A file that is still being written
+    may look complete at the first check. With `at_once` a change counts at the first check. This is
+    for files that are always replaced as a whole. `version` counts the changes. `pending` is True
+    after a change that only one check has seen. Raises the `error` for broken files, at the start
+    too.
 
     Args:
         paths: The files. None stands for no file.
@@ -140,12 +141,13 @@ class Reread(Generic[T]):
         self.current = read()
 
     def refresh(self) -> bool:
-        """Reads the files again if they changed. Returns True if it did.
+        """Reads the files again if they changed. Returns True if it read them.
 
-        Raises the error as long as they are broken; until they are mended, `current` stays as it
-        was.
+        Raises the error while the files are broken. Until they are repaired, `current` keeps its
+        value.
         """
-        # Looked at before they are read: a change in between is seen the next time.
+        # The state is taken before the files are read. So the next check finds a change that
+        # happens while they are read.
         before, self._seen = self._seen, self._look()
         found = self._seen
         self.pending = not self._at_once and found not in (self._read_state, before)
@@ -157,7 +159,7 @@ class Reread(Generic[T]):
         return True
 
     def is_readable(self) -> bool:
-        """Returns True if the files can be read, whatever they hold."""
+        """Returns True if the files can be read, even if their contents are wrong."""
         try:
             for path in self._files():
                 path.read_bytes()
@@ -166,11 +168,13 @@ class Reread(Generic[T]):
         return True
 
     def _files(self) -> Iterable[Path]:
-        """The files that are read. Raises the error or OSError if they can't be found."""
+        """The paths of the files that are read. Raises the error or OSError if they can't be
+        found.
+        """
         return self._paths
 
     def _look(self) -> object:
-        """The state of the files, which changes whenever a file does."""
+        """The state of the files. It changes whenever one of the files changes."""
         found = []
         for path in self._paths:
             try:
@@ -181,6 +185,8 @@ class Reread(Generic[T]):
 
 
 def file_state(path: Path) -> tuple[int, int, int]:
-    """A value that changes whenever the file does, without reading it. Raises OSError."""
+    """A value that changes whenever the file changes. The file itself is not read. Raises
+    OSError.
+    """
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,7 +1,8 @@
-"""Structured logs: for people on a terminal, JSON lines elsewhere.
+"""Writes structured logs: readable lines on a terminal, and JSON lines elsewhere.
 
-Never a token, a key, or an end user's address or user agent; of an unexpected exception only its
-type and where it came from, since its text and the values around it can hold any of those.
+The log never contains a token, a key, or an end user's address or user agent. Of an unexpected
+exception, it contains only the type and the place in the code. The text of the exception and the
+values around it could contain secrets.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from typing import Any, TextIO
 import structlog
 
 _MAX_FRAMES = 12
-# Kinds of events that a throttle knows: a name that a certificate shows can be a part of one.
+# The limit of kinds of events that a throttle remembers. A kind can contain a name from a peer's
+# certificate, so peers can invent kinds.
 _MAX_KINDS = 1024
 
-# The name of the caller whose call is being answered. Each line that is logged meanwhile has it.
+# The name of the caller whose call is being answered. Each line that is logged during the call
+# contains it.
 caller_name: ContextVar[str | None] = ContextVar("caller_name", default=None)
-# Fields that identify the call: `request_id` and, while traces are made, `trace_id` and `span_id`.
+# The fields that identify the call: `request_id` and, while traces are made, `trace_id` and
+# `span_id`.
 call_fields: ContextVar[Mapping[str, str] | None] = ContextVar("call_fields", default=None)
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Sets up logging for this process, to standard error."""
+    """Sets up logging to standard error for this process."""
     out = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -40,13 +44,13 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        # Writes a line and its end at once: the workers share a stream, and must not write into
-        # each other's lines.
+        # The line and its line break are written together. The workers share a stream, and their
+        # lines must not mix.
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
-    # Libraries log the text of exceptions and the arguments of calls; what is worth knowing of
-    # those is logged here.
+    # Libraries log the text of exceptions and the arguments of calls. So only their critical lines
+    # are written, and the service logs the useful facts itself.
     logging.basicConfig(
         stream=out, level=logging.CRITICAL, format="%(levelname)s %(name)s %(message)s", force=True
     )
@@ -66,8 +70,8 @@ def _add_call(
 
 
 def fault(error: BaseException) -> dict[str, Any]:
-    """The facts of an unexpected exception that a log may have: its type, and the frames that it
-    passed, the innermost last.
+    """The facts of an unexpected exception that the log may contain: its type, and the frames that
+    it passed, the innermost last.
     """
     frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     return {
@@ -80,7 +84,9 @@ def fault(error: BaseException) -> dict[str, Any]:
 
 
 def watch_loop() -> None:
-    """Logs, in the same careful way, what the running event loop finds that nobody awaited."""
+    """Logs errors of the running event loop that no task awaited. The log gets the same facts as in
+    `fault`.
+    """
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -93,7 +99,8 @@ def watch_loop() -> None:
 class LogThrottle:
     """A throttle for the log: at most one line in an interval for each kind of event.
 
-    Of more than 1,024 kinds the longest unheard ones are forgotten, with what was left out of them.
+    It remembers up to 1,024 kinds. If there are more, it forgets the kind whose last event is the
+    oldest, with the count of its left-out lines.
     """
 
     def __init__(self, interval_seconds: float = 1.0) -> None:
@@ -101,8 +108,8 @@ class LogThrottle:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def count(self, kind: str, now: float) -> int | None:
-        """Returns how many of this kind were left out since the last line, or None if this one is
-        left out too.
+        """Counts an event of this kind. Returns how many events were left out since the last line.
+        None if this event is left out, too.
         """
         quiet_until, left_out = self._kinds.pop(kind, (now, 0))
         loud = now >= quiet_until
@@ -115,7 +122,7 @@ class LogThrottle:
 
 
 class LineBudget:
-    """A budget for lines of one kind: at most so many in each second."""
+    """A budget for lines of one kind. It limits the lines in each second."""
 
     def __init__(self, lines_per_second: int) -> None:
         self._lines_per_second = lines_per_second
@@ -124,8 +131,8 @@ class LineBudget:
         self._left_out = 0
 
     def count(self, now: float) -> int | None:
-        """Returns how many lines were left out since the last one, or None if this one is left out
-        too. `now` is in seconds.
+        """Counts a line. Returns how many lines were left out since the last line that was written.
+        None if this line is left out, too. `now` is in seconds.
         """
         if int(now) != self._second:
             self._second, self._lines = int(now), 0

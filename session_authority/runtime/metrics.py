@@ -1,5 +1,5 @@
-"""The metrics of the service. Label values come from fixed sets, or are names of callers in the
-access policy. No user, device or token is a label value.
+"""Defines the metrics of the service. Label values come from fixed sets, or are names of callers in
+the access policy. No user, device or token is a label value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ REVOCATIONS = ("device", "all", "all_but_one", "evicted", "replay")
 
 
 class Metrics(ProcessMetrics):
-    """The numbers of one process of the service."""
+    """The metrics of one process of the service."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,8 +155,8 @@ class Metrics(ProcessMetrics):
         )
 
     def verdict(self, status: SessionStatus) -> None:
-        """Counts a judged token."""
-        # The hash of an Enum costs more than all else of this.
+        """Counts a presented token by its verdict."""
+        # Hashing an Enum would cost more than everything else in this method.
         key = _ACTIVE if status is _ACTIVE_STATUS else self._by_status[status]
         self._verdicts.counts[key] += 1
 
@@ -166,23 +166,25 @@ class Metrics(ProcessMetrics):
         self._renewals.counts[self._by_status[status]] += 1
 
     def signed_in(self, outcome: str) -> None:
-        """Counts a sign-in, by one of SIGN_INS."""
+        """Counts a sign-in, by its outcome (one of SIGN_INS)."""
         self._sign_ins.counts[self._by_sign_in[outcome]] += 1
 
     def revoked(self, kind: str, number: int = 1) -> None:
-        """Counts revocations, by one of REVOCATIONS."""
+        """Counts revocations, by their kind (one of REVOCATIONS)."""
         self._revocations.counts[self._by_revocation[kind]] += number
 
     def kept(self, number: int) -> None:
-        """Counts tokens that a kept answer found to be active."""
+        """Counts tokens that were active according to a kept answer."""
         self._verdicts.counts[_ACTIVE] += number
         self._kept_answers.counts[()] += number
 
     def replay(self, cause: ReplayCause) -> None:
-        """Counts a replay that was acted upon."""
+        """Counts a replay for which an event was written, by its cause."""
         self._replays[cause].inc()
 
     def refused(self, reason: str | None) -> None:
-        """Counts a refused call by one of REASONS. None counts nothing."""
+        """Counts a refused call, by its reason (one of REASONS). If the reason is None, nothing is
+        counted.
+        """
         if reason is not None:
             self._refused.counts[self._by_refusal[reason]] += 1

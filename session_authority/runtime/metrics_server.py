@@ -1,8 +1,10 @@
-"""Serves metrics over HTTP, in plaintext or over TLS, to every client or to clients with a token.
+"""Serves metrics over HTTP, in plaintext or over TLS, to every client or only to clients with a
+token.
 
-The cost that unknown clients can cause is bounded: few connections at once, small requests, little
-time for each request, and few renderings a second. Beyond these limits the server sends the last
-rendering again while it is fresh. Requests of one kind can't use up the renderings of another kind.
+The cost that unknown clients can cause is limited: few connections at once, small requests, little
+time for each request, and few renderings a second. When too many renderings are requested, the
+server sends the last rendering again while it is fresh. Requests of one kind can't use up the
+renderings of another kind.
 """
 
 from __future__ import annotations
@@ -24,17 +26,18 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-# Connections at once: the longest open makes room for another one.
+# The limit of connections at once. The oldest connection is closed to make room for a new one.
 MAX_CONNECTIONS = 16
-# A client must send the next part of its question, or take the next of the answer, in this time.
+# Within this time, a client must send the next part of its request, or read the next part of the
+# answer.
 _TIMEOUT_SECONDS = 5.0
-# Prometheus sends half a kilobyte.
+# A request of Prometheus has about half a kilobyte.
 MAX_REQUEST_BYTES = 16 * 1024
-# How often the metrics are rendered in one form. One Prometheus asks every few seconds. A flood of
-# requests costs the service no more than this for each of five budgets. This many at once are
-# allowed.
+# The limits of renderings, for each of five budgets: how many in a second, and how many at once.
+# One Prometheus scrapes every few seconds. A flood of requests can't cause more renderings than
+# this.
 _RENDERINGS_PER_SECOND, _RENDERINGS_AT_ONCE = 5.0, 20.0
-# An older page is not shown: its numbers would stand still, and no alert would fire.
+# An older rendering is not sent. Its numbers would not change, so no alert would fire.
 _MAX_PAGE_AGE_SECONDS = 2.0
 _OPEN_METRICS = "application/openmetrics-text"
 MIN_TOKEN_CHARACTERS = 16
@@ -43,8 +46,8 @@ _MAX_TOKEN_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """How the metrics are protected. `tls` gives the context for a connection that is made now;
-    `token_file` holds what a scrape must bring as a bearer token.
+    """The protection of the metrics. `tls` returns the TLS context for a new connection.
+    `token_file` holds the bearer token that a scrape must send.
     """
 
     tls: Callable[[], ssl.SSLContext] | None = None
@@ -55,11 +58,11 @@ UNPROTECTED = Protection()
 
 
 class TokenError(Exception):
-    """The file of the token can't be used. Holds no token."""
+    """The file of the token can't be used. The message does not contain the token."""
 
 
 def read_token(path: Path) -> bytes:
-    """The token of a file, without white space around it. Raises TokenError."""
+    """Reads the token from a file, without surrounding white space. Raises TokenError."""
     try:
         with path.open("rb") as file:
             token = file.read(_MAX_TOKEN_BYTES + 1).strip()
@@ -76,18 +79,18 @@ def read_token(path: Path) -> bytes:
 
 
 class TlsContext:
-    """The TLS of a certificate and its key, read again when the files change. A change that is
-    broken changes nothing.
+    """The TLS context of a certificate and its key. The files are read again when they change. If
+    the changed files are broken, the old context stays in use.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises OSError, ssl.SSLError."""
+        """Reads the files for the first time. Raises OSError, ssl.SSLError."""
         self._files = certificate, key
         self._state = self._look()
         self._context = self._load()
 
     def __call__(self) -> ssl.SSLContext:
-        """The context for a connection that is made now."""
+        """Returns the TLS context for a new connection."""
         with suppress(OSError, ssl.SSLError):
             state = self._look()
             if state != self._state:
@@ -105,8 +108,8 @@ class TlsContext:
 
 
 class _Limited(io.RawIOBase):
-    """The bytes that a client sends, up to a limit. At the limit the client seems to have closed
-    the connection.
+    """The bytes that a client sends, up to a limit. At the limit, the stream ends as if the client
+    had closed the connection.
     """
 
     def __init__(self, source: Any) -> None:
@@ -114,7 +117,7 @@ class _Limited(io.RawIOBase):
         self._left = MAX_REQUEST_BYTES
 
     def readable(self) -> bool:
-        """Returns True: the bytes can be read."""
+        """Returns True, because the stream is for reading."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -125,7 +128,7 @@ class _Limited(io.RawIOBase):
         return len(part)
 
     def close(self) -> None:
-        """Closes the stream that it reads from."""
+        """Closes this stream and the stream that it reads from."""
         self._source.close()
         super().close()
 
@@ -134,12 +137,12 @@ class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_SECONDS
 
     def setup(self) -> None:
-        """Limits the bytes that are read."""
+        """Limits the number of bytes that are read from the client."""
         super().setup()
         self.rfile = io.BufferedReader(_Limited(self.rfile))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its own name
-        """Logs nothing: the log is JSON, and has no line for requests for metrics."""
+        """Logs nothing, because the log is JSON and has no lines for requests for metrics."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -160,7 +163,9 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answers in a thread of its own, and makes room for that."""
+        """Answers in a new thread. If there are too many connections, it closes the oldest ones
+        first.
+        """
         with self._lock:
             while len(self._open) >= MAX_CONNECTIONS:
                 oldest = next(iter(self._open))
@@ -170,39 +175,40 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answers one request. Over TLS, this thread also makes the handshake first."""
+        """Answers one request. Over TLS, this thread also performs the handshake first."""
         if self._tls is None:
             super().finish_request(request, client_address)
             return
         request.settimeout(_TIMEOUT_SECONDS)
-        # The TLS socket gets a copy: the server closes the connection by its own descriptor.
+        # The TLS socket gets a copy of the descriptor, because the server closes the connection
+        # with the original.
         with self._tls().wrap_socket(request.dup(), server_side=True) as secure:
             super().finish_request(secure, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Closes a connection."""
+        """Closes a connection, and forgets it."""
         with self._lock:
             self._open.pop(request, None)
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Logs nothing about clients that close their connection."""
+        """Logs nothing, because clients may close their connection at any time."""
 
 
 def _hang_up(request: Any) -> None:
-    with suppress(OSError):  # its thread is closing it
+    with suppress(OSError):  # The thread of the connection is closing it at the same time.
         request.shutdown(socket.SHUT_RDWR)
 
 
 class _Budget:
-    """How many renderings are left to requests of one kind."""
+    """The number of renderings that requests of one kind may still cause."""
 
     def __init__(self) -> None:
         self._left = _RENDERINGS_AT_ONCE
         self._counted_at = time.monotonic()
 
     def take(self) -> bool:
-        """Takes one rendering, if one is left."""
+        """Uses one rendering of the budget. Returns False if none is left."""
         now = time.monotonic()
         gained = (now - self._counted_at) * _RENDERINGS_PER_SECOND
         self._left = min(self._left + gained, _RENDERINGS_AT_ONCE)
@@ -217,10 +223,13 @@ _Answer = tuple[str, Any, list[bytes]]
 
 
 class _Page:
-    """All metrics in one form: how often they may be written anew, and the last that were."""
+    """All metrics in one form. It holds the budget for new renderings in this form, and the last
+    rendering.
+    """
 
     def __init__(self, is_open_metrics: bool, is_gzipped: bool) -> None:
-        # These headers have fixed values, so an oddly spelled request has no effect on others.
+        # The page is rendered with fixed headers, so a request with unusual headers does not change
+        # the page that other clients get.
         self.headers = {
             "HTTP_ACCEPT": f"{_OPEN_METRICS}; version=1.0.0" if is_open_metrics else "text/plain",
             "HTTP_ACCEPT_ENCODING": "gzip" if is_gzipped else "identity",
@@ -230,7 +239,7 @@ class _Page:
         self.last: _Answer | None = None
 
     def keep(self, answer: _Answer) -> None:
-        """Keeps what was written just now."""
+        """Keeps a new rendering."""
         self.last, self.rendered_at = answer, time.monotonic()
 
     def fresh(self) -> _Answer | None:
@@ -246,9 +255,10 @@ class _App:
         self._render = make_wsgi_app(registry)
         self._token_file = token_file
         self._lock = threading.Lock()
-        # By whether OpenMetrics and gzip are wanted.
+        # The key says if the client wants OpenMetrics, and if it wants gzip.
         self._pages = {form: _Page(*form) for form in product((False, True), repeat=2)}
-        # Of scrapes that name metrics, and of all else that is not shown again.
+        # The budget of all other requests, such as scrapes that name metrics. Their renderings are
+        # not sent again.
         self._others = _Budget()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -270,7 +280,7 @@ class _App:
         return body
 
     def _page_for(self, environ: dict[str, Any]) -> _Page | None:
-        """The page that is wanted; None if it is not the whole of the metrics."""
+        """The page that the client wants. None if the request is not for all metrics."""
         is_whole = environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING")
         if not is_whole or environ.get("PATH_INFO") == "/favicon.ico":
             return None
@@ -305,8 +315,8 @@ def _refuse(start_response: Any, status: str, header: tuple[str, str]) -> list[b
 def serve_metrics(
     registry: CollectorRegistry, host: str, port: int, protection: Protection = UNPROTECTED
 ) -> int:
-    """Answers from a thread of its own. Returns the port. Raises OSError if the address can't be
-    listened on.
+    """Serves the metrics from a new thread. Returns the port. Raises OSError if the service can't
+    listen on the address.
     """
     family, address = next(
         (found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

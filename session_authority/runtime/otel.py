@@ -1,8 +1,8 @@
-"""Makes spans with OpenTelemetry, by its semantic conventions 1.38 and later.
+"""Makes spans with OpenTelemetry, according to its semantic conventions 1.38 and later.
 
-No span has facts about a person: no user, device, token or address of an end user. A separate
+No span contains facts about a person: no user, device, token or address of an end user. A separate
 thread exports spans. If its queue is full, the oldest spans are dropped, and no call ever waits for
-the exporter. This is the only module of the service that knows OpenTelemetry, and it is imported
+the exporter. This is the only module of the service that uses OpenTelemetry, and it is imported
 only where traces are made.
 """
 
@@ -33,7 +33,7 @@ SERVICE_NAME = "session-authority"
 _NAME_VARIABLES = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 _PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "grpc"
-# By the specification of OpenTelemetry's variables.
+# The names come from the specification of OpenTelemetry's variables.
 _SAMPLERS = (
     "always_on",
     "always_off",
@@ -42,11 +42,12 @@ _SAMPLERS = (
     "parentbased_always_off",
     "parentbased_traceidratio",
 )
-# Of a server these are errors; others are the caller's (semantic conventions for gRPC).
+# For a server, these codes are errors. The other codes are errors of the caller (semantic
+# conventions for gRPC).
 SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-# For the last spans, when the process ends.
+# The limit of the time for exporting the last spans when the process ends.
 _SHUTDOWN_SECONDS = 2.0
 _COMPLAINT_SECONDS = 60.0
 _PROPAGATED = frozenset({"traceparent", "tracestate"})
@@ -63,12 +64,12 @@ class Tracer:
         self._tracer = provider.get_tracer(SERVICE_NAME, __version__)
 
     def call(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace:
-        """The trace of a call that arrives now. Its span is begun later."""
+        """The trace of a call that has just arrived. Its span begins later."""
         return CallTrace(self._tracer, path, metadata)
 
     @contextmanager
     def store_round_trip(self, operation: str, script: str) -> Iterator[None]:
-        """A span around one exchange with the store, if a span is under way."""
+        """Makes a span around one exchange with the store, if another span is under way."""
         if not trace.get_current_span().is_recording():
             yield
             return
@@ -78,7 +79,7 @@ class Tracer:
             f"{operation} {script}",
             kind=SpanKind.CLIENT,
             attributes=attributes,
-            record_exception=False,  # its text may hold keys
+            record_exception=False,  # The text of the exception may contain keys.
             set_status_on_exception=False,
         ) as span:
             try:
@@ -94,8 +95,8 @@ class Tracer:
         begun_at_ns: int,
         error: str | None,
     ) -> None:
-        """A span of one exchange with the store that ends now, and in which several calls asked:
-        a child of the first, with links to the others.
+        """Makes a span of one exchange with the store that ends now and served several calls. It is
+        a child of the first call's span, with links to the spans of the others.
         """
         first, *others = askers
         names = set(operations)
@@ -120,7 +121,7 @@ class Tracer:
 
     @contextmanager
     def delivery(self, endpoint: str, host: str, port: int) -> Iterator[DeliveryTrace]:
-        """A span around one attempt to deliver an event."""
+        """Makes a span around one attempt to deliver an event."""
         attributes: dict[str, str | int] = {
             "http.request.method": "POST",
             "server.address": host,
@@ -137,26 +138,26 @@ class Tracer:
             yield DeliveryTrace(span)
 
     def shut_down(self) -> None:
-        """Exports the last spans, if that is done soon."""
+        """Exports the last spans, and waits at most two seconds for this."""
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(_SHUTDOWN_SECONDS)
 
 
 def note_http_status(status: int) -> None:
-    """The delivery under way was answered."""
+    """Adds the HTTP status of the answer to the span of the delivery."""
     trace.get_current_span().set_attribute("http.response.status_code", status)
 
 
 def asking() -> SpanContext | None:
-    """The span under way, if it is recorded."""
+    """The context of the span under way, if the span is recorded."""
     span = trace.get_current_span()
     return span.get_span_context() if span.is_recording() else None
 
 
 class CallTrace:
-    """The trace of one call. A call of an unknown caller never has a span, as such spans could push
-    out others.
+    """The trace of one call. A call of an unknown caller never gets a span, because such spans
+    could displace other spans.
     """
 
     __slots__ = ("_begun_at_ns", "_metadata", "_path", "_span", "_token", "_tracer")
@@ -172,13 +173,13 @@ class CallTrace:
         self._token: Any = None
 
     def enter(self) -> Mapping[str, str]:
-        """Begins the span, as of when the call arrived, for what is done from here on. Returns the
-        IDs for the log.
+        """Begins the span of the call, for the work from here on. The span starts at the time when
+        the call arrived. Returns the IDs for the log.
         """
         self._span = span = self._begin()
         self._token = otel_context.attach(trace.set_span_in_context(span))
         own = span.get_span_context()
-        if not own.is_valid:  # the variables OTEL_* switch tracing off
+        if not own.is_valid:  # The variables OTEL_* switch tracing off.
             return {}
         return {
             "trace_id": trace.format_trace_id(own.trace_id),
@@ -190,7 +191,9 @@ class CallTrace:
         otel_context.detach(self._token)
 
     def end(self, code: str, *, known: bool) -> None:
-        """Ends the span. A call that was refused has a span now if its caller is known."""
+        """Ends the span. A refused call gets its span only here, and only if its caller is
+        known.
+        """
         if self._span is None:
             if not known:
                 return
@@ -224,12 +227,14 @@ class DeliveryTrace:
         return headers
 
     def failed(self, reason: str) -> None:
-        """The event did not arrive."""
+        """Marks the span as failed, because the event was not delivered."""
         _fail(self._span, reason)
 
 
 def exporting() -> Tracer:
-    """A tracer whose spans go out by OTLP, as the variables OTEL_* say. Raises TracingError."""
+    """Makes a tracer whose spans are exported by OTLP, as the variables OTEL_* say. Raises
+    TracingError.
+    """
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     wanted = next((os.environ[name] for name in _PROTOCOL_VARIABLES if os.environ.get(name)), "")
@@ -243,7 +248,9 @@ def exporting() -> Tracer:
 
 
 def _check_sampler() -> None:
-    """OpenTelemetry would record every trace instead. Raises TracingError."""
+    """Checks the variables of the sampler. With a wrong value, OpenTelemetry would record every
+    trace. Raises TracingError.
+    """
     sampler = os.environ.get(OTEL_TRACES_SAMPLER, "").lower()
     if not sampler:
         return
@@ -262,7 +269,7 @@ def _is_ratio(text: str) -> bool:
 
 
 def tracer_to(processor: Any) -> Tracer:
-    """A tracer whose spans go to a processor of OpenTelemetry's."""
+    """Makes a tracer whose spans are sent to a span processor of OpenTelemetry."""
     named = any(os.environ.get(name) for name in _NAME_VARIABLES)
     attributes = {"service.version": __version__}
     if not named:
@@ -273,7 +280,7 @@ def tracer_to(processor: Any) -> Tracer:
 
 
 class _Watched(SpanExporter):
-    """An exporter that tells the log of lost spans, at most once a minute."""
+    """An exporter that reports lost spans in the log, at most once a minute."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -281,7 +288,7 @@ class _Watched(SpanExporter):
         self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Exports spans, in a thread of OpenTelemetry's."""
+        """Exports spans. OpenTelemetry calls this in its own thread."""
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
@@ -291,7 +298,7 @@ class _Watched(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Hangs up."""
+        """Shuts the inner exporter down."""
         self._exporter.shutdown()
 
     def _complain(self, count: int) -> None:
@@ -302,7 +309,7 @@ class _Watched(SpanExporter):
 
 
 def _carrier(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """The trace context in a call's metadata."""
+    """The trace context from the metadata of a call."""
     return {
         name: value for name, value in metadata if name in _PROPAGATED and isinstance(value, str)
     }

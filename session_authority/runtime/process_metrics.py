@@ -1,5 +1,5 @@
-"""The metrics of every process of the service: the process itself, its event loop, its exchanges
-with Redis.
+"""Defines the metrics of every process of the service: of the process itself, its event loop, and
+its exchanges with Redis.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prometheus_client import (
 from session_authority import __version__
 from session_authority.runtime.counters import CallCounter, DurationsByLabel
 
-# Prometheus needs no second series for each counter, with the time when it began.
+# Prometheus does not need a second series for each counter with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _NAMESPACE = "session_authority"
@@ -33,7 +33,7 @@ _LAG_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 
 class ProcessMetrics:
-    """The numbers of one process, in a registry of their own."""
+    """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -69,15 +69,17 @@ class ProcessMetrics:
         )
 
     def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
-        """A new gauge; the name is without the prefix of all."""
+        """Makes a gauge. The name is given without the common prefix of all metrics."""
         return Gauge(name, documentation, labels, namespace=_NAMESPACE, registry=self.registry)
 
     def rare(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
-        """A new counter for what any thread may count, and no call has to pay for."""
+        """Makes a counter that any thread may use. It costs more, so it is for rare things that do
+        not happen with every call.
+        """
         return Counter(name, documentation, labels, namespace=_NAMESPACE, registry=self.registry)
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> CallCounter:
-        """A new counter for what is counted often, by the event loop alone."""
+        """Makes a counter for things that happen often. Only the event loop's thread may use it."""
         return CallCounter(self.registry, f"{_NAMESPACE}_{name}", documentation, labels)
 
     def durations(
@@ -87,18 +89,20 @@ class ProcessMetrics:
         bounds: Sequence[float] = (),
         labels: Sequence[str] = (),
     ) -> DurationsByLabel:
-        """A new histogram, by the event loop alone. One that only shows durations that others
-        count needs no bounds.
+        """Makes a histogram that only the event loop's thread may use. A histogram needs no bounds
+        if it only shows durations that other code counts.
         """
         full_name = f"{_NAMESPACE}_{name}"
         return DurationsByLabel(self.registry, full_name, documentation, labels, bounds)
 
     def name_build(self, acceptor: str) -> None:
-        """Shows what runs; `acceptor` is empty where no calls are accepted."""
+        """Shows the versions of the running software. `acceptor` is empty where no calls are
+        accepted.
+        """
         self._build.labels(__version__, python_version(), _version_of("grpcio"), acceptor).set(1)
 
     async def watch_loop(self) -> NoReturn:
-        """Measures how late the event loop is, for as long as it runs."""
+        """Measures how late the event loop is. It runs until it is cancelled."""
         while True:
             due = monotonic() + _LAG_INTERVAL_SECONDS
             await asyncio.sleep(_LAG_INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""The metrics of a relay. Label values are names of endpoints, or come from fixed sets."""
+"""Defines the metrics of a relay. Label values are names of endpoints, or come from fixed sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from session_authority.runtime.process_metrics import ProcessMetrics
 
 
 class RelayMetrics(ProcessMetrics):
-    """The numbers of one relay."""
+    """The metrics of one relay."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +34,6 @@ class RelayMetrics(ProcessMetrics):
         )
 
     def forget_backlogs(self) -> None:
-        """Shows no backlog: nobody knows it."""
+        """Removes all backlogs from the metrics, because their present values are unknown."""
         for gauge in (self.backlog, self.oldest, self.dead_letters):
             gauge.clear()

@@ -1,8 +1,8 @@
-"""All settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables win
-over the file.
+"""Reads all settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables
+take precedence over the file.
 
-No other module reads the environment. Every fault is named at once, by the setting's name and rule,
-and no value of a secret setting is ever shown.
+No other module reads the environment. All faults are reported together, each with the name of the
+setting and its rule. The value of a secret setting is never shown.
 """
 
 from __future__ import annotations
@@ -52,17 +52,19 @@ CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
 _SERVICE_LINK = re.compile(
     r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?", re.ASCII
 )
-# How what belongs into a file begins: PEM, JSON, a caller's token, an endpoint's secret; or it has
-# several lines.
+# The beginnings of contents that belong into a file: PEM, JSON, a caller's token, or an endpoint's
+# secret. A text of several lines also counts as content.
 _CONTENT = re.compile(r"-----BEGIN |\{|sacall_|whsec_|.*\n", re.ASCII)
 
 
 class SettingsError(Exception):
-    """Settings that can't be used; the message has a line for each fault."""
+    """The settings can't be used. The message has a line for each fault."""
 
 
 class Unsafe(Enum):
-    """The unsafe settings with which `serve` starts only if each is allowed by this name."""
+    """The names of unsafe settings. `serve` starts with an unsafe setting only if its name is
+    allowed.
+    """
 
     PLAINTEXT = "plaintext"
     OPEN_ACCESS = "open-access"
@@ -74,7 +76,7 @@ class Unsafe(Enum):
 
 
 class Acceptor(Enum):
-    """How the calls of the busiest methods are accepted."""
+    """The ways to accept the calls of the busiest methods."""
 
     STANDING = "standing"
     STOCK = "stock"
@@ -85,16 +87,16 @@ def _listen(value: object) -> object:
 
 
 def _folder(value: object) -> object:
-    if value == "":  # a Path would take it for the current folder
+    if value == "":  # Path would treat it as the current folder
         raise ValueError("must not be empty")
-    # It would be shown as the name of a file that is missing.
+    # An error message would show it as the name of a missing file.
     if isinstance(value, str) and _CONTENT.match(value):
         raise ValueError("must be the name of a file or folder, not what is in it")
     return value
 
 
 def _names(value: object) -> object:
-    """`a, b` as a list; a list as it is."""
+    """Splits the text `a, b` into a list. Returns a list unchanged."""
     return (
         [name.strip() for name in value.split(",") if name.strip()]
         if isinstance(value, str)
@@ -115,7 +117,7 @@ Address = Annotated[Any, BeforeValidator(_listen)]
 Folder = Annotated[Path, BeforeValidator(_folder)]
 UnsafeNames = Annotated[frozenset[Unsafe], NoDecode, BeforeValidator(_names)]
 
-# They are in every token, which has 4 KiB in all.
+# Every token contains these names, and a token may have 4 KiB in all.
 Name = Annotated[
     str, _matching(r"[!-~]{1,200}", "must be 1 to 200 characters of ASCII without white space")
 ]
@@ -125,11 +127,11 @@ Prefix = Annotated[
 
 
 class Settings(BaseSettings):
-    """Every setting of the service, with its default. docs/settings.md says what each means."""
+    """All settings of the service, with their defaults. docs/settings.md explains each setting."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_ignore_empty=True,  # as compose files pass on what is not set
+        env_ignore_empty=True,  # compose files pass on unset variables as empty ones
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -196,8 +198,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources in their order: the command line, environment variables, the file, the preset
-        of the assurance level.
+        """The sources of settings, in order of precedence: the command line, environment variables,
+        the file, the preset of the assurance level.
         """
         assert isinstance(init_settings, InitSettingsSource)
         file = config_file()
@@ -266,7 +268,7 @@ class Settings(BaseSettings):
         return self
 
     def _listen_faults(self) -> list[str]:
-        """The faults of the settings of ports and callers."""
+        """The faults of the settings for ports and callers."""
         faults = []
         if (self.tls_certificate is None) != (self.tls_key is None):
             faults.append("TLS_CERTIFICATE and TLS_KEY must be set together")
@@ -285,8 +287,8 @@ class Settings(BaseSettings):
         return faults
 
     def _shared_ports(self) -> list[str]:
-        """Ports that two of them would have: with several workers the kernel would spread calls
-        over both.
+        """The faults of settings that use the same port twice. With several workers, the kernel
+        would spread the calls over both uses of the port.
         """
         ports = [
             (name, listen.host, listen.port)
@@ -304,8 +306,8 @@ class Settings(BaseSettings):
         ]
 
     def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
-        """The settings that differ from the preset of the assurance level: by name, the set value
-        and the preset value.
+        """The settings that differ from the preset of the assurance level. The value of each name
+        is a pair: the set value and the preset value.
         """
         preset = PRESETS[self.assurance] if self.assurance is not None else {}
         return {
@@ -315,7 +317,7 @@ class Settings(BaseSettings):
         }
 
     def session_limits(self) -> SessionLimits:
-        """The settings that decisions need."""
+        """The settings that the domain's decisions need."""
         return SessionLimits(
             token_ttl=self.token_ttl,
             session_ttl=self.session_ttl,
@@ -335,7 +337,7 @@ class _Preset(PydanticBaseSettingsSource):
     """The preset of the assurance level, for settings that no other source sets."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """The value of one setting."""
+        """The value of one setting in the preset."""
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -345,7 +347,7 @@ class _Preset(PydanticBaseSettingsSource):
 
 
 class _TomlFile(TomlConfigSettingsSource):
-    """The TOML file, with names in any case: `token_ttl` or `TOKEN_TTL`."""
+    """The settings from the TOML file. Names may be in any case: `token_ttl` or `TOKEN_TTL`."""
 
     def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
         try:
@@ -378,14 +380,14 @@ class _TomlFile(TomlConfigSettingsSource):
 
 
 def config_file() -> Path | None:
-    """The TOML file of settings, if one is named."""
+    """The path of the TOML file of settings. None if no file is named."""
     file = os.environ.get(CONFIG_FILE_VARIABLE)
     return Path(file) if file else None
 
 
 def load_settings(**given: Any) -> Settings:
-    """The settings in force; what is `given` (and not None) wins. Raises SettingsError with every
-    fault.
+    """Loads the settings. A value in `given` takes precedence, unless it is None. Raises
+    SettingsError with all faults.
     """
     faults = [
         f"{name}: is not a setting"
@@ -398,7 +400,7 @@ def load_settings(**given: Any) -> Settings:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         faults += _faults(error)
-    except SettingsError as error:  # there is something about the TOML file
+    except SettingsError as error:  # The fault is in the TOML file.
         faults.append(str(error))
     if faults:
         raise SettingsError("\n".join(faults))
@@ -406,8 +408,8 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _is_known(name: str) -> bool:
-    """It is a setting, or what Kubernetes tells every pod of a service that is called
-    session-authority.
+    """True if the name is a setting, or a variable that Kubernetes sets in every pod because of a
+    service named session-authority.
     """
     return name.lower() in Settings.model_fields or _SERVICE_LINK.fullmatch(name) is not None
 

@@ -1,8 +1,8 @@
-"""Makes the metrics of one service of those of its processes.
+"""Combines the metrics of the processes of one service.
 
-Counters and histograms are summed. The counts of a process stay in the sum after the process has
-ended, as a sum that goes back would look like a restart. Gauges belong to one process, and their
-sum rarely has a meaning. So each gauge gets one more label with its process.
+Counters and histograms are summed. After a process has ended, its counts stay in the sum, because a
+falling sum would look like a restart. Gauges belong to one process, and their sum rarely has a
+meaning. So each gauge gets an additional label with its process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric of one process: its name, what it means, its type, and its numbers."""
+    """One metric of one process: its name, its documentation, its type, and its numbers."""
 
     name: str
     documentation: str
@@ -31,12 +31,12 @@ class Family:
 
     @property
     def adds_up(self) -> bool:
-        """Returns True if the sum over several processes has a meaning."""
+        """True if the sum of this metric over several processes has a meaning."""
         return self.type in _ADDS_UP
 
 
 def pack(registry: CollectorRegistry) -> bytes:
-    """The metrics of this process, for another process to unpack."""
+    """Packs the metrics of this process, for another process to unpack."""
     return json.dumps(
         [
             [m.name, m.documentation, m.type, [[s.name, s.labels, s.value] for s in m.samples]]
@@ -46,7 +46,7 @@ def pack(registry: CollectorRegistry) -> bytes:
 
 
 def unpack(packed: bytes) -> list[Family]:
-    """The metrics that another process packed. Raises ValueError."""
+    """Unpacks the metrics of another process. Raises ValueError."""
     found: list[Any] = json.loads(packed)
     return [
         Family(
@@ -60,7 +60,9 @@ def unpack(packed: bytes) -> list[Family]:
 
 
 def summed(families: Iterable[Family]) -> list[Family]:
-    """Counters and histograms of several processes, those of the same name in one."""
+    """Sums the counters and histograms of several processes. Metrics with the same name become one
+    metric.
+    """
     found: dict[str, Family] = {}
     sums: dict[str, dict[Series, float]] = {}
     for family in families:
@@ -75,11 +77,11 @@ def summed(families: Iterable[Family]) -> list[Family]:
 def together(
     cumulative: Iterable[Family], present: Mapping[str, Iterable[Family]]
 ) -> Iterator[Metric]:
-    """The metrics of all processes together.
+    """Combines the metrics of all processes.
 
     Args:
         cumulative: The last known counts of each process.
-        present: The present metrics of each process, by the name that its gauges get.
+        present: The present metrics of each process. The keys become the labels of the gauges.
     """
     for family in summed(cumulative):
         metric = _empty(family)

@@ -1,4 +1,4 @@
-"""Owns background tasks: work that is waited for before a process ends, and repeated work."""
+"""Manages background tasks: work that a process waits for before it ends, and repeated work."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ _log = structlog.get_logger(__name__)
 
 
 class BackgroundTasks:
-    """Tasks under way. The event loop itself keeps no task alive; this set does.
+    """The background tasks under way. This set holds a reference to each task, because the event
+    loop alone would not keep a task alive.
 
-    A failure is raised where the task is awaited. asyncio reports one that nobody awaits.
+    A failure is raised where the task is awaited. If no code awaits the task, asyncio reports the
+    failure.
     """
 
     def __init__(self) -> None:
@@ -36,13 +38,13 @@ class BackgroundTasks:
         return task
 
     async def settled(self) -> None:
-        """Waits until no task is under way, those included that start meanwhile."""
+        """Waits until no task is under way. It also waits for tasks that start while it waits."""
         while self._running:
             await asyncio.wait(self._running)
 
     async def settle_within(self, seconds: float) -> int:
         """Waits like `settled`, but at most this long. Then it cancels the tasks that are still
-        under way, and returns their number.
+        under way. Returns the number of cancelled tasks.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -58,8 +60,8 @@ class BackgroundTasks:
 async def repeat(
     work: Callable[[], Awaitable[None] | None], interval_seconds: float, failure_event: str
 ) -> NoReturn:
-    """Does the work again and again, with a pause before each time. A failure is logged under the
-    name of an event, and ends nothing.
+    """Does the work again and again, with a pause before each time. A failure is logged with the
+    name `failure_event`, and the work goes on.
     """
     while True:
         await asyncio.sleep(interval_seconds)

@@ -1,4 +1,6 @@
-"""Makes text from outside safe for terminals: a terminal must show it and obey none of it."""
+"""Makes text from outside safe for terminals, so that a terminal shows the text and does not obey
+it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from session_authority.domain.text import is_printable
 
 
 def printable(text: str) -> str:
-    """The text with escapes in place of control characters, and of other characters that move text
-    around.
+    """Replaces control characters by escapes, and also other characters that change the position or
+    order of text.
     """
     if is_printable(text):
         return text

@@ -1,9 +1,9 @@
-"""The service's certificate, its key, and the CA of its callers. They are read from files, and
-again when the files change.
+"""Reads the service's certificate, its key, and the CA of its callers from files. The files are
+read again when they change.
 
-Everything is checked before it is used. A fault, such as the key of another certificate, is an
-error with a name here, and not a handshake that fails for all callers. A change that is broken or
-half-written changes nothing.
+Everything is checked before it is used. For example, the key of another certificate causes a named
+error here, instead of a failed handshake for all callers. If changed files are broken or
+incomplete, the old certificates stay in use.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from session_authority.runtime.files import Reread
 
 MIN_RSA_BITS = 2048
-# The curves that gRPC's clients accept. With other curves, and with Ed25519, the handshake fails.
+# The curves that gRPC's clients accept. With other curves, or with Ed25519, the handshake fails.
 _CURVES = (SECP256R1, SECP384R1)
 
 
 class CertificateError(Exception):
-    """Certificates or a key that can't be used; the message has a line for each fault. Holds no
-    key.
+    """Certificates or a key can't be used. The message has a line for each fault, and never
+    contains a key.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -56,7 +56,9 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM, as the TLS library reads it, and when the certificate ends."""
+    """Certificates and their key in PEM form, as the TLS library needs them, and the time when the
+    certificate expires.
+    """
 
     chain: bytes
     key: bytes = field(repr=False)
@@ -65,8 +67,8 @@ class Certificates:
 
 
 class TlsSource(Reread[Certificates]):
-    """The certificates from files that may change. While changed files are broken, the certificates
-    stay as they were. Raises CertificateError.
+    """The certificates from files that may change. While changed files are broken, the old
+    certificates stay in use. Raises CertificateError.
     """
 
     def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
@@ -75,7 +77,7 @@ class TlsSource(Reread[Certificates]):
 
 
 def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:
-    """Reads all files, for a server or for a client. Raises CertificateError with every fault."""
+    """Reads all files, for a server or for a client. Raises CertificateError with all faults."""
     reading = _Reading(now)
     chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
@@ -88,7 +90,7 @@ def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True
 
 
 def load_cas(path: Path, now: datetime) -> bytes:
-    """The PEM of the CAs to trust. Raises CertificateError."""
+    """Reads the PEM of the trusted CAs. Raises CertificateError."""
     reading = _Reading(now)
     pem = reading.cas(path)
     if reading.faults:
@@ -97,7 +99,7 @@ def load_cas(path: Path, now: datetime) -> bytes:
 
 
 class _Reading:
-    """Collects faults while it reads."""
+    """Reads files, and collects their faults."""
 
     def __init__(self, now: datetime) -> None:
         self.faults: list[str] = []
@@ -124,7 +126,9 @@ class _Reading:
             return pem, []
 
     def chain(self, path: Path, for_server: bool) -> tuple[bytes, list[x509.Certificate]]:
-        """The PEM of certificates, and the certificates; the first one must be good now."""
+        """Reads a certificate chain. Returns its PEM and its certificates. The first certificate
+        must be valid now.
+        """
         pem, certificates = self._certificates(path)
         if certificates and (fault := self._fault_of(certificates[0])):
             self._broken(path, fault)
@@ -137,7 +141,7 @@ class _Reading:
         return pem, certificates
 
     def cas(self, path: Path) -> bytes:
-        """The PEM of CA certificates; one of them at least must be good now."""
+        """Reads the PEM of CA certificates. At least one of them must be valid now."""
         pem, certificates = self._certificates(path)
         faults = [self._fault_of(certificate) for certificate in certificates]
         if faults and all(faults):
@@ -154,13 +158,16 @@ class _Reading:
         return None
 
     def key(self, path: Path, certificate: x509.Certificate | None) -> bytes:
-        """The PEM of a private key; it must be strong, and that of the certificate."""
+        """Reads the PEM of a private key. The key must be strong, and must match the
+        certificate.
+        """
         pem = self._bytes(path)
         if pem is None:
             return b""
         try:
             key = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):  # what they say of it may quote it
+        # the text of these errors may quote the key
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             self._broken(path, "holds no private key in PEM form that is not encrypted")
             return pem
         if isinstance(key, RSAPrivateKey):
@@ -183,7 +190,7 @@ def _is_for_servers(certificate: x509.Certificate) -> bool:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        return True  # it is for everything
+        return True  # without this extension it may be used for everything
     return bool(
         {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage)
     )

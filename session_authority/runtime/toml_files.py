@@ -1,7 +1,7 @@
-"""Reads TOML files that people write into models. Names all faults of a file at once, each by its
-place and its rule.
+"""Loads TOML files that people write into models. All faults of a file are reported together, each
+with its place and its rule.
 
-The meaning of a file, and the words of its rules, belong to the room that reads it.
+The package that reads a file defines its meaning and the words of its rules.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from pydantic_core import ErrorDetails
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises ValueError, whose text says why it can't be read."""
+    """Reads the content of a TOML file. Raises ValueError with the reason if the file can't be
+    read.
+    """
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is not UTF-8") from None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no TOMLDecodeError
+    # for a number of 5,000 digits, tomllib raises a plain ValueError
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not TOML: {error}") from None
 
 
 def faults_of(
     error: ValidationError, in_words: Callable[[ErrorDetails], tuple[str, str]]
 ) -> list[str]:
-    """A line for each fault, table by table, unknown fields first.
+    """Returns one line for each fault. The faults are sorted by table, and unknown fields come
+    first in each table.
 
     Args:
         error: The error of the model. A validator that finds several faults raises one ValueError
@@ -48,6 +52,6 @@ def faults_of(
 
 
 def raise_faults(faults: Sequence[str]) -> None:
-    """Raises ValueError with a line for each fault, if there is one."""
+    """Raises ValueError with a line for each fault. Does nothing if there is no fault."""
     if faults:
         raise ValueError("\n".join(faults))

@@ -1,8 +1,8 @@
-"""Switches tracing on or off for the process, and offers the object that makes spans.
+"""Switches tracing on or off for the process, and provides the object that makes spans.
 
-Tracing is global in a process, as its log is. While tracing is off, nothing of OpenTelemetry is
-imported. Objects that could make spans call `active` once, in their constructors. Other calls of
-`active` are never part of a validation.
+Tracing is global in a process, like its log. While tracing is off, nothing of OpenTelemetry is
+imported. Objects that may make spans call `active` once, in their constructors. A validation never
+calls `active`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class TracingMode(Enum):
-    """Where spans go."""
+    """The destination of spans."""
 
     OFF = "off"
     OTLP = "otlp"
 
 
 class TracingError(Exception):
-    """Traces can't be made as they are set; the message says why."""
+    """Tracing can't work with its present settings. The message gives the reason."""
 
 
 _active: Tracer | None = None
@@ -36,15 +36,15 @@ def active() -> Tracer | None:
 
 
 def install(tracer: Tracer | None) -> None:
-    """Makes this the tracer of the process, for objects that are made from now on."""
+    """Sets the tracer of the process. Only objects that are made from now on use it."""
     global _active
     _active = tracer
 
 
 @contextmanager
 def tracing(mode: TracingMode) -> Iterator[None]:
-    """Makes traces inside the block, if tracing is set. The end takes no time, or up to two seconds
-    for the last spans.
+    """Makes traces inside the block, if tracing is switched on. Then the end of the block may take
+    up to two seconds, to export the last spans.
 
     Raises TracingError.
     """
@@ -57,7 +57,7 @@ def tracing(mode: TracingMode) -> Iterator[None]:
         raise TracingError(
             "TRACING=otlp needs OpenTelemetry: install session-authority[tracing]"
         ) from None
-    except ValueError as error:  # OpenTelemetry reads some of them when it is imported
+    except ValueError as error:  # OpenTelemetry reads some of these variables when it is imported
         raise TracingError(f"the variables OTEL_* can't be used: {error}") from None
     tracer = exporting()
     install(tracer)
@@ -72,5 +72,5 @@ _NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
 def store_round_trip(operation: str, script: str) -> AbstractContextManager[Any]:
-    """A span around one exchange with the store; nothing while no traces are made."""
+    """Makes a span around one exchange with the store. Does nothing while tracing is off."""
     return _NOTHING if _active is None else _active.store_round_trip(operation, script)

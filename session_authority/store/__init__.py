@@ -1,6 +1,6 @@
-"""Owns what Redis holds of users' sessions, devices and events, and how this data changes.
+"""Stores sessions, devices and events of users in Redis, and defines how this data changes.
 
-It refuses to decide anything. No other room speaks to Redis.
+This package makes no decisions. No other package connects to Redis.
 """
 
 from session_authority.store.backlogs import Backlog, Backlogs

@@ -1,8 +1,8 @@
-"""The permissions in Redis of the service and its relay, as rules of a Redis user.
+"""Lists the permissions that the service and its relay need in Redis, as rules of a Redis user.
 
 This module is the only list of their commands. A user with these rules reads and changes sessions.
-Such a user can't flush Redis, list keys, see or change the server's configuration, or reach a key
-outside of the prefix. The rules work on Redis from 6.2 and Valkey from 7.2: standalone, behind
+Such a user can't flush Redis, list keys, see or change the server's configuration, or use a key
+outside the prefix. The rules work with Redis from 6.2 and Valkey from 7.2: standalone, behind
 Sentinels, and as a cluster.
 """
 
@@ -21,12 +21,14 @@ _IN_SCRIPTS = (
 _NEWS = "ping subscribe"
 _SERVER = "info"
 # The commands that the driver sends by itself. AUTH needs no permission. `select` is for a URL that
-# names a database, the other commands are for a cluster.
+# names a database. The other commands are for a cluster.
 _DRIVER = "select asking cluster|slots command"
 
 
 def acl_rules(prefix: str) -> tuple[str, ...]:
-    """The rules for ACL SETUSER or an ACL file, without the password, for keys below a prefix."""
+    """The rules for ACL SETUSER or an ACL file, without the password. They allow only keys with the
+    prefix.
+    """
     commands = " ".join((_READS, _WRITES, _IN_SCRIPTS, _NEWS, _SERVER, _DRIVER)).split()
     return (
         "on",
@@ -40,6 +42,6 @@ def acl_rules(prefix: str) -> tuple[str, ...]:
 
 
 def sentinel_acl_rules() -> tuple[str, ...]:
-    """The rules for Sentinels that have users of their own, without the password."""
+    """The rules for Sentinels with their own users, without the password."""
     commands = ("+sentinel|masters", *(f"+{command}" for command in _NEWS.split()))
     return ("on", "resetkeys", "resetchannels", f"&{SWITCH_CHANNEL}", "-@all", *commands)

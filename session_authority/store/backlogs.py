@@ -1,7 +1,7 @@
-"""Shows an operator how far the deliveries to endpoints are behind.
+"""Shows an operator how many events wait for delivery to each endpoint.
 
-`look` sends one command for each partition, one for each endpoint there, and two more if the
-endpoint is behind. It needs only the permissions of a relay, and changes nothing.
+`look` sends one command for each partition, and one for each endpoint in each partition. It sends
+two more if the endpoint is behind. It needs only the permissions of a relay, and changes nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from session_authority.store.deliveries import CONSUMER, Deliveries, groups_of
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, entry_id
 
-# Redis before 7 does not count the entries that a group has not read. Then at most so many are
-# counted.
+# Redis before version 7 does not count the entries that a group has not read. Then this module
+# counts them, up to this limit.
 MAX_COUNTED_PER_PARTITION = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The events that an endpoint has not got yet: their number, and when the oldest happened, by
-    the clock of Redis. `dead_letters` counts the events that were given up.
+    """The events that an endpoint has not received yet: their number, and the time of the oldest
+    event according to the clock of Redis. `dead_letters` counts the events that were given up.
     """
 
     events: int
@@ -39,13 +39,13 @@ class Backlogs:
         self._keys, self._reads = deliveries.keys, deliveries.reads
 
     async def look(self, endpoints: Sequence[str]) -> dict[str, Backlog]:
-        """The backlog of each endpoint. Raises StoreUnavailable."""
+        """Reads the backlog of each endpoint. Raises StoreUnavailable."""
         groups = await groups_of(self._reads, self._keys)
         return {name: await self._of(name, [g.get(name, {}) for g in groups]) for name in endpoints}
 
     async def _of(self, endpoint: str, groups: Sequence[Mapping[str, Any]]) -> Backlog:
-        """The backlog of an endpoint. `groups` has its consumer group in each partition, or an
-        empty mapping if the partition has none.
+        """Reads the backlog of one endpoint. `groups` has the endpoint's consumer group in each
+        partition, or an empty mapping if the partition has none.
         """
         dead = await self._reads.ask(
             [("XLEN", self._keys.dead_letters(n, endpoint)) for n in range(PARTITIONS)]
@@ -64,7 +64,7 @@ class Backlogs:
         )
 
     async def _oldest_taken(self, endpoint: str, numbers: Sequence[int]) -> EntryId | None:
-        """The oldest event of these partitions that a relay has taken but not settled."""
+        """Finds the oldest event of these partitions that a relay has taken but not settled."""
         replies = await self._reads.ask(
             [
                 ("XREADGROUP", "GROUP", endpoint, CONSUMER, "COUNT", "1", "STREAMS", stream, "0")
@@ -77,8 +77,9 @@ class Backlogs:
     async def _unread(
         self, groups: Sequence[Mapping[str, Any]], numbers: Sequence[int]
     ) -> tuple[EntryId | None, dict[int, int]]:
-        """The oldest event of these partitions that no relay has taken, and how many such events
-        were found in each partition. If the server counts them itself, at most one is looked up.
+        """Finds the oldest event of these partitions that no relay has taken, and counts such
+        events in each partition. If the server counts them itself, at most one event of a partition
+        is read.
         """
         replies = await self._reads.ask(
             [

@@ -1,7 +1,7 @@
-"""The form of a client in Redis: the facts from the caller, and the description for people.
+"""Encodes a client for Redis: the facts that the caller sent, and the appearance that people see.
 
-The description is stored so that a list of devices need not read user agents. A device's record
-stays for months, so both are packed in it.
+The appearance is stored, so that a list of devices does not have to parse user agents. A device's
+record stays for months, so user agent and appearance are packed to save memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
 
 
 def client_record(client: Client) -> records_pb2.ClientRecord:
-    """The record of a client, with the client's appearance."""
+    """The record of a client, including the client's appearance."""
     record = _bare_record(client)
     record.user_agent = client.user_agent
     if (looks := _looks_of(client)) is not None:
@@ -40,8 +40,8 @@ def client_record(client: Client) -> records_pb2.ClientRecord:
 
 
 def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, bytes]:
-    """The record of a client, its packed user agent, and its packed appearance. If one of the two
-    can't be packed, both are in the record, and the packed values are empty.
+    """Returns the record of a client, its packed user agent, and its packed appearance. If one of
+    the two can't be packed, the record contains both, and the packed values are empty.
     """
     looks = _looks_of(client)
     agent, packed_looks = pack(client.user_agent), b"" if looks is None else _packed(looks)
@@ -51,7 +51,7 @@ def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, byte
 
 
 def _bare_record(client: Client) -> records_pb2.ClientRecord:
-    """The record without the user agent, and without the appearance."""
+    """The record of a client without the user agent and the appearance."""
     return records_pb2.ClientRecord(
         ip_address=client.ip_address,
         display_name=client.display_name,
@@ -72,8 +72,8 @@ def _packed(looks: Appearance) -> bytes | None:
 
 @lru_cache(REMEMBERED)
 def _looks_packed(looks: Appearance) -> bytes | None:
-    """Packs the parts of an appearance, one on each line. The last part is the name. It is empty if
-    it is the usual name.
+    """Packs the parts of an appearance, one on each line. The last part is the name, which is left
+    out if it is the usual name. Returns None if the parts can't be packed.
     """
     kind = looks.form_factor.value
     parts = [looks.operating_system, looks.browser, kind, looks.model, looks.name]
@@ -104,13 +104,13 @@ def _looks_unpacked(packed: bytes) -> Appearance | None:
 
 
 def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) -> Client:
-    """The client of a record, and of the packed user agent and appearance that are stored beside
-    it.
+    """Decodes a client from its record, and from the packed user agent and appearance that are
+    stored next to the record.
 
-    An agent in the record takes precedence: an earlier version of the service, which does not know
-    the packed values, wrote it later. If the record has an appearance but no agent, that version
-    made the appearance from the hints alone. Then neither appearance is made of both the agent and
-    the hints, so the appearance is computed anew.
+    A user agent in the record takes precedence over the packed one. An earlier version of the
+    service wrote it later, and does not know the packed values. If the record has an appearance but
+    no user agent, that version made the appearance from the hints alone. Then no stored appearance
+    fits both the user agent and the hints, so the appearance is computed anew.
     """
     if record.user_agent:
         return client_of(record)
@@ -145,8 +145,8 @@ def _hints_record(hints: ClientHints) -> records_pb2.ClientHintsRecord | None:
 def client_of(
     record: records_pb2.ClientRecord, user_agent: str = "", looks: Appearance | None = None
 ) -> Client:
-    """The client of a record. A record of an earlier version has no appearance. The agent and the
-    appearance that are given are used if the record has none.
+    """Decodes a client from its record. A record of an earlier version has no appearance. If the
+    record has no user agent or appearance, the given one is used.
     """
     hints = record.client_hints
     return Client(

@@ -1,8 +1,9 @@
-"""The form of records in Redis.
+"""Encodes and decodes records in Redis.
 
-A session record is a struct of at most 63 bytes: Redis keeps a hash compact only while every value
-is below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to that; a
-record that was read encodes to the same bytes again. Everything else is protobuf (`records.proto`).
+A session record is a struct of at most 63 bytes, because Redis keeps a hash compact only while
+every value is below 64 bytes. Its times are offsets from the sign-in in units of 10 ms, so all
+times are truncated to 10 ms. A record that was read encodes to the same bytes again. All other
+records are protobuf (`records.proto`).
 
     byte 0        marks (upper 4 bits), format (lower 4 bits: 3, or 4 with an idle timeout). Marks
                   0x10 and 0x20 say where the claims are, see `StoredClaims`
@@ -11,7 +12,8 @@ record that was read encodes to the same bytes again. Everything else is protobu
     0 to 2 bytes  what a later version appends (at most 1 in format 4)
     2 bytes       CRC-16 (XMODEM, begun with 0xFFFF) of all bytes before
 
-Formats 1 and 2 are 3 and 4 without marks, appended bytes and CRC. They are read, not written.
+Formats 1 and 2 are formats 3 and 4 without marks, appended bytes and CRC. This version reads them,
+but does not write them.
 
 A later version may be rolled back, so it keeps these rules (docs/records.md gives the reasons):
 1. A fact that an earlier reader may ignore is a mark or appended bytes. An earlier reader judges by
@@ -19,7 +21,8 @@ A later version may be rolled back, so it keeps these rules (docs/records.md giv
 2. A fact that an earlier reader must not ignore needs another format. An earlier reader denies such
    a session.
 3. Byte 0 and the CRC keep their place and their meaning in every format.
-4. In a `DeviceRecord`, 1. is a field of a new number, and 2. a higher number in `format`.
+4. In a `DeviceRecord`, rule 1 means a field with a new number, and rule 2 a higher number in
+   `format`.
 """
 
 from __future__ import annotations
@@ -54,12 +57,12 @@ from session_authority.store.records import IssuedRecord
 _UNIT_MS = 10
 _UNIT = timedelta(milliseconds=_UNIT_MS)
 
-# marks and format, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes:
-# high and low part); then offsets: date of the generation, its token's end, absolute end, first
-# seen, last seen
+# The fields are: marks and format, session ID, replaced session, generation, holder, predecessor,
+# sign-in (6 bytes: high and low part). Then the offsets follow: date of the generation, its token's
+# end, absolute end, first seen, last seen.
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
-# The fields of these that the life of a session depends on: marks and format, sign-in; then date,
-# token's end, absolute end and last seen, which must all be present.
+# The fields of `_SESSION` that the life of a session depends on: marks and format, sign-in, date,
+# token's end, absolute end and last seen. The last four must all be present.
 _LIFETIME = struct.Struct(">B32xHIIII4xI2x")
 _PLAIN, _IDLE = 3, 4
 _UNCHECKED = {1: _PLAIN, 2: _IDLE}
@@ -68,35 +71,37 @@ _FORMAT_BITS, _LATER_MARKS = 0x0F, 0xC0
 _CLAIMS_MARKS, _CLAIMS_SHIFT = 0x30, 4
 _CHECK = struct.Struct(">H")
 MAX_SESSION_BYTES = 63
-# The first bytes of sessions of the usual form, with any marks of a later version.
+# The first bytes of sessions of the usual form, including any marks of a later version.
 _PLAIN_HEADS = frozenset(
     later | claims.value << _CLAIMS_SHIFT | _PLAIN
     for later in range(0, 0x100, 0x40)
     for claims in StoredClaims
 )
-# The format of a `DeviceRecord`.
+# The format number of a `DeviceRecord`.
 _DEVICE_FORMAT = 0
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
 # No clock of this service shows a later time. So a time that is computed from a stored time, such
-# as an idle end, has a datetime, too.
+# as an idle end, still fits a datetime.
 _LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
 _LATE_HIGH = _LAST_MS >> 32
 
 
 class UnreadableRecord(Exception):
-    """A record is damaged, or another program wrote it. The message never quotes the record."""
+    """A record is damaged, or another program wrote it. The message never contains the record."""
 
 
 class LaterRecord(UnreadableRecord):
-    """A record is whole, and a later version of the service wrote it in a format of its own."""
+    """A record is intact, but a later version of the service wrote it in a format that this version
+    can't read.
+    """
 
 
 def _read_ms(milliseconds: int) -> datetime:
-    """The moment that a record names. Raises UnreadableRecord if it is outside of the range that
-    the service can write.
+    """Decodes a time of a record. Raises UnreadableRecord if the time is outside the range that the
+    service can write.
     """
     if not 0 <= milliseconds <= _LAST_MS:
         raise UnreadableRecord("a record of a time that never was")
@@ -104,8 +109,8 @@ def _read_ms(milliseconds: int) -> datetime:
 
 
 def encode_session(record: SessionRecord) -> bytes:
-    """Encodes a session record: 61 bytes, or 62 with an idle timeout, and the bytes that a later
-    version appended. Times before the sign-in or more than 497 days after it are clamped.
+    """Encodes a session record into 61 bytes, or 62 with an idle timeout, and appends the bytes of
+    a later version. Times before the sign-in or more than 497 days after it are clamped.
     """
     sign_in_ms = to_ms(record.signed_in_at)
     start = from_ms(sign_in_ms)
@@ -135,12 +140,14 @@ def encode_session(record: SessionRecord) -> bytes:
 
 
 def sealed(body: bytes | bytearray) -> bytes:
-    """A session record, followed by its CRC."""
+    """A session record with its CRC at the end."""
     return bytes(body) + _CHECK.pack(crc_hqx(body, 0xFFFF))
 
 
 def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
-    """The format of a session record, its fields, and the parts that a later version wrote."""
+    """Splits a session record into its format, its fields, and the parts that a later version
+    wrote.
+    """
     form = _UNCHECKED.get(raw[0]) if raw else None
     if form is not None and len(raw) == _SESSION.size + (form == _IDLE):
         return form, raw, b""
@@ -160,15 +167,16 @@ def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
 def plain_lifetimes(
     raws: Iterable[bytes],
 ) -> tuple[list[tuple[int, int, int]], list[bytes]]:
-    """The lifetimes of the sessions of the usual form, and the bytes of all other sessions, which
-    may be unreadable.
+    """Returns the lifetimes of the sessions of the usual form (format 3 with all times), and the
+    bytes of all other sessions, which may be unreadable.
 
-    A lifetime is the sign-in in ms, and the absolute end and the last use in ms after the sign-in.
-    This function is for thousands of sessions: `decode_session` takes ten times as long.
+    A lifetime consists of the sign-in in ms, and of the absolute end and the last use in ms after
+    the sign-in. This function is for thousands of sessions at once, because `decode_session` takes
+    ten times as long.
     """
     lifetimes, others = [], []
     for raw in raws:
-        # The CRC of a whole record, computed over the record and its own CRC bytes, is 0.
+        # The CRC over a whole record, including its own CRC bytes, is 0.
         if len(raw) == _LIFETIME.size and not crc_hqx(raw, 0xFFFF):
             head, high, low, dated, token_end, end, last_seen = _LIFETIME.unpack(raw)
             if (
@@ -242,7 +250,7 @@ _M = TypeVar("_M", records_pb2.DeviceRecord, records_pb2.IssuedRecord)
 
 
 def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
-    """Decodes a message. Returns it with the ID of the device that it is about."""
+    """Decodes a message. Returns it with the ID of its device."""
     try:
         record = message.FromString(raw)
         return record, UUID(bytes=record.device_id)
@@ -317,7 +325,9 @@ def _alarm(record: records_pb2.DeviceRecord) -> Alarm | None:
 
 
 def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:
-    """The fields of a later version. If there are any, the message is empty afterwards."""
+    """Returns the fields that a later version wrote. If there are any, the message is empty
+    afterwards.
+    """
     if not len(UnknownFieldSet(record)):
         return b""
     for field in record.DESCRIPTOR.fields:
@@ -378,7 +388,7 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(raw: bytes) -> Event:
-    """Decodes an event. A type, cause or action of a later version becomes unknown, or None. Raises
+    """Decodes an event. A type, cause or action of a later version becomes unknown or None. Raises
     UnreadableRecord.
     """
     try:

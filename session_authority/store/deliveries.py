@@ -1,9 +1,9 @@
 """Stores which relay delivers events to which endpoint, and how far the delivery has come.
 
 For each endpoint, every partition's stream has a consumer group with the endpoint's name, and a
-lease that one relay at a time holds. The holder takes events, and settles each event once it is
-delivered or put aside. If a relay dies, the next holder of the lease finds the events that were
-taken but not settled, as all relays are the same consumer.
+lease that one relay at a time holds. The holder takes events. It settles each event when the event
+is delivered or has become a dead letter. If a relay dies, the next holder of the lease finds the
+events that were taken but not settled, because all relays use the same consumer name.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from session_authority.store.log_position import (
     event_id,
 )
 
-# How long a lease lasts, and how long a relay counts as alive. The other relays look every two
-# seconds or so, and must replace a dead relay within ten. The holder of a lease extends it every
-# three seconds.
+# The duration of a lease, and the time for which a relay counts as alive. The other relays check
+# about every two seconds, and must replace a dead relay within ten seconds. The holder of a lease
+# extends it every three seconds.
 LEASE_TIME = timedelta(seconds=7)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
 CONSUMER = "relay"
@@ -47,16 +47,16 @@ _PAGE_ENTRIES = 100
 
 
 class LeaseLost(Exception):
-    """Another relay delivers this partition's events to the endpoint now."""
+    """Another relay now delivers this partition's events to the endpoint."""
 
 
 class GroupGone(Exception):
-    """The store forgot how far the deliveries to an endpoint had come."""
+    """Redis lost the consumer group of an endpoint, and with it the progress of the deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Failed attempts to deliver an event: how many, and when the first one was."""
+    """The failed attempts to deliver an event: their number, and the time of the first attempt."""
 
     count: int
     first_at: datetime
@@ -76,16 +76,16 @@ class TakenEvent:
 
     @property
     def event(self) -> Event | None:
-        """The event, decoded anew each time. None if the entry can't be read, or is not in the log
-        any more.
+        """The event, decoded anew at each access. None if the entry can't be decoded, or is no
+        longer in the log.
         """
         return _readable(self.raw, self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that could not be delivered: how often delivery was tried, why the last attempt
-    failed, and when the event was given up.
+    """An event that could not be delivered: the number of attempts, the reason why the last attempt
+    failed, and the time when the event was given up.
     """
 
     partition: int
@@ -102,9 +102,9 @@ class DeliveryState:
     """The state of the deliveries to an endpoint.
 
     `waiting` counts the events that no relay has taken yet. If the server does not keep this count,
-    it is at most 1,000 for each partition. `taken` counts the events that are under way or will be
-    tried again, `dead` the dead letters, `relays` the relays that hold a lease, and `partitions`
-    the leases held.
+    it is at most 1,000 for each partition. `taken` counts the events that are being delivered or
+    will be tried again. `dead` counts the dead letters. `relays` counts the relays that hold a
+    lease, and `partitions` counts the leases that are held.
     """
 
     waiting: int
@@ -115,8 +115,8 @@ class DeliveryState:
 
 
 class Deliveries:
-    """Keeps the state of all deliveries. Every method raises StoreUnavailable if Redis is away,
-    slow or refusing.
+    """Keeps the state of all deliveries in Redis. Every method raises StoreUnavailable if Redis is
+    unreachable, slow, or refuses a command.
     """
 
     def __init__(
@@ -139,13 +139,13 @@ class Deliveries:
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
     async def enlist(self, endpoint: str, relay: str) -> int:
-        """Notes that a relay is alive and delivers to an endpoint. The note is valid as long as a
-        lease. Returns how many relays are alive.
+        """Notes that a relay is alive and delivers to an endpoint. The note expires after the
+        duration of a lease. Returns the number of relays that are alive.
         """
         return await self._set_alive(endpoint, relay, "1")
 
     async def leave(self, endpoint: str, relay: str) -> None:
-        """Notes that a relay is about to end."""
+        """Notes that a relay is about to end, so that it no longer counts as alive."""
         await self._set_alive(endpoint, relay, "0")
 
     async def _set_alive(self, endpoint: str, relay: str, here: str) -> int:
@@ -155,34 +155,34 @@ class Deliveries:
         return count
 
     async def lease(self, number: int, endpoint: str, relay: str) -> bool:
-        """Takes the lease of a partition, if the lease is free. Returns True if the relay holds the
-        lease now, also if it held the lease before.
+        """Acquires the lease of a partition, if the lease is free. Returns True if the relay holds
+        the lease now, even if it held the lease before.
         """
         key = self.keys.lease(number, endpoint)
         command = ("SET", key, relay, "NX", "PX", LEASE_TIME // MILLISECOND)
         if await self._writes.run(lambda: self._client.execute_command(*command)) is not None:
             return True
-        # The relay may hold the lease already, if the reply to an earlier command was lost.
+        # If the reply to an earlier command was lost, the relay may already hold the lease.
         holder: bytes | None = await self._writes.run(
             lambda: self._client.execute_command("GET", key)
         )
         return holder == relay.encode()
 
     async def release(self, number: int, endpoint: str, relay: str) -> None:
-        """Gives a lease back."""
+        """Gives up the lease of a partition, if the relay holds it."""
         keys = [self.keys.lease(number, endpoint)]
         await self._writes.run(lambda: self._unlease.run(self._client, keys, [relay]))
 
     async def take(
         self, number: int, endpoint: str, relay: str, count: int
     ) -> Sequence[TakenEvent]:
-        """Takes up to `count` events that were never taken, and prolongs the lease.
+        """Takes up to `count` events that no relay has taken before, and extends the lease.
 
         Args:
             number: The partition.
             endpoint: The name of the endpoint.
             relay: The relay that holds the lease.
-            count: The most events to take. With 0 the lease is only prolonged.
+            count: The most events to take. With 0, this only extends the lease.
 
         Raises LeaseLost, GroupGone.
         """
@@ -192,7 +192,7 @@ class Deliveries:
     async def unsettled(
         self, number: int, endpoint: str, relay: str, but: Container[EntryId] = ()
     ) -> Sequence[TakenEvent]:
-        """All events that were taken and not settled, the oldest first. Prolongs the lease.
+        """Returns all events that were taken and not settled, the oldest first. Extends the lease.
 
         Args:
             number: The partition.
@@ -259,8 +259,8 @@ class Deliveries:
         return TakenEvent(entry, event_id(number, entry), self._addresses, raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
-        """Makes the consumer group of an endpoint in a partition, if there is none. The group
-        begins after an entry, or with events from now on if `after` is None.
+        """Creates the consumer group of an endpoint in a partition, if it does not exist. The group
+        begins after the given entry. If `after` is None, it begins with the next event.
         """
         start = "$" if after is None else entry_text(after)
 
@@ -277,7 +277,7 @@ class Deliveries:
         await self._writes.run(create)
 
     async def settle(self, number: int, endpoint: str, entries: Sequence[EntryId]) -> None:
-        """Notes that events were delivered, or are not for this endpoint."""
+        """Notes that events were delivered, or do not concern this endpoint."""
         await self._run_settle(number, endpoint, entries)
 
     async def put_aside(
@@ -289,16 +289,16 @@ class Deliveries:
         reason: str,
         now: datetime,
     ) -> None:
-        """Moves an event to the endpoint's dead letters. Addresses in the event are stored as
-        exactly as the service keeps them.
+        """Moves an event to the endpoint's dead letters. The event's addresses are stored in the
+        detail that the service is set to keep.
 
         Args:
             number: The partition.
             endpoint: The name of the endpoint.
             taken: The event.
-            attempts: How often delivery was tried.
-            reason: Why the last attempt failed.
-            now: When the event was given up.
+            attempts: The number of attempts to deliver it.
+            reason: The reason why the last attempt failed.
+            now: The time when the event was given up.
         """
         raw = taken.raw
         if self._addresses is not AddressDetail.FULL and (event := taken.event) is not None:
@@ -331,7 +331,8 @@ class Deliveries:
     async def note_failure(
         self, number: int, endpoint: str, entry: EntryId, attempts: Attempts
     ) -> None:
-        """Stores the failed attempts to deliver an event, for a relay that takes over.
+        """Stores the failed attempts to deliver an event, so that the next holder of the lease
+        knows them.
 
         Args:
             number: The partition.
@@ -350,8 +351,8 @@ class Deliveries:
     async def dead_letters(
         self, endpoint: str, event: str | None = None
     ) -> AsyncIterator[DeadLetter]:
-        """The dead letters of an endpoint, or only those of one event. In each partition the oldest
-        comes first.
+        """Yields the dead letters of an endpoint, or only the dead letters of one event. In each
+        partition the oldest comes first.
         """
         for number in range(PARTITIONS):
             if event is not None and not event.startswith(f"evt_{TAGS[number]}_"):
@@ -380,7 +381,7 @@ class Deliveries:
         )
 
     async def state(self, endpoint: str) -> DeliveryState:
-        """The state of the deliveries to an endpoint."""
+        """Reads the state of the deliveries to an endpoint."""
         numbers = range(PARTITIONS)
         groups = await groups_of(self.reads, self.keys)
         dead = await self.reads.ask(
@@ -412,7 +413,9 @@ class Deliveries:
 
 
 def _readable(raw: bytes, addresses: AddressDetail) -> Event | None:
-    """The event, with addresses as exact as they are kept. None if the event can't be read."""
+    """Decodes an event, with its addresses in the detail that the service is set to keep. None if
+    the event can't be decoded.
+    """
     try:
         return codec.decode_event(raw).kept(addresses) if raw else None
     except codec.UnreadableRecord:
@@ -425,7 +428,7 @@ def _attempts(raw: bytes) -> Attempts:
 
 
 def _field(fields: Any) -> bytes:
-    """The encoded event of an entry. Empty if the entry was trimmed after a relay took it."""
+    """The encoded event of an entry. It is empty if the entry was trimmed after a relay took it."""
     return b"" if fields is None else fields_of(fields).get(EVENT_FIELD, b"")
 
 
@@ -445,8 +448,8 @@ def _dead_letter(
 
 
 async def groups_of(reads: Reads, keys: KeyNames) -> list[dict[str, dict[str, Any]]]:
-    """The consumer groups of each partition's stream, by their names. A stream that does not exist
-    yet has none. Raises StoreUnavailable.
+    """Reads the consumer groups of each partition's stream, by their names. A stream that does not
+    exist yet has no groups. Raises StoreUnavailable.
     """
     found: list[dict[str, dict[str, Any]]] = []
     for reply in await reads.send([("XINFO", "GROUPS", keys.stream(n)) for n in range(PARTITIONS)]):
@@ -460,7 +463,7 @@ async def groups_of(reads: Reads, keys: KeyNames) -> list[dict[str, dict[str, An
 
 
 def _info(group: Any) -> dict[str, Any]:
-    """One group of a reply to XINFO GROUPS, as text."""
+    """Decodes one group in a reply to XINFO GROUPS."""
     return {_string(name): _string(value) for name, value in fields_of(group).items()}
 
 

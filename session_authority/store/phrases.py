@@ -1,7 +1,8 @@
-"""Packs user agents and their descriptions: a browser's 120 characters into about 10 bytes.
+"""Packs user agents and their descriptions. A browser's user agent of 120 characters becomes about
+10 bytes.
 
-A packed text has one byte for each character, and one byte over 0x7F for each phrase that many
-agents share. Texts with characters outside of ASCII can't be packed.
+A packed text has one byte for each character. A byte above 0x7F stands for a phrase that many user
+agents share. Texts with characters outside ASCII can't be packed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from functools import lru_cache
 
 from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 
-# Records hold the numbers of these phrases for ever: a phrase is added at the end, and none is ever
-# changed, moved or removed. There is room for 128.
+# Records contain the numbers of these phrases permanently. So new phrases are added at the end, and
+# no phrase is ever changed, moved or removed. There is room for 128 phrases.
 PHRASES = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko)",
@@ -84,7 +85,7 @@ PHRASES = (
     " (iOS ",
     ".0.0.0",
     ".0",
-    # Phrases of descriptions for people.
+    # Phrases of the descriptions that people see.
     "\ndesktop\n",
     "\nphone\n",
     "\ntablet\n",
@@ -117,18 +118,20 @@ PHRASES = (
     "https://",
 )
 _FIRST = 0x80
-# Most users have one of a few hundred agents. One entry has at most 2 KiB, whatever Redis holds.
+# Most users have one of a few hundred user agents. A cache entry occupies at most 2 KiB, even if
+# Redis contains a longer text.
 REMEMBERED = 1024
 MAX_PACKED_BYTES = MAX_USER_AGENT_BYTES
 _TEXTS = (*map(chr, range(_FIRST)), *PHRASES)
 _NUMBERS = {phrase: chr(_FIRST + number) for number, phrase in enumerate(PHRASES)}
-# The longest phrase comes first, as a regular expression uses the first alternative that fits.
+# The longest phrase comes first, because a regular expression uses the first alternative that
+# matches.
 _ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))))
 
 
 def pack(text: str) -> bytes | None:
     """The packed text. None if the text has characters that can't be packed, or is longer than the
-    longest agent.
+    longest user agent.
     """
     return _pack(text) if len(text) <= MAX_USER_AGENT_BYTES else None
 
@@ -141,8 +144,8 @@ def _pack(text: str) -> bytes | None:
 
 
 def unpack(packed: bytes) -> str | None:
-    """The text, cut to the length of the longest agent. None if it has a phrase of a later version,
-    or `packed` has more than MAX_PACKED_BYTES.
+    """The unpacked text, cut to the length of the longest user agent. None if it has a phrase of a
+    later version, or if `packed` has more than MAX_PACKED_BYTES.
     """
     return _unpack(packed) if len(packed) <= MAX_PACKED_BYTES else None
 

@@ -1,7 +1,7 @@
-"""Reads records one by one, so that a record that can't be read affects only its own device.
+"""Reads records one by one, so that an unreadable record affects only its own device.
 
-It refuses to guess: a record that can't be read counts as missing, so it grants nothing. Operators
-learn of such records from a line of the log, once a minute, and from a metric.
+An unreadable record is never guessed. It counts as missing, so it grants nothing. Operators learn
+of such records from a metric, and from a line in the log at most once a minute.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _T = TypeVar("_T")
 
 
 def user_hash(user_id: str) -> str:
-    """The name of a user in logs: the start of the SHA-256 of the user ID."""
+    """A user's name in logs: the first characters of the SHA-256 of the user ID."""
     return hashlib.sha256(user_id.encode()).hexdigest()[:_USER_HASH_DIGITS]
 
 
 def state_of(
     reader: RecordReader, user_id: str, sessions: Any, devices: Any, request: Any = None
 ) -> UserState:
-    """A user's state from the replies to three reads. Each reply may be OTHER_TYPE.
+    """A user's state, read from the replies to three commands. Each reply may be OTHER_TYPE.
 
     Args:
         reader: Decodes the records.
@@ -78,7 +78,7 @@ def _fields(reply: Any) -> Iterable[tuple[bytes, bytes]]:
 
 
 class RecordReader:
-    """Turns bytes into records, and reports the records that can't be read."""
+    """Decodes records, and reports the records that can't be read."""
 
     def __init__(
         self, metrics: Metrics | None, addresses: AddressDetail = AddressDetail.FULL
@@ -86,7 +86,7 @@ class RecordReader:
         self._addresses = addresses
         self._metrics = metrics
         if metrics is not None:
-            # The counters start at 0: if one began with 1, Prometheus would see no increase.
+            # The counters start at 0. If a counter started at 1, Prometheus would see no increase.
             for kind in RecordKind:
                 metrics.unreadable_records.labels(kind.value)
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
@@ -107,8 +107,8 @@ class RecordReader:
         return self._read(RecordKind.DEVICE, user_id, key, raw, decode)
 
     def claims(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionClaims]:
-        """The stored claims of a session on the device with this key. Claims that can't be read
-        count as claims of no session: the session's tokens keep the claims that they have.
+        """The stored claims of the session on the device with this key. If the claims can't be
+        read, they count as missing, and the session's tokens keep their own claims.
         """
         found = self.readable_claims(user_id, key, raw)
         return found if isinstance(found, Stored) else Stored(_OF_NO_SESSION, raw)
@@ -116,7 +116,7 @@ class RecordReader:
     def readable_claims(
         self, user_id: str, key: bytes, raw: bytes
     ) -> Stored[SessionClaims] | Unreadable:
-        """The stored claims of a session. If they can't be read, the result has the reason."""
+        """The stored claims of a session. If they can't be read, the result gives the reason."""
         return self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
 
     def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:

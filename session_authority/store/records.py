@@ -1,4 +1,4 @@
-"""The values that the store takes and returns."""
+"""The values that the store accepts and returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class RecordKind(StrEnum):
-    """The kind of a record."""
+    """The kinds of records."""
 
     SESSION = "session"
     DEVICE = "device"
@@ -28,8 +28,8 @@ class RecordKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
-    """A record, and the bytes from which it was read. A commit compares the bytes with the store to
-    find out if the record has changed.
+    """A record, and the bytes from which it was read. A commit compares these bytes with the store
+    to find out if the record has changed.
     """
 
     record: T
@@ -38,8 +38,8 @@ class Stored(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that can't be read: its bytes, by which a commit can replace it, and why. `later` is
-    True if a later version of the service wrote it.
+    """A record that can't be read. It has the record's bytes, so that a commit can replace it, and
+    the reason. `later` is True if a later version of the service wrote the record.
     """
 
     raw: bytes
@@ -49,7 +49,9 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class IssuedRecord:
-    """The result of the sign-in with a `request_id`. `evicted` are device keys."""
+    """The result of the sign-in with a `request_id`. `evicted` has the device keys of the evicted
+    sessions.
+    """
 
     request_digest: bytes
     session_id: bytes
@@ -61,9 +63,9 @@ class IssuedRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """The stored records of a user, by device key, and the record of the given `request_id`.
+    """The stored records of a user, by device key, and the result of the given `request_id`.
 
-    `other_types` are the kinds of records whose key is not a hash but of another type.
+    `other_types` has the kinds of records whose key is not a hash but of another type.
     `unread_sessions` and `unread_devices` are the numbers of records that were not read. They are
     zero unless the state was read for one device.
     """
@@ -79,30 +81,30 @@ class UserState:
     unread_devices: int = 0
 
     def session_at(self, key: bytes) -> Stored[SessionRecord] | Unreadable | None:
-        """The stored session on a device, which a commit is to replace."""
+        """The stored session on a device. A commit passes this value to replace the session."""
         return self.sessions.get(key) or self.unreadable_sessions.get(key)
 
     def device_at(self, key: bytes) -> Stored[DeviceRecord] | Unreadable | None:
-        """The stored device, which a commit is to replace."""
+        """The stored record of a device. A commit passes this value to replace the record."""
         return self.devices.get(key) or self.unreadable_devices.get(key)
 
     def session_count(self) -> int:
-        """How many records of sessions there are, readable or not."""
+        """The number of session records, including unreadable ones."""
         return len(self.sessions) + len(self.unreadable_sessions) + self.unread_sessions
 
     def session_records(self) -> dict[bytes, SessionRecord]:
-        """The sessions without their bytes."""
+        """The session records, without their bytes."""
         return {k: s.record for k, s in self.sessions.items()}
 
     def device_records(self) -> dict[bytes, DeviceRecord]:
-        """The devices without their bytes."""
+        """The device records, without their bytes."""
         return {k: d.record for k, d in self.devices.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A key that a commit makes, and that must not exist before. So the commit takes place once in
-    `memory_ms`. If the key has the value `unreadable`, it counts as missing.
+    """A key that a commit creates, and that must not exist before. So the commit takes place only
+    once in `memory_ms`. A key whose value is `unreadable` counts as missing.
     """
 
     key: str
@@ -116,9 +118,9 @@ class Commit:
     """A decision about one user, and the records on which the decision was based.
 
     Sessions, devices and claims are named by device key. If a session is removed, its claims are
-    removed with it, and need not be named. In `if_*` None means "must not exist", in `set_*` None
-    means "remove". If `durable` is True, replicas must have the changes. A commit that may be lost
-    waits for no replica.
+    removed with it, and need not be named. In the `if_*` fields, None means "must not exist". In
+    the `set_*` fields, None means "remove". If `durable` is True, the commit waits until replicas
+    have the changes. Set it to False for a commit that may be lost.
     """
 
     user_id: str
@@ -143,8 +145,8 @@ class Commit:
 
     @property
     def is_mark(self) -> bool:
-        """Returns True if the commit may be lost and may be sent twice. Sent a second time, it does
-        nothing, as it changes a session that it compares first.
+        """Returns True if the commit may be lost and may be sent twice. When such a commit is sent
+        again it does nothing, because it first compares the session that it changes.
         """
         changes = any(key in self.set_sessions for key in self.if_sessions)
         told = self.events or self.once is not None or self.clear_sessions
@@ -161,7 +163,7 @@ class RemovedSessions:
     raws: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
-        """How many sessions were removed, readable or not."""
+        """The number of removed sessions, including unreadable ones."""
         return len(self.raws)
 
 
@@ -174,14 +176,14 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A commit that did not take place, as a record on which the decision was based has changed.
-    The use case must decide again.
+    """A commit that did not take place, because a record on which the decision was based has
+    changed. The use case must decide again.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyDone:
-    """A commit that did not take place, as its once key exists."""
+    """A commit that did not take place, because the key of its `once` exists already."""
 
 
 CommitResult = Committed | Changed | AlreadyDone

@@ -1,8 +1,8 @@
-"""Finds out which commands of sign-ins and revocations a server refuses its user, before a sign-in
-or a revocation fails.
+"""Finds out which commands for sign-ins and revocations the Redis user may not run, before a call
+fails for this reason.
 
-It leaves nothing changed. It reports only names of commands that are known here, and no text of the
-server.
+No data is changed. The reports contain only names of commands that are known here, and no text from
+the server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from session_authority.store.key_names import KeyNames
 
 
 class Rehearsal:
-    """Asks every primary for permissions. Raises StoreUnavailable if no primary answers."""
+    """Checks the user's permissions on every primary. Raises StoreUnavailable if no primary
+    answers.
+    """
 
     def __init__(self, client: RedisClient, keys: KeyNames, writes: Writes) -> None:
         self._client = client
@@ -29,7 +31,7 @@ class Rehearsal:
         self._script = Script("rehearse")
 
     async def missing(self) -> list[str]:
-        """The commands that the user needs and may not use, in alphabetical order."""
+        """The commands that the Redis user needs but may not run, in alphabetical order."""
         asked = [self._writes.run(partial(self._ask, key)) for key in await self._probes()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         found: set[str] = set()
@@ -52,7 +54,7 @@ class Rehearsal:
         return [name.decode() for name in names]
 
     async def _probes(self) -> Sequence[str]:
-        """A key that never exists, for each primary."""
+        """The names of keys that never exist, one for each primary."""
         if not isinstance(self._client, Cluster):
             return [self._keys.probe]
         await self._writes.run(self._client.initialize)

@@ -1,7 +1,7 @@
-"""Reads the sessions that a write removed, as far as a caller needs to know of them.
+"""Reads the sessions that a write removed, as far as a caller needs to know them.
 
-To sign out thousands of devices must cost about as much as to sign out one. So sessions of the
-usual form are counted by their bytes, and only the other sessions are decoded into records.
+Signing out thousands of devices must cost about as much as signing out one device. So sessions in
+the usual form are counted from their bytes, and only the others are decoded into records.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from session_authority.store.records import RemovedSessions
 
 
 def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
-    """The sessions that a script removed. The script returns them one by one, or as their length
-    and one string with all of them. A value that is too long for a session is left out.
+    """The sessions that a script removed. The script returns them one by one, or as one string with
+    all sessions and their length. A value that is too long for a session is left out.
     """
     match reply:
         case [int(size), bytes(joined)]:
@@ -30,7 +30,9 @@ def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
 
 
 def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
-    """The removed sessions that can be read. The others are left out, as they are gone anyway."""
+    """The removed sessions that can be read. The others are left out, because they are gone
+    anyway.
+    """
     for raw in removed.raws:
         try:
             yield codec.decode_session(raw)
@@ -39,13 +41,13 @@ def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
 
 
 def count_live(removed: RemovedSessions, limits: SessionLimits, now: datetime) -> int:
-    """How many of these sessions could be read and were live, see `SessionRecord.is_live`. `now`
-    is cut to milliseconds.
+    """The number of these sessions that could be read and were live, see `SessionRecord.is_live`.
+    `now` is cut to whole milliseconds.
     """
     lifetimes, others = codec.plain_lifetimes(removed.raws)
     now_ms = to_ms(now)
-    # The limits are rounded up: a whole number of ms is below a fraction exactly if it is below the
-    # next whole number.
+    # The limits are rounded up. For a whole number of ms, "less than a fraction" means the same as
+    # "less than the next whole number".
     session_ttl = -(-limits.session_ttl // MILLISECOND)
     idle_timeout = -(-limits.idle_timeout // MILLISECOND)
     live = 0

@@ -1,8 +1,8 @@
 """Finds the faults that make a Redis unsafe for sessions. It asks the running servers, and needs
 only the service's permissions.
 
-No text here contains words of a server or of the driver, as such words can hold a password or a
-key.
+No text in this module contains text from a server or from the driver, because such text can contain
+a password or a key.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class FaultName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """A fault, with a text for an operator. The text has no password and no key, and of a server
-    only the address.
+    """A fault, with a text for an operator. The text contains no password and no key. Of a server
+    it contains only the address.
     """
 
     name: FaultName
@@ -66,13 +66,14 @@ class StoreFault:
 class _Server:
     who: str
     ask: Callable[..., Awaitable[Any]]
-    # A key that this server serves, and that never exists. None if it serves none of the keys.
+    # A key that would be on this server, and that never exists. None if the server serves none of
+    # the probe keys.
     probe: str | None
 
 
 def plaintext_fault(url: str) -> StoreFault | None:
     """The fault of a URL that leads over a network without TLS, even if it leads only to Sentinels.
-    None for other URLs. Raises BadRedisUrl.
+    None if the URL has no such fault. Raises BadRedisUrl.
     """
     tls, hosts = hosts_of(url)
     return None if tls else _seen_by_others(hosts, "the URL")
@@ -87,7 +88,7 @@ async def faults_of(
     max_skew: timedelta,
     replicas: int = 0,
 ) -> list[StoreFault]:
-    """The faults of the primaries. The URL is checked by `plaintext_fault`. Raises nothing.
+    """The faults of the primaries. The URL itself is checked by `plaintext_fault`. Raises nothing.
 
     Args:
         client: The client of the Redis to examine.
@@ -149,8 +150,8 @@ async def _examine(
     info = info_fields(await server.ask("INFO"))
     before = now()
     server_time = time_of(await server.ask("TIME"))
-    # The server read its clock at an unknown moment between `before` and now. The clocks differ by
-    # at least this much.
+    # The server read its clock at some moment between `before` and now. So the clocks differ by at
+    # least this much.
     skew = max(before - server_time, server_time - now())
     found = [
         await _takes_no_writes(server),
@@ -170,8 +171,8 @@ async def _examine(
 
 async def _takes_no_writes(server: _Server) -> StoreFault | None:
     try:
-        # To change a key that does not exist writes nothing. But a server that refuses sign-ins
-        # refuses it, too: a replica, a full server, or a server whose disk is full.
+        # Changing a key that does not exist writes nothing. But a server that refuses sign-ins
+        # refuses this change, too: a replica, a full server, or a server whose disk is full.
         if server.probe is not None:
             await server.ask("SET", server.probe, "", "XX")
             await server.ask("DEL", server.probe)
@@ -223,8 +224,8 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
 
 
 def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFault | None:
-    """The fault of a primary that has too few replicas, or that goes on writing without them. None
-    if there is no such fault.
+    """The fault of a primary that has too few replicas, or that continues to write without them.
+    None if there is no such fault.
     """
     there = int(info.get("connected_slaves", 0))
     if there < replicas:
@@ -241,8 +242,8 @@ def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFaul
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
-    """The fault of a server that does not answer, which may pass, or that refuses this user, which
-    does not pass.
+    """The fault of a server that does not answer or that refuses this user. A server that does not
+    answer may recover without an operator. A refusal lasts until an operator acts.
     """
     words = in_plain_words(error)
     name = FaultName.REFUSING if words in REFUSALS else FaultName.UNREACHABLE
@@ -250,8 +251,8 @@ def _unreachable(who: str, error: Exception) -> StoreFault:
 
 
 def _led_to_in_plain(client: RedisClient) -> StoreFault | None:
-    """The fault if Sentinels, or the nodes of a cluster, led the client over a network without
-    TLS. None if they did not.
+    """The fault if Sentinels or the nodes of a cluster led the client over a network without TLS.
+    None if they did not.
     """
     hosts = hosts_led_to_in_plain(client)
     return _seen_by_others(hosts, "the cluster" if isinstance(client, Cluster) else "Sentinel")

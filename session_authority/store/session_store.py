@@ -1,7 +1,8 @@
-"""The one way to Redis: reads the records of a user, commits decisions, revokes sessions.
+"""Reads the records of a user, commits decisions, and revokes sessions. All access to the records
+goes through this module.
 
-It refuses to decide anything: the records go to the domain, and the domain's decision comes back as
-a `Commit`. Nothing is cached: every read asks the primary.
+It makes no decisions. The domain gets the records, and returns its decision as a `Commit`. Nothing
+is cached: every read asks the primary.
 """
 
 from __future__ import annotations
@@ -72,19 +73,19 @@ from session_authority.store.records import (
 from session_authority.store.rehearsal import Rehearsal
 from session_authority.store.removed_sessions import removed_sessions
 
-# How many more records a read for one device returns, drawn at random. For most users these are all
-# records.
+# A read for one device also returns this many other records, drawn at random. Most users have no
+# more records than these.
 OTHERS_READ = "4"
 
 
 class SessionStore:
-    """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or
-    refusing.
+    """The records of all users. Every method raises StoreUnavailable if Redis is unreachable, slow
+    or refusing.
 
-    `event_memory` is how long an event is kept. `replicas` must have the writes of a durable commit
-    or a revocation; `domain.durability` notes if they confirmed the writes. `addresses` says how
-    exactly addresses are kept, both when records and events are written and when older records are
-    read.
+    `event_memory` is how long an event is kept. `replicas` says how many replicas must have the
+    writes of a durable commit or a revocation. `domain.durability` notes if they confirmed the
+    writes. `addresses` says how exactly addresses are kept. It applies when records and events are
+    written, and when older records are read.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class SessionStore:
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     def question(self, user_id: str, key: bytes) -> Question:
-        """The question for the session on one device. Callers that ask often may keep it."""
+        """The question for the session on one device. A caller that sends the question often may
+        keep it.
+        """
         return self._reads.question("HGET", self._keys.sessions(user_id), key)
 
     async def ask(self, question: Question) -> bytes | None:
@@ -129,14 +132,15 @@ class SessionStore:
         return found
 
     async def ask_many(self, questions: Sequence[Question]) -> list[bytes | Exception | None]:
-        """The stored bytes of each of many sessions. None stands for a session that does not exist,
-        and StoreUnavailable for a question to which Redis was away, slow or refusing.
+        """The stored bytes of several sessions. None stands for a session that does not exist.
+        StoreUnavailable stands for a session whose question failed because Redis was unreachable,
+        slow or refusing.
         """
         found = await self._reads.ask_many(questions)
         return [_failure(one) if isinstance(one, Exception) else one for one in found]
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
-        """The session on one device. A session that can't be read counts as missing."""
+        """The session on one device. A session record that can't be read counts as missing."""
         name = self._keys.sessions(user_id)
         raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -145,7 +149,7 @@ class SessionStore:
         return None if isinstance(found, Unreadable) else found
 
     async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
-        """The record of one device. A record that can't be read counts as forgotten."""
+        """The record of one device. A record that can't be read counts as missing."""
         name = self._keys.devices(user_id)
         raw = await self._read(RecordKind.DEVICE, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -156,7 +160,9 @@ class SessionStore:
     async def session_and_device(
         self, user_id: str, key: bytes
     ) -> tuple[Stored[SessionRecord] | None, Stored[DeviceRecord] | None]:
-        """The session on one device and the record of the device, read together."""
+        """The session on one device and the record of the device. Both are read at the same
+        time.
+        """
         session, device = await asyncio.gather(
             self.session(user_id, key), self.device(user_id, key)
         )
@@ -164,7 +170,7 @@ class SessionStore:
 
     async def claims(self, user_id: str) -> Mapping[bytes, Stored[SessionClaims]]:
         """The stored claims of a user's sessions, by device key. Claims that can't be read count as
-        claims of no session.
+        missing.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -178,7 +184,7 @@ class SessionStore:
         self, user_id: str
     ) -> Mapping[bytes, Stored[SessionClaims] | Unreadable] | None:
         """The stored claims of a user's sessions, by device key. If the claims of a session can't
-        be read, the value has the reason. None if the key of the claims is of another type.
+        be read, its value has the reason. Returns None if the key of the claims is of another type.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -217,7 +223,7 @@ class SessionStore:
 
     async def user_at(self, user_id: str, key: bytes, request_id: UUID | None = None) -> UserState:
         """The stored records of a user on one device, and on a few other devices that are drawn at
-        random. For a user with few devices these are all records.
+        random. A user with few devices gets all records.
         """
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads: list[Awaitable[Any]] = [
@@ -238,7 +244,7 @@ class SessionStore:
         issued: IssuedRecord,
         unreadable: Unreadable | None = None,
     ) -> Once:
-        """Lets a commit take place once for a `request_id`.
+        """Makes the key with which a commit takes place only once for a `request_id`.
 
         Args:
             user_id: The user.
@@ -255,24 +261,26 @@ class SessionStore:
         )
 
     def once_for_session(self, user_id: str, session_id: bytes, kind: EventType) -> Once:
-        """Lets a commit with an event of this kind take place at most once an hour for a
-        session.
+        """Makes the key with which a commit with an event of this kind takes place at most once an
+        hour for a session.
         """
         key = self._keys.told(user_id, session_id, kind)
         return Once(key, b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     def once_for_key(self, kid: str) -> Once:
-        """Lets a commit take place once for a signing key that was revoked."""
+        """Makes the key with which a commit takes place only once for a revoked signing key."""
         return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // MILLISECOND)
 
     def once_for_removed_key(self, kid: str) -> Once:
-        """Lets a commit take place at most once an hour for a signing key that was removed. The key
-        may come back, and be removed again.
+        """Makes the key with which a commit takes place at most once an hour for a removed signing
+        key. The key may be added again, and removed again.
         """
         return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
-        """Carries out a decision if nothing on which the decision was based has changed."""
+        """Carries out a decision. It is carried out only if the records on which it was based have
+        not changed.
+        """
         keys = self._script_keys(commit.user_id)
         if commit.once is not None:
             keys.append(commit.once.key)
@@ -359,7 +367,7 @@ class SessionStore:
         removed, confirmed = await self._run(self._revoke, keys, args, durable=True)
         if removed:
             note(confirmed=confirmed)
-        else:  # an earlier call may have removed them
+        else:  # an earlier call may have removed the sessions
             await self.confirm(user_id)
         return removed_sessions(removed)
 
@@ -381,8 +389,8 @@ class SessionStore:
         return await self._writes.run(lambda: script.run(client, keys, args)), False
 
     async def _run_mark(self, keys: list[str], args: list[str | bytes | int]) -> list[Any]:
-        """Commits a mark, and returns the script's result. If the server refuses, the commit is
-        tried in the usual way, which handles each refusal.
+        """Commits a mark, and returns the script's result. If the server refuses the mark, it is
+        committed like any other commit, which handles each refusal.
         """
         with driver_errors_translated():
             try:
@@ -393,14 +401,14 @@ class SessionStore:
         return (await self._run(self._commit, keys, args, durable=False))[0]
 
     async def confirm(self, user_id: str) -> None:
-        """Notes if enough replicas have all writes for a user so far. This is for a call whose work
-        an earlier call has done.
+        """Notes if enough replicas have all writes for a user so far. It is used by a call that
+        finds its work already done by an earlier call.
         """
         if not self.replicas.count:
             note(confirmed=False)
             return
-        # WAIT counts for the writes of its own connection. So this connection writes a key that
-        # expires at once.
+        # WAIT counts only the replicas that have the writes of its own connection. So this
+        # connection writes a key that expires at once.
         probe = self._keys.probe_in(partition(user_id))
         write = ("SET", probe, "", "PX", 1)
         _, confirmed = await self._writes.run(
@@ -409,23 +417,23 @@ class SessionStore:
         note(confirmed=confirmed)
 
     async def server_times(self) -> Sequence[datetime]:
-        """The time on every primary that answers."""
+        """The time on each primary that answers."""
         return await self._writes.run(self._ask_the_time)
 
     async def prove_writable(self) -> None:
-        """Proves that a primary accepts a write such as a sign-in makes. A server does not accept
-        it if it is a replica, is full, can't write its files or lacks its replicas. One primary of
-        a cluster is enough, as each serves its own users.
+        """Proves that a primary accepts writes like those of a sign-in. A server refuses such
+        writes if it is a replica, is full, can't write its files or lacks its replicas. One primary
+        of a cluster is enough, because each primary serves its own users.
         """
         await self._writes.run(self._try_to_write)
 
     async def missing_permissions(self) -> Sequence[str]:
-        """The commands that sign-ins and revocations need, and that Redis refuses its user."""
+        """The commands that sign-ins and revocations need, but that the Redis user may not run."""
         return await self._rehearsal.missing()
 
     async def trim_events(self) -> None:
-        """Removes events that are old enough, by the clock of Redis. Each new event does this, too,
-        but only in its own partition.
+        """Removes events that are old enough, according to the clock of Redis. Writing an event
+        does this, too, but only in the event's own partition.
         """
         args = [self.event_memory // MILLISECOND]
         for number in range(PARTITIONS):
@@ -512,7 +520,7 @@ class SessionStore:
         if isinstance(self._client, Cluster):
             await self._client.initialize()
             probes = self._client.one_for_each_primary(self._keys.probes())
-        # With XX a key is set only if it exists, and this key never does. So nothing is written, or
+        # With XX, a key is set only if it exists. This key never exists, so nothing is written or
         # sent to replicas.
         tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
         refusals = await asyncio.gather(*tries, return_exceptions=True)
@@ -521,15 +529,15 @@ class SessionStore:
 
 
 def _failure(error: Exception) -> StoreUnavailable | None:
-    """The error for the caller after a question failed. None if the key has another type, as it
-    then holds no session.
+    """The error that a caller gets after a question failed. None if the key has another type,
+    because it holds no session then.
     """
     return None if code_of(error) == WRONG_TYPE else unavailable(error)
 
 
 def _times_to_live(commit: Commit) -> tuple[int, int]:
-    """How long, in ms, the hashes of sessions and of devices must live for the records that are
-    written. Expiry of keys only collects garbage: the times in the records decide.
+    """How long the hashes of sessions and of devices must live for the records that are written, in
+    ms. Expiry of keys only collects garbage. The times in a record decide when the session ends.
     """
     ends = [record.ends_at for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))

@@ -1,7 +1,7 @@
-"""Owns keys and the tokens that they sign: which key signs, which keys verify, and the form of an
-access token. No other room knows JWT.
+"""Owns the keys, and the tokens that they sign. It decides which key signs, which keys verify, and
+the form of an access token. No other package of the service knows JWT.
 
-It refuses to say whether a token's session is still good.
+This package does not decide if a token's session is still valid.
 """
 
 from session_authority.tokens.assertions import AssertionSigner

@@ -1,8 +1,8 @@
-"""Signs assertions: short tokens about a session, for apps behind a gateway. The gateway has a
-signing key of its own for them.
+"""Signs assertions for apps behind a gateway. An assertion is a short token about a session, and is
+signed with the gateway's own signing key.
 
-Owns the JWT form of assertions (RFC 7519) and the public keys with which apps verify them (RFC
-7517). The gateway decides their contents.
+This module defines the JWT form of assertions (RFC 7519), and publishes the public keys with which
+apps verify them (RFC 7517). The gateway decides what an assertion contains.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class AssertionSigner:
         return f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
 
     def jwks(self) -> bytes:
-        """The JSON text of the set of public keys, including the keys that signed before."""
+        """The public keys as a JSON text, in the form of a JWK set. It includes the keys that
+        signed earlier.
+        """
         return json.dumps({"keys": self._source.current.public_jwks()}).encode()
 
 

@@ -1,8 +1,8 @@
 """Signs access tokens, and recognizes the tokens of this service.
 
-Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of a token but
-two: callers of this module check the end of the token and its session. A text that differs in any
-way from the texts that this module signs is no token.
+This module defines the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068). It checks
+everything about a token except its end and its session, which callers check. A text that this
+module would not sign in exactly the same form is not a token.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from session_authority.tokens.keys import MAX_RSA_BITS, SigningKey
 from session_authority.tokens.token_memory import MEMORY_BYTES, Remembered, TokenMemory
 
 MAX_TOKEN_BYTES = 4096
-# The longest token at sign-in: browsers keep cookies of 4,096 bytes, including their names.
+# The longest token that a sign-in may return. Browsers keep cookies of up to 4,096 bytes, including
+# their names.
 _ROOM_BYTES = 4000
-# Base64url of the header with the longest name of a key, and of the signature of the longest key.
+# The lengths in base64url of the header with the longest name of a key, and of the signature of the
+# longest key.
 _LARGEST_HEADER_BYTES = 223
 _LARGEST_SIGNATURE_BYTES = (MAX_RSA_BITS + 5) // 6
 _TYP = "at+jwt"  # RFC 9068 §2.1
@@ -42,8 +44,8 @@ _T = TypeVar("_T")
 
 
 class TokenTooLarge(Exception):
-    """A token with these fields, or a later token of its session, would have more bytes than the
-    service accepts, or than browsers keep in a cookie.
+    """A token with these fields, or a later token of its session, would have too many bytes. The
+    service would not accept it, or browsers would not keep it in a cookie.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -56,7 +58,8 @@ class Tokens:
 
     `lifetime` is how long a token may be presented after it was signed, also for renewal. A demoted
     key verifies for that time. Verified tokens are remembered by their hash, until they expire or
-    the keys change. At most `memory_bytes` are used for the tokens that were used last.
+    the keys change. If they need more than `memory_bytes`, the tokens that were not used for the
+    longest time are forgotten.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class Tokens:
         self._audience = audience
         self._lifetime = lifetime
         self._remembered = TokenMemory(memory_bytes)
-        # The headers of good tokens, read. All tokens of a key have the same header.
+        # The decoded headers of verified tokens, by their text. All tokens of a key have the same
+        # header.
         self._headers: dict[str, tuple[str, object]] = {}
         self._version = source.version
         self._known = source.current
@@ -80,7 +84,7 @@ class Tokens:
         self._vanished: frozenset[str] = frozenset()
 
     def sign(self, token: Token) -> str:
-        """The token's text, with times in whole seconds.
+        """Signs a token, and returns its text. Times are cut to whole seconds.
 
         Raises ValueError for a claim with a reserved name, TokenTooLarge, and KeyringError if no
         key signs.
@@ -107,15 +111,15 @@ class Tokens:
             raise TokenTooLarge(size, _ROOM_BYTES)
 
     def verify(self, text: str, now: datetime) -> Token | None:
-        """The token in `text`. None if `text` is no token of this service. The token may have
-        expired: callers check its `expires_at`.
+        """The verified token in `text`. None if `text` is no token of this service. The token may
+        have expired, so callers check its `expires_at`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
         digest = _digest(text)
         if (remembered := self._recalled(digest)) is not None:
-            # The only check whose result changes with time: a demoted key verifies only for a
-            # while.
+            # Only this check can have another result later, because a demoted key verifies only for
+            # a while.
             return remembered.token if self._verifier(remembered.kid, now) is not None else None
         try:
             token, kid = self._open(text, now)
@@ -125,15 +129,15 @@ class Tokens:
         return token
 
     def keep(self, text: str, kept: object, size_bytes: int) -> None:
-        """Keeps a value with a verified token, as long as the token is remembered. The value counts
-        as `size_bytes` of the memory.
+        """Keeps a value together with a verified token, as long as the token is remembered. The
+        value counts as `size_bytes` of the memory.
         """
         if text.isascii():
             self._remembered.keep(_digest(text), kept, size_bytes)
 
     def recall(self, text: str, now: datetime) -> object | None:
-        """The kept value of a token, if `verify` would still accept the token. Otherwise None.
-        This verifies no signature.
+        """The value that is kept with a token. None if there is no such value, or if `verify` would
+        not accept the token any more. This verifies no signature.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
@@ -150,18 +154,18 @@ class Tokens:
         return self._remembered.get(digest)
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that may verify tokens: of keys that sign, will sign, or
-        signed before.
+        """The public part of every key that may verify tokens. These are the keys that sign, will
+        sign, or signed earlier.
         """
         return self._source.current.public_jwks()
 
     def void_keys(self, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
-        """The names of the keys whose tokens are void before their end: the revoked keys, and the
-        keys that vanished and would still verify otherwise. Only changes that this method sees when
-        it is called are noticed.
+        """The names of the keys whose tokens are void before they expire. The first set has the
+        revoked keys. The second set has the keys that vanished but would otherwise still verify.
+        Changes between two calls are compared only when the second call is made.
 
-        A revoked key that vanishes stays among the revoked keys. A vanished key that comes back is
-        no longer among the vanished keys.
+        A revoked key that vanishes stays in the first set. A vanished key that comes back is
+        removed from the second set.
         """
         before, ring = self._known, self._source.current
         if ring is not before:
@@ -196,7 +200,7 @@ class Tokens:
 
     def _open(self, text: str, now: datetime) -> tuple[Token, str]:
         """The verified token in a text, and the ID of its key. Raises ValueError, RecursionError or
-        InvalidRequest if there is none.
+        InvalidRequest if the text is no valid token.
         """
         header_text, payload_text, signature_text = text.split(".")
         header = self._headers.get(header_text) or _read_header(header_text)
@@ -211,7 +215,7 @@ class Tokens:
     def _key_of(self, kid: str, algorithm: object, now: datetime) -> SigningKey:
         self._source.seek(kid, now)
         key = self._verifier(kid, now)
-        # The key says which algorithm is used (RFC 8725 §3.1); the header may only agree.
+        # The key determines the algorithm (RFC 8725 §3.1). The header must name the same one.
         if key is None or algorithm != key.algorithm.value:
             raise ValueError("key")
         return key
@@ -220,8 +224,8 @@ class Tokens:
         return self._source.current.verifier(kid, now, self._lifetime)
 
     def _read(self, payload: dict[str, object], now: datetime) -> Token:
-        """The payload as a token. Removes the service's own claims from the payload, so that the
-        caller's claims are left.
+        """Decodes the payload of a token. Removes the service's own claims from the payload, so
+        that only the caller's claims are left.
         """
         if (
             _take(payload, "iss", str) != self._issuer
@@ -242,7 +246,7 @@ class Tokens:
         if max(issued, not_before) > now + LEEWAY:
             raise ValueError("not yet good")
         expires = _moment(_take(payload, "exp", int))
-        # The two times may be equal: a session can be renewed in its last second.
+        # The two times may be equal, because a session can be renewed in its last second.
         if expires < issued:
             raise ValueError("over before it began")
         token = Token(
@@ -265,12 +269,12 @@ class Tokens:
 
 
 def _read_header(text: str) -> tuple[str, object]:
-    """The name of the key and the algorithm that a header names. Raises ValueError or
+    """The name of the key and the algorithm, read from a header. Raises ValueError or
     RecursionError.
     """
     header = decode_json_object(decode_base64url(text))
-    # Only these three members are accepted: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit`
-    # and `b64` change the rules.
+    # Only these three members are accepted. `jku`, `jwk`, `x5u` and `x5c` would bring in a foreign
+    # key, and `crit` and `b64` would change the rules.
     if header.keys() != _HEADER or header["typ"] != _TYP:
         raise ValueError("header")
     return _take(header, "kid", str), header["alg"]
@@ -281,8 +285,8 @@ def _digest(text: str) -> bytes:
 
 
 def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
-    """Removes a member, and returns its value. Raises ValueError if it is missing or of another
-    type.
+    """Removes a member, and returns its value. Raises ValueError if the member is missing or of
+    another type.
     """
     value = members.pop(name, None)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -291,8 +295,8 @@ def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
 
 
 def _read_copy(token_id: str, start: str) -> int:
-    """The copy that a `jti` names. The rest of the `jti` must be `start`, which has the session and
-    the generation of the token. Raises ValueError.
+    """The number of the copy, read from a `jti`. The `jti` must begin with `start`, which has the
+    session and the generation of the token. Raises ValueError.
     """
     text = token_id.removeprefix(start)
     if token_id != start + text or not _COPY.fullmatch(text) or int(text, 16) == 0:
@@ -310,13 +314,15 @@ def _strings(values: object) -> tuple[str, ...]:
 
 
 def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
-    """The caller's claims. They are read-only, as all calls with the token get the same object."""
+    """The caller's claims. They are read-only, because all calls with the token share the same
+    object.
+    """
     claims = {name: value for name, value in members.items() if isinstance(value, str)}
     if len(claims) != len(members) or RESERVED_CLAIMS & claims.keys():
         raise ValueError("claims")
     "".join(
         (*claims, *claims.values())
-    ).encode()  # raises UnicodeEncodeError, a ValueError, for half a character
+    ).encode()  # raises UnicodeEncodeError, a ValueError, for half of a surrogate pair
     return MappingProxyType(claims)
 
 

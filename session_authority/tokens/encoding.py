@@ -1,7 +1,7 @@
-"""Reads and writes JSON, and accepts it in one form only.
+"""Reads and writes JSON, and accepts only one form of it.
 
-Owns the strictness that key files and tokens share. A text that this room reads must have exactly
-one meaning, so repeated members and `NaN` are errors and are never repaired.
+Key files and tokens share these strict rules. A text must have exactly one meaning, so repeated
+members and `NaN` are errors and are never repaired.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def decode_json_object(data: bytes) -> dict[str, object]:
 
 
 def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
-    """Makes an object of its members. Raises ValueError if a name is repeated, as parsers disagree
-    on which of the members counts (RFC 8259 §4).
+    """Builds an object from its members. Raises ValueError if a name is repeated, because parsers
+    disagree about which of the members counts (RFC 8259 §4).
     """
     value = dict(members)
     if len(value) != len(members):

@@ -1,8 +1,9 @@
-"""Reads and writes key files: a folder with one file for each key, or a single file with all keys.
+"""Reads and writes key files. The keys are in a folder with one file for each key, or in a single
+file with all keys.
 
-Keys are read strictly, and all faults are reported at once. A key is written as a whole or not at
-all, and its file is readable only for its owner. This module also checks if other users may access
-the files. It refuses to know the meaning of the times in a key.
+Keys are read strictly, and all faults are reported together. A key file is written completely or
+not at all, and only its owner can read it. This module also checks if other users may access the
+files. The meaning of the times in a key is left to `keyring`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _SUFFIX = ".json"
 
 
 def refuse_single_file(directory: Path) -> None:
-    """Raises KeyringError for a single file with all keys, as another program writes such a
-    file.
+    """Raises KeyringError if the path is a single file with all keys, because another program
+    writes such a file.
     """
     if directory.exists() and not directory.is_dir():
         raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
@@ -37,7 +38,7 @@ def read_keys(path: Path) -> list[SigningKey]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError as error:  # a folder above may refuse access, or the name may be too long
+    except OSError as error:  # a parent folder may refuse access, or the name may be too long
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from None
 
 
@@ -65,7 +66,9 @@ def _read_file(path: Path) -> list[SigningKey]:
 
 
 def _all_or_faults(reads: Iterable[Callable[[], SigningKey]]) -> list[SigningKey]:
-    """The results of all reads. Raises one KeyringError with the faults of all reads."""
+    """The results of all reads. If reads failed, raises one KeyringError with the faults of all of
+    them.
+    """
     keys: list[SigningKey] = []
     faults: list[str] = []
     for read in reads:
@@ -90,8 +93,8 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """The JSON object in the data, or None. The decoder's own error is dropped here: it has the
-    whole text with all keys, and other code may print it.
+    """The JSON object in the data. None if there is none. The decoder's own error is not passed on:
+    it contains the whole text with all keys, and other code might print it.
     """
     try:
         return decode_json_object(data)
@@ -101,7 +104,7 @@ def _json_or_none(data: bytes) -> dict[str, object] | None:
 
 def _key_files(directory: Path) -> list[Path]:
     """All files of a folder except the hidden ones. Hidden files are unfinished files of this
-    module, and the links by which Kubernetes swaps a secret.
+    module, or links with which Kubernetes replaces a secret.
     """
     try:
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
@@ -111,7 +114,7 @@ def _key_files(directory: Path) -> list[Path]:
 
 def files_of(path: Path) -> list[Path]:
     """The files with the keys of a folder, or the single file with all keys. Raises KeyringError if
-    there is no file: a folder that was unmounted looks empty.
+    there is no file, because an unmounted folder looks empty.
     """
     files = _key_files(path) if _is_folder(path) else [path]
     if not files:
@@ -120,7 +123,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> object:
-    """A value that changes whenever a key changes. It is found without reading a key."""
+    """A value that changes whenever a key changes. It is computed without reading the keys."""
     files = _key_files(path) if _is_folder(path) else [path]
     try:
         return [(file.name, file_state(file)) for file in files]
@@ -129,13 +132,13 @@ def fingerprint(path: Path) -> object:
 
 
 def exposed(path: Path) -> list[str]:
-    """The file modes that let other users read or change the keys of a folder or file, each with
-    the command that corrects it.
+    """The file modes that let other users read or change the keys of a folder or file. Each comes
+    with the command that corrects it.
 
-    The group of a file may read it, as this is how Kubernetes gives secrets to pods that do not run
-    as root. A folder on a read-only file system, such as Kubernetes mounts, may have any mode: it
-    can't be changed, and names of files are no secret. Links are followed. Raises KeyringError for
-    a path that can't be examined.
+    The group of a file may read it, because Kubernetes gives secrets to pods that do not run as
+    root in this way. A folder on a read-only file system, such as Kubernetes mounts, may have any
+    mode. It can't be changed, and names of files are no secret. Links are followed. Raises
+    KeyringError for a path that can't be examined.
     """
     try:
         files = _key_files(path) if _is_folder(path) else [path]
@@ -150,7 +153,7 @@ def exposed(path: Path) -> list[str]:
 
 
 def add_file(directory: Path, key: SigningKey) -> None:
-    """Writes the file of a new key, and makes the folder if there is none."""
+    """Writes the file of a new key. Creates the folder if it does not exist."""
     if _file(directory, key.kid).exists():
         raise KeyringError(f"there is a key {key.kid!r} already")
     try:
@@ -161,8 +164,8 @@ def add_file(directory: Path, key: SigningKey) -> None:
 
 
 def write_file(directory: Path, key: SigningKey) -> None:
-    """Writes the file of a key, and replaces an old file. The old file stays until the new file is
-    whole. Raises KeyringError if the file can't be written.
+    """Writes the file of a key, or replaces it. The old file stays until the new file is complete.
+    Raises KeyringError if the file can't be written.
     """
     path = _file(directory, key.kid)
     try:

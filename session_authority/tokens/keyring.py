@@ -1,9 +1,9 @@
-"""The keys of a folder or file: which key signs, which keys verify and until when, and how this
-changes.
+"""Manages the keys of a folder or file: which key signs, which keys verify and until when, and how
+this changes.
 
-Owns the life of keys. A key's state is never stored: it follows from the times in the key files. So
-a promotion writes one file, and no crash leaves two signing keys or none. This module asks no
-clock, and starts no thread to watch the files.
+A key's state is never stored. It follows from the times in the key files. So a promotion writes one
+file, and a crash can leave neither two signing keys nor none. This module reads no clock, and
+starts no thread to watch the files.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from session_authority.tokens.keys import (
     generate,
 )
 
-# Unknown key names make a source look at its files at most once in this time. So made-up names cost
-# no more than that.
+# Unknown key names cause at most one check of the files in this interval. So made-up names can't
+# cause many checks.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _SHORTEST_TIME = timedelta(microseconds=1)
@@ -45,7 +45,7 @@ class Keyring:
     """A fixed set of keys.
 
     The key that was promoted last signs. A key that was promoted earlier was demoted at the moment
-    when the next key was promoted. Revoked keys neither sign nor demote other keys: if the signing
+    when the next key was promoted. Revoked keys neither sign nor demote other keys. If the signing
     key is revoked, the key before it signs again.
     """
 
@@ -75,18 +75,18 @@ class Keyring:
         return self._signing
 
     def __contains__(self, kid: str) -> bool:
-        """Returns True if there is a key of this name, whatever its state."""
+        """Returns True if there is a key with this name, whatever its state."""
         return kid in self._by_kid
 
     def key(self, kid: str) -> SigningKey:
-        """The key of this name. Raises KeyringError if there is no such key."""
+        """The key with this name. Raises KeyringError if there is no such key."""
         key = self._by_kid.get(kid)
         if key is None:
             raise KeyringError(f"there is no key {kid!r}")
         return key
 
     def state(self, kid: str) -> KeyState:
-        """The state of the key of this name. Raises KeyringError if there is no such key."""
+        """The state of the key with this name. Raises KeyringError if there is no such key."""
         key = self.key(kid)
         if key.revoked_at is not None:
             return KeyState.REVOKED
@@ -95,17 +95,18 @@ class Keyring:
         return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
 
     def demoted(self, kid: str) -> datetime | None:
-        """When the key was demoted. None if the key signs, never signed, or is revoked. Raises
-        KeyringError if there is no such key.
+        """The time at which the key was demoted. None if the key signs, never signed, or is
+        revoked. Raises KeyringError if there is no such key.
         """
         return self._demoted.get(self.key(kid).kid)
 
     def verifier(self, kid: str, now: datetime, lifetime: timedelta) -> SigningKey | None:
-        """The key of this name, if it may verify. None if there is no such key, if it is revoked,
+        """The key with this name, if it may verify. None if there is no such key, if it is revoked,
         or if it was demoted `lifetime` ago or longer.
 
-        `lifetime` is how long a token may be presented after it was signed, also for renewal. A key
-        that was promoted later than `now`, by a clock that differs, verifies like any other key.
+        `lifetime` is how long a token may be presented after it was signed, also for renewal.
+        Because clocks differ, a key may have been promoted later than `now`. Such a key verifies
+        like any other key.
         """
         key = self._by_kid.get(kid)
         if key is None or key.revoked_at is not None:
@@ -118,22 +119,22 @@ class Keyring:
         return {key.kid for key in self.keys if key.revoked_at is not None}
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that is not revoked, the oldest first. Keys without a public
-        part are left out.
+        """The public part of every key that is not revoked, with the oldest key first. Keys without
+        a public part are left out.
         """
         jwks = (key.public_jwk() for key in self.keys if key.revoked_at is None)
         return [jwk for jwk in jwks if jwk is not None]
 
 
 class KeySource(Reread[Keyring]):
-    """The present keyring of a path, which follows changes of the files. Raises KeyringError if the
-    keys are broken at the start.
+    """The present keyring of a path. It is read again when the files change. Raises KeyringError if
+    the keys are broken at the start.
 
-    A change takes effect at once, as each key file is written as a whole.
+    A change takes effect at once, because each key file is written completely or not at all.
     """
 
     def __init__(self, path: Path, check: Callable[[Keyring], None] = lambda _: None) -> None:
-        """Reads the keys. Raises KeyringError. `check` may raise KeyringError, too: then the keys
+        """Reads the keys. Raises KeyringError. `check` may also raise KeyringError. Then the keys
         count as broken.
         """
         self.path = path
@@ -153,9 +154,9 @@ class KeySource(Reread[Keyring]):
         return files_of(self.path)
 
     def seek(self, kid: str, now: datetime) -> None:
-        """Reads the keys again, if their files changed and no key has this name: another process
-        may sign with a key that was added since this process looked. One look in SEEK_INTERVAL
-        serves all such names.
+        """Reads the keys again if their files changed and no known key has this name. Another
+        process may sign with a key that was added after the last read. The files are checked at
+        most once per SEEK_INTERVAL.
 
         Broken files change nothing, and are not read again until they change. `refresh` reports
         them.
@@ -176,14 +177,13 @@ def load_keyring(path: Path) -> Keyring:
     """
     keys = read_keys(path)
     if not keys:
-        # A folder that was unmounted looks like this. To accept an empty keyring would void every
-        # token.
+        # An unmounted folder looks like this. Accepting an empty keyring would void every token.
         raise KeyringError(f"{path}: holds no key")
     return Keyring(keys)
 
 
 def add_key(directory: Path, key: SigningKey) -> None:
-    """Writes a new key, and makes the folder if there is none."""
+    """Writes a new key. Creates the folder if it does not exist."""
     refuse_single_file(directory)
     add_file(directory, key)
 
@@ -196,7 +196,8 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
         raise KeyringError(f"the key {kid!r} is signing already")
     if state is KeyState.REVOKED:
         raise KeyringError(f"the key {kid!r} is revoked: what it signed can't be trusted")
-    # The order of promotions says which key signs: it must survive a clock that was set back.
+    # The order of the promotion times decides which key signs. So a new time must be the latest
+    # one, even if the clock was set back.
     earlier = [
         other.promoted_at + _SHORTEST_TIME for other in ring.keys if other.promoted_at is not None
     ]
@@ -204,7 +205,7 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
 
 
 def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> None:
-    """Voids every token that a key signed, at once. See `revoke_keys`.
+    """Voids every token that a key signed. This takes effect at once. See `revoke_keys`.
 
     Args:
         directory: The folder of the keys.
@@ -216,12 +217,12 @@ def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> N
 
 
 def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bool = False) -> None:
-    """Voids every token that these keys signed, at once.
+    """Voids every token that these keys signed. This takes effect at once.
 
-    The signing key is revoked only with `replace`, so that there is always a signing key. Then
-    another key is promoted first: the oldest published key, as other services are most likely to
-    know it. If there is none, a fresh key of the same algorithm is made. A crash in between leaves
-    one key signing, and the same call again does the rest.
+    The signing key is revoked only if `replace` is True, so that there is always a signing key.
+    Another key is promoted first. It is the oldest published key, because other services are most
+    likely to know this one. If there is none, a fresh key of the same algorithm is made. A crash in
+    between leaves one key signing, and repeating the call does the rest.
 
     Args:
         directory: The folder of the keys.
@@ -254,12 +255,13 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
 
 
 def void_before(directory: Path, moment: datetime, now: datetime) -> Sequence[str]:
-    """Voids every token that was signed before a moment: makes a fresh key sign, and revokes the
+    """Voids every token that was signed before a moment. Makes a fresh key sign, and revokes the
     keys that may have signed before the moment. Returns the IDs of the revoked keys. The call may
-    be repeated: there are none if nothing is left to void.
+    be repeated, and returns no IDs if nothing is left to void.
 
-    The fresh key has the algorithm of the signing key before it. It is used rather than a published
-    key, as a key that was made after the moment has certainly signed nothing before it.
+    The fresh key has the same algorithm as the previous signing key. A published key is not used,
+    because it may be older than the moment. The fresh key has certainly signed nothing before the
+    moment.
     """
     ring = _ring_of(directory)
     old = [
@@ -285,12 +287,12 @@ def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningK
 def retire(
     directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False
 ) -> None:
-    """Removes a key that is not needed: a key that never signed, or that was demoted or revoked
+    """Removes a key that is no longer needed. Such a key never signed, or was demoted or revoked
     `lifetime` ago or longer.
 
-    A revoked key stays as long as a demoted key, though its tokens are void. If it were removed, no
-    watcher would be told of its revocation, and it would not be revoked on a host with an older
-    copy of the folder.
+    A revoked key stays as long as a demoted key, though its tokens are void. If it were removed
+    earlier, watchers could miss its revocation. A host with an older copy of the folder would not
+    revoke it.
 
     Args:
         directory: The folder of the keys.

@@ -1,8 +1,8 @@
-"""One key: how it is made, how it signs, and its form in a file.
+"""Describes one key: how it is made, how it signs, and its form in a file.
 
-Owns the rules that make a key fit to use, and the only access to PyJWT's algorithms: exactly one
-algorithm for each key. Key material leaves this module only in `SigningKey.to_json`. No message and
-no repr has any.
+This module checks that a key is fit to use. Only this module uses PyJWT's algorithms, and each key
+has exactly one algorithm. Key material leaves this module only through `SigningKey.to_json`. No
+message and no repr contains it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from session_authority.tokens.encoding import encode_json
 
 RSA_BITS = 3072
 MIN_RSA_BITS = 2048
-# The signature of the key must leave room in a token of 4 KiB.
+# The signature must leave enough room for the rest of a token of 4 KiB.
 MAX_RSA_BITS = 4096
-# RFC 7518 §3.2: an HMAC key is at least as long as its hash.
+# RFC 7518 §3.2 requires that an HMAC key is at least as long as its hash.
 HMAC_BYTES = 32
-# 32 random bytes have fewer different bytes than this once in 10^37, and 64 random hexadecimal
-# digits once in 10^18; "changemechangeme..." always has fewer. With a limit of 16, a quarter of the
-# secrets of 64 hexadecimal digits would be refused, and these are good secrets.
+# A random key has fewer different bytes with a probability of 1 in 10^37 for 32 bytes, and of 1 in
+# 10^18 for 64 hexadecimal digits. A text like "changemechangeme..." always has fewer. A limit of 16
+# would refuse a quarter of all keys of 64 hexadecimal digits, which are good keys.
 MIN_DIFFERENT_BYTES = 8
 
-# A key ID is a file name, and an argument of a command: it must not look like an option or a hidden
-# file.
+# A key ID is used as a file name and as an argument of a command. So it must not look like an
+# option or a hidden file.
 _KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
 _MAX_SHOWN_NAME_CHARACTERS = 16
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)", re.ASCII)
@@ -55,7 +55,7 @@ PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey | bytes
 
 class KeyringError(Exception):
     """Keys can't be used, or a change of keys is refused. The message names every fault, and never
-    has key material.
+    contains key material.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -73,7 +73,7 @@ class Algorithm(Enum):
 
 
 class KeyState(Enum):
-    """The state of a key in its life."""
+    """The states that a key can have."""
 
     PUBLISHED = "published"
     SIGNING = "signing"
@@ -83,8 +83,8 @@ class KeyState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _JwkForm:
-    """The members of a private JWK: the members for its kind, the public members, and the private
-    members.
+    """The members of a private JWK. They are the members that state its kind, the public members,
+    and the private members.
     """
 
     kind: Mapping[str, str]
@@ -99,18 +99,19 @@ _JWK_FORMS = {
     Algorithm.HS256: _JwkForm({"kty": "oct"}, (), ("k",)),
 }
 # PyJWT's algorithms are used without its `encode` and `decode`. These functions would read a token
-# and prepare a key a second time, by looser rules than ours, and need 40 to 50 µs more. The
-# algorithms are not taken from PyJWT's global registry, as any code may change it.
+# and prepare a key a second time, with looser rules than ours. They also need 40 to 50 µs more. The
+# algorithms are not those of PyJWT's global registry, because any code may change that registry.
 _JWS = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
 _SIGNERS = {algorithm: _JWS.get_algorithm_by_name(algorithm.value) for algorithm in Algorithm}
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key, with the times of its life. The state of the key follows from these and from the other
-    keys of its keyring. `private` and `public` are ready to use.
+    """A key, with the times at which it was created, promoted and revoked. The state of the key
+    follows from these times and from the other keys of its keyring. `private` and `public` are
+    loaded keys, ready to sign and verify.
 
-    Keys are equal if their names, algorithms and times are equal. The material is not compared.
+    Keys are equal if their names, algorithms and times are equal. The key material is not compared.
     """
 
     kid: str
@@ -122,16 +123,16 @@ class SigningKey:
     public: PublicKey = field(repr=False, compare=False)
 
     def sign(self, data: bytes) -> bytes:
-        """The signature of `data`, in the form that JWS needs."""
+        """The signature of `data`, in the form that JWS requires."""
         return _SIGNERS[self.algorithm].sign(data, self.private)
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Returns True if this key made the signature of `data`, with its own algorithm."""
+        """Returns True if this key made the signature of `data` with the key's own algorithm."""
         return _SIGNERS[self.algorithm].verify(data, self.public, signature)
 
     def public_jwk(self) -> dict[str, str] | None:
         """The public key with which other services verify tokens (RFC 7517). None if the key is a
-        secret that both sides would share.
+        shared secret.
         """
         if self.algorithm is Algorithm.HS256:
             return None
@@ -152,11 +153,11 @@ class SigningKey:
 
 
 def generate(algorithm: Algorithm, now: datetime) -> SigningKey:
-    """Makes a fresh key, which is not promoted yet."""
+    """Makes a new key, which is not promoted yet."""
     while True:
         private = _generate_private(algorithm)
         kid = _name(algorithm, private)
-        if _KID.fullmatch(kid):  # one in 64 starts with '-'
+        if _KID.fullmatch(kid):  # one name in 64 starts with '-'
             return SigningKey(kid, algorithm, now, None, None, private, _public(private))
 
 
@@ -183,8 +184,8 @@ def _export(algorithm: Algorithm, private: PrivateKey) -> dict[str, str]:
 
 
 def _name(algorithm: Algorithm, private: PrivateKey) -> str:
-    """The name of a key: the thumbprint of its public key (RFC 7638 §3). A key that is a secret
-    gets a random name, as the secret could be guessed from its thumbprint.
+    """The name of a key: the thumbprint of its public key (RFC 7638 §3). An HMAC key gets a random
+    name, because a weak secret could be guessed from its thumbprint.
     """
     if isinstance(private, bytes):
         return encode_base64url(secrets.token_bytes(16))
@@ -226,8 +227,8 @@ def parse_key(value: object, where: str) -> SigningKey:
 
 
 def _shown(name: str) -> str:
-    """The name of a member, for a message. A long name is not shown: it may be key material that
-    was put in the wrong place.
+    """The name of a member, for a message. A long name is not shown, because it may be key material
+    that was put in the wrong place.
     """
     return (
         repr(name)
@@ -241,7 +242,7 @@ def _parse_kid(text: object) -> str | None:
 
 
 class _Unfit(Exception):
-    """The rule that a JWK breaks."""
+    """Names the rule that a JWK breaks."""
 
 
 def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
@@ -279,19 +280,19 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
 
 
 def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
-    """The key of a JWK, or None. The libraries' exceptions about a bad key may quote the key, so
-    they end here.
+    """The key of a JWK. None if the key is bad. The libraries' exceptions about a bad key may quote
+    the key, so they are not passed on.
     """
     try:
         private: PrivateKey = _SIGNERS[algorithm].from_jwk(jwk)
-        _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is in fact a public key
+        _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is a public key
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, OverflowError):
         return None
     return private
 
 
 def format_time(time: datetime) -> str:
-    """A time as text (RFC 3339), in UTC."""
+    """A time as text in UTC (RFC 3339)."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""The memory of verified tokens, and of the values kept with them. Its size in bytes is limited."""
+"""Remembers verified tokens, and the values kept with them. The size in bytes is limited."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from datetime import datetime
 from session_authority.domain.session_limits import LEEWAY
 from session_authority.domain.sessions import Token
 
-# About 50,000 tokens of a few claims; with a kept answer each, about 27,000.
+# Enough for about 50,000 tokens with a few claims, or about 27,000 if each has a kept answer.
 MEMORY_BYTES = 64 * 2**20
 
-# The memory of a remembered token, without its claims and the names of its methods, but with its
-# key and its places in the memory (measured: 820).
+# The memory that a remembered token occupies, including its key and its entries in the dictionary
+# (measured: 820). Its texts and the containers of its claims and methods are counted separately.
 _REMEMBERED_BYTES = 1024
-# The largest token needs a third of this.
+# The largest token needs a third of this memory.
 _LEAST_MEMORY_BYTES = 64 * 2**10
-# More than one, so that the number of expired tokens falls.
+# More than one is forgotten for each new token, so that the number of expired tokens falls.
 _FORGOTTEN_FOR_EACH_NEW = 2
 
 
@@ -35,9 +35,9 @@ class Remembered:
 class TokenMemory:
     """The verified tokens that were used last, by the hash of their text.
 
-    When a token is added, up to two expired tokens are forgotten. An expired token is forgotten
-    only after all tokens that were used before it. So all tokens in the memory were used within the
-    lifetime of one token.
+    When a token is added, up to two expired tokens are forgotten. The tokens are examined in the
+    order of their last use, and the first one that has not expired ends this. So all tokens in the
+    memory were used within the lifetime of one token.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -52,7 +52,7 @@ class TokenMemory:
         return len(self._tokens)
 
     def get(self, digest: bytes) -> Remembered | None:
-        """The token with this hash. It counts as used."""
+        """The token with this hash. None if it is not remembered. The token counts as used."""
         remembered = self._tokens.get(digest)
         if remembered is not None:
             self._tokens.move_to_end(digest)
@@ -77,8 +77,8 @@ class TokenMemory:
 
     def keep(self, digest: bytes, kept: object, size_bytes: int) -> None:
         """Keeps a value with a token, until the token is forgotten or another value is kept with
-        it. Nothing is kept if the token is forgotten already, or if both together would occupy more
-        than a third of the memory.
+        it. Nothing is kept if the token is no longer remembered. Nothing is kept either if both
+        together would occupy more than a third of the memory.
         """
         remembered = self._tokens.get(digest)
         if remembered is None:
@@ -105,7 +105,7 @@ class TokenMemory:
 
 
 def _memory_of(token: Token) -> int:
-    """The most bytes of memory that a remembered token occupies."""
+    """The largest number of bytes that a remembered token occupies in memory."""
     texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
     holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
     return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))

@@ -1,6 +1,7 @@
-"""Asks a Session Authority whether a user's session on a device is still good.
+"""Asks a Session Authority whether a user's session on a device is still valid.
 
-`AsyncSessionAuthority` is for asyncio, `SessionAuthority` for threads; both have the same methods.
+`AsyncSessionAuthority` is for asyncio, and `SessionAuthority` is for threads. Both have the same
+methods.
 """
 
 from session_authority_client._async.client import AsyncSessionAuthority

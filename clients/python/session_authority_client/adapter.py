@@ -1,6 +1,8 @@
-"""The interface for adapters: middleware for other frameworks, or a gateway in front of apps.
+"""The interface for adapters. An adapter is middleware for another framework, or a gateway in front
+of apps.
 
-An adapter opens a visit before the app, and closes it when the response's headers go out:
+An adapter opens a visit before it calls the app. It closes the visit when the response's headers
+are sent:
 
     visits = Visits(authority, flow)
     visit = visits.open(method, headers, peer, target)   # raises Refused
@@ -9,8 +11,8 @@ An adapter opens a visit before the app, and closes it when the response's heade
     visit.leave()                                        # the connection is over
 
 A refusal carries the whole response: `refused.answer` has a status, headers and a body.
-`visit.caching` says which headers a cache must see. The middleware of this package is made of
-nothing else; docs/adapters.md has the rules, with an example.
+`visit.caching` says which headers a cache must see. The middleware of this package uses only this
+interface. The rules are in docs/adapters.md, with an example.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Middleware for ASGI apps: Starlette, FastAPI, and any other app that is called with (scope,
 receive, send).
 
-It opens a visit before it calls the app, puts the visit in `scope["state"]["visit"]`, and writes
-the cookies when the headers go out. If the app refuses the request (`Refused`), the middleware
-sends the answer, even if a framework caught the exception and made a server error of it. The
-middleware needs no framework; `session_authority_client.starlette` has dependencies for FastAPI.
+The middleware opens a visit before it calls the app, and puts the visit in
+`scope["state"]["visit"]`. It adds the cookies when the headers are sent. If the app refuses the
+request (`Refused`), the middleware sends the refusal's response. It does so even if a framework
+caught the exception and answered with a server error. The middleware needs no framework.
+`session_authority_client.starlette` has dependencies for FastAPI.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 _HEADERS_GO_OUT = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _VARY = (b"vary", ", ".join(VARIES).encode())
-# RFC 6455, section 7.4.1
+# These close codes are from RFC 6455, section 7.4.1.
 _NORMAL_CLOSURE = 1000
 _POLICY_VIOLATION = 1008
 
 
 def visit_of(scope: _Scope) -> AsyncVisit:
-    """The visit of a request."""
+    """Returns the visit of a request."""
     visit = scope.get("state", {}).get("visit")
     if not isinstance(visit, AsyncVisit):
         raise RuntimeError("SessionAuthorityMiddleware is not around this app")
@@ -58,13 +59,13 @@ def visit_of(scope: _Scope) -> AsyncVisit:
 
 
 class SessionAuthorityMiddleware:
-    """Finds out for each request who is signed in. `authority` is a client, or better a function
-    that makes one.
+    """Finds out for each request who is signed in. `authority` is a client or, better, a function
+    that makes a client.
 
-    The session of a WebSocket is checked when it connects, and cookies are set with the handshake.
-    If the app uses the session, the WebSocket ends with the session: it is closed with 4401,
-    "session_ended". An event stream ends likewise. Middleware that adds headers to every response
-    (CORS) must wrap this middleware.
+    The session of a WebSocket is checked when the WebSocket connects, and cookies are set with the
+    handshake. If the app uses the session, the WebSocket ends with the session: the middleware
+    closes it with code 4401, "session_ended". An event stream also ends with the session.
+    Middleware that adds headers to every response (CORS) must wrap this middleware.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class SessionAuthorityMiddleware:
         self._visits = AsyncVisits(authority, self._flow)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Handles an ASGI connection."""
+        """Handles an ASGI connection: opens its visit, calls the app, and sends cookies or a
+        refusal.
+        """
         if scope["type"] == "lifespan":
             try:
                 await self._app(scope, receive, send)
@@ -106,8 +109,8 @@ class SessionAuthorityMiddleware:
         except Refused as refused:
             await _refuse(scope, refused, send, [_VARY])
             return
-        # In this scope and not in a copy: middleware that wraps this one must see what the app puts
-        # there, such as the route.
+        # The visit is put in this scope and not in a copy, because middleware that wraps this
+        # middleware must see the app's entries, such as the route.
         scope.setdefault("state", {})["visit"] = visit
         accept_ch = self._flow.accept_ch(method, asked, peer, scope.get("scheme", ""))
         connection = Connection(scope, receive, send)
@@ -133,11 +136,12 @@ class SessionAuthorityMiddleware:
 
 
 class _Response:
-    """A response on its way out, or the refusal that takes its place. Its headers wait for its
-    contents, because the code that makes the contents may refuse the request.
+    """The response to a request: the app's response, or the refusal that replaces it. The headers
+    are held back until the first contents come, because the code that makes the contents may still
+    refuse the request.
 
-    The headers of an event stream don't wait: the page waits for them when it opens the stream, and
-    the first event may come much later.
+    The headers of an event stream are sent at once. The page waits for them when it opens the
+    stream, and the first event may come much later.
     """
 
     def __init__(
@@ -149,17 +153,19 @@ class _Response:
         self._connection = connection
         self._send = connection.send
         self._held: _Message | None = None
-        # A refusal that the app seems to have caught, because the app goes on with a success. If no
-        # contents come after the success, the app did not catch it: the code that makes the
-        # contents may run before the status is sent. The end of the contents waits until the app is
-        # done, because the app may still raise the refusal.
+        # A refusal after which the app started a successful response, so that the app seems to have
+        # caught it. If no contents follow, the app did not catch the refusal: the code that makes
+        # the contents may run before the status is sent. So the end of the contents is held back
+        # until the app is done, because the app may still raise the refusal.
         self._caught: Refused | None = None
         self._end: _Message | None = None
         self._began = False
         self._replaced = False
 
     async def send(self, message: _Message) -> None:
-        """Passes a message of the app on, or the refusal instead. The app calls it as `send`."""
+        """Sends a message of the app, or sends the refusal in its place. The app gets this method
+        as `send`.
+        """
         if self._replaced:
             await turn_of_others()
             return
@@ -176,7 +182,7 @@ class _Response:
 
     def _stands(self, message: _Message, refused: Refused, *, late: bool) -> bool:
         """Returns True if the app itself chose the message that it sends after a refusal. `late` is
-        True if the app refused after its last message.
+        True if the app refused the request after its previous message.
         """
         kind = message["type"]
         if kind == "websocket.close":
@@ -185,13 +191,13 @@ class _Response:
             return True
         if kind not in _HEADERS_GO_OUT:
             return self._began or not (late or _is_end(message))
-        # Middleware that answers an exception does so while it handles that exception.
+        # Middleware turns an exception into a response while it handles that exception.
         error = sys.exception()
         fault = error is not None and find(error, Refused) is None
         return is_chosen(message["status"], refused.answer.status, refused, fault=fault)
 
     async def refuse(self, refused: Refused) -> bool:
-        """Sends the answer to a refusal of the app. Returns False if a response is out already."""
+        """Sends the response to a refusal. Returns False if another response was sent already."""
         if not self._replaced:
             if not self._began:
                 self._held = None
@@ -231,7 +237,9 @@ class _Response:
         return [*kept, *added]
 
     async def release(self) -> None:
-        """Sends the headers that wait, and the end of the contents if it waits."""
+        """Sends the headers that were held back, and the end of the contents if it was held
+        back.
+        """
         held, self._held = self._held, None
         if held is not None:
             self._began = True
@@ -241,19 +249,19 @@ class _Response:
             await self._send(end)
 
     def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
-        # If the app has this middleware twice, the app saw the visit of the inner one.
+        # If the app has this middleware twice, the scope has the visit of the inner middleware.
         shown = self._scope.get("state", {}).get("visit")
         line = header[1].decode("latin-1")
         return header[0].lower() == b"set-cookie" and self._visit.owns(line, shown)
 
 
 def _is_failure(message: _Message) -> bool:
-    """Returns True if a message begins a response that is no success."""
+    """Returns True if a message begins a response whose status is not a success."""
     return not 200 <= message.get("status", 200) < 300
 
 
 def _is_end(message: _Message) -> bool:
-    """Returns True if a message only says that there are no more contents."""
+    """Returns True if a message has no contents and says that no more contents follow."""
     return (
         message["type"] in ("http.response.body", "websocket.http.response.body")
         and not message.get("body")
@@ -262,7 +270,7 @@ def _is_end(message: _Message) -> bool:
 
 
 def _target_of(scope: _Scope) -> str:
-    """The path of a request with its query, as the client sent it."""
+    """Returns the path of a request with its query, as the client sent it."""
     path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
     query: bytes = scope.get("query_string", b"")
     return (path + b"?" + query if query else path).decode("latin-1")
@@ -276,14 +284,18 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _can_answer(scope: _Scope) -> bool:
-    """Returns True if a handshake can be refused with more than 403."""
+    """Returns True if a refused handshake can have another status than 403, and headers and a
+    body.
+    """
     return "websocket.http.response" in (scope.get("extensions") or {})
 
 
 async def _refuse(
     scope: _Scope, refused: Refused, send: _Send, more: Sequence[_Header] = ()
 ) -> None:
-    """Answers instead of the app, with `more` headers."""
+    """Sends the response to a refusal in place of the app's response. `more` has additional
+    headers.
+    """
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)
     else:
@@ -304,8 +316,8 @@ async def _answer(
 
 
 async def _body_of(receive: _Receive) -> tuple[bytes, bool]:
-    """The body of a request, cut after the first byte that is too many. The second value is False
-    if the client left before the end of the body.
+    """Returns the body of a request. A body that is too long is cut one byte after the limit. The
+    second value is False if the client disconnected before the end of the body.
     """
     body, more = b"", True
     while more and len(body) <= MAX_BODY_BYTES:

@@ -1,9 +1,9 @@
-"""The near cache: answers of the service about sessions, kept in this process for as long as a
-watch proves that they still hold.
+"""The near cache keeps the service's answers about sessions in this process, as long as a watch
+proves that they still hold.
 
-This module has the memory and its rules. It waits for nothing and sends nothing: `watching` passes
-it the messages of the watch, and `coalescing` asks the service if the cache has no answer. CACHE.md
-says how stale an answer can be, and why. Any number of threads may use a cache.
+This module has the cache's memory and its rules. It never waits and sends nothing. `watching`
+passes it the messages of the watch. If the cache has no answer, `coalescing` asks the service.
+CACHE.md explains how stale an answer can be. Any number of threads may use one cache.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ __all__ = [
 
 MAX_AGE = timedelta(seconds=60)
 MAX_SILENCE = timedelta(seconds=15)
-# Types of events that concern one user, whom the event names. Any other event concerns all users,
-# above all an event whose type this version does not know.
+# These types of events concern one user, whom the event names. Events of all other types concern
+# all users. This includes events whose type this version does not know.
 _OF_A_USER = frozenset(
     kind.value
     for kind in EventType
     if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
 # One server of the service may know earlier than another that a key was revoked, or that the store
-# has another primary. For this time the other server may accept tokens that it should refuse.
+# has another primary. For this time, the other server may still accept tokens that it should
+# refuse, so no answer is stored.
 _SETTLING_SECONDS = 15.0
-# How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept in
-# time by changing their pace gain a second on each other in half an hour at the most, which is how
-# long a connection lasts.
+# Within one watch, the server's clock may seem to gain up to this much on our clock. Clocks that
+# are adjusted by their speed gain at most one second in half an hour, the longest life of a
+# connection.
 _MAX_AHEAD_SECONDS = 2.0
-# Users whose IDs have the same hash share a counter of events. A shared counter may keep an answer
-# from being stored, but never causes an answer to be stored.
+# Users whose IDs have the same hash share a counter of events. A shared counter may prevent that an
+# answer is stored, but never causes an answer to be stored.
 _COUNTERS = 4096
 
 _caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
 
 
 def _clock() -> float:
-    """Seconds that never go back. They also pass while the machine sleeps, if its system has such a
-    clock.
+    """Returns the seconds of a clock that never goes back. If the system has CLOCK_BOOTTIME, this
+    clock also runs while the machine sleeps.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -67,7 +68,7 @@ if not hasattr(time, "CLOCK_BOOTTIME"):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """The counts of a cache. Threads that count at the same instant may lose a count."""
+    """The counts of a cache. If two threads count at the same instant, one count may be lost."""
 
     live: bool
     entries: int
@@ -75,41 +76,49 @@ class CacheStats:
     misses: int
     emptied: int
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """How many answers were dropped, by reason: by an `event` of their user; `emptied` with all
-    others; too many answers for the `room`; their time was `over`; `replaced` by a renewal or a
-    newer answer.
+    """The number of answers that were dropped, by reason. The reasons are: an `event` of the user,
+    `emptied` with the whole cache, no `room` for more answers, time that is `over`, and `replaced`
+    by a renewal or a newer answer.
     """
     staleness: float = math.inf
-    """The age of the last proof of the watch in seconds, at the most. Infinite without a proof."""
+    """The age in seconds that the watch's last proof has at the most. It is infinite without a
+    proof.
+    """
 
 
 class Ticket(NamedTuple):
-    """When a request was sent: during which watch, after how many of its events, at what time."""
+    """The moment at which a request was sent: the watch, the number of its events so far, and the
+    time.
+    """
 
     watch: int
     events: int
     sent: float
 
 
-# The longest spelling without padding has 45 characters. The service trims any amount of that.
+# The longest spelling of a device ID without padding has 45 characters. The service removes any
+# amount of padding. A longer ID than this limit is not cached.
 _MAX_DEVICE_ID_CHARACTERS = 64
 
 
 class _Entry(NamedTuple):
     validation: Validation
     until: float
-    ends: float  # by the wall clock, which may be set
+    ends: float  # by the wall clock, which may be set back or forward
 
 
 class NearCache:
     """A cache of answers of ValidateSession that still hold. A cache belongs to one client.
 
-    `max_entries` bounds the number of answers: the least recently used ones are dropped first, and
-    one answer takes about 3 KiB. `max_age` is how long an answer may be used at the most. If it is
-    at most the service's `GRACE`, the cache accepts no superseded token for longer than the service
-    itself does. `max_silence` is how old the last proof may be that the watch has sent all events:
-    a revocation can be missed for this time and no longer. With less than 12 seconds the cache is
-    often off: proofs come every 10 seconds.
+    `max_entries` is the highest number of answers. One answer takes about 3 KiB. If the cache is
+    full, it drops the least recently used answer first.
+
+    `max_age` is the longest time for which the cache uses an answer. If it is at most the service's
+    `GRACE`, the cache accepts superseded tokens no longer than the service itself does.
+
+    `max_silence` is the highest age of the last proof that the watch has sent all events. The cache
+    can miss a revocation for this time and no longer. Proofs come every 10 seconds. So with less
+    than 12 seconds the cache is often off.
     """
 
     def __init__(
@@ -142,8 +151,9 @@ class NearCache:
         _caches.add(self)
 
     def _after_fork(self) -> None:
-        """Empties the cache in a forked child. The child has neither the watch nor the thread that
-        held the lock, so it starts with no answers, on another watch.
+        """Sets up an empty cache, in the constructor and in a forked child. The child has neither
+        the watch nor the thread that held the lock. So it gets a new lock, and waits for another
+        watch.
         """
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -155,15 +165,17 @@ class NearCache:
         self._first_read: float | None = None
         self._live_until = self._kept_from = float("-inf")
 
-    # --- what it is worth -------------------------------------------------------------------------
+    # --- the state of the cache -------------------------------------------------------------------
 
     @property
     def live(self) -> bool:
-        """Returns True if the cache may answer: its watch has lately proven that it is complete."""
+        """Returns True if the cache may answer. It may if the watch has lately proven that it has
+        sent all events.
+        """
         return self._clock() < self._live_until
 
     def stats(self) -> CacheStats:
-        """The counts of this cache."""
+        """Returns the counts of this cache."""
         return CacheStats(
             self.live,
             len(self._entries),
@@ -175,8 +187,8 @@ class NearCache:
         )
 
     def claim(self) -> None:
-        """Binds the cache to one client. Raises ValueError if it has a client already: the events
-        of two watches would contradict each other.
+        """Binds the cache to one client. Raises ValueError if another client has it already,
+        because the events of two watches would contradict each other.
         """
         if self._claimed:
             raise ValueError("cache: belongs to another client")
@@ -184,12 +196,12 @@ class NearCache:
 
     @property
     def max_silence(self) -> float:
-        """The highest age of the last proof, in seconds, at which the cache answers."""
+        """The highest age of the last proof, in seconds, at which the cache still answers."""
         return self._max_silence
 
     def vouches_for(self, session: Session) -> bool:
-        """Returns True if the cache has an answer for any token of this session that certainly
-        still holds.
+        """Returns True if the cache has a certainly valid answer for at least one token of this
+        session.
         """
         with self._lock:
             now = self._clock()
@@ -202,8 +214,8 @@ class NearCache:
             )
 
     def still(self, ticket: Ticket, name: SessionName) -> bool:
-        """Returns True if the watch of a ticket is live and has brought no event of the user since
-        the ticket. Then an answer that was read after the ticket still holds.
+        """Returns True if the ticket's watch is live and has brought no event of the user since the
+        ticket was issued. Then an answer that was read after that moment still holds.
         """
         with self._lock:
             same = ticket.watch == self._watch and self._clock() < self._live_until
@@ -212,10 +224,12 @@ class NearCache:
     # --- answers ----------------------------------------------------------------------------------
 
     def get(self, access_token: str, device_id: str) -> Validation | None:
-        """The answer for a token from a device, if this answer certainly still holds.
+        """Returns the answer for a token from a device if this answer certainly still holds, else
+        None.
 
-        Takes no lock. It reads the proof before the entry, and the clock after the entry: whatever
-        threads do in between, the entry was there at some time that this proof covers.
+        This method takes no lock. It reads the proof before the entry, and the clock after the
+        entry. So the entry was in the cache at a time that the proof covers, even if other threads
+        change the cache meanwhile.
         """
         live_until = self._live_until
         key = (access_token, device_id)
@@ -223,7 +237,7 @@ class NearCache:
         if entry is not None:
             now = self._clock()
             if now < live_until and now < entry.until and self._wall_clock() < entry.ends:
-                with suppress(KeyError):  # dropped this very moment
+                with suppress(KeyError):  # another thread just dropped it
                     self._entries.move_to_end(key)
                 self._hits += 1
                 return entry.validation
@@ -231,19 +245,19 @@ class NearCache:
         return None
 
     def ticket(self) -> Ticket | None:
-        """Returns a ticket for `store`. Call this before you send a request whose answer is to be
-        stored. Returns None while no watch is live.
+        """Returns a ticket for `store`, or None while no watch is live. Call this method before you
+        send a request whose answer is to be stored.
         """
         with self._lock:
             now = self._clock()
             return Ticket(self._watch, self._events, now) if now < self._live_until else None
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
-        """Keeps an answer if it is active, needs no renewal, and no event of its user came in
-        between. Returns True if it was stored.
+        """Stores an answer if it is active, needs no renewal, and no event of its user came since
+        the ticket. Returns True if the answer was stored.
 
-        An answer that needs a renewal may be of a superseded token, and no event reports when such
-        a token stops being good.
+        An answer that needs a renewal may be about a superseded token. No event reports when such a
+        token stops being valid.
         """
         key = (access_token, device_id)
         session = answer.session
@@ -270,34 +284,36 @@ class NearCache:
             return True
 
     def discard(self, access_token: str, device_id: str) -> None:
-        """Drops one answer: the token was just renewed."""
+        """Drops the answer about a token that was just renewed."""
         with self._lock:
             self._discard((access_token, device_id), "replaced")
 
     def forget_user(self, user_id: str) -> None:
-        """Drops the answers about a user, and keeps the user's answers that are on their way from
-        being stored. An event of the user does the same, but comes later.
+        """Drops all answers about a user. Answers to requests that were already sent for this user
+        are not stored either. An event of the user does the same, but comes later.
         """
         with self._lock:
             self._forget_user(user_id)
 
     def clear(self) -> None:
-        """Drops all answers, and keeps answers that are on their way from being stored."""
+        """Drops all answers. Answers to requests that were already sent are not stored either."""
         with self._lock:
             self._empty()
             self._watch += 1
 
-    # --- for the watch ----------------------------------------------------------------------------
+    # --- for the watch: its messages and its end --------------------------------------------------
 
     def begin(self) -> None:
-        """Notes that the client is about to request a watch, at this moment."""
+        """Notes that the client is about to request a watch. Call this method just before the
+        request.
+        """
         with self._lock:
             self._lose()
             self._began = self._clock()
 
     def tell(self, message: pb.WatchEventsResponse) -> None:
-        """Handles a message of the watch: first its events, then its proof that there were no
-        others.
+        """Handles a message of the watch. It handles the events first, and then the proof that
+        there were no other events.
         """
         with self._lock:
             for event in message.events:
@@ -305,20 +321,20 @@ class NearCache:
                     self._forget_user(event.user_id)
                 else:
                     self._empty()
-                    self._watch += 1  # so no answer to an earlier request is stored
+                    self._watch += 1  # the answers to earlier requests are not stored
                     if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
                         self._kept_from = self._clock() + _SETTLING_SECONDS
             if message.HasField("read_uptime"):
                 self._prove(message.read_uptime.seconds + message.read_uptime.nanos / 1e9)
-            elif message.HasField("read_time"):  # of a service that does not send its uptime
+            elif message.HasField("read_time"):  # from a service that sends no uptime
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 
     def lost(self, *, history_gone: bool = False) -> None:
-        """Drops all answers because the watch is broken, so that nothing is certain any more.
+        """Drops all answers because the watch is broken. Without a watch, no answer is certain.
 
         `history_gone` means that the store's history has changed, because its primary was replaced.
         Other servers of the service may read from the old primary for a little longer, and no watch
-        reports that. So no answer is kept for that time.
+        reports this. So no answer is stored for that time.
         """
         with self._lock:
             self._lose()
@@ -326,24 +342,27 @@ class NearCache:
                 self._kept_from = self._clock() + _SETTLING_SECONDS
 
     def seconds_left(self) -> float:
-        """How many seconds the watch may still be silent before it counts as broken. 0 if it is
-        broken already.
+        """Returns the seconds for which the watch may stay silent before it counts as broken.
+        Returns 0 if the watch is broken already.
         """
         with self._lock:
             until = max(self._live_until, self._began + self._max_silence)
             return max(until - self._clock(), 0.0)
 
-    # --- with the lock held -----------------------------------------------------------------------
+    # --- private methods: the caller holds the lock -----------------------------------------------
 
     def _prove(self, read: float) -> None:
-        """Notes a proof: the watch has sent all events from before `read`, by the server's clock.
+        """Notes a proof of the watch: all events that happened before `read`, by the server's
+        clock, were sent.
 
-        The server read the first proof's time after this client had requested the watch. So a later
-        proof's time is at least as much later than the request as the server's clock says. The
-        clocks need not agree, and a message that was long on its way, or unread in this process,
-        proves no more than it did when it was sent. If a proof seems to be from the future, the two
-        clocks don't run equally fast: one was set, or one stood still. Then no proof of this watch
-        can be trusted, and the watch counts as broken.
+        The server read its clock for the first proof after this client had requested the watch.
+        Each later proof is later by the difference of the server's two readings. So the proven time
+        is at least the request's time plus this difference.
+
+        The two clocks need not agree. A message that arrived late, or was read late, proves no more
+        than it did when it was sent. If a proof seems to come from the future, one of the clocks
+        was set or stood still. Then no proof of this watch can be trusted, and the watch counts as
+        broken.
         """
         if self._first_read is None:
             self._first_read = read
@@ -385,8 +404,8 @@ class NearCache:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:
-        """Drops the entries that are too many. For each new entry it also drops up to two entries
-        whose time is over, so that these become fewer.
+        """Drops entries until the cache has at most `max_entries`. It also drops up to two outdated
+        entries for each new entry, so that outdated entries become fewer.
         """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
             self._discard(oldest, "room")
@@ -397,8 +416,8 @@ class NearCache:
             self._discard(oldest, "over")
 
     def _oldest(self) -> tuple[str, str] | None:
-        """The key of the least recently used entry. A hit takes no lock, so it may move an entry at
-        the same moment.
+        """Returns the key of the least recently used entry. A hit may move an entry at the same
+        moment, because a hit takes no lock. Then this method tries again.
         """
         while True:
             with suppress(RuntimeError):

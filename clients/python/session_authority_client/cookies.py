@@ -1,15 +1,16 @@
-"""The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
-decides nothing.
+"""Reads and writes the headers of a browser's two cookies: its access token and its device ID. This
+module makes no decisions.
 
-A session that ends with the browser has a third cookie, which marks the session: browsers don't say
-how long they keep a cookie, and a renewed token must be kept no longer than the token before it.
-The mark is the session's ID, so that it says nothing of any other session. A client can change the
-mark, which is harmless: the mark only says how long the client itself keeps a cookie, and a client
-can always keep a token for longer. Only the service ends sessions.
+A session that ends with the browser has a third cookie, the mark, which says so. Browsers don't say
+how long they keep a cookie, but a renewed token must be kept no longer than the token before it.
+The mark's value is the session's ID, so that it says nothing about any other session.
 
-The cookies are always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section
-4.1.3.2: `__Host-`). They are written as exact text: a value that could end a header or an attribute
-is refused.
+A client can change the mark. This is harmless, because the mark only decides how long the client
+itself keeps a cookie. A client can always keep a token for longer, and only the service ends
+sessions.
+
+The cookies are always host-only, valid for all paths, and hidden from scripts (RFC 6265bis, section
+4.1.3.2: `__Host-`). A value that could end a header or an attribute is refused.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from enum import Enum
 
 __all__ = ["MAX_COOKIE_AGE", "MAX_COOKIE_BYTES", "Cookies", "SameSite"]
 
-# Browsers drop a cookie if its name and value together are longer. They keep no cookie for longer.
+# Browsers drop a cookie whose name and value together are longer than this. They delete every
+# cookie after 400 days at the latest.
 MAX_COOKIE_BYTES = 4096
 MAX_COOKIE_AGE = timedelta(days=400)
-# The service signs a session in only if all its tokens will have at most 4,000 bytes, so that no
+# The service refuses a sign-in if a token of the session could be longer than 4,000 bytes. So no
 # renewal makes a cookie too long.
 _MAX_NAME_LENGTH = MAX_COOKIE_BYTES - 4000 - len("__Host-")
 _BRIEF = "-brief"
@@ -35,8 +37,8 @@ _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 
 
 class SameSite(Enum):
-    """The rule for sending the cookies with links of other sites. `STRICT`: never send them. `LAX`:
-    send them when the user follows a link to a page.
+    """Says whether browsers send the cookies when the user comes from another site. `STRICT`: they
+    never do. `LAX`: they do if the user follows a link to a page.
     """
 
     STRICT = "Strict"
@@ -45,11 +47,12 @@ class SameSite(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """The names of the cookies, and the rules by which they are written.
+    """The names of the cookies, and the rules for writing them.
 
-    `insecure` is for developing on http://localhost, with a browser that does not treat that as
-    secure: without it both names begin with `__Host-`. It is refused for any other host.
-    `device_same_site` is the rule for the device ID. If it is None, `same_site` is the rule.
+    `insecure` is for development on http://localhost, with a browser that treats this address as
+    insecure. Without `insecure`, all names begin with `__Host-`. With it, requests to any other
+    host are refused. `device_same_site` is the rule for the device ID. If it is None, the rule is
+    `same_site`.
     """
 
     token: str = "session"
@@ -69,7 +72,7 @@ class Cookies:
             raise ValueError("token and device: are two cookies")
         of_device = self.same_site if self.device_same_site is None else self.device_same_site
         for setting, given in (("same_site", self.same_site), ("device_same_site", of_device)):
-            try:  # frameworks have text there
+            try:  # frameworks use text here
                 object.__setattr__(self, setting, SameSite(given))
             except ValueError:
                 raise ValueError(f"{setting}: must be SameSite.STRICT or SameSite.LAX") from None
@@ -79,8 +82,8 @@ class Cookies:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """The names of the cookies: for the token, for the device ID, and for the mark of a session
-        that ends with the browser.
+        """The names of the three cookies: the token, the device ID, and the mark of a session that
+        ends with the browser.
         """
         return self._names
 
@@ -100,12 +103,14 @@ class Cookies:
         return self._names[2]
 
     def read(self, headers: Iterable[str]) -> tuple[str, str]:
-        """The token and the device ID of a request's `Cookie` headers; empty if there is none."""
+        """Returns the token and the device ID from a request's `Cookie` headers. A missing value is
+        empty.
+        """
         return self.read_all(headers)[:2]
 
     def read_all(self, headers: Iterable[str]) -> tuple[str, str, str]:
-        """The token, the device ID, and the ID of the session that ends with the browser. Each is
-        empty if there is none.
+        """Returns the token, the device ID, and the ID of a session that ends with the browser. A
+        missing value is empty.
         """
         pairs = [
             (name.strip(_BLANK), value)
@@ -117,22 +122,24 @@ class Cookies:
         return self._only(pairs, token), self._only(pairs, device_id), self._only(pairs, brief)
 
     def _only(self, pairs: Iterable[tuple[str, str]], name: str) -> str:
-        """The value of the cookie with this name. If two cookies have it and their values differ,
-        one was planted, and nobody can know which: then the value counts as missing.
+        """Returns the value of the cookie with this name, or an empty text if the value is unknown.
+        If two cookies have the name and their values differ, one may come from an attacker. Nobody
+        can know which one, so the value counts as missing.
 
-        But insecure names may have cookies of other paths, left by another app on localhost, that
-        this module can't remove. Browsers send those first (RFC 6265, section 5.4), as their paths
-        are longer.
+        This does not hold for insecure names. Another app on localhost may have left cookies with
+        the same name for other paths, and this module can't remove them. Browsers send these
+        cookies first, because their paths are longer (RFC 6265, section 5.4). So the last value
+        counts.
 
-        Only blanks are stripped. If other white space before a name were stripped, a cookie that
-        was set without the rules of the prefix would pass for ours.
+        Only spaces and tabs are stripped. Otherwise a name after other white space would pass for
+        our cookie, although the rules of the `__Host-` prefix were never applied to it.
         """
         found = [value.strip(_BLANK) for key, value in pairs if key == name]
         return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
 
     def are_kept_back(self, token: str, device_id: str) -> bool:
-        """Returns True if the browser may have strict cookies that it did not send. A browser sends
-        all of them or none.
+        """Returns True if the browser may have cookies with the rule `STRICT` and did not send
+        them. A browser sends either all such cookies or none.
         """
         strict = {
             found
@@ -142,23 +149,25 @@ class Cookies:
         return strict == {""}
 
     def is_set_by(self, line: str) -> bool:
-        """Returns True if a `Set-Cookie` header sets one of our cookies."""
+        """Returns True if this `Set-Cookie` header sets one of the cookies that this object
+        names.
+        """
         return line.partition("=")[0].strip(_BLANK) in self._names
 
     def hand_out(
         self, token: str, device_id: str, end: datetime, now: datetime, *, brief: str = ""
     ) -> list[str]:
-        """`Set-Cookie` headers that give a browser its token and its device ID.
+        """Returns the `Set-Cookie` headers that give a browser its token and its device ID.
 
         Args:
             token: The access token.
-            device_id: The device ID. Its cookie stays in any case.
+            device_id: The device ID. Its cookie always lasts as long as browsers allow.
             end: The absolute end of the session. The token's cookie lasts until then, because an
                 expired token can be renewed. Only the service knows the idle end, which moves with
                 each use.
-            now: The time.
-            brief: The ID of a session that ends with the browser, else empty. With it the token's
-                cookie has no expiry time, and the mark is set, too.
+            now: The current time.
+            brief: The ID of a session that ends with the browser, or empty for other sessions. If
+                it is given, the token's cookie has no expiry time, and the mark is set, too.
         """
         life = None if brief else min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         given = [
@@ -168,8 +177,8 @@ class Cookies:
         return [*given, self._set(self.brief_name, brief, None)] if brief else given
 
     def take_back(self, *, device: bool, brief: bool = False) -> list[str]:
-        """`Set-Cookie` headers that delete the token's cookie. With `device` they delete the device
-        ID too, and with `brief` the mark.
+        """Returns the `Set-Cookie` headers that delete the token's cookie. With `device` they also
+        delete the device ID, and with `brief` the mark.
         """
         names = [self.token_name]
         names += [self.device_name] if device else []

@@ -1,8 +1,8 @@
 """Middleware for Django. Put `session_authority_client.django.SessionAuthorityMiddleware` in
 MIDDLEWARE, as near to the top as possible.
 
-The settings must have `SESSION_AUTHORITY`, a function that makes a client, and may have
-`SESSION_AUTHORITY_FLOW`, a `Flow`. The visit is at `request.visit`.
+Set `SESSION_AUTHORITY` in the settings to a function that makes a client. You can also set
+`SESSION_AUTHORITY_FLOW` to a `Flow`. Views find the visit at `request.visit`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ _View = Callable[..., HttpResponseBase]
 
 
 def visit_of(request: HttpRequest) -> Visit:
-    """The visit of a request. It knows the user's session, if any, and signs users in and out."""
+    """Returns the visit of a request. The visit knows the user's session, if any, and signs users
+    in and out.
+    """
     visit = getattr(request, "visit", None)
     if not isinstance(visit, Visit):
         raise RuntimeError("SessionAuthorityMiddleware is not in MIDDLEWARE")
@@ -71,8 +73,8 @@ def require_session(
     max_age: timedelta | None = None,
     auth_methods: Collection[str] | None = None,
 ) -> _View | Callable[[_View], _View]:
-    """Makes a view that is only for signed-in users. Other clients get 401, or are sent to the
-    sign-in page. If the service gives no answer, the client gets 503. The arguments are those of
+    """Limits a view to signed-in users. Other clients get 401, or are redirected to the sign-in
+    page. If the service gives no answer, the client gets 503. The arguments are those of
     `Visit.require`: `@require_session(max_age=timedelta(minutes=5))` requires a recent sign-in.
 
     Raises ValueError, TypeError.
@@ -88,7 +90,7 @@ def _guarded(wanted: StepUp, view: _View) -> _View:
         visit.require(max_age=wanted.max_age, auth_methods=wanted.auth_methods or None)
         response = view(request, *args, **kwargs)
         # The middleware adds this header, too. But a decorator that caches the view sees only the
-        # headers that the view itself has set.
+        # headers that the view itself sets.
         patch_vary_headers(response, VARIES)
         return response
 
@@ -96,10 +98,10 @@ def _guarded(wanted: StepUp, view: _View) -> _View:
 
 
 class SessionAuthorityMiddleware:
-    """Finds out for each request who is signed in. Django's own CsrfViewMiddleware may be used,
-    too.
+    """Finds out for each request who is signed in. The middleware also sends the responses to
+    refusals by views, and to refusals by middleware after it in MIDDLEWARE.
 
-    It answers the refusals of views, and of middleware that is listed after it.
+    Django's own CsrfViewMiddleware may be used together with this middleware.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -108,7 +110,7 @@ class SessionAuthorityMiddleware:
         self._visits = Visits(settings.SESSION_AUTHORITY, self._flow, _dress)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Handles a request."""
+        """Handles a request: opens its visit, gets the response, and adds the cookies."""
         method, headers = request.method or "", headers_of(request.META)
         peer, target = request.META.get("REMOTE_ADDR", ""), target_of(request.META)
         mounted = self._flow.devices_at(target)
@@ -131,7 +133,7 @@ class SessionAuthorityMiddleware:
             response.close()
             response = _answer(request, refused)
         response = _begun(request, response)
-        # If this middleware is listed twice, the view saw the visit of the inner one.
+        # If this middleware is listed twice, `request.visit` is the visit of the inner middleware.
         for name in [name for name in response.cookies if visit.owns(name, request.visit)]:
             del response.cookies[name]
         visit.close()
@@ -145,13 +147,17 @@ class SessionAuthorityMiddleware:
         return _varying(response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """The answer to a refusal of a view. None if the exception is no refusal."""
+        """Returns the response to a refusal that a view raised. Returns None for any other
+        exception.
+        """
         refused = find(exception, Refused) if is_only(exception, Refused) else None
         return None if refused is None else _answer(request, refused)
 
 
 def _reader_of(request: HttpRequest) -> Callable[[int], bytes]:
-    """The function that reads the body. Django itself treats a body without a length as empty."""
+    """Returns the function that reads the body of a request. For a chunked body this is the
+    server's own function, because Django treats a body without a length as empty.
+    """
     chunked = request.META.get("wsgi.input_terminated") and not request.META.get("CONTENT_LENGTH")
     read: Callable[[int], bytes] = request.META["wsgi.input"].read if chunked else request.read
     return read
@@ -177,8 +183,8 @@ def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
 
 
 def _end_with_session(response: HttpResponseBase, visit: Visit) -> None:
-    """Ends an event stream with the session, before its next part. A stream with asynchronous parts
-    is left to the ASGI middleware.
+    """Makes an event stream end with the session, before the next part of the stream is sent. A
+    stream with asynchronous parts is left to the ASGI middleware.
     """
     kind = response.headers.get("Content-Type", "")
     streams = isinstance(response, StreamingHttpResponse) and not response.is_async
@@ -196,9 +202,9 @@ def _leaving(visit: Visit, parts: Generator[bytes, None, None]) -> Iterator[byte
 
 
 def _begun(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The response after its first part was made, because the code that makes the parts may refuse
-    the request. Then the answer to the refusal is returned. Files, event streams and asynchronous
-    parts are not made ahead.
+    """Makes the first part of a streaming response before its headers are sent, because the code
+    that makes the parts may refuse the request. Returns this response, or the response to the
+    refusal. Files, event streams and asynchronous parts are not made ahead.
     """
     kind = response.headers.get("Content-Type", "")
     if (
@@ -226,10 +232,10 @@ def _varying(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-# Django turns an exception of middleware into a response, before the middleware that wraps it sees
-# the exception. An unknown exception becomes 500, with an error in the log. A BadRequest becomes
-# 400, and this module replaces that 400 by the refusal's answer. BadRequest is used because of the
-# exceptions that Django knows it is the one that nobody else handles.
+# Django turns an exception of middleware into a response before the outer middleware sees the
+# exception. An unknown exception becomes 500, with an error in the log. A BadRequest becomes 400,
+# and this module replaces that 400 by the refusal's response. Refusals are BadRequests because, of
+# the exceptions that Django knows, only BadRequest is handled by no other code.
 _CONVERTED = 400
 
 
@@ -253,8 +259,8 @@ def _dress(refused: Refused) -> Refused:
 
 
 def _is_made_of(status: int, refused: Refused) -> bool:
-    """Returns True if Django, or a framework in it, chose the response's status for the exception,
-    and the app did not.
+    """Returns True if Django, or a framework in Django, chose the response's status because of the
+    refusal. Returns False if the app chose it.
     """
     if status == _CONVERTED:
         return _was_converted(refused)
@@ -262,8 +268,8 @@ def _is_made_of(status: int, refused: Refused) -> bool:
 
 
 def _was_converted(refused: Refused) -> bool:
-    """Returns True if Django caught the exception, and not an app that then continued. The first
-    frame of the traceback is the one that caught it.
+    """Returns True if Django itself caught the exception. Returns False if an app caught it and
+    continued. The first frame of the traceback belongs to the code that caught the exception.
     """
     caught = refused.__traceback__
     return (

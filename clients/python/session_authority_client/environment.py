@@ -24,21 +24,22 @@ _KEY = re.compile(
 
 
 class Credentials(TypedDict):
-    """The arguments of a client that have its credentials."""
+    """The arguments of a client that hold its credentials."""
 
     tls: Tls | None
     token: Callable[[], str] | None
 
 
 def credentials_from_environment(environment: Mapping[str, str] = os.environ) -> Credentials:
-    """The credentials in the files that AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and
-    AUTHORITY_TOKEN_FILE name: the CA of the service, this caller's certificate and its key (PEM),
-    and its bearer token. The token is read for each call, so that it may change.
+    """Reads the credentials from the files that AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and
+    AUTHORITY_TOKEN_FILE name. These are the CA of the service, this caller's certificate and its
+    key (PEM), and its bearer token. The token is read for each call, so that it may change.
 
-    If none of these variables is set, the connection is plaintext, as `session-authority dev` needs
-    it. Raises ValueError if there is a certificate without its key or a key without its
-    certificate, or if a file does not hold what it should, and OSError for a file that can't be
-    read.
+    If no file with PEM data is named, the connection is plaintext, as `session-authority dev` needs
+    it.
+
+    Raises ValueError if a certificate has no key, if a key has no certificate, or if a file has the
+    wrong contents. Raises OSError if a file can't be read.
     """
 
     def path(name: str) -> Path | None:
@@ -49,7 +50,7 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
     if (certificate is None) != (key is None):
         raise ValueError("AUTHORITY_CERT and AUTHORITY_KEY: set both or neither")
     if token is not None:
-        _token(token)  # a file that is not there is told at once
+        _token(token)  # a missing file raises at once
     pem = (
         _pem("AUTHORITY_CA", ca, _CERTIFICATE, "certificates"),
         _pem("AUTHORITY_CERT", certificate, _CERTIFICATE, "certificates"),
@@ -62,8 +63,8 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
 
 
 def _pem(name: str, file: Path | None, form: re.Pattern[bytes], kind: str) -> bytes | None:
-    """The contents of a file, None without a name of a file. A file without PEM data of its kind is
-    refused, because then the connection would be plaintext, or would trust other CAs.
+    """Returns the contents of a file, or None if no file is named. A file without PEM data of its
+    kind is refused. Otherwise the connection would be plaintext, or would trust other CAs.
     """
     if file is None:
         return None

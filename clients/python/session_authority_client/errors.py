@@ -1,7 +1,7 @@
-"""The errors of calls: one exception for each reason on which a caller can act.
+"""The errors of calls. There is one exception for each reason on which a caller can act.
 
-A session that is not good is no error: it is an answer. `Unavailable` and its subclasses say
-nothing of the session: answer your own caller with 503, and never with 401.
+An invalid session is no error but an answer. `Unavailable` and its subclasses say nothing about the
+session. After them, answer your own caller with 503, and never with 401.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """A field of the request that breaks a rule, and the rule."""
+    """A field of the request, and the rule that the field breaks."""
 
     field: str
     description: str
@@ -65,8 +65,8 @@ class SessionAuthorityError(Exception):
         self.metadata = dict(metadata or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Makes the exception picklable with all of its fields. By itself Python would pass only
-        the message to another process.
+        """Makes the exception picklable with all of its fields. Without this method, Python would
+        pass only the message to another process.
         """
         more: dict[str, Any] = {
             "retry_after": self.retry_after,
@@ -77,7 +77,7 @@ class SessionAuthorityError(Exception):
 
 
 class InvalidRequest(SessionAuthorityError):
-    """The request breaks rules; `violations` has each field and its rule."""
+    """The request breaks rules. `violations` has each field and its rule."""
 
 
 class RequestIdReused(InvalidRequest):
@@ -85,8 +85,8 @@ class RequestIdReused(InvalidRequest):
 
 
 class RequestIdSpent(SessionAuthorityError):
-    """The session that a `request_id` started was since used, replaced or ended: sign in with
-    another `request_id`.
+    """The session that a `request_id` started has since been used, replaced or ended. Sign in again
+    with another `request_id`.
     """
 
 
@@ -99,41 +99,43 @@ class DeviceNotFound(SessionAuthorityError):
 
 
 class SessionNotFound(SessionAuthorityError):
-    """The user is not signed in on the device."""
+    """The user is not signed in on this device."""
 
 
 class Conflict(SessionAuthorityError):
-    """Other calls for the user kept interfering; nothing was done, call again."""
+    """Other calls for the user kept interfering, and nothing was changed. Repeat the call."""
 
 
 class CursorExpired(SessionAuthorityError):
-    """A watch can't go on without missing events: drop what you cache, and watch anew."""
+    """A watch can't continue without missing events. Drop everything that you cached, and start a
+    new watch.
+    """
 
 
 class CallerUnknown(SessionAuthorityError):
-    """The service does not know who calls: no certificate or token of a known caller."""
+    """The call has no certificate or token of a caller that the service knows."""
 
 
 class CallerNotAllowed(SessionAuthorityError):
-    """The access policy does not let this caller do that."""
+    """The access policy does not allow this call for this caller."""
 
 
 class InternalError(SessionAuthorityError):
-    """A fault of the service; its log has more under `metadata["error_id"]`."""
+    """The service has a fault. Its log describes the fault under the ID `metadata["error_id"]`."""
 
 
 class Unavailable(SessionAuthorityError):
-    """There is no answer in time. This says nothing of the session, and the service may have done
-    what the call requested.
+    """No answer came in time. This says nothing about the session. The service may or may not have
+    done what the call requested.
     """
 
 
 class NotReplicated(Unavailable):
-    """The change is done, but too few replicas had it in time, and the call had
-    `require_replicated`. Repeat the call: a sign-in with the same `request_id`, a renewal with the
-    same token.
+    """The change is done, but too few replicas confirmed it in time, and the call had
+    `require_replicated`. Repeat the call: a sign-in with the same `request_id`, or a renewal with
+    the same token.
     """
 
 
 class Overloaded(Unavailable):
-    """The service has too much to do; nothing was done. Wait for `retry_after`."""
+    """The service has too much to do, and did nothing. Repeat the call after `retry_after`."""

@@ -1,4 +1,4 @@
-"""Middleware for Flask: `install` puts the middleware around an app."""
+"""Middleware for Flask. `install` wraps an app in the middleware."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def install(
     authority: SessionAuthority | Callable[[], SessionAuthority],
     flow: Flow | None = None,
 ) -> None:
-    """Puts the middleware around an app. `authority` is a client, or better a function that makes
-    one: see `wsgi`.
+    """Wraps an app in the middleware. `authority` is a client, or better a function that makes a
+    client: `wsgi.SessionAuthorityMiddleware` says why.
     """
     wrapped = wsgi.SessionAuthorityMiddleware(app.wsgi_app, authority, flow)
     app.wsgi_app = wrapped  # type: ignore[method-assign]
@@ -35,8 +35,8 @@ def install(
 
 
 def visit() -> Visit:
-    """The visit of the current request. It knows the user's session, if any, and signs users in
-    and out.
+    """The visit of the current request. The visit knows the user's session, if there is one, and
+    signs users in and out.
     """
     return wsgi.visit_of(request.environ)
 
@@ -54,13 +54,16 @@ def require_session(
     max_age: timedelta | None = None,
     auth_methods: Collection[str] | None = None,
 ) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Makes a view that is only for signed-in users. Other clients get 401, or are sent to the
-    sign-in page. If the service gives no answer, the client gets 503. The arguments are those of
-    `Visit.require`: `@require_session(max_age=timedelta(minutes=5))` requires a recent sign-in.
+    """Restricts a view to signed-in users. Other clients get 401, or are redirected to the sign-in
+    page. If the service gives no answer, the client gets 503.
+
+    The arguments are those of `Visit.require`: `@require_session(max_age=timedelta(minutes=5))`
+    requires a recent sign-in.
 
     Raises ValueError, TypeError.
     """
-    wanted = step_up_of(max_age, auth_methods)  # wrong arguments raise before the first request
+    # wrong arguments raise here, and not at the first request
+    wanted = step_up_of(max_age, auth_methods)
     return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 
 

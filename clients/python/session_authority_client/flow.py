@@ -1,10 +1,11 @@
-"""The decisions of all middleware about requests and responses, without any I/O.
+"""Decides for all middleware what happens to a request and its response, without any I/O.
 
-A request presents a token and a device ID, and the flow decides what to ask the service. The answer
-decides whether the request goes on, what happens to the cookies, and which response an app that
-needs a session gives. A device ID is handed out only together with a token. A browser that holds
-its cookies back (SameSite=Strict, after a click in a mail) must not get a new ID in place of its
-own.
+A request presents a token and a device ID, and the flow decides which call the service gets. The
+answer of the service decides whether the app handles the request, and what happens to the cookies.
+It also decides which response an app gives if it needs a session.
+
+A browser gets a new device ID only together with a token. After a click in a mail, a browser may
+hold back its cookies (SameSite=Strict). It must not get a new ID in place of the ID that it has.
 """
 
 from __future__ import annotations
@@ -72,19 +73,20 @@ _LOCAL_HOST = re.compile(
 )
 _RETRY_AFTER = timedelta(seconds=1)
 _MAX_RETRY_AFTER = timedelta(seconds=60)
-# The service's own limit.
+# The shortest idle timeout that the service can be set to accept.
 _SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)
 
 Headers = Mapping[str, Sequence[str]]
-"""A request's, by their lower-case names."""
+"""The headers of a request: lists of values by lower-case names."""
 
 
 class Conduct(Enum):
-    """The action after a verdict."""
+    """The action of the middleware after the service has judged a token."""
 
     GO_ON = "go on"
     RENEW = "renew, and do what that says"
-    # The cookies stay: an old request in flight must not wipe a fresh sign-in.
+    # The cookies stay. The denied request may be an old one, and must not delete the cookies of a
+    # newer sign-in.
     DENY = "deny"
     WIPE = "deny and take the cookies back"
 
@@ -104,7 +106,8 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 }
 
 
-# The headers on which a response depends. No cache may give one user's page to another client.
+# The request headers on which a response depends. With them in `Vary`, no cache gives one user's
+# page to another client.
 VARIES = ("Cookie", "Authorization", "X-Device-Id")
 
 
@@ -113,12 +116,13 @@ class Presented:
     """The facts of a request. `token` and `device_id` are empty if the request had none, or none in
     a valid form.
 
-    `status` is set if it is known without a call of the service. `app` is True if an app sent the
+    `status` is set if no call of the service is needed to know it. `app` is True if an app sent the
     request. An app keeps its token and its device ID itself, and its responses never have cookies.
-    `page` is True if a browser wants a page. `target` is the path with its query. `repeatable` is
-    True if the request may be sent again, as it changes nothing. `brief` is the ID of the session
-    that ends with the browser. It is empty if none does. `passive` is True if the page sent the
-    request by itself, without the end user.
+    `page` is True if a browser wants a page. `target` is the path with its query.
+
+    `repeatable` is True if the request changes nothing, so that it may be sent again. `brief` is
+    the ID of the session that ends when the browser is closed, or empty. `passive` is True if the
+    page sent the request by itself, without an action of the end user.
     """
 
     status: SessionStatus | None
@@ -134,7 +138,7 @@ class Presented:
 
     @property
     def way_back(self) -> str:
-        """The target if a browser can return there after a sign-in, else empty."""
+        """The target, if a browser can return to it after a sign-in. Else empty."""
         return local_path(self.target, "") if self.repeatable else ""
 
 
@@ -142,41 +146,45 @@ class Presented:
 class Flow:
     """The settings of the middleware: cookies, sign-in page, proxies, origins, and paths.
 
-    `sign_in_url`: where browsers without a session are sent instead of being answered 401. If it is
-    a path, `next` is added to its query: the path that the browser wanted.
-    `trusted_proxies`: addresses and networks whose `X-Forwarded-For` is believed; "unix" for a
-    proxy at a unix socket.
+    `sign_in_url`: the page to which browsers without a session are redirected. Without it they get
+    401. If it is a path, the query parameter `next` is added, with the path that the browser
+    requested.
 
-    `bearer`: a client that sends a bearer token, or the `device_header` with a device ID or empty,
-    is an app and no browser. False if a proxy in front of the app adds an `Authorization: Bearer`
-    of its own to the requests of browsers: then only cookies count.
+    `trusted_proxies`: addresses and networks of proxies whose `X-Forwarded-For` the app believes.
+    "unix" stands for a proxy at a unix socket.
 
-    `check_origin`: a request that may change something (any method but GET, HEAD, OPTIONS and
-    TRACE; a WebSocket's handshake) is refused if a browser sends it for a page of another origin. A
-    sibling subdomain is another origin. False if all of the app has a protection of its own.
+    `bearer`: if True, a client counts as an app if it sends a bearer token or the `device_header`,
+    even an empty one. Set it to False if a proxy in front of the app adds its own `Authorization:
+    Bearer` to the requests of browsers: then only cookies count.
+
+    `check_origin`: refuses a request that a browser sends for a page of another origin, if the
+    request may change something. This holds for all methods but GET, HEAD, OPTIONS and TRACE, and
+    for handshakes of WebSockets. A sibling subdomain is another origin. Set it to False if the
+    whole app has its own protection.
 
     `trusted_origins` ("https://id.example", as the header `Origin` spells it): origins whose pages
     may send such requests. Examples are an OIDC provider that answers with `form_post`, and a front
-    end with an origin of its own. Behind a proxy that rewrites `Host`, name this app's own origin:
-    without it browsers from before 2023, and browsers on plain HTTP, would be refused there.
+    end with its own origin. Behind a proxy that rewrites `Host`, name this app's own origin.
+    Otherwise browsers from before 2023, and browsers on plain HTTP, are refused there.
 
     `return_paths`: paths to which other sites send browsers, such as an OIDC callback. A path with
-    `*` at its end stands for all paths that start like it. If a browser was sent to such a path by
-    another site and so brings no strict cookie, it gets a page that requests the same URL again,
-    with the cookies.
+    `*` at its end stands for all paths that start like it. A browser that another site sent to such
+    a path does not send its strict cookies. It gets a page that requests the same URL again, with
+    the cookies.
 
-    `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may last
-    unused. If the service's own idle timeout is shorter, that one applies. If the shortest one that
-    the service accepts is longer, that one applies.
+    `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may stay
+    unused. A shorter idle timeout of the service applies instead. If this value is shorter than the
+    service accepts, the shortest accepted value applies.
 
     `passive_paths`: paths that pages of the app request by themselves, spelled like `return_paths`.
-    A request there doesn't count as a use of the session, so it does not put off the idle end.
+    A request to such a path does not count as a use of the session, so it does not put off the idle
+    end.
 
-    `end_connections`: WebSockets, event streams and streams of gRPC whose app looked at the session
-    end when the session does. False leaves that to the app (`visit.ended()`).
+    `end_connections`: ends WebSockets, event streams and streams of gRPC together with the session,
+    if the app has read the session there. False leaves this to the app (`visit.ended()`).
 
-    `devices`: the middleware answers below a path of the app with the page of the user's devices,
-    and with its API. There the origin is checked in any case.
+    `devices`: below this path of the app, the middleware serves the page of the user's devices, and
+    the API of the page. The origin of requests to them is checked in any case.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -210,18 +218,18 @@ class Flow:
             paths = tuple(checked_paths(setting, getattr(self, setting)))
             object.__setattr__(self, setting, paths)
         if self.devices is not None and self.devices.path not in self.return_paths:
-            # Mails link to it.
+            # Links in mails lead to the page of devices.
             object.__setattr__(self, "return_paths", (*self.return_paths, self.devices.path))
         object.__setattr__(self, "_proxies", Proxies(self.trusted_proxies))
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
-    # --- what was presented -----------------------------------------------------------------------
+    # --- reading a request ------------------------------------------------------------------------
 
     def presented(self, method: str, headers: Headers, peer: str, target: str = "") -> Presented:
-        """Reads a request.
+        """Reads the token, the device ID and the facts of the client from a request.
 
         Args:
-            method: The method of the request; "WEBSOCKET" for a handshake whose method is unknown.
+            method: The request's method, or "WEBSOCKET" for a handshake whose method is unknown.
             headers: The headers of the request: lists of values by lower-case names.
             peer: The address at the other end of the connection, empty at a unix socket.
             target: The path with its query, as the client sent it.
@@ -269,23 +277,25 @@ class Flow:
         )
 
     def devices_at(self, target: str) -> DevicesPage | None:
-        """The page of devices if it answers the request to this target, else None."""
+        """The page of devices if it handles requests to this target, else None."""
         return self.devices if self.devices is not None and self.devices.serves(target) else None
 
     def trusts(self, peer: str) -> bool:
         """Returns True if the app believes the headers of a proxy at this address. An empty address
-        is a unix socket.
+        means a unix socket.
         """
         return self._proxies.trusts(peer)
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
-        # No page of another origin can make a browser look like an app. Only scripts can send these
-        # two headers, and for that the browser first asks the app for permission (CORS).
+        # A page of another origin can't make a browser look like an app. Only scripts can set these
+        # two headers, and the browser first asks the app for permission (CORS).
         return self.bearer and (bearer is not None or len(devices) > 0)
 
     def accept_ch(self, method: str, headers: Headers, peer: str, scheme: str) -> str:
-        """The `Accept-CH` header of the response, which asks a browser for client hints. Empty if
-        there is none: browsers heed it only on pages over HTTPS.
+        """The value of the response's `Accept-CH` header, which asks a browser for client hints.
+
+        It is empty for a request that is not for a page, for an app, and on plain HTTP. Browsers
+        obey this header only over HTTPS.
 
         Args:
             method: The method of the request.
@@ -303,17 +313,17 @@ class Flow:
         if self.cookies.insecure and not _LOCAL_HOST.fullmatch(host):
             raise InsecureHost("insecure_cookies", refusal(400, "insecure_cookies", page=page))
 
-    # --- what becomes of the cookies --------------------------------------------------------------
+    # --- cookies of a response --------------------------------------------------------------------
 
     def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
-        """The `Set-Cookie` headers of a response whose request has no good session."""
+        """The `Set-Cookie` headers of a response to a request without a good session."""
         if CONDUCT[status] is Conduct.WIPE and not presented.app:
             return self.cookies.take_back(device=True, brief=bool(presented.brief))
         return []
 
     def after_renewal(self, presented: Presented, renewal: Renewal, now: datetime) -> list[str]:
-        """The `Set-Cookie` headers of a response to a renewal. Without a new token there are
-        none: the browser keeps what it has.
+        """The `Set-Cookie` headers of a response to a renewal. If a good session got no new token,
+        there are none, and the browser keeps its cookies.
         """
         if not renewal.active:
             return self.after_denial(presented, renewal.status)
@@ -327,8 +337,8 @@ class Flow:
     def after_sign_in(
         self, presented: Presented, issued: IssuedDevice, now: datetime, *, remember: bool = True
     ) -> list[str]:
-        """The `Set-Cookie` headers of a response to a sign-in. If not `remember`, the browser
-        forgets the token when it is closed.
+        """The `Set-Cookie` headers of a response to a sign-in. If `remember` is False, the browser
+        deletes the token when it is closed.
         """
         if presented.app:
             return []
@@ -338,23 +348,26 @@ class Flow:
         return self.cookies.hand_out(issued.access_token, device.device_id, end, now, brief=brief)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
-        """The `Set-Cookie` headers of a response to a sign-out. The browser keeps its device ID:
-        else its next sign-in would look like a stranger's.
+        """The `Set-Cookie` headers of a response to a sign-out.
 
-        A browser that did not send its strict cookies keeps its token: a form that another site
-        sends here must not sign the end user out.
+        The browser keeps its device ID. Without the ID, its next sign-in would look like a sign-in
+        on an unknown device.
+
+        A browser that did not send its strict cookies keeps its token. Another site can make a
+        browser send a form here without these cookies, and this must not sign the end user out.
         """
         if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
             return []
         return self.cookies.take_back(device=False, brief=bool(presented.brief))
 
-    # --- what an app answers that needs a session -------------------------------------------------
+    # --- refusals ---------------------------------------------------------------------------------
 
     def sign_in_required(
         self, presented: Presented, status: SessionStatus, *, renew_recommended: bool = False
     ) -> SignInRequired:
-        """The answer to a client that is not signed in: 401, or a redirect for a page. Only an app
-        that is to renew its token itself learns that. No client learns any other reason.
+        """The answer to a client that is not signed in: 401, or a redirect to the sign-in page. The
+        code is `token_expired` for a client whose token must be renewed, and `sign_in_required` for
+        every other reason.
         """
         if self.sign_in_url is not None and presented.page:
             return SignInRequired(
@@ -365,8 +378,8 @@ class Flow:
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
 
     def step_up_required(self, presented: Presented, wanted: StepUp, lack: str) -> StepUpRequired:
-        """The answer to a session without the required sign-in: 401 by RFC 9470, or a redirect for
-        a page. `lack` is what the session lacks.
+        """The answer to a session whose sign-in is too old or too weak: 401 as in RFC 9470, or a
+        redirect to the sign-in page. `lack` says in words what sign-in is required.
         """
         code = "insufficient_user_authentication"
         if self.sign_in_url is not None and presented.page:
@@ -383,8 +396,8 @@ class Flow:
         return StepUpRequired(code, answer, wanted)
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
-        """The answer to an outage: 503. It says nothing of the session, so the client keeps its
-        token and tries again.
+        """The answer to a request during an outage of the service: 503. It does not say whether the
+        session is good, so the client keeps its token and tries again.
         """
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))

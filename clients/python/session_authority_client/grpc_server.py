@@ -1,11 +1,14 @@
-"""Interceptors for apps that are gRPC servers themselves, with asyncio or with threads.
+"""Interceptors for apps that are gRPC servers, with asyncio or with threads.
 
 The apps' clients send `authorization: Bearer ...` and `x-device-id` as metadata. A client that is
-not signed in gets UNAUTHENTICATED. Its text is `token_expired` if the client should renew, and
-`sign_in_required` otherwise. If the service gives no answer, the client gets UNAVAILABLE. Handlers
-get the visit from `current_visit`. If `current_visit().require(max_age=...)` finds the sign-in too
-old or too weak, the text is `insufficient_user_authentication`. The session of a stream is checked
-when the stream begins, and the stream ends with the session: UNAUTHENTICATED, `session_ended`.
+not signed in gets UNAUTHENTICATED. The text of this status is `token_expired` if the client should
+renew its token, and `sign_in_required` otherwise. If the service gives no answer, the client gets
+UNAVAILABLE.
+
+Handlers get the visit from `current_visit` or `current_async_visit`. If `require(max_age=...)` of
+the visit finds the sign-in too old or too weak, the text is `insufficient_user_authentication`. The
+session of a stream is checked when the stream begins. When the session ends, the stream ends with
+UNAUTHENTICATED and the text `session_ended`.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ _current: ContextVar[AsyncVisit | Visit] = ContextVar("session_authority_client.
 
 
 def current_visit() -> Visit:
-    """The visit of the call that is being handled, in a server of threads."""
+    """The visit of the call that this thread handles, in a gRPC server with threads."""
     visit = _current.get(None)
     if not isinstance(visit, Visit):
         raise RuntimeError("SessionInterceptor is not in front of this handler")
@@ -52,7 +55,7 @@ def current_visit() -> Visit:
 
 
 def current_async_visit() -> AsyncVisit:
-    """The visit of the call that is being handled, in a server of asyncio."""
+    """The visit of the call that this task handles, in a gRPC server with asyncio."""
     visit = _current.get(None)
     if not isinstance(visit, AsyncVisit):
         raise RuntimeError("AsyncSessionInterceptor is not in front of this handler")
@@ -60,12 +63,12 @@ def current_async_visit() -> AsyncVisit:
 
 
 class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
-    """An interceptor for `grpc.aio.server`. `public` methods ("/package.Service/Method") are served
-    to everybody, with a visit.
+    """An interceptor for `grpc.aio.server`. Methods in `public` ("/package.Service/Method") are
+    also served to clients that are not signed in. Their handlers have a visit, too.
 
     Handlers that are plain functions or generators run in the server's threads, as they would
-    without the interceptor. They may use the visit's `session` and `require()`. They must pass the
-    calls that are to be awaited to the server's event loop.
+    without the interceptor. They may use the visit's `session` and `require()`. They must run the
+    visit's coroutines on the server's event loop.
     """
 
     def __init__(
@@ -80,13 +83,15 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
         self._public = frozenset(public)
 
     async def close(self) -> None:
-        """Hangs up, if it made the client itself."""
+        """Closes the client if the interceptor made it."""
         await self._visits.close()
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[_Handler]], handler_call_details: Any
     ) -> _Handler:
-        """The method's handler, behind the question who calls."""
+        """Wraps the handler of a method. The wrapper opens a visit for each call and, unless the
+        method is public, requires a session.
+        """
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -122,7 +127,7 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                 async with entered(context) as end:
                     responses = inner(request, context)
                     if inspect.isawaitable(responses):
-                        await end.within(responses)  # it writes them itself
+                        await end.within(responses)  # the handler writes the responses itself
                     else:
                         async for response in end.each(responses):
                             yield response
@@ -133,17 +138,18 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
         async def admit_plain(context: Any) -> tuple[AsyncVisit, PlainStreamEnd]:
             visit, end = await admit(context), PlainStreamEnd(context, loop)
-            if streams and not public:  # the thread of a public handler can't start listening
+            # the thread of a public handler can't start to listen for the session's end
+            if streams and not public:
                 visit.hang_up_at_end(end.hang_up)
             return visit, end
 
         @contextmanager
         def admitted(context: Any) -> Iterator[tuple[Context, PlainStreamEnd]]:
-            """The context variables for a plain function. A thread serves one call after the other,
-            so the visit of a call must not stay in the thread's own context.
+            """The context variables in which a plain function runs. Each call has its own copy: a
+            thread serves many calls, and must not keep the visit of an earlier call.
             """
-            # Another interceptor called the function on the event loop, as if it were a coroutine.
-            # The event loop would wait for itself here.
+            # If another interceptor called the function on the event loop, as if it were a
+            # coroutine, the event loop would wait for itself here.
             if get_ident() == home:
                 raise RuntimeError("plain functions must not be called on the event loop")
             handling = copy_context()
@@ -171,8 +177,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                             raise session_ended()
                         yield response
             except Refused as refused:
-                # No abort: the previous response may still be on its way out, and grpc.aio would
-                # not wait for it.
+                # This does not call `abort`: the previous response may still be on its way out, and
+                # grpc.aio would not wait for it.
                 context.set_code(_code_of(refused))
                 context.set_details(refused.code)
 
@@ -183,8 +189,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
 
 class SessionInterceptor(grpc.ServerInterceptor):
-    """An interceptor for `grpc.server`. `public` methods ("/package.Service/Method") are served to
-    everybody, with a visit.
+    """An interceptor for `grpc.server`. Methods in `public` ("/package.Service/Method") are also
+    served to clients that are not signed in. Their handlers have a visit, too.
     """
 
     def __init__(
@@ -199,13 +205,15 @@ class SessionInterceptor(grpc.ServerInterceptor):
         self._public = frozenset(public)
 
     def close(self) -> None:
-        """Hangs up, if it made the client itself."""
+        """Closes the client if the interceptor made it."""
         self._visits.close()
 
     def intercept_service(
         self, continuation: Callable[[Any], _Handler], handler_call_details: Any
     ) -> _Handler:
-        """The method's handler, behind the question who calls."""
+        """Wraps the handler of a method. The wrapper opens a visit for each call and, unless the
+        method is public, requires a session.
+        """
         handler = continuation(handler_call_details)
         if handler is None:
             return None
@@ -264,7 +272,7 @@ def _streams(handler: _Handler) -> bool:
 
 
 def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
-    """Makes a handler of the same kind, with another behavior."""
+    """Makes a handler of the same kind (unary or stream) that runs `behavior`."""
     requests = "stream" if handler.request_streaming else "unary"
     responses = "stream" if handler.response_streaming else "unary"
     make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
@@ -272,8 +280,8 @@ def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
 
 
 def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
-    """A call's metadata as headers. They always have the device header, so that the client counts
-    as an app: there are no cookies in gRPC.
+    """The metadata of a call as headers. gRPC has no cookies, so the device header is always added:
+    with this header, the client counts as an app.
     """
     headers: dict[str, list[str]] = {flow.device_header.lower(): []}
     for name, value in context.invocation_metadata() or ():
@@ -284,8 +292,8 @@ def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
 
 
 def _peer_of(context: Any) -> str:
-    """The IP address of the peer, which gRPC gives as "ipv4:127.0.0.1:5000" or as
-    "ipv6:%5B::1%5D:5000". Empty for any other peer.
+    """The IP address of the peer. gRPC gives it as "ipv4:127.0.0.1:5000" or as
+    "ipv6:%5B::1%5D:5000". The result is empty for any other peer.
     """
     kind, _, rest = context.peer().partition(":")
     if kind not in ("ipv4", "ipv6"):

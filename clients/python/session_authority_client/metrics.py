@@ -1,9 +1,9 @@
-"""Counts the calls of clients for Prometheus. It needs the extra `metrics`.
+"""Counts the calls of clients for Prometheus. This module needs the extra `metrics`.
 
     metrics = ClientMetrics()
     client = AsyncSessionAuthority(target, metrics=metrics)
 
-A client also accepts any other object with the methods of `Recorder`. No label names a user, a
+A client also accepts any other object with the methods of `Recorder`. No label contains a user, a
 device or a token.
 """
 
@@ -29,10 +29,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 
 class ClientMetrics:
-    """Counts the calls of any number of clients, of asyncio or of threads, and reads the counts of
-    their caches.
+    """Counts the calls of any number of clients, with asyncio or with threads, and reads the counts
+    of their caches.
 
-    `registry` is the registry that shows the metrics. A registry can have them only once.
+    `registry` is the Prometheus registry that gets the metrics. A registry accepts them only once.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -74,30 +74,30 @@ class ClientMetrics:
         self._caches = _Caches(registry)
 
     def begin(self, method: str) -> None:
-        """See `Recorder`."""
+        """Counts a call as under way. See `Recorder`."""
         self._in_flight.inc()
 
     def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        """See `Recorder`."""
+        """Counts a call that has ended, and its time. See `Recorder`."""
         self._in_flight.dec()
         self._calls.labels(method, _NAMES[code]).inc()
         self._seconds.labels(method).observe(seconds)
 
     def retry(self, method: str) -> None:
-        """See `Recorder`."""
+        """Counts a retry of a call. See `Recorder`."""
         self._retries.labels(method).inc()
 
     def batch(self, size: int) -> None:
-        """See `Recorder`."""
+        """Counts the validations of a batch that is sent. See `Recorder`."""
         self._batch_size.observe(size)
 
     def cache(self, cache: NearCache) -> None:
-        """See `Recorder`."""
+        """Adds a cache, whose counts will be shown. See `Recorder`."""
         self._caches.add(cache)
 
 
 class _Caches(Collector):
-    """Collects the counts that caches keep themselves, so that a hit has no cost for metrics."""
+    """Reads the counts that the caches keep. So a cache hit costs no time for metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
@@ -144,7 +144,7 @@ class _Caches(Collector):
         yield from (hits, misses, dropped, staleness)
 
 
-# As Go writes them, and the service in its metrics.
+# The names of status codes as Go spells them. The metrics of the service have the same names.
 _NAMES = {
     code: "OK"
     if code is grpc.StatusCode.OK

@@ -1,9 +1,9 @@
-"""Dependencies for Starlette and FastAPI apps that are wrapped by
+"""Dependencies for Starlette and FastAPI apps. The app must be wrapped in
 `session_authority_client.asgi.SessionAuthorityMiddleware`.
 
 `visit_of` and `require_session` are dependencies for FastAPI (`Annotated[Session,
-Depends(require_session)]`). In Starlette, call them with the request. `require_step_up` makes such
-a dependency. They work for WebSockets, too.
+Depends(require_session)]`). In Starlette, call them with the request. `require_step_up` makes a
+dependency that also requires a recent or a strong sign-in. All of them work for WebSockets, too.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -20,13 +20,15 @@ __all__ = ["AsyncVisit", "require_session", "require_step_up", "visit_of"]
 
 
 async def visit_of(connection: HTTPConnection) -> AsyncVisit:
-    """The visit of a request. It knows the user's session, if any, and signs users in and out."""
+    """The visit of a request. The visit knows the user's session, if there is one, and signs users
+    in and out.
+    """
     return asgi.visit_of(connection.scope)
 
 
 async def require_session(connection: HTTPConnection) -> Session:
-    """The session of the user. If no user is signed in, the client gets 401, or is sent to the
-    sign-in page. If the service gives no answer, the client gets 503.
+    """The session of the signed-in user. If no user is signed in, the client gets 401, or is
+    redirected to the sign-in page. If the service gives no answer, the client gets 503.
     """
     return asgi.visit_of(connection.scope).require()
 
@@ -34,13 +36,14 @@ async def require_session(connection: HTTPConnection) -> Session:
 def require_step_up(
     *, max_age: timedelta | None = None, auth_methods: Collection[str] | None = None
 ) -> Callable[[HTTPConnection], Awaitable[Session]]:
-    """Makes a dependency like `require_session` that also requires a recent or a strong sign-in:
-    `Depends(require_step_up(max_age=timedelta(minutes=5)))`. The arguments are those of
+    """Makes a dependency like `require_session` that also requires a recent or a strong sign-in. An
+    example is `Depends(require_step_up(max_age=timedelta(minutes=5)))`. The arguments are those of
     `AsyncVisit.require`.
 
     Raises ValueError, TypeError.
     """
-    wanted = step_up_of(max_age, auth_methods)  # what is wrong is told before the first request
+    # wrong arguments raise here, and not at the first request
+    wanted = step_up_of(max_age, auth_methods)
 
     async def require(connection: HTTPConnection) -> Session:
         visit = asgi.visit_of(connection.scope)

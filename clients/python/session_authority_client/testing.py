@@ -1,4 +1,4 @@
-"""A Session Authority for the tests of apps: it listens on loopback and keeps everything in memory,
+"""A Session Authority for the tests of apps. It listens on loopback and keeps everything in memory,
 without Redis.
 
     with FakeAuthority() as authority, authority.client() as client:
@@ -6,12 +6,14 @@ without Redis.
         authority.expire_tokens()
         assert client.renew_session(issued.access_token, issued.device.device_id).rotated
 
-It has every method of the contract, and gives the verdicts of the real service with its default
-settings: use `pass_time` to see what becomes of a token after minutes or weeks. It does less than
-the real service. Tokens are no JWTs, and there are no signing keys. Every caller may do everything.
-Sessions have an idle end only if their sign-in asked for one, and then to the second. Pages,
-watches and optional device IDs are not checked. User agents are not parsed. No event reports that a
-token has ended. Test these things with `session-authority dev`.
+The fake has every method of the contract, and gives the verdicts of the real service with its
+default settings. Use `pass_time` to see what happens to a token after minutes or weeks.
+
+It does less than the real service. Tokens are no JWTs, and there are no signing keys. Every caller
+may call everything. A session has an idle end only if its sign-in sets an idle timeout, and this
+end is exact to the second. The fields of list requests and watches, and optional device IDs, are
+not checked. User agents are not parsed. No event reports that a client presented a token of an
+ended session. Test these things with `session-authority dev`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from session_authority_client._testing.state import State, Token
 
 __all__ = ["FakeAuthority"]
 
-# The timeout of the calls that the fake makes to itself for a test. They don't test timing.
+# The timeout of the calls that the fake itself makes for a test. It is long, because these calls
+# don't test timing.
 _OWN_TIMEOUT = timedelta(seconds=30)
 _PATIENCE = timedelta(seconds=20)
 _THREADS = 64
@@ -44,9 +47,7 @@ _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 class FakeAuthority:
     """A fake Session Authority. Use it as a context manager, or call `start` and `stop`.
 
-    `token_ttl` is the life of a token. `replay_alarm` is the service's setting `REPLAY_ALARM`.
-    `calls` counts the calls of each method, refused calls too. `rotations` counts how often a
-    session went on to its next generation.
+    `token_ttl` is the lifetime of a token. `replay_alarm` is the service's setting `REPLAY_ALARM`.
 
     Raises ValueError.
     """
@@ -65,12 +66,14 @@ class FakeAuthority:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each method was called, by its name in the contract."""
+        """The number of calls of each method, by its name in the contract. Refused calls count,
+        too.
+        """
         return self._service.calls
 
     @property
     def rotations(self) -> int:
-        """How often a session went on to its next generation."""
+        """How often a session moved to its next generation, in all sessions together."""
         return self._service.rotations
 
     def __enter__(self) -> Self:
@@ -86,7 +89,7 @@ class FakeAuthority:
         self.stop()
 
     def start(self) -> None:
-        """Listens at `address`: at a free port, or at the port that it had before."""
+        """Starts to listen at `address`: at a free port, or at the port of the earlier `start`."""
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=_DONT_SHARE_PORTS)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, self._service.handlers()),)
@@ -102,20 +105,20 @@ class FakeAuthority:
             server.stop(None).wait()
 
     def client(self, *, timeout: timedelta = _PATIENCE) -> SessionAuthority:
-        """A client of the fake, for threads. Its default timeout is longer than that of a client of
-        the real service, because tests run on busy machines.
+        """A client of the fake, for threads. Its default timeout is longer than that of a real
+        client, because tests run on busy machines.
         """
         return SessionAuthority(self.address, timeout=timeout)
 
     def async_client(self, *, timeout: timedelta = _PATIENCE) -> AsyncSessionAuthority:
-        """A client of the fake, for asyncio, with the same default timeout as `client`."""
+        """A client of the fake, for asyncio. Its default timeout is that of `client`."""
         return AsyncSessionAuthority(self.address, timeout=timeout)
 
     # --- calls for tests --------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forgets every user, and resets the counts, so that one fake can serve many tests. Ends
-        watches with CursorExpired.
+        """Removes every user and resets the counts, so that many tests can share one fake. Watches
+        end with CursorExpired.
         """
         service = self._service
         with service.changed:
@@ -132,16 +135,17 @@ class FakeAuthority:
         auth_methods: Sequence[str] = (),
         age: timedelta = timedelta(0),
     ) -> dict[str, str]:
-        """Signs a user in on a new device that is an app. Returns the headers of its requests.
+        """Signs a user in on a new device that is an app. Returns the headers for the requests of
+        this device.
 
-        For tests of pages behind the sign-in: any test client accepts the headers. Tests with
-        cookies and redirects, as browsers have them, need a sign-in through the app.
+        Use it in tests of pages that require a session: any test client can send the headers. Tests
+        of cookies and redirects need a sign-in through the app.
 
         Args:
             user_id: The user.
             claims: The facts about the user that the app finds in the session.
             auth_methods: How the user proved their identity, such as "pwd".
-            age: How long ago the user signed in. The token is new.
+            age: How long ago the user signed in. The token is new in any case.
 
         Raises InvalidRequest.
         """
@@ -159,8 +163,8 @@ class FakeAuthority:
         }
 
     def sign_out(self, user_id: str) -> int:
-        """Signs a user out everywhere, as from another device or by an operator. Returns on how
-        many devices.
+        """Signs a user out on all devices, as another device or an operator can do it. Returns the
+        number of devices on which the user was signed in.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             return client.revoke_all(user_id)
@@ -187,7 +191,7 @@ class FakeAuthority:
 
     @contextmanager
     def device_limit(self, devices: int) -> Iterator[None]:
-        """Inside the context, the fake signs no user in on more than `devices` devices."""
+        """Inside the context, no user can be signed in on more than `devices` devices."""
         self._service.max_devices = devices
         try:
             yield
@@ -196,7 +200,9 @@ class FakeAuthority:
 
     @contextmanager
     def replicas(self, *, confirm: bool = True) -> Iterator[None]:
-        """Inside the context, the fake has replicas, which confirm every change or none."""
+        """Inside the context, the fake has replicas. They confirm every change if `confirm` is
+        True, and no change otherwise.
+        """
         self._service.replicas_confirm = confirm
         try:
             yield
@@ -204,26 +210,30 @@ class FakeAuthority:
             self._service.replicas_confirm = None
 
     def pass_time(self, passed: timedelta) -> None:
-        """Moves the fake's clock forward by `passed`. The times that an app gets are converted to
-        the clock of the machine: sign-ins get older, and expiry times come nearer.
+        """Moves the fake's clock forward by `passed`.
+
+        The times in answers follow the clock of the machine. After this call, sign-ins are older,
+        and expiry times are nearer.
         """
         with self._service.changed:
             self._service.state.passed += passed
 
     def age_tokens(self) -> None:
-        """Ages every token: less than half of its life is left, so renewing is recommended."""
+        """Makes every token so old that renewing is recommended: less than half of its lifetime is
+        left.
+        """
         with self._tokens() as tokens:
             for token in tokens:
                 token.aged = True
 
     def expire_tokens(self) -> None:
-        """Expires every token. The sessions go on."""
+        """Makes every token expire. The sessions stay alive."""
         with self._tokens() as tokens:
             for token in tokens:
                 token.expired = True
 
     def replay_tokens(self) -> None:
-        """Makes every token count as replayed when it is next presented, if its device is still
+        """Makes every token count as replayed when it is presented next, if its device is still
         signed in.
         """
         with self._tokens() as tokens:

@@ -1,5 +1,5 @@
-"""The arguments and results of calls, without types of gRPC or protobuf. All times are aware and in
-UTC.
+"""The arguments and results of calls, without types of gRPC or protobuf. All times are aware, and
+in UTC.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = [
 
 
 class SessionStatus(Enum):
-    """The status of a token. `UNSPECIFIED` stands for a status that this version does not know. It
-    is not active.
+    """The status of a token. `UNSPECIFIED` stands for a status that this version of the client does
+    not know. Such a token is not active.
     """
 
     UNSPECIFIED = 0
@@ -70,8 +70,8 @@ class FormFactor(Enum):
 
 
 class EventType(Enum):
-    """The type of an event. `UNSPECIFIED` stands for a type that this version does not know: then
-    drop everything that you cache.
+    """The type of an event. `UNSPECIFIED` stands for a type that this version of the client does
+    not know. When you get such an event, drop everything in your caches.
     """
 
     UNSPECIFIED = 0
@@ -87,7 +87,7 @@ class EventType(Enum):
 
 
 class ReplayCause(Enum):
-    """Why a token counts as replayed."""
+    """The reason why a token counts as replayed."""
 
     UNSPECIFIED = 0
     SUPERSEDED_TOKEN = 1
@@ -97,7 +97,7 @@ class ReplayCause(Enum):
 
 
 class ReplayAction(Enum):
-    """The service's action after a replay."""
+    """The action that the service took after a replay."""
 
     UNSPECIFIED = 0
     REVOKE_ALL = 1
@@ -106,9 +106,11 @@ class ReplayAction(Enum):
 
 
 class Durability(Enum):
-    """How safe a change is. UNSPECIFIED: nothing was written, or the service is older and does not
-    say it. LOCAL: a failover can lose the change. REPLICATED: the change is on as many replicas as
-    the service is set to wait for.
+    """How safe a change is.
+
+    UNSPECIFIED: nothing was written, or the service is too old to report the durability. LOCAL: a
+    failover can lose the change. REPLICATED: as many replicas have the change as the service is set
+    to wait for.
     """
 
     UNSPECIFIED = 0
@@ -118,7 +120,7 @@ class Durability(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClientBrand:
-    """A name under which a browser is known, and its version: "Google Chrome", "148.0.7778.96"."""
+    """A name and a version of a browser, such as "Google Chrome" and "148.0.7778.96"."""
 
     name: str
     version: str = ""
@@ -127,7 +129,7 @@ class ClientBrand:
 @dataclass(frozen=True, slots=True)
 class ClientHints:
     """The values of a browser's `Sec-CH-UA` headers. A value that the browser did not send is
-    empty, or None for `mobile`.
+    empty, and `mobile` is then None.
     """
 
     brands: Sequence[ClientBrand] = ()
@@ -140,8 +142,8 @@ class ClientHints:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of an end user: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). A
-    field is empty if it is not known.
+    """The place of an end user: a city, and a country as an ISO 3166-1 alpha-2 code ("DE"). A field
+    is empty if it is not known.
     """
 
     city: str = ""
@@ -150,7 +152,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """The facts about the end user's browser or app. They are for display, and decide nothing.
+    """The facts about the end user's browser or app. They are only for display. No decision depends
+    on them.
 
     A `place` from the app replaces the place that the service finds for the address.
     """
@@ -173,11 +176,11 @@ class DeviceAlarm:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser or an app installation of a user. A text is empty if it is not known.
+    """A browser or an app installation of a user. A text field is empty if its value is not known.
 
     `city` and `country_code` ("DE") say where the device was last seen. `auth_methods` are those of
-    the sign-in of its live session. `last_alarm` is the last theft alarm about the device in 28
-    days.
+    the sign-in of the live session. `last_alarm` is the last theft alarm about the device in the
+    last 28 days.
     """
 
     device_id: str
@@ -203,7 +206,7 @@ class Device:
 
 class Claims(dict[str, str]):
     """The facts about a user, as a dict that can't be changed, so that threads can share it.
-    `dict(claims)` is a copy that can be changed.
+    `dict(claims)` makes a copy that can be changed.
     """
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -227,11 +230,11 @@ class Claims(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A sign-in of a user on a device that is still good. Its claims and methods are as they were
-    given at sign-in.
+    """A good session: a sign-in of a user on a device. `claims` are the facts about the user, as
+    set at sign-in or by `update_session` since. `auth_methods` are those of the sign-in.
 
     `expire_time` is when the session ends if it is not used again. `absolute_expire_time` is when
-    it ends however much it is used. It is None if the service is older and does not send it.
+    the session ends even if it is used. It is None if the service is too old to send it.
     """
 
     user_id: str
@@ -252,7 +255,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionName:
-    """The name of a session: the fields that identify it, without a token."""
+    """The fields that identify a session without a token."""
 
     user_id: str
     device_id: str
@@ -261,9 +264,11 @@ class SessionName:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """The state of a session. It is true in a condition if, and only if, the session lives.
+    """The state of a session. As a condition, the state of a live session is true, and any other
+    state is false.
 
-    The expiry times are those of `Session`. They are None if the session does not live.
+    The expiry times have the meaning that they have in `Session`. They are None if the session is
+    not live.
     """
 
     status: SessionStatus
@@ -272,7 +277,7 @@ class SessionState:
 
     @property
     def active(self) -> bool:
-        """Returns True if the session lives."""
+        """Returns True if the session is live."""
         return self.status is SessionStatus.ACTIVE
 
     def __bool__(self) -> bool:
@@ -281,7 +286,7 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class IssuedDevice:
-    """A sign-in that has just happened."""
+    """The result of a sign-in."""
 
     device: Device
     access_token: str = field(repr=False)
@@ -294,7 +299,7 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The result of a validation. It is true in a condition if, and only if, it is `active`."""
+    """The result of a validation. As a condition, it is true if `active` is True."""
 
     active: bool
     status: SessionStatus
@@ -310,9 +315,9 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The result of a renewal. It is true in a condition if, and only if, the session is good.
+    """The result of a renewal. As a condition, it is true if `active` is True: the session is good.
 
-    `access_token` is None if the client keeps the one that it has.
+    `access_token` is None if the client keeps the token that it has.
     """
 
     status: SessionStatus
@@ -325,7 +330,7 @@ class Renewal:
 
     @property
     def active(self) -> bool:
-        """Returns True if there is a session and it is good."""
+        """Returns True if the token has a good session."""
         return self.status is SessionStatus.ACTIVE and self.session is not None
 
     def __bool__(self) -> bool:
@@ -334,8 +339,8 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class DevicePage:
-    """Some of a user's devices, the newest activity first. `next_page_token` is empty on the last
-    page.
+    """Some of a user's devices, sorted by activity, the latest first. `next_page_token` is empty on
+    the last page.
     """
 
     devices: Sequence[Device]
@@ -345,7 +350,7 @@ class DevicePage:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key that tokens verify with (RFC 7517)."""
+    """A public key that verifies tokens (RFC 7517)."""
 
     key_id: str
     algorithm: str
@@ -354,7 +359,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """All signing keys of the service; `jwks_json` is a JWK set."""
+    """All signing keys of the service. `jwks_json` is a JWK set (RFC 7517)."""
 
     keys: Sequence[SigningKey]
     jwks_json: str
@@ -362,7 +367,9 @@ class SigningKeys:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a session. docs/events.md says which fields are set for which type."""
+    """An event about a session or a signing key. docs/events.md says which fields are set for which
+    type.
+    """
 
     event_id: str
     type: EventType
@@ -390,11 +397,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Events that came together, and the cursor after them.
+    """Events that one message brought, and the cursor after them.
 
-    `read_time` is set in proofs of life: the watch has sent all events from before this time.
-    `read_uptime` is the same moment by a clock of the server that nobody sets: the difference
-    between two batches of one watch is how much later the server read the second batch.
+    `read_time` is set in proofs of life. It means that the watch has sent all events from before
+    this time. `read_uptime` is the same moment by the server's monotonic clock. The difference
+    between the `read_uptime` of two batches of a watch says how much later the server read the
+    second batch.
     """
 
     events: Sequence[Event]

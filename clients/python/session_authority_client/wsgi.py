@@ -1,9 +1,10 @@
 """Middleware for WSGI apps.
 
-It opens a visit before it calls the app, puts the visit in `environ["session_authority.visit"]`,
-and writes the cookies when the headers go out. If the app refuses the request (`Refused`), the
-middleware sends the answer, even if a framework caught the exception and made a server error of it.
-Flask and Django have modules of their own.
+It opens a visit before it calls the app, and puts the visit in
+`environ["session_authority.visit"]`. It adds the cookies when the headers of the response are sent.
+If the app refuses the request (`Refused`), the middleware sends the refusal. It does this even if a
+framework caught the exception and answered with a server error. Flask and Django have modules of
+their own.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def visit_of(environ: Mapping[str, Any]) -> Visit:
 
 
 def headers_of(environ: Mapping[str, Any]) -> Headers:
-    """A request's headers."""
+    """The headers of a request: lists of values by lower-case names."""
     return {
         key.removeprefix("HTTP_").replace("_", "-").lower(): (value,)
         for key, value in environ.items()
@@ -58,7 +59,9 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
 def request_of(
     environ: Mapping[str, Any], target: str, read: Callable[[int], bytes]
 ) -> DevicesRequest:
-    """A request to the page of devices. Its body is cut after the first byte that is too many."""
+    """A request to the page of devices. Of a body over `MAX_BODY_BYTES`, only the first
+    `MAX_BODY_BYTES` + 1 bytes are read.
+    """
     headers = {**headers_of(environ), "content-type": (environ.get("CONTENT_TYPE", ""),)}
     length = environ.get("CONTENT_LENGTH") or ""
     # Without a length, the body has an end only if the server sets `wsgi.input_terminated`.
@@ -71,7 +74,9 @@ def request_of(
 
 
 def target_of(environ: Mapping[str, Any]) -> str:
-    """The path of a request with its query. A server has decoded the path (PEP 3333)."""
+    """The path of a request with its query, quoted again. WSGI servers hand over a decoded path
+    (PEP 3333).
+    """
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     quoted = quote(path or "/", safe=_PATH_CHARACTERS, encoding="latin-1")
     query = environ.get("QUERY_STRING", "")
@@ -79,11 +84,11 @@ def target_of(environ: Mapping[str, Any]) -> str:
 
 
 class SessionAuthorityMiddleware:
-    """Finds out for each request who is signed in. `authority` is a client, or better a function
-    that makes one.
+    """Wraps a WSGI app, and finds out for each request which user is signed in.
 
-    A server that forks must fork before there is a client. A function makes that sure, because the
-    middleware calls it with the first request.
+    `authority` is a client, or better a function that makes a client. A server that forks must fork
+    before the client is made. With a function this is certain, because the middleware calls it at
+    the first request.
     """
 
     def __init__(
@@ -97,7 +102,7 @@ class SessionAuthorityMiddleware:
         self._visits = Visits(authority, self._flow)
 
     def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Handles a request."""
+        """Handles a request of the WSGI server."""
         method, headers = environ["REQUEST_METHOD"], headers_of(environ)
         peer = environ.get("REMOTE_ADDR", "")
         exchange = _Exchange(environ, start_response)
@@ -128,7 +133,7 @@ class SessionAuthorityMiddleware:
         visit.leave()
         answer = exchange.instead()
         if answer is None:
-            return body  # itself, as servers send some types of bodies in a better way
+            return body  # the body itself, as servers send some types of bodies in a better way
         _close(body)
         return answer
 
@@ -152,7 +157,7 @@ def _status_line(made: Response) -> str:
 
 
 class _Exchange:
-    """A request and the state of its response, whose headers may not be out yet."""
+    """A request and the state of its response. The headers of the response may not be sent yet."""
 
     def __init__(self, environ: _Environ, start_response: Callable[..., Any]) -> None:
         self._environ = environ
@@ -164,14 +169,14 @@ class _Exchange:
         self.has_ended = False
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """Starts the response of the app, or the refusal instead. It is the app's
-        `start_response`.
+        """Starts the response of the app, or a refusal in its place. The app gets this method as
+        its `start_response`.
         """
         if self._answer is not None:
             return _write_nothing
         refused = None if self.visit is None else self.visit.take_refusal()
         if refused is not None:
-            # Middleware that answers an exception does so while it handles that exception.
+            # Middleware that answers an exception calls this while it handles that exception.
             error = exc_info[1] if exc_info else sys.exception()
             fault = error is not None and find(error, Refused) is None
             code = int(status.partition(" ")[0])
@@ -208,11 +213,14 @@ class _Exchange:
     def _is_ours(self, name: str, value: str) -> bool:
         if name.lower() != "set-cookie" or self.visit is None:
             return False
-        # If the app has this middleware twice, the app saw the visit of the inner one.
+        # If the app is wrapped in this middleware twice, the app saw the visit of the inner
+        # middleware.
         return self.visit.owns(value, self._environ.get(_KEY))
 
     def end_with_session(self, content_type: str) -> None:
-        """Ends an event stream with the session, before its next part."""
+        """If the response is an event stream, ends it before its next part when the session
+        ends.
+        """
         if self.visit is not None and content_type.startswith("text/event-stream"):
             self.visit.hang_up_at_end(self._end)
 
@@ -220,8 +228,8 @@ class _Exchange:
         self.has_ended = True
 
     def refuse(self, refused: Refused) -> list[bytes]:
-        """Answers instead of the app. If the app's headers are out already, the server raises and
-        breaks the response off (PEP 3333).
+        """Sends a refusal in place of the app's response. If the app's headers are sent already,
+        the server raises an error and breaks the response off (PEP 3333).
         """
         if self._answer is None:
             answer = refused.answer
@@ -231,26 +239,28 @@ class _Exchange:
         return self._answer
 
     def refuse_for(self, error: Exception) -> list[bytes] | None:
-        """The contents of the answer to an exception of the app. None if it is no refusal."""
+        """The body of the answer to an exception that the app raised. None if the exception is no
+        refusal.
+        """
         refused = find(error, Refused)
         return None if refused is None else self.refuse(refused)
 
     def instead(self) -> list[bytes] | None:
-        """The contents of a refusal that replace the app's contents, None if there is no refusal.
-        Nothing of the app's contents may be out yet. The refusal may have come after the app chose
-        its status.
+        """The body of a refusal that replaces the app's body, or None if there is no refusal. The
+        app may have refused after it chose its status. Call this before any part of the app's body
+        is sent.
         """
         refused = None if self.visit is None else self.visit.take_refusal()
         return self._answer if refused is None else self.refuse(refused)
 
 
 def _write_nothing(_: bytes) -> None:
-    """The `write` of an app whose response was replaced. It writes nothing."""
+    """A `write` that ignores its data. The app gets it if a refusal replaced its response."""
 
 
 class _Body:
-    """The contents of an app's response, made part by part. If the app refuses before the first
-    part is out, the contents are the answer to the refusal.
+    """The body of an app's response, made part by part. If the app refuses before the first part is
+    sent, the body is that of the refusal.
     """
 
     def __init__(self, chunks: Iterable[bytes], exchange: _Exchange) -> None:

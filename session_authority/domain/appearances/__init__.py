@@ -1,6 +1,6 @@
-"""Owns the way from a user agent and client hints to the words that show a device.
+"""Describes a device in words, from its user agent and its client hints.
 
-`appearance` is the door. The agent is split (`agents`), its system read (`systems`, `platforms`,
-`models`), then the program that runs there is named (`programs`, `browsers`, `crawlers`). Client
-hints (`hints`) go before the agent (`hinted`).
+`appearance` is the entry point. It splits the user agent (`agents`), reads the system (`systems`,
+`platforms`, `models`), and names the program that runs there (`programs`, `browsers`, `crawlers`).
+Client hints (`hints`) take precedence over the user agent (`hinted`).
 """

@@ -1,4 +1,4 @@
-"""Takes a user agent apart into its products and comments. Gives no meaning to either."""
+"""Splits a user agent into its products and comments. The module gives no meaning to either."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import unquote
 
 _PRODUCT = re.compile(r"([^\s/;,\[\]()]{1,80})/(?:v(?=\d))?([^\s/;,\[\]()]*)")
 _LEADING = re.compile(r"\s*([^\s/(;][^/();]{0,79})(?:/v?([^\s/();]*))?")
-# "Name 1.2", "Name version 1.2.3 rv:45" and "Name v2": the version may stand behind a space.
+# The version may follow a space: "Name 1.2", "Name version 1.2.3 rv:45", "Name v2".
 _SPACED_VERSION = re.compile(
     r"(.*?)(?: version| ver\.?)?[ -]v?(?:(\d+(?:\.\d+)+)|(\d+)(?: (?:rv|build|b)\b.*)?$)",
     re.IGNORECASE,
 )
-# A name may be followed by words about the program, or by the address of its page.
+# Words about the program, or the address of its page, may follow the name.
 _ABOUT = re.compile(r"(?:^|\s)[-\u2013\u2014|](?=\s|$)|(?:^|\s)\+?https?:$")
 _URL = re.compile(r"\s*\+?https?://([\w.-]{1,64})")
 _NUMBER_AT_END = re.compile(r"\s\d+$")
@@ -26,14 +26,14 @@ _MAX_PARTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A program and its version, as "Chrome/131.0.0.0" names them."""
+    """The name and the version of a program, as in "Chrome/131.0.0.0"."""
 
     name: str
     version: str = ""
 
     @property
     def shown_name(self) -> str:
-        """The name without URL escapes, cut to what a list can show."""
+        """The name without URL escapes, cut to the length that a list can show."""
         shown = "".join(c for c in unquote(self.name, errors="ignore") if c.isprintable())
         return shown.strip()[:_MAX_NAME_CHARACTERS].strip()
 
@@ -46,7 +46,9 @@ class UserAgent:
 
     @cached_property
     def comments(self) -> list[list[str]]:
-        """The parts of each comment, as many as honest agents have."""
+        """The comments, each split into its parts. Comments and parts beyond a limit are dropped,
+        as no honest agent has so many.
+        """
         return [
             [part.strip() for part in comment.split(";", _MAX_PARTS)[:_MAX_PARTS]]
             for comment in self._split[1][:_MAX_COMMENTS]
@@ -54,13 +56,13 @@ class UserAgent:
 
     @cached_property
     def outside(self) -> str:
-        """The text without its comments."""
+        """The user agent's text without its comments."""
         return self._split[0]
 
     @cached_property
     def _split(self) -> tuple[str, list[str]]:
-        """The text outside of comments, and the comments. A comment may hold parentheses, and one
-        that was cut off ends with the text.
+        """The text outside of comments, and the comments. A comment may contain parentheses. A
+        comment that is not closed reaches to the end of the text.
         """
         outside, comments, depth, begun = "", [], 0, 0
         for i, character in enumerate(self.text):
@@ -79,7 +81,7 @@ class UserAgent:
 
     @cached_property
     def products(self) -> list[Product]:
-        """The products outside of comments."""
+        """The products that are named outside of comments."""
         return [Product(name, version) for name, version in _PRODUCT.findall(self.outside)]
 
     @cached_property
@@ -99,7 +101,7 @@ class UserAgent:
 
     @property
     def is_browser_like(self) -> bool:
-        """True for agents in the form that browsers and web views share."""
+        """True if the agent has the form that browsers and web views share."""
         return self.text.startswith(("Mozilla/", "Opera/"))
 
     def version_of(self, name: str) -> str | None:
@@ -115,7 +117,7 @@ def major(version: str) -> str:
 
 def named(family: str, version: str) -> str:
     """A name with the first number of its version, if there is one: "Chrome 131". A name that ends
-    with a number needs no second one.
+    with a number stays as it is.
     """
     if _NUMBER_AT_END.search(family):
         return family

@@ -1,9 +1,9 @@
 """Describes a client to people: its system, its browser or app, its kind, its model, its name.
 
-Client hints count before the user agent, as browsers freeze the versions in their user agents. User
-agents are read with rules of our own: each sign-in reads one, so this must take far less than a
-millisecond. The most complete library takes longer. ua-parser names the browsers that our tables
-lack.
+Client hints take precedence over the user agent, as browsers freeze the versions in their user
+agents. Each sign-in reads a user agent, so reading must take far less than a millisecond. The most
+complete library takes longer, so the rules are our own. ua-parser only names the browsers that our
+tables lack.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from session_authority.domain.appearances.systems import APPLE_MODELS, System
 from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
 from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 
-# One entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the result.
+# One cache entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the
+# result.
 _REMEMBERED = 2048
 
 
 def appearance(client: Client) -> Appearance:
-    """The description of the client: the stored one, or else one from its hints and its agent."""
-    # A forged record may have a longer agent, which would cost time, and memory of those read.
+    """The description of the client: the stored one, or else one that is made from the client's
+    hints and user agent.
+    """
+    # A forged record may have a longer agent. Reading that agent would cost time, and memory in the
+    # cache.
     return client.appearance or read_appearance(
         client.user_agent[:MAX_USER_AGENT_BYTES], client.hints
     )
@@ -39,7 +43,7 @@ def appearance(client: Client) -> Appearance:
 
 @lru_cache(maxsize=_REMEMBERED)
 def read_appearance(user_agent: str, hints: ClientHints) -> Appearance:
-    """Reads the hints and the agent; unknown parts stay empty."""
+    """Describes a client from its user agent and its hints. Unknown parts stay empty."""
     agent = UserAgent(user_agent)
     said = read_system(agent)
     if contradict(said, hints):

@@ -1,4 +1,4 @@
-"""Reads from a user agent with which browser or app a person uses the device."""
+"""Reads from a user agent which browser or app a person uses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from session_authority.domain.clients import FormFactor
 
 _INTERNET_EXPLORER = re.compile(r"\bMSIE (\d+)|\bTrident/.*\brv:(\d+)")
 _OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")
-# An app may follow the engine's products without a version.
+# An app may add its name without a version after the engine's products.
 _BARE_WORD = re.compile(r"(?:Safari|Mobile)/\S+ +([A-Z][A-Za-z]{2,30})(?= |$)")
 _BARE_PRODUCT = re.compile(
     r"(?:Safari|Mobile|AppleWebKit|Chrome|Electron)/\S+ +"
     r"([A-Za-z]\w{1,30}(?: [A-Z]\w{0,30}){0,2}) v?(\d+(?:\.\d+)+)(?= |$)"
 )
-# How apps end their names to tell on what they run.
+# The names of apps may end with the system on which the app runs.
 _SYSTEM_AT_END = re.compile(
     r"(?: for)?[-_ ](?:iOS|iPhone|iPad|Android|macOS|Mac|Windows|Desktop|Mobile)$"
 )
@@ -29,21 +29,23 @@ _NO_APP = re.compile(r"(?:i(?:Phone|Pad|Pod)|AppleTV|Watch|Mac)\d+,\d+$|com\.app
 
 
 def load_rules() -> None:
-    """Loads ua-parser's rules, which takes longer than a caller waits. Later calls do nothing."""
+    """Loads ua-parser's rules in advance, as loading takes longer than a caller waits. Later calls
+    do nothing.
+    """
     _library()
 
 
 @cache
 def _library() -> ua_parser.Parser:
-    """ua-parser with its rules for browsers alone: those for systems and models, which nobody asks
-    here, take three times as long to load.
+    """ua-parser with only its rules for browsers. Its rules for systems and models are not needed,
+    and they take three times as long to load.
     """
     browsers, _, _ = ua_parser.load_lazy_builtins()
     return ua_parser.Parser(Resolver((browsers, [], [])))
 
 
 def read_browser(agent: UserAgent, system: System) -> Product | None:
-    """The browser or app; None if the agent names none."""
+    """The browser or app that the agent names; None if it names none."""
     if not agent.is_browser_like:
         return _leading_app(agent, system)
     for pattern, name in APPS:
@@ -60,7 +62,7 @@ def read_browser(agent: UserAgent, system: System) -> Product | None:
     versions = {product.name: product.version for product in reversed(agent.products)}
     for product, name in BROWSERS:
         if product in versions:
-            # GNOME Web gives its engine's version as its own.
+            # GNOME Web sends the version of its engine as its own version.
             return Product(name, "" if name == "GNOME Web" else versions[product])
     return _app_of_view(agent, system) or _engine_browser(agent, system, versions)
 
@@ -76,7 +78,8 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
         return None
     if system.family == "Roku" or _NO_APP.match(name) or not any(c.isalpha() for c in name):
         return None
-    # A word without a version may be anything; on a phone it is an app.
+    # A name without a version may be anything on a desktop or an unknown device. On a phone it
+    # names an app.
     is_loose = not leading.version and agent.version_of("Darwin") is None
     if is_loose and system.form_factor in {FormFactor.UNKNOWN, FormFactor.DESKTOP}:
         return None
@@ -85,12 +88,14 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
 
 
 def _version_in(found: list[re.Match[str]]) -> str:
-    """The version, which not every mark of an app has."""
+    """The first version that the matches contain; empty if no match contains a version."""
     return next((group for mark in found for group in mark.groups() if group), "")
 
 
 def _app_of_view(agent: UserAgent, system: System) -> Product | None:
-    """The app that shows the page in a view of its own: the first product that is no engine's."""
+    """The app that shows the page in its own web view: the first product that does not belong to an
+    engine.
+    """
     for name, version in _BARE_PRODUCT.findall(agent.outside):
         if name.split()[0] not in NO_PROGRAMS:
             return Product(name, version)
@@ -107,7 +112,9 @@ def _app_of_view(agent: UserAgent, system: System) -> Product | None:
 
 
 def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) -> Product | None:
-    """The browser that names nothing but its engine's product, if this isn't a web view."""
+    """The browser of an agent that names no product but its engine's. None if the agent is that of
+    a web view.
+    """
     if found := _INTERNET_EXPLORER.search(agent.text):
         return Product("Internet Explorer", found[1] or found[2])
     if "ArkWeb" in versions:

@@ -1,7 +1,8 @@
-"""Reads from a user agent whether a program without a user sends it, and how the program is called.
+"""Recognizes programs without a user by their user agents, and names them.
 
-A crawler says of itself where to read about it, or is called one; a script names itself alone. An
-app on a described device is no program, whatever words are in its name.
+The agent of a crawler links to a page about the crawler, or contains a word such as "bot". The
+agent of a script names only the script. An app that describes its device counts as neither, even if
+its name contains such a word.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _BOT = re.compile(
     r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
 )
 _ONE_WORD = re.compile(r"[A-Za-z][\w.-]{2,63}", re.ASCII)
-# A name, then a comment, words about the program, or the address of its page.
+# A name that is followed by a comment, by words about the program, or by the address of its page.
 _NAMED = re.compile(
     r"(?=.*[A-Za-z]{2})[A-Za-z][^\s/(;,]*(?: [^\s/(;,]*[\w+!]){0,3},? ?"
     r"(?:\(| [-\u2013\u2014|] |\+?https?:)|\+?https?://\w"
@@ -27,15 +28,16 @@ _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb",
 
 
 def read_program(agent: UserAgent, system: System) -> Product | None:
-    """The program without a user that the agent names; None if a person seems to be there, and for
-    crawlers.
+    """The program without a user that the agent names. None if the agent seems to be that of a
+    person or of a crawler.
     """
     return _headless(agent) or _script(agent, system)
 
 
 def read_crawler(agent: UserAgent, system: System) -> Product | None:
-    """The program that names itself a bot, or that says in the way of bots where to read of it. The
-    system that it tells is that of the browser for which it passes.
+    """The crawler that the agent names: a program that calls itself a bot, or that links to a page
+    about itself as bots do. If the agent names a system, it is the system of the browser that the
+    crawler imitates.
     """
     if not agent.is_browser_like:
         leading = agent.leading
@@ -81,13 +83,13 @@ def _script(agent: UserAgent, system: System) -> Product | None:
         if second is not None and (name := program_name(second.name)) is not None:
             return Product(name, second.version)
         return Product(known, leading.version)
-    # An app with a user tells the device that it runs on; a script tells itself alone.
+    # An app with a user names the system of its device. A script names only itself.
     if system.family not in {"", "Linux"} or agent.version_of("Darwin") is not None:
         return None
     if not any(c.isalpha() for c in leading.name):
         return None
-    # "Name/anything", "name 1.2", "name (anything)", an address or one word: programs call
-    # themselves so, and nothing else does.
+    # Only programs without a user name themselves in these forms: "Name/anything", "name 1.2",
+    # "name (anything)", an address, or one word.
     text = agent.text.strip()
     is_product = leading.version != "" or _ONE_WORD.fullmatch(text) or _NAMED.match(text)
     return leading if is_product or LIBRARY_WORDS.search(leading.name) else None

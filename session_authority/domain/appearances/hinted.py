@@ -1,4 +1,4 @@
-"""How client hints correct what a user agent says of the browser, the system and the model."""
+"""Corrects the browser, the system and the model of a user agent with the client hints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_authority.domain.appearances.models import kind_of_model, model_nam
 from session_authority.domain.appearances.systems import System
 from session_authority.domain.clients import FormFactor
 
-# Brands that people know under another name. Others are shown as they are.
+# Brands that people know under another name. Other brands are shown as they are.
 _BRANDS = {
     "Google Chrome": "Chrome", "Microsoft Edge": "Edge", "YaBrowser": "Yandex Browser",
     "Yandex": "Yandex Browser", "Brave Browser": "Brave", "OperaMobile": "Opera",
@@ -20,10 +20,11 @@ _BRANDS = {
     "HuaweiBrowser": "Huawei Browser", "CocCoc": "C\u1ed1c C\u1ed1c",
     "Coc Coc": "C\u1ed1c C\u1ed1c",
 }  # fmt: skip
-# Brands of an engine, of a view inside an app, or of a second name.
+# Brands that name no browser: the brand of an engine or of a view, or the second brand of a
+# browser.
 _ENGINES = frozenset({"Chromium", "Yowser", "Edge Side Panel"})
 _SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
-# The names in a user agent that stand for no browser.
+# Names in a user agent that do not identify one browser, as other browsers send these names, too.
 _PLAIN = frozenset({"Chrome", "Chromium", "Edge", "Safari"})
 _PLATFORMS = {
     "Windows": "Windows", "macOS": "macOS", "Mac OS X": "macOS", "Android": "Android",
@@ -40,9 +41,9 @@ _FORM_FACTORS = {
     "Mobile": FormFactor.PHONE,
     "Tablet": FormFactor.TABLET,
     "EInk": FormFactor.TABLET,
-    "Automotive": FormFactor.UNKNOWN,  # no other kind is that of a car
+    "Automotive": FormFactor.UNKNOWN,  # no other form factor fits a car
 }
-# The most telling first: a headset or a car may be called a tablet too.
+# The most specific kind comes first: a headset or a car may be called a tablet, too.
 _ORDER = (
     FormFactor.WEARABLE,
     FormFactor.UNKNOWN,
@@ -51,18 +52,18 @@ _ORDER = (
     FormFactor.DESKTOP,
 )
 _DESKTOPS = frozenset({"Windows", "macOS", "Linux", "ChromeOS"})
-# Kinds that agents tell, and hints don't.
+# Kinds that hints do not correct if the user agent names them.
 _UNHINTED = frozenset({FormFactor.TV, FormFactor.CONSOLE, FormFactor.WEARABLE})
 
 
 def contradict(said: System, hints: ClientHints) -> bool:
-    """True if the hints tell another system than the agent. Browsers tell the same in both, so a
-    person or a tool has set the agent, and it is the agent that they want to be seen.
+    """True if the hints name another system than the user agent. Browsers name the same system in
+    both. So a person or a tool has changed the agent, and wants the changed agent to be shown.
     """
     hinted = _PLATFORMS.get(hints.platform, "")
     if not hinted or not said.family or said.form_factor in _UNHINTED:
         return False
-    if hinted == "Android":  # a browser of Android that wants pages for desktops says Linux
+    if hinted == "Android":  # a browser on Android that requests pages for desktops says Linux
         return said.family.startswith(("Windows", "macOS", "iOS", "iPadOS", "ChromeOS"))
     if hinted == "Linux":
         return said.form_factor is not FormFactor.DESKTOP or said.family in _OTHER_DESKTOPS
@@ -70,7 +71,9 @@ def contradict(said: System, hints: ClientHints) -> bool:
 
 
 def hinted_program(hints: ClientHints) -> Product | None:
-    """The program without a user that the brands name, if they name one."""
+    """The program without a user that the brands in the hints name; None if they name no such
+    program.
+    """
     for brand in hints.brands:
         if brand.name == "HeadlessChrome":
             return Product("Headless Chrome", brand.version)
@@ -78,8 +81,9 @@ def hinted_program(hints: ClientHints) -> Product | None:
 
 
 def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool) -> Product | None:
-    """The browser, where the agent says that it is `said`. An app that shows a page in its own view
-    has the brands of its engine. `is_silent` says that there is no agent.
+    """Corrects the browser `said`, which the user agent names, with the brands in the hints. An app
+    that shows a page in its own web view has the brands of its engine. `is_silent` is true if there
+    is no user agent.
     """
     brands = [brand for brand in hints.brands if not brand.is_made_up]
     telling = _most_telling(brands)
@@ -91,20 +95,22 @@ def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool)
             return said
         return _product(chromium) if said is None or said.name == "Chrome" else said
     product = _product(telling)
-    # Some browsers have the brand of Chrome or Edge, and name themselves in the agent alone.
+    # Some browsers send the brand of Chrome or Edge, and name themselves only in the user agent.
     is_own = telling.name not in _SHARED
     return product if said is None or is_own or said.name in _PLAIN else said
 
 
 def _most_telling(brands: Sequence[Brand]) -> Brand | None:
-    """The brand that names one browser alone. Others have the brands of Chrome or Edge too."""
+    """The brand that identifies the browser best: its own brand rather than that of Chrome or Edge,
+    which other browsers send, too.
+    """
     named = [b for b in brands if b.name not in _ENGINES and not _is_view(b)]
     own = [brand for brand in named if brand.name not in _SHARED]
     return next(iter([*own, *named]), None)
 
 
 def _is_view(brand: Brand) -> bool:
-    """True for the brand of a page that an app shows: "Android WebView"."""
+    """True for the brand of a web view inside an app, such as "Android WebView"."""
     return "WebView" in brand.name
 
 
@@ -113,7 +119,7 @@ def _product(brand: Brand) -> Product:
 
 
 def hinted_system(said: System, hints: ClientHints) -> System:
-    """The system, where the agent says that it is `said`."""
+    """Corrects the system `said`, which the user agent describes, with the hints."""
     family = _PLATFORMS.get(hints.platform, "")
     model = model_name(hints.model) or said.model
     if said.form_factor in _UNHINTED:
@@ -141,7 +147,7 @@ def _on_platform(system: System, family: str, version: str) -> System:
     if family == "Linux":
         is_known = system.form_factor is FormFactor.DESKTOP and system.family not in _PLATFORMS
         return replace(system, family=system.family if is_known else family, version="")
-    if family == "ChromeOS":  # its platform version is that of its builds
+    if family == "ChromeOS":  # ChromeOS sends the version of its build as the platform version
         return replace(system, family=family, version="")
     if family == "Android" and system.family in {"HarmonyOS", "Fire OS", "Android TV"}:
         return system
@@ -154,7 +160,7 @@ def _kind(system: System, hints: ClientHints) -> FormFactor | None:
     if of_model in _UNHINTED:
         return of_model
     told = {_FORM_FACTORS[name] for name in hints.form_factors if name in _FORM_FACTORS}
-    if of_model is not None:  # a phone or tablet that wants pages for desktops
+    if of_model is not None:  # a phone or tablet that requests pages for desktops
         told.discard(FormFactor.DESKTOP)
     for kind in _ORDER:
         if kind in told:
@@ -166,5 +172,5 @@ def _kind(system: System, hints: ClientHints) -> FormFactor | None:
         return FormFactor.DESKTOP
     if system.family == "iOS" or (hints.mobile and system.family != "iPadOS"):
         return FormFactor.PHONE
-    # A tablet isn't mobile, and neither is a phone that wants pages for desktops.
+    # The `mobile` hint is false for tablets, and for phones that request pages for desktops.
     return FormFactor.UNKNOWN if is_told_desktop else None

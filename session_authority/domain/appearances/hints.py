@@ -1,6 +1,7 @@
-"""User-Agent Client Hints: what a browser tells of itself beside its user agent. Never trusted.
+"""User-Agent Client Hints: facts that a browser sends about itself in addition to its user agent.
+These facts are never trusted.
 
-Odd hints are cleaned and cut, and refuse nothing.
+Malformed hints are cleaned and cut. No request is refused because of its hints.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from session_authority.domain.text import cleaned, cut
 
-# Hints are kept with each device and each event, so they are kept short. The longest text of an
-# honest browser has 30 characters or so; it sends three or four brands, and a form factor or two.
+# Hints are stored with each device and each event, so they are kept short. The longest text of an
+# honest browser has about 30 characters. Such a browser sends three or four brands, and one or two
+# form factors.
 MAX_TEXT_CHARACTERS = 40
 MAX_BRANDS = 4
 MAX_FORM_FACTORS = 2
-# More of a list is not looked at.
+# Further items of a list are not read.
 MAX_READ_ITEMS = 8
 _LETTERS = re.compile(r"[^a-z]")
 
@@ -30,13 +32,17 @@ class Brand:
 
     @property
     def is_made_up(self) -> bool:
-        """True for the brand that browsers add so that nobody relies on a list: "Not.A/Brand"."""
+        """True for the made-up brand that browsers add so that no site relies on a fixed list:
+        "Not.A/Brand".
+        """
         return _LETTERS.sub("", self.name.lower()) in {"notabrand", "notanybrand"}
 
 
 @dataclass(frozen=True, slots=True)
 class ClientHints:
-    """The hints. Empty, or None for `mobile`, means that the browser doesn't tell."""
+    """The client hints of a request. A field is empty, or None for `mobile`, if the browser did not
+    send it.
+    """
 
     brands: tuple[Brand, ...] = ()
     platform: str = ""
@@ -46,8 +52,8 @@ class ClientHints:
     form_factors: tuple[str, ...] = ()
 
     def completed_by(self, older: ClientHints) -> ClientHints:
-        """These hints, with what `older` ones of the same browser know of the device. Browsers send
-        the model and the versions only after they were asked for them.
+        """These hints, with gaps filled from `older` hints of the same browser. Browsers send the
+        model and the versions only after a server has requested them.
         """
         if self.platform and older.platform and self.platform != older.platform:
             return self
@@ -74,9 +80,11 @@ def clean_hints(
     mobile: bool | None = None,
     form_factors: Sequence[str] = (),
 ) -> ClientHints:
-    """The hints as they can be stored and shown: at most 4 brands and 2 form factors, and texts of
-    at most 40 characters of ASCII, as all hints are. A text without anything to see is none. Of
-    more brands, those that browsers make up go first.
+    """The hints in a form that can be stored and shown.
+
+    At most 4 brands and 2 form factors are kept. Each text has at most 40 characters of ASCII, as
+    all hints are ASCII. A text without visible characters counts as missing. If there are too many
+    brands, those that browsers make up are dropped first.
     """
     read = brands[:MAX_READ_ITEMS]
     kept = [Brand(_clean(brand.name), _clean(brand.version)) for brand in read]
@@ -96,6 +104,6 @@ def clean_hints(
 
 
 def _clean(text: str) -> str:
-    """The text in one line, without the quotes that a caller may have left around it."""
+    """The text in one line, cut, and without the quotes that a caller may have left around it."""
     ascii_text = cleaned(text).encode("ascii", "ignore").decode()
     return cut(cleaned(ascii_text).strip(' "'), MAX_TEXT_CHARACTERS)

@@ -1,4 +1,6 @@
-"""The models of Android devices: how makers' codes are called, and which kind a model is."""
+"""Names the models of Android devices from their makers' codes, and tells the kind of each
+model.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import re
 
 from session_authority.domain.clients import FormFactor
 
-# Samsung's codes without the letter of the region. Other codes are shown as they are.
+# Samsung's codes without the letter of the region. Codes that are not listed are shown as they are.
 _GALAXY = {
     "S901": "Galaxy S22", "S906": "Galaxy S22+", "S908": "Galaxy S22 Ultra",
     "S911": "Galaxy S23", "S916": "Galaxy S23+", "S918": "Galaxy S23 Ultra",
@@ -37,13 +39,13 @@ _FIRE_TABLETS = {
 }  # fmt: skip
 _MAKER = re.compile(r"(?:Google|SAMSUNG|samsung)[- ](?=\S)")
 _GALAXY_CODE = re.compile(r"SM-([A-Z]\d{3})\w*$")
-# Words that stand in the place of a model, and name none.
+# Words that agents send in the place of a model, but that name no model.
 _NO_MODEL = re.compile(
     r"(k|wv|(unknown|generic)( \w+)?|undefined|null|none|default|android( \d+)?|linux|windows"
     r"|mobile|phone|tablet|desktop|device|n/?a|\W*)$",
     re.IGNORECASE,
 )
-# The build, the maker's system and its version, which some agents write behind the model.
+# The build, or the maker's system with its version. Some agents write these after the model.
 _BEHIND = re.compile(r" (?:Build(?:/.*)?|MIUI/.*|OS\d[\d.]*)$")
 _KINDS = (
     (
@@ -80,7 +82,9 @@ _KINDS = (
 
 
 def model_name(code: str) -> str:
-    """How a person calls the model that an agent or a hint writes as `code`."""
+    """The name by which people know a model. `code` is the model as a user agent or a hint names
+    it. The name is empty if `code` names no model.
+    """
     code = _MAKER.sub("", _BEHIND.sub("", code.strip()))
     if _NO_MODEL.match(code):
         return ""

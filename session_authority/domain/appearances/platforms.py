@@ -1,6 +1,7 @@
-"""Reads from a user agent on which system, model and kind of device a program runs.
+"""Reads the system, the model and the kind of a device from a user agent.
 
-Only the places that describe the device are read: a word in the name of an app says nothing.
+Only the parts that describe the device are read: a word in the name of an app says nothing about
+it.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from session_authority.domain.clients import FormFactor
 _IOS_VERSION = re.compile(r"\bi?OS (\d+)_\d+")
 _IOS_VERSION_ELSEWHERE = re.compile(r"(?<![\w-])(?<!for )(?:iOS|iPadOS)[/ ](?:Version )?(\d+)")
 _ARCHITECTURE = re.compile(r"\((?:x86_64|i386|arm64e?)\)")
-# Some apps end their names to tell on what they run, and tell nothing more.
+# Some apps name their system only at the end of their own name, and nowhere else.
 _SYSTEM_IN_NAME = re.compile(r"(?:[-_ ]|(?<=[a-z]))(?:iOS|iPhone|iPad|Android|macOS|Mac|Windows)$")
 _DESCRIBED = re.compile(
     r"(?<![\w-])(?<!for )((?:iOS|iPadOS|macOS|tvOS|watchOS|visionOS|Android|HarmonyOS"
     r"|Windows(?: NT)?)[/ ](?:Version )?\d[\d.]*"
     r"|(?:iPhone|iPad|iPod|AppleTV|Watch|i?Mac[A-Za-z]*)\d+,\d+)"
 )
-# How Facebook's and Instagram's apps describe a device.
+# The agents of Facebook's and Instagram's apps describe a device in these forms.
 _FACEBOOK = re.compile(r";(FB(?:DV|SN|SV|MD))/([^;\]]{1,64})")
 _INSTAGRAM_ANDROID = re.compile(r"\bAndroid \(\d+/([\d.]+);[^;]*;[^;]*;[^;]*; ?([^;]*);")
 _TRUE_IOS_VERSION = re.compile(r";FBSV/(\d+)|; iOS (\d+)[_.]")
 _FROZEN_IOS_VERSION = re.compile(r"OS 18_[67](?!_)\b")
-# The system's build, where an agent doesn't have the one that browsers froze (15E148).
+# The build of iOS. The build that browsers send on every iPhone (15E148) does not match.
 _IOS_BUILD = re.compile(r"\bMobile/(2\d)[A-Z]\d")
 _FIRST_IOS_BUILD_WITH_YEARS = 23
 _NO_MODEL = re.compile(
@@ -48,14 +49,14 @@ _FIRST_DARWIN_WITH_YEARS = 25
 
 
 def read_system(agent: UserAgent) -> System:
-    """The system that an agent describes; an empty one if it describes none."""
+    """The system that an agent describes. It is an empty system if the agent describes none."""
     if agent.version_of("Darwin") is not None:
         return _darwin(agent)
     if agent.text.startswith("Roku/DVP"):
         return System("Roku", "", FormFactor.TV)
     if (version := agent.version_of("KAIOS")) is not None:
         return System("KaiOS", version, FormFactor.PHONE)
-    if agent.version_of("Sparkle") is not None:  # it updates apps of Macs, and only of Macs
+    if agent.version_of("Sparkle") is not None:  # Sparkle updates apps of Macs only
         return System("macOS", "", FormFactor.DESKTOP)
     if (told := _told_by_app(agent)) is not None:
         return told
@@ -84,7 +85,9 @@ def _in_name(agent: UserAgent) -> System:
 
 
 def _told_by_app(agent: UserAgent) -> System | None:
-    """The system of an agent of Facebook's or Instagram's app outside of a web view."""
+    """The system in the agent of Facebook's or Instagram's app. None for other agents and for
+    agents of a web view.
+    """
     if agent.text.startswith("["):
         told = dict(_FACEBOOK.findall(agent.text))
         if told.get("FBSN") in {"iOS", "iPhone OS", "iPadOS"}:
@@ -142,8 +145,9 @@ def _apple_mobile(system: System, parts: list[str], agent: UserAgent) -> System:
 
 
 def _thawed(agent: UserAgent) -> str:
-    """The version of iOS, where the agent says 18. Since iOS 26 WebKit says 18.6 or 18.7 for any.
-    Safari's own version is the system's, and some apps tell the version or the build elsewhere.
+    """The true version of iOS, for an agent that says 18. Since iOS 26, WebKit says 18.6 or 18.7
+    for every version. Safari's own version equals the system's version. Some apps send the version
+    or the build elsewhere in the agent.
     """
     if told := _TRUE_IOS_VERSION.search(agent.text):
         return told[1] or told[2]
@@ -164,9 +168,10 @@ def _tv_os(system: System, parts: list[str], _: UserAgent) -> System:
 
 
 def _mac(system: System, _: list[str], __: UserAgent) -> System:
-    # No macOS has the numbers from 16 to 25. Some programs tell the kernel's version for it.
+    # No macOS has a number from 16 to 25. Programs that send such a number send the version of the
+    # kernel.
     number = major(system.version)
-    # Each Mac's browsers say 10.
+    # Browsers send 10 on every Mac.
     is_told = number != "" and number != "10" and not 16 <= int(number) <= 25
     return System("macOS", system.version if is_told else "", FormFactor.DESKTOP)
 
@@ -192,7 +197,7 @@ def _android(system: System, parts: list[str], agent: UserAgent) -> System:
     model = model_name(_model(parts))
     version = ANDROID_OF_LEVEL.get(system.version, system.version)
     if version.partition(".")[0] == "10" and not model and agent.is_browser_like:
-        version = ""  # browsers say "Android 10; K", whatever the phone runs
+        version = ""  # browsers send "Android 10; K" for every version of Android
     kind = FormFactor.WEARABLE if _is_headset(parts, agent) else kind_of_model(model)
     if kind is FormFactor.TV:
         return System("Fire OS" if model == "Fire TV" else "Android TV", "", kind, model)
@@ -200,7 +205,7 @@ def _android(system: System, parts: list[str], agent: UserAgent) -> System:
         return System("Fire OS", "", FormFactor.TABLET, model)
     if kind is None:
         is_tablet = "Tablet" in parts or (
-            # Browsers on phones say "Mobile", on tablets they don't; apps say neither.
+            # Browsers send "Mobile" on phones, but not on tablets. Apps send it on neither.
             agent.text.startswith("Mozilla/") and "Mobile" not in agent.text
         )
         kind = FormFactor.TABLET if is_tablet else FormFactor.PHONE
@@ -213,7 +218,7 @@ def _is_headset(parts: list[str], agent: UserAgent) -> bool:
 
 
 def _model(parts: list[str]) -> str:
-    """The first part after the system's that can be a model."""
+    """The first part after the system that can be a model; empty if there is no such part."""
     after = False
     for part in parts:
         if part.startswith(("Android", "HarmonyOS")):
@@ -253,11 +258,13 @@ _DETAILS = {
 
 
 def _darwin(agent: UserAgent) -> System:
-    """Apple's network library names the kernel, which Macs, phones and watches share."""
+    """The system in an agent of Apple's network library. The library names the kernel, which Macs,
+    phones and watches share.
+    """
     parts = [part.replace("/", " ") for part in _DESCRIBED.findall(agent.text)]
     if parts and (system := _of_parts(parts, agent)) is not None:
         return system
-    # Only Macs name their architecture.
+    # Only programs on Macs name their architecture.
     if _ARCHITECTURE.search(agent.text) or agent.leading.name in MAC_APPS:
         return System("macOS", "", FormFactor.DESKTOP)
     if agent.leading.name == "MobileSafari":

@@ -1,4 +1,4 @@
-"""How the programs that user agents name are called: browsers, apps, and programs without users."""
+"""The names of the programs in user agents: browsers, apps, and programs without a user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _patterns(rows: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str],
     return tuple((re.compile(pattern), name) for pattern, name in rows)
 
 
-# Apps that show pages in a web view or on Electron. The first group is the version.
+# Apps that show pages in a web view or on Electron. The first group that matches is the version.
 APPS = _patterns(
     (
         (r"\bFBAN/Messenger.*?FBAV/(\d+)|\bFB_IAB/Orca.*?FBAV/(\d+)", "Messenger"),
@@ -58,7 +58,7 @@ APPS = _patterns(
     )
 )
 
-# Browsers by the product that only they name, the most telling first.
+# Browsers, each with a product that no other browser names. The most specific product comes first.
 BROWSERS = (
     ("OculusBrowser", "Meta Quest Browser"),
     ("SailfishBrowser", "Sailfish Browser"),
@@ -105,7 +105,8 @@ BROWSERS = (
     ("Waterfox", "Waterfox"),
 )
 
-# Products that name an engine, a build or a circumstance, but no program that a person knows.
+# Products that name an engine, a build or a detail of the device. None of them identifies a
+# program.
 NO_PROGRAMS = frozenset(
     {
         "Mozilla", "Opera", "AppleWebKit", "WebKit", "KHTML", "Gecko", "Goanna", "Presto",
@@ -124,7 +125,7 @@ NO_PROGRAMS = frozenset(
     }
 )  # fmt: skip
 
-# Programs that drive a browser, or pass for one.
+# Programs that control a browser or imitate one.
 HEADLESS = {
     "HeadlessChrome": "Headless Chrome", "PhantomJS": "PhantomJS", "wkhtmltopdf": "wkhtmltopdf",
     "Chrome-Lighthouse": "Lighthouse", "PingdomTMS": "Pingdom", "SkypeUriPreview": "Skype preview",
@@ -139,7 +140,7 @@ SHOWN_APPS = {
     "com.google.GoogleMobile": "Google app", "com.apple.mobilesafari": "Safari",
 }  # fmt: skip
 
-# Apps that are made for Macs alone, under the names that Apple's network library gives them.
+# Apps that exist only for Macs, under the names that Apple's network library gives them.
 MAC_APPS = frozenset(
     {
         "Safari", "Mail", "Xcode", "Finder", "Terminal", "Transmit", "Tower", "Fork", "Sketch",
@@ -150,7 +151,7 @@ MAC_APPS = frozenset(
     }
 )  # fmt: skip
 
-# Programs and libraries that no person signs in with.
+# Programs and libraries with which no person signs in.
 PROGRAMS = {
     "postmanruntime": "Postman", "insomnia": "Insomnia", "node": "Node.js", "node.js": "Node.js",
     "undici": "undici", "node-fetch": "node-fetch", "bun": "Bun", "deno": "Deno",
@@ -183,7 +184,7 @@ PROGRAMS = {
     "winhttp": "WinHTTP", "php-soap": "PHP SOAP", "microsoft.net": ".NET",
     "cypress": "Cypress", "playwright": "Playwright",
 }  # fmt: skip
-# Words in the names of programs that name nothing but themselves.
+# Words by which the name of a program shows that the program has no user.
 LIBRARY_WORDS = re.compile(
     r"http|client|curl|fetch|grpc|sdk\b|cli\b|probe|monitor|health|agent\b|scanner", re.I
 )
@@ -196,7 +197,7 @@ _GRPC_LANGUAGES = {
 
 
 def program_name(product: str) -> str | None:
-    """How a program without a user is called; None for a product that isn't known as one."""
+    """The name of a program without a user; None if the product is not known as such a program."""
     name = product.lower()
     if name.startswith("grpc-"):
         language = name.split("-")[1]

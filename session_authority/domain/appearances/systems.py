@@ -1,4 +1,4 @@
-"""The systems that user agents name, in the words of the agents and in those of people."""
+"""The systems that user agents name: patterns that recognize them, and their names for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from session_authority.domain.clients import FormFactor
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system, without the versions that agents don't tell truly."""
+    """The system and the kind and model of a device. The version is left out if agents do not send
+    the true version.
+    """
 
     family: str = ""
     version: str = ""
@@ -20,11 +22,11 @@ class System:
 
     @property
     def shown(self) -> str:
-        """The system as people read it: "iOS 18"."""
+        """The system in words for people, such as "iOS 18" for version 18.5."""
         return named(self.family, self.version)
 
 
-# Apple's agents tell these alone, which say less than the system.
+# The only models that Apple's agents name. A model says less than the system.
 APPLE_MODELS = frozenset({"iPhone", "iPad", "iPod touch"})
 WINDOWS = {
     "5.1": "Windows XP",
@@ -36,8 +38,8 @@ WINDOWS = {
 }
 _PC = FormFactor.DESKTOP
 _CONSOLE = FormFactor.CONSOLE
-# The beginnings of the parts of a description, in the order in which the patterns are tried. The
-# first group is the version, where agents give the true one.
+# Patterns for the beginning of a part of a description, in the order in which they are tried. The
+# first group is the version, if agents send the true version.
 SYSTEMS: tuple[tuple[re.Pattern[str], str, FormFactor], ...] = tuple(
     (re.compile(pattern + r"(?![A-Za-z])"), family, kind)
     for pattern, family, kind in (
@@ -104,10 +106,10 @@ SYSTEMS: tuple[tuple[re.Pattern[str], str, FormFactor], ...] = tuple(
         (r"Linux|X11|linux$", "Linux", _PC),
     )
 )
-# Linuxes that name themselves like a product.
+# Linux distributions that user agents name as a product.
 LINUXES = {"SUSE": "SUSE", "Hat": "Red Hat", "CentOS": "CentOS", "Ubuntu": "Ubuntu",
             "Fedora": "Fedora", "Debian": "Debian"}  # fmt: skip
-# Android's API levels, which some apps tell in place of the version.
+# Android's API levels, which some apps send instead of the version.
 ANDROID_OF_LEVEL = {
     "26": "8", "27": "8", "28": "9", "29": "10", "30": "11", "31": "12", "32": "12", "33": "13",
     "34": "14", "35": "15", "36": "16",

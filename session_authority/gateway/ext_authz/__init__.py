@@ -1,4 +1,5 @@
-"""Owns the protocol between Envoy and the gateway: the questions and answers of
-`envoy.service.auth.v3.Authorization/Check`. It decides nothing about a request, and knows no server
-of gRPC.
+"""Speaks the gRPC protocol between Envoy and the gateway: the questions and answers of
+`envoy.service.auth.v3.Authorization/Check`.
+
+This package decides nothing about a request, and knows no gRPC server.
 """

@@ -1,4 +1,6 @@
-"""Owns the RPC that Envoy calls, from the bytes of a question to the bytes of its answer."""
+"""Answers the RPC that Envoy calls: takes the bytes of a question, and returns the bytes of its
+answer.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,17 @@ from session_authority.gateway.routes import RouteFault
 from session_authority.internal.v1 import external_authorization_pb2 as pb
 
 SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
-# This part of Envoy's time limit is kept back, so that the answer arrives before Envoy gives up.
+# The gateway answers this much before Envoy's time limit, so that the answer arrives before Envoy
+# gives up.
 _SPARE_SECONDS = 0.020
-# A call without a deadline may seem to have centuries left.
+# A call without a deadline may seem to have centuries left. Such a call gets no deadline here.
 _MAX_SECONDS = 3600.0
 
 
 class Checks:
-    """Answers Envoy's questions. With `error_responses` an outage is a response, which Envoy
+    """Answers Envoy's questions.
+
+    With `error_responses` an outage of the service is answered with an error response, which Envoy
     understands from 1.37 on. Without it the call fails, and Envoy's own configuration decides.
     """
 
@@ -31,8 +36,10 @@ class Checks:
         self._error_responses = error_responses
 
     async def reply(self, message: bytes, seconds_left: float | None) -> bytes | None:
-        """The serialized answer to a serialized question. None if the call must fail with
-        UNAVAILABLE. `seconds_left` is the time that Envoy still waits.
+        """Returns the serialized answer to a serialized question. Returns None if the call must
+        fail with UNAVAILABLE.
+
+        `seconds_left` is the time for which Envoy still waits.
         """
         answer = await self.answer(message, _deadline(seconds_left))
         if answer.outage:
@@ -40,7 +47,9 @@ class Checks:
         return replies.allowed(answer) if answer.allowed else replies.denied(answer)
 
     async def answer(self, message: bytes, deadline: float | None) -> Answer:
-        """The gateway's answer to a serialized question. `deadline` is by the monotonic clock."""
+        """Returns the gateway's answer to a question. `deadline` is a time of the monotonic
+        clock.
+        """
         try:
             attributes = pb.CheckRequest.FromString(message).attributes
             request = request_of(attributes, self._gateway.flow.cookies, deadline)

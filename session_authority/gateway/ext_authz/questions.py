@@ -1,7 +1,7 @@
 """Reads the original request from Envoy's question.
 
-Envoy has fields of its own for the facts that it knows, so only the headers come from the client. A
-question that can't be understood is a fault, and the request is denied.
+Envoy reports the facts that it knows itself in separate fields, so only the headers come from the
+client. A question that can't be understood is a fault, and the request is denied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_authority_client.cookies import Cookies
 def request_of(
     attributes: pb.AttributeContext, cookies: Cookies, deadline: float | None
 ) -> GatewayRequest:
-    """The original that Envoy asks about. Raises BadQuestion."""
+    """Returns the original request that Envoy asks about. Raises BadQuestion."""
     http = attributes.request.http
     headers = _headers(http)
     lines = headers.get("cookie")
@@ -35,9 +35,10 @@ def request_of(
 
 
 def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
-    """All headers by their lower-case names, without the pseudo-headers of HTTP/2. Envoy fills
-    `header_map` or `headers`, as it is configured. If both are filled, `header_map` counts, as it
-    has the lines as they came.
+    """Returns the headers under their lower-case names, without the pseudo-headers of HTTP/2.
+
+    Envoy's configuration decides whether Envoy fills `header_map` or `headers`. If both are filled,
+    `header_map` counts, as it has each header line as it arrived.
     """
     found: dict[str, list[str]] = {}
     for line in http.header_map.headers:
@@ -46,7 +47,7 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
             found.setdefault(name, []).append((line.raw_value or line.value).decode("latin-1"))
     given = found.keys() | ()
     joined = http.headers
-    # Protobuf's own loop over the names costs half of the loop over `items()`.
+    # A loop over the names of a protobuf map takes half as long as a loop over `items()`.
     for key in joined:
         name = key.lower()
         if name[:1] == ":" or name in given:
@@ -60,9 +61,11 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
 
 
 def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
-    """Returns True if commas hide one of our cookies, or are a part of one. Envoy may have joined
-    two lines. One of them may be forged, and nothing says which one. A comma never starts a cookie
-    here, as other cookies may have commas in a value that a sibling site chose.
+    """Returns True if commas hide one of our cookies, or are a part of one.
+
+    Envoy may have joined two header lines with a comma. One of the two lines may be forged, and
+    nothing says which one. The gateway never starts a new cookie at a comma, because a sibling site
+    may have put commas into the value of another cookie.
     """
     given = tuple(lines)
     if not any("," in line for line in given):

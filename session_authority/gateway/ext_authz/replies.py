@@ -1,4 +1,4 @@
-"""Owns the form of the answers to Envoy."""
+"""Encodes the gateway's answers as messages for Envoy."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from session_authority.internal.v1 import external_authorization_pb2 as pb
 
 _APPEND = pb.HeaderValueOption.HEADER_APPEND_ACTION_APPEND_IF_EXISTS_OR_ADD
 _OVERWRITE = pb.HeaderValueOption.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD
-# Headers of a response that may have several lines; the app may have some of its own.
+# Response headers that may have several lines. The app may send more lines of these headers.
 _ADDED = frozenset({"accept-ch", "set-cookie", "vary", "www-authenticate"})
-# gRPC's codes. Of a denial, Envoy only asks whether the code is zero.
+# These are status codes of gRPC. Of the code of a denial, Envoy only reads that it is not zero.
 _OK, _PERMISSION_DENIED, _UNAVAILABLE = 0, 7, 14
-# Replies for the latest users are kept, each with about 2 KB, as they seldom change. A client
-# chooses the length of its other cookies, so long replies are not kept: 32 MB at the most.
+# The replies for the latest users are kept, as they seldom change. A reply takes about 2 KB. Long
+# replies are not kept, because a client chooses the length of its cookies for the app. All kept
+# replies together take at most 32 MB.
 _KEPT_REPLIES = 4096
 _MAX_KEPT_CHARS = 4096
 
 
 def allowed(answer: Answer) -> bytes:
-    """The reply for a request that goes on."""
+    """Returns the encoded reply for a request that goes on to the app."""
     reply = _plainly_allowed if _is_kept(answer) else _plainly_allowed.__wrapped__
     return reply(answer.upstream, answer.removed, (*_response_headers(answer),), _metadata(answer))
 
@@ -50,7 +51,7 @@ def _plainly_allowed(
 
 
 def denied(answer: Answer) -> bytes:
-    """The reply for a denied request."""
+    """Returns the encoded reply for a request that is denied."""
     return pb.CheckResponse(
         status=pb.CheckResponse.Status(code=_PERMISSION_DENIED),
         denied_response=_response(answer),
@@ -59,8 +60,10 @@ def denied(answer: Answer) -> bytes:
 
 
 def failed(answer: Answer) -> bytes:
-    """The reply for a request that could not be judged. For Envoy this is an error and no denial,
-    so `failure_mode_allow` applies. Envoy passes status and headers on.
+    """Returns the encoded reply for a request that could not be judged.
+
+    Envoy treats this reply as an error and not as a denial, so `failure_mode_allow` applies. If
+    that setting is false, Envoy sends this status and these headers to the client.
     """
     return pb.CheckResponse(
         status=pb.CheckResponse.Status(code=_UNAVAILABLE), error_response=_response(answer)
@@ -96,14 +99,14 @@ def _option(
 
 
 def _text(value: str) -> bytes:
-    """A value as the client sent it. Envoy reads only values in UTF-8."""
+    """Returns a header value as the client sent it. Envoy accepts only values in UTF-8."""
     if value.isascii():
         return value.encode()
     return value.encode("latin-1", "replace").decode(errors="replace").encode()
 
 
 def _metadata(answer: Answer) -> Pairs:
-    """The facts of a request that access logs may show, and the reason of a denial."""
+    """Returns the facts of a request that access logs may show, and the reason of a denial."""
     session = answer.session
     named = (
         ("user", "" if session is None else session.user_id),

@@ -1,1 +1,3 @@
-"""Generated code of what Redis and cursors hold. See `protos/session_authority/internal/v1`."""
+"""Contains the generated code of the messages in Redis and in cursors. See
+`protos/session_authority/internal/v1`.
+"""

@@ -1,5 +1,5 @@
-"""Owns the driver, redis-py, with its traps disarmed: connections, batched reads, writes that run
-to their end, errors and replies.
+"""Wraps the driver, redis-py, and avoids its known faults: connections, batched reads, writes that
+are never interrupted, errors and replies.
 
-It refuses to know what is stored. No other room imports redis.
+This package does not know which data is stored. No other package imports redis.
 """

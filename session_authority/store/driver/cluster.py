@@ -1,9 +1,10 @@
-"""The driver's cluster client, changed so that a node that is away affects only its own slots.
+"""Changes the driver's cluster client so that an unreachable node affects only its own slots.
 
-Without these changes, redis-py 8.1 has five faults. It sends commands that wait for the first look
-at the cluster to a random node. After some redirections it closes all connections, with all
-commands under way. It finds no cluster at all while the first of its primaries is away. It forgets
-to look again when a pipeline fails. And it hands out connections that the server has closed.
+Without these changes, redis-py 8.1 has five faults. It sends commands to a random node if they
+waited for the first reading of the cluster's nodes. After some redirections it closes all
+connections, with all commands under way. It finds no cluster at all while the first of its
+primaries is unreachable. After a pipeline fails, it does not read the cluster's nodes again. And it
+hands out connections that the server has closed.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ _KEY_COMES_FIRST = frozenset(
 )
 _LOST = (Disconnected, TimedOut)
 _NO_REDIS_ERROR = (RedisClusterException, KeyError)
-# While nodes fail, the client looks at the cluster again after this time at the earliest.
+# While nodes fail, the client waits at least this long before it reads the cluster's nodes again.
 _FRESH_SECONDS = 0.25
 
 
 class Cluster(RedisCluster):
-    """The driver's cluster client. It raises only RedisError. `on_node_lost` is called with the
-    name of a node that closed a connection or did not answer in time. `on_look` is called after
-    each look at the cluster.
+    """The driver's cluster client, changed so that it raises only RedisError. `on_node_lost` is
+    called with the name of a node that closed a connection or did not answer in time. `on_look` is
+    called each time after the client has read the cluster's nodes.
     """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
         super().__init__(
             startup_nodes=[ClusterNode(host, port) for host, port in nodes],
             require_full_coverage=False,
-            reinitialize_steps=0,  # follow each slot; never close all connections
+            reinitialize_steps=0,  # follow each moved slot, and never close all connections
             **options,
         )
-        # The driver has no option for the class of connections. The manager of the nodes shares
-        # these settings.
+        # The driver has no option for the class of connections. The manager of the nodes uses the
+        # same settings.
         connection = _SecureConnection if options.get("ssl") else _PlainConnection
         self.connection_kwargs["connection_class"] = connection
         for node in self.startup_nodes:
@@ -57,8 +58,8 @@ class Cluster(RedisCluster):
         self._looked = 0.0
 
     async def initialize(self, *_: Any, **__: Any) -> Cluster:
-        """Looks at the cluster if there is reason to. Waits for the result only if no node is known
-        yet. One look serves all callers.
+        """Reads the cluster's nodes and slots again, if an error made this necessary. Waits for the
+        result only if no node is known yet. Callers at the same time share one reading.
         """
         if self._initialize:
             unknown = self.get_default_node() is None
@@ -86,14 +87,16 @@ class Cluster(RedisCluster):
         if self._look is not None:
             await asyncio.wait([self._look])
         self._initialize = (
-            False  # else the driver, about to look again, would leave all connections open
+            # otherwise the driver would leave all connections open if it was about to read the
+            # nodes
+            False
         )
         await super().aclose()
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Carries out a command, as the driver does, and reports a node that was lost."""
+        """Carries out a command, as the driver does, and reports a node that did not answer."""
         try:
-            await self.initialize()  # otherwise the driver chooses a node before it knows any
+            await self.initialize()  # otherwise the driver chooses a node before it knows any node
             return await super().execute_command(*args, **kwargs)
         except _LOST as error:
             name = getattr(error, "last_failed_node_name", None)
@@ -101,13 +104,14 @@ class Cluster(RedisCluster):
                 self._failed = name
                 self.on_node_lost(name)
             raise
-        except _NO_REDIS_ERROR as error:  # no node serves the slot
+        except _NO_REDIS_ERROR as error:  # No node serves the slot.
             self._initialize = True
             raise Disconnected(type(error).__name__) from None
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
-        """The answers of the primaries that answer, by their names. Raises Disconnected only if no
-        primary answers, as a primary that is away affects only its own slots.
+        """Sends a command to each primary. Returns the answers of the primaries that answer, by the
+        names of the primaries. Raises Disconnected only if no primary answers, because an
+        unreachable primary affects only its own slots.
         """
         await self.initialize()
         nodes = self.get_primaries()
@@ -125,9 +129,10 @@ class Cluster(RedisCluster):
     async def run_and_wait(
         self, key: str, command: Sequence[Any], wait: Sequence[Any]
     ) -> tuple[Any, Any]:
-        """The replies, or exceptions, to a command that writes to the slot of `key`, and to a
-        `WAIT` after it, on one connection. If the slot has just moved, the command is sent to its
-        new node. Then no replica counts, as it is not known which node accepted the write.
+        """Sends a command that writes to the slot of `key`, and a `WAIT` after it, on one
+        connection. Returns the two replies, or exceptions. If the slot has just moved, the command
+        is sent to its new node. Then the count of replicas is 0, because it is not known which node
+        accepted the write.
         """
         await self.initialize()
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
@@ -151,13 +156,13 @@ class Cluster(RedisCluster):
         return reply, confirmed
 
     def primary_of(self, key: str) -> str:
-        """The name of the node that serves a key, or "" if none does."""
+        """The name of the node that serves a key, or "" if no node serves it."""
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
         return nodes[0].name if nodes else ""
 
     def primary_of_slot(self, slot: int) -> str:
-        """The name of the node that serves a slot, or "" if none does. In that case the client
-        looks at the cluster again.
+        """The name of the node that serves a slot, or "" if no node serves it. If there is none,
+        the client will read the cluster's nodes again.
         """
         nodes = self.nodes_manager.slots_cache.get(slot)
         if not nodes:
@@ -167,15 +172,19 @@ class Cluster(RedisCluster):
 
     @property
     def wants_a_look(self) -> bool:
-        """True if there is reason to look at the cluster: see `initialize`."""
+        """True if the client should read the cluster's nodes again: see `initialize`."""
         return self._initialize
 
     def one_for_each_primary(self, keys: Iterable[str]) -> dict[str, str]:
-        """One of these keys for each primary that serves any of them, by the primary's name."""
+        """Chooses one of these keys for each primary that serves any of them. The result maps the
+        primary's name to the key.
+        """
         return {self.primary_of(key): key for key in keys}
 
     async def lose(self, name: str) -> None:
-        """Does what the driver does after a single command fails, but omits after a pipeline."""
+        """Marks a node as lost after a pipeline failed. The driver does this only after a single
+        command fails.
+        """
         self._failed, self._initialize = name, True
         self.on_node_lost(name)
         node = self.get_node(node_name=name)
@@ -186,8 +195,8 @@ class Cluster(RedisCluster):
 
 
 class _Parser(AsyncCommandsParser):
-    """Finds the key in the commands that the store sends. So the client need not ask a node for
-    this, which may be away.
+    """Finds the key in the commands that the store sends. Otherwise the client would ask a node for
+    it, and the node may be unreachable.
     """
 
     async def initialize(self, node: ClusterNode | None = None) -> None:
@@ -201,8 +210,8 @@ class _Parser(AsyncCommandsParser):
 
 
 class _Attentive:
-    """A connection that is made anew if the server has closed it, or if it has data that no command
-    asked for.
+    """A connection that reconnects before its next command if the server has closed it, or if it
+    holds data that no command requested.
     """
 
     def should_reconnect(self) -> bool:

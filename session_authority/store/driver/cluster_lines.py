@@ -1,8 +1,8 @@
-"""The read lines to the primaries of a cluster. Each primary has its own lines, so that a primary
-that is away affects only its own users.
+"""Manages the read lines to the primaries of a cluster. Each primary has its own lines, so that an
+unreachable primary affects only its own users.
 
-The client knows which primary serves a slot. If a primary does not serve the slot any more, it
-redirects the read, and the client follows.
+The client knows which primary serves a slot. If a primary no longer serves the slot, it redirects
+the read, and the client follows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 from session_authority.store.driver.traffic import traffic_of
 
-# How many redirected reads are sent to one node at once. Each has a connection of its own, and
-# writes need connections, too.
+# The limit of redirected reads that are sent to one node at once. Each needs its own connection,
+# and writes need connections, too.
 MAX_FOLLOWED = 8
 
 
 class _NodeLeft(Disconnected):
-    """A node is no part of the cluster any more. Its questions are sent to the present owners of
+    """The node no longer belongs to the cluster. Its questions are sent to the present owners of
     the slots.
     """
 
@@ -44,7 +44,7 @@ _ELSEWHERE = (MovedError, AskError, TryAgainError, _NodeLeft)
 
 
 class ClusterLines:
-    """The read lines of a cluster's client. The client outlives them."""
+    """The read lines of a cluster's client. They hold only a weak reference to the client."""
 
     def __init__(self, client: Cluster) -> None:
         self._client = ref(client)
@@ -56,12 +56,12 @@ class ClusterLines:
         client.on_look = self._forget_nodes_that_left
 
     def question(self, *command: str | bytes) -> Question:
-        """A question: a command of one key that changes nothing."""
+        """Makes a question: a command of one key that changes nothing."""
         return Question(command, self._cluster.keyslot(command[1]))
 
     async def ask(self, question: Question) -> Any:
-        """The answer to a question. Raises the error with which the server refused, or the error of
-        the driver if no answer came.
+        """Sends a question, and returns its answer. If the server refuses the question, its error
+        is raised. If no answer comes, the error of the driver is raised.
         """
         client = self._cluster
         if client.wants_a_look:
@@ -75,8 +75,8 @@ class ClusterLines:
             return await self._follow(question, elsewhere)
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. `apart` means the same as for the lines to
-        one server.
+        """Sends several questions. Returns the answer to each question, or its exception. `apart`
+        means the same as for the lines to one server.
         """
         client = self._cluster
         if client.wants_a_look:
@@ -97,14 +97,15 @@ class ClusterLines:
         elsewhere = [place for place, reply in enumerate(replies) if isinstance(reply, _ELSEWHERE)]
         if elsewhere:
             follow = (self._follow(questions[place], replies[place]) for place in elsewhere)
-            # Any error of one question is the answer to that question.
+            # An error of one question is returned as its answer, so that the other questions get
+            # their answers.
             found = await asyncio.gather(*follow, return_exceptions=True)
             for place, reply in zip(elsewhere, found, strict=True):
                 replies[place] = reply
         return replies
 
     async def hang_up(self) -> None:
-        """Does nothing, as the client follows its primaries by itself."""
+        """Does nothing, because the client follows its primaries by itself."""
 
     async def drained(self) -> None:
         """Waits for the answers to all questions so far, then closes the free lines."""
@@ -115,7 +116,7 @@ class ClusterLines:
     @property
     def _cluster(self) -> Cluster:
         client = self._client()
-        assert client is not None  # the caller that reads has the client
+        assert client is not None  # The caller of this property still holds the client.
         return client
 
     def _lines_for(self, client: Cluster, question: Question) -> ReadLines | None:
@@ -132,9 +133,10 @@ class ClusterLines:
                 self._tasks.start(self._cluster.lose(name))
 
         lines = self._lines[name] = ReadLines(
-            # No proof is needed, as a replica of a cluster answers no read.
+            # No proof is needed, because a replica of a cluster answers no read.
             LineSource(_NodeConnections(client, name), proof=None),
-            limit=max_lines(client.connection_kwargs["max_connections"]) + 1,  # one for the log
+            # one line for the log
+            limit=max_lines(client.connection_kwargs["max_connections"]) + 1,
             timeout_seconds=client.connection_kwargs["socket_timeout"],
             failed=failed,
             traffic=traffic_of(client),
@@ -142,8 +144,8 @@ class ClusterLines:
         return lines
 
     def _forget_nodes_that_left(self) -> None:
-        """Closes the lines to nodes that left the cluster, at once: a node that was replaced may go
-        on answering.
+        """Closes the lines to nodes that left the cluster. This happens at once, because a node
+        that was replaced may continue to answer.
         """
         client = self._cluster
         for name in [name for name in self._lines if client.get_node(node_name=name) is None]:
@@ -156,8 +158,8 @@ class ClusterLines:
             self._lines[name].begin_generation()
 
     async def _follow(self, question: Question, elsewhere: Exception) -> Any:
-        """The answer of the node to which a read was redirected. Each node has a limit of its own,
-        so that a node that hangs does not delay reads from other nodes.
+        """Sends a redirected read to its new node. Each node has its own limit, so that a node that
+        hangs does not delay reads from other nodes.
         """
         client = self._cluster
         if isinstance(elsewhere, AskError):
@@ -169,7 +171,7 @@ class ClusterLines:
             limit = self._may_follow[name] = asyncio.Semaphore(MAX_FOLLOWED)
         try:
             async with asyncio.timeout(client.connection_kwargs["socket_timeout"]):
-                await limit.acquire()  # a caller cancelled here has sent nothing
+                await limit.acquire()  # if the caller is cancelled here, nothing was sent
         except TimeoutError:
             raise TimedOut("no connection to follow with") from None
         return await self._followed.run(self._asked_of_its_node(question, limit))
@@ -182,9 +184,9 @@ class ClusterLines:
 
 
 class _NodeConnections:
-    """The driver's pool of one node. The client may replace the node by another one of the same
-    name. The connection of a line is among the node's `_connections`, as the client closes these
-    when it is closed itself.
+    """The driver's pool of one node. The client may replace the node by another node of the same
+    name. The connection of a line is listed in the node's `_connections`, because the client closes
+    these connections when the client itself is closed.
     """
 
     def __init__(self, client: Cluster, name: str) -> None:
@@ -193,8 +195,8 @@ class _NodeConnections:
         self._nodes: dict[AbstractConnection, ClusterNode] = {}
 
     async def get_connection(self) -> AbstractConnection:
-        """A new connection, and not a free one of the pool: if the driver has just lost the node,
-        it may still be about to close the free ones.
+        """Opens a new connection. It does not use a free connection of the pool: if the driver has
+        just lost the node, it may still be about to close the free connections.
         """
         client = self._client()
         node = client.get_node(node_name=self._name) if client is not None else None
@@ -218,7 +220,9 @@ class _NodeConnections:
 
     @property
     def _available_connections(self) -> Sequence[AbstractConnection]:
-        """No connections, as the client closes the free ones itself when it loses a node."""
+        """An empty list, because the client itself closes the free connections when it loses a
+        node.
+        """
         return ()
 
 

@@ -1,9 +1,10 @@
-"""Makes a client of a standalone server, a Sentinel group or a cluster from a URL, with the
-driver's traps disarmed.
+"""Makes a client of a standalone server, a Sentinel group or a cluster from a URL, and avoids the
+driver's known faults.
 
-The driver retries nothing: it can't know if a command whose reply was lost was carried out. It
-speaks RESP2, as its RESP3 skips the check for left-over replies. No command is ever cancelled
-half-way (see `shielding`), so no connection goes back to its pool while a reply is still to come.
+The driver does not retry commands, because it can't know if a command whose reply was lost was
+carried out. It uses RESP2, because its RESP3 skips the check for left-over replies. No command is
+ever cancelled before its reply (see `shielding`). So no connection returns to its pool while a
+reply is still to come.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
 class BadRedisUrl(ValueError):
-    """A Redis URL that can't be used. The message never holds the URL: it may have a password."""
+    """The Redis URL can't be used. The message never contains the URL, because a URL may contain a
+    password.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a connection or a reply may take, and how many connections there may be (to each
-    node of a cluster).
+    """The time limits for connecting and for replies, and the limit of connections (for each node
+    of a cluster).
     """
 
     connect_timeout: timedelta = timedelta(milliseconds=500)
@@ -53,10 +56,10 @@ class Limits:
 
 
 def connect(url: str, limits: Limits) -> RedisClient:
-    """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or
+    """Makes a client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or
     `redis+cluster://h1,h2`.
 
-    With an `s` (`rediss+cluster://`) all connections use TLS. Nothing is connected yet. Raises
+    With an `s` (`rediss+cluster://`) all connections use TLS. This opens no connection yet. Raises
     BadRedisUrl.
     """
     form = _FORM.fullmatch(url)
@@ -64,15 +67,15 @@ def connect(url: str, limits: Limits) -> RedisClient:
         raise BadRedisUrl(_WRONG_START)
     hosts = form["hosts"]
     try:
-        # The standard library knows URLs of one host only. It refuses several hosts if one of them
-        # is in brackets.
+        # The standard library supports only one host in a URL. It refuses several hosts if one of
+        # them is in brackets.
         parts = urlsplit(
             f"{form['scheme']}://{form['user']}{'host' if hosts else ''}{form['rest']}"
         )
         query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
     except ValueError:
         raise BadRedisUrl("is not a URL") from None
-    # In these cases most of a password is in the part for options.
+    # In these cases, most of a password may have been parsed as path, options or fragment.
     if parts.fragment or "@" in parts.path + parts.query:
         raise BadRedisUrl(
             "must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40"
@@ -82,7 +85,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
     common: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "driver_info": None,  # to send its name needs a permission that not every server knows
+        # setting the driver's name needs a permission that some servers do not give
+        "driver_info": None,
         "socket_timeout": limits.reply_timeout.total_seconds(),
         "socket_connect_timeout": limits.connect_timeout.total_seconds(),
         "socket_keepalive": True,
@@ -94,8 +98,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
     allowed += _SENTINEL_OPTIONS if scheme == "redis+sentinel" else ()
     for name in query:
         if name not in allowed:
-            # After a ? that was not escaped, the name may be part of a password. So it is shown
-            # only if it looks like an option.
+            # If a password contains a ? that was not escaped, the name may be part of the password.
+            # So it is shown only if it looks like an option.
             shown = f" {name!r}" if _OPTION.fullmatch(name) else ""
             raise BadRedisUrl(
                 f"has an unknown option{shown}; this kind of URL takes"
@@ -144,8 +148,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
 
 
 def hosts_of(url: str) -> tuple[bool, list[str]]:
-    """Returns True if the URL asks for TLS, and the hosts that it names. A URL of a unix socket
-    names none. Raises BadRedisUrl.
+    """Returns two values: True if the URL asks for TLS, and the hosts that it names. A URL of a
+    unix socket names no hosts. Raises BadRedisUrl.
     """
     connect(url, Limits())
     form = _FORM.fullmatch(url)
@@ -156,7 +160,7 @@ def hosts_of(url: str) -> tuple[bool, list[str]]:
 
 
 def hosts_led_to_in_plain(client: RedisClient) -> list[str]:
-    """The hosts that Sentinels or the nodes of a cluster led the client to without TLS."""
+    """The hosts without TLS that Sentinels or the nodes of a cluster named to the client."""
     if isinstance(client, Cluster):
         tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
         return [] if tls else [str(node.host) for node in client.get_primaries()]
@@ -204,7 +208,7 @@ def _database(text: str) -> int:
 
 
 def _hosts(hosts: str, scheme: str, most: int = 64) -> list[tuple[str, int]]:
-    """The hosts and ports of `h1:p1,h2,[::1]:p3`."""
+    """Parses the hosts and ports of `h1:p1,h2,[::1]:p3`."""
     found = []
     for text in hosts.split(","):
         try:

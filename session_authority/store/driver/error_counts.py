@@ -1,4 +1,4 @@
-"""Counts the driver's errors by what went wrong."""
+"""Counts the driver's errors by their cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.counters import Labels
 
-# The first class that fits counts: some of the driver's errors are subclasses of others.
+# The first matching class counts, because some of the driver's errors are subclasses of others.
 _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("authentication", (AuthenticationError,)),
     ("no_permission", (NoPermissionError,)),
@@ -42,6 +42,6 @@ caller that waited for an answer.
 
 
 def note_error(error: BaseException) -> None:
-    """Counts an exchange that failed."""
+    """Counts a failed exchange."""
     kind = next((kind for kind, types in _KINDS if isinstance(error, types)), _OTHER)
     errors[kind,] += 1

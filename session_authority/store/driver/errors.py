@@ -1,4 +1,4 @@
-"""Translates the driver's errors: callers get StoreUnavailable, and the log gets a limited number
+"""Translates the driver's errors. Callers get StoreUnavailable, and the log gets a limited number
 of lines.
 """
 
@@ -29,21 +29,23 @@ from session_authority.domain.errors import StoreUnavailable
 from session_authority.runtime.logs import LogThrottle
 from session_authority.store.driver.error_counts import note_error
 
-# With these errors a command was not carried out: the primary has just moved, or is about to move.
+# The errors of commands that were not carried out, because the primary has just moved or is about
+# to move.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
 # All errors that an exchange with the server can raise.
 EXCHANGE_FAILURES = (RedisError, OSError, TimeoutError)
 NO_PERMISSION = "NOPERM"
 WRONG_TYPE = "WRONGTYPE"
-# The code of a server that accepts no writes, as it can't write its files. It is still a primary.
+# The error code of a server that accepts no writes because it can't write its files. The server is
+# still a primary.
 FILES_NOT_WRITTEN = "MISCONF"
-# The code of a server that lacks its replicas. Another server, which has the replicas, may have
-# replaced it.
+# The error code of a server that has too few replicas. Another server, which has the replicas, may
+# have replaced it.
 NO_REPLICAS = "NOREPLICAS"
-# The same refusals in the error of a script on Redis 6.2.
+# On Redis 6.2, the error of a script contains these codes for the same refusals.
 _NO_PRIMARY_IN_SCRIPT = ("-READONLY ", "-NOREPLICAS ")
-# The words of Valkey and Redis for a refused command in a script. Such an error has no code of its
-# own.
+# Texts of Valkey and of Redis for a script that may not run a command. Such an error has no code of
+# its own.
 _NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
 
 _WANTS_PASSWORD = "wants a user and a password"
@@ -53,7 +55,7 @@ _REFUSED_WRITES = {
     FILES_NOT_WRITTEN: "takes no writes: it can't write its files",
     NO_REPLICAS: "takes no writes: too few of its replicas are in step",
 }
-# The descriptions of errors that do not pass by themselves.
+# The descriptions of errors that last until an operator acts.
 REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
 
 _log = structlog.get_logger(__name__)
@@ -61,7 +63,7 @@ _throttle = LogThrottle()
 
 
 class WritesRefused(Disconnected):
-    """The server of a connection accepts no writes. `refusal` is its error."""
+    """The server of a connection accepts no writes. `refusal` is the server's error."""
 
     def __init__(self, refusal: ResponseError) -> None:
         super().__init__(str(refusal))
@@ -69,8 +71,8 @@ class WritesRefused(Disconnected):
 
 
 class _Translation:
-    """A context that raises StoreUnavailable in place of the driver's errors. Every read enters it,
-    so it is no generator: to enter a generator costs forty times as much.
+    """A context that raises StoreUnavailable in place of the driver's errors. Every read enters
+    this context. It is a class because entering a generator costs forty times as much.
     """
 
     def __enter__(self) -> None:
@@ -92,8 +94,8 @@ def driver_errors_translated() -> _Translation:
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """The error for callers in place of a driver's error. The driver's text can hold keys and
-    passwords, so only the type of the error is logged.
+    """The error that callers get in place of a driver's error. The driver's text can contain keys
+    and passwords, so only the type of the error is logged.
     """
     if isinstance(error, WritesRefused):
         error = error.refusal
@@ -112,8 +114,8 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 
 def doubts_primary(error: Exception) -> bool:
-    """Returns True if the error is a reason to doubt that the server is the primary: the server did
-    not answer in time, closed the connection, or accepts no writes.
+    """Returns True if the error is a reason to doubt that the server is the primary. Such a server
+    did not answer in time, closed the connection, or accepts no writes.
     """
     return (
         isinstance(error, (Disconnected, TimedOut, ReadOnlyError, MasterDownError))
@@ -130,7 +132,9 @@ def lacks_room(error: Exception) -> bool:
 
 
 def code_of(error: Exception) -> str:
-    """The server's code for an error: NOPERM if a permission is missing, in a script too."""
+    """The server's code for an error. The code is NOPERM if a permission is missing, even in a
+    script.
+    """
     text = str(error)
     if isinstance(error, NoPermissionError) or any(
         words in text for words in _NO_PERMISSION_IN_SCRIPT
@@ -140,11 +144,13 @@ def code_of(error: Exception) -> str:
 
 
 def in_plain_words(error: BaseException) -> str:
-    """A driver's error, described for an operator. The text never contains words of the server."""
+    """A driver's error, described for an operator. The description never contains text from the
+    server.
+    """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    for cause in causes:  # an error of a cluster's client says less than its cause
+    for cause in causes:  # the error of the cluster client says less than the error that caused it
         if isinstance(cause, AuthenticationError):
             missing = cause.status_code == "NOAUTH"
             return _WANTS_PASSWORD if missing else _WRONG_PASSWORD

@@ -1,8 +1,9 @@
-"""Makes the read lines to one server from connections of the driver's pool, and gives the
-connections back.
+"""Opens and closes the read lines to one server. A read line uses a connection of the driver's
+pool, and its connection goes back to the pool afterwards.
 
-A new line first proves that the server accepts writes, as other servers answer reads, too: a
-replica, and a primary that lacks its replicas or had to step down, and that may have been replaced.
+A new line first proves that the server accepts writes. Other servers answer reads, too: a replica,
+a primary without its replicas, and a primary that had to step down. Such a primary may have been
+replaced.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from session_authority.store.driver.read_line import Answered, Lost, ReadLine
 
 
 class Connections(Protocol):
-    """The driver's pool of one server."""
+    """The driver's pool of connections to one server."""
 
     async def get_connection(self) -> AbstractConnection:
-        """A connection that is ready. Raises the errors of the driver."""
+        """A connection that is ready for use. Raises the errors of the driver."""
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Takes back a connection that is closed."""
+        """Takes a closed connection back into the pool."""
 
     @property
     def _available_connections(self) -> Sequence[AbstractConnection]:
@@ -41,8 +42,8 @@ class Connections(Protocol):
 
 
 class LineSource:
-    """Makes read lines. `proof` is a command that writes nothing, but that a server refuses if it
-    refuses writes. With None there is no such test.
+    """Makes read lines. `proof` is a command that writes nothing, but fails on a server that
+    refuses writes. If `proof` is None, new lines are not tested.
     """
 
     def __init__(self, connections: Connections, proof: Command | None) -> None:
@@ -54,18 +55,18 @@ class LineSource:
         """How many connections of the pool are open, or about to be."""
 
     def reserve(self) -> None:
-        """Keeps a connection for a line that is about to be made."""
+        """Reserves a connection for a line that is about to be made."""
         self.held += 1
 
     async def make(self, answered: Answered, lost: Lost, then: Callable[[], None]) -> ReadLine:
-        """Makes a line on a connection that was reserved, and tests it. Raises WritesRefused, and
-        the errors of the driver.
+        """Makes a line on a reserved connection, and tests the line. Raises WritesRefused, and the
+        errors of the driver.
 
         Args:
             answered: Called when a batch on the line is answered.
             lost: Called when the line is lost.
-            then: Called if the line fails after it got a connection, once that connection is given
-                back.
+            then: Called if making the line fails after it got a connection. First that connection
+                is given back.
         """
         try:
             connection = await self._connections.get_connection()
@@ -80,17 +81,17 @@ class LineSource:
             raise
 
     def give_back(self, line: ReadLine, then: Callable[[], None]) -> None:
-        """Gives back the connection of a line that is closed. Calls `then` once that is done and
-        there is room for another connection.
+        """Gives back the connection of a closed line. Then calls `then`, as there is room for
+        another connection.
         """
         self._tasks.start(self._give_back(line.connection, then))
 
     async def hang_up_free(self) -> None:
         """Closes the connections of the pool that are not in use. No other task runs before all are
-        closed: the pool might hand out a connection that is about to be closed.
+        closed, because the pool could hand out a connection that is about to be closed.
         """
         for connection in [*self._connections._available_connections]:  # noqa: SLF001
-            with suppress(*EXCHANGE_FAILURES):  # the connection will not be used again anyway
+            with suppress(*EXCHANGE_FAILURES):  # the connection will not be used again
                 await connection.disconnect(nowait=True)
 
     def hang_up_free_soon(self) -> None:

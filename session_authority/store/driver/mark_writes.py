@@ -1,9 +1,10 @@
-"""Sends marks together: small writes that do nothing if they are sent twice, and that may be lost.
+"""Sends marks in batches. A mark is a small write that may be lost, and that does nothing if it is
+sent twice.
 
 A write that is sent alone needs a connection, a lock and a dozen calls of the driver. Marks that
-arrive while others are under way gather here, and are sent as one batch. Only background tasks wait
-for them, so one batch at a time is enough. A batch is short, as the server carries it out without a
-pause.
+arrive while a batch is under way are sent together as the next batch. Only background tasks wait
+for marks, so one batch at a time is enough. A batch is short, because the server runs a batch
+without a pause.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 from session_authority.runtime.tasks import BackgroundTasks
 from session_authority.store.driver.questions import Command
 
-# A server carries out a commit in about 50 µs, so other commands wait for a batch at most 2 ms.
+# A server carries out a commit in about 50 µs, so a batch delays other commands by at most 2 ms.
 _MAX_BATCH = 32
 
 
 class MarkWrites:
-    """Gathers writes for `send`. This function returns the answer to each command, or its
-    exception. It may send commands again if no answer came.
+    """Gathers writes for the function `send`, which returns the answer to each command or its
+    exception. `send` may send commands again if no answer came.
     """
 
     def __init__(self, send: Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]) -> None:
@@ -33,9 +34,11 @@ class MarkWrites:
         self.settled = self._tasks.settled
 
     def run(self, command: Command) -> asyncio.Future[Any]:
-        """The future answer to a command. To await it raises the error with which the server
-        refused, or the error of the driver if no answer came. A caller that is cancelled does not
-        affect other callers: if its write has not been sent yet, the write is not sent.
+        """The future answer to a command. Awaiting the future raises the error with which the
+        server refused, or the driver's error if no answer came.
+
+        If a caller is cancelled, other callers are not affected. The write of this caller is
+        dropped if it has not been sent yet.
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
@@ -48,7 +51,7 @@ class MarkWrites:
         try:
             await self._send_batches()
         finally:
-            self._is_sending = False  # in the step of the event loop that found no more writes
+            self._is_sending = False  # in the event-loop step that found no more writes
 
     async def _send_batches(self) -> None:
         while batch := self._next_batch():
@@ -66,7 +69,9 @@ class MarkWrites:
                     answer.set_result(reply)
 
     def _next_batch(self) -> Sequence[tuple[Command, asyncio.Future[Any]]]:
-        """The first writes whose callers still wait. It is empty if no write waits any more."""
+        """The first writes whose callers still wait. The list is empty if no caller waits any
+        more.
+        """
         batch: list[tuple[Command, asyncio.Future[Any]]] = []
         while self._waiting and len(batch) < _MAX_BATCH:
             command, answer = self._waiting.popleft()

@@ -1,8 +1,8 @@
 """The questions to the server, and the callers that wait for the answers.
 
-A batch is one write with several questions, and as many replies. The answers are given all at once,
-so a batch with one reply too many gives no answer. A caller that gives up before the batch is sent
-is left out of the batch. A caller that gives up later does not affect other callers.
+A batch is one write with several questions, and gets as many replies. All answers of a batch are
+given at once, so a batch with one reply too many gives no answer. If a caller gives up before the
+batch is sent, its question is left out. If a caller gives up later, other callers are not affected.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Command = tuple[str | bytes, ...]
 
 
 class Question:
-    """A command that changes nothing, in the form in which it is sent. It is packed once, and can
-    be sent any number of times. In a cluster, `slot` is the slot of its key.
+    """A command that changes nothing, encoded for sending. It is encoded only once, and can be sent
+    any number of times. In a cluster, `slot` is the slot of its key.
     """
 
     __slots__ = ("command", "packed", "slot")
@@ -37,8 +37,8 @@ class Question:
 
 
 class Answers:
-    """The answers to several questions, each an answer or an exception. They are the result of one
-    future, however many batches carry the questions.
+    """The answers to several questions. Each is an answer or an exception. One future has all
+    answers as its result, even if several batches carry the questions.
     """
 
     __slots__ = ("_missing", "_replies", "future")
@@ -49,7 +49,7 @@ class Answers:
         self._missing = count
 
     def give(self, places: Sequence[int], replies: Iterable[Any]) -> None:
-        """Puts answers in their places. The last answers complete the future."""
+        """Puts answers in their places. The future completes when the last answers are there."""
         for place, reply in zip(places, replies, strict=True):
             self._replies[place] = reply
         self._missing -= len(places)
@@ -58,7 +58,7 @@ class Answers:
 
 
 class _Part:
-    """The part of a caller's answers that comes with one batch."""
+    """The answers in one batch for a caller whose questions are spread over several batches."""
 
     __slots__ = ("_places", "answers")
 
@@ -67,7 +67,7 @@ class _Part:
         self._places = places
 
     def done(self) -> bool:
-        """Returns True if the caller waits for the answers no longer."""
+        """Returns True if the caller no longer waits for the answers."""
         return self.answers.future.done()
 
     def give(self, replies: Iterable[Any]) -> None:
@@ -75,9 +75,11 @@ class _Part:
 
 
 class Batch:
-    """Questions that are sent together. `since` is when the batch was begun, and `sent_at` is when
-    it was last sent, both in seconds of `time.monotonic`. `attempts` is how often it was sent, or a
-    line for it was made, in vain.
+    """Questions that are sent together.
+
+    `since` is when the batch was begun, and `sent_at` is when it was last sent, both in seconds of
+    `time.monotonic`. `attempts` counts the failed attempts to send the batch or to make a line for
+    it.
     """
 
     __slots__ = ("_asked", "attempts", "closed", "sent_at", "since", "size")
@@ -98,14 +100,16 @@ class Batch:
     def add_part(
         self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
     ) -> None:
-        """Adds several questions to the batch. `places` are the places of their answers."""
+        """Adds several questions to the batch. `places` are the positions of their answers in
+        `answers`.
+        """
         packed = b"".join([question.packed for question in questions])
         self._asked.append((packed, len(questions), _Part(answers, places)))
         self.size += len(questions)
 
     def packed(self) -> bytes:
-        """All questions whose callers still wait, as bytes to send. Empty if there are none. No
-        other question may join after this.
+        """The bytes to send: all questions whose callers still wait. Empty if there are none. No
+        question may be added after this call.
         """
         self._asked = [asked for asked in self._asked if not asked[2].done()]
         self.size = sum([count for _, count, _ in self._asked])
@@ -113,7 +117,7 @@ class Batch:
         return b"".join([packed for packed, _, _ in self._asked])
 
     def answer(self, replies: Sequence[Any]) -> None:
-        """Gives each caller its answer, or the exception in place of it."""
+        """Gives each caller its answer, or the exception that came in its place."""
         at = 0
         for _, count, answer in self._asked:
             if isinstance(answer, _Part):
@@ -127,7 +131,7 @@ class Batch:
             at += count
 
     def fail(self, error: Exception) -> None:
-        """Gives each caller the error."""
+        """Fails all questions of the batch with this error."""
         self.answer([error] * self.size)
 
     def waited_for(self) -> Iterable[asyncio.Future[Any]]:

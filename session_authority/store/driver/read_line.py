@@ -1,11 +1,12 @@
-"""A connection that carries batches of reads, one at a time. It needs no task, as replies are read
-when they arrive.
+"""A connection that carries batches of reads, one at a time. It needs no task, because replies are
+read when they arrive.
 
-The driver makes the connection and greets the server. Then the read line becomes the protocol of
-the connection's transport, in place of the driver's streams. Data that the server sends without a
-question never counts as an answer. Before each use the socket is polled for such data. A batch with
-one reply too many gives no answer. After any error the connection is closed, together with the
-batch that is under way on it.
+The driver makes the connection and greets the server. Then the read line replaces the driver's
+streams as the protocol of the connection's transport.
+
+Data that the server sends without a question never counts as an answer. Before each use, the line
+polls the socket for such data. A batch with one reply too many gives no answer. After any error the
+connection is closed, and the batch that is under way on it fails or is sent again.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from session_authority.store.driver.questions import Batch
 
-# Called with a line, its batch and the replies, once all replies have arrived.
+# Called with a line, its batch and the replies, after all replies have arrived.
 Answered = Callable[["ReadLine", Batch, Sequence[Any]], None]
-# Called with a line that can't be used any more, and the reason.
+# Called with a line that can't be used any more, and with the reason.
 Lost = Callable[["ReadLine", Exception], None]
 
 _NOT_ENOUGH = object()
@@ -36,16 +37,16 @@ def _inside(
     """The transport of a driver's connection, and the function that turns the server's errors into
     the driver's exceptions.
 
-    The driver has no public way to either of them. These are the only private names of redis-py
-    that a read line needs: `_writer`, a StreamWriter, and `_parser`. The `parse_error` of a parser
-    for a cluster knows the errors of a cluster.
+    The driver has no public access to either of them. A read line needs no other private names of
+    redis-py than these two: `_writer`, a StreamWriter, and `_parser`. In a cluster, the
+    `parse_error` of the parser knows the errors of a cluster.
     """
     inside: Any = connection
     return inside._writer.transport, inside._parser.parse_error  # noqa: SLF001
 
 
 class ReadLine(asyncio.Protocol):
-    """A connection that the driver has made, and whose replies the driver has all read.
+    """A connection that the driver has made, and from which the driver has read all its replies.
 
     When the line is lost, `batch` is the batch that has no answer. None if there is no such batch.
     """
@@ -72,13 +73,13 @@ class ReadLine(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def is_silent(self) -> bool:
-        """Returns True if there is nothing to read. Data before a question means that the server
-        has closed the connection, or that the line is out of step.
+        """Returns True if there is nothing to read. If data arrives before a question, the server
+        has closed the connection, or replies no longer match questions.
         """
         return not (self._transport.is_closing() or self._poll.poll(0))
 
     def send(self, batch: Batch, packed: bytes) -> None:
-        """Sends the questions of a batch. The line must have no other batch under way."""
+        """Sends the questions of a batch. No other batch may be under way on the line."""
         self.batch = batch
         self.moved_at = monotonic()
         self._transport.write(packed)
@@ -91,7 +92,9 @@ class ReadLine(asyncio.Protocol):
             self._lost(self, reason)
 
     def data_received(self, data: bytes) -> None:
-        """Reads replies. A batch is answered once its replies are whole and no data follows."""
+        """Reads replies. The batch is answered when all its replies are complete and no data
+        follows.
+        """
         batch, replies, reader = self.batch, self._replies, self._reader
         if batch is None:
             self.hang_up(Disconnected("it said something unasked"))
@@ -113,8 +116,8 @@ class ReadLine(asyncio.Protocol):
             self._answered(self, batch, replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the driver that the connection is lost, as the driver waits for this when it closes
-        the connection.
+        """Tells the driver that the connection is lost. The driver waits for this call when it
+        closes the connection.
         """
         self._streams.connection_lost(exc)
         self.hang_up(Disconnected("it hung up"))

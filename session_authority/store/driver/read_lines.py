@@ -1,12 +1,12 @@
-"""The read lines to one server. Chooses the line for a batch of reads, and handles lines that fail.
+"""Chooses a read line to the server for each batch of reads, and handles lines that fail.
 
 Reads that arrive while a line is free are sent at the end of the same turn of the event loop. While
-all lines are busy, reads gather, and are sent together when a line gets free. A read never joins a
-batch that was already sent, so an answer is never older than its question.
+all lines are busy, reads gather, and are sent together when a line becomes free. A read never joins
+a batch that was already sent, so an answer is never older than its question.
 
-All lines are closed when another server may have become the primary, as a demoted primary goes on
-answering. Lines belong to a generation. Any part of the process that meets a time-out, a refusal or
-another primary begins the next generation. Reads that were under way are sent again.
+A demoted primary still answers reads. So all lines are closed when another server may have become
+the primary. Lines belong to a generation. The next generation begins when any part of the process
+meets a time-out, a refusal or another primary. Reads that were under way are sent again.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ from session_authority.store.driver.sentinels import PrimaryReplaced
 from session_authority.store.driver.traced_batch import TracedBatch
 from session_authority.store.driver.traffic import Traffic
 
-# How often a read is sent at most: the primary may change more than once in a row.
+# How often a read is sent at most. The primary may change more than once in a row.
 _MAX_ATTEMPTS = 3
-# A batch of so many HGETs fits into two segments on loopback. Its replies are parsed in 0.2 ms.
+# A batch of this many HGETs fits into two segments on loopback. Its replies are parsed in 0.2 ms.
 _MAX_BATCH = 256
-# How often in the time of one time-out the reads that wait too long are looked for.
+# How many times within one time-out the lines check for reads that wait too long.
 _LOOKS_PER_TIMEOUT = 8
 
 
 def max_lines(max_connections: int) -> int:
-    """How many connections of a pool of this size the reads that callers wait for may use."""
+    """The largest number of connections for reads that callers wait for, in a pool of this size."""
     return max(2, min(4, max_connections // 4))
 
 
 class ReadLines:
-    """Up to `limit` read lines to one server. A read that is not answered in `timeout_seconds`
-    fails, whether it waits for a line or for a reply. `failed` is called with the error by which a
-    line was lost, or could not be made. `traffic` counts the reads.
+    """Up to `limit` read lines to one server.
+
+    A read that is not answered in `timeout_seconds` fails, even if it still waits for a line.
+    `failed` is called with the error that ended a line or prevented a new line. `traffic` counts
+    the reads.
     """
 
     def __init__(
@@ -76,12 +78,12 @@ class ReadLines:
         self._tasks = BackgroundTasks()
 
     def question(self, *command: str | bytes) -> Question:
-        """A question: a command that changes nothing."""
+        """Makes a question from a command that changes nothing."""
         return Question(command)
 
     def ask(self, question: Question) -> asyncio.Future[Any]:
-        """The future answer to a question. To await it raises the error with which the server
-        refused, or the error that the driver would raise if no answer came.
+        """The future answer to a question. Awaiting it raises the error with which the server
+        refused, or the driver's error if no answer came.
         """
         loop = self._loop or self._begin()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -89,8 +91,8 @@ class ReadLines:
         return answer
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. With `apart` the answers may be large: the
-        questions are sent in a batch of their own, so that no other read waits for them.
+        """The answer to each question, or its exception. Use `apart` if the answers may be large.
+        Then the questions get a batch of their own, so no other read waits for them.
         """
         if not questions:
             return []
@@ -106,12 +108,12 @@ class ReadLines:
         *,
         apart: bool = False,
     ) -> None:
-        """Asks some questions of a caller.
+        """Sends some questions of a caller.
 
         Args:
             answers: The object that collects all answers of the caller.
             questions: The questions.
-            places: The places of their answers in `answers`.
+            places: The positions of their answers in `answers`.
             apart: Sends the questions in a batch of their own.
         """
         loop = self._loop or self._begin()
@@ -128,7 +130,9 @@ class ReadLines:
             at = end
 
     async def hang_up(self) -> None:
-        """Makes the next reads find out anew which server is the primary."""
+        """Closes all connections, so that the next reads find out again which server is the
+        primary.
+        """
         self.begin_generation()
         await self._source.hang_up_free()
 
@@ -142,7 +146,7 @@ class ReadLines:
             self._flush_soon(asyncio.get_running_loop())
 
     async def drained(self) -> None:
-        """Waits for the answers to all questions so far, then closes the free lines."""
+        """Waits until all questions so far are answered, then closes the free lines."""
         batches = [*self._waiting, *(line.batch for line in self._busy if line.batch)]
         answers = {answer for batch in batches for answer in batch.waited_for()}
         if answers:
@@ -160,7 +164,9 @@ class ReadLines:
         return self._loop
 
     def _joinable(self, loop: asyncio.AbstractEventLoop) -> Batch:
-        """The batch that waits for the end of this turn of the event loop, or for a line."""
+        """The batch to which a new question can be added. It waits for a line, or for the end of
+        this turn of the event loop.
+        """
         if self._waiting:
             batch = self._waiting[-1]
             if not batch.closed and batch.size < _MAX_BATCH:
@@ -198,9 +204,11 @@ class ReadLines:
                 self._idle.append(line)
 
     def _flush_if_alone(self) -> None:
-        """Sends the waiting batches, after a line could not be made and its connection was given
-        back. They are reads that came too late to fail with that line. If other lines are busy or
-        being made, these lines will send the batches: see `_not_connected`.
+        """Sends the waiting batches after a failed attempt to make a line, when its connection has
+        been given back.
+
+        These reads came too late to fail with that line. If other lines are busy or being made,
+        those lines will send the batches: see `_not_connected`.
         """
         if not (self._busy or self._opening):
             self._flush()
@@ -233,8 +241,8 @@ class ReadLines:
             self._again_or_fail([line.batch], reason)
 
     def _again_or_fail(self, batches: Sequence[Batch], reason: Exception) -> None:
-        """Sends reads again if the primary may have changed since they were sent, as reads can be
-        repeated. Otherwise the reads fail.
+        """Sends reads again if the primary may have changed since they were sent. This is safe,
+        because reads change nothing. Otherwise the reads fail.
         """
         for batch in reversed(batches):
             batch.attempts += 1
@@ -247,7 +255,7 @@ class ReadLines:
                 self._failed(reason)
 
     def _connect_some(self) -> None:
-        """Opens lines for the batches that wait, as far as the limit allows."""
+        """Opens lines for the waiting batches, up to the limit."""
         lacking = len(self._waiting) - len(self._opening)
         for _ in range(min(lacking, self._limit - self._source.held)):
             opening = object()
@@ -256,7 +264,8 @@ class ReadLines:
             self._tasks.start(self._connect(opening))
 
     async def _connect(self, opening: object) -> None:
-        # The generation from before the connect, as the connect may still reach the old primary.
+        # The generation is read before the connect, because the connect may still reach the old
+        # primary.
         generation = self._generation
         try:
             line = await self._source.make(self._answered, self._lost, self._flush_if_alone)
@@ -276,8 +285,8 @@ class ReadLines:
             self._flush()
 
     def _not_connected(self, error: Exception) -> None:
-        # Other lines may still send the waiting batches. No line is made in place of this one: if
-        # each connect fails at once, there would always be another one.
+        # Other lines may still send the waiting batches. This line is not replaced, because a
+        # server that refuses every connection would cause an endless loop of attempts.
         others = self._busy or self._opening
         batches: list[Batch] = []
         if isinstance(error, PrimaryReplaced) or not others:
@@ -295,7 +304,9 @@ class ReadLines:
         self._watch = loop.call_later(self._timeout / _LOOKS_PER_TIMEOUT, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Finds the reads that wait too long, for a reply or for a line. One timer serves all."""
+        """Finds the reads that have waited too long for a reply or a line. One timer serves all
+        reads.
+        """
         self._watch = None
         too_old = monotonic() - self._timeout
         late = [line for line in self._busy if line.moved_at < too_old]

@@ -1,8 +1,8 @@
 """Chooses how a client's reads are sent: over read lines to its server, or to the primaries of its
 cluster.
 
-A client whose connections are not sockets, such as one that only imitates Redis, has no read lines.
-Its reads use a connection of its pool each time.
+If a client's connections are not sockets, as in an imitation of Redis, it has no read lines. Each
+of its reads then uses a connection of the pool.
 """
 
 from __future__ import annotations
@@ -38,35 +38,39 @@ class ReadPath(Protocol):
     """The interface by which reads are sent."""
 
     def question(self, *command: str | bytes) -> Question:
-        """A question: a command that changes nothing. A caller that asks it often may keep it."""
+        """Makes a question from a command that changes nothing. A caller that sends the question
+        often may keep it.
+        """
 
     def ask(self, question: Question) -> Awaitable[Any]:
-        """The answer to a question. To await it raises the error with which the server refused, or
-        the error of the driver if no answer came. A caller that is cancelled does not affect other
-        callers.
+        """The answer to a question. Awaiting it raises the error with which the server refused, or
+        the driver's error if no answer came. If a caller is cancelled, other callers are not
+        affected.
         """
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. With `apart` the answers may be large: no
-        other read waits for them.
+        """The answer to each question, or its exception. Use `apart` if the answers may be large,
+        so that no other read waits for them.
         """
 
     async def hang_up(self) -> None:
-        """Makes the next reads find out anew which server is the primary."""
+        """Closes all connections, so that the next reads find out again which server is the
+        primary.
+        """
 
     async def drained(self) -> None:
-        """Waits for the answers to all questions so far."""
+        """Waits until all questions so far are answered."""
 
 
 _shared: WeakKeyDictionary[RedisClient, ReadPath] = WeakKeyDictionary()
 
 
 def read_path_of(client: RedisClient, probe: str) -> ReadPath:
-    """The read path of a client. All parts of a process that share the client have the same one. So
-    if one part learns that the primary has changed, this holds for all parts.
+    """The read path of a client. All parts of a process that share the client share its read path.
+    So if one part learns that the primary has changed, all parts use the new primary.
 
-    `probe` is a key that never exists. To remove it writes nothing, but a server that refuses
-    writes refuses it.
+    `probe` is a key that never exists. Removing this key changes nothing, but a server that refuses
+    writes refuses the removal.
     """
     if client not in _shared:
         _shared[client] = _made(client, probe)
@@ -81,7 +85,7 @@ def _made(client: RedisClient, probe: str) -> ReadPath:
         return _PlainReads(pool)
     lines = ReadLines(
         LineSource(pool, proof=("DEL", probe)),
-        limit=max_lines(pool.max_connections) + 2,  # one for the log, one for marks of use
+        limit=max_lines(pool.max_connections) + 2,  # one for the event log, one for marks of use
         timeout_seconds=pool.connection_kwargs["socket_timeout"],
         traffic=traffic_of(client),
     )
@@ -91,7 +95,7 @@ def _made(client: RedisClient, probe: str) -> ReadPath:
 
 
 class _PlainReads:
-    """One read at a time, on any connection of a pool."""
+    """Sends each read separately, on any connection of a pool."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -112,7 +116,7 @@ class _PlainReads:
         return await self._shield.run(self._exchange(questions))
 
     async def hang_up(self) -> None:
-        """Does nothing, as there is no other server."""
+        """Does nothing, because there is no other server."""
 
     async def _exchange(self, questions: Sequence[Question]) -> list[Any]:
         async with self._one_at_a_time:

@@ -1,5 +1,5 @@
 """Sends reads that are not worth batching with others, one group of commands at a time. So one
-connection is enough, however many callers read.
+connection is enough for any number of callers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from session_authority.store.driver.shielding import Shield
 
 
 class Reads:
-    """Sends groups of commands that change nothing."""
+    """Sends groups of commands that change nothing, one group at a time."""
 
     def __init__(self, path: ReadPath) -> None:
         self._path = path
@@ -24,12 +24,14 @@ class Reads:
         self.settled = self._shield.settled
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answer of each command, or its exception."""
-        await self._one_at_a_time.acquire()  # a caller cancelled here has sent nothing
+        """The answer to each command, or its exception."""
+        await self._one_at_a_time.acquire()  # a caller that is cancelled here has sent nothing
         return await self._shield.run(self._exchange(commands))
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answers of all commands. Raises StoreUnavailable if one is refused."""
+        """The answers to all commands. Raises StoreUnavailable if the server refuses one of
+        them.
+        """
         if not commands:
             return ()
         replies = await self.send(commands)

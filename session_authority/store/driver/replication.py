@@ -1,8 +1,8 @@
-"""Waits until replicas have a write (`WAIT`).
+"""Waits until enough replicas have a write, with the command `WAIT`.
 
-A server counts for a connection the replicas that have that connection's last write. So the write
-and the wait travel together, on one connection: on another one the wait could be answered by a new
-primary that never saw the write.
+`WAIT` counts the replicas that have the last write of its own connection. So the write and the wait
+are sent together, on one connection. On another connection, a new primary that never saw the write
+could answer the wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def run_and_wait(
     client: RedisClient, key: str, command: Sequence[str | bytes | int], replicas: Replicas
 ) -> tuple[Any, bool]:
     """Carries out a command that writes to the slot of `key`. Returns the reply, and True if enough
-    replicas have the write. The second value is False, too, if the server refuses to wait.
+    replicas have the write. If the server refuses to wait, the second value is False.
 
     Args:
         client: The client of Redis.
@@ -54,6 +54,6 @@ async def run_and_wait(
     if isinstance(reply, Exception):
         raise reply
     if isinstance(confirmed, Exception):
-        unavailable(confirmed)  # only for the log: the write is done, so no error may be raised
+        unavailable(confirmed)  # only for the log, as the write is done and no error may be raised
         return reply, False
     return reply, confirmed >= replicas.count

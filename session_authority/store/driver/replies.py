@@ -1,4 +1,4 @@
-"""Reads the server's replies, in each of the forms in which the driver returns them."""
+"""Reads the server's replies, in every form in which the driver returns them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 def fields_of(reply: Any) -> Mapping[Any, Any]:
-    """The names and values of a hash, an entry or a group. The reply may be a mapping, a list of
-    names and values in turn, or a list of pairs. None counts as empty.
+    """The names and values of a hash, an entry or a consumer group. The reply may be a mapping, a
+    list of alternating names and values, or a list of pairs. None counts as empty.
     """
     if isinstance(reply, Mapping):
         return reply
@@ -29,6 +29,6 @@ def info_fields(reply: Any) -> Mapping[str, str]:
 
 
 def time_of(reply: Sequence[Any]) -> datetime:
-    """The moment of a reply to TIME: seconds and microseconds."""
+    """The time in a reply to TIME, which has seconds and microseconds."""
     seconds, microseconds = reply
     return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))

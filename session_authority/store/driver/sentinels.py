@@ -1,13 +1,13 @@
-"""Knows which server of a Sentinel group is the primary, and learns at once when another server
-becomes the primary.
+"""Finds the primary of a Sentinel group, and learns at once when another server becomes the
+primary.
 
-The Sentinels publish the change first, on `+switch-master`. A primary that hung and came back does
-not know that it was replaced. It answers as before until a Sentinel tells it, some ten seconds
-later. So a reply counts only if the server that gave it is still the primary when the reply
-arrives.
+The Sentinels publish the change first, on `+switch-master`. If a primary hung and came back, it
+does not know that it was replaced. It answers as before until a Sentinel informs it, some ten
+seconds later. So a reply counts only if its server is still the primary when the reply arrives.
 
-Without these changes, redis-py 8.1 believes the first Sentinel that answers, though another
-Sentinel may know of a later failover. It also goes on reading from connections that were open.
+This module changes two behaviors of redis-py 8.1. redis-py believes the first Sentinel that
+answers, though another Sentinel may know of a later failover. It also goes on reading from
+connections to the old primary.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from session_authority.store.driver.errors import EXCHANGE_FAILURES, ResponseErr
 from session_authority.store.driver.subscription import messages_on
 
 SWITCH_CHANNEL = "+switch-master"
-# Once a Sentinel has answered, how long the client waits for the views of the others.
+# How long the client waits for the views of the other Sentinels after the first one has answered.
 _GRACE_SECONDS = 0.25
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,8 @@ class PrimaryReplaced(Disconnected):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The server that one Sentinel takes for the primary since the failover of the number `epoch`.
+    """The server that one Sentinel considers the primary since the failover with the number
+    `epoch`.
 
     The view is settled if the Sentinel sees that server alive, and is not about to replace it.
     """
@@ -62,12 +63,12 @@ class View:
 
 
 def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | None:
-    """The view that the client believes. None if there is no such view.
+    """The view that the client believes: a settled view with the latest failover of all views. None
+    if there is no such view.
 
-    The view is settled, and has the latest failover of all views. `asked` is the number of
-    Sentinels that were asked. `latest_epoch` is the failover of the view that was believed before.
-    If all views have earlier failovers, a view is believed only if all Sentinels gave one: then the
-    group was set up anew.
+    `asked` is the number of Sentinels that were asked. `latest_epoch` is the failover of the view
+    that was believed before. If all views have earlier failovers than this, a view is believed only
+    if every Sentinel gave one. Then the group was set up anew.
     """
     latest = max((view.epoch for view in views), default=0)
     if latest < latest_epoch and len(views) < asked:
@@ -76,7 +77,9 @@ def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | Non
 
 
 class Sentinels(Sentinel):
-    """Asks all Sentinels, and believes the one that knows of the latest failover."""
+    """Asks all Sentinels for the primary, and believes the Sentinel that knows of the latest
+    failover.
+    """
 
     def __init__(self, addresses: Sequence[Address], **options: Any) -> None:
         super().__init__(addresses, sentinel_kwargs=options)
@@ -84,8 +87,8 @@ class Sentinels(Sentinel):
         self._latest_epoch = 0
 
     async def discover_master(self, service_name: str) -> Address:
-        """The primary's address. If no Sentinel knows it for sure, raises the error with which a
-        Sentinel refused, or MasterNotFoundError if none refused.
+        """The primary's address. If no Sentinel knows the primary for sure, raises the error with
+        which a Sentinel refused. Raises MasterNotFoundError if none refused.
         """
         looks = [self._looks.start(_view_of(sentinel, service_name)) for sentinel in self.sentinels]
         views = await _first_and_soon(looks)
@@ -99,14 +102,14 @@ class Sentinels(Sentinel):
         raise MasterNotFoundError(f"no Sentinel knows a primary of the name {service_name!r}")
 
     async def aclose(self) -> None:
-        """Closes the connections, once all answers have arrived."""
+        """Closes the connections after all answers have arrived."""
         await self._looks.settled()
         await super().aclose()
 
 
 async def _view_of(sentinel: Redis, group: str) -> View | None:
-    """The view of one Sentinel. None if the Sentinel does not know the group. Raises the error with
-    which the Sentinel refuses.
+    """The view of one Sentinel. None if the Sentinel does not answer or does not know the group.
+    Raises the error with which the Sentinel refuses.
     """
     try:
         masters: Any = await sentinel.sentinel_masters()
@@ -124,7 +127,7 @@ async def _view_of(sentinel: Redis, group: str) -> View | None:
 
 
 async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[View]:
-    """The first view, and the views that come soon after it."""
+    """The first view, and the other views that arrive shortly after it."""
     waiting = set(looks)
     views: list[View] = []
     while waiting:
@@ -142,9 +145,9 @@ async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[Vi
 
 
 class SentinelPool(SentinelConnectionPool):
-    """Connections to the present primary. `on_move` is called when the primary changes.
+    """A pool of connections to the present primary. `on_move` is called when the primary changes.
 
-    The pool listens to the Sentinels from the first connection until it is closed.
+    The pool listens to the Sentinels from its first connection until it is closed.
     """
 
     def __init__(self, group: str, sentinels: Sentinels, *, ssl: bool, **options: Any) -> None:
@@ -157,7 +160,7 @@ class SentinelPool(SentinelConnectionPool):
         self._asking = BackgroundTasks()
 
     async def get_master_address(self) -> Address:
-        """The primary's address, according to all Sentinels. Raises MasterNotFoundError."""
+        """The primary's address, found by asking all Sentinels. Raises MasterNotFoundError."""
         if not self._listeners:
             self._listeners = [
                 asyncio.ensure_future(self._listen(sentinel))
@@ -169,9 +172,9 @@ class SentinelPool(SentinelConnectionPool):
         return await asyncio.shield(self._look)
 
     async def aclose(self) -> None:
-        """Closes all connections, also those to the Sentinels."""
+        """Closes all connections, including those to the Sentinels."""
         while pending := [task for task in self._listeners if not task.done()]:
-            for task in pending:  # again, as the driver may lose a cancellation; see `shielding`
+            for task in pending:  # again: the driver may lose a cancellation, see `shielding`
                 task.cancel()
             await asyncio.wait(pending, timeout=0.1)
         await self._asking.settled()
@@ -184,13 +187,13 @@ class SentinelPool(SentinelConnectionPool):
         while True:
             switches = self._switches
             address: Address = await self.sentinel_manager.discover_master(self.service_name)
-            if switches == self._switches:  # else a Sentinel has just said something newer
+            if switches == self._switches:  # otherwise a Sentinel has just announced a newer one
                 await self._note(address)
                 return address
 
     async def _note(self, address: Address) -> None:
-        """Notes the primary's address. If it is another one than before, closes the connections to
-        the old primary.
+        """Notes the primary's address. If the address has changed, closes the connections to the
+        old primary.
         """
         known = self.master_address
         if address == known:
@@ -199,7 +202,7 @@ class SentinelPool(SentinelConnectionPool):
         if known is not None:
             _log.warning("primary_changed", old=_text(known), new=_text(address))
             self.on_move()
-        # Connections in use are closed, too: the old primary would not answer on them.
+        # Connections in use are closed, too, because the old primary might never answer on them.
         connections: list[Any] = [*self._available_connections, *self._in_use_connections]
         for connection in connections:
             if (connection.host, connection.port) != address:
@@ -221,7 +224,9 @@ class SentinelPool(SentinelConnectionPool):
                     await self._note((addresses[2], int(addresses[3])))
 
     async def _look_again(self) -> None:
-        """Asks the Sentinels for the primary, as a message about a change may have been missed."""
+        """Asks the Sentinels for the primary, because a message about a change may have been
+        missed.
+        """
         try:
             await self.get_master_address()
         except EXCHANGE_FAILURES as error:
@@ -229,13 +234,14 @@ class SentinelPool(SentinelConnectionPool):
 
 
 class _Loyal:
-    """A connection that accepts no reply from a server that is not the primary any more, and sends
-    it no request.
+    """A connection that works only while its server is the primary. After that it sends no requests
+    and accepts no replies.
     """
 
     async def _send_packed_command(self, command: Any) -> None:
         if not self.is_connected:  # type: ignore[attr-defined]
-            # The connection was closed after the driver had looked. The driver itself would crash.
+            # The connection was closed after the driver had checked it. Without this error the
+            # driver would crash.
             raise PrimaryReplaced
         await super()._send_packed_command(command)  # type: ignore[misc]
 

@@ -1,8 +1,8 @@
 """Runs exchanges with the server to their end, even if the caller is cancelled.
 
-A cancelled exchange would leave its reply behind in the connection. Also, the driver can lose a
-cancellation that arrives while it writes. Then a cancelled caller would go on (`asyncio.wait_for`
-before Python 3.12, python/cpython#86296).
+If an exchange were cancelled, its reply would stay in the connection, and the next command would
+read it. The driver can also lose a cancellation that arrives while it writes. Then the cancelled
+caller would go on. See `asyncio.wait_for` before Python 3.12, python/cpython#86296.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 
 class Shield:
-    """The exchanges under way."""
+    """Runs exchanges that a cancelled caller can't interrupt, and knows which of them are under
+    way.
+    """
 
     def __init__(self) -> None:
         self._tasks = BackgroundTasks()

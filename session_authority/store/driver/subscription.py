@@ -1,4 +1,4 @@
-"""Listens to a channel for ever, whatever happens to the connection."""
+"""Listens to a channel without end, and subscribes again whenever the connection fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.asyncio.client import PubSub
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.errors import unavailable
 
-# A connection that is silent for so long gets a ping.
+# A connection that is silent for this long gets a ping.
 _QUIET_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 
@@ -24,8 +24,8 @@ async def messages_on(
     """Yields the messages of a channel, and None whenever messages may have been missed. Never
     ends.
 
-    `failed` is called with the reason when the subscription is interrupted, for the log. Receivers
-    poll meanwhile.
+    When the subscription is interrupted, `failed` is called with the reason, for the log. During an
+    interruption, receivers must poll.
     """
     while True:
         try:
@@ -37,7 +37,7 @@ async def messages_on(
             finally:
                 await pubsub.aclose()
         except Exception as error:  # noqa: BLE001
-            # The driver's cluster client raises other errors than RedisError, too.
+            # Any error, because the driver's cluster client raises more than RedisError.
             failed(error)
         await asyncio.sleep(_RETRY_SECONDS)
 
@@ -45,8 +45,8 @@ async def messages_on(
 async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
     if isinstance(client, Cluster):
         await client.initialize()
-        # Every node passes on the messages that are published on any node. The node is chosen at
-        # random, as the node before may be away. The choice is no secret.
+        # A message that is published on one node reaches the subscribers of all nodes. The node is
+        # chosen at random, because the previous one may be unavailable. The choice is no secret.
         pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311
     else:
         pubsub = client.pubsub()
@@ -59,7 +59,7 @@ async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
 
 
 async def _heard(pubsub: PubSub) -> AsyncGenerator[bytes | None]:
-    """Yields None once the subscription has begun, and then the messages.
+    """Yields None when the subscription has begun, and then yields the messages.
 
     Raises TimeoutError if the connection stays silent after a ping.
     """

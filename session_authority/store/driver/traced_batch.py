@@ -1,4 +1,6 @@
-"""A batch of reads that makes a span. The span belongs to all calls with questions in the batch."""
+"""A batch of reads that is recorded as a span. The span is linked to every call that has a question
+in the batch.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from session_authority.store.driver.questions import Answers, Batch, Question
 
 
 class TracedBatch(Batch):
-    """A batch that remembers the spans in which its questions were asked. Its own span lasts from
-    when the batch was last sent until its answers have arrived.
+    """A batch that remembers the spans of the calls that asked its questions. The batch's own span
+    begins when the batch was last sent, and ends when its answers have arrived.
     """
 
     __slots__ = ("_askers", "_begun_at_ns", "_operations")
@@ -31,13 +33,15 @@ class TracedBatch(Batch):
     def add_part(
         self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
     ) -> None:
-        """Adds several questions to the batch. `places` are the places of their answers."""
+        """Adds several questions to the batch. `places` are the positions of their answers in
+        `answers`.
+        """
         super().add_part(questions, answers, places)
         self._note(questions)
 
     def packed(self) -> bytes:
-        """All questions whose callers still wait, as bytes. From now on the batch counts as
-        sent.
+        """The bytes to send: all questions whose callers still wait. The batch counts as sent from
+        now on.
         """
         self._begun_at_ns = time_ns()
         return super().packed()

@@ -1,7 +1,7 @@
-"""Counts the exchanges with the server: their durations, the reads in each batch, the reads that
-wait.
+"""Counts the exchanges with the server: how long they take, how many reads each batch has, and how
+many exchanges wait.
 
-The driver always counts, once for each batch. Metrics show the numbers on request.
+The driver always counts, once for each batch. The metrics show the numbers when they are requested.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from weakref import WeakKeyDictionary, WeakMethod
 from session_authority.runtime.counters import Durations
 from session_authority.store.driver.connection import RedisClient
 
-# From a loopback's tenth of a millisecond to the longest time-out that makes sense.
+# From a tenth of a millisecond, as on loopback, to the longest sensible time-out.
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Traffic:
-    """The exchanges of one client. Only the event loop's thread may count. Any thread may read."""
+    """The numbers of one client's exchanges. Only the event loop's thread may count. Any thread may
+    read.
+    """
 
     def __init__(self) -> None:
         self.reads = Durations(SECONDS)
@@ -32,8 +34,8 @@ class Traffic:
         self._queues: list[WeakMethod[Callable[[], int]]] = []
 
     def count_waiting_in(self, queue: Callable[[], int]) -> None:
-        """Adds a queue to the count of `waiting`. The queue is a method of an object, and counts
-        as long as the object lives. Other threads call the method, too.
+        """Includes a queue in the number that `waiting` returns. `queue` is a method that returns
+        the queue's length, and counts as long as its object lives. Other threads call it, too.
         """
         self._queues = [known for known in self._queues if known() is not None]
         self._queues.append(WeakMethod(queue))
@@ -44,7 +46,7 @@ class Traffic:
         return sum(length() for length in found if length is not None)
 
     def command_took(self, began_at: float) -> None:
-        """Counts a command that was sent alone. `began_at` is when it began, in seconds of
+        """Counts a command that was sent alone. `began_at` is its start, in seconds of
         `perf_counter`.
         """
         self.commands.add(perf_counter() - began_at)
@@ -54,7 +56,7 @@ _shared: WeakKeyDictionary[RedisClient, Traffic] = WeakKeyDictionary()
 
 
 def traffic_of(client: RedisClient) -> Traffic:
-    """The traffic of a client. All parts of a process that share the client have the same one."""
+    """The traffic of a client. All parts of a process that share the client share its traffic."""
     traffic = _shared.get(client)
     if traffic is None:
         traffic = _shared[client] = Traffic()

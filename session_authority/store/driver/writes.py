@@ -1,5 +1,5 @@
-"""Sends commands that change something. Each command runs to its end and is carried out once. No
-more commands are sent at a time than there are connections.
+"""Sends commands that change something. Each command runs to its end and is carried out once. The
+number of commands under way never exceeds the number of connections.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from session_authority.store.driver.traffic import Traffic
 T = TypeVar("T")
 
 _SCRIPTS = files("session_authority.store").joinpath("scripts")
-# The pause before the next try, while clients find a primary that has just moved.
+# The pause before a command is sent again, while clients find a primary that has just moved.
 _REFUSED_PAUSE_SECONDS = 0.05
 
 
 class Script:
-    """A Lua script. It is run by its hash, and is sent whole if the server does not have it. With
-    `asks_first` the script has the functions of `before_writing`.
+    """A Lua script. It is run by its hash, and its text is sent only if the server does not know
+    the hash. With `asks_first` the text begins with the functions of `before_writing`.
     """
 
     def __init__(self, name: str, *, asks_first: bool = False) -> None:
@@ -101,17 +101,17 @@ class Writes:
         self._traffic = traffic
         self._waiting = 0
         traffic.count_waiting_in(self._count_waiting)
-        # The pools raise an error when they are empty. Commands wait here instead, so that a burst
+        # An empty pool raises an error. Commands wait here instead, so that a burst of commands
         # does not fail.
         self._connections = asyncio.Semaphore(max_connections)
         self._shield = Shield()
         self.settled = self._shield.settled
 
     async def run(self, command: Callable[[], Awaitable[T]]) -> T:
-        """The result of a command, which is run to its end even if the caller is cancelled."""
+        """Runs a command to its end, even if the caller is cancelled. Returns its result."""
         self._waiting += 1
         try:
-            await self._connections.acquire()  # a caller cancelled here has sent nothing
+            await self._connections.acquire()  # a caller that is cancelled here has sent nothing
         finally:
             self._waiting -= 1
         return await self._shield.run(self._guarded(command))
@@ -136,7 +136,7 @@ class Writes:
     async def _sent(self, command: Callable[[], Awaitable[T]]) -> T:
         try:
             return await command()
-        except REFUSED:  # not carried out: the primary has just moved
+        except REFUSED:  # the command was not carried out, because the primary has just moved
             await self._reads.hang_up()
             await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
             return await command()

@@ -1,4 +1,4 @@
-"""The part of a visit that middleware calls: it validates the token of a request, and writes the
+"""The part of a visit that middleware calls. It validates the token of a request, and makes the
 cookies of the response.
 """
 
@@ -21,9 +21,10 @@ from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented, Ref
 from session_authority_client.types import Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
-# If an app takes longer to respond, the next request renews the token. After a long time another
-# request may have renewed the token long ago, and the token of this request would look stolen. So
-# this is far less than ALARM_AFTER, 5 minutes.
+# A token is renewed at the end of a request only if the app has responded within this time. Else
+# the next request renews the token. While a slow app works, another request may renew the token.
+# Long after that renewal, the token of the slow request would look stolen. So this time is far less
+# than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
 _SHORTEST_CALL = timedelta(milliseconds=1)
 _OUTAGE = (
@@ -36,7 +37,7 @@ _REFUSED = "The Session Authority refuses a call for a request: %s (%.300r)"
 
 
 class AsyncAdmission:
-    """A request, with its session if it has one."""
+    """One request of an end user, with the user's session if there is one."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class AsyncAdmission:
         self._authority = authority
         self._dress = dress
         self._states = states
-        self._ends = ends  # by the monotonic clock
+        self._ends = ends  # by the monotonic clock, in seconds
         self._refused: Refused | None = None
         self._flow = flow
         self._renewals = renewals
@@ -64,15 +65,15 @@ class AsyncAdmission:
         self._cookies: list[str] | None = None
         self._closed = False
         self._looked = False
-        self._had_session = False  # when the app looked
+        self._had_session = False  # when the app read `session`
         self._hands_out = False
         self._ended = False
         self._session_end = SessionEnd(self._listen)
 
     @property
     def session(self) -> Session | None:
-        """The session of the user, None if nobody is signed in. Raises NoAnswer if the service gave
-        no answer: an outage must not look like a sign-out.
+        """The session of the user, or None if nobody is signed in. Raises NoAnswer if the service
+        gave no answer, because an outage must not look like a sign-out.
         """
         self._looked = True
         self._had_session = self._had_session or self._session is not None
@@ -84,19 +85,21 @@ class AsyncAdmission:
 
     @property
     def remembered(self) -> bool:
-        """False if the session ends with the browser. Pass it to a sign-in that replaces this
-        session, such as a step-up: `sign_in(..., remember=visit.remembered)`.
+        """False if the browser forgets the session when the browser is closed. Pass this value to a
+        sign-in that replaces the session, such as a step-up: `sign_in(...,
+        remember=visit.remembered)`.
         """
         return self._session is None or self._presented.brief != self._session.session_id
 
     def time_left(self) -> timedelta | None:
-        """How long the session lasts from now on if it is not used again: until its idle end or its
-        absolute end, whichever is first. The token may end before that, and is renewed. None if
-        nobody is signed in. Raises NoAnswer if the service gave no answer.
+        """Returns how long the session still lasts if it is not used again. The session ends at its
+        idle end or its absolute end, whichever is first. The token may expire before that, and is
+        then renewed. Returns None if nobody is signed in. Raises NoAnswer if the service gave no
+        answer.
 
         The time is exact on a path of `Flow.passive_paths`. At other paths a near cache may answer
-        with an old idle end, which a use has put off since. Then the time is too short by at most
-        the `max_age` of the cache, and never too long.
+        with the idle end from before the last use. Then the time is too short by at most the
+        `max_age` of the cache. The time is never too long.
         """
         session = self.session
         if session is None:
@@ -105,12 +108,14 @@ class AsyncAdmission:
 
     @property
     def status(self) -> SessionStatus:
-        """The status of the request's token, for logs. UNSPECIFIED while it is unknown."""
+        """The status of the request's token, for logs. It is UNSPECIFIED if the status is
+        unknown.
+        """
         return self._status
 
     @property
     def device_id(self) -> str:
-        """The ID of the browser or app. Empty before its first sign-in."""
+        """The ID of the browser or app. It is empty before the first sign-in there."""
         return self._presented.device_id if self._session is None else self._session.device_id
 
     def require(
@@ -119,17 +124,18 @@ class AsyncAdmission:
         max_age: timedelta | None = None,
         auth_methods: Collection[str] | None = None,
     ) -> Session:
-        """The session of the user. Raises SignInRequired if nobody is signed in, and NoAnswer if
-        the service gave no answer.
+        """Returns the session of the user. Raises SignInRequired if nobody is signed in, and
+        NoAnswer if the service gave no answer.
 
         Args:
             max_age: How long ago the sign-in may be. 30 s are added, because clocks differ. Zero
-                requires a sign-in of this moment.
+                accepts only a sign-in of the last 30 s.
             auth_methods: The sign-in must have used one of these methods (RFC 8176), such as "otp".
-                If two methods are needed together, require them one after the other.
+                If two methods are needed together, call `require` once for each.
 
-        Raises StepUpRequired, which is a SignInRequired, if the sign-in is older or weaker: the
-        session stays good. Raises ValueError for a negative age, and for an empty list of methods.
+        Raises StepUpRequired, which is a SignInRequired, if the sign-in is too old or used none of
+        the methods. The session stays valid then. Raises ValueError for a negative age, and for an
+        empty list of methods.
         """
         wanted = step_up_of(max_age, auth_methods)
         session = self.session
@@ -146,17 +152,19 @@ class AsyncAdmission:
     # --- for middleware ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finds out whether the session is good. It renews a browser's token at once in two cases.
-        If the token has expired, only a renewal says whether the session is good. If the token was
-        superseded and the service recommends a renewal, it renews because the user's own browser
-        would renew and a queued upload would not.
+        """Finds out whether the session is valid. A browser's token is renewed at once in two
+        cases. First, the token has expired: only a renewal shows whether the session is valid.
+        Second, the token is superseded and the service recommends a renewal. Then someone has
+        copied the token, or an app sent it with a queued upload. A browser sends its newest token
+        with each request, so a browser's token counts as copied. `open` renews it, and the service
+        raises the alarm.
 
-        If the Session Authority is away, `session` and `require` raise that. This takes as long as
-        one call may take, or as three calls if the token is renewed: a renewal may wait for another
-        renewal.
+        If the Session Authority does not answer, `session` and `require` raise NoAnswer later.
+        `open` lasts at most as long as one call. With a renewal it lasts at most as long as three
+        calls, because the renewal may wait for another renewal.
 
-        A passive request renews too: else the page would mistake an expired token for the end of
-        the session. This renewal does not count as a use, either.
+        A passive request also renews an expired token. Otherwise the page would mistake an expired
+        token for the end of the session. This renewal does not count as a use of the session.
         """
         presented = self._presented
         if presented.status is not None:
@@ -183,55 +191,59 @@ class AsyncAdmission:
             self._fail(error)
 
     def _renew_soon(self) -> None:
-        """Makes `close` renew a browser's token, if the response's headers go out soon."""
+        """Makes `close` renew a browser's token, if the response's headers are sent soon."""
         if not self._presented.app:
             self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
 
     async def close(self) -> Sequence[str]:
-        """Returns the `Set-Cookie` headers of the response. Renews the token first if that was
-        recommended a moment ago.
+        """Returns the `Set-Cookie` headers of the response. Renews the token first if a renewal was
+        recommended a short time ago.
         """
         if not self._closed:
             self._closed = True
             if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     await self._renew()
-                # The token is good for now. The next request renews it.
+                # The token is still valid. The next request renews it.
                 except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
     def added_to(self, lines: Iterable[str]) -> list[str]:
-        """The `Set-Cookie` headers of the closed visit, without cookies that other headers of the
-        response set: an inner visit may have signed another user in.
+        """Returns the `Set-Cookie` headers of the closed visit that can be added to the response. A
+        cookie that the response sets already is left out, because an inner visit may have signed
+        another user in. `lines` are the values of the response's own `Set-Cookie` headers.
         """
         names = {line.partition("=")[0].strip() for line in lines}
         return [line for line in self._cookies or () if line.partition("=")[0] not in names]
 
     def caching(self, names: Collection[str], content_type: str) -> Caching:
-        """The headers of the response for caches, once the visit is closed. `names` are the names
-        of the app's headers, `content_type` is the type of its contents.
+        """Decides the headers of the response for caches. Call this after the visit is closed.
+        `names` are the names of the app's headers. `content_type` is the type of the response's
+        contents.
         """
         return caching(
             names,
             content_type,
             hands_out=self._hands_out or bool(self._cookies),
-            # A renewal that finds the session ended does not take back what the app has written.
+            # A renewal in `close` may find that the session has ended. The response that the app
+            # has already made is still personal.
             signed_in=self._session is not None or self._had_session,
             looked=self._looked,
             ended=self._ended,
         )
 
     def writes(self, line: str) -> bool:
-        """Returns True if a `Set-Cookie` header sets one of the cookies that this visit may set."""
+        """Returns True if a `Set-Cookie` header sets a cookie that this visit may set, too."""
         return self._flow.cookies.is_set_by(line)
 
     def owns(self, line: str, inner: object = None) -> bool:
-        """Returns True if a `Set-Cookie` header of the app sets one of the two cookies. Such a
-        header must not be sent, as it would sign the user out.
+        """Returns True if a `Set-Cookie` header of the app sets one of the visit's own cookies. The
+        middleware must not send such a header, because it would sign the user out.
 
-        `inner` is the visit that the app saw, where an app has one middleware inside another. The
-        inner middleware has left out what the app set, so its own cookies are kept.
+        If one middleware is inside another, `inner` is the visit that the app saw. The inner
+        middleware has already removed the app's headers of this kind. The remaining headers are
+        those of the inner visit, and are kept.
         """
         if not self.writes(line):
             return False
@@ -245,15 +257,17 @@ class AsyncAdmission:
         return True
 
     def hang_up_at_end(self, hang_up: Callable[[], None]) -> None:
-        """Ends a connection by `hang_up` when the session ends, unless the app keeps the connection
-        open. This happens only if the app uses the session, before or after this call: public
-        connections go on.
+        """Calls `hang_up` to end the connection when the session ends, unless the app keeps the
+        connection open. This happens only if the app uses the session, before or after this call. A
+        connection whose app never uses the session stays open.
         """
         if self._flow.end_connections:
             self._session_end.hang_up_with(hang_up, self._session if self._looked else None)
 
     def leave(self) -> None:
-        """Notes that the connection is over, so that the session's end calls no listener."""
+        """Notes that the connection is over. After this call, the end of the session calls no
+        listener.
+        """
         self._session_end.leave()
 
     def _listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
@@ -261,8 +275,9 @@ class AsyncAdmission:
 
     async def _renew(self) -> Renewal:
         presented = self._presented
-        # A renewal that was sent before this request may have missed a sign-out, and this request
-        # must not miss it. A passive renewal can't replace a renewal that counts as a use.
+        # A request can share the renewal of an earlier request until that renewal is sent. A
+        # renewal that was sent before this request may have missed a sign-out. A passive renewal
+        # does not count as a use, so only passive requests share it.
         renewal = await self._renewals.share(
             (presented.token, presented.device_id, presented.passive),
             lambda: self._authority.renew_session(
@@ -284,8 +299,8 @@ class AsyncAdmission:
         return renewal
 
     def _time_left_to_ask(self) -> timedelta | None:
-        """The timeout of a call that opens or closes the visit. None means the client's own. If the
-        visit has more time than the client's timeout, its calls don't get longer.
+        """Returns the timeout of a call that opens or closes the visit. None means the client's own
+        timeout. No call gets more time than the client's own timeout.
         """
         if self._ends is None:
             return None
@@ -296,15 +311,15 @@ class AsyncAdmission:
         self._cookies, self._ended = cookies, bool(cookies)
 
     def take_refusal(self) -> Refused | None:
-        """Returns the last refusal that the visit raised, but each refusal only once. If a
-        framework caught the exception and handled it in its own way, the middleware replaces that
-        response.
+        """Returns the last refusal that the visit raised. A second call returns None. If a
+        framework caught this exception and made a response of its own, the middleware can replace
+        that response.
         """
         refused, self._refused = self._refused, None
         return refused
 
     def note_refusal(self, error: SessionAuthorityError) -> None:
-        """Logs that the Session Authority refused a call, once a minute at most."""
+        """Logs that the Session Authority refused a call. It writes at most one line a minute."""
         self._states.error(_REFUSED, error.reason or error.code.name, str(error))
 
     def _refuse(self, refused: Refused) -> Refused:

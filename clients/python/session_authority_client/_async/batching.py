@@ -1,12 +1,13 @@
-"""Adaptive batching for asyncio. A validation is sent at once if none is under way. Validations
-that come meanwhile go together after it.
+"""Sends validations in adaptive batches, for asyncio. If no validation is under way, a new one is
+sent at once. Validations that arrive during a call are sent together after that call.
 
-No caller waits for a batch to fill: at low load every validation is a call of its own, as it would
-be without batching. Each caller's deadline, cancellation and errors stay its own.
+No caller waits for a batch to fill. At low load every validation is a call of its own, as without
+batching. Each caller keeps its own deadline, cancellation and errors.
 
 This module and `_sync/batching.py` are both written by hand. In an event loop no other code runs
-between two awaits, so there are no locks. The loop's timers send batches and end waits, and a batch
-is a task. Threads need a lock, and the caller whose call has ended sends the next batch.
+between two awaits, so this module has no locks. The event loop's timers send batches and end waits,
+and a batch is a task. Threads need a lock, and the caller whose call has ended sends the next
+batch.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from session_authority_client._shared.failures import client_closed, too_late
 from session_authority_client.errors import Unavailable
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# When this many callers are queued, a second batch is sent. The service can read it while it
-# answers the first batch.
+# When this many callers are queued, a second batch is sent. The service can read the second batch
+# while it answers the first one.
 _SECOND_BATCH_WAITERS = 32
 
 
@@ -107,8 +108,8 @@ class AsyncBatchQueue:
             )
 
     def _ended(self) -> None:
-        """Sends the next batch after the callers that have just got a response have run: they
-        often ask again.
+        """Notes that a call has ended. The next batch is sent after the callers of that call have
+        run, because they often send another validation.
         """
         self._under_way -= 1
         if self._queue and not self._under_way:
@@ -126,8 +127,8 @@ class AsyncBatchQueue:
                 self._calls.limiter.release()
 
     def _granted(self, closed: Unavailable | None) -> bool:
-        """Sends a batch, in a slot that was granted. All callers that wait by now go into the
-        batch. Returns False if no batch was sent.
+        """Sends a batch in a slot that was granted. The batch has the callers that wait at this
+        moment. Returns False if no batch was sent.
         """
         self._waits_for_slot = False
         if closed is not None:
@@ -138,7 +139,7 @@ class AsyncBatchQueue:
             return False
         self._under_way += 1
         loop = asyncio.get_running_loop()
-        # The batch is for many callers, so it runs in the context of none of them.
+        # The batch serves many callers, so it runs in the context of none of them.
         task = loop.create_task(self._send_batch(waiters), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -159,7 +160,7 @@ class AsyncBatchQueue:
             else:
                 message = message_of(waiters)
                 settle(waiters, await make("BatchValidateSessions", message, seconds, askers))
-        except asyncio.CancelledError:  # the loop ends
+        except asyncio.CancelledError:  # the event loop ends
             fail(waiters, client_closed())
             raise
         except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
@@ -168,7 +169,9 @@ class AsyncBatchQueue:
             self._ended()
 
     async def close(self) -> None:
-        """Fails all callers that wait. It is called when the client makes no more calls."""
+        """Fails all waiting callers, and waits until no batch is under way. It is called after the
+        client has stopped making calls.
+        """
         if self._due is not None:
             self._due.cancel()
             self._due = None

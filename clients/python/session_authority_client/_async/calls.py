@@ -1,13 +1,13 @@
-"""Makes every call of a client for asyncio: with its deadline, its slot, and one way to fail.
+"""Makes every call of a client for asyncio. Each call has a deadline and needs a slot, and each
+failure is translated into an exception of this package.
 
-A connection accepts only so many calls at once, and more would wait inside gRPC. Calls that wait
-there have been seen lost: core 1.83 to 1.85 now and then never ends a call, not even at its
-deadline, if the call is cancelled or runs out of time while it waits. So calls wait here for a
-slot, within their own deadline.
+A connection accepts a limited number of calls at once. Further calls would wait inside gRPC, and
+can be lost there. With gRPC core 1.83 to 1.85, a waiting call that is cancelled or reaches its
+deadline sometimes never ends. So calls wait here for a slot, within their own deadline.
 
-This module and `_sync/calls.py` are both written by hand because waiting differs: a task can be
-cancelled while it waits, and gRPC loses calls of tasks only; a thread can wait for a result and
-make a call that no thread waits for.
+This module and `_sync/calls.py` are both written by hand, because waiting differs. A task can be
+cancelled while it waits, and gRPC loses only calls of tasks. A thread can wait for a result, and
+can make a call that no thread waits for.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from session_authority_client._shared.tracing import Metadata, Tracer
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# If gRPC has not ended a call for this time after its deadline, the call is lost.
+# If gRPC has not ended a call this long after its deadline, the call is lost, and is cancelled.
 _LOST_AFTER_SECONDS = 2.0
 
 
 class AsyncCalls:
-    """Makes the calls of the tasks of one event loop: the loop that runs when this is made, or
-    else when the first call is made.
+    """Makes the calls of the tasks of one event loop. It is the event loop that runs when this
+    object is made. If none runs then, it is the event loop of the first call.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AsyncCalls:
             raise RuntimeError("this client belongs to another event loop: make one in each")
 
     async def make(self, method: str, request: Message, seconds: float) -> Any:
-        """Makes a call. Returns the response within `seconds`."""
+        """Makes one call, and returns its response within `seconds`."""
         self._begin()
         with recorded(self.recorder, method):
             if not self.limiter.try_acquire():
@@ -96,8 +96,8 @@ class AsyncCalls:
         self, method: str, request: Message, seconds: float, askers: Sequence[Any] | None = None
     ) -> Any:
         """Makes a call in a slot that was acquired before, and releases the slot. `askers` are the
-        spans of the callers whose validations are in the call. The call's own span belongs to the
-        first of these spans, and has links to the others.
+        spans of the callers whose validations are in the call. The span of the call is a child of
+        the first of these spans, and has links to the others.
         """
         with recorded(self.recorder, method):
             return await self._make_in_slot(method, request, seconds, askers)
@@ -153,7 +153,7 @@ class AsyncCalls:
     async def watch(
         self, request: pb.WatchEventsRequest
     ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-        """Yields the messages of a watch. A watch needs no slot."""
+        """Yields the messages of a watch. A watch does not need a slot."""
         self._begin()
         stream = self._watch(request, metadata=self._transport.metadata())
         try:
@@ -165,13 +165,13 @@ class AsyncCalls:
             stream.cancel()
 
     async def close(self) -> None:
-        """Ends all calls that are under way or wait, and refuses new ones."""
+        """Ends all calls that are under way or wait, and refuses new calls."""
         self.limiter.close()
         if self._channel is not None:
             await self._channel.close()
 
     async def _wait(self, seconds: float) -> float:
-        """Waits for a slot. Returns how many seconds are left then."""
+        """Waits for a slot. Returns how many of the `seconds` are left after the wait."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         slot: asyncio.Future[None] = loop.create_future()
@@ -182,7 +182,7 @@ class AsyncCalls:
                 await slot
             except BaseException:
                 self.limiter.withdraw(granted)
-                # The caller was cancelled at the moment when the slot was granted.
+                # The caller was cancelled at the moment at which the slot was granted.
                 if not slot.cancelled() and slot.exception() is None:
                     self.limiter.release()
                 raise

@@ -1,5 +1,5 @@
-"""The client: one method for each RPC, typed, with a deadline. A call that fails raises a
-`SessionAuthorityError`.
+"""The client. It has one typed method with a deadline for each RPC. If a call fails, the method
+raises a `SessionAuthorityError`.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncSessionAuthority:
-    """Asks one Session Authority. Close it, or use it as a context manager.
+    """A client that asks one Session Authority. Close it, or use it as a context manager.
 
     For one event loop.
 
     Args:
-        target: `host:port`, or `dns:///host:port` to spread over all addresses of a name.
-        tls: Makes the connection over TLS.
+        target: `host:port`, or `dns:///host:port` to spread calls over all addresses of a name.
+        tls: The certificates of a connection with TLS. If it is None, the connection has no TLS.
         token: This caller's bearer token, or a function that returns it.
         timeout: The default timeout of each call, retries included.
-        options: Options of gRPC, in addition to the client's own ones or instead of them.
-        batching: Validations that come while others are under way go together after them.
-        cache: Answers validations in this process as long as the answers certainly hold. CACHE.md
-            says how stale they can be.
+        options: Options of gRPC. They are added to the client's own options, or replace them.
+        batching: Sends validations together that arrive while other validations are under way.
+        cache: A near cache that answers validations in this process. CACHE.md says how stale its
+            answers can be.
         max_in_flight: How many calls may be under way at once. A batch is one call. Further calls
-            wait, within their timeouts, and are `Unavailable` after that. Keep it below the
-            service's MAX_PER_CONNECTION (100): watches count there, too.
+            wait, and raise `Unavailable` if their timeout ends before a slot is free. Keep this
+            number below the service's MAX_PER_CONNECTION (100), because watches count there, too.
         metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
             `Recorder`.
-        tracing: Makes a span for each call with OpenTelemetry's API, and sends its context to the
-            service. Needs the extra `tracing`. Watches have no span.
+        tracing: Makes a span for each call with OpenTelemetry's API, and sends the span's context
+            to the service. It needs the extra `tracing`. Watches have no span.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class AsyncSessionAuthority:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection. Calls and watches under way end with `Unavailable`, as does every
-        later call.
+        """Closes the connection. Calls and watches under way end with `Unavailable`. Every later
+        call raises `Unavailable`, too.
         """
         await self._calls.close()
         await self._batch_queue.close()
@@ -131,7 +131,7 @@ class AsyncSessionAuthority:
 
     @property
     def timeout(self) -> timedelta:
-        """The default timeout of each call, retries included."""
+        """The default timeout of each call. It includes retries."""
         return timedelta(seconds=self._timeout)
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -141,8 +141,8 @@ class AsyncSessionAuthority:
         return self._timeout if timeout is None else arguments.seconds("timeout", timeout)
 
     def _forget(self, user_id: str) -> None:
-        """Drops the cached answers about a user whose sessions this client has changed, or tried to
-        change. The next validation need not wait for the event.
+        """Drops the cached answers about a user after this client has changed sessions of the user,
+        or has tried to. The next validation then need not wait for the event of the change.
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
@@ -170,18 +170,19 @@ class AsyncSessionAuthority:
         Args:
             user_id: The user, who has just proven their identity.
             device_id: The device ID that the browser or app presented.
-            client: The facts about the browser or app, only to be shown.
-            claims: The facts about the user that each validation returns.
+            client: The facts about the browser or app. They are only displayed.
+            claims: The facts about the user that each validation returns, until `update_session`
+                changes them.
             auth_methods: How the user proved their identity, such as "pwd".
-            session_ttl: The life of the session, if not the service's own.
-            idle_timeout: How long the session may last unused, if not the service's own: from 1 or
-                2 minutes on (see the contract).
-            request_id: Two calls with the same `request_id` make one sign-in. Pass your own to
-                continue a sign-in that a crash interrupted. Without it, the client makes one, so
-                that its retries after a lost reply are safe, too.
-            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
-                where the service waits for none.
-            timeout: The time of this call.
+            session_ttl: The maximum life of the session. Default: the service's own.
+            idle_timeout: How long the session may last unused. Default: the service's own. The
+                minimum is 1 or 2 minutes (see the contract).
+            request_id: Two calls with the same `request_id` make one sign-in. Pass your own ID to
+                continue a sign-in that a crash interrupted. Without it, the client makes an ID, so
+                retries after a lost reply are safe, too.
+            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
+                If the service is not set to wait for replicas, it refuses the call.
+            timeout: The timeout of this call. Default: the client's own.
 
         Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, NotReplicated.
         """
@@ -213,17 +214,17 @@ class AsyncSessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Renewal:
-        """Swaps a token for the next one. Call it when `renew_recommended` is true or when the
+        """Swaps a token for the next one. Call this when `renew_recommended` is true, or when the
         token has expired.
 
         Args:
             access_token: The token that the browser or app presented.
             device_id: The device ID that the browser or app presented.
-            client: The facts about the browser or app, only to be shown.
-            passive: The session does not count as used; see `validate_session`.
-            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
-                where the service waits for none.
-            timeout: The time of this call.
+            client: The facts about the browser or app. They are only displayed.
+            passive: The renewal does not count as a use of the session. See `validate_session`.
+            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
+                If the service is not set to wait for replicas, it refuses the call.
+            timeout: The timeout of this call. Default: the client's own.
 
         Raises InvalidRequest, NotReplicated.
         """
@@ -252,18 +253,21 @@ class AsyncSessionAuthority:
         """Changes the claims of live sessions, such as an e-mail address. Returns how many live
         sessions have these claims now.
 
-        Each session gets a token with the new claims at its next renewal, which validations
-        recommend from now on. Claims never grant permissions.
+        Each session gets a token with the new claims at its next renewal. Validations recommend
+        this renewal from now on. Claims never grant permissions.
 
         Args:
             user_id: The user.
-            claims: All claims of the sessions from now on. A claim that is missing is removed.
-            device_id: The device whose session it is, if not those on all devices of the user.
-            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
-                where the service waits for none.
-            timeout: The time of this call.
+            claims: All claims that the sessions have from now on. A claim that is missing here is
+                removed.
+            device_id: The device whose session is changed. If it is empty, the user's sessions on
+                all devices are changed.
+            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
+                If the service is not set to wait for replicas, it refuses the call.
+            timeout: The timeout of this call. Default: the client's own.
 
-        Raises SessionNotFound if the user is not signed in on the device, and InvalidRequest.
+        Raises SessionNotFound if the user is not signed in on the device, InvalidRequest, and
+        NotReplicated.
         """
         request = pb.UpdateSessionRequest(
             user_id=arguments.text("user_id", user_id),
@@ -289,17 +293,20 @@ class AsyncSessionAuthority:
         passive: bool = False,
         timeout: timedelta | None = None,
     ) -> Validation:
-        """Checks whether device, user and token are good: right now, or as far as a cache can know.
+        """Checks whether a token is valid for its user, session and device. The answer is current,
+        or comes from the near cache.
 
         Args:
             access_token: The token that the browser or app presented.
             device_id: The device ID that the browser or app presented.
-            client: The facts about the browser or app, only to be shown.
-            observe_only: Changes nothing, and never uses the cache. For operators.
-            passive: The page sent the request by itself, without the end user: the session does not
-                count as used. The cache is not used: its answer may have an old idle end, and the
-                answer to this call must not be kept for a call that counts as a use.
-            timeout: The time of this call.
+            client: The facts about the browser or app. They are only displayed.
+            observe_only: Changes nothing in the service, and never uses the cache. This is for
+                operators.
+            passive: The page sent the request by itself, without an action of the end user. The
+                session does not count as used. The cache is not used, because its answer may have
+                an old idle end. The answer to this call is not cached, because a call that counts
+                as a use must reach the service.
+            timeout: The timeout of this call. Default: the client's own.
         """
         cache = None if observe_only or passive else self._cache
         if cache is not None:
@@ -328,8 +335,8 @@ class AsyncSessionAuthority:
         """Validates up to 500 pairs of access token and device ID at once. Returns the answers in
         the same order.
 
-        A pair that breaks a rule fails alone: its error is in its place. No answer comes from a
-        cache.
+        If a pair is malformed, only this pair fails: the answer at its index is its error. No
+        answer comes from a cache.
         """
         pairs = arguments.pairs("presented", presented)
         request = pb.BatchValidateSessionsRequest(
@@ -349,12 +356,13 @@ class AsyncSessionAuthority:
     async def check_sessions(
         self, sessions: Sequence[SessionName], *, timeout: timedelta | None = None
     ) -> list[SessionState | SessionAuthorityError]:
-        """Checks whether up to 500 sessions still live, for connections that outlast their tokens.
-        No session counts as used. Returns the answers in the same order.
+        """Checks whether up to 500 sessions still live. It is for connections that outlast their
+        tokens. No session counts as used. Returns the answers in the same order.
 
-        Don't use it to admit a request: it checks no token. If it is unknown whether a session
-        lives, or if its name breaks a rule, the error is in its place. If the service is too old
-        for this call, it raises a plain SessionAuthorityError with the code UNIMPLEMENTED.
+        Don't use this method to admit a request, because it checks no token. If the service can't
+        find out whether a session lives, or if its name is malformed, the answer at its index is an
+        error. If the service is too old for this call, the method raises a plain
+        SessionAuthorityError with the code UNIMPLEMENTED.
         """
         request = pb.CheckSessionsRequest(sessions=arguments.session_names("sessions", sessions))
         answer = await self._call("CheckSessions", request, timeout)
@@ -377,15 +385,16 @@ class AsyncSessionAuthority:
         page_token: str = "",
         timeout: timedelta | None = None,
     ) -> DevicePage:
-        """Returns a page of a user's devices. `devices` returns all of them.
+        """Returns one page of a user's devices. The method `devices` returns all devices.
 
         Args:
             user_id: The user.
-            current_device_id: The device that sent the request: it is `current` in the list.
-            include_signed_out: Lists devices where the user is signed out, too.
-            page_size: The number of devices on a page, if not the service's own.
+            current_device_id: The device that sent the request. It is marked as `current` in the
+                list.
+            include_signed_out: Also lists devices on which the user is signed out.
+            page_size: The number of devices on a page. Default: the service's own.
             page_token: The `next_page_token` of the page before.
-            timeout: The time of this call.
+            timeout: The timeout of this call. Default: the client's own.
         """
         request = pb.ListDevicesRequest(
             user_id=arguments.text("user_id", user_id),
@@ -404,13 +413,15 @@ class AsyncSessionAuthority:
         include_signed_out: bool = False,
         page_size: int = 0,
     ) -> AsyncIterator[Device]:
-        """Returns all of a user's devices, the newest activity first: "My devices".
+        """Returns all devices of a user, for a page such as "My devices". The device with the
+        newest activity is first.
 
         Args:
             user_id: The user.
-            current_device_id: The device that sent the request: it is `current` in the list.
-            include_signed_out: Returns devices where the user is signed out, too.
-            page_size: The number of devices that one call returns, if not the service's own.
+            current_device_id: The device that sent the request. It is marked as `current` in the
+                list.
+            include_signed_out: Also returns devices on which the user is signed out.
+            page_size: The number of devices that one call returns. Default: the service's own.
         """
         token = ""
         while True:
@@ -436,15 +447,15 @@ class AsyncSessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Device:
-        """Names a device. Returns the device.
+        """Changes the name of a device. Returns the device.
 
         Args:
             user_id: The user.
             device_id: The device.
-            display_name: The name. An empty name removes the name.
-            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
-                where the service waits for none.
-            timeout: The time of this call.
+            display_name: The new name. An empty text removes the name.
+            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
+                If the service is not set to wait for replicas, it refuses the call.
+            timeout: The timeout of this call. Default: the client's own.
 
         Raises DeviceNotFound, InvalidRequest, NotReplicated.
         """
@@ -471,11 +482,11 @@ class AsyncSessionAuthority:
         Args:
             user_id: The user.
             device_id: The device.
-            reason: Why, for the event.
-            forget: Drops the device from the list, too.
-            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
-                where the service waits for none.
-            timeout: The time of this call.
+            reason: The reason for the sign-out, for the event.
+            forget: Also removes the device from the list.
+            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
+                If the service is not set to wait for replicas, it refuses the call.
+            timeout: The timeout of this call. Default: the client's own.
         """
         request = pb.RevokeDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -500,16 +511,16 @@ class AsyncSessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
-        """Signs a user out on all devices. Returns on how many the user was signed in.
+        """Signs a user out on all devices. Returns on how many devices the user was signed in.
 
         Args:
             user_id: The user.
-            except_device_id: The one device where the user stays signed in.
-            reason: Why, for the event.
-            forget: Drops the devices from the list, too.
-            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
-                where the service waits for none.
-            timeout: The time of this call.
+            except_device_id: The one device on which the user stays signed in.
+            reason: The reason for the sign-out, for the event.
+            forget: Also removes the devices from the list.
+            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
+                If the service is not set to wait for replicas, it refuses the call.
+            timeout: The timeout of this call. Default: the client's own.
         """
         request = pb.RevokeAllRequest(
             user_id=arguments.text("user_id", user_id),
@@ -527,8 +538,8 @@ class AsyncSessionAuthority:
     # --- keys and events --------------------------------------------------------------------------
 
     async def get_signing_keys(self, *, timeout: timedelta | None = None) -> SigningKeys:
-        """Returns the public keys, for verifying tokens elsewhere. A token that verifies may be of
-        a session that has ended.
+        """Returns the public keys with which tokens can be verified elsewhere. A token with a
+        correct signature may still belong to a session that has ended.
         """
         return convert.signing_keys(
             await self._call("GetSigningKeys", pb.GetSigningKeysRequest(), timeout)
@@ -542,18 +553,19 @@ class AsyncSessionAuthority:
         types: Sequence[EventType] = (),
         user_ids: Sequence[str] = (),
     ) -> AsyncIterator[EventBatch]:
-        """Yields the events of sessions, until the service or the connection ends the watch.
+        """Yields the events of sessions, until the service or a broken connection ends the watch.
 
-        The first batch comes at once. Keep the cursor of the last batch, and start another watch
-        from it after `Unavailable`. Each watch counts against the service's MAX_PER_CONNECTION.
+        The first batch comes at once. Keep the cursor of the last batch. After `Unavailable`, start
+        another watch from this cursor. Each watch counts against the service's MAX_PER_CONNECTION.
 
         Args:
             cursor: Starts after the batch that had this cursor.
-            since: Starts at this moment, which must be aware. For callers that have no cursor.
-            types: Only events of these types.
-            user_ids: Only events of these users.
+            since: Starts at this moment, which must have a time zone. It is for callers without a
+                cursor.
+            types: Yields only events of these types.
+            user_ids: Yields only events of these users.
 
-        Raises CursorExpired if events would be missed.
+        Raises CursorExpired if some events since the start are no longer stored.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

@@ -1,9 +1,10 @@
-"""Validates tokens that the near cache has no answer for. Callers that validate the same token at
-the same time share one request.
+"""Validates the tokens for which the near cache has no answer. Callers that validate the same token
+at the same time share one request.
 
 A caller that joins a request gets an answer that was true when the request was sent. So a caller
 joins only if the watch has brought no event of any user since then, and only while the cache is
-live: a request that was sent before a revocation answers no caller that comes after the revocation.
+live. If a request was sent before a revocation, no caller that comes after the revocation gets its
+answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncCoalescer:
-    """Validates the tokens that are not in the cache."""
+    """Validates the tokens for which the near cache has no answer."""
 
     def __init__(self, cache: NearCache, queue: AsyncBatchQueue) -> None:
         self._cache = cache
@@ -30,7 +31,7 @@ class AsyncCoalescer:
         self._flights: AsyncSingleFlight[Validation] = AsyncSingleFlight(late=True)
 
     async def validate(self, request: pb.ValidateSessionRequest, seconds: float) -> Validation:
-        """Returns the service's answer within `seconds`."""
+        """Validates one token. Returns the service's answer within `seconds`."""
         deadline = monotonic() + seconds
         while True:
             ticket = self._cache.ticket()
@@ -42,7 +43,8 @@ class AsyncCoalescer:
             error = await flight.exception(deadline - monotonic())
             if error is None:
                 return await flight.result()
-            # A caller with more time than the first caller asks again.
+            # The shared request had the time of its first caller. A caller with more time sends
+            # another one.
             if first or not had_too_little_time(error) or monotonic() >= deadline:
                 raise copy_of(error)
 
@@ -57,5 +59,7 @@ class AsyncCoalescer:
         return answer
 
     async def close(self) -> None:
-        """Waits until the calls of all callers have failed because the client is closed."""
+        """Waits until the calls of all callers have failed. It is called after the client is
+        closed.
+        """
         await self._flights.close()

@@ -1,5 +1,5 @@
-"""Answers the requests to the page of devices and its API. This module makes the calls to the
-service; the package `devices` makes the decisions and the contents.
+"""Answers the requests to the page of devices and to its API. This module makes the calls to the
+service. The package `devices` makes the decisions and the contents.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from session_authority_client.devices.settings import DevicesPage
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Device
 
-# One call lists the devices of nearly every user.
+# For nearly every user, one call lists all devices.
 _DEVICES_IN_A_CALL = 1000
 
 
 async def async_answer_devices(
     page: DevicesPage, visit: AsyncVisit, request: DevicesRequest
 ) -> Response:
-    """The response to a request to the page of devices, or to a path below it, that needs a session
-    or is refused.
+    """Returns the response to a request to the page of devices, or to a path below it. It handles
+    the requests that need a session, and the requests that are refused.
     """
     route = route_of(page.path, request.method, request.target)
     if route.action is None:
@@ -40,7 +40,7 @@ async def async_answer_devices(
         visit.require()
         return await _Exchange(page, visit, request, route).answer(route.action)
     except failures.EXPECTED as error:
-        visit.take_refusal()  # the refusal is answered here, and not by the middleware
+        visit.take_refusal()  # this response replaces the middleware's own
         failure = failures.failure_of(error)
         if isinstance(error, SessionAuthorityError) and failure.is_of_service:
             visit.note_refusal(error)
@@ -48,7 +48,7 @@ async def async_answer_devices(
 
 
 class _Exchange:
-    """A request of a user who is signed in."""
+    """One request of a signed-in user to the page of devices or to its API."""
 
     def __init__(
         self, page: DevicesPage, visit: AsyncVisit, request: DevicesRequest, route: Route
@@ -60,7 +60,7 @@ class _Exchange:
         self._texts = texts_for(page, request.headers)
 
     async def answer(self, action: Action) -> Response:
-        """Takes the action, and returns the response."""
+        """Carries out the action of the request, and returns the response."""
         steps: Mapping[Action, Callable[[], Any]] = {
             Action.PAGE: self._page_of_devices,
             Action.ASK_OTHERS: self._ask_others,
@@ -112,8 +112,8 @@ class _Exchange:
         return self._to_sign_in() if here else self._see(done="signed_out", device=device_id)
 
     def _to_sign_in(self) -> Response:
-        """Redirects to the page of devices, which redirects to the sign-in. Raises SignInRequired
-        if the sign-in is at another origin.
+        """Redirects to the page of devices, from where the browser is redirected to the sign-in
+        page. Raises SignInRequired if the sign-in page is at another origin.
         """
         try:
             self._visit.require()
@@ -165,7 +165,7 @@ class _Exchange:
         self._request.check_type()
         return answers.answer(200, {"signed_out": int(await self._visit.sign_out())})
 
-    # --- what they do -----------------------------------------------------------------------------
+    # --- the actions ------------------------------------------------------------------------------
 
     async def _listing(self) -> Listing:
         query = self._request.query()
@@ -178,14 +178,16 @@ class _Exchange:
         return list(found)
 
     async def _named(self, device_id: str, name: str) -> Device:
-        """The device with its new name. Raises DeviceNotFound, InvalidRequest."""
+        """Changes the name of a device, and returns the device. Raises DeviceNotFound,
+        InvalidRequest.
+        """
         here = self._visit.require().device_id
         device = await self._visit.rename(_known_form(device_id), name)
         return replace(device, current=device.device_id == here)
 
     async def _ended(self, device_id: str) -> int:
-        """Signs a device out. Returns 1 if the user was signed in there, else 0. A device of
-        another user counts as unknown.
+        """Signs the user out on a device. Returns 1 if the user was signed in there, else 0. A
+        device of another user counts as unknown.
         """
         named = _known_form(device_id)
         if await self._visit.sign_out(named):
@@ -194,11 +196,12 @@ class _Exchange:
         return 0
 
     async def _forgotten(self, device_id: str) -> int:
-        """Signs out a device that the user does not know, and takes it off the list: else the
-        stranger's next sign-in there would be on a known device, and no mail reports such sign-ins.
+        """Signs out a device that the user does not know, and removes it from the list. If it
+        stayed in the list, a stranger's next sign-in there would be on a known device. No mail
+        reports a sign-in on a known device.
         """
         named = _known_form(device_id)
-        await self._check_listed(named)  # it can't be looked up afterwards
+        await self._check_listed(named)  # afterwards the list lacks the device
         return int(await self._visit.sign_out(named, reason="not_me", forget=True))
 
     async def _check_listed(self, device_id: str) -> None:

@@ -1,5 +1,5 @@
-"""Asks the service whether the sessions of open connections still live. One task does this for all
-sessions, while there are any.
+"""Asks the service whether the sessions of open connections still live. One task or thread does
+this for all sessions. It runs only while there are such sessions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Session
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# No request waits for a check, so a check may take longer than the calls of a request.
+# No request of an end user waits for a check. So a check may take longer than a call for a request.
 _CHECK_SECONDS = 2.0
 
 
 class AsyncEndings:
-    """Calls the listeners of connections when their sessions have ended."""
+    """Calls the listeners of connections after their sessions have ended."""
 
     def __init__(self, calls: AsyncCalls, cache: NearCache | None) -> None:
         self._calls = calls
@@ -35,8 +35,8 @@ class AsyncEndings:
         self.sessions = OpenSessions(cache, self._alarm.set)
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
-        """Calls the listener once when the session has ended. Returns a function that cancels this.
-        Raises Unavailable if the client is closed.
+        """Calls the listener once, after the session has ended. Returns a function that removes the
+        listener. Raises Unavailable if the client is closed.
         """
         if self._closed:
             raise client_closed()
@@ -45,8 +45,8 @@ class AsyncEndings:
         return stop
 
     async def wait(self, session: Session, timeout: timedelta | None) -> bool:
-        """Waits for the end of a session. Returns False if the timeout was over before. Raises
-        Unavailable if the client is or gets closed.
+        """Waits for the end of a session. Returns False if the timeout ends first. Raises
+        Unavailable if the client is closed, also while this method waits.
         """
         ended, woken = AsyncAlarm(), AsyncAlarm()
 
@@ -54,8 +54,8 @@ class AsyncEndings:
             ended.set()
             woken.set()
 
-        # Added before `listen` checks whether the client is closed, so that `close` sets this alarm
-        # in any case.
+        # This comes before `listen`, which checks whether the client is closed. So `close` sets
+        # this alarm in any case.
         self._waiting.add(woken)
         try:
             stop = self.listen(session, tell)
@@ -70,8 +70,8 @@ class AsyncEndings:
         return ended.is_set()
 
     async def close(self) -> None:
-        """Sends no more checks, and ends all waiting calls of `wait`. No listener is called: it is
-        unknown whether its session has ended.
+        """Sends no more checks, and ends all waiting calls of `wait`. No listener is called,
+        because it is unknown whether its session has ended.
         """
         self._closed = True
         for woken in tuple(self._waiting):

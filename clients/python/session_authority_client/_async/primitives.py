@@ -1,5 +1,5 @@
-"""The parts of asyncio that the generated modules need. This module is written by hand, and so is
-the module for threads beside it, which has the same names without "Async".
+"""The parts of asyncio that the generated modules need. This module and `_sync/primitives.py` are
+written by hand. The names there are the same, without "Async".
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ _T = TypeVar("_T")
 
 AsyncCall = Callable[[], Coroutine[Any, Any, _T]]
 AsyncGuard = nullcontext[None]
-"""Guards a few lines that await nothing: in an event loop nothing runs in between."""
+"""Guards a few lines without an await. It needs no lock, because in an event loop no other code
+runs between these lines.
+"""
 
 
 def async_home() -> Hashable:
-    """The event loop that runs. A client that is made now can be used in this event loop only."""
+    """Returns the event loop that runs now. A client that is made now can be used in this event
+    loop only.
+    """
     return asyncio.get_running_loop()
 
 
 class AsyncAlarm(asyncio.Event):
-    """A flag that tasks wait for, with a timeout."""
+    """A flag for which tasks wait, with a timeout."""
 
     async def wait(self, seconds: float | None = None) -> bool:  # type: ignore[override]
-        """Waits until the alarm is set. Returns False if `seconds` were over before."""
+        """Waits until the alarm is set. Returns False if it is not set within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 return await super().wait()
@@ -37,20 +41,22 @@ class AsyncAlarm(asyncio.Event):
 
 
 class AsyncCut:
-    """Cuts a stream off, even while a task waits for the next item."""
+    """Ends a stream early, even while a task waits for the next item."""
 
     def __init__(self) -> None:
         self._is_cut = False
         self._wait: asyncio.Timeout | None = None
 
     def cut(self) -> None:
-        """Ends the stream: it yields no more items."""
+        """Ends the stream. After this call, the stream yields no more items."""
         self._is_cut = True
         if self._wait is not None:
             self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def each(self, items: AsyncIterable[_T]) -> AsyncGenerator[_T, None]:
-        """Yields the items until the end. Then the source of the items is closed."""
+        """Yields the items until `cut` is called or there are no more items. Then it closes the
+        source of the items.
+        """
         source = aiter(items)
         try:
             while not self._is_cut:
@@ -75,7 +81,7 @@ class AsyncCut:
 
 
 class AsyncBackground:
-    """Work for all callers, in one task, as long as there is work."""
+    """Repeats work for all callers in one task, as long as there is work."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -83,7 +89,9 @@ class AsyncBackground:
         self._closed = False
 
     def start(self, step: AsyncCall[bool]) -> None:
-        """Starts to repeat a step until it returns False, if the work is not under way already."""
+        """Starts to repeat a step until the step returns False. It does nothing if the work is
+        already under way.
+        """
         if (self._task is None or self._task.done()) and not self._closed:
             self._task = asyncio.get_running_loop().create_task(
                 self._repeat(step), name=self._name, context=Context()
@@ -94,7 +102,7 @@ class AsyncBackground:
             pass
 
     async def close(self, alarm: AsyncAlarm) -> None:
-        """Ends the work, even while it waits for the alarm."""
+        """Ends the work, even while the work waits for the alarm."""
         del alarm
         self._closed = True
         if self._task is not None:
@@ -103,20 +111,21 @@ class AsyncBackground:
 
 
 class AsyncFlight(Generic[_T]):
-    """One call that several tasks wait for. It is a task of its own: a caller that is cancelled
-    leaves it to the others.
+    """One call for whose result several tasks wait. The call has a task of its own, so it goes on
+    for the other callers when one caller is cancelled.
     """
 
     _task: asyncio.Task[_T]
 
     async def run(self, call: AsyncCall[_T], *, own_context: bool) -> None:
-        """Starts the call: in the context of its first caller, or in a context of its own."""
+        """Starts the call, in the context of its first caller or in a context of its own."""
         context = Context() if own_context else None
         self._task = asyncio.get_running_loop().create_task(call(), context=context)
         self._task.add_done_callback(_hear)
 
     async def exception(self, seconds: float | None = None) -> BaseException | None:
-        """Waits for the end. Returns the exception of the call, None if it has a result.
+        """Waits for the end of the call. Returns the exception of the call, or None if the call has
+        a result.
 
         Raises Unavailable if the call has not ended after `seconds`.
         """
@@ -127,18 +136,22 @@ class AsyncFlight(Generic[_T]):
         return client_closed() if self._task.cancelled() else self._task.exception()
 
     async def result(self) -> _T:
-        """Waits for the result. Raises the exception of the call: each caller gets its own copy."""
+        """Waits for the result of the call, and returns it. If the call failed, raises its
+        exception: each caller gets its own copy.
+        """
         error = await self.exception()
         if error is not None:
             raise copy_of(error)
         return self._task.result()
 
     async def close(self) -> None:
-        """Waits for the end of a call, which fails because the client is closed."""
+        """Waits for the end of the call. The call fails because the client is closed."""
         await asyncio.wait([self._task])
 
 
 def _hear(task: asyncio.Task[Any]) -> None:
-    """Keeps asyncio from logging a failure that comes after all callers have left."""
+    """Reads the exception of a call that failed after all its callers had left. Otherwise asyncio
+    would log the exception.
+    """
     if not task.cancelled():
         task.exception()

@@ -17,26 +17,27 @@ _T = TypeVar("_T")
 
 
 class AsyncSingleFlight(Generic[_T]):
-    """The shared calls, by key.
+    """The shared calls of a client, by key.
 
-    With `late` a caller may join a call that is under way. Without `late` a caller joins only a
-    call that has not begun, so the result is never older than the caller's request. Such a call
-    begins when the call under way has ended. Only with `late` a call runs in a context of its own.
+    With `late`, a caller may join a call that is under way. Without `late`, a caller joins only a
+    call that has not begun. Then the result is never older than the caller's request, and the call
+    begins when the call that is under way has ended. With `late`, a call runs in a context of its
+    own. Without `late`, it runs in the context of its first caller.
     """
 
     def __init__(self, *, late: bool) -> None:
         self._late = late
         self._guard = AsyncGuard()
-        self._open: dict[Hashable, AsyncFlight[_T]] = {}  # may be joined
-        self._begun: dict[Hashable, AsyncFlight[_T]] = {}  # are under way, and may not be joined
+        self._open: dict[Hashable, AsyncFlight[_T]] = {}  # callers may join these
+        self._begun: dict[Hashable, AsyncFlight[_T]] = {}  # under way, may not be joined
 
     async def share(self, key: Hashable, call: AsyncCall[_T]) -> _T:
-        """The result of the call for a key. Raises the exception of that call."""
+        """Returns the result of the call for a key. If this call fails, raises its exception."""
         flight, _ = await self.join(key, call)
         return await flight.result()
 
     async def join(self, key: Hashable, call: AsyncCall[_T]) -> tuple[AsyncFlight[_T], bool]:
-        """Joins the call for a key, or starts it. Returns the call, and True if this caller
+        """Joins the call for a key, or starts one. Returns the call, and True if this caller
         started it.
         """
         key = (async_home(), key)
@@ -71,6 +72,6 @@ class AsyncSingleFlight(Generic[_T]):
                         del flights[key]
 
     async def close(self) -> None:
-        """Waits until no call is under way. All of them fail: the client is closed."""
+        """Waits until no call is under way. All calls fail, because the client is closed."""
         for flight in {*self._open.values(), *self._begun.values()}:
             await flight.close()

@@ -1,6 +1,8 @@
-"""Requests of end users: who is signed in, and signing in and out.
+"""The request of an end user, as the middleware hands it to the app: who is signed in, and methods
+to sign users in and out.
 
-Middleware opens a visit before the app, and closes it when the response's headers go out.
+Middleware opens a visit before it calls the app, and closes the visit when the response's headers
+are sent.
 """
 
 from __future__ import annotations
@@ -27,48 +29,54 @@ _log = logging.getLogger("session_authority_client")
 
 
 class AsyncVisit(AsyncAdmission):
-    """A request, with its session if it has one. Only one task or thread may use it at a time."""
+    """One request of an end user, with the user's session if there is one. Only one task or thread
+    may use it at a time.
+    """
 
     def next_path(self, default: str = "/") -> str:
-        """The path to which to send the user after a sign-in: `next` in the request's query, which
-        a redirect to `sign_in_url` put there. Else, or if `next` is of another origin, the default.
+        """Returns the path to which to send the user after a sign-in. It is the field `next` of the
+        request's query, into which a redirect to `sign_in_url` put it. Returns the default if there
+        is no such field, or if its path is of another origin.
         """
         return next_in(self._presented.target, default)
 
     def requested_step_up(self) -> StepUp | None:
-        """The recent or strong sign-in that a page required of a user who is signed in: a redirect
-        to `sign_in_url` put it into the query. Else None.
+        """Returns the more recent or stronger sign-in that a page requires of a user who is signed
+        in. A redirect to `sign_in_url` put it into the query. Returns None if the query has no
+        step-up.
 
-        A sign-in page that sends signed-in users away must not do so if this returns a step-up.
-        Anybody may have written the query: it says what sign-in to request, and permits nothing.
+        A sign-in page that sends signed-in users away must not do this if there is a step-up. An
+        attacker can write the query. It only says which sign-in to request, and permits nothing.
         """
         return step_up_in(self._presented.target)
 
     # --- the end of the session, for connections that stay open -----------------------------------
 
     async def ended(self, timeout: timedelta | None = None) -> bool:
-        """Waits until the session has ended: signed out or revoked, replaced by another sign-in on
-        this device, or expired. A token that ends or is renewed does not end the session, and an
-        outage of the service does not, either. Another task or thread may call this.
+        """Waits until the session has ended. A session ends when it is signed out, revoked,
+        replaced by another sign-in on this device, or expired. It does not end when a token expires
+        or is renewed, nor in an outage of the service. Another task or thread may call this method.
 
-        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer, and
-        Unavailable if the client is closed, also while this waits.
+        Returns False if the timeout ends first. Raises SignInRequired and NoAnswer. Raises
+        Unavailable if the client is closed, also while this method waits.
         """
         return await self._authority.endings.wait(self.require(), timeout)
 
     def on_ended(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls a callback once when the session has ended: in the event loop, or in a thread of
-        the client. The callback must not block. Returns a function that cancels this.
+        """Calls a callback once, after the session has ended. The callback runs in the event loop,
+        or in a thread of the client. It must not block. Returns a function that removes the
+        callback.
 
-        Middleware that knows when the connection is over cancels this itself. When the client is
-        closed, no callback is called: it is unknown whether the session has ended. Raises
-        SignInRequired, NoAnswer, and Unavailable if the client is closed.
+        Middleware that knows when the connection is over removes the callback itself. When the
+        client is closed, no callback is called, because it is unknown whether the session has
+        ended. Raises SignInRequired, NoAnswer, and Unavailable if the client is closed.
         """
         return self._session_end.listen(self.require(), callback)
 
     async def until_ended(self, items: AsyncIterable[_T]) -> AsyncIterator[_T]:
-        """Yields the items of a stream until the session has ended. Then the source of the items is
-        closed: in a task at once, even while it waits, and in a thread before its next item.
+        """Yields the items of a stream until the session has ended. Then it closes the source of
+        the items. A task does this at once, even while it waits. A thread does it before its next
+        item.
 
         Raises SignInRequired, NoAnswer.
         """
@@ -82,7 +90,7 @@ class AsyncVisit(AsyncAdmission):
             stop()
 
     def keep_open(self) -> None:
-        """Makes the middleware leave this connection open when the session ends."""
+        """Makes the middleware keep this connection open when the session ends."""
         self._session_end.keep_open()
 
     # --- signing in and out -----------------------------------------------------------------------
@@ -98,22 +106,24 @@ class AsyncVisit(AsyncAdmission):
         remember: bool = True,
         idle_timeout: timedelta | None = None,
     ) -> IssuedDevice:
-        """Signs a user in who has just proven their identity. The response sets both cookies. An
-        app that is no browser gets token and device ID in your own response.
+        """Signs in a user who has just proven their identity. The response of a browser sets both
+        cookies. If the client is an app and no browser, put the token and the device ID into your
+        own response.
 
-        Another user who was signed in in this browser is signed out here: the browser has the
-        cookies of the new user.
+        If another user was signed in in this browser, that user is signed out here, because the
+        browser gets the cookies of the new user.
 
         Args:
             user_id: The user.
             claims: The facts about the user that the app finds in each session.
             auth_methods: How the user proved their identity, such as "pwd".
-            session_ttl: The life of the session, if not the service's own.
+            session_ttl: The maximum life of the session. Default: the service's own.
             request_id: Two calls with the same `request_id` make one sign-in.
             remember: If False, the browser forgets the session when the browser is closed, but
-                keeps its device ID. An unused session ends after `Flow.brief_idle_timeout`.
-            idle_timeout: How long the session may last unused, if not `Flow.brief_idle_timeout` or
-                the service's own idle timeout. If the service's own is shorter, that one applies.
+                keeps its device ID. An unused session then ends after `Flow.brief_idle_timeout`.
+            idle_timeout: How long the session may last unused. Default: the service's own idle
+                timeout, or `Flow.brief_idle_timeout` if `remember` is False. The service's own idle
+                timeout is the maximum.
 
         Raises NoAnswer, and all other errors of `issue_device`.
         """
@@ -158,8 +168,8 @@ class AsyncVisit(AsyncAdmission):
     async def sign_out(
         self, device_id: str | None = None, *, reason: str = "sign_out", forget: bool = False
     ) -> bool:
-        """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. With `forget` the device is removed from the list, too, and a
+        """Signs the user out here, or on another device of the user. Without a session it does
+        nothing, and raises no error. With `forget`, the device is also removed from the list, and a
         later sign-in there counts as a sign-in on a new device. Returns True if the user was signed
         in there. Raises NoAnswer, TypeError, and InvalidRequest for a text that is no device ID.
         """
@@ -181,8 +191,9 @@ class AsyncVisit(AsyncAdmission):
     async def sign_out_everywhere(
         self, *, except_current: bool = True, reason: str = "sign_out_everywhere"
     ) -> int:
-        """Signs the user out on all devices, or on all other devices. Returns on how many devices
-        the user was signed in. Raises SignInRequired, NoAnswer.
+        """Signs the user out on all devices except this one. With `except_current=False`, the user
+        is signed out on this device, too. Returns on how many devices the user was signed in.
+        Raises SignInRequired, NoAnswer.
         """
         arguments.flag("except_current", except_current)
         await self._session_to_end()
@@ -201,9 +212,9 @@ class AsyncVisit(AsyncAdmission):
     async def devices(
         self, *, include_signed_out: bool = False, page_size: int = 0
     ) -> Sequence[Device]:
-        """Returns the user's devices, the newest activity first. This device is `current`.
-        `page_size` is the number of devices that one call returns, if not the service's own. Raises
-        SignInRequired, NoAnswer.
+        """Returns the user's devices. The device with the newest activity is first, and this device
+        is marked as `current`. `page_size` is the number of devices that one call returns, by
+        default the service's own. Raises SignInRequired, NoAnswer.
         """
         session = self.require()
         with self._answering():
@@ -216,8 +227,9 @@ class AsyncVisit(AsyncAdmission):
             return [device async for device in found]
 
     async def rename(self, device_id: str, name: str) -> Device:
-        """Names a device of the user; an empty name removes the name. Returns the device. Raises
-        SignInRequired, NoAnswer, DeviceNotFound, and InvalidRequest for a name that is too long.
+        """Changes the name of a device of the user. An empty name removes the name. Returns the
+        device. Raises SignInRequired, NoAnswer, DeviceNotFound, and InvalidRequest for a name that
+        is too long.
         """
         session = self.require()
         with self._answering():
@@ -227,12 +239,13 @@ class AsyncVisit(AsyncAdmission):
 
     async def update_claims(self, claims: Mapping[str, str]) -> Session:
         """Changes the claims of the user, such as an e-mail address, here and on all other devices
-        of the user. The new claims replace all existing claims. Returns the session with them.
+        of the user. The new claims replace all existing claims. Returns the session with the new
+        claims.
 
-        This browser gets a token with the new claims in this response, so the next page shows them.
-        If the token of this request had expired, the browser gets this token in its next response.
-        Every other browser of the user gets one with the response to its next request. Raises
-        SignInRequired, NoAnswer, InvalidRequest.
+        This browser gets a token with the new claims in this response, so the next page shows the
+        new claims. If the token of this request had expired, the browser gets the new token in its
+        next response. Every other browser of the user gets a new token with the response to its
+        next request. Raises SignInRequired, NoAnswer, InvalidRequest.
         """
         session = self.require()
         with self._answering():
@@ -242,11 +255,11 @@ class AsyncVisit(AsyncAdmission):
         return self._session
 
     async def renew(self) -> Renewal:
-        """Renews the token of an app that is no browser. Call it in your endpoint for renewals. The
-        middleware itself renews the token of a browser.
+        """Renews the token of an app that is no browser. Call it in your own endpoint for renewals.
+        The middleware itself renews the tokens of browsers.
 
-        `access_token` is None if the app keeps the token that it has. Raises SignInRequired,
-        NoAnswer.
+        In the returned renewal, `access_token` is None if the app keeps the token that it has.
+        Raises SignInRequired, NoAnswer.
         """
         self._check_open()
         if not self._presented.token:
@@ -261,8 +274,8 @@ class AsyncVisit(AsyncAdmission):
     async def _issue(
         self, user_id: str, idle_timeout: timedelta | None, *, lengthen: bool, **asked: Any
     ) -> IssuedDevice:
-        """Signs in with an idle timeout, or with the service's longest one if that is shorter. With
-        `lengthen` it also signs in with the service's shortest one if that is longer.
+        """Signs a user in with an idle timeout. If the service's maximum is shorter, that maximum
+        is used. With `lengthen`, the service's minimum is used if it is longer.
         """
         issue = self._authority.issue_device
         try:
@@ -274,22 +287,22 @@ class AsyncVisit(AsyncAdmission):
         return await issue(user_id, idle_timeout=limit, **asked)
 
     async def _end(self, session: Session) -> None:
-        """Ends the session of the user who was signed in in this browser before. Else a late
-        response could renew that session, and give its cookies back to the browser.
+        """Ends the session of another user who was signed in in this browser before. Otherwise a
+        late response could renew that session, and give its cookies back to the browser.
         """
         try:
             await self._authority.revoke_device(
                 session.user_id, session.device_id, reason="sign_in_of_another_user"
             )
-        except SessionAuthorityError as error:  # the new user is signed in all the same
+        except SessionAuthorityError as error:  # the new user stays signed in
             _log.warning(
                 "Who was signed in in a browser before another user is not signed out there: %s",
                 error.reason or error.code.name,
             )
 
     async def _session_to_end(self) -> Session | None:
-        """The session of the user, even if an app's token has expired: the session goes on, and
-        must not outlive a sign-out.
+        """Returns the session that a sign-out must end. If an app's token has expired, the session
+        is found by a renewal: the session may still live, and must not outlive the sign-out.
         """
         expired = CONDUCT[self._status] is Conduct.RENEW
         if self.session is None and self._presented.token and expired:

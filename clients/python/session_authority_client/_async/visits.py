@@ -1,4 +1,4 @@
-"""Opens the visits of an app, with the app's client or with a client that it makes itself."""
+"""Opens the visits of an app. It uses the app's client, or a client that it makes itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INSECURE = (
 class AsyncVisits:
     """Opens the visits of one app.
 
-    `authority` is a client, or a function that makes one. The function is called with the first
+    `authority` is a client, or a function that makes a client. The function is called at the first
     visit, and again in another process or event loop. `close` closes only a client that the
     function made. `dress` turns a refusal into an exception that a framework knows.
     """
@@ -53,18 +53,20 @@ class AsyncVisits:
         *,
         timeout: timedelta | None = None,
     ) -> AsyncVisit:
-        """Opens the visit of a request, and asks the Session Authority about its token.
+        """Opens the visit of a request, and asks the Session Authority about the request's token.
 
         Args:
-            method: The method of the request; "WEBSOCKET" for a handshake whose method is unknown.
-            headers: The headers of the request: lists of values by lower-case names.
-            peer: The address at the other end of its connection, empty at a unix socket.
+            method: The method of the request, or "WEBSOCKET" for a handshake whose method is
+                unknown.
+            headers: The headers of the request. Each lower-case name has a list of values.
+            peer: The address at the other end of the request's connection. It is empty at a unix
+                socket.
             target: The path with its query, as the client sent it.
-            timeout: The time for all calls that open and close this visit together. Each call has
-                the client's own timeout at most.
+            timeout: The time for all calls together that open and close this visit. No call gets
+                more time than the client's own timeout.
 
-        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. After an
-        outage, the methods that use the session raise NoAnswer.
+        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. If the
+        Session Authority gave no answer, the methods that use the session raise NoAnswer later.
         """
         ends = None if timeout is None else monotonic() + timeout.total_seconds()
         try:
@@ -85,7 +87,7 @@ class AsyncVisits:
         return visit
 
     async def close(self) -> None:
-        """Closes the client that it made. The next visit would make another client."""
+        """Closes the client that the function made. Another visit would make another client."""
         made, self._made = self._made, None
         if made is not None:
             await made.close()

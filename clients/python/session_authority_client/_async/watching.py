@@ -1,12 +1,13 @@
-"""Passes the events of a watch to a near cache, in a task. The watch has a connection of its own,
-and starts anew whenever it ends.
+"""Passes the events of a watch to a near cache, in a task. The watch has a connection of its own.
+When a watch ends, another watch is started.
 
-A cache whose watch broke is empty, so there is nothing to resume: each watch starts at the present
-moment. A watch that proves nothing for too long counts as broken. After any failure the cache is
-off until the next watch works, and the log says so.
+A near cache is emptied when its watch breaks, so there is nothing to resume. Each watch starts at
+the present moment. A watch counts as broken if it sends no proof for too long. After any failure
+the cache is off until the next watch works, and the log says this.
 
-This module and `_sync/watching.py` are both written by hand: the wait of a task has a timeout and
-can be cancelled. A thread that waits for gRPC wakes up only if another thread cancels the call.
+This module and `_sync/watching.py` are both written by hand, because waiting differs. The wait of a
+task has a timeout and can be cancelled. A thread that waits for gRPC continues only when another
+thread cancels the call.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncWatch:
-    """The watch of a client, in a task of the event loop in which it is first started."""
+    """The watch of a client. It is a task of the event loop in which it is first started."""
 
     def __init__(
         self,
@@ -46,9 +47,9 @@ class AsyncWatch:
         self._closed = False
 
     def start(self) -> None:
-        """Starts the watch if there is none yet, or if another task cancelled it."""
+        """Starts the watch if it does not run yet, or if another task has cancelled it."""
         if (self._task is None or self._task.done()) and not self._closed:
-            # The watch is for all callers, so it runs in the context of none of them.
+            # The watch serves many callers, so it runs in the context of none of them.
             self._task = asyncio.get_running_loop().create_task(
                 self._keep_watching(), context=Context()
             )

@@ -1,3 +1,3 @@
-"""The code that both flavours of the client share. It decides, converts and counts, and waits for
-nothing.
+"""The code that the clients for asyncio and for threads share. This code decides, converts and
+counts. It never waits.
 """

@@ -1,8 +1,8 @@
-"""Checks the types of arguments, and names the argument that is wrong. The service checks their
-contents.
+"""Checks the types of arguments, and names the argument that is wrong. The service checks the
+contents of the arguments.
 
-Without these checks, protobuf would misunderstand some arguments (a text as the list of its
-letters), and would not name the field.
+Without these checks, protobuf would misunderstand some arguments, and would not name the field. For
+example, it would read a text as the list of its letters.
 """
 
 from __future__ import annotations
@@ -32,21 +32,23 @@ def _broken(name: str, rule: str) -> InvalidRequest:
 
 
 def seconds(name: str, value: timedelta) -> float:
-    """A timeout in seconds. Raises TypeError, and ValueError if it is not more than zero."""
+    """Checks a timeout, and returns it in seconds. Raises TypeError, and ValueError if it is not
+    more than zero.
+    """
     if duration(name, value) <= timedelta(0):
         raise ValueError(f"{name}: more than nothing")
     return value.total_seconds()
 
 
 def duration(name: str, value: timedelta) -> timedelta:
-    """A length of time. Raises TypeError."""
+    """Checks a length of time, and returns it. Raises TypeError."""
     if not isinstance(value, timedelta):
         raise _not(name, "a timedelta", value)
     return value
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """A moment. Raises TypeError, and ValueError if it has no time zone."""
+    """Checks a moment, and returns it. Raises TypeError, and ValueError if it has no time zone."""
     if not isinstance(value, datetime):
         raise _not(name, "a datetime", value)
     if value.utcoffset() is None:
@@ -55,29 +57,31 @@ def aware(name: str, value: datetime) -> datetime:
 
 
 def flag(name: str, value: bool) -> bool:
-    """A yes or no. Raises TypeError."""
+    """Checks a Boolean value, and returns it. Raises TypeError."""
     if not isinstance(value, bool):
         raise _not(name, "a bool", value)
     return value
 
 
 def whole(name: str, value: int) -> int:
-    """A whole number. Raises TypeError."""
+    """Checks a whole number, and returns it. Raises TypeError."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise _not(name, "an int", value)
     return value
 
 
 def any_text(name: str, value: str) -> str:
-    """A text with any contents. The client does not send it as it is. Raises TypeError."""
+    """Checks a text that may have any contents, and returns it. The client does not send this text
+    as it is. Raises TypeError.
+    """
     if not isinstance(value, str):
         raise _not(name, "a str", value)
     return value
 
 
 def text(name: str, value: str) -> str:
-    """A text. Raises TypeError, and InvalidRequest if UTF-8 can't hold it (half of a surrogate
-    pair).
+    """Checks a text, and returns it. Raises TypeError, and InvalidRequest if UTF-8 can't encode the
+    text (half of a surrogate pair).
     """
     if not any_text(name, value).isascii():
         try:
@@ -88,8 +92,8 @@ def text(name: str, value: str) -> str:
 
 
 def device_id(name: str, value: str) -> str:
-    """The ID of a device, in its canonical form. Raises TypeError, and InvalidRequest if the text
-    is no device ID.
+    """Checks a device ID, and returns it in its canonical form. Raises TypeError, and
+    InvalidRequest if the text is no device ID.
     """
     found = canonical_device_id(any_text(name, value))
     if not found:
@@ -98,8 +102,8 @@ def device_id(name: str, value: str) -> str:
 
 
 def presented(name: str, value: str) -> str:
-    """A value from an end user's request. It may have any contents: the service checks it. Raises
-    TypeError.
+    """Checks a value from an end user's request, and returns it as text that can be sent. It may
+    have any contents, because the service checks them. Raises TypeError.
     """
     if not isinstance(value, str):
         raise _not(name, "a str (empty if there is none)", value)
@@ -107,8 +111,8 @@ def presented(name: str, value: str) -> str:
 
 
 def texts(name: str, values: Iterable[str]) -> list[str]:
-    """Several texts. Raises InvalidRequest, and TypeError, also for a single text, which would pass
-    for a list of its letters.
+    """Checks several texts, and returns them as a list. Raises InvalidRequest and TypeError. A
+    single text is a TypeError, too, because it would look like a list of letters.
     """
     if isinstance(values, str | bytes):
         raise _not(name, "several texts", values)
@@ -116,7 +120,9 @@ def texts(name: str, values: Iterable[str]) -> list[str]:
 
 
 def claims(values: Mapping[str, str] | None) -> dict[str, str] | None:
-    """The facts about a user. Raises TypeError and InvalidRequest."""
+    """Checks the claims about a user, and returns them as a dict. Raises TypeError and
+    InvalidRequest.
+    """
     if values is None:
         return None
     if not isinstance(values, Mapping):
@@ -125,7 +131,7 @@ def claims(values: Mapping[str, str] | None) -> dict[str, str] | None:
 
 
 def pairs(name: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tokens with device IDs. Raises TypeError."""
+    """Checks pairs of token and device ID, and returns them as a list. Raises TypeError."""
     found = []
     for value in values:
         if not isinstance(value, tuple | list) or len(value) != 2:
@@ -135,7 +141,9 @@ def pairs(name: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
 
 
 def session_names(name: str, values: Iterable[SessionName]) -> list[pb.SessionName]:
-    """Names of sessions. Raises TypeError and InvalidRequest."""
+    """Checks names of sessions, and returns them as messages. Raises TypeError and
+    InvalidRequest.
+    """
     found = []
     for value in values:
         if not isinstance(value, SessionName):
@@ -151,7 +159,7 @@ def session_names(name: str, values: Iterable[SessionName]) -> list[pb.SessionNa
 
 
 def members(name: str, kind: type[Any], values: Iterable[Any]) -> list[Any]:
-    """Several members of an enum. Raises TypeError."""
+    """Checks several members of an enum, and returns them as a list. Raises TypeError."""
     if isinstance(values, kind | str):
         raise _not(name, f"several of {kind.__name__}", values)
     found = list(values)

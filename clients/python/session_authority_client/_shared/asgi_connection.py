@@ -1,9 +1,9 @@
-"""An ASGI connection that the middleware can end while the app goes on: a WebSocket or an event
-stream.
+"""An ASGI connection that the middleware can end while the app is running. The connection is a
+WebSocket or an event stream.
 
-The client learns of the end at once. For the app it looks as if the client had left: the app
-receives a disconnect, and a message that it sends raises an error or is dropped. An app that heeds
-neither is cancelled.
+The client is disconnected at once. For the app it looks as if the client had left. The app receives
+a disconnect message, and each message that it sends raises an error or is dropped. If the app goes
+on in spite of this, it is cancelled.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ from session_authority_client._shared.refusals import find
 
 _Message = MutableMapping[str, Any]
 
-# Private codes begin at 4000 (RFC 6455, section 7.4.2); 401 is the status of a request.
+# Private codes of WebSockets begin at 4000 (RFC 6455, section 7.4.2). 401 is the HTTP status of a
+# request without a session.
 CLOSE_CODE = 4401
 CLOSE_REASON = "session_ended"
-# The time that an app gets after its client is gone, before the app is cancelled.
+# How long the app may go on after its client was disconnected. After that, the app is cancelled.
 _WEBSOCKET_GRACE_SECONDS = 10.0
 _STREAM_GRACE_SECONDS = 1.0
-# From this version on, sending to a client that is gone raises an error (ASGI, HTTP 2.4).
+# From this version of ASGI's specification for HTTP on, sending to a client that has left raises an
+# error.
 _RAISING_SPEC = (2, 4)
 
 
 async def turn_of_others() -> None:
-    """Lets other tasks run. Each message that is dropped awaits this. Otherwise an app that only
-    sends messages would block all other tasks, and could not be cancelled.
+    """Lets other tasks run. It is awaited for each message that is dropped. Otherwise an app that
+    only sends messages would block all other tasks, and could not be cancelled.
     """
     await asyncio.sleep(0)
 
 
 class HungUp(ConnectionError):
-    """The app sent a message to a client that is gone."""
+    """The app sent a message after its connection was ended."""
 
 
 class Connection:
-    """One ASGI connection. Use it as a context manager around the app."""
+    """One ASGI connection. Use it as a context manager around the call of the app."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Connection:
         self._goodbye: asyncio.Task[None] | None = None
 
     async def receive(self) -> _Message:
-        """Receives a message of the client. The app calls it as `receive`."""
+        """Receives a message from the client. The app gets this method as its `receive`."""
         if not self._hung_up:
             wait = asyncio.timeout(None)
             try:
@@ -75,7 +77,9 @@ class Connection:
         return {"type": "http.disconnect"}
 
     async def send(self, message: _Message) -> None:
-        """Sends a message of the app. Raises HungUp."""
+        """Sends a message of the app. After `hang_up` it drops the message, or raises HungUp if the
+        server's ASGI version requires an error.
+        """
         if self._hung_up:
             if self._raises:
                 raise HungUp(CLOSE_REASON)
@@ -89,7 +93,7 @@ class Connection:
         await self._send(message)
 
     def hang_up(self) -> None:
-        """Ends the connection if it is not over yet."""
+        """Ends the connection. It does nothing if the connection is already over."""
         if self._hung_up or self._is_over:
             return
         self._hung_up = True
@@ -118,7 +122,7 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Drops what an app raises because it was hung up."""
+        """Suppresses the exception that an app raises because its connection was ended."""
         self._is_over = True
         try:
             await self._life.__aexit__(kind, error, trace)
@@ -126,7 +130,7 @@ class Connection:
             if not self._life.expired():
                 raise
             error = None
-        if self._goodbye is not None:  # a server drops what comes after the app's end
+        if self._goodbye is not None:  # a server drops messages after the app's end
             await asyncio.wait([self._goodbye], timeout=_STREAM_GRACE_SECONDS)
             self._goodbye.cancel()
         return self._hung_up and (error is None or find(error, HungUp) is not None)

@@ -1,4 +1,4 @@
-"""Decides which validations go into a batch, and gives each caller its part of the response.
+"""Decides which validations go into a batch, and gives each caller its own part of the response.
 
 `_async/batching.py` and `_sync/batching.py` do the waiting and the sending.
 """
@@ -16,20 +16,20 @@ from session_authority_client._shared.failures import copy_of, error_of_item
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# The service accepts 500 requests, in a message of 4 MiB.
+# The service accepts up to 500 requests in a message, and up to 4 MiB.
 MAX_BATCH_ITEMS = 500
 MAX_BATCH_BYTES = 3 * 1024 * 1024
-# The service accepts no larger request. A larger request is sent alone: it is refused, and must not
-# fail the others.
+# The service accepts no request that is larger than this. The client sends a larger request alone,
+# so that its refusal does not fail the others.
 MAX_ITEM_BYTES = 8 * 1024
-# When a caller has waited for this time, or for this share of its timeout, it does not wait any
-# longer for the call that is under way. A batch is sent while that call goes on.
+# A caller waits for the call under way for this time at most, and for this share of its timeout at
+# most. Then a batch is sent, although the other call is still under way.
 MAX_WAIT_SECONDS = 0.05
 MAX_WAIT_SHARE = 0.25
 
 
 class Waiter:
-    """A caller in the queue. `deadline` is a time of its own clock."""
+    """A caller in the queue. `deadline` is a time in seconds by the caller's clock."""
 
     __slots__ = ("asker", "deadline", "future", "request", "size")
 
@@ -45,18 +45,20 @@ class Waiter:
         self.request = request
         self.size = size
         self.deadline = deadline
-        self.future = future  # of asyncio or of threads: both get their result alike
+        self.future = future  # a future of asyncio or of threads
 
 
 def max_wait_seconds(seconds: float) -> float:
-    """The longest wait for the call under way, for a caller whose timeout is `seconds`."""
+    """Returns how many seconds a caller waits at most for the call under way. `seconds` is the
+    caller's timeout.
+    """
     return min(MAX_WAIT_SECONDS, seconds * MAX_WAIT_SHARE)
 
 
 def take_batch(queue: list[Waiter]) -> list[Waiter]:
-    """Removes the next batch from the queue, in the order of arrival.
+    """Removes the next batch from the queue, in the order of arrival, and returns it.
 
-    A caller that has given up is removed, too, and is not in the batch.
+    Callers that have given up are also removed, but are not in the batch.
     """
     batch: list[Waiter] = []
     held = passed = 0
@@ -72,17 +74,19 @@ def take_batch(queue: list[Waiter]) -> list[Waiter]:
 
 
 def askers_of(waiters: Sequence[Waiter]) -> list[Any]:
-    """The spans of the callers of a batch."""
+    """Returns the spans of the callers of a batch."""
     return [waiter.asker for waiter in waiters if waiter.asker is not None]
 
 
 def message_of(waiters: Sequence[Waiter]) -> pb.BatchValidateSessionsRequest:
-    """The request of a batch."""
+    """Makes the request of a batch."""
     return pb.BatchValidateSessionsRequest(requests=[waiter.request for waiter in waiters])
 
 
 def seconds_for(waiters: Sequence[Waiter], now: float) -> float:
-    """The timeout of a batch: the longest of its callers' timeouts. The others leave earlier."""
+    """Returns the timeout of a batch in seconds. It is the longest of the callers' timeouts. A
+    caller with a shorter timeout stops waiting earlier.
+    """
     return max(max(waiter.deadline for waiter in waiters) - now, 0.0)
 
 
@@ -95,7 +99,7 @@ def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse
     for waiter, result in zip(waiters, response.results, strict=True):
         if waiter.future.done():
             continue
-        with suppress(InvalidStateError):  # the caller leaves this very moment
+        with suppress(InvalidStateError):  # the caller gives up at this moment
             if result.HasField("response"):
                 waiter.future.set_result(result.response)
             else:
@@ -103,7 +107,9 @@ def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse
 
 
 def fail(waiters: Sequence[Waiter], error: BaseException) -> None:
-    """Fails each caller with an exception of its own: a caller may add to what it catches."""
+    """Fails each caller with its own copy of an exception, because a caller may add notes to the
+    exception that it catches.
+    """
     for waiter in waiters:
         if not waiter.future.done():
             with suppress(InvalidStateError):

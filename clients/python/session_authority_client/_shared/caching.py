@@ -1,6 +1,6 @@
-"""The headers of responses for caches: for the browser's cache, with the pages that its Back button
-shows, and for shared caches in front of the app, which prefer headers of their own to
-`Cache-Control`.
+"""Decides the headers of a response that tell caches whether to store it. One is the browser's
+cache, which also keeps the pages that the Back button shows. Others are shared caches in front of
+the app, which prefer their own headers to `Cache-Control`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 NO_STORE = ("Cache-Control", "no-store")
 _CLEAR = ("Clear-Site-Data", '"cache"')
-# These come in addition to `Cache-Control` and to the headers whose names end like it:
-# `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-`, `Vercel-CDN-`, `X-LiteSpeed-Cache-Control` ...
+# These headers are about caching, too, like `Cache-Control` and all headers whose names end with
+# it. Examples of such names are `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-`, `Vercel-CDN-`
+# and `X-LiteSpeed-Cache-Control`.
 _CACHING = frozenset({"surrogate-control", "edge-control", "expires", "x-accel-expires"})
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """The change of a response's headers for caches. `drops` is True if the app's own are removed.
-    `added` are new headers.
+    """The changes of a response's headers for caches. If `drops` is True, the app's own headers
+    about caching are removed. `added` are new headers.
     """
 
     drops: bool
@@ -49,12 +50,13 @@ def caching(
 
     Args:
         names: The names of the app's headers.
-        content_type: The kind of the contents.
-        hands_out: The response hands out a token, or takes one back: no cache may keep it, whatever
-            the app says.
-        signed_in: The request has a good session.
-        looked: The app asked for the session, so that its response may depend on it.
-        ended: The browser's session ended: the browser must drop the pages that it keeps, too.
+        content_type: The type of the response's contents.
+        hands_out: The response sets or deletes a token. No cache may store it, even if the app
+            allows this.
+        signed_in: The request has a valid session.
+        looked: The app read the session, so its response may depend on the session.
+        ended: The browser's session has ended. The browser must also drop the pages that it has
+            stored.
     """
     personal = signed_in and (looked or content_type.lower().startswith(_PAGES))
     private = hands_out or (personal and not any(map(is_about_caching, names)))

@@ -1,5 +1,5 @@
-"""The methods of a channel, for both flavours. This module also decides how a waiting call gets its
-slot, and when a call is made again.
+"""The methods of a gRPC channel, for both clients. This module also grants slots to waiting calls,
+and says after which pauses a dropped call is repeated.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from session_authority_client._shared.transport import METHODS, path_of
 from session_authority_client.errors import Unavailable
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# A server that stops ends the calls that reach it within some milliseconds with CANCELLED. Such a
-# call is made again after each of these pauses: any method may be (see `transport`). gRPC's own
-# retries would be used up by a handful of them.
+# While a server stops, it ends the calls that reach it within some milliseconds with CANCELLED.
+# Such a call is repeated after each of these pauses. Every method may be repeated (see
+# `transport`). gRPC's own retries don't repeat these calls, because a few of them would use up the
+# retries that gRPC allows.
 PAUSES_SECONDS = (0.02, 0.1)
 
 
 def was_dropped(error: Any) -> bool:
-    """Returns True if the server cancelled the call, and not this client."""
+    """Returns True if a call failed with CANCELLED, which is how a server that stops drops a
+    call.
+    """
     return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
 
 
 def unary_of(channel: Any) -> dict[str, Callable[..., Any]]:
-    """The methods with a single response, by name."""
+    """Returns the methods with a single response, by name."""
     return {
         name: channel.unary_unary(
             path_of(name),
@@ -40,7 +43,7 @@ def unary_of(channel: Any) -> dict[str, Callable[..., Any]]:
 
 
 def watch_of(channel: Any) -> Any:
-    """The one method with a stream of responses, WatchEvents."""
+    """Returns the method WatchEvents, the only one with a stream of responses."""
     return channel.unary_stream(
         path_of("WatchEvents"),
         request_serializer=pb.WatchEventsRequest.SerializeToString,
@@ -49,9 +52,10 @@ def watch_of(channel: Any) -> Any:
 
 
 def grant(slot: Any, error: Unavailable | None) -> bool:
-    """Tells a caller that waits for a slot that it has one, or why it gets none.
+    """Gives a waiting caller a slot, or the error that says why it gets none.
 
-    `slot` is the caller's future, of asyncio or of threads. Returns False if the caller has gone.
+    `slot` is the caller's future, of asyncio or of threads. Returns False if the caller has stopped
+    waiting.
     """
     with suppress(asyncio.InvalidStateError, InvalidStateError):
         if error is None:

@@ -1,7 +1,9 @@
-"""User-Agent Client Hints: the hints that a page requests, and the values in a request's headers.
+"""User-Agent Client Hints: the hints that a page requests, and the values in the headers of a
+request.
 
-These headers are structured fields (RFC 9651): a string, a Boolean, and lists of strings with
-parameters. A header that is malformed or too long is ignored as a whole, as section 4.2 requires.
+These headers are structured fields (RFC 9651). They contain a string, a Boolean, or a list of
+strings with parameters. A header that is malformed or too long is ignored as a whole, as section
+4.2 of the RFC requires.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from functools import lru_cache
 
 from session_authority_client.types import ClientBrand, ClientHints
 
-# Browsers send the other hints (`Sec-CH-UA`, `-Mobile`, `-Platform`) by themselves.
+# Browsers send the other hints (`Sec-CH-UA`, `-Mobile`, `-Platform`) without a request for them.
 ACCEPT_CH = (
     "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model,"
     " Sec-CH-UA-Form-Factors"
 )
-# A browser's list of brands has about 150 characters.
+# A browser's list of brands usually has about 150 characters.
 MAX_HEADER_CHARACTERS = 1024
 
 _NAMES = (
@@ -50,12 +52,14 @@ class _Malformed(Exception):
 
 
 def read_hints(headers: Mapping[str, Sequence[str]]) -> ClientHints | None:
-    """The hints of a request, by its headers' lower-case names; None if it has none."""
+    """Reads the hints of a request from its headers. The headers have lower-case names. Returns
+    None if the request has no hints.
+    """
     lines = tuple([tuple(headers.get(name, ())) for name in _NAMES])
     return None if lines == _NO_LINES else _read(lines)
 
 
-# Browsers of one version send the same hints with each request.
+# Browsers of the same version send the same hints with each request.
 @lru_cache(maxsize=_MAX_KEPT_HINTS)
 def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
     headers = dict(zip(_NAMES, lines, strict=True))
@@ -80,7 +84,9 @@ def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
 
 
 def _strings(lines: Sequence[str]) -> list[tuple[str, Mapping[str, str]]]:
-    """The strings of a list with their parameters; empty if the header is malformed."""
+    """Returns the strings of a list, each with its parameters. The result is empty if the header is
+    malformed.
+    """
     text = ", ".join(lines).strip(" ")
     if len(text) > MAX_HEADER_CHARACTERS:
         return []
@@ -111,5 +117,5 @@ def _members(text: str) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def _text(value: str) -> str:
-    """The contents of a string; another value as it is written."""
+    """Returns the contents of a string. A value that is no string is returned as it is written."""
     return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value

@@ -1,4 +1,6 @@
-"""Which validations may share one request, and when a shared failure says nothing to a caller."""
+"""Decides which validations may share one request. It also recognizes a shared failure that is no
+answer for a caller with more time.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,19 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 def flight_key(request: pb.ValidateSessionRequest, ticket: Ticket) -> tuple[str, str, int, int]:
-    """The key that is equal if two callers can share a request. It consists of the token, the
-    device ID, the watch of the cache, and how many events this watch has brought.
+    """Returns the key of a validation. Two callers can share a request if their keys are equal. The
+    key consists of the token, the device ID, the watch of the cache, and the number of events that
+    this watch has brought.
     """
     return request.access_token, request.device_id, ticket.watch, ticket.events
 
 
 def had_too_little_time(error: BaseException) -> bool:
     """Returns True if a call failed only because it had too little time. A caller with more time
-    may ask again.
+    may then send another request.
 
-    The service refuses a call that it can't answer in time as if the service was away.
+    If the service can't answer a call in time, it refuses the call, and the error is an
+    `Unavailable`.
     """
     return isinstance(error, Unavailable) and (
         error.code is grpc.StatusCode.DEADLINE_EXCEEDED or error.reason == "DEADLINE_TOO_SHORT"

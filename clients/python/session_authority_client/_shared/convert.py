@@ -17,7 +17,7 @@ _E = TypeVar("_E", bound=Enum)
 
 
 def moment(stamp: Timestamp) -> datetime:
-    """Converts a Timestamp. This is faster than protobuf's own method."""
+    """Converts a Timestamp to a datetime. This is faster than protobuf's own method."""
     return datetime.fromtimestamp(stamp.seconds, UTC).replace(microsecond=stamp.nanos // 1000)
 
 
@@ -26,8 +26,8 @@ def _maybe(message: Any, name: str) -> datetime | None:
 
 
 def _of(kind: type[_E], number: int) -> _E:
-    """The member of an enum with this number. If this version does not know the number, the first
-    member, which is UNSPECIFIED.
+    """Returns the member of an enum with this number. If this version of the package does not know
+    the number, returns the first member, which is UNSPECIFIED.
     """
     try:
         return kind(number)
@@ -36,7 +36,7 @@ def _of(kind: type[_E], number: int) -> _E:
 
 
 def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
-    """The message with the facts about an end user's client."""
+    """Makes the message with the facts about an end user's browser or app."""
     if client is None:
         return None
     if not isinstance(client, t.ClientInfo):
@@ -116,7 +116,7 @@ def _hints(message: pb.ClientHints) -> t.ClientHints:
 
 
 def device(message: pb.Device) -> t.Device:
-    """A device."""
+    """Converts a device."""
     return t.Device(
         device_id=message.device_id,
         display_name=message.display_name,
@@ -161,7 +161,7 @@ def _session(message: pb.Session) -> t.Session:
 
 
 def issued_device(message: pb.IssueDeviceResponse) -> t.IssuedDevice:
-    """A sign-in."""
+    """Converts the response to a sign-in."""
     return t.IssuedDevice(
         device=device(message.device),
         access_token=message.access_token,
@@ -174,7 +174,9 @@ def issued_device(message: pb.IssueDeviceResponse) -> t.IssuedDevice:
 
 
 def validation(message: pb.ValidateSessionResponse) -> t.Validation:
-    """The result of a validation. It is active only if both fields of the answer say so."""
+    """Converts the result of a validation. It is active only if `active` and `status` say this and
+    the response contains the session.
+    """
     status = _of(t.SessionStatus, message.status)
     active = message.active and status is t.SessionStatus.ACTIVE and message.HasField("session")
     return t.Validation(
@@ -189,8 +191,8 @@ def validation(message: pb.ValidateSessionResponse) -> t.Validation:
 
 
 def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
-    """The result of a renewal. It has a session only if both fields of the answer say that the
-    session is good.
+    """Converts the result of a renewal. It is active only if `status` says this and the response
+    contains the session.
     """
     status = _of(t.SessionStatus, message.status)
     active = status is t.SessionStatus.ACTIVE and message.HasField("session")
@@ -206,7 +208,7 @@ def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
 
 
 def session_state(message: pb.SessionState) -> t.SessionState:
-    """The state of a session."""
+    """Converts the state of a session."""
     return t.SessionState(
         _of(t.SessionStatus, message.status),
         _maybe(message, "expire_time"),
@@ -215,27 +217,27 @@ def session_state(message: pb.SessionState) -> t.SessionState:
 
 
 def device_page(message: pb.ListDevicesResponse) -> t.DevicePage:
-    """A page of devices."""
+    """Converts a page of devices."""
     return t.DevicePage(
         tuple(map(device, message.devices)), message.next_page_token, message.total_size
     )
 
 
 def signing_keys(message: pb.GetSigningKeysResponse) -> t.SigningKeys:
-    """The public keys."""
+    """Converts the public keys."""
     keys = tuple(t.SigningKey(key.key_id, key.algorithm, key.jwk_json) for key in message.keys)
     return t.SigningKeys(keys, message.jwks_json)
 
 
 def event_types(kinds: Sequence[t.EventType]) -> Any:
-    """The types of events that a watch requests. These are numbers, although the generated types
-    say otherwise.
+    """Returns the numbers of the event types that a watch requests. The generated code accepts
+    these numbers, although its type annotations say otherwise.
     """
     return [kind.value for kind in kinds]
 
 
 def event_batch(message: pb.WatchEventsResponse) -> t.EventBatch:
-    """The events of one message of a watch."""
+    """Converts the events of one message of a watch."""
     return t.EventBatch(
         tuple(map(_event, message.events)),
         message.cursor,

@@ -1,4 +1,4 @@
-"""Reads device IDs in all the spellings that UUID libraries write."""
+"""Reads device IDs in every form in which UUID libraries write them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SPELLED = re.compile(
 
 
 def canonical_device_id(text: str) -> str:
-    """The device ID that the text spells, in the form of 36 characters in lower case. Empty if the
-    text can't name a device: the nil UUID can't.
+    """Returns the device ID that a text stands for, in the usual form with 36 characters in lower
+    case. Returns an empty text if this text is no device ID. The nil UUID is no device ID.
     """
-    # Nearly all are: what is given need not be parsed.
+    # Nearly all device IDs have this form already, so they need not be parsed.
     if _CANONICAL.fullmatch(text) is not None:
         return "" if text == _NIL else text
     if _SPELLED.fullmatch(text) is None:

@@ -1,6 +1,6 @@
 """Translates every failure of a call into the exception that the caller gets.
 
-Both flavours use `failure_of` for all exceptions of gRPC and asyncio.
+Both clients translate all exceptions of gRPC and asyncio with `failure_of`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ _BY_REASON: Mapping[str, type[SessionAuthorityError]] = {
     "NOT_REPLICATED": NotReplicated,
     "INTERNAL": InternalError,
 }
-# For a status without a reason: from gRPC itself, or from a proxy on the way.
+# These apply to a status without a reason. Such a status comes from gRPC itself, or from a proxy
+# between the client and the service.
 _BY_CODE: Mapping[grpc.StatusCode, type[SessionAuthorityError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
@@ -74,11 +75,11 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 def failure_of(error: BaseException, *, closed: bool) -> BaseException:
     """Translates an exception of a call into the exception that the caller gets.
 
-    `closed`: the client is closed, which is why gRPC cancels its calls and refuses new ones.
-    Returns the same exception if it is no failure of the call.
+    `closed` is True if the client is closed: then gRPC cancels its calls and refuses new ones. If
+    the exception is no failure of the call, it is returned unchanged.
     """
     if isinstance(error, asyncio.CancelledError):
-        # Either the task is cancelled, or gRPC cancelled only the call.
+        # The task was cancelled, or only the call was cancelled by gRPC.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             return error
@@ -89,13 +90,13 @@ def failure_of(error: BaseException, *, closed: bool) -> BaseException:
         if closed and error.code() is grpc.StatusCode.CANCELLED:
             return client_closed()
         return error_of(error)
-    if isinstance(error, ValueError) and closed:  # how gRPC says that a channel is closed
+    if isinstance(error, ValueError) and closed:  # gRPC raises this for a closed channel
         return client_closed()
     return error
 
 
 def error_of(error: grpc.RpcError) -> SessionAuthorityError:
-    """The exception for the status of a failed call."""
+    """Returns the exception for the status of a failed call."""
     code, message = error.code(), error.details() or ""
     info, retry_after, violations = status_pb2.ErrorInfo(), None, []
     for detail in _details_of(error):
@@ -124,7 +125,7 @@ def error_of(error: grpc.RpcError) -> SessionAuthorityError:
 
 
 def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthorityError:
-    """The exception for one item of a batch."""
+    """Returns the exception for one failed item of a batch."""
     code = _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
     known = error.reason and error.reason in errors_pb2.ErrorReason.values()
     reason = errors_pb2.ErrorReason.Name(error.reason).removeprefix(_PREFIX) if known else ""
@@ -134,19 +135,20 @@ def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthority
 
 
 def client_closed() -> Unavailable:
-    """The error of every call of a client that is closed."""
+    """Returns the error of a call of a closed client."""
     return Unavailable("the client is closed", grpc.StatusCode.CANCELLED)
 
 
 def too_late() -> Unavailable:
-    """The error of a call whose deadline is over."""
+    """Returns the error of a call whose deadline has passed."""
     return Unavailable("there was no answer in time", grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def copy_of(error: BaseException) -> BaseException:
-    """A copy of an error for another caller, which may add notes or a traceback to its copy.
+    """Returns a copy of an error for one of several callers. A caller may add notes or a traceback
+    to its copy.
 
-    An error that is no SessionAuthorityError is shared and not copied: a copy could lose parts of
+    An error that is no SessionAuthorityError is returned itself, because a copy could lose parts of
     it.
     """
     if not isinstance(error, SessionAuthorityError):
@@ -158,7 +160,7 @@ def copy_of(error: BaseException) -> BaseException:
 
 
 def _details_of(error: grpc.RpcError) -> Sequence[Any]:
-    found: Any = error.trailing_metadata() or ()  # pairs, whatever the types of grpcio say
+    found: Any = error.trailing_metadata() or ()  # pairs of name and value
     for name, value in found:
         if name == _DETAILS and isinstance(value, bytes):
             try:

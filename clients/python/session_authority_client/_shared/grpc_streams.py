@@ -1,7 +1,9 @@
-"""Ends streams of gRPC servers, of asyncio and of threads, with the sessions of their callers.
+"""Ends the streams of gRPC servers when the sessions of their callers end. It serves servers of
+asyncio and of threads.
 
-The caller gets UNAUTHENTICATED, "session_ended". For the handler it looks as if the caller had
-left: a task is cancelled; in a thread the requests end, and the context is no longer active.
+The caller gets UNAUTHENTICATED with the text "session_ended". For the handler it looks as if the
+caller had left. A handler that is a task is cancelled. For a handler in a thread, the requests end
+and the context is no longer active.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ ENDED_CODE, ENDED_TEXT = grpc.StatusCode.UNAUTHENTICATED, "session_ended"
 
 
 def session_ended() -> SignInRequired:
-    """The error of a handler whose session has ended."""
+    """Returns the exception for a handler whose session has ended."""
     return SignInRequired(ENDED_TEXT, refusal(401, "sign_in_required"))
 
 
 class AsyncStreamEnd:
-    """The end of one stream that a task handles."""
+    """Ends one stream that a task handles."""
 
     def __init__(self) -> None:
         self.has_come = False
@@ -38,8 +40,8 @@ class AsyncStreamEnd:
             wait.reschedule(asyncio.get_running_loop().time())
 
     async def within(self, work: Awaitable[_T]) -> _T:
-        """Returns the result of a handler's work. When the session ends, it cancels the work and
-        raises SignInRequired.
+        """Awaits a part of a handler's work, and returns the result. When the session ends, it
+        cancels the work and raises SignInRequired.
         """
         wait = asyncio.timeout(0 if self.has_come else None)
         try:
@@ -57,10 +59,10 @@ class AsyncStreamEnd:
         return result
 
     async def each(self, responses: Any) -> AsyncIterator[Any]:
-        """Yields the responses until the session ends. Then raises SignInRequired.
+        """Yields the responses until the session ends, and raises SignInRequired then.
 
-        The end may also come between two responses, but never while gRPC sends one, because sending
-        is not the handler's work.
+        The session may also end between two responses. The stream is never interrupted while gRPC
+        sends a response, because sending is not a part of the handler's work.
         """
         try:
             while True:
@@ -72,8 +74,8 @@ class AsyncStreamEnd:
 
 
 class ThreadStreamEnd:
-    """The end of one stream that a thread handles. No other thread can interrupt this thread, so
-    the call is ended without it.
+    """Ends one stream that a thread handles. No other thread can interrupt this thread, so the call
+    is ended while the handler goes on.
     """
 
     def __init__(self, context: Any) -> None:
@@ -86,15 +88,16 @@ class ThreadStreamEnd:
         self._context.set_code(ENDED_CODE)
         self._context.set_details(ENDED_TEXT)
         try:
-            # The public `cancel` can only send CANCELLED, and clients retry such a call.
+            # The public method `cancel` can only send CANCELLED, after which clients repeat the
+            # call.
             call = self._context._rpc_event.call  # noqa: SLF001
             call.cancel(ENDED_CODE.value[0], ENDED_TEXT)
-        except (AttributeError, TypeError):  # another version of gRPC
+        except (AttributeError, TypeError):  # in another version of gRPC
             self._context.cancel()
 
 
 class PlainStreamEnd:
-    """The end of one stream that a thread of a server of asyncio handles."""
+    """Ends one stream that a server of asyncio handles in a thread."""
 
     def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.has_come = False
@@ -102,8 +105,8 @@ class PlainStreamEnd:
         self._loop = loop
 
     def hang_up(self) -> None:
-        """Ends the call because the session has ended. This is called in the event loop, and
-        `abort` would wait for the event loop, so another thread calls `abort`.
+        """Ends the call because the session has ended. This is called in the event loop. `abort`
+        would wait for the event loop, so another thread calls `abort`.
         """
         self.has_come = True
         self._loop.run_in_executor(None, self._abort)

@@ -1,4 +1,6 @@
-"""The service's limits of idle timeouts, which its refusal of another idle timeout names."""
+"""Reads the service's limits of idle timeouts. The service names them when it refuses an idle
+timeout.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from session_authority_client.errors import InvalidRequest
 def idle_limit(
     refusal: InvalidRequest, asked: timedelta | None, *, lengthen: bool
 ) -> timedelta | None:
-    """The idle timeout that the service accepts and that is closest to the requested one, if the
-    sign-in was refused for nothing but its idle timeout. Else None. A longer idle timeout than the
-    requested one is returned only with `lengthen`.
+    """Returns the accepted idle timeout that is closest to the requested one. Returns None if the
+    service refused the sign-in for another reason, or for several reasons. An idle timeout that is
+    longer than the requested one is returned only with `lengthen`.
     """
     if asked is None or [broken.field for broken in refusal.violations] != ["idle_timeout"]:
         return None

@@ -1,7 +1,7 @@
 """Limits how many calls a client has under way at once.
 
-This is the count and the queue. It waits for nothing and sends nothing. Any number of threads may
-use it, or one event loop.
+This module contains the count and the queue. It never waits, and sends nothing. Many threads or one
+event loop may use a limiter.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import grpc
 from session_authority_client._shared.failures import client_closed
 from session_authority_client.errors import Unavailable
 
-# Well below the service's MAX_PER_CONNECTION (100): watches count there, too.
+# This is well below the service's MAX_PER_CONNECTION (100), because watches count there, too.
 MAX_IN_FLIGHT = 64
 
-# A function that is called once. It is called with None when a slot is free, and returns True if it
-# accepts the slot. Or it is called with the reason why there will never be a slot.
+# A function that the limiter calls once. The argument None means that a slot is free. Then the
+# function returns True if the caller accepts the slot. Any other argument is the error that says
+# why there will be no slot.
 Granted = Callable[[Unavailable | None], bool]
 
 
 class Limiter:
-    """The slots of one client, and the queue for them, in the order of arrival.
+    """The slots of one client, and the queue of the callers that wait for a slot, in the order of
+    arrival.
 
-    Raises TypeError or ValueError if there are no slots.
+    Raises TypeError or ValueError if the number of slots is not an int of at least 1.
     """
 
     def __init__(self, max_in_flight: int) -> None:
@@ -41,7 +43,7 @@ class Limiter:
         self.closed = False
 
     def try_acquire(self) -> bool:
-        """Acquires a slot if one is free. Returns False if all are in use."""
+        """Acquires a slot if one is free. Returns False if all slots are in use."""
         with self._lock:
             if not self._free:
                 return False
@@ -49,7 +51,9 @@ class Limiter:
             return True
 
     def acquire_or_queue(self, granted: Granted) -> bool:
-        """Acquires a slot, or queues for one. Returns True if the slot was acquired at once."""
+        """Acquires a slot, or puts the caller into the queue. Returns True if the slot was acquired
+        at once.
+        """
         with self._lock:
             if not self.closed:
                 if self._free:
@@ -61,7 +65,9 @@ class Limiter:
         return False
 
     def release(self) -> None:
-        """Gives the slot to the caller that has waited longest and still accepts it."""
+        """Gives the slot to the caller that has waited longest and still accepts it. If there is
+        none, the slot is free.
+        """
         while True:
             with self._lock:
                 if not self._queue:
@@ -72,8 +78,8 @@ class Limiter:
                 return
 
     def withdraw(self, granted: Granted) -> None:
-        """Removes a caller that gave up from the queue."""
-        with self._lock, suppress(ValueError):  # a slot is granted this very moment
+        """Removes a caller from the queue after the caller has given up."""
+        with self._lock, suppress(ValueError):  # the caller gets a slot at this moment
             self._queue.remove(granted)
 
     def close(self) -> None:
@@ -86,7 +92,7 @@ class Limiter:
             granted(client_closed())
 
     def timed_out(self) -> Unavailable:
-        """The error of a caller whose time was over before a slot was free."""
+        """Returns the error of a caller that got no slot within its timeout."""
         text = (
             f"there was no place in time: {self._slots} calls of this client are under way"
             " (max_in_flight)"

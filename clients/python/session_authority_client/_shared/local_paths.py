@@ -1,8 +1,9 @@
-r"""Paths of this origin: where a sign-in page sends a user afterwards. Other text is refused, in
-each spelling in which a browser, or a server on the way, could read another origin.
+r"""Checks the path to which a sign-in page sends a user afterwards. It must be a path of this
+origin. A text is refused in every form that a browser, or a server on the way, could read as
+another origin.
 
-Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot segments,
-normalise Unicode, and may send the result as a redirect.
+Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode a path, remove dot
+segments, normalize Unicode, and may send the result as a redirect.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import re
 from unicodedata import category, normalize
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-# A longer URL is no page to which a user returns. Servers accept about 8,000 characters.
+# A longer URL is not a page to which a user returns. Servers accept URLs of about 8,000 characters.
 MAX_PATH_CHARACTERS = 2000
-# No app has paths that are encoded more often than this.
+# No app has paths that are percent-encoded more often than this.
 _MAX_DECODINGS = 4
 _MAX_QUERY_FIELDS = 100
 _NEXT = "next"
@@ -22,13 +23,15 @@ _CONTROLS = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
 def local_path(text: str, default: str = "/") -> str:
-    """The text if it is a path of this origin, with or without a query; else the default."""
+    """Returns the text if it is a path of this origin, with or without a query. Otherwise returns
+    the default.
+    """
     return text if _is_local(text) else default
 
 
 def next_in(target: str, default: str = "/") -> str:
-    """The path in the field `next` of a target's query, if it is a path of this origin, else the
-    default. If there are two that differ, neither counts.
+    """Returns the path in the query field `next` of a request's target. Returns the default if this
+    is no path of this origin, or if there are two different fields `next`.
     """
     try:
         fields = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)
@@ -39,8 +42,8 @@ def next_in(target: str, default: str = "/") -> str:
 
 
 def with_next(url: str, path: str) -> str:
-    """The URL of the sign-in page, with the path to return to. The URL of a page of another origin
-    gets no path: there the path would mean one of that origin.
+    """Returns the URL of the sign-in page, with the path to return to. If the sign-in page is at
+    another origin, its URL gets no path, because there the path would be a path of that origin.
     """
     parts = urlsplit(url)
     elsewhere = parts.scheme or parts.netloc or url.startswith(("//", "/\\"))
@@ -51,7 +54,7 @@ def with_next(url: str, path: str) -> str:
 
 
 def with_query(url: str, fields: str) -> str:
-    """The URL with more fields in its query."""
+    """Returns the URL with more fields in its query."""
     page, mark, fragment = url.partition("#")
     joint = "&" if "?" in page else "?"
     return f"{page}{joint}{fields}{mark}{fragment}"
@@ -72,7 +75,7 @@ def _is_local(text: str) -> bool:
 
 
 def _stays(path: str) -> bool:
-    """Returns True if the path names no other origin."""
+    """Returns True if no browser or server can read the path as another origin."""
     normal = normalize("NFKC", path)
     if normal.startswith("//") or "\\" in normal:
         return False
@@ -84,5 +87,5 @@ def _stays(path: str) -> bool:
             kept = kept[:-1]
         elif segment != ".":
             kept.append(segment)
-    # An empty first segment with another after it is "//host".
+    # With an empty first segment and another segment after it, the path begins with "//host".
     return not (len(kept) > 1 and not kept[0])

@@ -1,4 +1,6 @@
-"""The paths that an app names in its settings: single paths, or all paths with the same start."""
+"""The paths that an app names in its settings. An entry is a single path, or the common start of
+several paths.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import unquote
 
-# Browsers read "//x" as another origin, and a backslash as a slash.
+# Browsers read "//x" as another origin, and read a backslash as a slash.
 _FORM = re.compile(r"/(?![/\\])[^?#*]*\*?", re.DOTALL)
 
 
 def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
-    """The paths that an app names in that setting. Raises ValueError that names it."""
+    """Yields the paths of a setting after checking them. Raises ValueError, which names the
+    setting, if a path is malformed.
+    """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ValueError(f"{setting}: must be several paths, not {given!r}")
     for path in given:
@@ -24,8 +28,8 @@ def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
 
 
 def is_named(target: str, paths: Sequence[str]) -> bool:
-    """Returns True if the path of a request's target is one of these paths. The query does not
-    count.
+    """Returns True if the path of a request's target is one of these paths. The query is
+    ignored.
     """
     path = unquote(target.partition("?")[0])
     return any(

@@ -1,10 +1,10 @@
-"""Distinguishes a browser that goes to a page from a program that fetches data. People get pages,
-programs get codes.
+"""Distinguishes a browser that navigates to a page from a program that fetches data. People get
+pages, and programs get codes.
 
-All browsers of today say in `Sec-Fetch-Mode` whether they go to a page, but over plain HTTP only to
-this machine. Without this header, only a request that names `text/html` in `Accept` counts as one
-for a page: browsers name it, while axios, fetch, curl, jQuery and the libraries of languages send
-`*/*`, JSON or nothing.
+All browsers of today say in `Sec-Fetch-Mode` whether they navigate to a page, but only over HTTPS
+and at localhost. Without this header, a request counts as a navigation only if it names `text/html`
+in `Accept`. Browsers name this type. Axios, fetch, curl, jQuery and the HTTP libraries of
+programming languages send `*/*`, JSON or nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 _SAFE_PAGE_METHODS = ("GET", "HEAD")
-# Scripts that fetch parts of pages accept HTML, and say here that they are scripts.
+# Scripts that fetch parts of pages accept HTML, but say with these headers that they are scripts.
 _SCRIPT_HEADERS = ("x-requested-with", "hx-request", "x-turbo-request-id", "x-pjax", "x-up-version")
 _JSON = re.compile(r"[a-z]+/(?:[a-z0-9.!#$&^_-]+\+)?json")
 _QUALITY = re.compile(r"q *= *([0-9]*\.?[0-9]+)", re.ASCII)
 
 
 def wants_page(method: str, headers: Mapping[str, Sequence[str]]) -> bool:
-    """Returns True if a browser goes to a page with this request."""
+    """Returns True if a browser navigates to a page with this request."""
     if modes := headers.get("sec-fetch-mode", ()):
         return "navigate" in modes
     if method not in _SAFE_PAGE_METHODS or any(name in headers for name in _SCRIPT_HEADERS):
@@ -36,6 +36,6 @@ def wants_page(method: str, headers: Mapping[str, Sequence[str]]) -> bool:
 
 
 def _quality(parameters: Sequence[str]) -> float:
-    """The quality value of a type in `Accept` (RFC 9110, section 12.4.2)."""
+    """Returns the quality value of a type in `Accept` (RFC 9110, section 12.4.2)."""
     found = [match for each in parameters if (match := _QUALITY.fullmatch(each))]
     return float(found[0][1]) if found else 1.0

@@ -1,10 +1,10 @@
-"""The sessions of open connections: which of them to check, when to check them, and which listeners
-to call.
+"""The sessions of open connections. This module decides which sessions to check, when to check
+them, and which listeners to call.
 
-This module has the memory and its rules. It waits for nothing and sends nothing. While a near cache
-has a live watch, events report that a session may have ended. Else each session is checked once in
-an interval. Only the service's answer, or an event that names the session, ends it: an outage is no
-sign-out. Any number of threads may use it.
+This module contains only the state and the rules. It never waits, and sends nothing. While a near
+cache has a live watch, events report that a session may have ended. Without a live watch, each
+session is checked once per interval. A session ends only through the service's answer or an event
+that names the session. An outage does not end it. Any number of threads may use this module.
 """
 
 from __future__ import annotations
@@ -29,23 +29,28 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 __all__ = ["MAX_NAMES", "OpenSession", "OpenSessions", "Round"]
 
-MAX_NAMES = 500  # the contract's limit for one CheckSessions
-# An event of this kind names the one session that it ended. Session IDs are never used again.
+MAX_NAMES = 500  # the contract's maximum for one CheckSessions
+# An event of one of these types names the one session that it ended. A session ID is never used for
+# another session.
 _ENDS_ONE = frozenset((pb.EVENT_TYPE_DEVICE_REVOKED, pb.EVENT_TYPE_DEVICE_EVICTED))
 _ENDS_NONE = frozenset(
     (pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED, pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED)
 )
-# Sessions that are due within the same part of an interval are checked in one call.
+# An interval has this many parts. Sessions that are due within the same part are checked in one
+# call.
 _ROUNDS_PER_INTERVAL = 60
-# The shortest time between two checks of a session whose end is past by this machine's clock only.
+# The shortest time between two checks of a session that has ended by this machine's clock, but not
+# by the service's clock.
 _MIN_PAUSE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
-# When a watch breaks, there is mostly another watch at once, and then one check is enough.
+# When a watch breaks, another watch usually starts at once. If the checks wait this long, each
+# session is checked only once.
 _WATCH_AGAIN_SECONDS = 1.0
 _NEVER = math.inf
-# Plans that were changed are dropped when there are more plans than this.
+# When there are more plans than this, the plans that were replaced by other plans are dropped.
 _MAX_PLANS_PER_SESSION, _MAX_PLANS_BESIDE = 4, 64
-# Another check at once would not help: the service is too old, or refuses this caller.
+# With these errors, another check at once would not help. Either the service is too old, or it
+# refuses this caller.
 _LASTING = frozenset(
     (
         grpc.StatusCode.UNIMPLEMENTED,
@@ -62,14 +67,16 @@ class OpenSession:
     """A session, the listeners for its end, and the time of its next check."""
 
     name: SessionName
-    absolute_end: float  # by the wall clock
+    absolute_end: float  # in Unix seconds
     listeners: list[Callable[[], None]] = field(default_factory=list)
     due: float = _NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The sessions that one call checks. `ticket` is the moment of the call for the cache."""
+    """The sessions that are checked in one call. `ticket` says for the cache when the call was
+    made.
+    """
 
     sessions: Sequence[OpenSession]
     sent: float
@@ -77,8 +84,8 @@ class Round:
 
 
 class OpenSessions:
-    """The open sessions of one client. `wake` is called when a check may be due earlier than
-    `seconds_until_due` said.
+    """The open sessions of one client. It calls `wake` when a check may be due earlier than
+    `seconds_until_due` has said.
     """
 
     def __init__(
@@ -106,8 +113,8 @@ class OpenSessions:
     # --- for connections --------------------------------------------------------------------------
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
-        """Calls the listener once when the session has ended. Returns a function that cancels
-        this.
+        """Calls the listener once, after the session has ended. Returns a function that removes the
+        listener.
         """
         with self._lock:
             known = self._of_user.setdefault(session.user_id, {})
@@ -131,7 +138,7 @@ class OpenSessions:
 
     def _stop(self, opened: OpenSession, listener: Callable[[], None]) -> None:
         """Removes a listener. A session without listeners is kept until its next check is due,
-        because another listener may come at once.
+        because another listener may be added soon.
         """
         with self._lock:
             if listener in opened.listeners:
@@ -142,7 +149,7 @@ class OpenSessions:
     # --- for the watch ----------------------------------------------------------------------------
 
     def tell(self, message: pb.WatchEventsResponse) -> None:
-        """Handles the events of a watch. The cache has handled them before."""
+        """Handles the events of a watch. The cache must have handled them before."""
         if not message.events or not self._of_user:
             return
         ended: list[OpenSession] = []
@@ -151,7 +158,7 @@ class OpenSessions:
                 if event.user_id:
                     known = list(self._of_user.get(event.user_id, {}).values())
                 elif event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
-                    known = []  # the key's tokens are worthless, but no session has ended
+                    known = []  # no session has ended, although tokens have become invalid
                 else:
                     known = self._all()
                 for opened in known:
@@ -164,8 +171,9 @@ class OpenSessions:
         self._wake()
 
     def lost(self, seconds_left: float) -> None:
-        """Plans checks of all sessions, because the watch is broken. Call this after the cache's
-        `lost`. `seconds_left` is how much longer the watch might have been silent.
+        """Plans checks of all sessions, because the watch has broken. Call this after `lost` of the
+        cache. `seconds_left` is how much longer the watch could have been silent without counting
+        as broken.
         """
         with self._lock:
             wait = min(seconds_left, _WATCH_AGAIN_SECONDS) * random.uniform(0.5, 1)  # noqa: S311
@@ -174,13 +182,15 @@ class OpenSessions:
         self._wake()
 
     def doubt(self, user_id: str) -> None:
-        """Plans checks of a user's sessions, because this client has changed some, or tried to."""
+        """Plans checks of all sessions of a user. Call this after this client has changed sessions
+        of the user, or has tried to.
+        """
         with self._lock:
             for opened in self._of_user.get(user_id, {}).values():
                 self._plan(opened, self._clock())
         self._wake()
 
-    # --- for asking -------------------------------------------------------------------------------
+    # --- for the checks ---------------------------------------------------------------------------
 
     @property
     def is_empty(self) -> bool:
@@ -188,7 +198,9 @@ class OpenSessions:
         return not self._of_user
 
     def seconds_until_due(self) -> float | None:
-        """The time until the next check is due. None if no session is open."""
+        """Returns how many seconds remain until the next check is due. Returns None if no session
+        is open.
+        """
         with self._lock:
             self._forget_stale()
             if not self._of_user:
@@ -197,7 +209,7 @@ class OpenSessions:
             return max(due - self._clock(), 0.0)
 
     def take_due(self) -> Round | None:
-        """The sessions whose checks are due now. None if there is none."""
+        """Returns the sessions whose checks are due now. Returns None if no check is due."""
         ticket = None if self._cache is None else self._cache.ticket()
         taken: list[OpenSession] = []
         with self._lock:
@@ -217,8 +229,8 @@ class OpenSessions:
     def answered(
         self, asked: Round, answers: Sequence[SessionState | SessionAuthorityError]
     ) -> None:
-        """Handles the answers of the service. An error in an answer's place says nothing of the
-        session.
+        """Handles the answers of the service to a check. If the answer for a session is an error,
+        the state of the session stays unknown.
         """
         ended: list[OpenSession] = []
         unknown: list[OpenSession] = []
@@ -242,8 +254,8 @@ class OpenSessions:
             self.unanswered(Round(unknown, asked.sent, None), next(errors))
 
     def unanswered(self, asked: Round, error: SessionAuthorityError) -> None:
-        """Plans the checks again, because the service did not answer. Only a session past its
-        absolute end has ended, because nothing puts off the absolute end.
+        """Plans the checks again, because the service did not answer. A session has ended only if
+        it is past its absolute end, because nothing can put off the absolute end.
         """
         ended: list[OpenSession] = []
         with self._lock:
@@ -292,7 +304,7 @@ class OpenSessions:
                 heapify(self._due)
 
     def _forget_stale(self) -> None:
-        """Drops plans at the front that were changed since."""
+        """Drops the first plans of the queue that have been replaced by other plans."""
         while self._due and not self._holds(self._due[0]):
             heappop(self._due)
 
@@ -327,7 +339,9 @@ class OpenSessions:
 
 
 def _concerns(event: pb.Event, name: SessionName) -> bool:
-    """Returns True if an event of the session's user may have ended the session."""
+    """Returns True if an event may have ended a session. The event is of the session's user, or of
+    no user in particular.
+    """
     if event.type == pb.EVENT_TYPE_DEVICE_SIGNED_IN:
         return event.session_id != name.session_id and (
             event.device.device_id in ("", name.device_id)

@@ -1,8 +1,9 @@
-"""Finds requests that a page of another origin sent. Browsers mark such requests, and no script can
-change the marks.
+"""Finds requests that a page of another origin sent. Browsers mark such requests with headers,
+which no script can change.
 
-All browsers of today send `Sec-Fetch-Site`. Older ones, and all over plain HTTP, send `Origin`,
-which is compared with `Host`. A client that sends neither is no browser.
+All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. Otherwise, and in
+older browsers, there is `Origin`, which is compared with `Host`. A client that sends neither header
+is no browser.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv6Address
 
-# They change nothing (RFC 9110, section 9.2.1): any page may link to them.
+# These methods change nothing (RFC 9110, section 9.2.1), so any page may link to them.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_OWN = frozenset({"same-origin", "none"})  # "none": the user went there, not a page
+_OWN = frozenset({"same-origin", "none"})  # "none": no page sent the request
 _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?",
     re.IGNORECASE | re.ASCII,
@@ -22,8 +23,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def normal(origin: str) -> str | None:
-    """An origin as browsers write it: in lower case, and without the default port of its scheme.
-    None if the text is no origin.
+    """Returns an origin as browsers write it: in lower case, and without the default port of its
+    scheme. Returns None if the text is no origin.
     """
     found = _ORIGIN.fullmatch(origin)
     if found is None:
@@ -43,8 +44,8 @@ def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Colle
     """Returns True if a page of another origin sent a request that may change something. `trusted`
     are normalized origins whose pages may send such requests.
 
-    The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
-    page open a WebSocket, and send the cookies.
+    The handshake of a WebSocket counts as such a request, although its method is GET. Browsers let
+    every page open a WebSocket to any origin, and send the cookies.
     """
     upgrades = ",".join(headers.get("upgrade", ())).lower()
     if method in _SAFE_METHODS and "websocket" not in upgrades:
@@ -61,8 +62,8 @@ def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Colle
 
 
 def _is_at(origin: str, hosts: Sequence[str]) -> bool:
-    """Returns True if the request went to this origin. Only the host is compared, as a proxy that
-    ends TLS may hide the scheme.
+    """Returns True if the request was sent to this origin. Only host and port are compared, because
+    a proxy that ends TLS may hide the scheme.
     """
     scheme = origin.partition(":")[0]
     return (

@@ -15,9 +15,10 @@ from ipaddress import (
 
 __all__ = ["Proxies"]
 
-# Any client can make the header long.
+# A client can make this header as long as it likes, so only this many entries are read.
 _MAX_HOPS = 64
-# An IPv6 address in brackets, with a zone and a port; zones are names of interfaces.
+# The longest text is an IPv6 address in brackets with a zone and a port. A zone is the name of a
+# network interface.
 _MAX_ADDRESS_CHARACTERS = 100
 _MAX_KEPT_ADDRESSES = 4096
 
@@ -25,8 +26,8 @@ _Headers = Mapping[str, Sequence[str]]
 
 
 class Proxies:
-    """The proxies that an app trusts: addresses, networks, or "unix" for a proxy at a unix socket.
-    Raises ValueError for other values.
+    """The proxies that an app trusts. Each is an address, a network, or "unix" for a proxy at a
+    unix socket. Raises ValueError for other values.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
@@ -34,8 +35,8 @@ class Proxies:
         self._networks = tuple(_network(proxy) for proxy in trusted if proxy != "unix")
 
     def address(self, headers: _Headers, peer: str) -> str:
-        """The end user's address: the nearest one that is not a trusted proxy's. Empty if it is
-        unknown.
+        """Returns the end user's address. It is the nearest address that is not a trusted proxy's.
+        Returns an empty text if the address is unknown.
         """
         if not self.trusts(peer):
             return _plain(peer)
@@ -51,8 +52,9 @@ class Proxies:
         return _plain(hops[0] if hops else peer)
 
     def is_secure(self, headers: _Headers, peer: str, scheme: str) -> bool:
-        """Returns True if the end user's connection is HTTPS. The nearest trusted proxy says it, if
-        there is one.
+        """Returns True if the end user's connection uses HTTPS. If `peer` is a trusted proxy, its
+        header `X-Forwarded-Proto` says this. Without a trusted proxy or without the header,
+        `scheme` says it.
         """
         if self.trusts(peer):
             told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
@@ -60,7 +62,7 @@ class Proxies:
         return scheme.lower() == "https"
 
     def trusts(self, peer: str) -> bool:
-        """Returns True if the app believes the headers of a proxy at this address."""
+        """Returns True if the app trusts the headers of a proxy at this address."""
         if not peer:
             return self._unix
         address = _address(peer)
@@ -75,16 +77,16 @@ def _network(proxy: str) -> IPv4Network | IPv6Network:
 
 
 def _plain(address: str) -> str:
-    """An address without a zone or port. An IPv4 address that was written as IPv6 becomes IPv4.
-    Empty if the text is no address.
+    """Returns an address without a zone or port. An IPv4 address in the notation of IPv6 becomes an
+    IPv4 address. Returns an empty text if the text is no address.
     """
     found = _address(address)
     return "" if found is None else str(found)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address in a text, None if it has none. A text that is too long for an address is not
-    kept in the cache of parsed addresses.
+    """Returns the address in a text, or None if the text is no address. A text that is too long for
+    an address is not parsed, so that it can't fill the cache of parsed addresses.
     """
     return _parsed(text) if len(text) <= _MAX_ADDRESS_CHARACTERS else None
 

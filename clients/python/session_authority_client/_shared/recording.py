@@ -1,6 +1,7 @@
-"""The interface with which both clients report their calls, for example to `metrics.ClientMetrics`.
+"""The interface through which both clients report their calls, for example to
+`metrics.ClientMetrics`.
 
-Without a recorder nothing is measured.
+Without a recorder, nothing is measured.
 """
 
 from __future__ import annotations
@@ -20,31 +21,33 @@ _NOTHING = nullcontext()
 
 
 class Recorder(Protocol):
-    """An object whose methods the clients call for each of their calls, in any thread. The methods
-    must return at once and raise nothing.
+    """An object that clients notify about each of their calls. A client can call the methods in any
+    thread. The methods must return at once and must not raise exceptions.
 
-    Any object with these methods is a recorder, so that OpenTelemetry or any other library can
-    count the calls.
+    Any object with these methods is a recorder, so OpenTelemetry or any other library can count the
+    calls.
     """
 
     def begin(self, method: str) -> None:
-        """Notes that a call begins, or begins to wait for its turn."""
+        """Notes that a call begins, or begins to wait for a slot."""
 
     def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Notes that a call has ended. `seconds` include its retries and its wait."""
+        """Notes that a call has ended. `seconds` is its duration, with its retries and its wait for
+        a slot.
+        """
 
     def retry(self, method: str) -> None:
-        """Notes that a call is made again, because a server that stops had dropped it."""
+        """Notes that a call is repeated, because a server that stops had dropped it."""
 
     def batch(self, size: int) -> None:
-        """Notes that a call with `size` validations is sent."""
+        """Notes that a call is sent that contains `size` validations."""
 
     def cache(self, cache: NearCache) -> None:
-        """Notes that a client has this cache."""
+        """Notes that a client uses this near cache."""
 
 
 class _Recorded:
-    """A context that reports one call to a recorder."""
+    """A context manager that reports one call to a recorder."""
 
     __slots__ = ("_began_at", "_method", "_recorder")
 
@@ -62,14 +65,16 @@ class _Recorded:
 
 
 def recorded(recorder: Recorder | None, method: str) -> AbstractContextManager[None]:
-    """A context in which a call is made, and which reports the call to the recorder."""
+    """Returns a context manager for one call. If there is a recorder, it reports the call to the
+    recorder.
+    """
     return _NOTHING if recorder is None else _Recorded(recorder, method)
 
 
 def recorded_until_done(
     recorder: Recorder | None, method: str, done: Callable[[Any, BaseException | None], None]
 ) -> Callable[[Any, BaseException | None], None]:
-    """Reports a call that begins now, and that ends when the returned function is called."""
+    """Reports a call that begins now. The call ends when the returned function is called."""
     if recorder is None:
         return done
     recording = _Recorded(recorder, method)

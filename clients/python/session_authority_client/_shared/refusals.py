@@ -1,7 +1,9 @@
-"""Decides whether the app's response after a refusal is sent. Knows no framework.
+"""Decides whether the app's own response is sent after a refusal. This module depends on no
+framework.
 
-Frameworks answer unknown exceptions by themselves. So a visit notes what it refused. If the app did
-not choose its response, the middleware sends the refusal's own response in its place.
+Frameworks make a response of their own for an exception that they don't know. So a visit notes each
+refusal. If the response was made by the framework and not by the app, the middleware replaces it
+with the response of the refusal.
 """
 
 from __future__ import annotations
@@ -16,21 +18,21 @@ _ERRORS = 400
 _SERVER_ERRORS = 500
 # The statuses that an app may choose for a user who is not signed in.
 _DENIALS = frozenset({401, 403, 404})
-_INTERNAL_ERROR = 1011  # RFC 6455, section 7.4.1
-_PRIVATE_SERVER_ERRORS = 4500  # by custom of frameworks, 4000 plus the HTTP status
+_INTERNAL_ERROR = 1011  # internal error (RFC 6455, section 7.4.1)
+_PRIVATE_SERVER_ERRORS = 4500  # 4000 plus an HTTP status, as frameworks use it
 
 
 def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
-    """Returns True if an app chose this status after a refusal, or if the app has another `fault`.
-    A framework that answers an unknown exception chooses 500, or another error that says nothing
-    of a session.
+    """Returns True if the app itself chose this status after a refusal, or if the app has another
+    `fault`. For an unknown exception, a framework chooses 500 or another error that does not
+    concern the session.
     """
     chosen = status < _ERRORS or status in _DENIALS or status == refused_status
     return fault or chosen or (status < _SERVER_ERRORS and _was_caught_at_once(refused))
 
 
 def _was_caught_at_once(refused: BaseException) -> bool:
-    """Returns True if the code that called this package caught the refusal itself."""
+    """Returns True if the function that called this package caught the refusal itself."""
     caught = refused.__traceback__
     inner = caught.tb_next if caught is not None else None
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
@@ -44,8 +46,8 @@ def is_chosen_close(code: int) -> bool:
 
 
 def find(error: BaseException | None, kind: type[_E]) -> _E | None:
-    """The exception of this kind that led to an exception: itself, an exception that it holds (as a
-    task group's does), or its cause or context.
+    """Finds the exception of this kind that led to an exception. It may be the exception itself,
+    its cause or context, or a member of an exception group.
     """
     pending, seen = [error], set()
     while pending:
@@ -61,8 +63,8 @@ def find(error: BaseException | None, kind: type[_E]) -> _E | None:
 
 
 def is_only(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Returns True if an exception only wraps exceptions of this kind. Then a server need not log
-    it.
+    """Returns True if an exception is of this kind, or only wraps exceptions of this kind. Then a
+    server need not log it.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(is_only(inner, kind) for inner in error.exceptions)

@@ -1,5 +1,5 @@
-"""The responses that replace an app's own, with the exceptions that carry them: JSON with a code
-for programs, a page for people. No cache may keep them.
+"""The responses that replace an app's own, and the exceptions that contain these responses. A
+program gets JSON with a code, and a person gets a page. No cache may store them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from session_authority_client._shared.step_up import StepUp
 
 _NO_STORE = ("Cache-Control", "no-store")
-# As the sign-in pages of the examples.
+# The page looks like the sign-in pages of the examples.
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -28,7 +28,8 @@ _PAGE = """<!doctype html>
 <p>{text}</p>
 </html>
 """
-# The texts of a page for people: a heading, and some sentences with the next step.
+# The texts of the pages for people. Each has a heading, and some sentences that say what to do
+# next.
 _TEXTS = {
     "unavailable": (
         "Please try again in a moment",
@@ -37,7 +38,8 @@ _TEXTS = {
             ' <a href="">try again</a>.'
         ),
     ),
-    # This text has no link to the same page: loading it again would send the form again.
+    # This text has no link to the same page, because loading the page again would send the form
+    # again.
     "unavailable_for_form": (
         "That did not work",
         (
@@ -62,7 +64,7 @@ _TEXTS = {
         ),
     ),
 }
-# Explanations for programs, in addition to the codes.
+# These explanations for programs are added to the codes.
 _MESSAGES = {
     "insecure_cookies": (
         "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS"
@@ -73,7 +75,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response that replaces the app's own."""
+    """A response that replaces the app's own response."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -93,10 +95,10 @@ def refusal(
     Args:
         status: The HTTP status.
         code: The reason for the refusal in one word, for programs.
-        headers: More headers.
+        headers: Additional headers.
         page: Makes a page, if there is a text for the code.
-        text: The name of the page's text, if it is not the code.
-        more: More fields of the JSON.
+        text: The name of the page's text, if it differs from the code.
+        more: Additional fields of the JSON.
     """
     if page and code in _TEXTS:
         heading, sentences = _TEXTS[text or code]
@@ -108,7 +110,7 @@ def refusal(
 
 
 def redirect(url: str) -> Response:
-    """A response that sends a browser to another page."""
+    """Makes a response that redirects a browser to another page."""
     return Response(303, (("Location", url), _NO_STORE), b"")
 
 
@@ -119,8 +121,8 @@ def _made(status: int, kind: str, text: str, headers: Sequence[tuple[str, str]])
 
 
 class Refused(Exception):
-    """The request can't be served. `answer` is the response to the client, which the middleware
-    sends. `code` is the reason in one word.
+    """The request can't be served. `answer` is the response that the middleware sends to the
+    client. `code` is the reason in one word.
     """
 
     def __init__(self, code: str, answer: Response) -> None:
@@ -130,12 +132,12 @@ class Refused(Exception):
 
 
 class SignInRequired(Refused):
-    """The request needs a good session, and has none."""
+    """The request needs a valid session, but has none."""
 
 
 class StepUpRequired(SignInRequired):
-    """The request needs a sign-in that is more recent or stronger; `wanted` says which. The session
-    of the request stays good.
+    """The request needs a sign-in that is more recent, or that used other methods. `wanted` says
+    what is required. The session of the request stays valid.
     """
 
     def __init__(self, code: str, answer: Response, wanted: StepUp) -> None:
@@ -144,24 +146,25 @@ class StepUpRequired(SignInRequired):
 
 
 class NoAnswer(Refused):
-    """The request needs a session, and the Session Authority gives no answer about it."""
+    """The request needs a session, but the Session Authority gave no answer about it."""
 
 
 class CrossOrigin(Refused):
-    """A page of another origin sent the request, and it may change something. Neither the app nor
-    the Session Authority saw the request.
+    """A page of another origin sent the request, and the request may change something. The request
+    did not reach the app or the Session Authority.
     """
 
 
 class ReturnHop(Refused):
-    """A browser comes from another site, without its strict cookies. It must send the request
-    again, from a page of this origin. Neither the app nor the Session Authority saw the request.
+    """A browser comes from another site, so it did not send its strict cookies. It must send the
+    request again, from a page of this origin. The request did not reach the app or the Session
+    Authority.
     """
 
 
 class InsecureHost(Refused, ValueError):
-    """The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
-    Authority saw the request.
+    """The app uses insecure cookies, but the request is not for http://localhost. The request did
+    not reach the app or the Session Authority.
     """
 
     def __str__(self) -> str:

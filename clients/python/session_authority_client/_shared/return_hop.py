@@ -1,6 +1,6 @@
-"""The return of a browser from another site, with strict cookies. A browser that another site sends
-here does not send strict cookies. So it gets a page of this origin that requests its own URL again,
-and the second request has the cookies.
+"""Handles a browser that returns from another site, in an app with strict cookies. When another
+site sends the browser here, the browser does not send its strict cookies. So it gets a page of this
+origin that loads the same URL again. This second request has the cookies.
 
 The second request is of the same origin (`Sec-Fetch-Site`), so it never gets this page.
 """
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from session_authority_client._shared.named_paths import is_named
 from session_authority_client._shared.responses import Response
 
-# The page does not contain the URL of the request, so that the URL's contents can't lead to another
-# site. A refresh, and a link, without a URL load the page itself.
+# The page does not contain the URL of the request, so the contents of the URL can't lead to another
+# site. A refresh or a link without a URL loads the page's own URL.
 _PAGE = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
 <meta http-equiv="refresh" content="0">
@@ -37,7 +37,7 @@ def is_return(
     method: str, headers: Mapping[str, Sequence[str]], target: str, paths: Sequence[str]
 ) -> bool:
     """Returns True if a browser comes from another site to one of the paths. Returns False in a
-    frame: a page of another site that frames this page must not make the browser send strict
+    frame. Otherwise a page of another site could frame this page, and make the browser send strict
     cookies.
     """
     return (

@@ -1,5 +1,5 @@
-"""Calls the app's callbacks when the session of one visit ends, and the middleware's, which closes
-the connection.
+"""Calls callbacks when the session of one visit ends. These are the app's callbacks, and the
+middleware's callback that closes the connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ Stop = Callable[[], None]
 
 
 class SessionEnd:
-    """The actions at the end of one visit's session. `listen` registers a listener for the end."""
+    """The callbacks for the end of one visit's session. The function `listen`, which the visit
+    passes, adds a listener for the end of a session.
+    """
 
     __slots__ = ("_hang_up", "_keeps_open", "_listen", "_stop_hanging_up", "_stops")
 
@@ -26,35 +28,35 @@ class SessionEnd:
         self._keeps_open = False
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Stop:
-        """Calls a listener when the session ends, until the connection is over. Returns a function
-        that cancels this.
+        """Calls a listener when the session ends, unless the connection is over before. Returns a
+        function that removes the listener.
         """
         stop = self._listen(session, listener)
         self._stops.append(stop)
         return stop
 
     def hang_up_with(self, hang_up: Callable[[], None], looked_at: Session | None) -> None:
-        """Calls `hang_up` of the middleware when the session ends. `looked_at` is the session if
-        the app has used it.
+        """Notes that the middleware's `hang_up` is to be called when the session ends. `looked_at`
+        is the session if the app has already used it.
         """
         self._hang_up = hang_up
         self.look(looked_at)
 
     def look(self, session: Session | None) -> None:
-        """Notes that the app uses the session: from now on its response depends on the session."""
+        """Notes that the app uses the session. From now on, its response depends on the session."""
         unheard = self._hang_up is not None and self._stop_hanging_up is None
         if session is not None and unheard and not self._keeps_open:
             assert self._hang_up is not None
-            with suppress(Unavailable):  # the client is closed: nobody reports the session's end
+            with suppress(Unavailable):  # a closed client reports no end of a session
                 self._stop_hanging_up = self._listen(session, self._hang_up)
 
     def keep_open(self) -> None:
-        """Keeps the middleware from ending the connection."""
+        """Prevents the middleware from ending the connection when the session ends."""
         self._keeps_open = True
         self._stop()
 
     def leave(self) -> None:
-        """Cancels all callbacks, because the connection is over."""
+        """Removes all callbacks, because the connection is over."""
         self._stop()
         self._hang_up = None
         stops, self._stops = self._stops, []

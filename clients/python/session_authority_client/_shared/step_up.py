@@ -1,7 +1,8 @@
-"""Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
-learns which sign-in is required (RFC 9470). It uses no request and no clock.
+"""Step-up: decides whether a sign-in is recent and strong enough for a page. The URL of the sign-in
+page says which sign-in is required (RFC 9470). This module reads no request and no clock.
 
-Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
+If a page names several methods, a sign-in by one of them is enough. The `acr_values` of RFC 9470
+and OpenID Connect have the same meaning.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from session_authority_client.types import Session
 
 __all__ = ["CLOCK_TOLERANCE", "StepUp", "step_up_in", "step_up_of"]
 
-# How far the clocks of the app and of the service may differ: as far as the service lets tokens
-# live on. With less, an app whose clock is fast would send users to sign in again and again.
+# How far the clocks of the app and of the service may differ. The service accepts an expired token
+# for the same time. With a shorter time, an app whose clock is fast would ask users to sign in
+# again and again.
 CLOCK_TOLERANCE = timedelta(seconds=30)
 _REASON, _STEP_UP, _MAX_AGE, _AUTH_METHODS = "reason", "step_up", "max_age", "auth_methods"
-# The service has the same rule.
+# The service has the same rule for the names of methods.
 _METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,128}", re.ASCII)
 _METHOD_RULE = "each must be 1 to 128 letters, digits or characters of a URI"
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -30,8 +32,8 @@ _MAX_QUERY_FIELDS = 100
 
 @dataclass(frozen=True, slots=True)
 class StepUp:
-    """The sign-in that an app requires: at most `max_age` old, if that is not None, and by at least
-    one of `auth_methods` (RFC 8176), if there are any.
+    """The sign-in that an app requires. If `max_age` is not None, the sign-in must not be older. If
+    there are `auth_methods` (RFC 8176), the sign-in must have used at least one of them.
     """
 
     max_age: timedelta | None = None
@@ -39,13 +41,13 @@ class StepUp:
 
     @property
     def max_age_seconds(self) -> int | None:
-        """The age in whole seconds, rounded down, as in RFC 9470 and OpenID Connect."""
+        """The maximum age in whole seconds, rounded down, as in RFC 9470 and OpenID Connect."""
         return None if self.max_age is None else self.max_age // timedelta(seconds=1)
 
     @property
     def query(self) -> str:
-        """The fields for the query of the sign-in page. They say why a signed-in user is sent
-        there.
+        """The fields for the query of the sign-in page's URL. They say which sign-in is required of
+        a signed-in user.
         """
         fields = [f"{_REASON}={_STEP_UP}"]
         if self.max_age_seconds is not None:
@@ -55,9 +57,10 @@ class StepUp:
         return "&".join(fields)
 
     def lack_of(self, session: Session, age: timedelta) -> str:
-        """The reason, in words, why a session with a sign-in `age` ago is not enough. Empty if it
-        is enough. The age may exceed the limit by `CLOCK_TOLERANCE`. A sign-in in the future counts
-        as recent, as the app's clock may be slow.
+        """Returns the reason, in words, why a session is not enough whose sign-in is `age` old.
+        Returns an empty text if the session is enough. The age may exceed the limit by
+        `CLOCK_TOLERANCE`. A sign-in in the future counts as recent, because the app's clock may be
+        slow.
         """
         old = self.max_age is not None and age - CLOCK_TOLERANCE > self.max_age
         weak = self.auth_methods and not set(self.auth_methods) & set(session.auth_methods)
@@ -72,8 +75,8 @@ _ANY = StepUp()
 
 
 def step_up_of(max_age: timedelta | None, auth_methods: Collection[str] | None) -> StepUp:
-    """The step-up that an app requires. Raises ValueError for a negative age, for no methods, and
-    for one text in place of several texts. Raises TypeError for other types.
+    """Returns the step-up that an app requires. Raises ValueError for a negative age, for an empty
+    list of methods, and for a single text instead of a list. Raises TypeError for other types.
     """
     if max_age is None and auth_methods is None:
         return _ANY
@@ -97,8 +100,8 @@ def _checked(given: Collection[str]) -> tuple[str, ...]:
 
 
 def step_up_in(target: str) -> StepUp | None:
-    """The step-up in the query of a request's target. None if there is none. An attacker can write
-    a query, so unknown values are left out.
+    """Returns the step-up in the query of a request's target, or None if there is none. An attacker
+    can write the query, so values that are malformed are left out.
     """
     try:
         pairs = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)

@@ -1,5 +1,5 @@
-"""Log lines about a state that lasts, such as an outage: one line when the state is noticed, and at
-most one line a minute, not one for each request.
+"""Writes log lines about a state that lasts, such as an outage. The first line is written when the
+state is noticed. After that there is at most one line a minute, even if there are many requests.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from threading import Lock
 from time import monotonic
 
 _SECONDS_BETWEEN = 60.0
-# This is not the logger that other modules keep. It is made only when the first line is written:
-# frameworks disable loggers that exist before they configure logging (`disable_existing_loggers`),
-# and a project's settings import this package.
+# The other modules use another logger. This logger is made only when the first line is written,
+# because frameworks disable loggers that exist before they configure logging
+# (`disable_existing_loggers`). A project's settings import this package before that.
 _LOGGER = "session_authority_client.states"
 
 
 class ThrottledLog:
-    """Writes the lines of one app. Threads may share it."""
+    """A log of one app that limits repeated lines. Several threads may use it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -25,7 +25,7 @@ class ThrottledLog:
         self._next: dict[str, float] = {}
 
     def error(self, text: str, *values: object) -> None:
-        """Writes a line, unless one with this text was written within the last minute."""
+        """Writes a line, unless a line with the same `text` was written within the last minute."""
         now = self._clock()
         with self._lock:
             if now < self._next.get(text, now):

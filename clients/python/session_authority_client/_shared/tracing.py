@@ -1,7 +1,8 @@
-"""Makes a span for each call of a client, with OpenTelemetry's API, if an app requests it.
+"""Makes a span for each call of a client, with OpenTelemetry's API, if an app turns this on.
 
-The app sets OpenTelemetry up; without that the API does nothing. No span has data of a person: no
-user, device, token or address. The API is imported only when a client is to make spans.
+The app must set OpenTelemetry up, because otherwise the API does nothing. A span contains no data
+of a person: no user, device, token or address. The API is imported only when a client is made that
+makes spans.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ class Tracer:
         self._server = _server(target)
 
     def asking(self) -> Any:
-        """The current span of a caller, or None."""
+        """Returns the context of the caller's current span, or None if no span is recorded."""
         span = self._trace.get_current_span()
         return span.get_span_context() if span.is_recording() else None
 
     def begin(self, method: str, askers: Sequence[Any] | None = None) -> CallSpan:
-        """Begins a span of one attempt at a call. It belongs to the current span. The span of a
-        batch belongs to the first of `askers`, the spans of its callers, and has links to the
-        others.
+        """Begins the span of one attempt at a call. Without `askers` it is a child of the current
+        span. For a batch, `askers` are the spans of its callers. Then it is a child of the first of
+        these spans, and has links to the others.
         """
         trace = self._trace
         name = path_of(method).removeprefix("/")
@@ -66,7 +67,7 @@ class Tracer:
 
 
 class CallSpan:
-    """The span of one attempt at a call. `headers` pass its context to the service."""
+    """The span of one attempt at a call. `headers` pass the span's context to the service."""
 
     __slots__ = ("_error", "_span", "headers")
 
@@ -76,7 +77,7 @@ class CallSpan:
         self.headers = headers
 
     def end(self, error: BaseException | None = None) -> None:
-        """Ends the span. Any code but OK is an error of a client's span."""
+        """Ends the span. In a client's span, every code except OK is an error."""
         code = "OK" if error is None else _code_of(error)
         self._span.set_attribute("rpc.response.status_code", code)
         if error is not None:
@@ -91,7 +92,9 @@ def _code_of(error: BaseException) -> str:
 
 
 def _server(target: str) -> dict[str, str | int]:
-    """The attributes of the span that name the server, as far as the target names it."""
+    """Returns the attributes of a span that name the server: its address, and its port if the
+    target contains one.
+    """
     place = target.rpartition("/")[2]
     host, _, port = place.rpartition(":")
     if not port.isdecimal():

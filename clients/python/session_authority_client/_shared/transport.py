@@ -1,5 +1,5 @@
-"""The connection to the service: addresses, TLS, bearer tokens, retries, keepalive. Both flavours
-of the client use it.
+"""The connection to the service, with its addresses, TLS, bearer tokens, retries and keepalive.
+Both clients use this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_authority_client.errors import Unavailable
 
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
-# All methods except WatchEvents: the reader of a watch resumes it, from its cursor.
+# These are all methods except WatchEvents. The reader of a watch resumes it from its last cursor.
 METHODS = (
     "IssueDevice",
     "RenewSession",
@@ -31,15 +31,15 @@ METHODS = (
     "RevokeAll",
     "GetSigningKeys",
 )
-# The rules by which a call that was refused or lost is retried. Retries are safe for every method:
-# IssueDevice always has a `request_id`, a token that was renewed twice is still one renewal, and
-# the same claims once more change nothing.
+# The rules by which gRPC repeats a call that was refused or lost. It is safe to repeat every
+# method. IssueDevice always has a `request_id`. A token that is renewed twice gets only one
+# renewal. If the same claims are set again, nothing changes.
 _SERVICE_CONFIG = {
-    # Calls go to all addresses in turn. An address at which nine of ten calls failed in two seconds
-    # gets no calls for five seconds: a server that hangs fails them all. At least half of the
-    # addresses stay in use, and a single address always does. An address is left out only if two
-    # addresses got two calls each in the interval. A caller that calls twice a second would never
-    # make that many calls in a shorter interval.
+    # Calls go to all addresses in turn. If nine of ten calls to an address failed within two
+    # seconds, it gets no calls for five seconds. A server that hangs fails all its calls. At least
+    # half of the addresses stay in use, and a single address is always used. An address is left out
+    # only if at least two addresses got two calls each in the interval. In a shorter interval, a
+    # caller with two calls a second would never make that many calls.
     "loadBalancingConfig": [
         {
             "outlier_detection_experimental": {
@@ -69,41 +69,44 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # After ten failures without successes there are no retries: they must not keep a service down.
+    # After ten failures without a success there are no retries, because retries must not keep a
+    # service down.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
 }
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
-    # The service allows a ping every 10 seconds.
+    # The service allows one ping every 10 seconds.
     ("grpc.keepalive_time_ms", 12_000),
     ("grpc.keepalive_timeout_ms", 4_000),
-    # gRPC pings on its own, too, while data flows. A process that hangs does not answer. Then no
-    # calls go there until a new connection to it is made.
+    # While data flows, gRPC also sends pings of its own. A process that hangs does not answer these
+    # pings. Then it gets no calls until a new connection to it is made.
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A service that was away for long is found again soon.
+    # A client finds a service soon that was away for a long time.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # The time for an attempt to connect, all handshakes included. A call waits for it as long as
-    # its own deadline allows. A lost SYN is sent again after 1 and 3 seconds. If a service comes
-    # back, a new attempt finds it sooner than an attempt that lasts longer than 5 seconds.
+    # The timeout of an attempt to connect, with all handshakes. A call waits for the attempt as
+    # long as its own deadline allows. A lost SYN is sent again after 1 and 3 seconds. After 5
+    # seconds a new attempt is better than the old one: it finds a service sooner that has come
+    # back.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Without this, the clients to one address would share a connection, and the number of calls
-    # that the service allows on one connection.
+    # Without this, all clients of one address in a process would share a connection. They would
+    # then also share the number of calls that the service allows on a connection.
     ("grpc.use_local_subchannel_pool", 1),
-    # Calls between services must not go through a proxy for the web.
+    # Calls between services must not go through a proxy for web traffic.
     ("grpc.enable_http_proxy", 0),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The certificates of a TLS connection, as PEM. Without `root_certificates`, the CAs that gRPC
-    trusts are used to check the service's certificate.
+    """The certificates of a TLS connection, as PEM. Without `root_certificates`, the service's
+    certificate is checked against the CAs that gRPC trusts.
 
-    With a certificate and its key, this caller proves its own identity, too (mutual TLS).
+    With `certificate_chain` and `private_key`, this caller also proves its own identity (mutual
+    TLS).
     """
 
     root_certificates: bytes | None = None
@@ -119,7 +122,7 @@ class Tls:
             raise ValueError("certificate_chain and private_key: give both or neither")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """The credentials for a gRPC channel."""
+        """Returns the credentials for a gRPC channel."""
         return grpc.ssl_channel_credentials(
             self.root_certificates, self.private_key, self.certificate_chain
         )
@@ -127,12 +130,12 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """The address of the service, and the options and credentials for calls to it.
+    """The address of the service, with the options and credentials for calls to it.
 
-    `target` is a target of gRPC: `host:port`, or `dns:///host:port` to spread over all addresses of
-    a name. `token` is the bearer token of this caller, or a function that returns the current
-    token. Raises TypeError, and ValueError for a URL, or for a token that others could read on the
-    network.
+    `target` is a target of gRPC: `host:port`, or `dns:///host:port` to spread calls over all
+    addresses of a name. `token` is the bearer token of this caller, or a function that returns the
+    current token. Raises TypeError. Raises ValueError for a URL, and for a token that would go to
+    another machine without TLS.
     """
 
     target: str
@@ -161,13 +164,13 @@ class Transport:
             raise ValueError("token: goes to another machine over TLS only; give tls")
 
     def channel_options(self) -> list[tuple[str, Any]]:
-        """The options of the channel: the client's own ones, and the given ones in addition to them
-        or instead of them.
+        """Returns the options of the channel. The given options are added to the client's own
+        options, or replace them.
         """
         return list({**dict(_OPTIONS), **dict(self.options)}.items())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of each call."""
+        """Returns the metadata of a call. It contains the bearer token, if there is one."""
         if self.token is None:
             return ()
         token = self.token if isinstance(self.token, str) else _current(self.token)
@@ -175,15 +178,17 @@ class Transport:
 
 
 def _is_token(token: str) -> bool:
-    """Returns True if a header may hold the token. gRPC refuses other texts, but prints them."""
+    """Returns True if a header may contain the token. For other texts gRPC raises an error that
+    shows the token, so they are not passed to gRPC.
+    """
     token = token.strip()
     return bool(token) and token.isascii() and token.isprintable()
 
 
 def _current(ask: Callable[[], str]) -> str:
-    """The token that a function returns. Raises Unavailable if the function fails or returns none:
-    then no call can be made. The text of the function's exception may have secrets, and is not
-    passed on.
+    """Returns the token that a function returns. Raises Unavailable if the function fails or
+    returns no token, because then no call can be made. The text of the function's exception is not
+    passed on, because it may contain secrets.
     """
     try:
         token: object = ask()
@@ -203,7 +208,7 @@ def _current(ask: Callable[[], str]) -> str:
 
 
 def path_of(method: str) -> str:
-    """The path of a method in HTTP/2 requests."""
+    """Returns the path of a method in HTTP/2 requests."""
     return f"/{SERVICE}/{method}"
 
 

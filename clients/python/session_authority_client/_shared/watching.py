@@ -1,4 +1,6 @@
-"""The pauses before a near cache starts another watch, and the log lines about them."""
+"""Decides the pauses before a near cache starts another watch, and writes log lines about failed
+watches.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ _log = logging.getLogger("session_authority_client")
 
 
 class Backoff:
-    """The pauses between watches. The log says once that watching fails, and once that it works
-    again.
+    """The pauses between watches. It logs a failure of watching only once, and also logs when
+    watching works again.
     """
 
     def __init__(self) -> None:
@@ -22,7 +24,7 @@ class Backoff:
         self._logged = ""
 
     def reset(self) -> None:
-        """Notes that the watch works."""
+        """Notes that the watch works, so the next pause is short again."""
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         if self._logged:
             self._logged = ""
@@ -31,7 +33,8 @@ class Backoff:
     def next_seconds(self, error: BaseException | None) -> float:
         """Notes that a watch has ended. Returns how many seconds to wait before the next watch.
 
-        The pauses are random: caches that lost a server together must not come back together.
+        The pauses are random, so that many caches that lost a server at the same time don't come
+        back at the same time.
         """
         foreseen = error is None or isinstance(error, SessionAuthorityError | TimeoutError)
         why = _reason_of(error)

@@ -1,5 +1,5 @@
-"""The parts of threading that the generated modules need. This module is written by hand, and so is
-the module for asyncio beside it, which has the same names with "Async" before them.
+"""The parts of threading that the generated modules need. This module is written by hand. So is
+`_async/primitives.py`, which has the same names with "Async" before them.
 """
 
 from __future__ import annotations

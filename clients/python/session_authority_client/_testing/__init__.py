@@ -1,1 +1,3 @@
-"""The fake service behind `session_authority_client.testing`: its memory, rules and methods."""
+"""The fake service behind `session_authority_client.testing`. This package has its state, its rules
+and its methods.
+"""

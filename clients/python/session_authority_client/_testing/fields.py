@@ -1,5 +1,5 @@
-"""The rules of the service for whole requests, with its default settings: each function returns the
-fields that break rules, with the rules.
+"""Checks whole requests against the rules of the service with its default settings. Each function
+returns the fields that break rules, with the rules.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SESSION_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
 def of_sign_in(request: pb.IssueDeviceRequest) -> Broken:
-    """The broken rules of a sign-in."""
+    """Returns the rules that a sign-in breaks, with the fields."""
     broken = broken_fields({"user_id": request.user_id})
     broken += of_claims(request.claims)
     broken += _of_auth_methods(request.auth_methods)
@@ -53,7 +53,7 @@ def of_sign_in(request: pb.IssueDeviceRequest) -> Broken:
 
 
 def of_claims(claims: Mapping[str, str]) -> Broken:
-    """The broken rules of a session's claims."""
+    """Returns the rules that a session's claims break, with the fields."""
     broken = []
     if any(_NAME.fullmatch(name) is None for name in claims):
         broken.append(("claims", f"names must be {_NAME_RULE}"))
@@ -76,7 +76,7 @@ def _of_auth_methods(methods: Sequence[str]) -> Broken:
 
 
 def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta) -> Broken:
-    # A duration that no timedelta can hold breaks the rule, as a billion seconds do.
+    # A timedelta can't hold every duration. A billion seconds break the rule, too.
     seconds = min(max(asked.seconds, -(10**9)), 10**9)
     if shortest <= timedelta(seconds=seconds, microseconds=asked.nanos // 1000) <= longest:
         return []
@@ -85,13 +85,15 @@ def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta
 
 
 def of_batch(size: int, name: str) -> Broken:
-    """The broken rule of a batch: the number of entries in the field with this name."""
+    """Returns the rule that a batch of this size breaks. `name` is the field with the batch's
+    entries.
+    """
     in_range = 1 <= size <= _MAX_BATCH
     return [] if in_range else [(name, f"must be 1 to {_MAX_BATCH} {name}, not {size}")]
 
 
 def of_session_name(name: pb.SessionName) -> Broken:
-    """The broken rules of a session's name."""
+    """Returns the rules that a session's name breaks, with the fields."""
     broken = broken_fields({"user_id": name.user_id, "device_id": name.device_id})
     if _SESSION_ID.fullmatch(name.session_id) is None:
         broken.append(("session_id", "must be 32 hexadecimal digits"))

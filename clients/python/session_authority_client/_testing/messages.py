@@ -1,4 +1,4 @@
-"""The messages of the fake service, and the errors of its calls."""
+"""Makes the messages of the fake service, and the errors of its calls."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def stamp(moment: datetime) -> Timestamp:
 
 
 def what_is_asked(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
-    """The request without the parts that may differ under one `request_id`: the end user's client,
-    and the wish for replicas.
+    """Returns the request without the fields that may differ when a `request_id` is sent again:
+    `client` and `require_replicated`.
     """
     bare = pb.IssueDeviceRequest()
     bare.CopyFrom(request)
@@ -39,7 +39,7 @@ def what_is_asked(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
 
 
 def session_message(state: State, token: Token) -> pb.Session:
-    """The session of a token."""
+    """Makes the message that describes the session of a token."""
     session = token.session
     return pb.Session(
         user_id=session.user_id,
@@ -56,7 +56,9 @@ def session_message(state: State, token: Token) -> pb.Session:
 
 
 def device_message(state: State, device: Device, current: str = "") -> pb.Device:
-    """A device in a list. `current` is the ID of the device that sent the request."""
+    """Makes the message that describes a device in a list. `current` is the ID of the device that
+    sent the request.
+    """
     message = pb.Device(
         device_id=device.device_id,
         display_name=device.display_name or device.client.display_name or "Unknown device",
@@ -81,7 +83,9 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
 
 
 def checked_session(state: State, name: pb.SessionName) -> pb.CheckSessionsResult:
-    """The state of the session that a request names, or the rules that the name breaks."""
+    """Returns the state of the session that a request names. If the name breaks rules, returns an
+    error with these rules.
+    """
     if broken := of_session_name(name):
         error = pb.RequestError(
             code=grpc.StatusCode.INVALID_ARGUMENT.value[0],
@@ -113,7 +117,7 @@ def _state_message(state: State, name: pb.SessionName) -> pb.SessionState:
 def event_message(
     state: State, kind: pb.EventType, user_id: str, device: Device | None, **more: Any
 ) -> pb.Event:
-    """The next event of the state. `more` are the fields that only its kind has."""
+    """Makes the next event. `more` has the fields that only this kind of event has."""
     number = str(len(state.events) + 1)
     event = pb.Event(event_id=number, type=kind, user_id=user_id, actor="fake", **more)
     event.create_time.CopyFrom(stamp(state.now()))
@@ -127,25 +131,25 @@ def event_message(
 
 
 def prove(message: pb.WatchEventsResponse, state: State) -> None:
-    """Makes a message of a watch the proof that all events were sent."""
+    """Adds to a message of a watch the proof that the watch has sent all events so far."""
     message.read_time.CopyFrom(stamp(state.now()))
     message.read_uptime.FromNanoseconds(time.monotonic_ns())
 
 
 def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
-    """Returns True if a watch asked for the event."""
+    """Returns True if the request of a watch selects the event."""
     return (not request.types or event.type in request.types) and (
         not request.user_ids or event.user_id in request.user_ids
     )
 
 
 def check_fields(context: grpc.ServicerContext, **fields: str) -> None:
-    """Fails a call with all its fields that break their rules."""
+    """Fails a call if any of its fields break their rules. The error names these fields."""
     refuse(context, broken_fields(fields))
 
 
 def refuse(context: grpc.ServicerContext, broken: Sequence[tuple[str, str]]) -> None:
-    """Fails a call with the fields that break their rules, if there are any."""
+    """Fails a call if `broken` has any entries. The error names each broken field and its rule."""
     if broken:
         violations = [
             status_pb2.BadRequest.FieldViolation(field=name, description=rule)
@@ -170,7 +174,9 @@ def abort(
     bad: status_pb2.BadRequest | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> NoReturn:
-    """Fails a call as the real service does, so that clients raise the same."""
+    """Fails a call with the error details of the real service, so that clients raise the same
+    exceptions.
+    """
     info = status_pb2.ErrorInfo(reason=reason, domain="session-authority", metadata=metadata)
     details: list[tuple[str, Message]] = [("ErrorInfo", info)]
     if bad is not None:

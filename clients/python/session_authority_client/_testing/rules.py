@@ -1,5 +1,5 @@
-"""The rules of the service, with its default settings: the verdicts on tokens, and the allowed
-contents of fields.
+"""The rules of the service with its default settings. They give the verdict on a token, and check
+the contents of fields.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.state import Session, State, Token
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# The defaults of the service.
+# These are the default settings of the service.
 SESSION_TTL = timedelta(days=30)
 GRACE = timedelta(seconds=30)
 DURABLE_AFTER = timedelta(minutes=3)
@@ -27,14 +27,14 @@ _MAX_CITY_LENGTH = 100
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 # Python calls these characters printable, but they are invisible.
 _UNSEEN = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f")
-# These are invisible, but Persian words and many emoji need them.
+# These characters are invisible, but Persian words and many emoji need them.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 
 
 def judge(
     state: State, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
 ) -> tuple[pb.SessionStatus, Token | None]:
-    """Judges a token on a device. Returns the status, and the token if it is good."""
+    """Judges a token from a device. Returns the status, and the token if the status is active."""
     token, presented, now = state.tokens.get(text), uuid_of(device_id), state.now()
     if token is None:
         missing = pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING
@@ -57,7 +57,9 @@ def judge(
 
 
 def replay_cause(state: State, token: Token, presented: str | None) -> pb.ReplayCause:
-    """Returns why a token counts as replayed on a device. Call it before the session is ended."""
+    """Returns why a token from this device counts as replayed. Call this function before the
+    session is ended.
+    """
     live = state.devices[token.session.user_id][token.session.device_id].session
     if live is None or presented != token.session.device_id:
         return pb.REPLAY_CAUSE_LEFT_DEVICE
@@ -71,7 +73,7 @@ def replay_cause(state: State, token: Token, presented: str | None) -> pb.Replay
 
 
 def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.SessionStatus:
-    """Judges a token against the live session on its device."""
+    """Judges a token against the live session on the device for which the token was made."""
     seen_for = None if live.first_seen_at is None else now - live.first_seen_at
     if token.session is not live:
         if token.session is not live.replaced:
@@ -90,8 +92,9 @@ def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.Sessi
 
 
 def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
-    """Notes that a token of the current generation was presented. If the token is old enough, it
-    counts as seen. If it `settles`, its copy may become the only good one.
+    """Notes that a token of the current generation was presented. If the token is old enough, its
+    generation counts as seen. If `settles` is True, this copy may become the only valid copy of its
+    generation.
     """
     session = token.session
     if token.aged or now - token.issued_at >= DURABLE_AFTER:
@@ -101,7 +104,7 @@ def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
 
 
 def rotate_if_due(token: Token, now: datetime) -> bool:
-    """Moves a session on to its next generation if its token is old enough. Returns True then."""
+    """Starts a session's next generation if a new token is due. Returns True if it did."""
     session = token.session
     if not (token.aged or token.expired or now - session.renewed_at >= ALARM_AFTER):
         return False
@@ -112,12 +115,12 @@ def rotate_if_due(token: Token, now: datetime) -> bool:
 
 
 def uuid_of(text: str) -> str | None:
-    """A device ID as the service writes it, None if the text is no device ID."""
+    """Returns a device ID as the service writes it, or None if the text is no device ID."""
     return canonical_device_id(text) or None
 
 
 def broken_fields(fields: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The fields of a request that break their rules, with the rules."""
+    """Returns the fields of a request that break their rules, with the rules."""
     return [(name, rule) for name, value in fields.items() if (rule := _RULES[name](value))]
 
 
@@ -145,7 +148,9 @@ def _device_id_rule(value: str) -> str:
 
 
 def cleaned(value: str) -> str:
-    """A name for display: white space becomes one space, and invisible characters are left out."""
+    """Returns a name for display. White space becomes one space, and invisible characters are
+    removed.
+    """
     shown = "".join(
         " " if letter.isspace() else letter
         for letter in value
@@ -155,8 +160,8 @@ def cleaned(value: str) -> str:
 
 
 def shown_client(client: pb.ClientInfo) -> pb.ClientInfo:
-    """A client as the service keeps it: no value is refused, and invisible characters are left
-    out.
+    """Returns the description of a client as the service stores it. Invisible characters are
+    removed, and long values are cut. No value is refused.
     """
     shown = pb.ClientInfo()
     shown.CopyFrom(client)
@@ -177,7 +182,7 @@ def _display_name_rule(value: str) -> str:
     return "" if seen else "must have a character that can be seen"
 
 
-# Each returns the rule that a value breaks, empty if it breaks none.
+# Each function returns the rule that a value breaks, or an empty text if the value breaks no rule.
 _RULES: Mapping[str, Callable[[str], str]] = {
     "user_id": _user_id_rule,
     "device_id": _device_id_rule,

@@ -1,4 +1,4 @@
-"""The methods of the contract, with a state in memory."""
+"""Implements the methods of the contract with a state in memory."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ _PAGE_SIZE = 50
 
 @dataclass(frozen=True)
 class _Judged:
-    """A verdict, the token if it is good, and on how many devices an alarm ended sessions.
+    """The verdict on a token, the token if it is valid, and the number of devices on which an alarm
+    ended sessions.
 
-    `forgiven`: the token is superseded quietly; presented for renewal it would raise an alarm.
+    `forgiven` is True if the token is superseded and raised no alarm, but would raise one if it
+    were sent for renewal.
     """
 
     status: pb.SessionStatus
@@ -66,9 +68,10 @@ class _Judged:
 
 
 class FakeService:
-    """The fake service, with a state of its own. Hold `changed` while you change anything here.
+    """The fake service, with its own state. Hold the lock `changed` while you change anything in
+    it.
 
-    `calls` counts the calls of each method, refused calls too. `rotations` counts how often a
+    `calls` counts the calls of each method, including refused calls. `rotations` counts how often a
     session went on to its next generation.
     """
 
@@ -80,13 +83,13 @@ class FakeService:
         self.away = False
         self.delay = timedelta()
         self.max_devices: int | None = None
-        # None: there are no replicas.
+        # None means that the service waits for no replicas.
         self.replicas_confirm: bool | None = None
         self.calls: Counter[str] = Counter()
         self.rotations = 0
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-        """A handler for each method of the contract."""
+        """Returns a gRPC handler for each method of the contract."""
         unary: Mapping[str, Callable[..., Any]] = {
             "IssueDevice": self.issue_device,
             "RenewSession": self.renew_session,
@@ -146,7 +149,7 @@ class FakeService:
         )
 
     def check_available(self, context: grpc.ServicerContext) -> None:
-        """Fails a call while the service is away."""
+        """Fails a call with UNAVAILABLE while `away` is True."""
         if self.away:
             abort(context, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
 
@@ -221,7 +224,7 @@ class FakeService:
     def renew_session(
         self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
     ) -> pb.RenewSessionResponse:
-        """Swaps a token for the next."""
+        """Replaces a token by the session's next token, if a new token is due."""
         judged = self._judge(request.access_token, request.device_id, renewing=True)
         token = judged.token
         response = pb.RenewSessionResponse(
@@ -253,7 +256,7 @@ class FakeService:
     def update_session(
         self, request: pb.UpdateSessionRequest, context: grpc.ServicerContext
     ) -> pb.UpdateSessionResponse:
-        """Changes the claims of a user's sessions."""
+        """Changes the claims of a user's sessions, on one device or on all."""
         user_id, device_id = request.user_id, uuid_of(request.device_id)
         named = {"device_id": request.device_id} if request.device_id else {}
         refuse(context, broken_fields({"user_id": user_id, **named}) + of_claims(request.claims))
@@ -279,7 +282,7 @@ class FakeService:
     def validate_session(
         self, request: pb.ValidateSessionRequest, _: grpc.ServicerContext
     ) -> pb.ValidateSessionResponse:
-        """Gives the verdict on a token."""
+        """Returns the verdict on a token."""
         judged = self._judge(
             request.access_token, request.device_id, observe_only=request.observe_only
         )
@@ -313,7 +316,7 @@ class FakeService:
         return response
 
     def _assigned_id(self) -> str:
-        """A device ID for a request that has none."""
+        """Makes a device ID for a request that has none, and notes that the service assigned it."""
         device_id = str(uuid4())
         self.state.assigned.add(device_id)
         return device_id
@@ -321,7 +324,7 @@ class FakeService:
     def batch_validate_sessions(
         self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
     ) -> pb.BatchValidateSessionsResponse:
-        """Gives the verdicts on many tokens."""
+        """Returns the verdicts on many tokens."""
         refuse(context, of_batch(len(request.requests), "requests"))
         results = [
             pb.BatchValidateSessionsResult(response=self.validate_session(one, context))
@@ -332,7 +335,7 @@ class FakeService:
     def check_sessions(
         self, request: pb.CheckSessionsRequest, context: grpc.ServicerContext
     ) -> pb.CheckSessionsResponse:
-        """Says whether sessions live."""
+        """Returns the state of each session that the request names."""
         refuse(context, of_batch(len(request.sessions), "sessions"))
         results = [checked_session(self.state, name) for name in request.sessions]
         return pb.CheckSessionsResponse(results=results)
@@ -360,7 +363,7 @@ class FakeService:
         return _Judged(status, None, revoked)
 
     def _tell_of_superseded(self, session: Session) -> None:
-        """Adds an event about a superseded token, at most one an hour for a session."""
+        """Writes an event about a superseded token, at most one event an hour for each session."""
         now = self.state.now()
         if session.told_at is None or now - session.told_at >= timedelta(hours=1):
             session.told_at = now
@@ -373,7 +376,7 @@ class FakeService:
     def list_devices(
         self, request: pb.ListDevicesRequest, context: grpc.ServicerContext
     ) -> pb.ListDevicesResponse:
-        """A page of a user's devices."""
+        """Returns a page of a user's devices."""
         check_fields(context, user_id=request.user_id)
         state = self.state
         devices = sorted(
@@ -396,7 +399,7 @@ class FakeService:
     def update_device(
         self, request: pb.UpdateDeviceRequest, context: grpc.ServicerContext
     ) -> pb.UpdateDeviceResponse:
-        """Names a device."""
+        """Changes the display name of a device."""
         name, user_id = request.display_name, request.user_id
         check_fields(context, user_id=user_id, device_id=request.device_id, display_name=name)
         device = self.state.devices.get(user_id, {}).get(uuid_of(request.device_id) or "")
@@ -426,7 +429,7 @@ class FakeService:
     def revoke_all(
         self, request: pb.RevokeAllRequest, context: grpc.ServicerContext
     ) -> pb.RevokeAllResponse:
-        """Signs a user out on all devices but one."""
+        """Signs a user out on all devices, or on all except one that the request names."""
         check_fields(context, user_id=request.user_id)
         user_id, spared = request.user_id, uuid_of(request.except_device_id) or ""
         revoked = self.state.end_sessions(user_id, spared)
@@ -444,13 +447,13 @@ class FakeService:
     def get_signing_keys(
         self, _: pb.GetSigningKeysRequest, __: grpc.ServicerContext
     ) -> pb.GetSigningKeysResponse:
-        """Returns no keys: the fake service has none."""
+        """Returns an empty key set, because the fake service has no keys."""
         return pb.GetSigningKeysResponse(jwks_json='{"keys":[]}')
 
     def watch_events(
         self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
-        """Yields the events from a cursor, a moment, or now on."""
+        """Yields events: those after a cursor, those since a start time, or those from now on."""
         with self.changed:
             self.calls["WatchEvents"] += 1
             self.check_available(context)

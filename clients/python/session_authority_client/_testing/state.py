@@ -1,4 +1,4 @@
-"""The state of the fake service, and its clock."""
+"""The state of the fake service, with its clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 @dataclass(eq=False)
 class Session:
-    """A session. Until its token is renewed it has one generation."""
+    """A session. Its generation is 1 until its token is replaced by a renewal."""
 
     user_id: str
     device_id: str
@@ -38,7 +38,7 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """The time when the session ends if it is not used again."""
+        """The time at which the session ends if it is not used again."""
         if self.idle_timeout is None:
             return self.ends_at
         return min(self.ends_at, self.last_seen_at + self.idle_timeout)
@@ -46,8 +46,8 @@ class Session:
 
 @dataclass(eq=False)
 class Token:
-    """A token that was handed out. Each token is another copy of its generation, unless it is an
-    earlier token that was made once more with newer claims.
+    """A token that was handed out. Each token is a new copy of its generation. Only a token that
+    was reissued with newer claims is the same copy as the earlier token.
     """
 
     session: Session
@@ -63,7 +63,7 @@ class Token:
 
 @dataclass
 class Device:
-    """A device in a user's list, with its session if the user is signed in there."""
+    """A device in a user's list. It has a session if the user is signed in there."""
 
     device_id: str
     client: pb.ClientInfo
@@ -77,8 +77,8 @@ class Device:
 
 @dataclass
 class SignIn:
-    """A sign-in that had a `request_id`: the same request, from any browser or app, gets the
-    same response.
+    """A sign-in that had a `request_id`. If the same request comes again, from any browser or app,
+    it gets the same response.
     """
 
     request: pb.IssueDeviceRequest
@@ -88,7 +88,7 @@ class SignIn:
 
 @dataclass
 class State:
-    """Everything that the fake service knows. A reset replaces it by a new state."""
+    """Everything that the fake service stores. A reset replaces the whole state by a new one."""
 
     devices: dict[str, dict[str, Device]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
@@ -98,12 +98,15 @@ class State:
     passed: timedelta = timedelta()
 
     def now(self) -> datetime:
-        """The time of the fake service."""
+        """Returns the time of the fake service: the machine's time plus all time that a test let
+        pass.
+        """
         return datetime.now(UTC) + self.passed
 
     def told(self, moment: datetime) -> datetime:
-        """Converts a moment to the clock of the machine, which no test moves. Apps get times in
-        this form. So after `pass_time`, past times are further back and future times are nearer.
+        """Converts a time of the fake service to a time of the machine's clock, which no test
+        changes. All times in responses are converted. So after `pass_time`, past times are further
+        back and future times are nearer.
         """
         return moment - self.passed
 
@@ -112,14 +115,16 @@ class State:
         return device.session is not None and self.now() < device.session.expires_at
 
     def hand_out(self, session: Session, ttl: timedelta) -> tuple[str, Token]:
-        """Makes a token of the session's generation. Returns its text, too."""
+        """Makes a token of the session's current generation. Returns its text and the token."""
         now = self.now()
         ends_at = min(now + ttl, session.ends_at)
         token = Token(session, session.generation, now, ends_at, session.claims)
         return self._remember(token), token
 
     def reissue(self, token: Token) -> tuple[str, Token]:
-        """Makes the same token with the session's claims. Returns its text, too."""
+        """Makes the same token again with the session's newest claims. Returns its text and the
+        token.
+        """
         token = replace(token, claims=token.session.claims)
         return self._remember(token), token
 
@@ -129,7 +134,7 @@ class State:
         return text
 
     def end_sessions(self, user_id: str, spared: str = "") -> int:
-        """Ends a user's sessions on all devices but one. Returns on how many."""
+        """Ends a user's sessions on all devices except `spared`. Returns the number of sessions."""
         live = [
             device
             for device in self.devices.get(user_id, {}).values()

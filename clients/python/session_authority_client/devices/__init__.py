@@ -1,8 +1,8 @@
-"""Owns "My devices": the page that users see, and its API for scripts. `DevicesPage` mounts both in
-the middleware of an app: `Flow(devices=DevicesPage(path="/devices"))`.
+"""The page "My devices" for users, and its API for scripts. `DevicesPage` mounts both in the
+middleware of an app: `Flow(devices=DevicesPage(path="/devices"))`.
 
-It decides what a request means and what its response says. It calls no service: the handlers of
-both flavours do.
+This package decides what a request means and what its response says. It never calls the service.
+The handlers in `_async/devices.py` and `_sync/devices.py` make the calls.
 """
 
 from session_authority_client.devices.settings import DevicesPage

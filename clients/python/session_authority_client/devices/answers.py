@@ -1,4 +1,4 @@
-"""The responses of the API: JSON, with one table of errors."""
+"""Makes the responses of the API. They are JSON, and one table has all errors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _SAFE = (
 
 
 def answer(status: int, told: Mapping[str, object], *headers: Header) -> Response:
-    """A response of the API."""
+    """Makes a response of the API from a status and a JSON value."""
     body = json.dumps(told).encode()
     described = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
     return Response(status, (*described, *_SAFE, NO_STORE, *headers), body)
 
 
 def error(code: str, texts: Texts, *headers: Header, field: str = "") -> Response:
-    """An error of the API. `field` is the part of the request that is wrong."""
+    """Makes an error response of the API. `field` names the part of the request that is wrong."""
     told = {"code": code, "message": texts.text(f"error.{code}"), "field": field or None}
     return answer(STATUS[code], {"error": told}, *headers)

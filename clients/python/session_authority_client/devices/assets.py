@@ -1,5 +1,5 @@
-"""The files that the page loads: its style sheet and, if the app requests it, the custom element.
-The URL of a file changes with the file's contents, so that browsers may keep it for any time.
+"""The files that the page loads: its style sheet and, if the app enables it, the custom element.
+The URL of a file changes with the file's contents, so that browsers may keep the file for a year.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ASKED_AGAIN = ("Cache-Control", "no-cache")
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file with its contents, and the hash that browsers check (`integrity`)."""
+    """A file with its contents, and with the hash that browsers check (`integrity`)."""
 
     name: str
     body: bytes
@@ -37,13 +37,13 @@ class Asset:
         return sha384(self.body).hexdigest()[:16]
 
     def url(self, mount: str) -> str:
-        """The URL from which the page loads the file."""
+        """Returns the URL from which the page loads the file."""
         return f"{mount}/static/{self.name}?v={self.version}"
 
 
 def asset(name: str) -> Asset | None:
-    """The file with this name. None if there is none."""
-    # Only these names are cached, as clients choose the name.
+    """Returns the file with this name, or None if the page has no such file."""
+    # Clients choose the name, so the cache may hold only these two files.
     return _read(name) if name in (STYLE, ELEMENT) else None
 
 
@@ -57,7 +57,9 @@ def _read(name: str) -> Asset | None:
 
 
 def serve(found: Asset, version: str) -> Response:
-    """The response with a file. `version` is the version in the requested URL."""
+    """Makes the response that contains a file. `version` is the version in the requested URL.
+    Browsers may keep the file for a year only if that is the file's current version.
+    """
     headers = (
         ("Content-Type", _KINDS[found.name.rpartition(".")[2]]),
         ("Content-Length", str(len(found.body))),

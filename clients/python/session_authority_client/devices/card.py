@@ -1,4 +1,4 @@
-"""The card of a device on the page: the facts about the device, and the actions."""
+"""The card of a device on the page. It shows facts about the device, and has the actions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from session_authority_client.types import Device
 
 
 def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Listing) -> Markup:
-    """The card of a device. `title` is its title in the list."""
+    """Makes the card of a device. `title` is the title of the device in the list."""
     marked = device.device_id == found.marked
     badge = element("span", texts.text("this_device"), class_="badge") if device.current else None
     return element(
@@ -48,10 +48,10 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
 
 
 def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
-    """A relative time, such as "2 hours ago". The exact time is shown to a user who points at it or
-    reaches it by the Tab key.
+    """Shows a relative time, such as "2 hours ago". A user sees the exact time by pointing at it or
+    by reaching it with the Tab key.
     """
-    # A time in the future counts as "just now": this machine's clock may be slow.
+    # A time in the future is shown as "just now", because this machine's clock may be slow.
     just_now = now - moment < timedelta(minutes=1)
     return element(
         "time",
@@ -65,7 +65,7 @@ def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
 
 
 def place_text(texts: Texts, device: Device) -> str:
-    """The city and the country of a device, as far as they are known."""
+    """Returns the city and the country of a device. An unknown part is left out."""
     country = locales.country(device.country_code, texts.language) if device.country_code else ""
     if device.city and country:
         return texts.text("place", city=device.city, country=country)
@@ -86,7 +86,9 @@ def _facts(texts: Texts, device: Device, now: datetime, *, marked: bool) -> Mark
 
 
 def _made_of(texts: Texts, device: Device) -> Node:
-    """The browser and the system, unless they are the title."""
+    """Returns the browser and the system of a device. If the title shows them already, returns the
+    model, if it is known.
+    """
     browser, system = device.browser, device.operating_system
     if not name_of(device):
         return device.model if device.model and browser and system else None

@@ -1,8 +1,9 @@
-"""The texts that users read, in all languages: `messages/LANGUAGE.json`, flat, by key.
+"""The texts that users read. `messages/LANGUAGE.json` has the texts of one language as a flat
+object by key.
 
 A text has placeholders such as `{device}`, which the code calls places. A text that depends on a
-count is an object with a text for each plural category of its language (Unicode CLDR). A value that
-fills a placeholder is never read as a text with placeholders.
+count is an object with one text for each plural category of its language (Unicode CLDR). A value
+that fills a placeholder is never itself searched for placeholders.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from importlib.resources import files
 from session_authority_client.devices import locales
 
 Message = str | Mapping[str, str]
-"""A text, or one for each plural category."""
+"""A text, or an object with one text for each plural category."""
 
 DEFAULT = "en"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "tr")
@@ -27,7 +28,8 @@ _PLACE = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", re.ASCII)
 _QUALITY = re.compile(r"q *= *([01](?:\.[0-9]{0,3})?)", re.ASCII)
 _MAX_RANGES = 20
-# No language of an app has more subtags. Each shorter form of a tag costs one lookup.
+# A requested language tag is cut after this many subtags, because each shorter form of a tag costs
+# one lookup. No language of an app has more subtags.
 _MAX_SUBTAGS = 8
 
 
@@ -41,8 +43,8 @@ class Texts:
     zone: tzinfo = UTC
 
     def text(self, key: str, count: int | None = None, **places: str) -> str:
-        """The text of a key with its places filled. `count` chooses the plural form, and fills the
-        place `{count}`.
+        """Returns the text of a key with its places filled. `count` chooses the plural form, and
+        fills the place `{count}`.
         """
         if count is not None:
             places["count"] = locales.number(count, self.language)
@@ -54,11 +56,13 @@ class Texts:
         )
 
     def parts(self, key: str, count: int | None = None) -> Sequence[tuple[str, bool]]:
-        """The text of a key in pieces. A piece comes with True if it is the name of a place."""
+        """Returns the text of a key in pieces. A piece comes with True if it is the name of a
+        place, else with False.
+        """
         return _parts(self._form(key, count))
 
     def has(self, key: str) -> bool:
-        """Returns True if there is a text with that key."""
+        """Returns True if there is a text with this key."""
         return key in self.messages
 
     def _form(self, key: str, count: int | None) -> str:
@@ -76,7 +80,7 @@ def _parts(text: str) -> Sequence[tuple[str, bool]]:
 
 
 def checked_messages(given: Mapping[str, Mapping[str, Message]]) -> None:
-    """Checks an app's own texts. Raises ValueError."""
+    """Checks an app's own texts. Raises ValueError if a language or a text is malformed."""
     for language, texts in given.items():
         if not _TAG.fullmatch(language):
             raise ValueError(f"messages: {language!r} is no language, like 'de' or 'pt-BR'")
@@ -91,29 +95,29 @@ def checked_messages(given: Mapping[str, Mapping[str, Message]]) -> None:
 
 
 def places_of(message: Message) -> frozenset[str]:
-    """The names of the places of a text, in any of its forms."""
+    """Returns the names of all places in a text, in any of its plural forms."""
     forms = (message,) if isinstance(message, str) else message.values()
     return frozenset(name for form in forms for name in _PLACE.findall(form))
 
 
 @cache
 def shipped(language: str) -> Mapping[str, Message]:
-    """This package's own texts in a language."""
+    """Returns this package's own texts in a language."""
     folder = files("session_authority_client.devices") / "messages"
     texts: Mapping[str, Message] = json.loads((folder / f"{language}.json").read_text("utf-8"))
     return texts
 
 
 def texts_in(language: str, own: Mapping[str, Mapping[str, Message]], zone: tzinfo = UTC) -> Texts:
-    """All texts in a language. Texts that the language lacks are in English."""
+    """Returns all texts in a language. A text that the language lacks is in English."""
     known = shipped(language) if language in LANGUAGES else {}
     messages = {**shipped(DEFAULT), **own.get(DEFAULT, {}), **known, **own.get(language, {})}
     return Texts(language, locales.direction(language), messages, zone)
 
 
 def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
-    """The first of the wanted languages for which there are texts, else English. For "de-AT" the
-    texts of "de" are used, too.
+    """Returns the first wanted language for which there are texts, or English if there is none. A
+    reader who wants "de-AT" also gets the texts of "de".
     """
     there = {name.lower(): name for name in (*LANGUAGES, *own)}
     for tag in wanted:
@@ -125,7 +129,9 @@ def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
 
 
 def accepted(headers: Sequence[str]) -> Sequence[str]:
-    """The languages in `Accept-Language` headers, the highest quality value first."""
+    """Returns the languages in `Accept-Language` headers, those with the highest quality value
+    first.
+    """
     ranges: list[tuple[float, str]] = []
     for member in ",".join(headers).split(",")[:_MAX_RANGES]:
         tag, *parameters = (part.strip(" \t") for part in member.split(";"))

@@ -1,5 +1,5 @@
-"""The failures of requests to the page and its API: one table from exceptions to errors, and the
-response to each error.
+"""The failures of requests to the page and its API. This module finds the error that stands for an
+exception, and makes the response to it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _RETRY_AFTER = ("Retry-After", "1")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error's code, the field that is wrong, and the headers of the response. `instead` is the
-    response that a browser gets in place of an error page: the redirect to the sign-in.
+    """An error's code, the field of the request that is wrong, and the headers of the response.
+    `instead` is the response that a browser gets in place of an error page: the redirect to the
+    sign-in.
     """
 
     code: str
@@ -42,16 +43,18 @@ class Failure:
 
     @property
     def is_of_service(self) -> bool:
-        """Returns True if the service failed, or the app's access to it, and not the user."""
+        """Returns True if the cause is the service, or the app's access to it, and not the user."""
         return STATUS[self.code] >= 500
 
 
 EXPECTED = (BadRequest, BadCursor, NoAnswer, SignInRequired, SessionAuthorityError)
-"""The exceptions that stand for a failure. Any other exception is a fault, and has no answer."""
+"""The exceptions that stand for a failure. Any other exception is a fault, and is not handled
+here.
+"""
 
 
 def failure_of(error: Exception) -> Failure:
-    """The failure that an exception of `EXPECTED` stands for."""
+    """Returns the failure for an exception of `EXPECTED`."""
     match error:
         case BadRequest():
             return Failure(error.code, error.field)
@@ -74,8 +77,8 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _of_service(error: BaseException | None, *retry: tuple[str, str]) -> Failure:
-    """The failure for an error that is not the user's. If waiting does not help, there is no
-    `Retry-After`: a program would retry for ever.
+    """Returns the failure for an error that the user did not cause. If waiting does not help, the
+    response has no `Retry-After`, because a program would retry for ever.
     """
     match error:
         case CallerNotAllowed() | CallerUnknown():
@@ -97,7 +100,7 @@ def _broken_rule(error: InvalidRequest) -> Failure:
 
 
 def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
-    """The response to a failure: an error of the API for a program, a page for a person."""
+    """Makes the response to a failure: a JSON error for a program, or a page for a person."""
     texts = texts_for(page, request.headers)
     route = route_of(page.path, request.method, request.target)
     if not route.is_api:
@@ -116,7 +119,7 @@ def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Re
 
 
 def _typed(request: DevicesRequest) -> Mapping[str, str]:
-    """The fields of a form. There are none if the form can't be read."""
+    """Returns the fields of the form, or no fields if the form can't be read."""
     try:
         return request.form()
     except BadRequest:
@@ -124,12 +127,12 @@ def _typed(request: DevicesRequest) -> Mapping[str, str]:
 
 
 def leads_elsewhere(answer: Response) -> bool:
-    """Returns True if a response sends a browser to another origin. After a form, the content
-    security policy forbids that.
+    """Returns True if a response redirects a browser to another origin. The content security policy
+    forbids this after a form.
     """
     return not local_path(dict(answer.headers).get("Location", "/"), "")
 
 
 def foreign_origin(page: DevicesPage, target: str, headers: Headers) -> Response:
-    """The response to a request that a page of another origin sent."""
+    """Makes the response to a request that came from a page of another origin."""
     return response(page, DevicesRequest("POST", target, headers), Failure("foreign_origin"))

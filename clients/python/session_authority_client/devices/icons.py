@@ -1,5 +1,5 @@
-"""The icons of the page, drawn in lines of the colour of the text. The custom element has the same
-icons. They say nothing that the text does not say, so they are hidden from screen readers.
+"""The icons of the page. They are line drawings in the colour of the text, and the same as in the
+custom element. They add nothing to the text, so they are hidden from screen readers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PATHS: Mapping[str, str] = {
     "other": "M4 4h16v16H4zM9 9a3 3 0 1 1 3 3v2M12 17h.01",
     "alarm": "M12 3 2 20h20zM12 10v4M12 17h.01",
 }
-"""The drawing of each icon, in a square of 24 units."""
+"""The path of each icon's drawing, in a square of 24 units."""
 
 
 def icon(name: str) -> Markup:
-    """An icon by its name: a kind of device, or "alarm"."""
+    """Returns the icon with this name. The name is a kind of device, or "alarm"."""
     return _ICONS[name]
 
 

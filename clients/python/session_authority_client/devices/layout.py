@@ -1,4 +1,4 @@
-"""The common parts of all screens: the head, the frame, and headers that allow no other content."""
+"""The common parts of all screens: the head, the frame, and headers that forbid foreign content."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from session_authority_client.devices.catalogue import Texts
 from session_authority_client.devices.markup import Markup, Node, element, joined
 from session_authority_client.devices.settings import DevicesPage
 
-# With the Back button, a browser may show a page that it kept in memory, whatever `Cache-Control`
-# says. After a sign-out this page must not be shown, so a page that was kept is loaded again.
+# If the user goes back, a browser may show a page from its memory, whatever `Cache-Control` says.
+# After a sign-out the page must not be shown again, so a page from memory is reloaded.
 _LOAD_AGAIN = "onpageshow = function (event) { if (event.persisted) location.reload() }"
 _HASH = base64.b64encode(hashlib.sha256(_LOAD_AGAIN.encode()).digest()).decode()
 _POLICY = (
@@ -38,7 +38,7 @@ def screen(
     status: int = 200,
     headers: tuple[Header, ...] = (),
 ) -> Response:
-    """The response with a screen."""
+    """Makes the response that shows a screen."""
     script = asset(ELEMENT) if page.scripted else None
     loads = None
     if script is not None:
@@ -59,8 +59,9 @@ def screen(
 
 
 def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -> Node:
-    """The list of devices. If the app requests it, the list is inside the custom element, and is
-    shown until the element's script runs. `alarm` is the event that a mail was about, or empty.
+    """Wraps the list of devices in the custom element, if the app enables the element. The list is
+    shown until the element's script runs. `alarm` is the ID of the event that a mail was about, or
+    empty.
     """
     if not page.scripted or asset(ELEMENT) is None:
         return children
@@ -70,14 +71,14 @@ def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -
         src=page.path,
         language=texts.language,
         alarm=alarm or None,
-        # The script sends a user who is signed out to the page, which redirects to the sign-in.
+        # The script sends a signed-out user to the page, which redirects the user to the sign-in.
         sign_in=page.path,
     )
 
 
 def _head(page: DevicesPage, title: str) -> Markup:
     style = asset(STYLE)
-    assert style is not None  # it comes with the package
+    assert style is not None  # the package includes it
     return joined(
         [
             element("meta", charset="utf-8"),
@@ -92,20 +93,20 @@ def _head(page: DevicesPage, title: str) -> Markup:
 
 
 def button(label: Node, *, style: str = "", **attributes: str | bool | None) -> Markup:
-    """A button that submits its form."""
+    """Makes a button that submits its form."""
     return element("button", label, class_=f"button {style}".strip(), **attributes)
 
 
 def link(label: Node, url: str, *, style: str = "button", **attributes: str | None) -> Markup:
-    """A link. It looks like a button unless `style` is another style."""
+    """Makes a link. It looks like a button unless `style` is another style."""
     return element("a", label, href=url, class_=style or None, **attributes)
 
 
 def form(url: str, *children: Node, **attributes: str | None) -> Markup:
-    """A form that is sent by POST."""
+    """Makes a form that is sent by POST."""
     return element("form", *children, method="post", action=url, **attributes)
 
 
 def hidden(name: str, value: str) -> Markup:
-    """A hidden field of a form."""
+    """Makes a hidden field of a form."""
     return element("input", type="hidden", name=name, value=value)

@@ -1,4 +1,4 @@
-"""A user's devices in the order of the page and of the API, page by page."""
+"""Sorts a user's devices for the page and the API, and splits the list into pages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from datetime import UTC, datetime, timedelta
 from session_authority_client.types import Device, FormFactor
 
 PAGE_SIZE = 50
-# The service has the same limit, in characters.
+# The longest name of a device, in characters. The service has the same limit.
 MAX_NAME_LENGTH = 100
 MAX_ALARMS = 20
-# How long an alarm, and a device that is signed out, are shown. The service keeps alarms for the
-# same time.
+# The list shows alarms and signed-out devices for this long. The service keeps alarms for the same
+# time.
 MEMORY = timedelta(days=28)
-# The service writes a use of a session about once a minute, and a near cache may delay that.
+# The service records the use of a session about once a minute, and a near cache may delay the
+# record.
 _ACTIVE_WITHIN = timedelta(minutes=5)
-# An event is written just after its cause, and the clocks of the store and the service differ.
+# The time of an event may differ from the time of its cause by this much. An event is written just
+# after its cause, and the clocks of the store and the service differ.
 _EVENT_WITHIN = timedelta(seconds=5)
 _EVENT_ID = re.compile(r"evt_[A-Za-z0-9]{1,32}_([0-9]{13})_[0-9]{1,20}", re.ASCII)
 _CURSOR = re.compile(r"([12])\.([0-9]{1,20})\.([0-9a-f-]{36})", re.ASCII)
@@ -38,13 +40,13 @@ _Key = tuple[int, int, str]
 
 
 class BadCursor(ValueError):
-    """The text is no cursor of a list."""
+    """A cursor of a list can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A theft alarm. `event_id` is the event of the mail that linked to the page, if the mail was
-    about this alarm, else empty.
+    """A theft alarm. If the mail that linked to the page was about this alarm, `event_id` is the ID
+    of the event in that mail. Otherwise it is empty.
     """
 
     device_id: str
@@ -54,11 +56,13 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of devices: this device first, then the devices that are signed in, then the devices
-    that were seen, or had an alarm, in the last 28 days. `alarms` are the alarms of all devices,
-    the newest first, on the first page only. `others` counts the other devices that are signed in,
-    on all pages, and `signed_out` the devices that are not. `marked` is the ID of the device whose
-    sign-in a mail was about, or empty. `everything` has the devices of all pages.
+    """A page of the list of devices. The current device comes first, and then the devices that are
+    signed in. The last ones are devices that were seen, or had an alarm, in the last 28 days.
+
+    `alarms` has the alarms of all devices, the newest first. It is empty on all pages but the
+    first. `others` counts the other devices that are signed in, and `signed_out` the devices that
+    are not. Both count all pages. `marked` is the ID of the device whose sign-in a mail was about,
+    or empty. `everything` has the devices of all pages.
     """
 
     devices: Sequence[Device]
@@ -74,13 +78,13 @@ class Listing:
 def listing(
     devices: Sequence[Device], now: datetime, *, after: str = "", event_id: str = ""
 ) -> Listing:
-    """A page of a user's devices.
+    """Returns a page of a user's devices.
 
     Args:
         devices: All devices of the user.
-        now: The time.
-        after: The `next_cursor` of the page before, or empty.
-        event_id: The event that a mail was about, or empty.
+        now: The current time.
+        after: The `next_cursor` of the previous page, or empty for the first page.
+        event_id: The ID of the event that a mail was about, or empty.
 
     Raises BadCursor.
     """
@@ -103,8 +107,8 @@ def listing(
 
 
 def name_of(device: Device) -> str:
-    """The name that the user or the app gave. Empty if the service made the name from the browser
-    and the system.
+    """Returns the name that the user or the app gave to a device. Returns an empty text if the
+    service made the name from the browser and the system.
     """
     on = (device.model, device.operating_system)
     made = {"", "Unknown device", device.browser, *on}
@@ -113,14 +117,18 @@ def name_of(device: Device) -> str:
 
 
 def is_active_now(device: Device, now: datetime) -> bool:
-    """Returns True if the device is in use: it shows this list, or was used minutes ago."""
+    """Returns True if a signed-in device is in use: it shows this list, or was used in the last
+    minutes.
+    """
     seen = device.last_seen_time
     recent = seen is not None and now - seen <= _ACTIVE_WITHIN
     return device.signed_in and (device.current or recent)
 
 
 def alarm_of(device: Device, now: datetime) -> Alarm | None:
-    """The last alarm about a device, as long as it is shown."""
+    """Returns the last alarm about a device, or None if there is none or it is too old to be
+    shown.
+    """
     alarm = device.last_alarm
     if alarm is None or now - alarm.create_time > MEMORY:
         return None
@@ -141,7 +149,7 @@ def _key(device: Device) -> _Key:
 
 def _cursor(device: Device) -> str:
     group, micros, device_id = _key(device)
-    # This device is the only one of its group, so a cursor after it starts with the next group.
+    # Group 0 has only the current device, so a cursor after it starts with the next group.
     return f"{max(group, 1)}.{-micros}.{device_id}"
 
 
@@ -175,7 +183,9 @@ def _marked(devices: Sequence[Device], event_id: str) -> str:
 
 
 def _moment_of(event_id: str) -> datetime | None:
-    """The time in an event's ID, at which the event was written. None for any other text."""
+    """Returns the time at which an event was written, read from its ID. Returns None for any other
+    text.
+    """
     found = _EVENT_ID.fullmatch(event_id)
     return _EPOCH + timedelta(milliseconds=int(found[1])) if found is not None else None
 

@@ -1,6 +1,5 @@
-"""Owns the differences between languages other than the texts: numbers, plurals, times, countries.
-It is the only module that uses Babel, and it imports Babel late: nothing else of this package needs
-Babel.
+"""Formats values for a language: numbers, plurals, times, names of countries, lists. This is the
+only module that uses Babel. It imports Babel late, because no other part of this package needs it.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ def _locale(language: str) -> Any:
 
     try:
         return Locale.parse(language, sep="-")
-    except (UnknownLocaleError, ValueError):  # an app's own language that Unicode does not know
+    except (UnknownLocaleError, ValueError):  # Unicode may not know an app's own language
         return Locale("en")
 
 
 def direction(language: str) -> str:
-    """The direction of the script: "ltr" or "rtl"."""
+    """Returns the direction of the language's script: "ltr" or "rtl"."""
     return str(_locale(language).text_direction)
 
 
 def plural_category(count: int, language: str) -> str:
-    """The plural category of a count, such as "few"."""
+    """Returns the plural category of a count in a language, such as "few" in Polish."""
     return str(_locale(language).plural_form(count))
 
 
 @lru_cache(maxsize=1024)
 def number(value: int, language: str) -> str:
-    """A whole number, with the digits and separators of the language."""
+    """Formats a whole number with the digits and separators of the language."""
     from babel.numbers import format_decimal
 
     return format_decimal(value, locale=_locale(language), numbering_system="default")
@@ -44,7 +43,7 @@ def number(value: int, language: str) -> str:
 
 @lru_cache(maxsize=1024)
 def listed(names: tuple[str, ...], language: str) -> str:
-    """Several names in one text: "password and one-time code"."""
+    """Joins several names to one text, such as "password and one-time code" in English."""
     from babel.lists import format_list
 
     return str(format_list(names, locale=_locale(language)))
@@ -52,13 +51,15 @@ def listed(names: tuple[str, ...], language: str) -> str:
 
 @lru_cache(maxsize=1024)
 def country(code: str, language: str) -> str:
-    """The name of a country by its code of ISO 3166-1. If there is no name, the code."""
+    """Returns the name of a country by its ISO 3166-1 code. Returns the code if there is no
+    name.
+    """
     return str(_locale(language).territories.get(code.upper(), code))
 
 
 def zone_named(name: str) -> tzinfo | None:
-    """The time zone with a name of the IANA database. UTC for the empty name, None for any other
-    text.
+    """Returns the time zone with this name in the IANA database. Returns UTC for an empty name, and
+    None for any other text.
     """
     if name == "":
         return UTC
@@ -66,12 +67,14 @@ def zone_named(name: str) -> tzinfo | None:
         return None
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # "Europe" is a folder
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder such as "Europe" is no zone
         return None
 
 
 def exact(moment: datetime, language: str, zone: tzinfo = UTC) -> str:
-    """A time in full, with its zone: "November 29, 2026, 5:26 PM UTC"."""
+    """Formats a full date and time with the zone, such as "November 29, 2026, 5:26 PM UTC" in
+    English.
+    """
     local = moment.astimezone(zone)
     day, clock = _date(local.date(), language), _time(local.hour, local.minute, language)
     return f"{day}, {clock} {_zone_name(local, language)}"
@@ -83,7 +86,7 @@ def _zone_name(local: datetime, language: str) -> str:
     if local.tzinfo is UTC:
         return "UTC"
     name = str(get_timezone_name(local, width="short", locale=_locale(language)))
-    # A zone without a short name in the language: "+0900", and here "GMT+09:00".
+    # Babel names a zone without a short name "+0900". Here it becomes "GMT+09:00".
     has_name = not name.startswith(("+", "-"))
     return name if has_name else str(get_timezone_gmt(local, "long", locale=_locale(language)))
 
@@ -96,14 +99,14 @@ def _time(hour: int, minute: int, language: str) -> str:
     return str(shown).replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
 
 
-# The longest unit that fits, with its length in seconds.
+# The units with their lengths in seconds, the longest unit first.
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 _RELATIVE_DAYS = 7
 
 
 def relative(moment: datetime, now: datetime, language: str, zone: tzinfo = UTC) -> str:
-    """How long ago a time was: "2 hours ago". The time must be at least a minute ago. For a time
-    that is a week ago or more, its date.
+    """Returns how long ago a time was, such as "2 hours ago". The time must be at least a minute
+    ago. Returns the date of a time that is a week ago or more.
     """
     seconds = int((now - moment).total_seconds())
     if seconds >= _RELATIVE_DAYS * 86_400:

@@ -1,5 +1,5 @@
-"""Makes HTML that its contents can't break: text becomes HTML only in this module, and is escaped.
-Nothing else of this package writes a tag.
+"""Makes HTML, and escapes every text in it, so that no text can add markup. Only this module turns
+text into HTML, and no other module of this package writes a tag.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _UNSAFE = re.compile("[&<>\"']")
 
 
 class Markup(str):
-    """A piece of HTML. Only `element`, `joined` and `phrase` make it. A text that other code makes
-    from it is plain text, and would be escaped.
+    """A piece of HTML. Only `element`, `joined` and `phrase` make it. If other code makes a text
+    from it, the result is plain text, which would be escaped.
     """
 
     __slots__ = ()
@@ -29,8 +29,9 @@ Node: TypeAlias = "Markup | str | Iterable[Node] | None"
 
 
 def element(name: str, /, *children: Node, **attributes: str | bool | None) -> Markup:
-    """An element. An attribute's name may end in `_` (`class_`), and any other `_` stands for `-`.
-    An attribute that is True has no value. An attribute that is False or None is left out.
+    """Makes an HTML element. The name of an attribute may end in `_` (`class_`), and any other `_`
+    stands for `-`. An attribute that is True has no value. An attribute that is False or None is
+    left out.
     """
     shown = "".join([_attribute(key, value) for key, value in attributes.items()])
     if name in _VOID:
@@ -39,12 +40,12 @@ def element(name: str, /, *children: Node, **attributes: str | bool | None) -> M
 
 
 def joined(node: Node) -> Markup:
-    """Joins several pieces to one: text is escaped, HTML stays."""
+    """Joins several pieces to one piece of HTML. Text is escaped, and HTML stays as it is."""
     return Markup(_html(node))
 
 
 def phrase(texts: Texts, key: str, count: int | None = None, /, **places: Node) -> Markup:
-    """A text of the catalogue whose places may hold HTML."""
+    """Returns a text of the catalogue as HTML, with its places filled. The values may be HTML."""
     return joined(
         [
             places.get(part, f"{{{part}}}") if is_place else part

@@ -1,4 +1,6 @@
-"""The description of the API in OpenAPI 3.1, from `openapi.json`, with the paths of an app."""
+"""The OpenAPI 3.1 description of the API: the text of `openapi.json` with the path of the app's
+page.
+"""
 
 from __future__ import annotations
 
@@ -15,5 +17,5 @@ def _shipped() -> Any:
 
 
 def document(mount: str) -> dict[str, Any]:
-    """The document of the API below a mount."""
+    """Returns the OpenAPI document of an API below the path `mount`."""
     return {**_shipped(), "servers": [{"url": mount}]}

@@ -1,6 +1,6 @@
-"""Answers requests whose response is the same for everybody: the page's files, the texts, the
-description of the API. They need no session, so no call is made to the service: during an outage
-the page that reports the outage must load its style at once.
+"""Answers requests for the page's files, the texts and the description of the API. These responses
+are the same for everybody, and need no session, so the service is not called. During an outage, the
+page that reports the outage must load its style at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from session_authority_client.devices.settings import DevicesPage, Headers
 def public_response(
     page: DevicesPage, method: str, target: str, headers: Headers
 ) -> Response | None:
-    """The response to a request that needs no session; None if it needs one."""
+    """Returns the response to a request that needs no session, or None if the request needs a
+    session.
+    """
     route = route_of(page.path, method, target)
     if route.action not in PUBLIC:
         return None

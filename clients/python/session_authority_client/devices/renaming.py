@@ -1,5 +1,5 @@
-"""The form that renames a device: in the device's card, and once more with the typed name if the
-name was refused.
+"""The form that renames a device. It is in the device's card. If the name was refused, a screen
+shows the form again with the typed name.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from session_authority_client.devices.listing import MAX_NAME_LENGTH
 from session_authority_client.devices.markup import Markup, element
 from session_authority_client.devices.settings import DevicesPage
 
-# The failures after which another name, or another try, may succeed.
+# After these failures the form is shown again, because another name or another try may succeed.
 _MENDABLE = frozenset({"bad_request", "name_too_long", "too_many_requests", "unavailable"})
 
 
 def rename_form(
     page: DevicesPage, texts: Texts, device_id: str, name: str, *, label: str, save: str
 ) -> Markup:
-    """The form in a device's card.
+    """Makes the rename form in a device's card.
 
     Args:
         page: The settings of the page.
         texts: The texts in the reader's language.
-        device_id: The device.
-        name: The name that the device has now.
-        label: The label of the field.
-        save: The name of the button for screen readers.
+        device_id: The ID of the device.
+        name: The current name of the device.
+        label: The label of the name's field.
+        save: The button's name for screen readers.
     """
     field, hint = f"name-{device_id}", f"hint-{device_id}"
     return form(
@@ -41,7 +41,7 @@ def rename_form(
 
 
 def can_be_mended(code: str) -> bool:
-    """Returns True if the form is shown again after this error."""
+    """Returns True if the form is shown again after the error with this code."""
     return code in _MENDABLE
 
 
@@ -53,7 +53,9 @@ def refused_screen(
     code: str,
     headers: tuple[Header, ...],
 ) -> Response:
-    """Says why a device was not renamed, above the form with the name that was typed."""
+    """Makes the screen that says why a device was not renamed, above the form with the typed
+    name.
+    """
     return screen(
         page,
         texts,

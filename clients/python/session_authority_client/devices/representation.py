@@ -1,4 +1,4 @@
-"""Devices and alarms as the API shows them: values that become JSON."""
+"""Converts devices and alarms to the JSON values of the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = Mapping[str, object]
 
 
 def list_json(listing: Listing, secure_account_url: str | None) -> Json:
-    """A page of devices."""
+    """Returns the JSON value of a page of the list of devices."""
     return {
         "devices": [device_json(device, listing.now) for device in listing.devices],
         "next": listing.next_cursor or None,
@@ -31,7 +31,7 @@ def list_json(listing: Listing, secure_account_url: str | None) -> Json:
 
 
 def device_json(device: Device, now: datetime) -> Json:
-    """A device."""
+    """Returns the JSON value of a device."""
     alarm = alarm_of(device, now)
     known_place = device.city or device.country_code
     return {
@@ -61,7 +61,7 @@ def device_json(device: Device, now: datetime) -> Json:
 
 
 def alarm_json(alarm: Alarm) -> Json:
-    """An alarm."""
+    """Returns the JSON value of an alarm."""
     return {
         "event_id": alarm.event_id or None,
         "device_id": alarm.device_id,
@@ -71,7 +71,7 @@ def alarm_json(alarm: Alarm) -> Json:
 
 
 def time_text(moment: datetime) -> str:
-    """A time in the form of RFC 3339, in UTC and to the second."""
+    """Returns a time in the form of RFC 3339, in UTC and without fractions of a second."""
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 

@@ -1,4 +1,6 @@
-"""Reads requests to the page and to its API strictly: languages, query, forms and JSON."""
+"""Reads requests to the page and its API: the language, the query, forms and JSON. A malformed
+request is refused.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,15 @@ from session_authority_client.devices.catalogue import Texts
 from session_authority_client.devices.locales import zone_named
 from session_authority_client.devices.settings import DevicesPage, Headers
 
-# A name has at most 100 characters; in a form each may be 12 bytes.
+# A name has at most 100 characters, and one character may take 12 bytes in a form.
 MAX_BODY_BYTES = 8192
 _MAX_FIELDS = 20
 
 
 class BadRequest(ValueError):
-    """A request that can't be read. It has the code of the error, and the field that is wrong."""
+    """The request can't be read. `code` is the code of the error, and `field` is the field that is
+    wrong.
+    """
 
     def __init__(self, code: str, field: str = "") -> None:
         super().__init__(code)
@@ -29,8 +33,9 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DevicesRequest:
-    """A request. `target` is its path with its query. `body` has at most one byte more than
-    `MAX_BODY_BYTES`: a longer body is cut. `is_whole` is False if the client left before the end.
+    """A request to the page or its API. `target` is its path with its query. `body` has at most one
+    byte more than `MAX_BODY_BYTES`, because a longer body is cut. `is_whole` is False if the client
+    disconnected before the end of the body.
     """
 
     method: str
@@ -40,13 +45,13 @@ class DevicesRequest:
     is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
-        """The fields of the query. If two have the same name, the last one counts. Raises
-        BadRequest.
+        """Returns the fields of the query. If several have the same name, the last one counts.
+        Raises BadRequest.
         """
         return _fields(self.target.partition("?")[2])
 
     def form(self) -> Mapping[str, str]:
-        """The fields of the form in the body. Raises BadRequest."""
+        """Returns the fields of the form in the body. Raises BadRequest."""
         kind = self._content_type()
         if (self.body or kind) and kind != "application/x-www-form-urlencoded":
             raise BadRequest("unsupported_type")
@@ -57,7 +62,7 @@ class DevicesRequest:
         return _fields(text)
 
     def json_text(self, name: str) -> str:
-        """The text with this name in the JSON object in the body. Raises BadRequest."""
+        """Returns the text with this name from the JSON object in the body. Raises BadRequest."""
         self.check_type()
         try:
             sent = json.loads(self._whole_body().decode())
@@ -80,14 +85,14 @@ class DevicesRequest:
     def _whole_body(self) -> bytes:
         if len(self.body) > MAX_BODY_BYTES:
             raise BadRequest("too_large")
-        if not self.is_whole:  # a name that was cut is another name
+        if not self.is_whole:  # a name that was cut would be a wrong name
             raise BadRequest("bad_request")
         return self.body
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
-    """The texts in the language of a request, with the time zone of its reader. `asked` is the
-    language that the request names in its query. It is preferred to all others.
+    """Returns the texts in the language of a request, with the time zone of its reader. `asked` is
+    the language that the request's query names. It has priority over all other languages.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]
@@ -99,8 +104,8 @@ def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
 
 
 def _fields(text: str) -> Mapping[str, str]:
-    """The fields of a query or a form. Raises BadRequest if there are too many, or if the text is
-    no UTF-8.
+    """Returns the fields of a query or a form. Raises BadRequest if there are too many fields, or
+    if the text is not UTF-8.
     """
     try:
         return dict(
@@ -113,6 +118,6 @@ def _fields(text: str) -> Mapping[str, str]:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # the text has half of a surrogate pair
         return False
     return True

@@ -1,4 +1,4 @@
-"""The routes of the page and its API: one table of all paths and methods."""
+"""The routes of the page and its API, in one table of all paths and methods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Action(Enum):
 
 
 _NAMED = "*"
-# The path below the mount, with `*` for a device ID or a file's name; its methods.
+# Maps each path below the mount to its methods. A `*` in a path stands for a device ID or the name
+# of a file.
 ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     (): {"GET": Action.PAGE},
     ("sign-out-others",): {"GET": Action.ASK_OTHERS, "POST": Action.FORM_OTHERS},
@@ -49,15 +50,16 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     ("api", "sign-out-others"): {"POST": Action.SIGN_OUT_OTHERS},
     ("api", "sign-out"): {"POST": Action.SIGN_OUT_HERE},
 }
-# The response to these is the same for everybody: no session is needed.
+# The responses to these actions are the same for everybody, so no session is needed.
 PUBLIC = frozenset({Action.STATIC, Action.OPENAPI, Action.MESSAGES})
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The route of a request. `action` is None if nothing is at its path, or if the path does not
-    have its method: then `allowed` names the methods of the path. `name` is the device ID or the
-    file's name in the path. `is_api` is True if a program sent the request.
+    """The route of a request. `action` is None if nothing is at the path, or if the path does not
+    have the request's method. `allowed` names the methods of the path. `name` is the device ID or
+    the file's name in the path. `is_api` is True for paths of the API and of files, whose errors
+    are JSON.
     """
 
     action: Action | None
@@ -67,12 +69,12 @@ class Route:
 
     @property
     def allow(self) -> tuple[tuple[str, str], ...]:
-        """The `Allow` header, which names the methods of the path."""
+        """The `Allow` header with the methods of the path. Empty if nothing is at the path."""
         return (("Allow", ", ".join(self.allowed)),) if self.allowed else ()
 
 
 def route_of(mount: str, method: str, target: str) -> Route:
-    """The route of a request to a path below the mount."""
+    """Returns the route of a request to `mount` or to a path below it."""
     path = unquote(target.partition("?")[0])
     segments = tuple(path.removeprefix(mount).rstrip("/").split("/")[1:])
     is_api = segments[:1] in (("api",), ("static",))

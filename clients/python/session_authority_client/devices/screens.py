@@ -1,4 +1,4 @@
-"""The screens of the page: the list, the question before all other devices are signed out, the next
+"""Makes the screens of the page: the list, the questions before devices are signed out, the next
 steps after "That wasn't me", and the error screens.
 """
 
@@ -25,7 +25,9 @@ from session_authority_client.types import Device
 def list_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
-    """The list of devices. `query` names the result of the last form, and the page of the list."""
+    """Makes the screen with the list of devices. `query` names the result of the last form, and the
+    page of the list.
+    """
     titles = titles_of(found.everything, texts)
     here = [d for d in found.devices if d.signed_in]
     out = [d for d in found.devices if not d.signed_in]
@@ -108,8 +110,8 @@ def _pager(page: DevicesPage, texts: Texts, found: Listing, *, later: bool) -> M
 def _notice(
     texts: Texts, found: Listing, titles: Mapping[str, str], query: Mapping[str, str]
 ) -> Markup | None:
-    """The result of a form. An attacker can write such a link, so the screen says nothing that the
-    list contradicts.
+    """Shows the result of the last form, as the link names it. An attacker can write such a link,
+    so a result that the list contradicts is not shown.
     """
     told = _result(texts, found, titles, query)
     return told and element("p", told, class_="notice", role="status")
@@ -214,9 +216,9 @@ def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: st
 def secure_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
-    """Links to the app's password page, and offers to sign out everywhere else. `query` names the
-    device that was just signed out and forgotten, if there is one. It also says whether the user
-    comes back from the password page.
+    """Makes a screen that links to the app's password page, and offers to sign out all other
+    devices. `query` may name the device that was just signed out and forgotten. It also says
+    whether the user comes back from the password page.
     """
     named = canonical_device_id(query.get("device", ""))
     is_gone = bool(named) and named not in {device.device_id for device in found.everything}
@@ -245,7 +247,7 @@ def secure_screen(
 def failure_screen(
     page: DevicesPage, texts: Texts, code: str, headers: tuple[Header, ...]
 ) -> Response:
-    """Says why something did not work."""
+    """Makes the screen that says why a request failed."""
     waits = code in ("unavailable", "too_many_requests")
     return screen(
         page,
@@ -267,8 +269,9 @@ def failure_screen(
 def signed_out_screen(
     page: DevicesPage, texts: Texts, headers: tuple[Header, ...], *, leads_on: bool
 ) -> Response:
-    """Says that the user is signed out. `leads_on` is True if the page redirects to a sign-in.
-    Otherwise there is no link, because the link would show this screen again.
+    """Makes the screen that says that the user is signed out. `leads_on` is True if the page
+    redirects to a sign-in. Otherwise the screen has no link to the page, because the link would
+    show this screen again.
     """
     way = element("div", link(texts.text("back"), page.path), class_="answers")
     return screen(

@@ -13,7 +13,7 @@ from session_authority_client.devices.catalogue import Message, checked_messages
 from session_authority_client.devices.locales import zone_named
 
 Headers = Mapping[str, Sequence[str]]
-"""A request's, by their lower-case names."""
+"""The headers of a request, by their names in lower case."""
 
 _MOUNT = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 _URL = re.compile(r"[!-~]+", re.ASCII)
@@ -21,31 +21,34 @@ _URL = re.compile(r"[!-~]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class DevicesPage:
-    """The page of a user's devices, and its API, below one path of the app.
+    """The page of a user's devices and its API, below one path of the app.
 
-    `path` is the path of both: "/devices" has the page, "/devices/api" the API. The app needs no
-    route there, because the middleware answers. It is the path that browsers see, with the prefix
-    below which the app is served, if there is a prefix.
+    `path` is the path of the page. With "/devices", the page is at "/devices" and the API below
+    "/devices/api". The app needs no route there, because the middleware answers. `path` is what
+    browsers see. If the app is served below a prefix, `path` includes this prefix.
 
-    `secure_account_url` is the app's own page for a new password, a path or an https URL. It is
-    linked for users who say "That wasn't me". A path gets `next` in its query: a page that offers
-    to sign out everywhere else. Redirect users to it after the password is changed, for example by
-    `visit.next_path()`. Without the URL users get that offer at once.
+    `secure_account_url` is the app's own page for a new password. It is a path or an https URL. The
+    page links to it for users who say "That wasn't me". A path gets `next` in its query. `next` is
+    a page that offers to sign out all other devices. Redirect users to it after the password is
+    changed, for example by `visit.next_path()`. Without `secure_account_url`, users get that offer
+    at once.
 
-    `language` is the language of all texts ("de"), or a function that chooses it by the headers of
-    a request, for example by a cookie of the app. If it is empty, `Accept-Language` decides.
-    `messages` adds texts or changes them, by language and key: `{"de": {"title": "Meine Geräte"}}`.
-    A new language needs nothing but its texts. Texts that it lacks are in English.
+    `language` is the language of all texts ("de"), or a function that chooses it from the headers
+    of a request. For example, the function reads a cookie of the app. If the language is empty,
+    `Accept-Language` decides.
+
+    `messages` adds or changes texts, by language and key: `{"de": {"title": "Meine Geräte"}}`. A
+    new language needs only its texts. If it lacks a text, the English text is used.
 
     `time_zone` is the time zone of the times that are shown ("Europe/Berlin"), or a function that
-    chooses it by the headers of a request, for example by a cookie that a script of the app sets.
-    An empty name, or an unknown name that the function returns, means UTC. The custom element knows
-    the reader's own zone.
+    chooses it from the headers of a request. For example, the function reads a cookie that a script
+    of the app sets. An empty name means UTC, and so does an unknown name that the function returns.
+    The custom element uses the reader's own zone.
 
-    `scripted`: the page loads the custom element `<session-devices>`, which does the same without
-    page loads if JavaScript runs.
+    If `scripted` is True, the page loads the custom element `<session-devices>`. If JavaScript
+    runs, the element does the same as the page, without page loads.
 
-    Raises ValueError, TypeError, and ImportError without Babel.
+    Raises ValueError or TypeError for a wrong setting, and ImportError without Babel.
     """
 
     path: str = "/devices"
@@ -77,12 +80,16 @@ class DevicesPage:
 
     @property
     def password_url(self) -> str | None:
-        """The link to the app's page for a new password, with the way back."""
+        """The link to the app's page for a new password, or None if the app has no such page. The
+        query of a path has the way back as `next`.
+        """
         url = self.secure_account_url
         return url and with_next(url, f"{self.path}/secure?done=password")
 
     def serves(self, target: str) -> bool:
-        """Returns True if the target of a request, a path with its query, is the page or below."""
+        """Returns True if the target of a request (its path with its query) is the page or a path
+        below it.
+        """
         path = unquote(target.partition("?")[0])
         return path == self.path or path.startswith(f"{self.path}/")
 

@@ -1,4 +1,4 @@
-"""The titles of devices, so that no two devices of a list have the same title."""
+"""Gives devices their titles. No two devices of a list have the same title."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from session_authority_client.types import Device
 
 
 def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
-    """The titles of devices, by their IDs. If two devices would have the same title, the second one
-    gets a number: "Chrome on Windows (2)".
+    """Returns the titles of devices, by the devices' IDs. If two devices would have the same title,
+    the second one gets a number: "Chrome on Windows (2)".
     """
     taken: set[str] = set()
-    last: dict[str, int] = {}  # without it, 1,000 devices of one title cost half a million tries
+    last: dict[str, int] = {}  # without `last`, 1,000 equal titles would cost 500,000 tries
     titles: dict[str, str] = {}
     for device in devices:
         plain = title = title_of(device, texts)
@@ -29,7 +29,9 @@ def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
 
 
 def title_of(device: Device, texts: Texts) -> str:
-    """The title of a device: its name, or its browser and system, or its kind."""
+    """Returns the title of a device: its name, or what is known of its browser, system and model.
+    If nothing is known, the title is the device's kind.
+    """
     if name := name_of(device):
         return name
     browser, system = device.browser, device.operating_system
