@@ -25,7 +25,7 @@ type Validation struct {
 	RevokedDevices int
 }
 
-// Session is a sign-in of a user on a device that is still good.
+// Session is a session of a user on a device. It was valid when the service answered.
 type Session struct {
 	UserID    string
 	DeviceID  string

@@ -15,17 +15,17 @@ var cachingHeaders = map[string]bool{
 	"Surrogate-Control": true, "Edge-Control": true, "Expires": true, "X-Accel-Expires": true,
 }
 
-// isAboutCaching reports whether this header says whether a cache keeps a response, and for how
-// long.
+// isAboutCaching reports whether a header with this name controls caches: what they keep, and for
+// how long.
 func isAboutCaching(name string) bool {
 	const ending = "cache-control"
 	end := len(name) - len(ending)
 	return cachingHeaders[name] || (end >= 0 && strings.EqualFold(name[end:], ending))
 }
 
-// setCaching sets the headers of a response for caches: for the browser's cache, with the pages
-// that its Back button shows, and for shared caches in front of the app, which prefer headers of
-// their own to Cache-Control. kind is the content type of the response.
+// setCaching sets the headers of a response for caches. The browser's cache also keeps the pages
+// that its Back button shows. Shared caches in front of the app prefer headers of their own to
+// Cache-Control. kind is the content type of the response.
 func (v *Visit) setCaching(header http.Header, kind string) {
 	has := false
 	handsOut := v.handsOut || len(v.lines) > 0

@@ -9,7 +9,7 @@ import (
 )
 
 // idleLimit returns the idle timeout that the service accepts and that is closest to the requested
-// one, if the sign-in was refused for nothing but its idle timeout. It returns a longer idle
+// one. It returns false if the sign-in was refused for another reason. It returns a longer idle
 // timeout than the requested one only with lengthen.
 func idleLimit(err error, asked time.Duration, lengthen bool) (time.Duration, bool) {
 	var failed *sessionauthority.Error

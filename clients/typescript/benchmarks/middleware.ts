@@ -2,7 +2,7 @@
  * Measures the CPU time that the middleware adds to a bare handler. Each request comes from a
  * browser, the near cache answers its validation, and it goes through Express without a socket.
  *
- *     npm run pretest && node build/benchmarks/middleware.js
+ *     npm run bench
  *
  * Rounds are interleaved, and the median of each kind is printed: a busy machine slows both kinds
  * equally.

@@ -1,6 +1,7 @@
 /**
- * Measures the client with a real service on the same machine: `npm run bench -- ADDRESS PID`. PID
- * is the process of the service.
+ * Measures the client with a real service on the same machine. PID is the process of the service:
+ *
+ *     npx tsc && node build/benchmarks/validations.js ADDRESS PID
  *
  * Rounds of batched validations and of single calls take turns within one run, with 64 callers at
  * once. All figures of the service are the CPU time of its process with all threads.

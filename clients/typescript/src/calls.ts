@@ -1,5 +1,6 @@
 /**
- * Makes every call of a client: with its deadline, its slot, its retries, and one way to fail.
+ * Makes every call of a client, with its deadline, its slot and its retries. Failures of the
+ * service and of the connection become errors of one class.
  *
  * A connection carries a limited number of calls at once. Further calls would wait inside gRPC. So
  * calls wait here for a slot, within their own deadline.

@@ -34,8 +34,8 @@ export type FormFactor =
   | "BOT";
 
 /**
- * The type of an event. `UNSPECIFIED` stands for a type that this version does not know: then drop
- * everything that you cache.
+ * The type of an event. `UNSPECIFIED` stands for a type that this version does not know. After such
+ * an event, drop everything that you cache.
  */
 export type EventType =
   | "UNSPECIFIED"
@@ -152,11 +152,11 @@ export interface SessionName {
 }
 
 /**
- * A sign-in of a user on a device that is still good. Its claims and methods are as they were given
- * at sign-in.
+ * A user's session on a device. The session was valid when the service answered. Its methods are
+ * those of the sign-in. Its claims are those of the sign-in, or of the last `updateSession`.
  *
  * `expireTime` is when the session ends if it is not used again. `absoluteExpireTime` is when it
- * ends however much it is used. It is undefined if the service is older and does not send it.
+ * ends even if it is used. It is undefined if the service is older and does not send it.
  */
 export interface Session extends SessionName {
   readonly generation: number;
@@ -281,8 +281,8 @@ export interface Event {
  * Events that came together, and the cursor after them.
  *
  * `readTime` is set in proofs of life: the watch has sent all events from before this time.
- * `readUptimeMs` is the same moment by a clock of the server that nobody sets: the difference
- * between two batches of one watch is how much later the server read the second batch.
+ * `readUptimeMs` is the same moment by a monotonic clock of the server. The difference between two
+ * batches of one watch is how much later the server read the second batch.
  */
 export interface EventBatch {
   readonly events: readonly Event[];

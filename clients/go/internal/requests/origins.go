@@ -47,8 +47,8 @@ func NormalOrigin(text string) (string, bool) {
 // pages of the origins in trusted may send such requests. These origins are in the form that
 // NormalOrigin returns.
 //
-// All browsers of today send Sec-Fetch-Site. Older ones, and all over plain HTTP, send Origin,
-// which is compared with Host. A client that sends neither is no browser.
+// Over HTTPS, all browsers of today send Sec-Fetch-Site. Older browsers, and all browsers over
+// plain HTTP, send Origin, which is compared with Host. A client that sends neither is no browser.
 //
 // The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
 // page open a WebSocket, and send the cookies.
@@ -57,7 +57,7 @@ func IsForeign(r *Request, trusted map[string]bool) bool {
 		return false
 	}
 	sites, origins := r.Header["Sec-Fetch-Site"], r.Header["Origin"]
-	// "none" means that the user went there, and not a page.
+	// "none" means that the user opened the URL, as from a bookmark, and no page did.
 	if len(sites) == 1 && (sites[0] == "same-origin" || sites[0] == "none") {
 		return false
 	}
@@ -84,8 +84,8 @@ func IsWebSocket(r *Request) bool {
 	return false
 }
 
-// isAt reports whether the request went to this origin. Only the host is compared, because a proxy
-// that ends TLS may hide the scheme.
+// isAt reports whether the request went to this origin. Only host and port are compared, because a
+// proxy that ends TLS may hide the scheme.
 func isAt(origin string, hosts []string) bool {
 	scheme, _, _ := strings.Cut(origin, ":")
 	if len(hosts) != 1 || defaultPorts[scheme] == 0 {

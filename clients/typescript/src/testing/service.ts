@@ -427,7 +427,7 @@ export class FakeService implements Handlers {
 
   // --- events -----------------------------------------------------------------------------------
 
-  /** Yields the events from a cursor, a moment, or now on. */
+  /** Yields the events from a cursor on, from a moment on, or from now on. */
   async *watch(
     request: pb.WatchEventsRequest,
     { signal }: ServedCall,

@@ -108,8 +108,8 @@ export class Flow {
   }
 
   /**
-   * Returns the refusal for a client that is not signed in: 401, or a redirect for a page. Only an
-   * app that is to renew its token itself learns that. No client learns any other reason.
+   * Returns the refusal for a client that is not signed in: 401, or a redirect for a page. Its
+   * code tells an app that the app must renew its token itself. No client learns any other reason.
    */
   signInRequired(
     presented: Presented,

@@ -2,8 +2,9 @@
  * Finds requests that a page of another origin sent. Browsers mark such requests, and no script can
  * change the marks.
  *
- * All browsers of today send `Sec-Fetch-Site`. Older ones, and all over plain HTTP, send `Origin`,
- * which is compared with `Host`. A client that sends neither is no browser.
+ * All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. Otherwise, and
+ * in older browsers, there is `Origin`, which is compared with `Host`. A client that sends neither
+ * header is no browser.
  */
 
 import { isIPv6 } from "node:net";

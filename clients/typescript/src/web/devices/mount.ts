@@ -31,8 +31,8 @@ export interface DevicesOptions {
   readonly path?: string | undefined;
   /**
    * The app's own page for a new password, a path or an https URL. It is linked for users who say
-   * "That wasn't me". A path gets `next` in its query: redirect users to it after the password is
-   * changed, by `visit.nextPath()`. Default: none.
+   * "That wasn't me". A path gets `next` in its query: after the password is changed, redirect the
+   * user to `visit.nextPath()`. Default: none.
    */
   readonly secureAccountUrl?: string | undefined;
   /** The language of all texts ("de"). Default: `Accept-Language` decides. */
@@ -176,7 +176,7 @@ export class DevicesMount {
 
   /**
    * Returns the response to a failure: JSON for a program, a page for a person. Throws the error
-   * again if it stands for no failure.
+   * again if it is none of the known failures.
    */
   #failed(request: Omit<DevicesRequest, "body">, route: Route, error: unknown): Answer {
     const failure = failureOf(error);
