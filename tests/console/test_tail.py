@@ -69,7 +69,7 @@ def tailing(folder: Path, address: str, *arguments: str) -> Iterator[Command]:
     """Runs `events tail`. Without `--json`, waits until its watch has begun."""
     command = Command(folder, ["events", "tail", "--address", address, *arguments], {})
     try:
-        # The header is printed once the server has said where the watch begins. JSON has no header.
+        # The header is printed when the server has said where the watch begins. JSON has no header.
         if "--json" not in arguments:
             wait_for(lambda: command.printed.startswith("time "), "the header", PATIENCE)
         yield command
@@ -489,7 +489,7 @@ def test_a_reader_that_closes_a_full_pipe_ends_the_command(
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        # A pipe holds 64 KiB, less the unused ends of its pages.
+        # A pipe holds 64 KiB, minus the unused ends of its pages.
         wait_for(
             lambda: unread(process.stdout) > 40 * 1024, "the pipe to be all but full", PATIENCE
         )

@@ -25,7 +25,7 @@ from tests.support.ca import CA
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bytes]]:
-    """Everything that a command prints that must fail, run in this process."""
+    """Runs a command in this process. It must fail. Returns everything that it prints."""
     monkeypatch.setattr(
         "session_authority.processes.workers.run",
         lambda *_: pytest.fail("a server was started in this process"),
@@ -47,8 +47,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bytes]]:
 
 
 def names_a_file(name: str) -> bool:
-    """Returns whether the setting names a file or folder: its error shows the name of a missing
-    file.
+    """Returns whether the setting names a file or folder: the error about a missing file shows its
+    name.
     """
     return "Path" in str(Settings.model_fields[name].annotation)
 
@@ -68,7 +68,7 @@ def test_no_wrong_setting_is_shown(told: Told, tmp_path: Path):
     for command in ("serve", "check", "dev", "relay", "keys retire a", "callers list"):
         text = told(*command.split(), **settings)
         assert canaries.found(text) == set()
-        # The first setting is checked once all others are right.
+        # The Redis URL is checked after all other settings are right. Any canary is a good prefix.
         valid = {"REDIS_URL", "REDIS_PREFIX"}
         assert all(
             f"SESSION_AUTHORITY_{name}:".encode() in text for name in settings.keys() - valid
@@ -86,7 +86,7 @@ def test_no_wrong_setting_is_shown(told: Told, tmp_path: Path):
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if names_a_file(name)])
 def test_the_content_of_a_file_is_not_shown_where_its_name_belongs(told: Told, name: str):
-    """As from `TLS_KEY="$(cat key.pem)"`."""
+    """An operator may write `TLS_KEY="$(cat key.pem)"`."""
     canaries = Canaries()
     for content in (
         f"-----BEGIN PRIVATE KEY-----\n{canaries.plant('TLS key')}\n-----END PRIVATE KEY-----",

@@ -153,7 +153,7 @@ def test_the_errors_of_devices_are_those_of_the_client():
 
 
 def fields_of(message: Descriptor) -> dict[str, tuple[int, int, bool]]:
-    """The fields of a message, by their names on the wire."""
+    """The fields of a message by name: each number, each type, and whether it is repeated."""
     return {field.name: (field.number, field.type, field.is_repeated) for field in message.fields}
 
 

@@ -1,6 +1,4 @@
-"""The fuzz targets work: their seeds pass and reach the tested code, and a fault is found and
-reported.
-"""
+"""The fuzz targets work: their seeds pass, and the fuzzer finds planted faults and reports them."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ NOT_TARGETS = {"__main__", "campaign", "fuzzer", "planted", "structure", "target
 
 @pytest.fixture
 def fuzzer() -> None:
-    """The fuzzer."""
+    """Skips a test if the fuzzer is missing, or fails it where nothing may be skipped."""
     if not HAS_WHEEL:
         pytest.skip("there is no atheris for this machine")
     if find_spec("atheris") is None:

@@ -228,7 +228,7 @@ def test_an_address_may_fail_again_after_some_time():
         callers.authenticate("here", wrong, {})
 
 
-async def test_a_revoked_token_is_signed_out(fake: FakeAuthority, proxy: Proxy):
+async def test_a_revocation_signs_the_device_out(fake: FakeAuthority, proxy: Proxy):
     form, elsewhere = signed_in(fake), signed_in(fake)
     for _ in range(2):
         heard = await post(proxy, REVOCATION_PATH, form, basic("closer"))
@@ -237,7 +237,7 @@ async def test_a_revoked_token_is_signed_out(fake: FakeAuthority, proxy: Proxy):
     assert (await introspect(proxy, elsewhere))["active"]
 
 
-async def test_an_expired_token_still_signs_out(fake: FakeAuthority, proxy: Proxy):
+async def test_an_expired_token_can_be_revoked(fake: FakeAuthority, proxy: Proxy):
     form = signed_in(fake)
     fake.expire_tokens()
     assert (await post(proxy, REVOCATION_PATH, form, basic("closer"))).status == 200
@@ -268,7 +268,7 @@ async def test_an_outage_gives_no_verdict(fake: FakeAuthority, proxy: Proxy):
             assert json.loads(heard.body) == {"error": "temporarily_unavailable"}
 
 
-async def test_a_gateway_without_the_right_to_revoke_reports_that_it_did_not(
+async def test_a_revocation_fails_if_the_gateway_may_not_revoke(
     fake: FakeAuthority, authority: AsyncSessionAuthority, proxy: Proxy, monkeypatch
 ):
     async def refuse(*_: object, **__: object) -> bool:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "go"
 README = (CLIENT / "README.md").read_text("utf-8")
 # The lines of the README that make a module use the client of a checkout.
-INSTALL = re.findall(r"^From a checkout .*?^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+INSTALL = re.findall(r"^Put the checkout .*?^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PAGE = (CLIENT / "WEB.md").read_text("utf-8")
 PROGRAMS = re.findall(r"^```go\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 BUILD_SECONDS = 600

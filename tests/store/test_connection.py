@@ -127,7 +127,7 @@ async def test_every_form_of_url_is_understood(url: str) -> None:
     assert {name: getattr(connection, name) for name in ACCEPTED[url]} == ACCEPTED[url]
 
 
-async def test_a_sentinel_url_names_the_watchers_and_the_group() -> None:
+async def test_a_sentinel_url_names_the_sentinels_and_the_group() -> None:
     client = connect(
         "redis+sentinel://me:pw@h1,h2:7000,[::1]/ma%2Fin?sentinel_username=w&sentinel_password=s",
         LIMITS,

@@ -1,4 +1,4 @@
-"""The ends of sessions that the real service reports, to clients with a near cache."""
+"""The real service reports the ends of sessions to clients with a near cache."""
 
 from __future__ import annotations
 
