@@ -249,10 +249,11 @@ class _Response:
             await self._send(end)
 
     def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
+        if header[0].lower() != b"set-cookie":
+            return False
         # If the app has this middleware twice, the scope has the visit of the inner middleware.
         shown = self._scope.get("state", {}).get("visit")
-        line = header[1].decode("latin-1")
-        return header[0].lower() == b"set-cookie" and self._visit.owns(line, shown)
+        return self._visit.owns(header[1].decode("latin-1"), shown)
 
 
 def _is_failure(message: _Message) -> bool:
