@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -156,11 +157,17 @@ def lose_one_reply(wires: Sequence[Proxy], how: str) -> None:
 
     A second attempt of the client would therefore succeed, and be seen.
     """
+    carriers: set[tuple[Proxy, int]] = set()
     lost = False
 
-    async def lose(_: bytes) -> None:
+    async def note(wire: Proxy, request: bytes) -> None:
+        if b"EVALSHA" in request:
+            carriers.add((wire, CONNECTION.get()))
+
+    async def lose(wire: Proxy, _: bytes) -> None:
         nonlocal lost
-        if not lost and any(wire.commands["EVALSHA"] for wire in wires):
+        # A busy client may get the reply to its greeting on another connection first.
+        if not lost and (wire, CONNECTION.get()) in carriers:
             lost = True
             if how == "cut":
                 raise ConnectionError
@@ -168,4 +175,5 @@ def lose_one_reply(wires: Sequence[Proxy], how: str) -> None:
 
     for wire in wires:
         wire.commands.clear()
-        wire.on_reply = lose
+        wire.on_request = partial(note, wire)
+        wire.on_reply = partial(lose, wire)
