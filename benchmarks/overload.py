@@ -1,9 +1,10 @@
 """Measures the service under ten times the load that it can handle.
 
 Starts a server of its own and sends it calls with h2load (Debian's nghttp2-client). First, eight
-connections have more and more calls at once, to find the peak. Then the load is ten times as high,
-and then it is at the peak again. The number of good answers is the server's own count. During each
-load, the health check is called again and again, and the memory is read.
+connections have more and more calls at once, to find the peak: the load with the most good
+answers. Then the load is ten times as high, and then it is at the peak again. The number of good
+answers is the server's own count. During each load, the health check is called again and again, and
+the memory is read.
 
 h2load never pauses between calls, which no client should do: this is the worst case. Calls have a
 deadline, as calls of real clients do. Nobody uses an answer that comes after the deadline.

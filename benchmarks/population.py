@@ -111,7 +111,7 @@ class Population:
         return signed_in
 
     def wait_for_disk(self) -> None:
-        """Waits until one Redis has written all to disk: until then its answers are late."""
+        """Waits until one Redis has written all to disk. Its answers are late until then."""
         assert isinstance(self._client, redis.Redis)
         while any(map(self._client.info("persistence").get, _WRITING)):
             time.sleep(0.05)

@@ -57,9 +57,9 @@ _PLOTS = {
     ),
 }
 _NOTE = """\
-Medians over the rounds, with the lowest and the highest round behind them. Times are microseconds
-of processor time for each answer; of a batch, for each session in it. p50 and p99 are waiting
-times; in closed loops they tell of the queue."""
+The figures are medians over the rounds. Brackets hold the lowest and the highest round. Times in µs
+are processor time for each answer, or for each session of a batch. p50 and p99 are waiting times.
+In closed loops, these times include the time in the queue."""
 _UNITS = {"server_us": "µs", "rate": "/s"}
 _COLUMNS = 100
 _FLOORS = ("HGET", "empty", "do-it-yourself")
@@ -138,17 +138,19 @@ def _about(sizes: Sizes, seconds: float) -> str:
     )
     where = (
         f"The server runs on core {min(SERVER_CORES)}; the store and the load share core"
-        f" {min(OTHER_CORES)}. Variants named `anywhere`, and those of workers, run unpinned on all"
-        " cores. Processor time is read from the kernel's clock of each process."
+        f" {min(OTHER_CORES)}. Variants whose names end with `anywhere`, `one worker` or `two"
+        " workers` run on all cores. Processor time is read from the kernel's clock of each"
+        " process."
         if len(CORES) > 1
         else "Everything shares the only core."
     )
     load_of_lines = (
         "Unless a line says otherwise, 4 connections with 16 streams each ask about one user, in"
-        " plaintext and without `client`; HTTP/1.1 has 64 connections instead. Many users are"
-        f" {sizes.users:,}; few and many sessions are {sizes.few_sessions:,} and"
-        f" {sizes.many_sessions:,}, with {ROUNDS_TIMES['scale']} times as many rounds. Every answer"
-        " is checked; a wrong one ends the run."
+        " plaintext and without the field `client`. HTTP/1.1 has 64 connections instead. Many users"
+        f" are {sizes.users:,}. Few sessions are {sizes.few_sessions:,}, and many sessions are"
+        f" {sizes.many_sessions:,}. Variants with few or many sessions have"
+        f" {ROUNDS_TIMES['scale']} times as many rounds, and their stores write no file. Every"
+        " answer is checked. A wrong answer ends the run."
     )
     return "\n\n".join(textwrap.fill(part, _COLUMNS) for part in (made, where, load_of_lines))
 

@@ -268,8 +268,9 @@ SUITES: Mapping[str, Callable[[Suites, Results], list[Variant]]] = {
 }
 
 
-# Some suites have more rounds. A single pause of the machine decides the p99 of a turn. With four
-# times as many turns, each beside one of the other variant, most pairs of turns have no pause.
+# Some suites have more rounds. A single pause of the machine decides the p99 of a turn. Each turn
+# of a variant is next to a turn of the other variant. With four times as many of these pairs, most
+# pairs have no pause.
 ROUNDS_TIMES: Mapping[str, int] = {"scale": 4}
 
 

@@ -4,8 +4,8 @@ It is run as scripts/prune_packages.py FOLDER, the folder of the installed packa
 contents are two fifths of the packages' size:
 
 - Babel's data of 300 languages. The page of devices has texts in some languages, and shows English
-  to all other readers. So the data of those languages stay, for all their regions, and the data
-  that all languages inherit.
+  to the readers of all other languages. The data of the languages with texts stay, for all regions.
+  The data that all languages inherit stay, too.
 - Pygments's knowledge of 500 programming languages. Rich shows tracebacks in Python only.
 - The parts of compiled modules for debuggers and linkers. They follow the loaded parts, so a module
   is cut after these. This needs no `strip`, which a slim base image lacks.
@@ -58,7 +58,7 @@ def loadable(module: bytes) -> bytes:
 
 def _some(found: Iterable[Path]) -> list[Path]:
     """The files that were found. Ends the program if there are none."""
-    return list(found) or sys.exit("The packages have other files than is known here.")
+    return list(found) or sys.exit("The packages lack files that this script removes.")
 
 
 def main() -> None:

@@ -128,11 +128,11 @@ type EventBatch struct {
 	// Cursor is the position after these events, for the next watch. Keep it only after you have
 	// handled the events.
 	Cursor string
-	// ReadTime is set in proofs of life: the watch has sent all events from before this time. It is
-	// zero in other batches.
+	// ReadTime is set in batches that prove that the watch is alive: the watch has sent all events
+	// from before this time. It is zero in other batches.
 	ReadTime time.Time
-	// ReadUptime is the same moment by a clock of the server that nobody sets. The difference
-	// between two batches of one watch is how much later the server read the second batch. It is
-	// set together with ReadTime.
+	// ReadUptime is the same moment by a monotonic clock of the server. The difference between two
+	// batches of one watch is how much later the server read the second batch. ReadUptime is set
+	// whenever ReadTime is set.
 	ReadUptime time.Duration
 }

@@ -1,5 +1,5 @@
 """Knows the callers, the names that identify them, and the RPCs that each caller may call. All of
-this is data. A call that no row allows is denied.
+this is data. A call without permission is denied.
 
 This package knows neither gRPC nor the clock. The package `rpc` finds out which caller makes a
 call.

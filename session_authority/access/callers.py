@@ -112,7 +112,8 @@ def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
     """Removes one token of a caller, or all tokens if there is no `token_id`. Returns the removed
-    tokens. Raises AccessError if the caller has no such token.
+    tokens. Raises AccessError if the caller has no such token, if the file has faults, or if it
+    can't be read or written.
     """
     path = path.resolve()
     with _alone(path):

@@ -1,6 +1,6 @@
 """Reads the names in a certificate that may stand for a caller.
 
-The names are read from the certificate itself. The TLS library cuts a name at its first NUL byte,
+The names that the TLS library returns are not used: this library cuts a name at its first NUL byte,
 so that one name could look like another.
 """
 
@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from cryptography import x509
 
-# The names of certificates up to this size are cached. The cache needs at most 16 MiB.
+# The names of certificates up to this size are cached. The certificates in the cache need at most
+# 16 MiB. Their names need more memory in addition, above all if they are many and short.
 _MAX_REMEMBERED_BYTES = 16 * 1024
 
 

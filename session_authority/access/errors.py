@@ -11,8 +11,8 @@ _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessError(Exception):
-    """The error of a policy file, or a file of caller tokens, that can't be used. The message has a
-    line for each fault.
+    """A policy file or a file of caller tokens can't be used, or a change of the tokens is
+    impossible. The message has a line for each fault.
 
     Text that looks like a token is left out of the message. Control characters are escaped, as a
     name in a file may contain any characters.

@@ -67,7 +67,7 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
     Raises AccessError with all faults.
 
     A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` is True.
-    Then the token is accepted, but has no permission.
+    Then the token is ignored, like an unknown token.
     """
     faults: list[str] = []
     found: Policy | None = None
@@ -98,7 +98,7 @@ class AccessSource(Reread[Access]):
     """The permissions from files that may change. They are read again after a change. If a changed
     file is broken, the earlier permissions stay in force. Raises AccessError.
 
-    Tokens of callers that the policy does not name have no permission.
+    Tokens of callers that the policy does not name are ignored.
     """
 
     def __init__(self, policy: Path, tokens: Path | None) -> None:

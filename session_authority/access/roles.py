@@ -1,7 +1,7 @@
-"""Holds `ROWS`, the table of RPCs and the roles that may call each of them. A call that no row
-allows is denied.
+"""Holds `ROWS`, the table of RPCs and the roles that may call each of them. A call of an RPC
+without a row is denied.
 
-The policy file decides which callers have which roles.
+The policy file decides which callers have which roles. It may also allow a caller single RPCs.
 """
 
 from __future__ import annotations

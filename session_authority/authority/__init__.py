@@ -1,9 +1,10 @@
 """Carries out the use cases. This is the only room in which store, tokens, clock and randomness
 meet.
 
-Every use case reads records, lets the domain decide, and commits the decision. If a record has
-changed in between, the use case decides again. This room does not know gRPC. No answer of it waits
-for a write that may be lost.
+Most use cases read records, let the domain decide, and commit the decision. If a record has changed
+in between, the use case decides again. A revocation needs no decision: the store carries it out.
+This room does not know gRPC. No answer waits for a best-effort write. The answer to a denied token
+waits until its quiet event is written, but not for replicas.
 """
 
 from session_authority.authority.authority import Authority

@@ -1,5 +1,6 @@
-"""Puts the use cases together and hands each call to its use case. The method of the use case says
-which errors it raises.
+"""Puts the use cases together and hands each call to its use case. The method of the use case names
+the errors that this use case can raise. In addition, every use case that reads or writes records
+can raise StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -188,12 +189,12 @@ class Authority:
         return self._keys.signing_keys()
 
     async def tell_of_revoked_keys(self) -> None:
-        """Writes one event for each revoked signing key."""
+        """Writes one event for each signing key that was revoked or removed early."""
         await self._keys.tell_of_revoked_keys()
 
     async def reassert(self) -> int:
-        """Ends sessions again if a failover has lost their ends. These are sessions that were ended
-        shortly before. Returns the number of these sessions.
+        """Ends sessions again that this process has ended in the last minute, if a failover has
+        lost their ends. Returns the number of sessions that were ended again.
         """
         return await self._reassertions.reassert()
 

@@ -29,8 +29,8 @@ class BestEffortWrites:
     def write(
         self, user_id: str, key: bytes, work: Callable[[], Coroutine[Any, Any, object]]
     ) -> None:
-        """Starts `work`, unless another write for the device is under way. In that case `work` is
-        not done: the next use of the session writes the same changes.
+        """Starts `work`, unless another write for the device or too many writes are under way. Then
+        `work` is not done, and the next request that finds the same changes writes them.
         """
         device = (user_id, key)
         if device in self._pending:

@@ -1,5 +1,6 @@
-"""Repeats the decision and the commit of a use case until no record has changed in between. In one
-process, only one use case at a time changes the records of a user.
+"""Repeats the decision and the commit of a use case until no record has changed in between, but at
+most MAX_ATTEMPTS times. In one process, the sign-ins, renewals and updates of one user run one
+after the other.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class Attempts:
 
 
 class UserLocks:
-    """Locks that let this process make only one change of a user at a time. With them, few use
-    cases must decide again.
+    """Locks with which this process makes only one sign-in, renewal or update of a user at a time.
+    With these locks, few use cases must decide again. Validations and revocations do not take the
+    locks.
 
     Correctness does not depend on these locks, as other processes do not see them.
     """

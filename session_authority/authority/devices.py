@@ -43,7 +43,7 @@ class Devices:
             page_size: The largest number of devices on the page.
             page_token: The `next_page_token` of the page before. Empty for the first page.
 
-        Raises InvalidRequest if the page token belongs to another list.
+        Raises InvalidRequest if the page token is not a page token of this list.
         """
         scope = pages.list_scope(user_id, include_signed_out)
         after = None

@@ -2,8 +2,8 @@
 
 Redis is read for every validation. A kept answer is repeated on two conditions. The session's
 record on the primary must be, byte for byte, the record that was judged. And the verdict must not
-have changed with time (see `steady_verdicts`). A validation that gets a kept answer writes nothing,
-so its client and its caller make no difference.
+have changed with time (see `steady_verdicts`). A validation that gets a kept answer writes nothing.
+So the answer is the same for every caller, and for all facts of the client.
 
 A kept answer belongs to a verified token, and is dropped with it. All tokens are dropped when the
 signing keys change.
@@ -31,7 +31,7 @@ _USUAL_CHARACTERS = 36
 
 @dataclass(frozen=True, slots=True)
 class _KeptAnswer:
-    """The kept answer to a token, for requests that spell the device ID in this way."""
+    """The kept answer to a token, for requests with exactly this text as the device ID."""
 
     device_id: str
     steadiness: Steadiness

@@ -51,7 +51,8 @@ class Resources:
 
     def placed(self, client: Client) -> Client:
         """The client with the place of its IP address, unless the caller gave a place. Call this
-        only for a client that will be written, because a plain validation makes no lookup.
+        only for a client that will be written: a plain validation needs no place, and must not wait
+        for a look-up.
         """
         address = placed_address(client.ip_address)
         if client.place != NO_PLACE or address is None:
@@ -122,17 +123,19 @@ class Resources:
 
     def count_live(self, removed: RemovedSessions, now: datetime) -> int:
         """Counts the removed sessions that were live: sessions before their absolute end and before
-        their idle end.
+        their idle end. Sessions that can't be read are not counted.
         """
         return count_live(removed, self.limits, now)
 
 
 def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:
-    """The error for a token that is too large. It names all fields that need room in the token."""
+    """The error for a token that is too large. It names the fields of the request that need room in
+    the token: the user ID, and the claims and the authentication methods if there are any.
+    """
     told = _room_rule(error)
     given = {"user_id": True, "claims": token.claims, "auth_methods": token.auth_methods}
     return InvalidRequest([FieldViolation(field, told) for field, there in given.items() if there])
 
 
 def _room_rule(error: TokenTooLarge) -> str:
-    return f"must leave room in the token together with the others: {error}"
+    return f"must leave room for the other fields of the token: {error}"

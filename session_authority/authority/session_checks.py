@@ -1,4 +1,6 @@
-"""Checks the sessions of open connections. Such a check needs no token and writes nothing."""
+"""Says whether a session still lives. Callers ask this for connections that stay open for longer
+than a token lives, such as WebSockets. The check needs no token and writes nothing.
+"""
 
 from __future__ import annotations
 

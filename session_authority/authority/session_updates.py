@@ -72,7 +72,7 @@ class SessionUpdates:
                     events=(self._event(user_id, device_id, actor, state, now),),
                 )
                 if not change.changed:
-                    # an earlier call may have changed them, so the replicas must confirm
+                    # an earlier call may have changed the claims, so the replicas must confirm
                     if change.claims:
                         await self._store.confirm(user_id)
                     return len(change.claims)

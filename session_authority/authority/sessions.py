@@ -28,8 +28,8 @@ from session_authority.domain.steady_verdicts import Steadiness, steadiness
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
-# A session has at most one quiet event of each type in an hour. This process remembers up to this
-# number of its latest quiet events.
+# A session has at most one quiet event of each type in an hour. With `REPLAY_ACTION=deny`, this is
+# also true of its alarms. This process remembers up to this number of the latest of these events.
 _MAX_QUIET_SESSIONS = 16384
 
 
@@ -386,10 +386,12 @@ class Sessions:
         *,
         durable: bool,
     ) -> bool:
-        """Commits the new record of a session and, at most once per touch interval, the new record
-        of its device.
+        """Commits the new record of a session. Also commits a new record of its device, if the
+        device was last seen at least one touch interval ago and the request is not passive. If the
+        record of the session stays the same, nothing is committed. With `durable`, the method then
+        waits until replicas have the earlier writes.
 
-        Returns True if neither record had changed in between.
+        Returns False if a record that was read has changed in between.
         """
         if used == judged.record:
             if durable:

@@ -1,5 +1,5 @@
 """Signs a user in on a device. Repeated requests with the same `request_id` sign the user in only
-once.
+once in 15 minutes.
 """
 
 from __future__ import annotations
@@ -292,9 +292,9 @@ class SignIns:
         )
 
     def _claims_to_keep(self, first: Token) -> SessionClaims | None:
-        """The claims to store with a session, given the first token of the session. With them, a
-        later call can find out whether other claims fit into a token. Nearly always the result is
-        None, because any claims fit.
+        """The claims to store with a session, given the first token of the session. They include
+        the authentication methods, with which a later call can find out whether other claims fit
+        into a token. Nearly always the result is None, because any claims fit.
         """
         if self._resources.has_room_for_any_claims(first):
             return None

@@ -30,7 +30,8 @@ class SigningKeys:
         is needed because caches may still hold tokens that the key signed.
 
         A key that is removed early counts as revoked. Its tokens are void, too, and perhaps no
-        process saw its revocation.
+        process saw its revocation. Such a key may be added and removed again, so there is at most
+        one event an hour for it.
         """
         now = self._clock()
         revoked, vanished = self._tokens.void_keys(now)

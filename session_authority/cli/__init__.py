@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-# gRPC reads this when it is imported. Otherwise each failed handshake of an unknown client leaves a
-# line in the log that is no JSON.
+# gRPC reads this variable when gRPC is imported. Without it, each failed handshake of an unknown
+# client leaves a line in the log that is no JSON.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import gc
@@ -25,8 +25,8 @@ from session_authority.cli.terminal import Commands, out
 
 __all__ = ["app", "main"]
 
-# Each command, the module that it is in, and the name that the module gives it. A module is
-# imported for its command alone: the imports of all take longer than most commands.
+# Each command, the module that it is in, and the name that the module gives it. If a command is
+# given, only its module is imported: to import all modules takes longer than most commands.
 COMMANDS = {
     "dev": ("dev", "dev"),
     "serve": ("serve", "serve"),
@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
 
 def command_line(names: Iterable[str]) -> typer.Typer:
-    """The command line with these of its commands, and `version`."""
+    """The command line with the commands of these names, and `version`."""
     line = typer.Typer(
         name="session-authority",
         cls=Commands,
@@ -109,7 +109,8 @@ def _options(
 
 def main() -> None:
     """The entry point of the `session-authority` command."""
-    # Imported modules stay in memory. Collecting garbage among them would take a tenth of the time.
+    # Imported modules stay in memory. To look for garbage among them would take a tenth of the time
+    # that the imports take.
     gc.disable()
     try:
         line = command_line(_wanted(sys.argv[1:]))

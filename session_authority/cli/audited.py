@@ -1,6 +1,7 @@
 """Writes the acts of commands into the audit log, if the setting AUDIT_LOG names a file.
 
-A command's standard error is read by the person who gave the command, so nothing is written there.
+With the value `stderr`, a command writes no line: the person who gave the command reads its
+standard error.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from session_authority.runtime.settings import SettingsError, load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# The names of arguments in the log, which are also those of the fields of requests.
+# The names of arguments in the log. The log uses the same names for the fields of requests.
 _NAMES = {"user": "user_id", "kid": "key_ids", "kids": "key_ids", "name": "of_caller"}
 _NAMES |= {"token": "token_id", "promote_now": "promote", "everything": "all"}
 
@@ -39,8 +40,8 @@ def audit(**fields: Any) -> None:
 
 
 def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a command: its outcome goes to the audit log, with these of its arguments. A log
-    that can't be written causes a warning, and does not stop the command.
+    """Decorates a command: its outcome goes to the audit log, with the arguments named in `told`. A
+    log that can't be written causes a warning, and does not stop the command.
     """
 
     def decorate(command: Callable[P, R]) -> Callable[P, R]:

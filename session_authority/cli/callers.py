@@ -62,7 +62,7 @@ def _tokens_option(callback: Callable[..., Path | None] | None = None) -> Any:
 FileOption = Annotated[Path | None, _tokens_option()]
 KnownFileOption = Annotated[Path | None, _tokens_option(existing_file)]
 NameArgument = Annotated[
-    str, typer.Argument(metavar="CALLER", help="Its name in the access policy.")
+    str, typer.Argument(metavar="CALLER", help="The caller's name in the access policy.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""Owns the options by which a command names the server that it calls, and what it shows there."""
+"""Owns the options that name the server of a command, and the credentials for this server."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def _server(
     *,
     for_health: bool,
 ) -> Target:
-    """The server that these options name. Its signature is the one list of them."""
+    """The server that these options name. `_OPTIONS` has the parameters of this function except
+    `for_health`.
+    """
     if (tls_cert is None) != (tls_key is None):
         fail("--tls-cert and --tls-key: give both or neither", WRONG_USAGE)
     tls = tls or tls_ca is not None or tls_cert is not None
@@ -127,9 +129,11 @@ _OPTIONS = [
 
 
 def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
-    """Adds the options to a command. Its first argument becomes the server that the options name.
+    """Adds the options to a command. The first argument of the command becomes the server that the
+    options name.
 
-    With `for_health` the address is that of health checks, if the settings have one.
+    With `for_health` the default address is HEALTH_LISTEN, if it is set and the options ask for no
+    TLS.
     """
 
     def decorate(command: Command) -> Command:
@@ -159,7 +163,9 @@ def _listens_at(for_health: bool) -> Listen:
 
 
 def token_of(option: str, content: bytes) -> str:
-    """The token in a file. The command fails if there is anything else, and does not show it."""
+    """The token in a file. If the file has more or other text than a token, the command fails, and
+    does not show the text.
+    """
     token = content.decode("ascii", "replace").strip()
     if re.fullmatch("[!-~]+", token) is None:  # gRPC would say so, with the token
         fail(f"{option}: must hold a token and nothing else", WRONG_USAGE)

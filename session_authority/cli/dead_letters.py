@@ -212,14 +212,16 @@ async def _chosen(
     }
     unknown = sorted(event_id for event_id, letters in found.items() if not letters)
     if unknown:
-        fail("\n".join(f"{event_id}: is not among the dead" for event_id in unknown))
+        fail("\n".join(f"{event_id}: is not a dead letter" for event_id in unknown))
     for letters in found.values():
         for named in letters:
             yield named
 
 
 def _names(settings: Settings, endpoint: str | None, endpoints: Path | None) -> list[str]:
-    """The endpoint that is named, which need not be in the file any more, or all that are in it."""
+    """The name of the endpoint that the user named, even if the file no longer has this endpoint.
+    Without such a name, the names of all endpoints in the file.
+    """
     if endpoint is not None:
         return [endpoint]
     return [found.name for found in endpoints_of(settings, endpoints)]

@@ -30,7 +30,8 @@ def demo(
 
     Signs a made-up user in on two devices, renews, steals a token, and sees the alarm. Start the
     server with short intervals: SESSION_AUTHORITY_GRACE, SESSION_AUTHORITY_DURABLE_AFTER and
-    SESSION_AUTHORITY_ALARM_AFTER ([bold]make run[/bold] does), unless you like to wait.
+    SESSION_AUTHORITY_ALARM_AFTER ([bold]make run[/bold] does). With longer intervals, the demo also
+    needs a longer [bold]--patience[/bold].
     """
     from session_authority.console.demo import DemoFailed, play
 

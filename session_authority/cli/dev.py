@@ -154,7 +154,8 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         ("A whole session's life, told", f"session-authority demo --address {listen}"),
         ("What happens, as it happens", f"session-authority events tail --address {listen}"),
     ]
-    # The bundled store: nobody else knows its URL, which has no password.
+    # This URL is printed only for the bundled store: the developer can't know it otherwise, and it
+    # has no password.
     if data_dir is not None and settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
         relay = f"SESSION_AUTHORITY_REDIS_URL={url} session-authority relay"

@@ -59,8 +59,8 @@ def events_tail(
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
-    Goes on across restarts of the server, and misses no event. Events that concern all users are
-    always shown.
+    Continues after a restart of the server, without a gap. If a gap can't be avoided, a line says
+    so. [bold]--user[/bold] does not leave out events that concern all users.
     """
     from session_authority.console import tail
     from session_authority.console.following import TailFailed

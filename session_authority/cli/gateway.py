@@ -13,7 +13,7 @@ from session_authority.runtime import event_loops, logs
 from session_authority.runtime.settings import SettingsError, load_settings
 
 _MISSING = (
-    "the gateway needs the Python client with its page of devices, and a web server: pip install"
+    "the gateway needs the Python client, the page of devices and a web server: pip install"
     " 'session-authority[gateway]'"
 )
 

@@ -86,20 +86,22 @@ def inspect(
         repaired, left = _run(settings, lambda inspection: _repair(inspection, user))
         _tell(repaired, left, as_json)
     if left:
-        audit(outcome="OK", unreadable=left)  # it looked, which is what the log is to tell
+        audit(outcome="OK", unreadable=left)  # the exit code only reports a finding
         raise typer.Exit(FAILED)
 
 
 async def _repair(inspection: Inspection, user: str) -> tuple[Repaired, int]:
-    """The removed records, and the number of records that still can't be read: another repair may
-    be under way.
+    """The removed records, and the number of records that still can't be read. These are mostly
+    records of a later version of the service, which a repair keeps.
     """
     repaired = await inspection.repair(user, now())
     return repaired, (await inspection.inspect(user)).unreadable_count
 
 
 def _run(settings: Settings, work: Callable[[Inspection], Coroutine[Any, Any, _T]]) -> _T:
-    """The result of some work in Redis. The command fails if that is away."""
+    """The result of some work in Redis. The command fails if Redis is away, or if the records keep
+    changing.
+    """
 
     async def run() -> _T:
         async with inspection_of(settings) as inspection:

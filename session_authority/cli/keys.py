@@ -39,7 +39,7 @@ from session_authority.tokens import (
     revoke_keys,
 )
 
-# Services that read GetSigningKeys again and again have read a key of this age.
+# Services that verify tokens read GetSigningKeys regularly. They know a key of this age.
 _REREAD_TIME = timedelta(minutes=10)
 _STATES_HELP = f"Only in this state ({', '.join(s.value for s in KeyState)}); may be repeated."
 
@@ -72,7 +72,7 @@ KeysOption = Annotated[
 def keys_generate(
     directory: KeysOption = None,
     algorithm: Annotated[
-        Algorithm, typer.Option("--algorithm", help="What it signs with.")
+        Algorithm, typer.Option("--algorithm", help="The algorithm of the key.")
     ] = Algorithm.EDDSA,
     promote_now: Annotated[
         bool, typer.Option("--promote", help="Let the new key sign at once.")
@@ -180,9 +180,9 @@ def keys_revoke(
             f"{kid} is revoked since {when(key.revoked_at)}. {void}", markup=False, soft_wrap=True
         )
     out.print(
-        "Running servers refuse such tokens within a second, for renewal too: whoever holds one"
-        " must sign in again.\nWhoever verifies tokens elsewhere must read GetSigningKeys"
-        " again; SIGNING_KEY_REVOKED tells those who watch.",
+        "Running servers refuse such tokens within a second, for renewal too. Users with such"
+        " tokens must sign in again.\nServices that verify tokens themselves must read"
+        " GetSigningKeys again. Watches get the event SIGNING_KEY_REVOKED.",
         soft_wrap=True,
     )
     _print_who_signs(ring)
@@ -245,9 +245,9 @@ def _promote(folder: Path, kid: str) -> None:
     age = now() - before.key(kid).created_at
     if age < _REREAD_TIME and _signing(before) is not None:
         err.print(
-            f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know it, but"
-            " whoever verifies tokens elsewhere, or has a copy of the folder, may not, and refuses"
-            " what it signs.",
+            f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know the key."
+            " Services that verify tokens themselves, and servers with a copy of the folder, may"
+            " not know the key yet. They then refuse the tokens that it signs.",
             markup=False,
             soft_wrap=True,
         )

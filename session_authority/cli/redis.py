@@ -15,7 +15,7 @@ from session_authority.runtime.settings import Settings, SettingsError, load_set
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.acl import acl_rules
 
-# Without anything that a shell, redis-cli or an ACL file reads as more than a name.
+# A name of these characters needs no quotes in a shell, in redis-cli and in an ACL file.
 _USER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

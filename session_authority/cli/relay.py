@@ -33,9 +33,9 @@ from session_authority.store.key_names import PARTITIONS
 app = typer.Typer(
     cls=Commands,
     help=(
-        "Deliver events to HTTP endpoints, as signed webhooks.\n\nRuns until it is stopped; start"
-        " as many as you like, they share the work. Needs SESSION_AUTHORITY_REDIS_URL and a file"
-        " that names the endpoints; see docs/events.md."
+        "Deliver events to HTTP endpoints, as signed webhooks.\n\nRuns until it is stopped. Start"
+        " as many relays as you like: they share the work. Needs SESSION_AUTHORITY_REDIS_URL and a"
+        " file that names the endpoints; see docs/events.md."
     ),
     invoke_without_command=True,
 )

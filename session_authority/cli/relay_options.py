@@ -42,7 +42,9 @@ def relay_settings() -> Settings:
 
 
 def endpoints_of(settings: Settings, given: Path | None) -> tuple[Endpoint, ...]:
-    """The endpoints of the file that is given, or else set. Raises SettingsError."""
+    """The endpoints in the given file, or else in the file that the settings name. Raises
+    SettingsError.
+    """
     path = given or settings.relay_endpoints
     if path is None:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""`session-authority serve` runs the service, and `check` shows what that would refuse."""
+"""`session-authority serve` runs the service. `check` shows the faults that `serve` would find."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check(
 
 
 def _rows(checked: preflight.Checked, allowed: frozenset[Unsafe]) -> Iterator[dict[str, str]]:
-    """A row for each finding, or for each fault."""
+    """A row for each fault of a check, or one row with the finding of a check without faults."""
     if not checked.faults:
         yield {"check": checked.title, "result": "ok", "text": checked.found}
     for fault in checked.faults:

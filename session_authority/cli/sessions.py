@@ -31,7 +31,7 @@ app = typer.Typer(
     cls=Commands,
     help=(
         "See what a token is worth.\n\nA caller needs the role [bold]operator[/bold] in the access"
-        " policy, because only an operator may validate without using the session."
+        " policy, because only an operator may validate without any effect on the session."
     ),
     no_args_is_help=True,
 )
@@ -40,12 +40,12 @@ app = typer.Typer(
 MEANINGS = {
     "ACTIVE": "the session is good",
     "TOKEN_MISSING": "no token came",
-    "TOKEN_INVALID": "this service did not sign it, or its key was revoked",
+    "TOKEN_INVALID": "this service did not sign it, or its key was revoked or removed",
     "TOKEN_EXPIRED": "the token's time is over; the session may still live",
     "NO_SESSION": "signed out, revoked or never there, or no device ID was given",
     "SESSION_EXPIRED": "the session's time is over, or it was unused for too long",
     "SUPERSEDED": "a newer token of the session is in use",
-    "REPLAYED": "it should be gone: presenting it raises the alarm",
+    "REPLAYED": "a sign of theft: presenting the token raises the alarm",
     "SESSION_ENDED": "it is of an earlier session on the device",
     "WRONG_DEVICE": "it was made for another device",
 }

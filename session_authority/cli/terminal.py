@@ -27,7 +27,7 @@ WRONG_USAGE = 2
 _REPEATING = ("Got unexpected extra argument(s)", "No such command", "No such option")
 _HARMLESS = re.compile(r"No such (command '[a-z][a-z-]{,19}'|option: --?[a-z][a-z-]{,19})([ .]|$)")
 
-# Every line of a table is shorter.
+# Nearly every line of a table is shorter than this.
 _WHOLE_LINE_COLUMNS = 1000
 
 out = Console(highlight=False, emoji=False)
@@ -154,7 +154,7 @@ def show(table: Table, *, whole_lines: bool = False) -> None:
 
 
 def show_json(row: Mapping[str, object]) -> None:
-    """Prints one line of JSON, all ASCII; moments as RFC 3339 writes them."""
+    """Prints one line of JSON. The line is ASCII, and moments have the form of RFC 3339."""
     line = json.dumps(row, default=_rfc3339, separators=(",", ":"))
     out.print(line, markup=False, soft_wrap=True)
 

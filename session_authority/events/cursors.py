@@ -43,7 +43,7 @@ def parse_cursor(text: str, streams: int) -> LogPosition | None:
     """The position that a cursor names in a log with this number of streams. None if the text is
     not a cursor.
 
-    Raises CursorExpired for a cursor of another version of the service.
+    Raises CursorExpired for a cursor in another version of the format.
     """
     if len(text) > MAX_CURSOR_CHARACTERS:
         return None

@@ -2,8 +2,8 @@
 
 One reader of the log puts events into one short memory. All watchers read from this memory, each
 watcher at its own pace. A watch that falls behind the oldest events in this memory is ended, so no
-watcher costs more memory than another. Every event is serialised once, and a message for several
-watchers is built once.
+watcher costs more memory than another. Each event that the reader reads is serialised once. A
+message for several watchers without a filter is built once.
 
 A watch depends on the partitions of its users, and on the partition of events that concern all
 users. Faults of other partitions neither end nor refuse the watch.
@@ -243,7 +243,9 @@ class Feed:
         await asyncio.shield(self._news)
 
     def _told(self) -> None:
-        """Wakes all watchers for a new batch, and forgets the batches that no watcher needs."""
+        """Wakes all watchers for a new batch, and forgets the batches that no watcher needs. Ends
+        the watches whose next batch is forgotten already.
+        """
         recent = self._reader.recent
         for watcher in self._watchers:
             if 0 < watcher.next < recent.first:
@@ -253,7 +255,7 @@ class Feed:
         settle(self._news, True)
 
     def _lost(self, partitions: frozenset[int], reason: str) -> None:
-        """Ends all watches that depend on these partitions."""
+        """Ends all watches that have begun and depend on these partitions."""
         gone = [
             watcher
             for watcher in self._watchers

@@ -47,13 +47,15 @@ class History:
         return pages
 
     async def start_of(self, since: LogPosition | datetime) -> LogPosition:
-        """The position at which a watch from a cursor or a moment begins. Raises CursorExpired."""
+        """The position at which a watch from a cursor or a moment begins. Raises CursorExpired for
+        a cursor that is too old, StoreUnavailable if a moment can't be found in any partition.
+        """
         now, memory = self._clock(), self._log.memory
         if isinstance(since, datetime):
             # All events since the moment come after the position. So the time of the position is
-            # not later than the moment, and not in the future. If the moment is older than the log,
-            # the time is later, so that the watch's cursors can be resumed for a while. But events
-            # that the watcher has not received may be trimmed in the meantime.
+            # usually the moment itself, but it is never in the future. If the moment is older than
+            # the log, a time within the log is used, so that the watch's cursors can be resumed for
+            # a while. But events that the watcher has not received may be trimmed in the meantime.
             as_of = min(max(since, now - memory + 2 * trim_margin(memory)), now)
             return await self._log.at(since, as_of)
         # A cursor must be younger than the oldest event that is kept. If the setting for how long

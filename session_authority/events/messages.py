@@ -18,8 +18,8 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The enums of the contract and of the domain have the same names. These dicts pair their values by
-# name.
+# The enums of the contract and of the domain have the same names. Only UNKNOWN has the name
+# UNSPECIFIED in the contract. These dicts pair their values by name.
 FORM_FACTORS = {
     factor: cast(
         "pb.FormFactor",
@@ -57,7 +57,9 @@ def timestamp(moment: datetime) -> Timestamp:
 
 
 def client_info_message(client: Client) -> pb.ClientInfo:
-    """The message of the contract for a client, with the facts that the caller gave."""
+    """The message of the contract for a client, with the facts that the caller gave. The place may
+    come from the database of places.
+    """
     return pb.ClientInfo(
         ip_address=client.ip_address,
         user_agent=client.user_agent,

@@ -14,7 +14,7 @@ class Changes:
 
     `restarted` has the partitions whose primary was restarted on the same server. `moved` has the
     partitions that another server serves now. If only one server serves all partitions, the two
-    cases can't be distinguished.
+    cases can't be distinguished, and each change counts as `moved`.
     """
 
     restarted: frozenset[int] = frozenset()

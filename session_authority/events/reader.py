@@ -6,9 +6,10 @@ case a wake-up was lost. In a cluster each primary is independent: while one pri
 events of the others are sent. When that primary is back, its own events follow without a gap, from
 the entry that was read last. Until then, there is no proof that all of its events were sent.
 
-A primary that was restarted on the same server continues the same log. It may have lost its last
-events before any watcher got them. But a cache may hold answers that depend on these events. So the
-reader sends no proof for as long as a cache may believe the last proof.
+A primary that was restarted on the same server continues the same log. The primary may have lost
+its last writes, and the events of these writes. A cache may hold answers that depend on the lost
+writes, and no event corrects these answers. So the reader sends no proof for as long as a cache may
+believe the last proof.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ from session_authority.store.log_position import EntryId, LogPosition, is_moment
 EVERY_PARTITION = frozenset(range(PARTITIONS))
 # Caches believe a proof for 15 seconds, and clocks may differ in speed a little.
 SILENCE = timedelta(seconds=20)
-# How far back the reader goes for a watcher with an earlier position, in a partition that it has
-# not read yet.
+# How far back the reader goes for a watcher with an earlier position, in a partition that the
+# reader has not read yet.
 _MAX_STEP_BACK = timedelta(minutes=5)
 
 _log = structlog.get_logger(__name__)
@@ -59,8 +60,8 @@ Told = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of one round over all partitions. `moment` and `uptime` are the time by both
-    clocks when the round began.
+    """The result of one round over all partitions. `moment` is the time of the wall clock when the
+    round began, and `uptime` is the time of the monotonic clock.
 
     `unproven` has the partitions for which there is no proof that all events up to that time were
     read.
@@ -134,7 +135,7 @@ class Reader:
                     # The reader must continue after any error. The watchers that wait for this
                     # round get the error.
                     _log.error("feed_failed", **logs.fault(error))
-                    self.start_over("what was read could not be told")
+                    self.start_over("events that were read could not be sent")
                     outcome = StoreUnavailable()
                 if full:
                     next_poll = time.monotonic() + self._poll_seconds
@@ -154,13 +155,13 @@ class Reader:
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def meet(self, start: LogPosition) -> LogPosition:
-        """Agrees with a watcher on the position at which it starts. `start` is the watcher's
-        position, and the result is the position to use.
+        """Returns the position at which a watcher starts. `start` is the watcher's own position.
+        May move the reader's position back to the watcher's position.
 
         This is necessary for partitions in which the reader's or the watcher's position is only a
         moment. These partitions are read from the earlier of the two positions, so that no watcher
-        misses an event. An entry that the reader read before the watcher's moment is a known
-        position, even while the primary of the partition is away.
+        misses an event. If the reader has read an entry before the watcher's moment, the watcher
+        starts after this entry. This works even while the primary of the partition is away.
         """
         recent = self._clock() - start.as_of <= _MAX_STEP_BACK
         entries = list(start.entries)
@@ -174,7 +175,8 @@ class Reader:
 
     def start_over(self, reason: str, partitions: frozenset[int] = EVERY_PARTITION) -> None:
         """Moves the reader's position to the end of these partitions at the next round. Calls
-        `lost`, as events may have been missed: caches may hold answers that depend on lost writes.
+        `lost`, because watchers may have missed events. Caches may then hold answers that depend on
+        lost writes.
         """
         self._unplaced |= partitions
         self._lost(partitions, reason)
@@ -250,7 +252,7 @@ class Reader:
         these partitions.
         """
         lost = self._primaries.with_same_primary(gone)
-        self.start_over("the log is another one than it was, or was trimmed too early", lost)
+        self.start_over("the log was replaced, or was trimmed too early", lost)
         await self._take_places()
         return lost
 
@@ -259,8 +261,8 @@ class Reader:
         return frozenset(self._silent_until)
 
     def _prove(self, look: Look, began: float) -> None:
-        """Adds a heartbeat to the memory if a heartbeat is due, or if a partition is proven
-        again.
+        """Adds a heartbeat to the recent batches if a heartbeat is due, or if a partition without
+        proof has a proof again.
         """
         recovered = self._unproven - look.unproven
         self._unproven = look.unproven
@@ -271,8 +273,8 @@ class Reader:
             self._keep([], Proof(proof, look.unproven))
 
     def _advance(self, pages: Pages) -> list[FoundEvent]:
-        """Moves the position to the end of the pages. Adds all portions of their events to the
-        memory except the last portion, and returns that portion.
+        """Moves the position to the end of the pages. Divides their events into portions. Adds all
+        portions except the last one to the recent batches, and returns the last portion.
         """
         found: list[FoundEvent] = []
         ends = list(self._entries)
@@ -294,7 +296,7 @@ class Reader:
         return FoundEvent(number, entry, WrittenEvent(event.type, event.user_id, message))
 
     def _keep(self, events: Sequence[FoundEvent], proof: Proof = NO_PROOF) -> None:
-        """Adds a batch to the memory, and calls `told`."""
+        """Adds a batch to the recent batches, and calls `told`."""
         written = tuple(event.written for event in events)
         cursor = self._messages.cursor(cursor_of(self.position()))
         oldest_ms = min((event.entry[0] for event in events), default=None)
@@ -316,6 +318,7 @@ def settle(future: asyncio.Future[Any] | None, outcome: object) -> None:
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
-        future.exception()  # the watcher that waited may be gone
+        # If no watcher waits any more, nothing else reads the exception, and asyncio would log it.
+        future.exception()
     else:
         future.set_result(outcome)

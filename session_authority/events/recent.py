@@ -1,8 +1,9 @@
 """The short memory from which all watchers of a process read, each watcher at its own pace.
 
-Batches that all watchers have read are forgotten at once. The memory is limited. When it is full,
-the oldest batches are forgotten, and the watch of a watcher that still needs them is ended. So no
-watcher costs more memory than another. A message for several watchers is built once.
+Batches that all watchers have read are forgotten when the next batch comes. The memory is limited.
+When it is full, the oldest batches are forgotten, and the watch of a watcher that still needs them
+is ended. So no watcher costs more memory than another. A message for several watchers without a
+filter is built once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
 # The bytes of memory for an event and for a batch, in addition to the bytes of their messages
 # (measured: 180 and 270).
 _EVENT_BYTES, _BATCH_BYTES = 200, 300
-# The limits of one message. Clients of gRPC accept 4 MiB, unless they are set to accept more.
+# When a message has this many events or more, no further batch is added. A message of several
+# batches has at most this many bytes. Clients of gRPC accept 4 MiB, unless they are set to accept
+# more.
 MAX_MESSAGE_EVENTS, MAX_MESSAGE_BYTES = 500, 1024 * 1024
 # How many built messages are remembered for other watchers.
 MAX_JOINED_MESSAGES = 16
@@ -137,7 +140,8 @@ class RecentBatches:
         message = self.joined.get((start, end))
         if message is None:
             message = _joined(self._between(start, end), wanted)
-            # Watchers share few messages if each one is behind by a different number of batches.
+            # If there are this many messages, each watcher is probably at a different batch. Then
+            # messages are seldom shared, so all of them are forgotten.
             if len(self.joined) == MAX_JOINED_MESSAGES:
                 self.joined.clear()
             self.joined[start, end] = message

@@ -1,5 +1,5 @@
-"""Makes the gateway's answers, for every protocol of a proxy. An answer is an allowed request with
-the headers for the app, or a denial with the response for the client.
+"""Makes the gateway's answers, for every protocol of a proxy. An answer either allows the request
+and has the headers for the app, or denies it and has the response for the client.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class Answer:
         session: The user's active session, if there is one.
         device_id: The ID of the browser or app, if it is known.
         outage: True if the service gave no answer. Then the denial says nothing about the session.
-        retry_after: The seconds after which the client may try again.
-        code: The reason of a denial in one word, for logs.
+        retry_after: The seconds after which the client may try again. None if the response names no
+            time.
+        code: The reason of a denial in one word, for logs, and for nginx and clients of gRPC.
         kind: The kind of the request.
     """
 
@@ -79,7 +80,7 @@ def allowed(
     session: Session | None = None,
     device_id: str = "",
 ) -> Answer:
-    """The answer to a request that goes on to the app."""
+    """Returns the answer to a request that goes on to the app."""
     credentials = (
         ("Cookie", carried.cookie),
         ("Authorization", carried.authorization),
@@ -100,7 +101,7 @@ def allowed(
 
 
 def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ...] = ()) -> Answer:
-    """The answer to a request that the flow refuses."""
+    """Returns the answer to a request that the flow refuses."""
     return denied(
         request,
         refusal.answer,
@@ -111,7 +112,7 @@ def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ..
 
 
 def not_understood(response: Response) -> Answer:
-    """The answer to a call of the proxy that does not describe a request."""
+    """Returns the answer to a call of the proxy that does not describe a request."""
     return Answer(
         allowed=False,
         status=response.status,
@@ -130,8 +131,8 @@ def denied(
     cookies: tuple[str, ...] = (),
     outage: bool = False,
 ) -> Answer:
-    """The answer to a denied request. It contains the response for a browser or a program. If the
-    request is a gRPC call, the response is converted to a gRPC response.
+    """Returns the answer to a denied request. It contains the response for a browser or a program.
+    If the request is a gRPC call, the response is converted to a gRPC response.
     """
     headers = tuple(
         (name, value) for name, value in response.headers if name.lower() not in _OF_THE_MESSAGE
@@ -167,8 +168,8 @@ def denied(
 
 
 def _grpc_type(request: GatewayRequest, kind: Kind) -> str:
-    """The content type of the response. It is the content type of the request, if that is a valid
-    gRPC type.
+    """Returns the content type of a gRPC response. It is the content type of the request, if that
+    type has a valid form.
     """
     asked = request.headers["content-type"][0]
     known = asked.replace("+", "").replace("-", "").replace("/", "").isalnum() and asked.isascii()

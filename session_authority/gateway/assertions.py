@@ -1,9 +1,9 @@
 """Makes assertions. An assertion is a short token about a session, for one app. The app can trust
-it even if the app does not trust the network.
+the assertion even if the app does not trust the network.
 
-An assertion is signed once for a session and an app. It is sent with each request until half of its
-life is over. It names the session and proves nothing about the request. It does not contain the
-client's access token.
+The gateway keeps the assertion of a session and an app, and sends it with each request. It signs a
+new assertion when half of the life is over, or when the session or the keys have changed. It names
+the session and proves nothing about the request. It does not contain the client's access token.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Assertions:
         self._kept: LRUCache[tuple[str, str], _Kept] = LRUCache(_MAX_KEPT)
 
     def __call__(self, session: Session, route: Route) -> str:
-        """The assertion of a session for the app of a route. Empty if the route has no app."""
+        """Returns the assertion of a session for the app of a route. The text is empty if the route
+        has no app.
+        """
         if not route.audience:
             return ""
         key, now = (session.session_id, route.audience), self._clock()

@@ -1,8 +1,9 @@
 """Reads the gateway's configuration file: a TOML file with listeners, the service's address, the
 flow and the apps.
 
-The error for a file names all of its faults at once, each by the field and the rule. The file
-contains no secrets: it names the files of a token and a key.
+The error for a file names many faults at once, each by the field and the rule. A rule about several
+fields of a table is checked only if each of these fields is right by itself. The file contains no
+secrets: it names the files of a token and a key.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class _Context:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """The path of a file. It is relative to the folder of the configuration file unless it is
-    absolute.
+    """Returns the path of a file. It is relative to the folder of the configuration file unless it
+    is absolute.
     """
     assert isinstance(info.context, _Context)
     if not isinstance(value, str) or not value or "\0" in value:
@@ -117,7 +118,9 @@ class AuthorityTable(_Table):
         return self
 
     def credentials(self) -> Credentials:
-        """The credentials with which the client calls the service. Raises ValueError, OSError."""
+        """Returns the credentials with which the client calls the service. Raises ValueError,
+        OSError.
+        """
         given = {
             f"AUTHORITY_{name}": str(getattr(self, field))
             for name, field in _VARIABLES.items()
@@ -126,7 +129,7 @@ class AuthorityTable(_Table):
         return credentials_from_environment(given)
 
     def cache(self) -> NearCache | None:
-        """A new near cache. None if `near_cache` is 0."""
+        """Returns a new near cache. None if `near_cache` is 0."""
         if not self.near_cache:
             return None
         return NearCache(max_entries=self.near_cache, max_age=self.near_cache_max_age)
@@ -152,8 +155,9 @@ class GrpcTable(ListenTable):
     """The addresses for Envoy's calls over gRPC.
 
     `on_outage` says what Envoy gets when the service gives no answer. "abort" is a failed call, to
-    which Envoy applies `status_on_error` and `failure_mode_allow`. "response" is a denial with the
-    status 503.
+    which Envoy applies `status_on_error` and `failure_mode_allow`. "response" is an error response
+    with the status 503, which Envoy understands from 1.37 on. Envoy sends it to the client if
+    `failure_mode_allow` is false.
     """
 
     on_outage: Literal["abort", "response"] = "abort"
@@ -174,7 +178,7 @@ class CookiesTable(_Table):
         return self
 
     def cookies(self) -> Cookies:
-        """The cookies with these settings. Raises ValueError."""
+        """Returns the cookies with these settings. Raises ValueError."""
         rule = self.device_same_site
         return Cookies(
             token=self.token,
@@ -186,7 +190,7 @@ class CookiesTable(_Table):
 
 
 class DevicesTable(_Table):
-    """The settings of the page of devices, which are those of the client's `DevicesPage`."""
+    """Some settings of the page of devices. They mean the same as in the client's `DevicesPage`."""
 
     path: str = "/devices"
     secure_account_url: str | None = None
@@ -200,7 +204,7 @@ class DevicesTable(_Table):
         return self
 
     def page(self) -> DevicesPage:
-        """The page of devices with these settings. Raises ValueError."""
+        """Returns the page of devices with these settings. Raises ValueError."""
         try:
             return DevicesPage(**self.model_dump())
         except (ImportError, TypeError) as error:
@@ -208,7 +212,7 @@ class DevicesTable(_Table):
 
 
 class FlowTable(_Table):
-    """The settings of the flow, which are those of the client's `Flow`."""
+    """Some settings of the flow. They mean the same as in the client's `Flow`."""
 
     sign_in_url: str | None = None
     trusted_proxies: list[str] = []
@@ -234,7 +238,9 @@ class FlowTable(_Table):
         return value
 
     def flow(self, devices: DevicesTable | None) -> Flow:
-        """The flow with these settings, and with the page of devices if `devices` is not None."""
+        """Returns the flow with these settings, and with the page of devices if `devices` is not
+        None.
+        """
         return Flow(
             cookies=self.cookies.cookies(),
             devices=None if devices is None else devices.page(),
@@ -288,11 +294,11 @@ class GatewayConfig(_Table):
         return self
 
     def client_flow(self) -> Flow:
-        """The flow, with the page of devices if it is configured."""
+        """Returns the flow, with the page of devices if it is configured."""
         return self.flow.flow(self.devices)
 
     def callers(self) -> OAuthCallers:
-        """The programs that may introspect tokens. Some of them may revoke tokens, too."""
+        """Returns the programs that may introspect tokens. Some of them may revoke tokens, too."""
         return OAuthCallers(
             {
                 name: OAuthCaller(tuple(map(bytes.fromhex, table.secret_sha256)), table.may_revoke)
@@ -301,13 +307,13 @@ class GatewayConfig(_Table):
         )
 
     def routes(self) -> Routes:
-        """The reader of routes. It knows the configured apps."""
+        """Returns the reader of routes. It knows the configured apps."""
         return Routes({name: table.audience or name for name, table in self.apps.items()})
 
 
 def load_gateway_config(path: Path) -> GatewayConfig:
-    """Reads the configuration from a TOML file. Raises GatewayConfigError, which names every
-    fault.
+    """Reads the configuration from a TOML file. Raises GatewayConfigError, which names the faults.
+    Raises OSError if a file that the configuration names can't be read.
     """
     try:
         found = read_toml(path)
@@ -339,7 +345,7 @@ _PATTERNS = {
 
 
 def _in_words(fault: ErrorDetails) -> tuple[str, str]:
-    """Where a fault is in the file, and the rule that it breaks."""
+    """Returns the place of a fault in the file, and the rule that it breaks."""
     where = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "the file"
     rule = _RULES.get(fault["type"], fault["msg"])
     if fault["type"] == "string_pattern_mismatch":

@@ -31,8 +31,10 @@ class Onward:
 def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
     """Returns the headers with credentials that go on to the app.
 
-    The app gets its own cookies without the cookies of the session, and an `Authorization` header
-    without our token. With `keep` all of these headers go on.
+    Without `keep`, the app gets its own cookies without the cookies of the session. If
+    `flow.bearer` is True, the app gets no `Authorization` header with a bearer token, whoever made
+    the token, and no device ID. With `keep`, all these headers go on. An `Authorization` header or
+    a device ID with two values never goes on.
     """
     cookies = headers.get("cookie", ())
     authorization = headers.get("authorization", ())

@@ -1,5 +1,6 @@
 """Decides about one request for the gateway.
 
+A proxy asks the gateway a question: whether the original request of a client may go on to an app.
 The decision comes from the flow of the client, which asks the service. This module builds the
 answer from the decision, and knows no protocol of a proxy.
 """
@@ -171,7 +172,9 @@ class Gateway:
         )
 
     def _admitted(self, route: Route, visit: AsyncVisit) -> Session | None:
-        """Returns the session, or None on an `OPTIONAL` route without one. Raises Refused."""
+        """Returns the session, or None on an `OPTIONAL` route if there is no session. Raises
+        Refused.
+        """
         if route.session is Need.OPTIONAL:
             return visit.session
         return visit.require(max_age=route.max_age, auth_methods=route.auth_methods or None)

@@ -3,7 +3,8 @@ understands.
 
 The options of a route are a part of the path that the proxy's configuration names, such as
 `/forward-auth:session=optional&max_age=5m`. The options are not in the query. Some proxies send the
-query of the original request there, and the client chooses that query.
+query of the original request as the query of their authorization request, and the client chooses
+the original query.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from session_authority.gateway.requests import GatewayRequest
 from session_authority.gateway.routes import RouteFault
 
 _PATH = re.compile(r"/(forward-auth|auth-request|ext-authz)(?::([^/]*))?(/.*)?", re.DOTALL)
-# Each of these headers has one cookie, for proxies that join the lines of `Set-Cookie`. The cookies
-# are the token, the device ID, and the mark of a session that ends with the browser.
+# A reply has this many headers `X-Session-Set-Cookie-N`. Each of them has one cookie or is empty.
+# They are for proxies that join the lines of `Set-Cookie`. The cookies are the token, the device
+# ID, and the mark of a session that ends with the browser.
 MAX_COOKIES = 3
 # nginx passes on only these statuses of a denial. It turns every other status into its own 500.
 _NGINX_STATUSES = frozenset({401, 403})
@@ -44,7 +46,10 @@ class ForwardAuth:
         self._gateway = gateway
 
     async def reply(self, question: Question) -> Reply | None:
-        """Returns the response to a question, or None if no question has this path."""
+        """Returns the response to the proxy's authorization request, or None if its path is not a
+        path of authorization requests. If the original request can't be understood, the response
+        has the status 400.
+        """
         path, _, query = question.target.partition("?")
         found = _PATH.fullmatch(path)
         if found is None:
@@ -92,7 +97,7 @@ def _for_envoy(answer: Answer) -> Reply:
     """Returns the reply for Envoy.
 
     Envoy copies headers from the reply to the request, and keeps the client's own header if the
-    reply lacks it. So the reply for an allowed request names the headers that Envoy removes.
+    reply lacks it. So the reply for an allowed request names the headers that Envoy must remove.
     """
     reply = _plain(answer)
     if not (answer.allowed and answer.removed):
@@ -102,8 +107,8 @@ def _for_envoy(answer: Answer) -> Reply:
 
 
 def _for_nginx(answer: Answer) -> Reply:
-    """Returns the reply for nginx, which understands three statuses. All other facts are in headers
-    that no browser gets.
+    """Returns the reply for nginx, which understands 2xx, 401 and 403. The status for the client,
+    the reason and the target of a redirect are in headers that no browser gets.
     """
     told = (*_for_proxy(answer), *_details(answer))
     if answer.allowed:

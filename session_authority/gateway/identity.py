@@ -1,9 +1,9 @@
 """Makes the identity headers for apps, and lists the client headers that must not reach an app.
 
 An app trusts these headers. So the gateway always sets all of them, and leaves them empty if there
-is no session. They overwrite headers of the same names from a client. Values are visible ASCII.
-Other characters of a user ID or a method are percent-encoded. "%" is encoded, too, so that two
-different users never look the same.
+is no session. They overwrite headers of the same names from a client. Values are ASCII. In IDs and
+in methods, all characters except visible ASCII are percent-encoded. "%" is encoded, too, so that
+two different users never look the same. A space separates two methods. Claims are JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _NAMES = frozenset(name.lower() for name in IDENTITY_HEADERS)
 # All visible ASCII characters except "%".
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
-# The near cache gives the same object to all requests of a session.
+# The identity headers of at most this many session objects are kept. The near cache gives the same
+# object to all requests of a session.
 _MAX_KEPT_SESSIONS = 4096
 
 ANONYMOUS: Pairs = tuple((name, "") for name in IDENTITY_HEADERS)

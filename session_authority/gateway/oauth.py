@@ -136,8 +136,8 @@ class OAuth:
         return Reply(200, _HEADERS[1:])
 
     async def _session_of(self, token: str, device_id: str) -> Session | None:
-        """Returns the session of a token. An expired token that can be renewed has a session,
-        too.
+        """Returns the session of a token, or None. Renews an expired token, because only a renewal
+        returns its session.
         """
         found = await self._authority.validate_session(token, device_id)
         if found.status is not SessionStatus.TOKEN_EXPIRED:

@@ -1,9 +1,10 @@
 """Identifies the programs that may introspect and revoke. Each program has an ID and a secret (RFC
 6749, section 2.3.1).
 
-Secrets are random texts, and this module knows only their hashes. An address that sends wrong
-secrets is refused for a while. A caller with the right secret is never refused, as several programs
-may call from one address.
+Secrets are random texts, and this module knows only their hashes. If an address has sent
+MAX_FAILURES wrong secrets, its further wrong secrets are refused with TooManyFailures until
+FAILURE_WINDOW_SECONDS have passed since the first wrong secret. A caller with the right secret is
+never refused, as several programs may call from one address.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class TooManyFailures(Exception):
 
 
 class AmbiguousCaller(Exception):
-    """The caller has credentials in two places, or credentials that can't be read."""
+    """The caller has credentials in two places, two different IDs, or credentials that can't be
+    read.
+    """
 
 
 class OAuthCallers:
@@ -75,7 +78,7 @@ class OAuthCallers:
         caller = self._callers.get(name)
         presented = hashlib.sha256(secret.encode()).digest()
         # All hashes are compared, and an unknown name is compared with a dummy hash. So the time
-        # reveals nothing.
+        # reveals at most that a caller has several secrets.
         hashes = (_NO_HASH,) if caller is None else caller.hashes
         found = [hmac.compare_digest(presented, known) for known in hashes]
         if caller is not None and any(found):

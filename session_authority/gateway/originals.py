@@ -1,9 +1,11 @@
 """Reads the original request from a proxy's question over HTTP, and checks original requests of all
 protocols.
 
-The proxy describes the original request in headers. The headers count only if they come from a
-trusted proxy. Each fact must have only one value, as a second value may come from the client. A
-question that can't be understood is a fault, and the request is denied.
+In most forms, the proxy describes the original request in headers, and the headers count only if
+they come from a trusted proxy. In the form `ext-authz`, the proxy's authorization request has the
+method, the host and the headers of the original request. Each fact must have only one value, as a
+second value may come from the client. A question that can't be understood is a fault, and the
+request is denied.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
     scheme = _agreed("scheme", headers, "x-forwarded-proto", also=url[0]) or question.scheme
     host = _agreed("host", headers, "x-forwarded-host", also=url[1])
     if not host and "x-forwarded-method" not in headers:
-        # The configuration of nginx makes nginx send the original `Host`, like all other facts.
+        # Without `X-Forwarded-Method`, the proxy counts as nginx. The configuration of nginx makes
+        # nginx send the original `Host`.
         host = _agreed("host", headers, "host")
     if not host:
         raise BadQuestion("X-Forwarded-Host must tell the original's host")
@@ -63,7 +66,8 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
 
 
 def passed_on(question: Question, target: str) -> GatewayRequest:
-    """Returns the original request if the proxy's question has the same method, headers and target.
+    """Returns the original request of a proxy whose authorization request has the method, the host
+    and the headers of the original request. `target` is the original target.
 
     Raises BadQuestion.
     """

@@ -24,10 +24,11 @@ class Kind(Enum):
 class GatewayRequest:
     """The request of an end user's browser or app, as it reached the proxy.
 
-    `target` is the path with its query, as the client sent it. `peer` is the address that the
-    flow's `trusted_proxies` judge. It is the proxy that asks over HTTP, or the source that Envoy
-    reports, and empty at a unix socket. `deadline` is the time of the monotonic clock at which the
-    proxy stops waiting for the answer.
+    `target` is the path with its query, as the client sent it. `peer` is the address that the flow
+    compares with `trusted_proxies`. If the proxy asks over HTTP, `peer` is the address of the
+    proxy, and empty at a unix socket. If Envoy asks over gRPC, `peer` is the source that Envoy
+    reports. `deadline` is the time of the monotonic clock at which the answer must be ready, or
+    None if the proxy names no time limit.
     """
 
     method: str
@@ -78,8 +79,9 @@ def _is_preflight(method: str, headers: Headers) -> bool:
 def _is_handshake(headers: Headers) -> bool:
     """Returns True if the request opens a WebSocket.
 
-    One of the signs is enough. A wrong result does no harm, as the origin of a handshake is always
-    checked.
+    One header of a handshake is enough. If another request is taken for a handshake, it is only
+    treated more strictly: it gets no redirect, and the flow checks its origin like the origin of a
+    handshake.
     """
     return (
         "websocket" in ",".join(headers.get("upgrade", ())).lower()

@@ -167,7 +167,8 @@ def _methods(name: str, value: str) -> tuple[str, ...]:
     return methods
 
 
-# The key is the name of an option. The value is the field of a route, and how its value is read.
+# Each key is the name of an option. Each value has the field of `Route`, and the function that
+# reads the text of the option.
 _READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "session": ("session", _one_of(Need)),
     "max_age": ("max_age", _age),

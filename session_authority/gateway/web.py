@@ -1,4 +1,5 @@
-"""Serves the gateway's HTTP port: the questions of proxies, the page of devices, and health.
+"""Serves the gateway's HTTP port: the authorization requests of proxies, the page of devices,
+health, the public keys of assertions, and OAuth introspection and revocation.
 
 This module never reads the body of a question.
 """

@@ -1,1 +1,1 @@
-"""Contains the generated code of messages that only this service reads."""
+"""Contains the generated code of messages that are not a part of the public API."""

@@ -1,5 +1,5 @@
-"""Keeps some connections of this process's ports free, and closes the connections of peers that do
-not read their answers.
+"""Keeps room for new connections at this process's ports, and closes the connections of peers that
+do not read their answers.
 
 gRPC limits the connections of a port, and closes a new connection beyond the limit at once. Unknown
 clients could fill the limit and lock callers out. So this module chooses connections and closes
@@ -24,9 +24,9 @@ from session_authority.runtime.logs import LogThrottle
 from session_authority.runtime.metrics import Metrics
 
 _LOOK_SECONDS, _HASTY_LOOK_SECONDS = 0.5, 0.1
-# With many connections a check takes long. So the pause after a check is at least this many times
-# as long as the check. Checks then take at most 2 % of the time, or 10 % while connections must be
-# closed.
+# With many connections it takes long to list them. So the pause after a check is at least this many
+# times as long as the CPU time of the listing. The listings then take at most 2 % of the time, or
+# 10 % while connections must be closed.
 _PAUSE_PER_LOOK, _HASTY_PAUSE_PER_LOOK = 50, 10
 
 _log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Port:
 
 
 class Connections:
-    """The connections of a server's ports, which are checked and closed if necessary."""
+    """Checks the connections of a server's ports, and closes connections if necessary."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -96,8 +96,9 @@ class Connections:
         seen = [self._seen(port, connection) for connection in found]
         crowd = {one.peer for one in evicted(seen, port.bound)}
         self._hasty |= bool(crowd)
-        # This comes after the check. If this process stood still before, it has sent its answers by
-        # now. So their peers do not look slow.
+        # `slow` is called after the wait for the thread that listed the connections. If this
+        # process stood still before, it has sent its waiting answers during that wait. So the peers
+        # of these answers do not look slow.
         slow = port.peers.slow(monotonic())
         for reason, peers in (("crowded", crowd), ("answers_not_read", slow)):
             closed = sum(
@@ -120,7 +121,7 @@ class Connections:
     def _forget(self, found: Mapping[Connection, int], began_at: float) -> None:
         """Forgets the peers of connections that were already closed when the check began.
 
-        On a system that does not list connections, no peer is forgotten.
+        No peer is forgotten if `found` is empty, as on a system that does not list connections.
         """
         if found:
             names = {connection.peer for connection in found}

@@ -1,5 +1,5 @@
 """Computes how many connections a port may have. Descriptors must be left for everything else:
-Redis, keys, the policy, certificates, metrics.
+Redis, keys, the policy, certificates, metrics, and health checks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _PER_REDIS_CONNECTION = 2
 
 def connections_for(limit: int, settings: Settings) -> int:
     """Returns how many connections LISTEN and BEARER_LISTEN may each have with this number of
-    descriptors.
+    descriptors. The result is never more than the setting MAX_CONNECTIONS.
 
-    The result may be less than MIN_CONNECTIONS, which is too few.
+    A result below MIN_CONNECTIONS is too small for a port.
     """
     kept = _OWN_DESCRIPTORS + _PER_REDIS_CONNECTION * settings.redis_connections
     if settings.health_listen is not None:

@@ -67,7 +67,7 @@ class ExtAuthzServer:
             raise
         await self._server.start()
         if self._socket is not None:
-            # The group may use the socket, too, as a proxy runs as another user.
+            # A proxy runs as another user. So the group of the socket may use the socket, too.
             self._socket.chmod(0o660)
         return listening
 

@@ -1,5 +1,5 @@
-"""Notices when a replica has become a primary, and repeats the changes that this replica may
-lack.
+"""Notices when another server has become a primary, or when a primary has restarted, and repeats
+the changes that this primary may lack.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from session_authority.events.primaries import Primaries
 
 
 class Failovers:
-    """Repeats changes after a failover.
+    """Repeats changes after a failover or a restart of a primary.
 
-    `primaries` returns the name of each partition's primary. `reassert` repeats the latest changes.
+    `primaries` returns the name of the primary of each partition, or None for a primary that gives
+    no answer. `reassert` repeats the latest changes.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Failovers:
         self._owed = False
 
     async def look(self) -> None:
-        """Checks for a failover now. If the store fails, the work is left for the next check."""
+        """Checks for a failover now. If the store fails, the next check tries again."""
         try:
             self._owed |= self._primaries.are_others(await self._ask())
             if self._owed:

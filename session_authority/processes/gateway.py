@@ -33,12 +33,13 @@ from session_authority_client import AsyncSessionAuthority, SessionAuthorityErro
 
 _log = structlog.get_logger(__name__)
 
-# A proxy lets at most 64 KiB of headers from a browser through. The proxy then adds headers of its
-# own.
+# Browsers keep at most about 64 KiB of cookies for a site. The other headers of the browser and the
+# headers of the proxy come in addition.
 _MAX_HEADER_BYTES = 128 * 1024
 _BACKLOG = 2048
-# The proxy must be the side that closes idle connections, and Envoy keeps them for up to an hour. A
-# question would fail on a connection that the gateway is just closing.
+# The proxy must be the side that closes idle connections, and Envoy keeps them for up to an hour.
+# If the gateway closed a connection at the moment when a proxy uses it, the proxy's call would
+# fail.
 _KEEP_ALIVE_SECONDS = 3700
 # The gateway probes the service at this interval until the first answer.
 _PROBE_SECONDS = 1.0

@@ -19,7 +19,7 @@ _LOOK_SECONDS = 1.0
 
 class AssertionKeys:
     """Makes assertions, and reads the key files again when they change. Raises KeyringError if the
-    files are broken at the start.
+    files are broken at the start, if no key signs, or if the key that signs has no public part.
     """
 
     def __init__(self, table: AssertionsTable) -> None:
@@ -35,8 +35,9 @@ class AssertionKeys:
             self.look()
 
     def look(self) -> None:
-        """Reads the keys again if their files have changed. Broken files are logged once, and the
-        old keys stay in use.
+        """Reads the keys again if their files have changed. Broken files are logged once for each
+        fault, and the old keys stay in use. If no key signs after a change, this is logged, too.
+        But then the old keys are gone, and no assertion can be signed.
         """
         try:
             signing = self._signer.refresh()

@@ -1,5 +1,5 @@
-"""Makes grpc.aio servers with limits and certificates. Standing tasks answer their busiest
-methods.
+"""Makes grpc.aio servers with limits and certificates. With the acceptor STANDING, standing tasks
+answer the busiest methods of a server.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
         ("grpc.http2.max_deallocating_streams", 1000),
         # A client that connects but does not finish the handshake within this time is disconnected.
         ("grpc.server_handshake_timeout_ms", 5_000),
-        # Calls that wait for this process. Above the first number some calls are refused, and above
-        # the second number all. A call that has waited for this many seconds is dropped.
+        # The limits of calls that wait for this process. Above the first number of calls gRPC
+        # refuses some calls, and above the second number all calls. The third number is in seconds:
+        # gRPC drops a call that has waited this long.
         ("grpc.server.max_pending_requests", 1000),
         ("grpc.server.max_pending_requests_hard_limit", 2000),
         ("grpc.server_max_unrequested_time_in_server", 5),
@@ -133,7 +134,8 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
 def server_credentials(
     tls: TlsSource | None, *, ask_for_certificates: bool = True
 ) -> grpc.ServerCredentials | None:
-    """Returns the credentials of a port. None means plaintext.
+    """Returns the credentials of a port. None means plaintext. If there is a CA for clients, each
+    client must have a certificate of this CA, unless `ask_for_certificates` is False.
 
     Each connection gets the certificates that are current when the connection is made.
     """

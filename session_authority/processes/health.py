@@ -21,7 +21,8 @@ from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 
 PROBE_TIMEOUT = timedelta(seconds=1)
-# These two names have this health: the server as a whole, and its service.
+# The health service reports the same health under two names. The empty name is the server as a
+# whole.
 _NAMES = ("", SERVICE_NAME)
 
 _log = structlog.get_logger(__name__)
@@ -37,9 +38,9 @@ class StoreProbe:
     """Probes the store. Reports the result to the readiness, the health service, the metrics and
     the log.
 
-    `verify` returns the faults that make the store unsafe. It is called each time the store
-    answers, until it finds the store safe. If it finds the store unsafe, `failure` raises
-    UnsafeStore.
+    `verify` returns the faults that make the store unsafe. A probe calls `verify` if the store
+    answers, refuses no permission, and has the right time. After `verify` has found the store safe,
+    it is not called again. If `verify` finds the store unsafe, `failure` raises UnsafeStore.
     """
 
     def __init__(
@@ -124,7 +125,8 @@ class StoreProbe:
             return None
         if not self._unsafe.done():
             self._unsafe.set_exception(UnsafeStore("\n".join(faults)))
-            self._unsafe.exception()  # or asyncio logs it if no `failure` waits
+            # If no `failure` waits, nothing else reads the exception, and asyncio would log it.
+            self._unsafe.exception()
         fault = f"the store is unsafe: {'; '.join(faults)}"
         self._readiness.note_store(fault)
         return fault

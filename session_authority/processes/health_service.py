@@ -17,13 +17,15 @@ from session_authority.domain.errors import DeadlineTooShort
 from session_authority.rpc.peers import MAX_ANSWER_SECONDS
 from session_authority.rpc.status import Refused
 
-# This name stands for the process itself. Any answer proves that the event loop runs. No other
-# fault changes this status, as a restart helps only if the loop hangs.
+# This name stands for the process itself. Its status is always SERVING, because any answer proves
+# that the event loop runs. A liveness probe leads to a restart if the process does not answer, and
+# a restart helps only if the event loop hangs. So faults of the store or of files don't change this
+# status.
 LIVENESS = "liveness"
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Answers questions about the health of each name, and serves watches of it."""
+    """Answers questions about the health of a name, and serves watches of the health."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {
@@ -51,7 +53,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         )
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
-        """Sends the health of one name now, and again after each change."""
+        """Sends the health of one name now, and again when the health has changed. Changes during
+        the sending of a message are combined into one message. Raises DeadlineTooShort if the
+        client does not read a message within MAX_ANSWER_SECONDS.
+        """
         told: Any = None
         while True:
             changed = self._changed

@@ -1,4 +1,4 @@
-"""Finds workers that hang, for the parent process that starts them.
+"""Finds workers that hang, for their parent process (the supervisor).
 
 The event loop of each worker writes beats into a pipe. If the beats stop, the loop is blocked, or
 the process is stopped. This module only finds hung workers. `workers` ends and replaces them.
@@ -21,7 +21,8 @@ HUNG_AFTER_SECONDS = 10.0
 # Before its first beat a worker loads code, keys and rules, perhaps on a busy machine.
 STARTED_AFTER_SECONDS = 60.0
 # If more time passes between two checks, the supervisor itself did not run. Perhaps the workers did
-# not run either, because all of them or the machine were stopped.
+# not run either, because all processes or the machine were stopped. So only this much of the time
+# counts as silence of a worker.
 MAX_STEP_SECONDS = 1.0
 
 

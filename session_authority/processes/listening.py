@@ -19,7 +19,9 @@ from session_authority.runtime.settings import Settings
 
 
 class CannotListen(Exception):
-    """The process can't listen at this address."""
+    """The process can't listen at an address, or can't protect the metrics there as the settings
+    say.
+    """
 
 
 _REASONS = {
@@ -30,7 +32,9 @@ _REASONS = {
 
 
 def refuse_taken(listen: Listen) -> None:
-    """Raises CannotListen if another process listens at this address.
+    """Raises CannotListen if this process can't listen at this address. For example, another
+    process listens there, the host has no address, the address is not this machine's, or the user
+    may not listen on the port.
 
     Without this check, several workers would silently share the port with that process. With one
     worker, gRPC would print an error line of its own.

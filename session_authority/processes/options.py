@@ -21,8 +21,10 @@ class Mode:
     share_port: bool = False
     """True if other processes may also listen on the same port (SO_REUSEPORT)."""
     verify: Callable[[Settings], Awaitable[Sequence[str]]] | None = None
-    """Returns the faults that make the store unsafe, which end the service. It is called when the
-    store answers for the first time. Raises StoreUnavailable if the faults can't be known yet.
+    """Returns the faults that make the store unsafe. If there is a fault, the service ends. A probe
+    calls this function if the store answers, refuses no permission, and has the right time. After
+    the function has found the store safe, it is not called again. Raises StoreUnavailable if the
+    faults can't be known yet.
     """
 
 
@@ -43,7 +45,9 @@ class ListenOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The addresses of the server: those to listen at, or those that it listens at."""
+    """The addresses of the server. Before the start they are the configured addresses. After the
+    start they have the bound ports.
+    """
 
     main: Listen
     bearer: Listen | None = None

@@ -1,7 +1,8 @@
-"""Checks everything before `serve` starts. The command `check` shows the same checks as a table.
+"""Checks everything before `serve` starts. The command `check` shows the results of the same
+checks, and also checks the ports.
 
-Each check examines one thing, and names all its faults. A setting can allow a fault that has a
-name. No check ever shows a secret.
+Each check examines one thing, and names all its faults. The setting ALLOW_UNSAFE can allow a fault
+that has a name in `Unsafe`. No check ever shows a secret.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
-# Half a year. IP addresses move to other cities and countries over time.
+# A database is old after half a year, as IP addresses move to other cities and countries over time.
 _OLD_DATABASE = timedelta(days=183)
 _STORE_TIME_LIMIT = timedelta(seconds=5)
 # `_STORE_UNSAFE` has the faults of the store that can be allowed. `_PASSING` has faults that may
@@ -90,7 +91,7 @@ def text_of(fault: Fault) -> str:
 
 
 async def check_everything(settings: Settings) -> list[Checked]:
-    """Runs all checks, in the order in which a person sets a service up."""
+    """Runs all checks except `check_ports`, in the order in which a person sets a service up."""
     return [*check_files(settings), await check_store(settings)]
 
 
@@ -103,7 +104,9 @@ def check_files(settings: Settings) -> Iterator[Checked]:
 
 
 async def check_store(settings: Settings) -> Checked:
-    """Checks the version and the configuration of Redis."""
+    """Checks that Redis answers, accepts writes and has the right time. Also checks its version and
+    its configuration. Finds no fault without a usable URL, as another check reports the URL.
+    """
     title = "store"
     if settings.redis_url is None or _url_fault(settings) is not None:
         return Checked(title, ())  # another check reports it
@@ -153,8 +156,8 @@ def check_ports(settings: Settings) -> Checked:
 
 
 async def store_refusals(settings: Settings) -> list[str]:
-    """Returns the faults of the store that no setting allows. Raises StoreUnavailable if the store
-    does not answer.
+    """Returns the texts of the faults of the store that prevent a start and that no setting allows.
+    Raises StoreUnavailable if the store does not answer.
     """
     checked = await check_store(settings)
     if any(fault.hiding for fault in checked.faults):
@@ -162,7 +165,7 @@ async def store_refusals(settings: Settings) -> list[str]:
     return refusals([checked], settings.allow_unsafe)
 
 
-# --- each checks one thing: passes faults to `tell`, returns what it found in words ---------------
+# --- Each function checks one thing, passes faults to `tell`, and returns what it found in words --
 
 _Tell = Callable[[Fault], None]
 

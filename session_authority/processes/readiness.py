@@ -1,8 +1,9 @@
 """Decides whether this process may answer calls. Its clock must be right and its store safe, and
 its keys and access policy must be readable.
 
-Every call checks the readiness, so a check only reads two clocks. This module measures nothing and
-reads no file. The probe of the store and the checks of files report their results to this module.
+Every call except a health check checks the readiness. So this check must be fast, and only reads
+two clocks. This module measures nothing and reads no file. The probe of the store and the checks of
+files report their results to this module.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ class Readiness:
     while the clock is wrong or files can't be read.
 
     Between two probes it compares the wall clock with a monotonic clock. So the next call after a
-    step of the wall clock notices the step. A store that does not answer is no reason to refuse all
-    calls. Calls that need this store fail by themselves, and on a cluster other calls succeed.
+    step of the wall clock notices the step. A store that stops answering is no reason to refuse all
+    calls. The calls that need the store fail by themselves. In a cluster, calls that need another
+    primary succeed.
 
     Args:
         must_verify: True if no call may be answered before the store was found safe.
         clock: Returns the time of the process's wall clock.
         uptime: Returns the time since the machine started, by a monotonic clock.
-        found_right: Called each time the wall clock is found right, with its time and with the
-            uptime at that moment.
+        found_right: Called after a probe that finds the wall clock right, with the time of the wall
+            clock and the uptime at that moment. Not called if this process may have stood still
+            between the readings of the two clocks.
     """
 
     def __init__(
@@ -53,8 +56,8 @@ class Readiness:
         )
         # The smallest and the largest lead of the wall clock over the clocks of the primaries.
         self._ahead: tuple[timedelta, timedelta] | None = None
-        # The start of the machine by the wall clock of the last probe. With a right wall clock, the
-        # start lies between the other two times.
+        # The start of the machine by the wall clock of the last probe. If the wall clock is right,
+        # the start lies between `_first_start_at` and `_last_start_at`.
         self._started_at = self._first_start_at = self._last_start_at = _NEVER
         self._unreadable_at: dict[str, timedelta] = {}
         self._first_unreadable_at = _FOR_EVER
@@ -83,8 +86,8 @@ class Readiness:
     def note_readable(self, what: str) -> None:
         """Notes that files of this kind could be read just now.
 
-        After the first call for a kind, calls for it must follow again and again. Otherwise the
-        files count as unreadable.
+        After the first call for a kind, a further call for this kind must follow each time within
+        MAX_UNREADABLE. Otherwise the files count as unreadable.
         """
         self._unreadable_at[what] = self._uptime() + MAX_UNREADABLE
         self._first_unreadable_at = min(self._unreadable_at.values())
@@ -112,8 +115,8 @@ class Readiness:
         return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
 
     def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
-        """Returns the fault of the wall clock at this time and uptime, according to the last
-        probe.
+        """Returns the fault of the wall clock at this time and uptime, according to the last probe.
+        None if the wall clock is right.
         """
         assert self._ahead is not None  # set by the store's first answer
         started_at = moment - passed

@@ -26,8 +26,8 @@ from session_authority.runtime.tasks import repeat
 from session_authority.runtime.tracing import tracing
 from session_authority.store import Backlogs, Deliveries, EventLog
 
-# A look at the backlogs costs Redis some tenths of a millisecond for each endpoint. Prometheus does
-# not scrape more often than this.
+# Reading the backlogs costs Redis some tenths of a millisecond for each endpoint. Prometheus
+# usually does not scrape at shorter intervals.
 BACKLOG_INTERVAL = timedelta(seconds=15)
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,9 @@ async def deliveries_of(
 async def show_backlogs(
     backlogs: Backlogs, endpoints: Sequence[str], metrics: RelayMetrics
 ) -> None:
-    """Updates the metrics that show how far the deliveries to endpoints are behind."""
+    """Updates the metrics that show how far the deliveries to endpoints are behind. If the store
+    gives no answer, the backlogs are removed from the metrics.
+    """
     try:
         found = await backlogs.look(endpoints)
     except StoreUnavailable:  # the store logs this error

@@ -1,5 +1,5 @@
-"""Reads files again when they change, and logs each change. The files are the access policy, keys,
-certificates, and the database of places.
+"""Reads files again when they change, and logs each change. The files are the access policy, the
+tokens of callers, keys, certificates, and the database of places.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _log = structlog.get_logger(__name__)
 class Source(Protocol):
     """Files that may change.
 
-    `version` counts the changes. `pending` is True after a change that does not count yet.
+    `version` counts the changes. `pending` is True after a change that only one check has seen.
+    Such a change counts when the next check sees the same files.
     """
 
     version: int
@@ -41,11 +42,12 @@ class Source(Protocol):
 
 
 class WatchedFiles:
-    """Watches files for changes. Broken files are logged once as an error, and change nothing.
+    """Watches files for changes. Broken files are logged as an error, once for each fault. Their
+    earlier contents stay in use.
 
-    `readable` is called with the kind of the files after each check that could read the files. It
-    is also called if their contents are broken, as then an operator must correct them. Files that
-    can't be read may have any contents.
+    `readable` is called with the kind of the files at the start, and after each check that could
+    read the files. It is also called if the contents are broken, as then an operator must correct
+    the files. While files can't be read, nobody knows their contents, so `readable` is not called.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class WatchedFiles:
         self._broken = metrics.files_broken.labels(what)
 
     def changed(self) -> bool:
-        """Returns True if the files have changed since the last check, and the change counts."""
+        """Checks the files. Returns True if new contents are in use since the last check."""
         try:
             self._source.refresh()
         except (KeyringError, AccessError, CertificateError, GeoipError, OSError) as error:
@@ -93,8 +95,8 @@ class WatchedFiles:
 class Reloading:
     """Watches all files that a running server reads again.
 
-    `access_changed` is called when permissions have changed. `readable` is called after each check
-    that could read the keys or the access policy.
+    `access_changed` is called when permissions have changed. `readable` is called at the start, and
+    after each check that could read the keys or the access policy.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class Reloading:
         self._tell_geoip_build()
 
     def looks(self) -> Sequence[Callable[[], Awaitable[None] | None]]:
-        """Returns the checks of all files, which a server repeats. No check waits for another."""
+        """Returns the checks of all files. A server repeats each check in a loop of its own."""
         return (
             self._look_at_access,
             self._look_at_keys,
@@ -160,8 +162,8 @@ class Reloading:
             try:
                 self._keys.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:
-                # A removed key must not be used any more. But if no key is left that signs, no user
-                # can sign in.
+                # A removed key must not be used any more. So the change counts even if no key that
+                # signs is left. But then no user can sign in.
                 _log.error("no_key_signs", reason=str(error))
 
     def _look_at_certificates(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs one process of the service, from reading the settings until a signal."""
+"""Runs one process of the service with given settings, until a signal or a fault ends it."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ async def running(
 async def serve(
     settings: Settings, mode: Mode, ready: Callable[[Listen], None], offer: Offer | None = None
 ) -> None:
-    """Runs the service until SIGTERM or SIGINT. Calls `ready` with the address when the service
-    listens.
+    """Runs the service until SIGTERM or SIGINT, or until the parent process of this worker has
+    ended. Calls `ready` with the address when the service listens.
 
-    Raises what `running` raises, TracingError, and UnsafeStore.
+    Raises the errors that `running` raises, TracingError, and UnsafeStore.
     """
     logs.watch_loop()
     stop = stop_on_signal()

@@ -1,7 +1,7 @@
 """Runs a server of the service: its ports, its health, its repeated work, and its orderly end.
 
-At the end, health first turns to NOT_SERVING. Then calls under way finish, and then everything is
-closed.
+At the end, health first turns to NOT_SERVING. Then unary calls that are under way may finish. Then
+the streams are ended, and everything is closed.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class Server:
     ) -> tuple[grpc.aio.Server, MethodsByName]:
         """Creates a server with a guard of its own.
 
-        A guard remembers the methods of its server. No port may offer the methods of another
-        server.
+        A guard remembers the methods of its server. If two servers shared a guard, the port of one
+        server could offer the methods of the other server.
         """
         guard = Guard(self._metrics, self._authorizer, capacity, self._observer)
         server, methods = new_server(guard, capacity, acceptor, share_port=self._mode.share_port)
@@ -165,7 +165,9 @@ class Server:
         return replace(whole, connections=min(whole.connections, HEALTH_CONNECTIONS))
 
     def _watch_connections(self, **listens: Listen | None) -> None:
-        """Adds ports whose connections are checked. They share the guard of the main server."""
+        """Adds ports whose connections are checked. All these ports share the guard of the main
+        server.
+        """
         bound, peers = self._options.capacity.connections, self._guards[0].peers
         for name, listen in listens.items():
             if listen is not None:
@@ -202,7 +204,8 @@ class Server:
     async def stop(self, grace: timedelta) -> None:
         """Ends the service in an orderly way.
 
-        Sets health to NOT_SERVING, and lets calls under way finish within `grace`. Then writes
+        Sets the health of all names except LIVENESS to NOT_SERVING, and lets unary calls that are
+        under way finish within `grace`. After these calls, ends the streams. At the end, writes
         pending marks if the store accepts them soon.
         """
         if self._repeated is not None:
@@ -251,9 +254,11 @@ class Server:
                 await self._authority.tell_of_revoked_keys()
 
     async def _trim_once(self) -> None:
-        """Removes old events of partitions that get no new events.
+        """Removes old events of all partitions. A partition that gets new events would not need
+        this, as each write of an event removes old events.
 
-        Does nothing while the clocks differ, as the store's clock may be the wrong one.
+        Does nothing while this process must not answer calls. For example, if the clocks differ,
+        the store's clock may be the wrong one.
         """
         if self._readiness.fault() is None:
             with contextlib.suppress(AuthorityError):  # the next trim tries again

@@ -24,7 +24,9 @@ def survive_hangup() -> None:
 
 
 def stop_with_parent(stop: asyncio.Event) -> None:
-    """Sets the event when the parent process has ended, as no worker may outlive its supervisor."""
+    """Sets the event when the parent process has ended, as no worker may outlive its supervisor.
+    Does nothing in a process that is no worker.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,4 +1,6 @@
-"""Makes the parts of a process from the settings: the store's client, the use cases, the ports."""
+"""Makes the parts of a process from the settings: the client of Redis, the authority, the observer
+of calls, and the rules of the ports.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def build_authority(
     clock: SteadyClock,
     geoip: GeoipSource | None = None,
 ) -> Authority:
-    """Makes the use cases with real randomness from the operating system."""
+    """Makes the authority, with random bytes from the operating system."""
     limits = settings.session_limits()
     tokens = Tokens(
         source,
@@ -88,7 +90,9 @@ def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
 
 
 def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
-    """Shows the counts of round trips to Redis in metrics."""
+    """Makes the metrics show the round trips to Redis, the sizes of batches, the exchanges that
+    wait for a connection, and the errors.
+    """
     traffic = traffic_of(client)
     metrics.redis_round_trips.show(traffic.reads, "read")
     metrics.redis_round_trips.show(traffic.commands, "command")

@@ -27,7 +27,7 @@ from session_authority.runtime.summed_metrics import Family, pack, summed, toget
 
 # Prometheus waits for 10 seconds. A sound worker answers in a hundredth of a second.
 PATIENCE_SECONDS = 2.0
-# Gauges of the process that starts the workers have this label.
+# The gauges of the process that starts the workers have this value in the label `worker`.
 PARENT = "parent"
 # A question is a number. An answer repeats the number, and then states how many bytes follow. The
 # answer states zero if the worker has no metrics to send.
@@ -71,9 +71,9 @@ class WorkerLink:
     def __init__(self, name: str) -> None:
         self.name = name
         self.last: Sequence[Family] = ()
-        """What the worker said last."""
+        """The metrics in the last answer that had metrics. Empty before the first such answer."""
         self.is_sound = False
-        """Whether its last answer had its metrics."""
+        """True if the worker is connected, and its last answer had metrics."""
         self.socket: socket.socket | None = None
         self._asked = self._answered = 0
         self._received = bytearray()
@@ -100,8 +100,8 @@ class WorkerLink:
     def ask(self) -> None:
         """Asks the worker for metrics.
 
-        Does not ask if an earlier question is still open, so that questions do not pile up at a
-        process that hangs.
+        Does not ask if the worker has no connection. Does not ask either if an earlier question is
+        still open, so that questions do not pile up at a process that hangs.
         """
         if self.socket is not None and not self.waits:
             try:

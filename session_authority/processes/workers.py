@@ -1,9 +1,10 @@
-"""Runs several processes on one port, over which the kernel spreads connections (SO_REUSEPORT).
+"""Runs one or several processes of the service. Several processes listen on the same port, and the
+kernel spreads the connections over the processes (SO_REUSEPORT).
 
-The parent process serves only the metrics of all workers. It starts the workers, kills workers that
-hang, and replaces workers that died. It also passes an orderly end on to the workers. Workers are
-spawned and never forked, as gRPC's threads don't survive a fork. A worker whose parent has ended
-ends, too.
+If there are several workers, their parent process (the supervisor) serves only the metrics of all
+workers. It starts the workers, kills workers that hang, and replaces workers that died. It also
+passes an orderly end on to the workers. Workers are spawned and never forked, as gRPC's threads
+don't survive a fork. A worker whose parent has ended ends, too.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from session_authority.tokens import KeyringError
 
 # A worker that died is started again after a short delay. This many deaths within this many seconds
 # mean a lasting fault, which an operator should see. Then workers start after a longer delay while
-# another worker lives. If no worker lives, none is started any more.
+# another worker lives. If no worker lives, the supervisor ends all workers and raises
+# WorkersFailed.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MAX_DEATHS, _DEATHS_SECONDS = 10, 60.0
 # The supervisor checks the workers' beats at this interval.
@@ -59,7 +61,9 @@ class WorkersFailed(Exception):
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
     """Runs the service in as many processes as the settings say, until SIGTERM or SIGINT.
 
-    Raises CannotListen, KeyringError, WorkersFailed.
+    With one worker, `ready` is called when the service listens. Raises CannotListen, and all errors
+    that `serve` raises. With several workers, `ready` is called when the workers are started.
+    Raises CannotListen, WorkersFailed.
     """
     descriptors.raise_limit()
     listens = [
@@ -183,7 +187,9 @@ class _Worker:
             self.process.join(_END_SECONDS)
 
     def has_died(self) -> bool:
-        """Returns True if the worker's process has died. It logs each death once."""
+        """Returns True if the worker's process has died. Logs the death and forgets the process, so
+        that each death is reported only once.
+        """
         if self.process is None or self.process.exitcode is None:
             return False
         _log.error("worker_died", worker=self._index, exit_code=self.process.exitcode)
@@ -191,8 +197,8 @@ class _Worker:
         return True
 
     def lives(self) -> bool:
-        """Returns True if the process runs, and has run for longer than a process that fails at its
-        start.
+        """Returns True if the process runs, and was started more than _LONG_RESTART_DELAY_SECONDS
+        ago. A process that fails at its start ends sooner.
         """
         return (
             self.process is not None

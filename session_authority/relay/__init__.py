@@ -1,4 +1,5 @@
-"""Delivers events to HTTP endpoints as signed webhooks, each at least once.
+"""Delivers events to HTTP endpoints as signed webhooks. Each event is delivered at least once, or
+becomes a dead letter.
 
 This package keeps no state of its own, as the store knows how far deliveries have come. The service
 does not need this package, and this package does not need the service.

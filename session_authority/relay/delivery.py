@@ -1,9 +1,10 @@
 """Delivers the events of one partition to one endpoint. Takes events from the log, sends them, and
 tries again until each event has arrived or is given up.
 
-An event may be sent twice, with the same ID. This happens if a relay dies before it has noted that
-the event arrived, or if the relay is cut off from the store. `sharing` decides which relay delivers
-a partition, and `window` decides the order of events.
+An event may be sent twice, with the same ID. This happens if the answer of the endpoint is late or
+lost. It also happens if a relay dies before it has noted that the event arrived, or if the relay is
+cut off from the store. `sharing` decides which relay delivers a partition, and `window` decides the
+order of events.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class Route:
         self.passes = EventFilter(types=endpoint.types).passes
         self.slots = asyncio.Semaphore(endpoint.max_in_flight)
         self.health = EndpointHealth(endpoint.name, pace.give_up_after, clock)
-        # The last entry of each partition that this relay has seen. If the store loses its groups,
-        # deliveries start again after this entry.
+        # The last entry of each partition that this relay has seen. At first it is a moment shortly
+        # before this relay's first look at the partition. If the store loses its groups, deliveries
+        # start again after this entry.
         self.reached: dict[int, EntryId] = {}
         self._sender = sender
         self._source = source
@@ -238,7 +240,9 @@ class PartitionDelivery:
             self._halt()
 
     async def _deliver(self, taken: TakenEvent) -> None:
-        """Tries again and again until the event has arrived, is given up, or this relay stops."""
+        """Tries again and again until the event has arrived or is given up, or until this delivery
+        stops.
+        """
         attempts, pace = taken.attempts, self._route.pace
         happened_at = _happened_at(taken)
         if happened_at is None:
@@ -263,7 +267,7 @@ class PartitionDelivery:
             await self._pause(pace.delay_seconds(count, outcome.retry_after))
 
     async def _send(self, taken: TakenEvent) -> Delivered | Refused | None:
-        """Sends an event once. Returns None if this relay stops before a slot is free."""
+        """Sends an event once. Returns None if this delivery stops before a slot is free."""
         if not await self._acquire_slot():
             return None
         try:
@@ -273,8 +277,8 @@ class PartitionDelivery:
             self._route.slots.release()
 
     async def _acquire_slot(self) -> bool:
-        """Waits for one of the endpoint's slots. Returns False without a slot if this relay stops
-        before.
+        """Waits for one of the endpoint's slots. Returns False, and acquires no slot, if this
+        delivery stops first.
         """
         waiting = asyncio.ensure_future(self._route.slots.acquire())
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -301,7 +305,7 @@ class PartitionDelivery:
         await self._lease.put_aside(taken, count, reason, self._route.clock())
 
     async def _pause(self, seconds: float) -> None:
-        """Waits until the time is over, the endpoint has recovered, or this relay stops."""
+        """Waits until the time is over, the endpoint has recovered, or this delivery stops."""
         await wait_for_any(self._stopping, self._route.health.recovered, seconds=seconds)
 
     def _log_failure(self, error: Exception) -> None:

@@ -33,9 +33,10 @@ class EndpointsError(Exception):
 class Endpoint:
     """An endpoint, and the events that are delivered to it.
 
-    All `secrets` sign, the newest first. Empty `types` mean all types. `timeout` limits one whole
-    exchange. `max_in_flight` limits all partitions together. `private` allows addresses that are
-    not on the public Internet.
+    Each event is signed with all `secrets`. The newest secret comes first. Empty `types` mean all
+    types. `timeout` limits one whole exchange. `max_in_flight` is how many events one relay sends
+    to the endpoint at the same time, in all partitions together. `private` allows addresses that
+    are not on the public Internet.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Reads the endpoints file, a TOML file with the endpoints that events are delivered to.
 
-All faults of a file are reported together. Each names the endpoint, the field and the broken rule.
-No secret is ever shown.
+All faults of a file are reported together. Each fault names the field and the broken rule, and the
+endpoint if the field belongs to an endpoint. Text that looks like a secret is not shown.
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ class _EndpointsFile(BaseModel):
     endpoint: Annotated[list[_EndpointTable], Field(min_length=1, validate_default=True)] = []
 
 
-# The rules in words, for the faults that pydantic finds. The key is the field that breaks a rule,
-# or else the error.
+# The rules in words, for the faults that pydantic finds. The key is the field that breaks a rule.
+# If the field is not here, the key is pydantic's type of the error.
 _RULES: dict[int | str, str] = {
     "name": "must be 1 to 32 lower-case letters, digits or '-'",
     "url": "must be given",
@@ -237,7 +237,7 @@ def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
 def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
     """Returns the rule that a URL breaks, or an empty text."""
     if not url.isascii() or not url.isprintable() or " " in url:
-        return "must be ASCII without white space; write a name that is not as punycode"
+        return "must be ASCII without white space; write other host names as punycode"
     if parts.scheme not in ("https", "http") or not host:
         return "must start with https:// and name a host"
     if parts.username is not None or parts.password is not None:

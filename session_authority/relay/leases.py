@@ -19,8 +19,9 @@ from session_authority.store.log_position import EntryId
 
 
 class Lease:
-    """A lease that was acquired just now. Its methods raise LeaseLost when another relay may hold
-    the partition.
+    """A lease. It must be acquired just before this object is made. `unsettled` and `take` raise
+    LeaseLost if another relay holds the lease. `settle`, `note_failure` and `put_aside` raise
+    LeaseLost if the store does not answer until the lease may have ended.
 
     Args:
         deliveries: The store's state of deliveries.
@@ -69,7 +70,9 @@ class Lease:
         return taken
 
     async def start_group(self, after: EntryId) -> None:
-        """Makes the store go on after this entry if it lost the group. Raises StoreUnavailable."""
+        """Creates the consumer group again, after this entry, if the store lost the group. Raises
+        StoreUnavailable.
+        """
         await self._deliveries.start_group(*self._at, after)
 
     async def settle(self, entries: Sequence[EntryId]) -> None:

@@ -31,13 +31,17 @@ class Pace:
     """The intervals, delays and limits of a relay. Tests pass shorter times."""
 
     give_up_after: timedelta = timedelta(hours=24)
-    """An event is given up when its attempts have failed for this long."""
+    """An event is given up when its attempts have failed for this long.
+    `EndpointHealth.is_hopeless` has one more rule.
+    """
     backoff: Backoff = _BACKOFF
     """The delay after each failed attempt."""
     round_interval: timedelta = timedelta(seconds=2)
     """Relays count each other and share out the partitions at this interval. Leases last longer."""
     look_interval: timedelta = timedelta(seconds=3)
-    """Relays look at this interval for events without a notice. Each look extends the lease."""
+    """A relay looks for events at this interval, in case a wake-up was lost. Each look extends the
+    lease.
+    """
     store_pause: timedelta = timedelta(milliseconds=500)
     """The delay before the next request to a store that did not answer."""
 
@@ -54,7 +58,9 @@ class EndpointHealth:
         self, endpoint: str, give_up_after: timedelta, clock: Callable[[], datetime]
     ) -> None:
         self.recovered = asyncio.Event()
-        """Set when a failing endpoint recovers. Then a new `asyncio.Event` takes its place."""
+        """Set when a failing endpoint recovers, but at most once in 30 seconds. Then a new
+        `asyncio.Event` takes its place.
+        """
         self._endpoint = endpoint
         self._give_up_after = give_up_after
         self._clock = clock
@@ -83,7 +89,9 @@ class EndpointHealth:
             _log.warning("endpoint_failing", endpoint=self._endpoint, reason=reason)
 
     def note_earlier_failure(self, at: datetime) -> None:
-        """Records a failure that another relay noted, unless this relay knows one itself."""
+        """Records the time of a failure that is noted in the store, unless this object has recorded
+        a failure since the last success.
+        """
         if self._failures == 0 and self._failing_since is None:
             self._failing_since = at
 

@@ -135,8 +135,8 @@ class EndpointShare:
         if len(self._held) > share:
             self._give_back(random.sample(sorted(self._held), len(self._held) - share))
             return
-        # This includes partitions that other relays hold. An event that happens from now on is for
-        # this endpoint, whichever relay delivers it.
+        # The next step also creates the consumer groups of partitions that other relays hold. So
+        # the endpoint gets all events that happen from now on, whichever relay delivers them.
         begins = (
             self._begin(number) for number in range(PARTITIONS) if number not in route.reached
         )

@@ -1,9 +1,10 @@
 """Sends one event to an endpoint, as a signed CloudEvent to an allowed address.
 
-A person who can name an endpoint must not reach services that only this machine can reach. So each
-attempt looks the name up. Addresses that are not public are left out, unless the endpoint's host is
-allowed by name. The connection goes to the address that was checked. Redirects are not followed,
-and only the status and `Retry-After` of an answer are read.
+A person who can name an endpoint must not reach hosts that only a private network can reach. So
+each attempt looks the name up. Addresses that are not public are left out, unless the endpoint's
+host is allowed by name. If the host itself is `localhost` or a loopback address, only loopback
+addresses are used. The connection goes to the address that was checked. Redirects are not followed,
+and only the status and `Retry-After` of an answer are used.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ MAX_RETRY_AFTER = timedelta(hours=1)
 _MAX_ANSWER_BYTES = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
 # These ranges are public, but may lead to addresses that are not public. They belong to NAT64 (RFC
-# 6052), 6to4 (RFC 3056) and its relays (RFC 7526), and Teredo (RFC 4380). The last one is the
-# platform beneath a machine on Azure.
+# 6052), 6to4 (RFC 3056) and its relays (RFC 7526), and Teredo (RFC 4380). The last range is the
+# address at which a virtual machine on Azure reaches the platform of Azure.
 _LEADING_ELSEWHERE = tuple(
     map(
         ip_network,
@@ -146,7 +147,9 @@ class Resolver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="look-up")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Returns the addresses of a host. Raises OSError."""
+        """Returns the addresses of a host. Raises OSError, or UnicodeError for a name that can't be
+        encoded.
+        """
         look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._thread, look_up)
         return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
@@ -328,8 +331,8 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Returns the pause that `Retry-After` asks for, but at most an hour. Returns None if the value
-    is invalid.
+    """Returns the pause that `Retry-After` asks for, but at most an hour. Returns None if there is
+    no value or the value is invalid.
 
     The value is a number of seconds or a date (RFC 9110 §10.2.3).
     """

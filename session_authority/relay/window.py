@@ -12,8 +12,8 @@ from datetime import datetime
 from session_authority.store.deliveries import TakenEvent
 from session_authority.store.log_position import EntryId
 
-# At most this many counted events of a partition are under way or wait for another try. All others
-# wait in the log.
+# While this many counted events of a partition are taken and not yet settled, no more events are
+# taken from the log.
 _MAX_EVENTS = 128
 # At most this many events of one user are counted. A user whose events can't be delivered must
 # leave room for other users.

@@ -107,7 +107,7 @@ class _Method:
     async def run(self) -> NoReturn:
         """Keeps standing tasks running until the server stops.
 
-        Then raises the same error as grpc.aio's own waits for a call.
+        Then raises the error that a wait for a call in grpc.aio raises when the server stops.
         """
         while self._waiting < MIN_WAITING_TASKS:
             self._start_task()
@@ -150,8 +150,8 @@ class _Method:
     async def _answer_call(self, call: _Call) -> None:
         """Answers one call.
 
-        If the caller gives up, the task is cancelled and ends. Another task has already taken its
-        place.
+        If the caller gives up, the task is cancelled and ends. Enough other tasks wait for calls
+        already.
         """
         server = self._server
         server.long_calls.add(call)

@@ -1,8 +1,8 @@
-"""Checks that this release of grpc has what standing tasks need, and that it behaves as they need
-it.
+"""Checks that standing tasks work with the installed release of grpc.
 
-The check makes real calls over a socket in a temporary folder. Several calls come at once, one call
-fails, one has no request, and the caller of one gives up. Then the check stops the server.
+The check makes real calls over a socket in a temporary folder. Several calls come at once. One
+further call fails, one call has no request, and one call is cancelled by its caller. Then the check
+stops the server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CALLS = 2 * MIN_WAITING_TASKS
 
 
 class NotAsNeeded(Exception):
-    """This release of grpc does not behave as standing tasks need it."""
+    """Standing tasks do not work with this release of grpc. The message gives the reason."""
 
 
 class _Echo:
@@ -71,7 +71,8 @@ class _Failure(NamedTuple):
 
 
 async def check() -> None:
-    """Tests standing tasks with this release of grpc.
+    """Tests standing tasks with this release of grpc. After an error, grpc.aio uses its own sockets
+    again.
 
     Raises NotAsNeeded, or any other error that an unsuitable release raises.
     """
@@ -109,12 +110,12 @@ async def _try(server: grpc.aio.Server, address: str, echo: _Echo) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         method: Any = channel.unary_unary(_PATH)
         texts = [str(number).encode() for number in range(_CALLS)]
-        _must(await asyncio.gather(*map(method, texts)) == texts, "answers are not those of calls")
+        _must(await asyncio.gather(*map(method, texts)) == texts, "a call gets a wrong answer")
         failed = method(_FAILS)
         _must(await failed.code() is grpc.StatusCode.NOT_FOUND, "a failure has another status")
         _must(tuple(await failed.trailing_metadata()) == _DETAILS, "a failure has other details")
         empty: Any = channel.stream_unary(_PATH)(iter(()))
-        _must(await empty.code() is grpc.StatusCode.NOT_FOUND, "a request that is none is read")
+        _must(await empty.code() is grpc.StatusCode.NOT_FOUND, "a missing request is answered")
         hanging = method(_HANGS)
         await echo.hanging.wait()
         hanging.cancel()

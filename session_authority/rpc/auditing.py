@@ -1,7 +1,9 @@
 """Decides which calls the audit log records, and which of their fields.
 
-The table names the fields of requests and responses that the log gets. The log gets no other field.
-So it never gets the value of a claim, or the name that a user gave a device.
+The calls in the table `ACTS` are acts. The table names the fields of their requests and responses
+that the log gets. Of claims, the log gets only the names. The methods `looked` and `watched` write
+two more kinds of calls. The log never gets the value of a claim, or the name that a user gave a
+device.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ ACTS: Mapping[str, Act] = MappingProxyType(
 
 
 class Auditor:
-    """Writes the calls that are acts to the audit log."""
+    """Writes acts, look-ups and watches of certain users to the audit log."""
 
     def __init__(self, log: AuditLog | None = None) -> None:
         self._log = log

@@ -1,8 +1,9 @@
 """Finds the caller of each call, and checks the caller's permission before the request is read.
 
-The names in a caller's certificate identify the caller, or else the bearer token of the call. The
-call keeps its caller while it runs: for its handler, for tasks that the handler starts, and for the
-log.
+The names in a caller's certificate identify the caller. If they name no caller, or several callers,
+the bearer token of the call identifies the caller. Without an access policy, all calls come from
+one caller, `anonymous`. The call keeps its caller while it runs: for its handler, for tasks that
+the handler starts, and for the log.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def caller() -> Caller:
 
 
 def caller_name() -> str | None:
-    """Returns the name of the present call's caller, or None if no caller is known."""
+    """Returns the name of the present call's caller, even if this caller was refused. Returns None
+    if the caller is not known.
+    """
     return logs.caller_name.get()
 
 
@@ -89,8 +92,9 @@ class Authorizer:
         """Finds the caller of a call, remembers it, and returns it. Returns None for a method that
         anyone may call.
 
-        If the call is refused, the running task has no caller afterwards. Raises NotReady,
-        CallerUnknown and CallerNotAllowed.
+        If the call is refused, the function `caller` raises LookupError afterwards. If only the
+        permission was missing, the function `caller_name` still returns the name of the caller, for
+        the log. Raises NotReady, CallerUnknown and CallerNotAllowed.
         """
         row = ROWS.get(path)
         if row is not None and row.public:

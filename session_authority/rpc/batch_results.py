@@ -1,8 +1,8 @@
 """Assembles the results of a batch of validations from encoded answers.
 
 Two encoded messages one after the other are one message with the contents of both (Protocol
-Buffers, "Last One Wins"). So each result is encoded as a batch with one result. These batches one
-after the other are the whole batch.
+Buffers, "Last One Wins"). So each result is encoded as a batch with one result. The bytes of these
+small batches, one after the other, are the encoded whole batch.
 """
 
 from __future__ import annotations

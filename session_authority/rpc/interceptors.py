@@ -2,8 +2,8 @@
 
 The guard asks the authorizer for the caller, and reads the request only afterwards. For this
 purpose it offers each unary method to grpc.aio as a method that takes a stream. So unknown callers
-can't make the process hold their data. The acceptor calls the methods of standing tasks in the same
-way.
+can't make the process hold their data. Methods that standing tasks answer read their requests in
+the same way.
 """
 
 from __future__ import annotations
@@ -37,22 +37,23 @@ from session_authority.rpc.unary import (
 )
 from session_authority.runtime.metrics import Metrics
 
-# A watch occupies one place for each such part of its request, as it keeps the request in memory
-# until it ends.
+# A watch occupies one place for each 64 KiB of its request, because the request stays in memory
+# until the watch ends.
 _WATCH_BYTES_PER_PLACE = 64 * 1024
 _UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The limits of one process. They apply to unary calls under way, to streams of each method, to
-    the calls of one connection, and to the connections of a port.
+    """The limits of one process. They apply to the places of unary calls under way, to the places
+    of the streams of each method, to the calls of one connection, and to the connections of a port.
 
     Calls of a connection beyond its limit wait in the client, which costs this process nothing.
     Refusing a call costs nearly as much as answering it, so refusals would not help against clients
-    that try again at once. But clients on gRPC's core 1.83 and later have a fault. A call that is
-    cancelled while it waits in the client sometimes gets lost, and never ends. So the limit is so
-    high that only a flood reaches it, and at least as high as RFC 9113 (section 6.5.2) recommends.
+    that try again at once. But clients on gRPC's core 1.83 to 1.85.3, and perhaps later ones, have
+    a fault. A call that is cancelled while it waits in the client sometimes gets lost, and never
+    ends. So the default limit is so high that only a flood reaches it. RFC 9113 (section 6.5.2)
+    recommends no lower limit than this default.
     """
 
     calls: int = 256

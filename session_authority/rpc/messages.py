@@ -66,7 +66,8 @@ _MAX_REMEMBERED_BYTES = 1024
 
 
 def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
-    """Returns the token and device ID of a request. A malformed device ID counts as missing.
+    """Returns what a request presented: the token, the device ID, the facts of the client, and the
+    flag `passive`. A malformed device ID counts as missing.
 
     Raises InvalidRequest.
     """
@@ -79,7 +80,9 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 
 
 def as_presented(message: pb.ValidateSessionRequest) -> AsPresented:
-    """The token and device ID of a request, exactly as the caller sent them."""
+    """Returns the token, the device ID and the flags `passive` and `observe_only` of a request,
+    exactly as the caller sent them.
+    """
     return AsPresented(
         message.access_token, message.device_id, message.passive, message.observe_only
     )
@@ -101,8 +104,8 @@ def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
 
 
 def _hints_of(message: pb.ClientHints) -> ClientHints:
-    # Browsers send the same hints with each request. The cache saves each validation from cleaning
-    # them again.
+    # Browsers send the same hints with each request. Because of this cache, a validation need not
+    # clean the same hints again.
     raw = message.SerializeToString()
     return _remembered(raw) if len(raw) <= _MAX_REMEMBERED_BYTES else _cleaned(message)
 
@@ -124,7 +127,7 @@ def _cleaned(message: pb.ClientHints) -> ClientHints:
 
 
 def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> SignInRequest:
-    """The checked request for a sign-in. Raises InvalidRequest."""
+    """Returns the checked request for a sign-in. Raises InvalidRequest."""
     checks = FieldChecks()
     request = SignInRequest(
         user_id=checks.user_id(message.user_id),
@@ -143,7 +146,9 @@ def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> Si
 
 
 def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_timeout"]) -> Any:
-    """The duration in an optional field of a sign-in request. None if the field is absent."""
+    """Returns the duration in an optional field of a sign-in request, or None if the field is
+    absent.
+    """
     if not message.HasField(field):
         return None
     duration: Duration = getattr(message, field)
@@ -156,7 +161,7 @@ def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_t
 def issue_device_response(
     issued: IssuedDevice, durability: Durability | None
 ) -> pb.IssueDeviceResponse:
-    """The answer to a sign-in."""
+    """Returns the answer to a sign-in."""
     return pb.IssueDeviceResponse(
         device=device_message(issued.device),
         access_token=issued.access_token,
@@ -169,7 +174,7 @@ def issue_device_response(
 
 
 def session_message(session: ActiveSession) -> pb.Session:
-    """The message for an active session."""
+    """Returns the message for an active session."""
     token = session.token
     return pb.Session(
         user_id=token.user_id,
@@ -186,7 +191,7 @@ def session_message(session: ActiveSession) -> pb.Session:
 
 
 def validate_session_response(validation: Validation) -> pb.ValidateSessionResponse:
-    """The answer to a validation."""
+    """Returns the answer to a validation."""
     return pb.ValidateSessionResponse(
         active=validation.status is SessionStatus.ACTIVE,
         status=_STATUS[validation.status],
@@ -201,7 +206,7 @@ def validate_session_response(validation: Validation) -> pb.ValidateSessionRespo
 def renew_session_response(
     renewed: RenewedSession, durability: Durability | None
 ) -> pb.RenewSessionResponse:
-    """The answer to a renewal."""
+    """Returns the answer to a renewal."""
     response = pb.RenewSessionResponse(
         status=_STATUS[renewed.status],
         revoked_devices=renewed.revoked_devices,
@@ -217,7 +222,7 @@ def renew_session_response(
 
 
 def session_name(message: pb.SessionName) -> SessionName:
-    """The session that a message identifies. Raises InvalidRequest."""
+    """Returns the session that a message identifies. Raises InvalidRequest."""
     checks = FieldChecks()
     user_id = checks.user_id(message.user_id)
     device_id = checks.device_id(message.device_id)
@@ -227,7 +232,7 @@ def session_name(message: pb.SessionName) -> SessionName:
 
 
 def session_state(state: SessionState) -> pb.SessionState:
-    """The message for the state of a session."""
+    """Returns the message for the state of a session."""
     message = pb.SessionState(status=_STATUS[state.status])
     if state.expires_at is not None and state.absolute_end is not None:
         message.expire_time.CopyFrom(timestamp(state.expires_at))
@@ -236,7 +241,7 @@ def session_state(state: SessionState) -> pb.SessionState:
 
 
 def device_message(listed: ListedDevice) -> pb.Device:
-    """The message for a device in a list."""
+    """Returns the message for a device, as lists, sign-ins and updates return it."""
     device, session = listed.device, listed.session
     client = device.last_client
     looks = appearance(client)
@@ -266,7 +271,8 @@ def device_message(listed: ListedDevice) -> pb.Device:
 
 
 def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
-    """Returns the position or time at which a watch starts, and the filter of its events.
+    """Returns the position or time at which a watch starts, and the filter of its events. Without a
+    position or time, the watch starts now.
 
     Raises InvalidRequest.
     """
@@ -284,7 +290,7 @@ def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None
 
 
 def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysResponse:
-    """The answer with the public keys that verify tokens."""
+    """Returns the answer with the public keys that verify tokens."""
     keys = list(jwks)
     return pb.GetSigningKeysResponse(
         keys=[

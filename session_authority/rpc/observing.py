@@ -1,8 +1,9 @@
 """Observes calls for operators: writes spans, lines of an access log, and acts for the audit log.
 
 The guard calls an observed method like any other method, and reports its outcome to this module.
-Requests of end users wait for some methods. These methods are observed only if an operator turns on
-the access log or traces. Otherwise they cost the same as without this module.
+Requests of end users wait for the answers of some methods (BUSY_METHODS). These methods are
+observed only if an operator turns on the access log or traces. Otherwise these methods cost the
+same as without this module.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from session_authority.runtime.tracing import active
 if TYPE_CHECKING:
     from session_authority.runtime.otel import CallTrace
 
-# The limit of lines in the access log. Only the first calls of each second get a line.
+# The limit of lines in the access log. Only the first calls of each second get a line. The limit
+# applies to each process.
 MAX_ACCESS_LINES_PER_SECOND = 500
 # These methods are observed only for the access log and for traces.
 BUSY_METHODS = frozenset(
@@ -76,8 +78,9 @@ _observed: ContextVar[ObservedCall | None] = ContextVar("observed", default=None
 
 
 class Observer:
-    """Reports calls. With `access_log`, each call gets a line in the access log. Administrative
-    acts are written to the `audit_log`. If traces are made, each call gets a span.
+    """Reports calls. With `access_log`, calls get lines in the access log, at most 500 a second.
+    Administrative acts are written to the `audit_log`. If traces are made, each call of a known
+    caller gets a span.
     """
 
     def __init__(self, *, access_log: bool = False, audit_log: AuditLog | None = None) -> None:
@@ -131,8 +134,8 @@ class ObservedUnary(UnaryMethod):
         self._behavior = _noting(self._behavior)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """The answer of a call, with the ID of the call. If the call fails, the status that it
-        fails with.
+        """Returns the answer of a call, with the ID of the call, or the status with which the call
+        fails.
         """
         call = self._observer.begun(self._path, context)
         observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
@@ -195,7 +198,7 @@ def _noting(behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 
 def _code_of(context: Context) -> grpc.StatusCode:
-    """The status code with which a call was aborted."""
+    """Returns the status code with which a call was aborted."""
     given: Any = context.code()
     number = given.value[0] if isinstance(given, grpc.StatusCode) else given
     codes = (code for code in grpc.StatusCode if code.value[0] == number)

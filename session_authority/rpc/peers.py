@@ -19,17 +19,17 @@ import grpc
 MAX_ANSWER_SECONDS = 10.0
 # The limit of unread answers of all peers together. Each answer occupies about 15 KiB.
 MAX_UNSENT_ANSWERS = 1000
-# A younger answer does not count as unread. It may belong to a burst of calls from a peer that does
-# read.
+# An answer that has waited for a shorter time does not count as unread. It may belong to a burst of
+# calls from a peer that does read its answers.
 _AT_ONCE_SECONDS = 1.0
 # When this many peers are remembered, all peers without calls under way are forgotten.
 _MAX_REMEMBERED = 10_000
 
 
 class Peer:
-    """The other side of one connection. `caller` is the name of the caller that was admitted on the
-    connection, or None if no caller was admitted. `calls` counts the peer's calls until their
-    answers are sent.
+    """The other side of one connection. `caller` is the name of the caller that was admitted last
+    on the connection, or None if no caller was admitted. `calls` counts the peer's calls whose
+    answers are not sent yet.
     """
 
     __slots__ = ("caller", "calls", "last_call_at", "name", "watches")
@@ -84,13 +84,14 @@ class Peers:
         peer.calls -= 1
 
     def get(self, name: str) -> Peer | None:
-        """The facts of a peer. None if the peer is not known."""
+        """Returns the facts of a peer, or None if the peer is not known."""
         return self._peers.get(name)
 
     def slow(self, now: float) -> set[str]:
-        """The names of the peers that do not read their answers. A peer is slow if one of its
-        answers has waited too long. If too many answers wait, the peers with the most waiting
-        answers are slow, too.
+        """Returns the names of the peers that do not read their answers. A peer is slow if one of
+        its answers has waited too long. If more than MAX_UNSENT_ANSWERS answers wait, the peers
+        with the most waiting answers are slow, too. `now` is a time of the monotonic clock, in
+        seconds.
         """
         found = set()
         waiting: Counter[str] = Counter()

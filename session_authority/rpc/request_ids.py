@@ -1,8 +1,10 @@
-"""Gives each call an ID: the ID that the caller sent, or a new one.
+"""Gives a call an ID: the ID that the caller sent, or a new ID. The busiest calls get an ID only if
+they fail, or if the access log or tracing is on.
 
-The ID is written on the lines of the log, and is sent back to the caller. The caller can quote it
-when it asks for help. The ID is kept in gRPC's own state of the call. IDs of any other form are
-refused, because they could fill the log or forge lines in it.
+The ID is written on the lines of the log, and is sent back to the caller. The caller can quote the
+ID to ask for help. The ID is kept in gRPC's own state of the call. If the caller sends an ID that
+does not have the form `_FORM`, the call gets a new ID: the sent ID could fill the log or forge
+lines in the log.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ class _Status(grpc.Status):
 
 
 def request_id_of(context: Context) -> str:
-    """The ID of a call. This is the ID that the caller sent, if the caller sent exactly one ID of
-    the right form. Otherwise it is a new ID. Later calls of this function return the same ID. gRPC
-    also sends the ID back with its own answers.
+    """Returns the ID of a call. This is the ID that the caller sent, if the caller sent exactly one
+    ID of the right form. Otherwise it is a new ID. For the same call, this function always returns
+    the same ID. gRPC also sends the ID back if gRPC itself makes the status of the call.
     """
     known: Any = context.trailing_metadata() or ()
     for name, value in known:
@@ -54,12 +56,12 @@ def request_id_of(context: Context) -> str:
 
 
 def reply(message: bytes, context: Context) -> Reply:
-    """An answer that is sent back with the ID of its call."""
+    """Returns an answer that is sent back with the ID of its call."""
     return Reply(message, ((HEADER, request_id_of(context)),))
 
 
 def named(status: grpc.Status, context: Context) -> grpc.Status:
-    """A status that is sent back with the ID of its call."""
+    """Returns a status that is sent back with the ID of its call."""
     with_id = (*(status.trailing_metadata or ()), (HEADER, request_id_of(context)))
     return _Status(status.code, status.details, with_id)
 

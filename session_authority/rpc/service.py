@@ -1,5 +1,5 @@
-"""Implements the service's methods. Each method has three steps: decode the request, call the
-authority, encode the answer.
+"""Implements the service's methods. Most methods have three steps: decode the request, call the
+authority, encode the answer. A watch reads from the feed instead.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
-# Verifying a signature takes time. So other calls get a turn after this many items of a batch were
-# checked.
+# Verifying a signature takes time. So other calls get a turn after this many items of a batch.
 _BATCH_ITEMS_AT_ONCE = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]

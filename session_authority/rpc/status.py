@@ -1,7 +1,7 @@
 """Maps the errors of the domain to gRPC statuses with machine-readable details (AIP-193).
 
-One table maps all errors. An error that is missing from the table is a fault of the service. Its
-status is INTERNAL, with a fixed text.
+One table maps the errors of the domain. An error that is missing from the table is a fault of the
+service, except Refused and TimeoutError. The status of a fault is INTERNAL, with a fixed text.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
 
 
 class Refused(Exception):
-    """The error of a call that is not part of the service's own contract: a call to
-    `grpc.health.v1`, or to a method that does not exist. Its status has no details.
+    """An error that the service's own contract does not define: of a call to `grpc.health.v1`, or
+    of a stream whose answer could not be written. Its status has no details.
     """
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
@@ -104,7 +104,9 @@ class Failure:
     metadata: tuple[tuple[str, str], ...] = ()
 
     def status(self) -> grpc.Status:
-        """The gRPC status, with ErrorInfo and, where they apply, BadRequest and RetryInfo."""
+        """Returns the gRPC status, with ErrorInfo and, where they apply, BadRequest and RetryInfo.
+        A failure without a reason has a status without details.
+        """
         if self.reason == errors_pb2.ERROR_REASON_UNSPECIFIED:
             return rpc_status.to_status(
                 status_pb2.Status(code=code_number(self.code), message=self.message)
@@ -125,7 +127,9 @@ class Failure:
         return rpc_status.to_status(status)
 
     def message_of_batch(self) -> pb.RequestError:
-        """The failure as the result of one item of a batch."""
+        """Returns the failure as the result of one item of a batch, without `retry_after` and
+        `metadata`.
+        """
         return pb.RequestError(
             code=code_number(self.code),
             reason=self.reason,
@@ -137,10 +141,11 @@ class Failure:
 
 
 def failure_of(error: Exception, method: str) -> Failure:
-    """The failure that is sent to the caller of a method for an exception.
+    """Returns the failure that is sent to the caller of a method for an exception.
 
     A TimeoutError counts as StoreUnavailable, because a call that runs out of time was waiting for
-    the store. An exception that is missing from the table is a fault of the service.
+    the store. Refused becomes a failure without a reason. Any other exception that is missing from
+    the table is a fault of the service.
     """
     if isinstance(error, TimeoutError):
         error = errors.StoreUnavailable()
@@ -169,7 +174,7 @@ def failure_of(error: Exception, method: str) -> Failure:
 
 
 def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldViolation, ...]:
-    """The violations without duplicates, and only as many as fit into a status."""
+    """Returns the violations without duplicates, and only as many as fit into a status."""
     fitting, size = [], 0
     for violation in dict.fromkeys(violations):
         size += len(violation.field) + len(violation.description)
@@ -180,8 +185,8 @@ def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldV
 
 
 def _failure_of_fault(error: Exception, method: str) -> Failure:
-    """The failure for a fault of the service. The caller gets only an ID, with which an operator
-    can find the fault in the log.
+    """Returns the failure for a fault of the service, and logs the fault. The caller gets only a
+    fixed text, and an ID with which an operator can find the fault in the log.
     """
     error_id = secrets.token_hex(8)
     _log.error("internal_error", method=method, error_id=error_id, **fault(error))
@@ -194,12 +199,12 @@ def _failure_of_fault(error: Exception, method: str) -> Failure:
 
 
 def code_number(code: grpc.StatusCode) -> int:
-    """The number of a status code, as gRPC sends it."""
+    """Returns the number of a status code, as gRPC sends it."""
     number: int = code.value[0]
     return number
 
 
 def code_of(context: Any) -> int:
-    """The number of the status code with which a handler has ended its own call."""
+    """Returns the number of the status code with which a handler has ended its own call."""
     code = context.code()
     return code_number(code) if isinstance(code, grpc.StatusCode) else int(code or 0)

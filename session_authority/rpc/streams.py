@@ -3,8 +3,10 @@ room, and how streams end.
 
 A stream occupies a place from the moment when its request has arrived. A stream with a large
 request occupies several places. Each caller has a fair share of the places of each method. Unknown
-callers may watch health. They have a few places on each connection. When all these places are
-occupied, a stream of the address with the most streams makes room for a new stream.
+callers may watch health. Each of their connections may have a few streams. When all places of the
+method are occupied, a stream of the address with the most streams ends, and a new stream gets its
+place. The new stream is refused instead if its own address has as many streams. At the same
+address, the connections are compared in the same way.
 """
 
 from __future__ import annotations
@@ -50,17 +52,17 @@ class Stream:
         self._opening: asyncio.Task[None] | None = None
 
     async def write(self, message: Any) -> None:
-        """Sends one answer. If this is cancelled, a later `abort` still reaches the caller.
+        """Sends one answer. If the write is cancelled, a later `abort` still reaches the caller.
 
         On its own, gRPC sends the initial metadata with the first answer. If that write is
-        cancelled, gRPC sends the metadata again with the status, and its core refuses both. Then
-        the caller would wait for ever. So this method sends the metadata first, and never cancels
-        that step.
+        cancelled, gRPC sends the metadata again with the status, and gRPC's core refuses both. Then
+        the caller would wait for ever. So this method sends the metadata first, and this step can't
+        be cancelled.
         """
         if self._opening is None:
             self._opening = asyncio.ensure_future(self.context.send_initial_metadata(()))
-            # Sending fails if the caller has gone. Then it may be that no task awaits the result,
-            # so its error is retrieved here.
+            # Sending fails if the caller has gone. Then perhaps no task awaits the result, so the
+            # error is retrieved here.
             self._opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._opening)
         await self.context.write(message)
@@ -74,7 +76,9 @@ class Stream:
         await self.context.abort_with_status(named(status, self.context))
 
     def end(self, refusal: AuthorityError) -> None:
-        """Ends the stream: its handler gets a TimeoutError, and its caller gets `refusal`."""
+        """Ends the stream: its handler is cancelled, and its caller gets `refusal`. A second call
+        does nothing.
+        """
         if self.refusal is None:
             self.refusal = refusal
             self.timeout.reschedule(asyncio.get_running_loop().time())
@@ -94,8 +98,9 @@ class Streams:
 
     @contextmanager
     def admitted(self, stream: Stream, weight: int) -> Iterator[None]:
-        """Counts a stream while the context lasts. The stream occupies `weight` places. Raises
-        Overloaded, Stopping, NotReady, CallerUnknown and CallerNotAllowed.
+        """Counts a stream while the context lasts. The stream of a known caller occupies `weight`
+        places, but at most as many as one caller can hold. The stream of an unknown caller counts
+        as one. Raises Overloaded, Stopping, NotReady, CallerUnknown and CallerNotAllowed.
         """
         if self._ended is not None:
             raise self._ended
@@ -105,8 +110,8 @@ class Streams:
         others = self._streams.setdefault(stream.path, {})
         share = self._shares.setdefault(stream.path, FairShare(self._max))
         sole = self._authorizer.has_one_caller
-        # A stream that needs more places than a caller's whole share is admitted if it is the
-        # caller's only stream.
+        # The weight is at most the number of places that a caller can hold while no other caller
+        # holds any. Otherwise a stream with a very large request could never be admitted.
         weight = min(weight, share.most(sole=sole))
         if caller is None:
             self._make_room(list(others), stream.peer)
@@ -123,8 +128,8 @@ class Streams:
                 share.give_back(caller.name, weight)
 
     def _make_room(self, others: list[Stream], newcomer: Peer) -> None:
-        """Ends a stream of an unknown caller if there is no place for one more. Raises
-        Overloaded.
+        """Ends a stream of an unknown caller if there is no place for the newcomer. Raises
+        Overloaded if the newcomer is refused instead.
         """
         mine = sum(stream.peer is newcomer for stream in others)
         if mine >= MAX_PUBLIC_STREAMS_PER_CONNECTION:
@@ -139,7 +144,7 @@ class Streams:
         del self._streams[gone.path][gone]  # The place of the ended stream is free at once.
 
     def all(self) -> list[Stream]:
-        """All streams that are under way."""
+        """Returns all streams that are under way."""
         return [stream for streams in self._streams.values() for stream in streams]
 
     def end_all(self) -> None:
@@ -149,7 +154,9 @@ class Streams:
             stream.end(Stopping())
 
     def recheck(self) -> None:
-        """Ends the streams that the access policy would not admit now."""
+        """Ends the streams that would be refused now: by the access policy, or because this process
+        must not answer any caller.
+        """
         for stream in self.all():
             try:
                 copy_context().run(self._authorizer.admit, stream.path, stream.context)

@@ -1,8 +1,9 @@
 """Calls unary methods, for grpc.aio and for standing tasks.
 
 The request is read as bytes, so that the size limit of the method is checked before anything is
-decoded. The call is kept inside its deadline. No exception leaves this module, because grpc.aio
-would send the text of the exception to the caller.
+decoded. The call is kept inside its deadline. No unexpected exception leaves this module, because
+grpc.aio would send the text of the exception to the caller. Only grpc.aio.AbortError and
+asyncio.CancelledError leave this module.
 
 A call occupies places while it is carried out. It occupies none while the service waits for its
 peer: before the request has arrived, and while the peer has not read the answer or the refusal.
@@ -82,7 +83,9 @@ class Load:
         self.none.set()
 
     def expect(self, caller: str, *, limited: bool) -> None:
-        """Counts a request that is arriving. Raises Overloaded."""
+        """Counts a request that is arriving. Raises Overloaded if the request is `limited` and too
+        many requests of its caller are arriving.
+        """
         count = self.arriving.get(caller, 0)
         if count >= _MAX_ARRIVING_PER_CALLER and limited:
             raise Overloaded(of_caller=True)
@@ -140,7 +143,9 @@ class UnaryMethod:
         self._refused = metrics.refused
 
     async def run(self, _: object, context: Context) -> bytes:
-        """Answers one call for grpc.aio, which sends the answer when this method returns."""
+        """Answers one call for grpc.aio, which sends the answer when this method returns. Raises
+        grpc.aio.AbortError if the call fails.
+        """
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self.sent(context))
@@ -159,8 +164,8 @@ class UnaryMethod:
         self._peers.sent(context)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """Returns the serialized answer of a call, or the status that the call fails with. This
-        method sends nothing.
+        """Returns the serialized answer of a call, or the status with which the call fails. This
+        method sends nothing. Raises grpc.aio.AbortError if the handler itself aborted the call.
         """
         started = time.perf_counter()
         self._calls.started += 1
@@ -226,21 +231,23 @@ class UnaryMethod:
             raise too_slow() from None
 
     def _weight(self, body: bytes, *, sole: bool) -> int:
-        """The number of places that a call occupies while it is carried out."""
+        """Returns the number of places that a call occupies while it is carried out: 0 for a health
+        check.
+        """
         if not self._is_batch:
             return int(self._limited)
-        # A batch that needs more places than a caller's whole share is carried out if the caller
-        # has no other call under way.
+        # The weight is at most the number of places that a caller can hold while no other caller
+        # holds any. Otherwise a very large batch could never be carried out.
         return max(1, min(len(body) // _BATCH_BYTES_PER_CALL, self._load.share.most(sole=sole)))
 
 
 def limit_of(path: str) -> int:
-    """The largest size of a request of a method, in bytes."""
+    """Returns the largest size of a request of a method, in bytes."""
     return _MAX_BYTES.get(path.rpartition("/")[2], MAX_MESSAGE_BYTES)
 
 
 def _time_for(context: Context) -> float:
-    """The seconds that a call may take. Raises DeadlineTooShort."""
+    """Returns the seconds that a call may take. Raises DeadlineTooShort."""
     left: float | None = context.time_remaining()
     if left is None:
         return _MAX_CALL_SECONDS
@@ -252,15 +259,16 @@ def _time_for(context: Context) -> float:
 
 
 def too_slow() -> DeadlineTooShort:
-    """The error of a call whose request did not arrive in time."""
+    """Returns the error of a call whose request did not arrive in time."""
     return DeadlineTooShort("the request took too long to arrive")
 
 
 def checked(message: Any, limit: int) -> bytes:
-    """Returns the single message of a request after checking that it was read.
+    """Returns the first message of a request, after checking its size.
 
-    Raises MessageTooLarge. Raises MalformedMessage if there is no message. If gRPC itself refused
-    to read the message, and answered the call, the missing message is the only sign of this.
+    Raises MessageTooLarge. Raises MalformedMessage if there is no message. This also happens if
+    gRPC itself refused to read the message and answered the call: there is no other sign of such a
+    refusal.
     """
     if message is grpc.aio.EOF:
         raise MalformedMessage
@@ -279,7 +287,8 @@ def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
 
 
 def unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """A serializer that passes serialized messages on unchanged. A message is already serialized if
-    it is sent to many watchers, or if it comes from a cache.
+    """Returns a serializer that passes serialized messages on unchanged. For example, a message
+    that is sent to many watchers, an answer from a cache, and the answer to a validation are
+    already serialized.
     """
     return lambda message: message if isinstance(message, bytes) else serialize(message)

@@ -1,10 +1,10 @@
 """Makes grpc.aio wake the event loop only once for many of its events.
 
 The poller thread of grpc.aio writes one byte for each event into a pair of sockets. Each time the
-event loop wakes, it reads only one byte, although it handles all waiting events. So every further
-byte wakes the event loop in vain. With this module the bytes go through a pipe, which is cheaper to
-write to, and all bytes are read together. An event is queued before its byte is written, so no
-event is missed.
+event loop wakes, grpc.aio reads only one byte, although it handles all waiting events. So every
+further byte wakes the event loop in vain. With this module the bytes go through a pipe, which is
+cheaper to write to, and all bytes are read together. An event is queued before its byte is written,
+so no event is missed.
 
 Like the acceptor, this module uses a private name of grpc.
 """
@@ -27,7 +27,7 @@ class PipeEnd:
         self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """The file descriptor. It is -1 after the end of the pipe is closed."""
+        """Returns the file descriptor, or -1 after `close`."""
         return self._descriptor
 
     def setblocking(self, flag: bool) -> None:

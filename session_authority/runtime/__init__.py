@@ -1,5 +1,6 @@
-"""Provides the basis of every process of this project: settings, clocks, addresses, durations,
-logs, metrics, files, TLS, text, background tasks and back-off.
+"""Provides the basis of every process of this project: settings, clocks, event loops, addresses,
+durations, logs, the audit log, metrics, tracing, files, TOML, descriptors, TLS, text, background
+tasks and back-off.
 
-This package does not connect to Redis or gRPC, and does not know sessions.
+This package does not connect to Redis or gRPC, and decides nothing about sessions.
 """

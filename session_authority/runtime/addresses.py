@@ -51,7 +51,7 @@ class Listen:
 
 def is_loopback(host: str, *, mapped: bool = True) -> bool:
     """Returns True for a name or an address of this machine: `localhost`, 127.0.0.0/8 or `::1`.
-    With `mapped`, an IPv4 address in its IPv6 form also counts (RFC 4291 §2.5.5.2).
+    With `mapped`, such an IPv4 address in its IPv6 form also counts (RFC 4291 §2.5.5.2).
     """
     if host.lower().rstrip(".") == "localhost":
         return True

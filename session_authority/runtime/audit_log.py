@@ -3,9 +3,9 @@ user, and from where.
 
 The audit log is separate from other logs, because it names users. It is written to standard error
 or to a file, with one JSON object on each line. Each line is appended in one write, so several
-processes can share a file. If the file was moved, for example by logrotate, it is opened again. An
-act never fails because it can't be logged. Lines that were not written are counted, and reported in
-the log at most once a minute.
+processes can share a file. If the file was moved, for example by logrotate, the next line goes to a
+new file with the old name. An act never fails because it can't be logged. Lines that could not be
+written are counted, and reported in the log at most once a minute.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import structlog
 from session_authority.runtime.logs import LineBudget, LogThrottle
 
 STDERR = "stderr"
-# The limit of lines for look-ups and refused calls. Further lines are only counted, because they
-# could fill the disk. An act that changed something always gets its line.
+# The limit of lines for the look-ups and the failed or refused calls of each caller. Further lines
+# are only counted, because they could fill the disk. An act that changed something always gets its
+# line.
 MAX_LIMITED_LINES_PER_SECOND = 100
 MAX_TEXT_CHARACTERS = 256
 # The limits of a list. A caller may send thousands of long names in a call that is refused.
@@ -43,8 +44,8 @@ class AuditLogError(Exception):
 
 
 def target_fault(target: str) -> str | None:
-    """The reason why an audit log can't be written to this target, or None if a check finds no
-    reason.
+    """Returns the reason why an audit log can't be written to this target, or None if a check finds
+    no reason.
     """
     path = Path(target)
     if target == STDERR:
@@ -96,7 +97,7 @@ class AuditFile:
             raise OSError(0, "is no regular file")
         if os.geteuid() == 0 and status.st_size == 0:
             # If root runs a command and creates the file, the service must still be able to write
-            # to it.
+            # to the file. So the file gets the owner of its folder.
             folder = self._path.absolute().parent.stat()
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
         return descriptor
@@ -138,7 +139,7 @@ class AuditLog:
             outcome: The status code of gRPC, or `OK` or `FAILED` for a command.
             fields: The caller, the peer, the user and further facts. Texts are cut at 256
                 characters, and lists at 32 names of 64 characters. Empty values are left out.
-            limited: True if the line may be left out when a caller causes too many lines.
+            limited: True if the line may be left out when its caller causes too many lines.
         """
         left_out = 0
         if limited:
@@ -169,8 +170,8 @@ class AuditLog:
         self._sink.close()
 
     def _limit_of(self, caller: str) -> LineBudget:
-        """The budget of lines of a caller. There are at most as many budgets as the policy names
-        callers.
+        """Returns the budget of lines of a caller. Callers without a known name share one budget.
+        The other names come from the access policy, so there are few budgets.
         """
         return self._limits.setdefault(caller, LineBudget(MAX_LIMITED_LINES_PER_SECOND))
 

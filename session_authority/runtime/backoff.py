@@ -18,8 +18,9 @@ class Backoff:
     least_share: float = 0.5
 
     def seconds(self, failures: int) -> float:
-        """The delay after this many failures in a row. It is a random value between `least_share`
-        of the ceiling and the whole ceiling.
+        """Returns the delay in seconds after this many failures in a row. The full delay is
+        `first`, doubled for each failure after the first, and at most `longest`. The result is a
+        random share of the full delay, from `least_share` to 1.
         """
         doubled = self.first.total_seconds() * 2.0 ** min(failures - 1, 32)
         ceiling = min(doubled, self.longest.total_seconds())

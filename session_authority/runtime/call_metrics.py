@@ -1,5 +1,5 @@
 """Counts gRPC calls under the metric names of go-grpc-middleware, which common dashboards know. It
-also counts the calls of each caller, and the reasons for refusals.
+also counts the calls of each caller.
 
 The thread of the event loop counts each call in two plain numbers and one histogram. The other
 metrics are computed from these when Prometheus scrapes. This module does not know gRPC: it gets
@@ -41,8 +41,9 @@ CODES = (
 # The label for callers that the access policy does not name, and for calls that are refused before
 # their caller is known.
 UNKNOWN_CALLER = "unknown"
-# The names of callers come from the policy. This limits the number of metrics if a policy changes
-# again and again.
+# The names of callers come from the policy. This number limits the callers of each method that have
+# their own series, in case a policy changes again and again. All further callers are counted as
+# `other`.
 MAX_CALLERS = 1000
 _FURTHER_CALLERS = "other"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -97,20 +98,20 @@ class CallMetrics(Collector):
         registry.register(self)
 
     def of(self, path: str, kind: str) -> MethodCalls:
-        """The calls of the method with this path, such as `/package.Service/Method`."""
+        """Returns the calls of the method with this path, such as `/package.Service/Method`."""
         service, _, name = path.strip("/").rpartition("/")
         return self._of(MethodName(kind, service, name))
 
     def of_unknown_methods(self) -> MethodCalls:
-        """The calls of methods that do not exist."""
+        """Returns the calls of methods that do not exist."""
         return self._of(UNKNOWN_METHOD)
 
     def _of(self, name: MethodName) -> MethodCalls:
         return self._methods.setdefault(name, MethodCalls())
 
     def describe(self) -> Iterator[Metric]:
-        """Returns all metrics without numbers. The registry reads the names of the metrics from
-        them.
+        """Returns all metrics without numbers. From these, the registry reads the names of the
+        metrics.
         """
         yield CounterMetricFamily(
             "grpc_server_started", "Calls that began, refused ones too.", labels=_NAMES

@@ -11,25 +11,28 @@ _NANOSECONDS_A_MILLISECOND = 1_000_000
 
 
 def now() -> datetime:
-    """The present time in UTC, truncated to milliseconds, because records hold nothing finer."""
-    # Each call reads this clock more than once, and this way costs a third of truncating a
-    # datetime. For thousands of years, a float holds whole milliseconds to a part of a microsecond.
+    """Returns the present time in UTC, truncated to milliseconds, because records hold nothing
+    finer.
+    """
+    # Each call reads this clock more than once, and this computation costs a third of truncating a
+    # datetime. Until the year 2242, a float holds whole milliseconds with an error of less than
+    # half a microsecond.
     return datetime.fromtimestamp(time.time_ns() // _NANOSECONDS_A_MILLISECOND / 1000, UTC)
 
 
 def uptime() -> timedelta:
-    """The time since the machine started, including sleep if the system counts sleep. This is a
-    monotonic clock: nothing sets it, and it only runs forward.
+    """Returns the time since the machine started, including sleep if the system counts sleep. This
+    is a monotonic clock: nothing sets it, and it only runs forward.
     """
-    # The argument is a whole number, because each call reads this clock. From a float, this takes
-    # twice as long.
+    # The argument is a whole number, because each call reads this clock, and timedelta takes twice
+    # as long for a float.
     return timedelta(0, 0, int(_uptime_seconds() * 1_000_000))
 
 
 class SteadyClock:
-    """The present time in UTC, truncated to milliseconds. It stays right even if the wall clock is
-    set wrong. It counts by the monotonic clock, from the last moment at which the wall clock was
-    known to be right. Before the first such moment it is the wall clock.
+    """The present time in UTC, truncated to milliseconds. This clock stays right even if the wall
+    clock is set wrong. It counts by the monotonic clock, from the last moment at which the wall
+    clock was known to be right. Before the first such moment, it shows the time of the wall clock.
     """
 
     def __init__(self) -> None:

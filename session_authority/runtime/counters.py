@@ -2,8 +2,8 @@
 
 The counters of prometheus_client take a lock for each number, and a call changes five numbers. Here
 one thread counts with plain numbers, and other threads may read them. A reader sees each number
-whole. At worst a reader sees a call in one number and not yet in another. The rest of the service
-counts rarely, and uses the counters of prometheus_client.
+whole. At worst, a reader sees a call in one number, and does not yet see the call in another
+number. The rest of the service counts rarely, and uses the counters of prometheus_client.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ Labels = tuple[str, ...]
 
 class CallCounter(Collector):
     """Counts things by their labels. `counts` has a number for each combination of labels that
-    `begin` has shown. To count, add to that number.
+    `begin` has added. To count, add to the number.
     """
 
     def __init__(
         self, registry: CollectorRegistry, name: str, documentation: str, names: Sequence[str] = ()
     ) -> None:
         self.counts: dict[Labels, int] = {}
-        """One for all of `labels`; may be replaced by numbers that are counted elsewhere."""
+        """The number for each combination of labels. Other code may replace this dict by a dict in
+        which it counts itself.
+        """
         self._described = name, documentation
         self._names = names
         registry.register(self)
 
     def begin(self, *labels: str) -> Labels:
-        """Shows a number for these labels, even if the number stays 0. Returns the key of the
-        number in `counts`.
+        """Adds a number for these labels. The metric shows this number even while it is 0. Returns
+        the key of the number in `counts`.
         """
         self.counts.setdefault(labels, 0)
         return labels
@@ -81,8 +83,8 @@ class Durations:
 
 
 class DurationsByLabel(Collector):
-    """Durations of several kinds, each with its own values of the labels, or of one kind without
-    labels. It also counts sizes and other values, with suitable bounds.
+    """Counts durations of several kinds, each with its own values of the labels, or durations of
+    one kind without labels. With suitable bounds, this class also counts sizes and other values.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class DurationsByLabel(Collector):
         return self._kinds.setdefault(labels, Durations(self._bounds))
 
     def show(self, durations: Durations, *labels: str) -> None:
-        """Shows the durations of one kind that other code counts."""
+        """Adds the durations of one kind to the metric. Other code counts these durations."""
         self._kinds[labels] = durations
 
     def describe(self) -> Iterator[HistogramMetricFamily]:

@@ -1,7 +1,7 @@
-"""Finds how many file descriptors this process may have, and which of them are connections. It can
-close the connection of a peer that a library would keep.
+"""Finds how many file descriptors this process may have, and which descriptors are connections. It
+can also end a connection that a library would keep open.
 
-Finding connections needs Linux. On other systems it finds no connections, so none is closed.
+Finding connections needs Linux. On other systems this module finds and ends no connections.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 _OWN_DESCRIPTORS = "/proc/self/fd"
-# A limit above this number counts as no limit.
+# A higher limit, or no limit, counts as this number.
 _UNLIMITED = 1 << 20
 
 
@@ -34,26 +34,30 @@ def raise_limit() -> int:
     now.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The real limit of macOS is lower than the limit that it reports.
+    # The real limit of macOS is lower than the limit that macOS reports.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return limit()
 
 
 def limit() -> int:
-    """The number of descriptors that this process may have now."""
+    """Returns the number of descriptors that this process may have now, at most 1,048,576."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED if soft == resource.RLIM_INFINITY else min(soft, _UNLIMITED)
 
 
 def attainable() -> int:
-    """The number of descriptors that a process may have after it has raised its limit."""
+    """Returns the number of descriptors that a process may have after it has raised its limit, at
+    most 1,048,576.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, _UNLIMITED)
 
 
 def connections(ports: Collection[int]) -> dict[Connection, int]:
-    """The connections that peers made to these ports of this process, each with its descriptor."""
+    """Returns the connections that peers made to these ports of this process, each with its
+    descriptor.
+    """
     found = {}
     try:
         numbers = sorted(map(int, os.listdir(_OWN_DESCRIPTORS)))
@@ -110,7 +114,7 @@ def _connection(copy: socket.socket) -> Connection | None:
 
 
 def peer_name(host: str, port: int) -> str:
-    """The name that gRPC gives a peer. An IPv4 address in its IPv6 form is named as IPv4."""
+    """Returns the name that gRPC gives a peer. An IPv4 address in its IPv6 form counts as IPv4."""
     if ":" not in host:
         return f"ipv4:{host}:{port}"
     bare, percent, scope = host.partition("%")

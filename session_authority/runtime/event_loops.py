@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 
 class EventLoop(Enum):
-    """The event loops to choose from. A turn of uvloop costs far less. The loop of asyncio itself
-    remains as the alternative.
+    """The event loops to choose from. A turn of uvloop's loop costs far less than a turn of
+    asyncio's own loop. An operator can choose asyncio's loop instead.
     """
 
     UVLOOP = "uvloop"
@@ -22,8 +22,9 @@ class EventLoop(Enum):
 def run(main: Coroutine[Any, Any, T], event_loop: EventLoop) -> T:
     """Runs the coroutine on a new loop, as `asyncio.run` does, and returns its result.
 
-    Code that measures time uses `time.monotonic`. `uvloop.Loop.time` stands still during a turn of
-    the loop, so it is late after a stall.
+    Code that measures time reads a clock of the module `time`, such as `time.monotonic`, and never
+    `loop.time`. The time of `uvloop.Loop.time` stands still during a turn of the loop, so this time
+    is late after a stall.
     """
     if event_loop is EventLoop.ASYNCIO:
         return asyncio.run(main)

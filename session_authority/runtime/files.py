@@ -19,25 +19,27 @@ T = TypeVar("T")
 
 
 def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False) -> list[str]:
-    """The file modes that expose a file or folder to other users, each with the command that
-    corrects it. Links are followed. Raises OSError for a file that can't be examined.
+    """Returns the faults that expose a file or folder to other users, each with the command that
+    corrects the fault. A fault is a file mode, or an owner who is neither root nor this process's
+    user. Links are followed. Raises OSError for a file that can't be examined.
 
     The group may read a secret, because Kubernetes gives secrets this way to pods that don't run as
-    root. Every user may read a file that is not secret. No other user may change the folder,
-    because such a user could replace the file.
+    root. Every user may read a file that is not secret. The group and other users may not write to
+    the folder of the file, because they could replace the file. The owner of this folder is not
+    checked.
 
     Args:
         path: The file or folder.
         what: A description of the contents, for the message.
-        secret: True if other users must not read the file.
+        secret: True if only the owner and the group may read the file.
         alone: True to skip the check of the file's folder.
     """
     return [*_exposure(path, what, secret), *([] if alone else _exposed_folder(path.parent, what))]
 
 
 def _exposed_folder(folder: Path, what: str) -> list[str]:
-    """The faults that let other users replace files in a folder. A folder with the sticky bit, such
-    as /tmp, has no such faults. A file system that can't be written has none either.
+    """Returns the faults that let other users replace files in a folder. A folder with the sticky
+    bit, such as /tmp, has no such faults. A file system that can't be written has none either.
     """
     status = folder.stat()
     if status.st_mode & stat.S_ISVTX or os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -74,10 +76,11 @@ def _exposure(path: Path, what: str, secret: bool) -> list[str]:
 
 
 def replace_file(path: Path, data: bytes, *, keep_access: bool = False) -> None:
-    """Writes the whole file. If writing fails, the old file stays as it was. Raises OSError.
+    """Writes the whole file. If writing fails, the old file stays as it was. Raises OSError. If
+    only the sync of the folder fails, the new file is already in place.
 
-    Only the owner can read or write the new file. With `keep_access`, a new file gets the owner and
-    the mode of the old file.
+    Only the owner can read or write the new file. With `keep_access`, the new file gets the mode of
+    an old file and, if this user may do so, the owner and group.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # The file has mode 0600.
     unfinished = Path(name)
@@ -110,11 +113,11 @@ def sync_folder(folder: Path) -> None:
 class Reread(Generic[T]):
     """The contents of files, which are read again when the files change.
 
-    A change counts when two checks in a row see the same files. A file that is still being written
-    may look complete at the first check. With `at_once` a change counts at the first check. This is
-    for files that are always replaced as a whole. `version` counts the changes. `pending` is True
-    after a change that only one check has seen. Raises the `error` for broken files, at the start
-    too.
+    A change counts when two checks in a row see the same files, because a file that is still being
+    written may look complete at the first check. With `at_once`, a change counts at the first
+    check. `at_once` is for files that are always replaced as a whole. `version` counts the changes
+    that were read. `pending` is True after a change that only one check has seen. The constructor
+    and `refresh` raise the `error` for broken files.
 
     Args:
         paths: The files. None stands for no file.
@@ -141,13 +144,14 @@ class Reread(Generic[T]):
         self.current = read()
 
     def refresh(self) -> bool:
-        """Reads the files again if they changed. Returns True if it read them.
+        """Checks the files, and reads them again if a change counts. Returns True if the files were
+        read.
 
         Raises the error while the files are broken. Until they are repaired, `current` keeps its
         value.
         """
         # The state is taken before the files are read. So the next check finds a change that
-        # happens while they are read.
+        # happens while the files are read.
         before, self._seen = self._seen, self._look()
         found = self._seen
         self.pending = not self._at_once and found not in (self._read_state, before)
@@ -168,13 +172,13 @@ class Reread(Generic[T]):
         return True
 
     def _files(self) -> Iterable[Path]:
-        """The paths of the files that are read. Raises the error or OSError if they can't be
-        found.
+        """Returns the paths of the files that are read. Raises the error or OSError if they can't
+        be found.
         """
         return self._paths
 
     def _look(self) -> object:
-        """The state of the files. It changes whenever one of the files changes."""
+        """Returns the state of the files: the `file_state` of each file. Raises the error."""
         found = []
         for path in self._paths:
             try:
@@ -185,8 +189,9 @@ class Reread(Generic[T]):
 
 
 def file_state(path: Path) -> tuple[int, int, int]:
-    """A value that changes whenever the file changes. The file itself is not read. Raises
-    OSError.
+    """Returns the modification time, the size and the inode number of a file. A change of the file
+    changes at least one of them, unless a program sets the modification time back. The file itself
+    is not read. Raises OSError.
     """
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino

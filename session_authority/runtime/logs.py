@@ -1,8 +1,8 @@
 """Writes structured logs: readable lines on a terminal, and JSON lines elsewhere.
 
 The log never contains a token, a key, or an end user's address or user agent. Of an unexpected
-exception, it contains only the type and the place in the code. The text of the exception and the
-values around it could contain secrets.
+exception, the log contains only the type and the places in the code. The text of the exception, and
+the values of variables, could contain secrets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ call_fields: ContextVar[Mapping[str, str] | None] = ContextVar("call_fields", de
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Sets up logging to standard error for this process."""
+    """Sets up logging for this process, to standard error or to `stream`."""
     out = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -50,7 +50,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     # Libraries log the text of exceptions and the arguments of calls. So only their critical lines
-    # are written, and the service logs the useful facts itself.
+    # are written, as plain text, and the service logs the useful facts itself. Of asyncio and grpc,
+    # no lines are written.
     logging.basicConfig(
         stream=out, level=logging.CRITICAL, format="%(levelname)s %(name)s %(message)s", force=True
     )
@@ -70,8 +71,8 @@ def _add_call(
 
 
 def fault(error: BaseException) -> dict[str, Any]:
-    """The facts of an unexpected exception that the log may contain: its type, and the frames that
-    it passed, the innermost last.
+    """Returns the facts of an unexpected exception that the log may contain: its type, and the last
+    12 frames that it passed, the innermost last.
     """
     frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     return {
@@ -84,8 +85,8 @@ def fault(error: BaseException) -> dict[str, Any]:
 
 
 def watch_loop() -> None:
-    """Logs errors of the running event loop that no task awaited. The log gets the same facts as in
-    `fault`.
+    """Makes the running event loop log the errors that no code handles, such as the error of a task
+    that nobody awaits. The log gets only the facts that `fault` returns.
     """
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -108,8 +109,8 @@ class LogThrottle:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def count(self, kind: str, now: float) -> int | None:
-        """Counts an event of this kind. Returns how many events were left out since the last line.
-        None if this event is left out, too.
+        """Counts an event of this kind. Returns how many events of the kind were left out since its
+        last line, or None if this event is left out, too. `now` is in seconds.
         """
         quiet_until, left_out = self._kinds.pop(kind, (now, 0))
         loud = now >= quiet_until
@@ -131,8 +132,8 @@ class LineBudget:
         self._left_out = 0
 
     def count(self, now: float) -> int | None:
-        """Counts a line. Returns how many lines were left out since the last line that was written.
-        None if this line is left out, too. `now` is in seconds.
+        """Counts a line. Returns how many lines were left out since the last line that was written,
+        or None if this line is left out, too. `now` is in seconds.
         """
         if int(now) != self._second:
             self._second, self._lines = int(now), 0

@@ -1,5 +1,5 @@
-"""Defines the metrics of the service. Label values come from fixed sets, or are names of callers in
-the access policy. No user, device or token is a label value.
+"""Defines the metrics of the service. Label values come from fixed sets, are versions of software,
+or are names of callers in the access policy. No user, device or token is a label value.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Metrics(ProcessMetrics):
         self._verdicts.counts[key] += 1
 
     def renewed(self, status: SessionStatus) -> None:
-        """Counts a renewal, by the status of its token."""
+        """Counts a renewal and the verdict on its token, by the status of the token."""
         self.verdict(status)
         self._renewals.counts[self._by_status[status]] += 1
 
@@ -174,7 +174,7 @@ class Metrics(ProcessMetrics):
         self._revocations.counts[self._by_revocation[kind]] += number
 
     def kept(self, number: int) -> None:
-        """Counts tokens that were active according to a kept answer."""
+        """Counts validations that a kept answer answered. The verdict on their tokens is ACTIVE."""
         self._verdicts.counts[_ACTIVE] += number
         self._kept_answers.counts[()] += number
 

@@ -2,9 +2,9 @@
 token.
 
 The cost that unknown clients can cause is limited: few connections at once, small requests, little
-time for each request, and few renderings a second. When too many renderings are requested, the
-server sends the last rendering again while it is fresh. Requests of one kind can't use up the
-renderings of another kind.
+time for each part of a request, and few renderings a second. When too many renderings are
+requested, the server sends the last rendering again while it is fresh. Requests of one kind can't
+use up the renderings of another kind.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ MAX_CONNECTIONS = 16
 _TIMEOUT_SECONDS = 5.0
 # A request of Prometheus has about half a kilobyte.
 MAX_REQUEST_BYTES = 16 * 1024
-# The limits of renderings, for each of five budgets: how many in a second, and how many at once.
-# One Prometheus scrapes every few seconds. A flood of requests can't cause more renderings than
-# this.
+# The limits of renderings for each of five budgets. A budget gains five renderings a second, up to
+# a reserve of 20. One Prometheus scrapes every few seconds. A flood of requests can't cause more
+# renderings than the budgets allow.
 _RENDERINGS_PER_SECOND, _RENDERINGS_AT_ONCE = 5.0, 20.0
-# An older rendering is not sent. Its numbers would not change, so no alert would fire.
+# A rendering of this age or less is sent again. Older renderings are not sent: if Prometheus got
+# the same numbers again and again, no alert would fire.
 _MAX_PAGE_AGE_SECONDS = 2.0
 _OPEN_METRICS = "application/openmetrics-text"
 MIN_TOKEN_CHARACTERS = 16
@@ -46,8 +47,9 @@ _MAX_TOKEN_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """The protection of the metrics. `tls` returns the TLS context for a new connection.
-    `token_file` holds the bearer token that a scrape must send.
+    """The protection of the metrics. `tls` returns the TLS context for a new connection. None means
+    plaintext. `token_file` holds the bearer token that a scrape must send. With None, every client
+    gets the metrics.
     """
 
     tls: Callable[[], ssl.SSLContext] | None = None
@@ -243,7 +245,7 @@ class _Page:
         self.last, self.rendered_at = answer, time.monotonic()
 
     def fresh(self) -> _Answer | None:
-        """The last rendering. None if it is too old to be sent."""
+        """Returns the last rendering, or None if there is none or it is too old to be sent."""
         is_old = time.monotonic() - self.rendered_at > _MAX_PAGE_AGE_SECONDS
         return None if is_old else self.last
 
@@ -280,7 +282,7 @@ class _App:
         return body
 
     def _page_for(self, environ: dict[str, Any]) -> _Page | None:
-        """The page that the client wants. None if the request is not for all metrics."""
+        """Returns the page that the client wants, or None if the request is not for all metrics."""
         is_whole = environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING")
         if not is_whole or environ.get("PATH_INFO") == "/favicon.ico":
             return None

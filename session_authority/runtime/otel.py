@@ -1,9 +1,9 @@
 """Makes spans with OpenTelemetry, according to its semantic conventions 1.38 and later.
 
-No span contains facts about a person: no user, device, token or address of an end user. A separate
-thread exports spans. If its queue is full, the oldest spans are dropped, and no call ever waits for
-the exporter. This is the only module of the service that uses OpenTelemetry, and it is imported
-only where traces are made.
+No span contains facts about a person: no user, device or token, and no address of an end user. A
+separate thread exports spans. If its queue is full, the oldest spans are dropped, and no call ever
+waits for the exporter. This is the only module of the service that uses OpenTelemetry, and it is
+imported only where traces are made.
 """
 
 from __future__ import annotations
@@ -64,12 +64,16 @@ class Tracer:
         self._tracer = provider.get_tracer(SERVICE_NAME, __version__)
 
     def call(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace:
-        """The trace of a call that has just arrived. Its span begins later."""
+        """Returns the trace of a call that has just arrived. `enter` or `end` makes its span later.
+        The span starts at the time of the arrival.
+        """
         return CallTrace(self._tracer, path, metadata)
 
     @contextmanager
     def store_round_trip(self, operation: str, script: str) -> Iterator[None]:
-        """Makes a span around one exchange with the store, if another span is under way."""
+        """Makes a span around one exchange with the store, if the exchange is part of a recorded
+        span.
+        """
         if not trace.get_current_span().is_recording():
             yield
             return
@@ -95,8 +99,9 @@ class Tracer:
         begun_at_ns: int,
         error: str | None,
     ) -> None:
-        """Makes a span of one exchange with the store that ends now and served several calls. It is
-        a child of the first call's span, with links to the spans of the others.
+        """Makes a span for one exchange with the store that served one or more recorded calls and
+        ends now. The new span is a child of the first call's span, and has links to the spans of
+        the other calls.
         """
         first, *others = askers
         names = set(operations)
@@ -150,7 +155,7 @@ def note_http_status(status: int) -> None:
 
 
 def asking() -> SpanContext | None:
-    """The context of the span under way, if the span is recorded."""
+    """Returns the context of the span under way, if the span is recorded."""
     span = trace.get_current_span()
     return span.get_span_context() if span.is_recording() else None
 
@@ -174,7 +179,8 @@ class CallTrace:
 
     def enter(self) -> Mapping[str, str]:
         """Begins the span of the call, for the work from here on. The span starts at the time when
-        the call arrived. Returns the IDs for the log.
+        the call arrived. Returns the IDs of the trace and the span for the log, or nothing if
+        OTEL_* variables switch tracing off.
         """
         self._span = span = self._begin()
         self._token = otel_context.attach(trace.set_span_in_context(span))
@@ -221,7 +227,7 @@ class DeliveryTrace:
         self._span = span
 
     def headers(self) -> dict[str, str]:
-        """The headers that carry the trace to the endpoint."""
+        """Returns the headers that carry the trace to the endpoint."""
         headers: dict[str, str] = {}
         _propagator.inject(headers)
         return headers
@@ -232,8 +238,8 @@ class DeliveryTrace:
 
 
 def exporting() -> Tracer:
-    """Makes a tracer whose spans are exported by OTLP, as the variables OTEL_* say. Raises
-    TracingError.
+    """Makes a tracer whose spans are exported by OTLP over gRPC, as the variables OTEL_* say.
+    Raises TracingError if the variables can't be used.
     """
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -248,8 +254,8 @@ def exporting() -> Tracer:
 
 
 def _check_sampler() -> None:
-    """Checks the variables of the sampler. With a wrong value, OpenTelemetry would record every
-    trace. Raises TracingError.
+    """Checks the variables of the sampler. OpenTelemetry would only warn of a wrong value, and
+    record every trace that begins in this process. Raises TracingError.
     """
     sampler = os.environ.get(OTEL_TRACES_SAMPLER, "").lower()
     if not sampler:
@@ -280,7 +286,9 @@ def tracer_to(processor: Any) -> Tracer:
 
 
 class _Watched(SpanExporter):
-    """An exporter that reports lost spans in the log, at most once a minute."""
+    """An exporter that counts the spans whose export failed, and reports their number in the log,
+    at most once a minute. Spans that a full queue dropped are not counted.
+    """
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -288,7 +296,7 @@ class _Watched(SpanExporter):
         self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Exports spans. OpenTelemetry calls this in its own thread."""
+        """Exports spans. OpenTelemetry calls this method in its own thread."""
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
@@ -309,7 +317,7 @@ class _Watched(SpanExporter):
 
 
 def _carrier(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """The trace context from the metadata of a call."""
+    """Returns the headers of the trace context in the metadata of a call."""
     return {
         name: value for name, value in metadata if name in _PROPAGATED and isinstance(value, str)
     }

@@ -1,5 +1,5 @@
-"""Defines the metrics of every process of the service: of the process itself, its event loop, and
-its exchanges with Redis.
+"""Defines the metrics that the service and the relay share: metrics of the process itself, of its
+event loop, and of its exchanges with Redis.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ProcessMetrics:
         return Gauge(name, documentation, labels, namespace=_NAMESPACE, registry=self.registry)
 
     def rare(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
-        """Makes a counter that any thread may use. It costs more, so it is for rare things that do
-        not happen with every call.
+        """Makes a counter that any thread may use. Such a counter costs more than the counters that
+        `counter` makes, so it is for things that do not happen with every call.
         """
         return Counter(name, documentation, labels, namespace=_NAMESPACE, registry=self.registry)
 
@@ -102,7 +102,7 @@ class ProcessMetrics:
         self._build.labels(__version__, python_version(), _version_of("grpcio"), acceptor).set(1)
 
     async def watch_loop(self) -> NoReturn:
-        """Measures how late the event loop is. It runs until it is cancelled."""
+        """Measures how late the event loop is, until the task is cancelled."""
         while True:
             due = monotonic() + _LAG_INTERVAL_SECONDS
             await asyncio.sleep(_LAG_INTERVAL_SECONDS)

@@ -1,4 +1,6 @@
-"""Defines the metrics of a relay. Label values are names of endpoints, or come from fixed sets."""
+"""Defines the metrics of a relay. Label values are names of endpoints, are versions of software, or
+come from fixed sets.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +36,8 @@ class RelayMetrics(ProcessMetrics):
         )
 
     def forget_backlogs(self) -> None:
-        """Removes all backlogs from the metrics, because their present values are unknown."""
+        """Removes the numbers of waiting events and dead letters, and the ages of the oldest
+        events, because their present values are unknown.
+        """
         for gauge in (self.backlog, self.oldest, self.dead_letters):
             gauge.clear()

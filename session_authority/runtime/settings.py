@@ -1,8 +1,9 @@
 """Reads all settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables
 take precedence over the file.
 
-No other module reads the environment. All faults are reported together, each with the name of the
-setting and its rule. The value of a secret setting is never shown.
+No other module reads these variables. All faults are reported together, each with the name of the
+setting and its rule. Rules between several settings are checked only when each setting is right by
+itself. The value of a secret setting is never shown.
 """
 
 from __future__ import annotations
@@ -87,9 +88,9 @@ def _listen(value: object) -> object:
 
 
 def _folder(value: object) -> object:
-    if value == "":  # Path would treat it as the current folder
+    if value == "":  # Path would take "" for the current folder
         raise ValueError("must not be empty")
-    # An error message would show it as the name of a missing file.
+    # A later error message would show this content as the name of a missing file.
     if isinstance(value, str) and _CONTENT.match(value):
         raise ValueError("must be the name of a file or folder, not what is in it")
     return value
@@ -198,8 +199,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources of settings, in order of precedence: the command line, environment variables,
-        the file, the preset of the assurance level.
+        """Returns the sources of settings, in order of precedence: the command line, environment
+        variables, the file, the preset of the assurance level.
         """
         assert isinstance(init_settings, InitSettingsSource)
         file = config_file()
@@ -268,7 +269,7 @@ class Settings(BaseSettings):
         return self
 
     def _listen_faults(self) -> list[str]:
-        """The faults of the settings for ports and callers."""
+        """Returns the faults of the settings for ports and callers."""
         faults = []
         if (self.tls_certificate is None) != (self.tls_key is None):
             faults.append("TLS_CERTIFICATE and TLS_KEY must be set together")
@@ -278,8 +279,8 @@ class Settings(BaseSettings):
             faults.append("METRICS_TLS needs TLS_CERTIFICATE and TLS_KEY")
         if self.bearer_listen is not None and self.tls_client_ca is None:
             faults.append(
-                "BEARER_LISTEN is for beside TLS_CLIENT_CA; without it LISTEN takes bearer"
-                " tokens itself"
+                "BEARER_LISTEN needs TLS_CLIENT_CA; without TLS_CLIENT_CA, LISTEN itself takes"
+                " bearer tokens"
             )
         faults += self._shared_ports()
         if self.caller_tokens is not None and self.access_policy is None:
@@ -287,8 +288,8 @@ class Settings(BaseSettings):
         return faults
 
     def _shared_ports(self) -> list[str]:
-        """The faults of settings that use the same port twice. With several workers, the kernel
-        would spread the calls over both uses of the port.
+        """Returns the faults of settings that use the same port twice. With several workers, the
+        kernel would spread the calls over both uses of the port.
         """
         ports = [
             (name, listen.host, listen.port)
@@ -297,7 +298,7 @@ class Settings(BaseSettings):
         ]
         everywhere = {"0.0.0.0", "::"}  # noqa: S104 - the question is who listens there
         return [
-            f"{name.upper()} and {other.upper()} must not have the port {port} both"
+            f"{name.upper()} and {other.upper()} must not both have the port {port}"
             for index, (name, host, port) in enumerate(ports)
             for other, other_host, other_port in ports[index + 1 :]
             if name != other
@@ -306,8 +307,8 @@ class Settings(BaseSettings):
         ]
 
     def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
-        """The settings that differ from the preset of the assurance level. The value of each name
-        is a pair: the set value and the preset value.
+        """Returns the settings that differ from the preset of the assurance level. The value of
+        each name is a pair: the set value and the preset value.
         """
         preset = PRESETS[self.assurance] if self.assurance is not None else {}
         return {
@@ -317,7 +318,7 @@ class Settings(BaseSettings):
         }
 
     def session_limits(self) -> SessionLimits:
-        """The settings that the domain's decisions need."""
+        """Returns the settings that the domain's decisions need."""
         return SessionLimits(
             token_ttl=self.token_ttl,
             session_ttl=self.session_ttl,
@@ -337,7 +338,7 @@ class _Preset(PydanticBaseSettingsSource):
     """The preset of the assurance level, for settings that no other source sets."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """The value of one setting in the preset."""
+        """Returns the value of one setting in the preset."""
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -347,7 +348,9 @@ class _Preset(PydanticBaseSettingsSource):
 
 
 class _TomlFile(TomlConfigSettingsSource):
-    """The settings from the TOML file. Names may be in any case: `token_ttl` or `TOKEN_TTL`."""
+    """The settings from the TOML file. Names may be in any case, with or without the prefix:
+    `token_ttl`, `TOKEN_TTL` or `SESSION_AUTHORITY_TOKEN_TTL`.
+    """
 
     def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
         try:
@@ -380,14 +383,14 @@ class _TomlFile(TomlConfigSettingsSource):
 
 
 def config_file() -> Path | None:
-    """The path of the TOML file of settings. None if no file is named."""
+    """Returns the path of the TOML file of settings, or None if no file is named."""
     file = os.environ.get(CONFIG_FILE_VARIABLE)
     return Path(file) if file else None
 
 
 def load_settings(**given: Any) -> Settings:
-    """Loads the settings. A value in `given` takes precedence, unless it is None. Raises
-    SettingsError with all faults.
+    """Loads the settings. A value in `given` takes precedence over all other sources, unless the
+    value is None. Raises SettingsError with all faults that were found.
     """
     faults = [
         f"{name}: is not a setting"

@@ -46,7 +46,7 @@ def pack(registry: CollectorRegistry) -> bytes:
 
 
 def unpack(packed: bytes) -> list[Family]:
-    """Unpacks the metrics of another process. Raises ValueError."""
+    """Unpacks the metrics of another process. Raises ValueError if the bytes are not JSON."""
     found: list[Any] = json.loads(packed)
     return [
         Family(
@@ -81,7 +81,8 @@ def together(
 
     Args:
         cumulative: The last known counts of each process.
-        present: The present metrics of each process. The keys become the labels of the gauges.
+        present: The present metrics of each process, by the name of the process. The gauges get
+            this name as the label `worker`.
     """
     for family in summed(cumulative):
         metric = _empty(family)

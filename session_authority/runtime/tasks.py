@@ -38,13 +38,14 @@ class BackgroundTasks:
         return task
 
     async def settled(self) -> None:
-        """Waits until no task is under way. It also waits for tasks that start while it waits."""
+        """Waits until no task is under way. This includes tasks that start during the wait."""
         while self._running:
             await asyncio.wait(self._running)
 
     async def settle_within(self, seconds: float) -> int:
         """Waits like `settled`, but at most this long. Then it cancels the tasks that are still
-        under way. Returns the number of cancelled tasks.
+        under way, and waits without a limit until they have ended. Returns the number of cancelled
+        tasks.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

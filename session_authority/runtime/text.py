@@ -8,8 +8,8 @@ from session_authority.domain.text import is_printable
 
 
 def printable(text: str) -> str:
-    """Replaces control characters by escapes, and also other characters that change the position or
-    order of text.
+    """Replaces each character that a terminal would obey, or would not show, with an escape.
+    Examples are control characters, and characters that change the direction of text.
     """
     if is_printable(text):
         return text

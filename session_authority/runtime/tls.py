@@ -1,9 +1,9 @@
 """Reads the service's certificate, its key, and the CA of its callers from files. The files are
 read again when they change.
 
-Everything is checked before it is used. For example, the key of another certificate causes a named
-error here, instead of a failed handshake for all callers. If changed files are broken or
-incomplete, the old certificates stay in use.
+Everything is checked before it is used. For example, a key that belongs to another certificate is
+reported as an error here. Otherwise the handshakes of all callers would fail. If changed files are
+broken or incomplete, the old certificates stay in use.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class TlsSource(Reread[Certificates]):
 
 
 def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:
-    """Reads all files, for a server or for a client. Raises CertificateError with all faults."""
+    """Reads all files, for a server or (without `for_server`) for a client. Raises CertificateError
+    with all faults.
+    """
     reading = _Reading(now)
     chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
@@ -127,7 +129,7 @@ class _Reading:
 
     def chain(self, path: Path, for_server: bool) -> tuple[bytes, list[x509.Certificate]]:
         """Reads a certificate chain. Returns its PEM and its certificates. The first certificate
-        must be valid now.
+        must be valid now and, if `for_server`, allowed for servers.
         """
         pem, certificates = self._certificates(path)
         if certificates and (fault := self._fault_of(certificates[0])):
@@ -141,7 +143,9 @@ class _Reading:
         return pem, certificates
 
     def cas(self, path: Path) -> bytes:
-        """Reads the PEM of CA certificates. At least one of them must be valid now."""
+        """Reads the PEM of CA certificates. At least one of the certificates must be valid now, and
+        at least one must be a CA.
+        """
         pem, certificates = self._certificates(path)
         faults = [self._fault_of(certificate) for certificate in certificates]
         if faults and all(faults):
@@ -158,8 +162,8 @@ class _Reading:
         return None
 
     def key(self, path: Path, certificate: x509.Certificate | None) -> bytes:
-        """Reads the PEM of a private key. The key must be strong, and must match the
-        certificate.
+        """Reads the PEM of a private key. The key must not be encrypted, must be an RSA key of at
+        least 2,048 bits or a key for P-256 or P-384, and must match the certificate.
         """
         pem = self._bytes(path)
         if pem is None:
@@ -190,7 +194,7 @@ def _is_for_servers(certificate: x509.Certificate) -> bool:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        return True  # without this extension it may be used for everything
+        return True  # without this extension, the certificate is for all uses
     return bool(
         {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage)
     )

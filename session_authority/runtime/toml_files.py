@@ -1,7 +1,7 @@
 """Loads TOML files that people write into models. All faults of a file are reported together, each
 with its place and its rule.
 
-The package that reads a file defines its meaning and the words of its rules.
+The package that reads a file defines what the content means, and how each rule is worded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads the content of a TOML file. Raises ValueError with the reason if the file can't be
-    read.
+    read, is not UTF-8, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text("utf-8"))
@@ -33,8 +33,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 def faults_of(
     error: ValidationError, in_words: Callable[[ErrorDetails], tuple[str, str]]
 ) -> list[str]:
-    """Returns one line for each fault. The faults are sorted by table, and unknown fields come
-    first in each table.
+    """Returns one line for each fault. The faults of one table stand together. The tables have the
+    order in which the model found faults in them, after the top level. Unknown fields come first in
+    each table.
 
     Args:
         error: The error of the model. A validator that finds several faults raises one ValueError

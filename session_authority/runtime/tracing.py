@@ -1,8 +1,8 @@
 """Switches tracing on or off for the process, and provides the object that makes spans.
 
 Tracing is global in a process, like its log. While tracing is off, nothing of OpenTelemetry is
-imported. Objects that may make spans call `active` once, in their constructors. A validation never
-calls `active`.
+imported. While tracing is off, a validation never calls `active`: the objects that serve
+validations call `active` once, in their constructors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _active: Tracer | None = None
 
 
 def active() -> Tracer | None:
-    """The tracer that makes the spans of this process. None while tracing is off."""
+    """Returns the tracer that makes the spans of this process, or None while tracing is off."""
     return _active
 
 
@@ -43,8 +43,8 @@ def install(tracer: Tracer | None) -> None:
 
 @contextmanager
 def tracing(mode: TracingMode) -> Iterator[None]:
-    """Makes traces inside the block, if tracing is switched on. Then the end of the block may take
-    up to two seconds, to export the last spans.
+    """Makes traces inside the block, unless `mode` is OFF. With OTLP, the end of the block waits up
+    to two seconds for the export of the last spans.
 
     Raises TracingError.
     """

@@ -148,7 +148,7 @@ def test_a_promotion_prints_a_warning_if_a_server_may_not_know_the_key(tmp_path:
         "the first one replaces none"
     )
     second = call("keys", "generate", "--promote", *folder)
-    assert "may not, and refuses what it signs." in second.stderr
+    assert "They then refuse the tokens that it signs." in second.stderr
     young = call("keys", "generate", *folder).stdout.strip()
     result = call("keys", "promote", young, *folder)
     assert (result.exit_code, result.stdout) == (0, f"{young} signs.\n")

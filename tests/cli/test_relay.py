@@ -196,7 +196,7 @@ def test_retry_and_drop_need_event_ids_or_all(harness: Harness, verb: str):
     settings = {"REDIS_URL": harness.url, "RELAY_ENDPOINTS": str(harness.endpoints)}
     for arguments in ((), ("--all", "evt_1")):
         assert says("dead", verb, *arguments, **settings) == (2, ["name the events, or give --all"])
-    unknown = ["evt_0: is not among the dead", "evt_1: is not among the dead"]
+    unknown = ["evt_0: is not a dead letter", "evt_1: is not a dead letter"]
     assert says("dead", verb, "evt_1", "evt_0", **settings) == (1, unknown)
 
 

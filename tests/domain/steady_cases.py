@@ -1,5 +1,7 @@
-"""Random sessions with tokens, limits and times close to every edge, and the results of validating
-them with `judge` and `mark`, which use no kept answers.
+"""Makes random sessions with tokens, limits and times close to every edge.
+
+`Case.judged_at` validates a token with `judge` and `mark`. It computes each result anew, while the
+service may give an earlier answer again (see `steady_verdicts`).
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Case:
     later: tuple[datetime, ...]
 
     def until(self) -> datetime | None:
-        """Returns until when the answer of `now` may be given again, or None."""
+        """Returns the moment until which the answer of `now` may be given again. Returns None if
+        the answer may not be given again.
+        """
         return steady_verdicts.steady_until(
             self.record, self.token, self.limits, self.now, passive=self.passive
         )

@@ -1,4 +1,6 @@
-"""Texts that differ from all others, and where each of them may appear."""
+"""Canaries: secret texts that exist nowhere else. A test plants canaries, and looks for them in all
+outputs to find leaks. `CARRIED` says which canaries may appear in which places.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ CARRIED: Mapping[str, frozenset[Place]] = {
     "user's name of the device": _TOLD,
     "reason": _TOLD,
     "changed claim": frozenset({Place.REDIS}),
-    "auth method": frozenset({Place.REDIS}),  # Of devices: lists of devices show it.
+    "auth method": frozenset({Place.REDIS}),  # In records of devices, for ListDevices.
     "broken record": frozenset({Place.REDIS}),  # The test itself puts it there.
 }
 
@@ -50,7 +52,7 @@ class Canaries:
     def plant(self, what: str, secret: str | bytes | None = None) -> str:
         """Makes a text that exists nowhere else, or records the start of an existing secret.
 
-        The start is enough, so that a secret that was cut is found too.
+        Only the start is recorded, so that a secret whose end was cut off is found, too.
         """
         text = secret if secret is not None else f"cnry{secrets.token_hex(8)}"
         raw = text if isinstance(text, bytes) else text.encode()
@@ -73,7 +75,7 @@ def _spellings(secret: bytes) -> Iterator[bytes]:
     yield secret
     yield secret.hex().encode()
     yield quote(secret, safe="").encode()
-    for shift, start in enumerate((0, 2, 3)):  # Wherever it begins in the encoded text.
+    for shift, start in enumerate((0, 2, 3)):  # Each offset in a group of 3 bytes.
         encoded = base64.b64encode(b"\0" * shift + secret)[start : (shift + len(secret)) * 8 // 6]
         yield encoded
         yield encoded.translate(bytes.maketrans(b"+/", b"-_"))

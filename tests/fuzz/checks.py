@@ -1,8 +1,9 @@
 """Envoy's requests, from bytes to the answer that Envoy gets.
 
 The first byte says whether the service answers or is unreachable. The service knows no user, so no
-request on a route that needs a session passes, and no request causes a fault of the gateway. Only a
-route whose own options say so lets it pass, and then without an identity.
+request on a route that needs a session passes, and no request causes a fault of the gateway. A
+request passes only on a route with the option `session=optional` or `session=disabled`, or as the
+preflight of a cross-origin request. A request that passes has no identity.
 """
 
 from __future__ import annotations

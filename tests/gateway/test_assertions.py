@@ -1,4 +1,4 @@
-"""The assertion that an app gets: verified as apps verify it, with other libraries."""
+"""The assertion that an app gets. Tests verify it as apps do, with PyJWT and joserfc."""
 
 from __future__ import annotations
 

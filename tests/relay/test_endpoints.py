@@ -34,7 +34,7 @@ UNKNOWN_TYPE = (
     f" {', '.join(kind.name for kind in EventType if kind is not EventType.UNKNOWN)}"
 )
 NO_START = "must start with https:// and name a host"
-ASCII = "must be ASCII without white space; write a name that is not as punycode"
+ASCII = "must be ASCII without white space; write other host names as punycode"
 
 
 def _write(folder: Path, text: str) -> Path:

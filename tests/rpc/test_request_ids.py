@@ -1,5 +1,6 @@
-"""Each call has an ID, from its caller or made by the service. The ID is returned, and stands in
-the log.
+"""A call has an ID, from its caller or made by the service. The ID is returned, and stands in the
+log. A validation, a renewal or a check of sessions that succeeds has an ID only if calls are
+observed.
 """
 
 from __future__ import annotations

@@ -426,8 +426,8 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
             {**PAIR, "BEARER_LISTEN": "127.0.0.1:1"},
             [
                 (
-                    "BEARER_LISTEN is for beside TLS_CLIENT_CA; without it LISTEN takes bearer"
-                    " tokens itself"
+                    "BEARER_LISTEN needs TLS_CLIENT_CA; without TLS_CLIENT_CA, LISTEN itself takes"
+                    " bearer tokens"
                 )
             ],
         ),
@@ -437,15 +437,15 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
         ),
         (
             {"LISTEN": "127.0.0.1:7", "HEALTH_LISTEN": "127.0.0.1:7"},
-            ["LISTEN and HEALTH_LISTEN must not have the port 7 both"],
+            ["LISTEN and HEALTH_LISTEN must not both have the port 7"],
         ),
         (
             {"LISTEN": "0.0.0.0:7", "HEALTH_LISTEN": "127.0.0.1:7"},
-            ["LISTEN and HEALTH_LISTEN must not have the port 7 both"],
+            ["LISTEN and HEALTH_LISTEN must not both have the port 7"],
         ),
         (
             {"LISTEN": "127.0.0.1:7", "METRICS_LISTEN": "[::]:7"},
-            ["LISTEN and METRICS_LISTEN must not have the port 7 both"],
+            ["LISTEN and METRICS_LISTEN must not both have the port 7"],
         ),
         ({"LISTEN": "127.0.0.1:9", "METRICS_LISTEN": "[::]:7", "WORKERS": "3"}, []),
         ({"METRICS_TLS": "true"}, ["METRICS_TLS needs TLS_CERTIFICATE and TLS_KEY"]),

@@ -16,7 +16,7 @@ type judged struct {
 	status   pb.SessionStatus
 	token    *token
 	revoked  int32
-	forgiven bool // superseded without an alarm; presented for renewal, the token would raise one
+	forgiven bool // superseded without an alarm; a renewal with the token would raise the alarm
 }
 
 // RenewSession exchanges a token for the next one.

@@ -119,7 +119,7 @@ func replayCause(s *state, presented *token, deviceID string) pb.ReplayCause {
 }
 
 // markSeen notes that a token of the current generation was presented. If the token is old enough,
-// it counts as seen. With settles, its copy may become the only good one.
+// it counts as seen. If settles is true, the copy of the token may become the only good copy.
 func markSeen(presented *token, now time.Time, settles bool) {
 	of := presented.session
 	if (presented.aged || now.Sub(presented.issuedAt) >= durableAfter) && of.firstSeenAt.IsZero() {

@@ -50,8 +50,9 @@ type Cookies struct {
 	SameSite SameSite
 	// DeviceSameSite is the rule for the device ID. Empty means the same rule as SameSite.
 	DeviceSameSite SameSite
-	// Insecure is for developing on http://localhost, with a browser that does not treat that as
-	// secure: without it all names begin with "__Host-". It is refused for any other host.
+	// Insecure is for developing on http://localhost, with a browser that does not treat localhost
+	// as secure. If Insecure is false, all names of cookies begin with "__Host-". If it is true,
+	// each request to a host other than localhost is refused.
 	Insecure bool
 }
 
@@ -134,12 +135,13 @@ func (c *cookies) read(lines []string) (token, device, brief string) {
 // only returns the value of the cookie with this name. If two cookies have the name and their
 // values differ, one was planted, and nobody can know which: then the value counts as missing.
 //
-// But insecure names may have cookies of other paths, left by another app on localhost, that this
-// package can't remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
-// longer.
+// But if the cookies are insecure, the last value counts. Another app on localhost may have left
+// cookies with the same name and other paths, which this package can't remove. Browsers send those
+// cookies first (RFC 6265, section 5.4), as their paths are longer.
 //
-// Only blanks are trimmed. If other white space before a name were trimmed, a cookie that was set
-// without the rules of the prefix would pass for ours.
+// Only blanks are trimmed. Browsers apply the rules of the prefix only to names that begin with the
+// prefix. If other white space before a name were trimmed, a cookie that was set without these
+// rules would count as one of our cookies.
 func (c *cookies) only(lines []string, name string) string {
 	value, isFound := "", false
 	for _, line := range lines {

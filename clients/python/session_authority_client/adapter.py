@@ -11,8 +11,8 @@ are sent:
     visit.leave()                                        # the connection is over
 
 A refusal carries the whole response: `refused.answer` has a status, headers and a body.
-`visit.caching` says which headers a cache must see. The middleware of this package uses only this
-interface. The rules are in docs/adapters.md, with an example.
+`visit.caching` says which headers a cache must see. The middleware of this package uses this
+interface, too. docs/adapters.md has the rules and an example.
 """
 
 from __future__ import annotations

@@ -60,12 +60,14 @@ def visit_of(scope: _Scope) -> AsyncVisit:
 
 class SessionAuthorityMiddleware:
     """Finds out for each request who is signed in. `authority` is a client or, better, a function
-    that makes a client.
+    that makes a client. The middleware calls the function at the first request. After the app's
+    lifespan, it closes the client that the function made.
 
     The session of a WebSocket is checked when the WebSocket connects, and cookies are set with the
-    handshake. If the app uses the session, the WebSocket ends with the session: the middleware
-    closes it with code 4401, "session_ended". An event stream also ends with the session.
-    Middleware that adds headers to every response (CORS) must wrap this middleware.
+    handshake. If the app uses the session, WebSockets and event streams end with the session. A
+    WebSocket is closed with code 4401, "session_ended". `Flow(end_connections=False)` and
+    `visit.keep_open()` prevent this. Middleware that adds headers to every response (CORS) must
+    wrap this middleware.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class SessionAuthorityMiddleware:
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Handles an ASGI connection: opens its visit, calls the app, and sends cookies or a
-        refusal.
+        refusal. Scopes of other types go to the app unchanged.
         """
         if scope["type"] == "lifespan":
             try:
@@ -140,8 +142,8 @@ class _Response:
     are held back until the first contents come, because the code that makes the contents may still
     refuse the request.
 
-    The headers of an event stream are sent at once. The page waits for them when it opens the
-    stream, and the first event may come much later.
+    The headers of a handshake and of an event stream are sent at once. The page waits for the
+    headers of an event stream when it opens the stream, and the first event may come much later.
     """
 
     def __init__(
@@ -153,10 +155,11 @@ class _Response:
         self._connection = connection
         self._send = connection.send
         self._held: _Message | None = None
-        # A refusal after which the app started a successful response, so that the app seems to have
-        # caught it. If no contents follow, the app did not catch the refusal: the code that makes
-        # the contents may run before the status is sent. So the end of the contents is held back
-        # until the app is done, because the app may still raise the refusal.
+        # After this refusal, the app started a successful response, as if the app had caught the
+        # refusal. If no contents follow the headers, the app did not catch the refusal, and the
+        # refusal is sent. The code that makes the contents may have refused the request before the
+        # app sent the headers. If contents follow, their end is held back until the app is done,
+        # because the app may still raise the refusal.
         self._caught: Refused | None = None
         self._end: _Message | None = None
         self._began = False
@@ -197,7 +200,9 @@ class _Response:
         return is_chosen(message["status"], refused.answer.status, refused, fault=fault)
 
     async def refuse(self, refused: Refused) -> bool:
-        """Sends the response to a refusal. Returns False if another response was sent already."""
+        """Sends the response to a refusal, or closes a WebSocket that is already open. Returns
+        False if another HTTP response has already begun.
+        """
         if not self._replaced:
             if not self._began:
                 self._held = None
@@ -271,7 +276,9 @@ def _is_end(message: _Message) -> bool:
 
 
 def _target_of(scope: _Scope) -> str:
-    """Returns the path of a request with its query, as the client sent it."""
+    """Returns the path of a request with its query, as the client sent it. If the server passes no
+    `raw_path`, the decoded path is quoted again.
+    """
     path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
     query: bytes = scope.get("query_string", b"")
     return (path + b"?" + query if query else path).decode("latin-1")
@@ -295,7 +302,7 @@ async def _refuse(
     scope: _Scope, refused: Refused, send: _Send, more: Sequence[_Header] = ()
 ) -> None:
     """Sends the response to a refusal in place of the app's response. `more` has additional
-    headers.
+    headers. If the server can't send a response to a WebSocket's handshake, closes the WebSocket.
     """
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)

@@ -1,9 +1,9 @@
 """The near cache keeps the service's answers about sessions in this process, as long as a watch
 proves that they still hold.
 
-This module has the cache's memory and its rules. It never waits and sends nothing. `watching`
-passes it the messages of the watch. If the cache has no answer, `coalescing` asks the service.
-CACHE.md explains how stale an answer can be. Any number of threads may use one cache.
+This module has the cache's memory and its rules. It sends nothing, and waits only for the cache's
+lock. `watching` passes it the messages of the watch. If the cache has no answer, `coalescing` asks
+the service. CACHE.md explains how stale an answer can be. Any number of threads may use one cache.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _OF_A_USER = frozenset(
 # has another primary. For this time, the other server may still accept tokens that it should
 # refuse, so no answer is stored.
 _SETTLING_SECONDS = 15.0
-# Within one watch, the server's clock may seem to gain up to this much on our clock. Clocks that
-# are adjusted by their speed gain at most one second in half an hour, the longest life of a
-# connection.
+# Within one watch, the server's clock may seem to gain up to this much on our clock. A time service
+# such as NTP may make a clock run a little faster or slower. Then the clock gains or loses at most
+# about one second in 34 minutes, the longest life of a connection.
 _MAX_AHEAD_SECONDS = 2.0
 # Users whose IDs have the same hash share a counter of events. A shared counter may prevent that an
 # answer is stored, but never causes an answer to be stored.
@@ -68,7 +68,9 @@ if not hasattr(time, "CLOCK_BOOTTIME"):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """The counts of a cache. If two threads count at the same instant, one count may be lost."""
+    """The counts of a cache. `emptied` says how often the cache dropped all its answers at once. If
+    two threads count at the same instant, one hit or one miss may be lost.
+    """
 
     live: bool
     entries: int
@@ -76,19 +78,20 @@ class CacheStats:
     misses: int
     emptied: int
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """The number of answers that were dropped, by reason. The reasons are: an `event` of the user,
-    `emptied` with the whole cache, no `room` for more answers, time that is `over`, and `replaced`
-    by a renewal or a newer answer.
+    """The number of answers that were dropped, by reason: `event` (an event of the user came),
+    `emptied` (the whole cache was emptied), `room` (the cache was full), `over` (the answer was too
+    old), and `replaced` (the token was renewed, or a newer answer came).
     """
     staleness: float = math.inf
-    """The age in seconds that the watch's last proof has at the most. It is infinite without a
+    """The highest possible age of the watch's last proof, in seconds. It is infinite without a
     proof.
     """
 
 
 class Ticket(NamedTuple):
-    """The moment at which a request was sent: the watch, the number of its events so far, and the
-    time.
+    """The moment at which a request was sent. `watch` is the number of the watch, `events` is the
+    number of events about users so far, and `sent` is the time. A call of `forget_user` counts as
+    an event.
     """
 
     watch: int
@@ -96,8 +99,9 @@ class Ticket(NamedTuple):
     sent: float
 
 
-# The longest spelling of a device ID without padding has 45 characters. The service removes any
-# amount of padding. A longer ID than this limit is not cached.
+# Without white space around it, a device ID has at most 45 characters. The service accepts any
+# amount of white space around a device ID. If the device ID is longer than this limit, the
+# answer is not stored.
 _MAX_DEVICE_ID_CHARACTERS = 64
 
 
@@ -116,9 +120,12 @@ class NearCache:
     `max_age` is the longest time for which the cache uses an answer. If it is at most the service's
     `GRACE`, the cache accepts superseded tokens no longer than the service itself does.
 
-    `max_silence` is the highest age of the last proof that the watch has sent all events. The cache
-    can miss a revocation for this time and no longer. Proofs come every 10 seconds. So with less
-    than 12 seconds the cache is often off.
+    `max_silence` is the highest age of the last proof that the watch has sent all events. It is at
+    most 15 seconds. The cache can miss a revocation for this time. CACHE.md names the few cases in
+    which the cache can miss a revocation for longer. Proofs come every 10 to 11 seconds. So with
+    less than 12 seconds the cache is often off.
+
+    Raises ValueError if a limit is out of range.
     """
 
     def __init__(
@@ -151,9 +158,9 @@ class NearCache:
         _caches.add(self)
 
     def _after_fork(self) -> None:
-        """Sets up an empty cache, in the constructor and in a forked child. The child has neither
-        the watch nor the thread that held the lock. So it gets a new lock, and waits for another
-        watch.
+        """Sets up an empty cache, in the constructor and in a forked child. The child has no watch,
+        and lacks the thread that may have held the lock. So the cache gets a new lock, and waits
+        for another watch.
         """
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -187,8 +194,8 @@ class NearCache:
         )
 
     def claim(self) -> None:
-        """Binds the cache to one client. Raises ValueError if another client has it already,
-        because the events of two watches would contradict each other.
+        """Binds the cache to one client. Raises ValueError if the cache already belongs to a
+        client, because the events of two watches would contradict each other.
         """
         if self._claimed:
             raise ValueError("cache: belongs to another client")
@@ -253,8 +260,13 @@ class NearCache:
             return Ticket(self._watch, self._events, now) if now < self._live_until else None
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
-        """Stores an answer if it is active, needs no renewal, and no event of its user came since
-        the ticket. Returns True if the answer was stored.
+        """Stores an answer that certainly still holds. Returns True if the answer was stored. The
+        earlier answer for the token and the device is dropped in any case.
+
+        An answer is stored only if it is active and needs no renewal. Since the ticket was issued,
+        the same watch must have been live, and must have brought no event of the user. An answer
+        for a very long device ID is not stored. Answers are also not stored for a short time after
+        a signing key was revoked, or after the store's primary was replaced.
 
         An answer that needs a renewal may be about a superseded token. No event reports when such a
         token stops being valid.
@@ -304,8 +316,8 @@ class NearCache:
     # --- for the watch: its messages and its end --------------------------------------------------
 
     def begin(self) -> None:
-        """Notes that the client is about to request a watch. Call this method just before the
-        request.
+        """Notes that the client is about to request a watch, and drops all answers. Call this
+        method just before the request.
         """
         with self._lock:
             self._lose()
@@ -360,9 +372,9 @@ class NearCache:
         is at least the request's time plus this difference.
 
         The two clocks need not agree. A message that arrived late, or was read late, proves no more
-        than it did when it was sent. If a proof seems to come from the future, one of the clocks
-        was set or stood still. Then no proof of this watch can be trusted, and the watch counts as
-        broken.
+        than it did when it was sent. If a proof seems to come from more than 2 seconds in the
+        future, one of the clocks was set or stood still. Then no proof of this watch can be
+        trusted, and the watch counts as broken.
         """
         if self._first_read is None:
             self._first_read = read

@@ -1,9 +1,10 @@
 """Reads and writes the headers of a browser's two cookies: its access token and its device ID. This
 module makes no decisions.
 
-A session that ends with the browser has a third cookie, the mark, which says so. Browsers don't say
-how long they keep a cookie, but a renewed token must be kept no longer than the token before it.
-The mark's value is the session's ID, so that it says nothing about any other session.
+A session that ends with the browser has a third cookie, which this module calls the mark. Browsers
+don't say how long they keep a cookie, but a renewed token must be kept no longer than the token
+before it. The mark says that the token's cookie must end with the browser. The mark's value is the
+session's ID, so that the mark says nothing about any other session.
 
 A client can change the mark. This is harmless, because the mark only decides how long the client
 itself keeps a cookie. A client can always keep a token for longer, and only the service ends
@@ -50,9 +51,11 @@ class Cookies:
     """The names of the cookies, and the rules for writing them.
 
     `insecure` is for development on http://localhost, with a browser that treats this address as
-    insecure. Without `insecure`, all names begin with `__Host-`. With it, requests to any other
-    host are refused. `device_same_site` is the rule for the device ID. If it is None, the rule is
-    `same_site`.
+    insecure. Without `insecure`, all names begin with `__Host-`. With `insecure`, the middleware
+    refuses requests of browsers to all hosts except localhost, its subdomains, 127.0.0.1 and [::1].
+    `device_same_site` is the rule for the device ID. If it is None, the rule is `same_site`.
+
+    Raises ValueError for a name or a rule that is not allowed.
     """
 
     token: str = "session"
@@ -126,10 +129,9 @@ class Cookies:
         If two cookies have the name and their values differ, one may come from an attacker. Nobody
         can know which one, so the value counts as missing.
 
-        This does not hold for insecure names. Another app on localhost may have left cookies with
-        the same name for other paths, and this module can't remove them. Browsers send these
-        cookies first, because their paths are longer (RFC 6265, section 5.4). So the last value
-        counts.
+        With insecure names, the last value counts instead. Another app on localhost may have left
+        cookies with the same name for other paths, and this module can't remove them. Browsers send
+        these cookies first, because their paths are longer (RFC 6265, section 5.4).
 
         Only spaces and tabs are stripped. Otherwise a name after other white space would pass for
         our cookie, although the rules of the `__Host-` prefix were never applied to it.
@@ -168,6 +170,8 @@ class Cookies:
             now: The current time.
             brief: The ID of a session that ends with the browser, or empty for other sessions. If
                 it is given, the token's cookie has no expiry time, and the mark is set, too.
+
+        Raises ValueError for a value that is malformed or too long.
         """
         life = None if brief else min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         given = [

@@ -234,8 +234,9 @@ def _varying(response: HttpResponseBase) -> HttpResponseBase:
 
 # Django turns an exception of middleware into a response before the outer middleware sees the
 # exception. An unknown exception becomes 500, with an error in the log. A BadRequest becomes 400,
-# and this module replaces that 400 by the refusal's response. Refusals are BadRequests because, of
-# the exceptions that Django knows, only BadRequest is handled by no other code.
+# and this module replaces that 400 by the refusal's response. Frameworks in Django handle some
+# other exceptions that Django knows, such as PermissionDenied, but they don't handle BadRequest. So
+# refusals are BadRequests.
 _CONVERTED = 400
 
 

@@ -31,15 +31,16 @@ class Credentials(TypedDict):
 
 
 def credentials_from_environment(environment: Mapping[str, str] = os.environ) -> Credentials:
-    """Reads the credentials from the files that AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and
-    AUTHORITY_TOKEN_FILE name. These are the CA of the service, this caller's certificate and its
-    key (PEM), and its bearer token. The token is read for each call, so that it may change.
+    """Reads the credentials from files that environment variables name. AUTHORITY_CA names the file
+    with the CA of the service. AUTHORITY_CERT and AUTHORITY_KEY name the files with this caller's
+    certificate and its key. These three files are PEM. AUTHORITY_TOKEN_FILE names the file with
+    this caller's bearer token. This file is read again for each call, so that the token may change.
 
-    If no file with PEM data is named, the connection is plaintext, as `session-authority dev` needs
-    it.
+    If no PEM file is named, the connection is plaintext, as `session-authority dev` needs it.
 
     Raises ValueError if a certificate has no key, if a key has no certificate, or if a file has the
-    wrong contents. Raises OSError if a file can't be read.
+    wrong contents. Raises OSError if a file can't be read. If the token can't be read at a later
+    call, or is empty, the call raises Unavailable.
     """
 
     def path(name: str) -> Path | None:

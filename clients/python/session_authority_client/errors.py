@@ -44,7 +44,8 @@ class FieldViolation:
 
 class SessionAuthorityError(Exception):
     """A call that failed. `reason` is a name of the contract's `ErrorReason`, without its prefix.
-    It is empty if the service gave no reason.
+    It is empty if the service gave no reason. `code` is the status code of gRPC. `retry_after` is
+    the time to wait before the call is repeated, or None if this time is unknown.
     """
 
     def __init__(
@@ -77,7 +78,10 @@ class SessionAuthorityError(Exception):
 
 
 class InvalidRequest(SessionAuthorityError):
-    """The request breaks rules. `violations` has each field and its rule."""
+    """The request breaks rules. `violations` has the fields and their rules. It is empty if the
+    request is malformed or too large. If very many fields break rules, it has only the first of
+    them.
+    """
 
 
 class RequestIdReused(InvalidRequest):
@@ -121,21 +125,26 @@ class CallerNotAllowed(SessionAuthorityError):
 
 
 class InternalError(SessionAuthorityError):
-    """The service has a fault. Its log describes the fault under the ID `metadata["error_id"]`."""
+    """The service has a fault. Its log describes the fault under the ID `metadata["error_id"]`. The
+    error of one item of a batch has no such ID.
+    """
 
 
 class Unavailable(SessionAuthorityError):
-    """No answer came in time. This says nothing about the session. The service may or may not have
-    done what the call requested.
+    """No answer came in time, or the service can't answer now. This says nothing about the session.
+    The service may or may not have done what the call requested. A call also raises this error if
+    the client is closed, or can't get its bearer token.
     """
 
 
 class NotReplicated(Unavailable):
     """The change is done, but too few replicas confirmed it in time, and the call had
-    `require_replicated`. Repeat the call: a sign-in with the same `request_id`, or a renewal with
-    the same token.
+    `require_replicated`. Repeat the same call. A sign-in needs the same `request_id`, and a renewal
+    needs the same token.
     """
 
 
 class Overloaded(Unavailable):
-    """The service has too much to do, and did nothing. Repeat the call after `retry_after`."""
+    """The service has too much to do, and did nothing. Repeat the call after `retry_after`.
+    `retry_after` is None in the error of one item of a batch, and in an error of gRPC or a proxy.
+    """

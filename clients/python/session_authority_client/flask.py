@@ -35,8 +35,8 @@ def install(
 
 
 def visit() -> Visit:
-    """The visit of the current request. The visit knows the user's session, if there is one, and
-    signs users in and out.
+    """Returns the visit of the current request. The visit knows the user's session, if there is
+    one, and signs users in and out.
     """
     return wsgi.visit_of(request.environ)
 

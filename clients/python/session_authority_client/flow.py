@@ -5,7 +5,8 @@ answer of the service decides whether the app handles the request, and what happ
 It also decides which response an app gives if it needs a session.
 
 A browser gets a new device ID only together with a token. After a click in a mail, a browser may
-hold back its cookies (SameSite=Strict). It must not get a new ID in place of the ID that it has.
+hold back its cookies (SameSite=Strict). Such a browser already has a device ID, and must not get
+another device ID in its place.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 
 
 # The request headers on which a response depends. With them in `Vary`, no cache gives one user's
-# page to another client.
+# page to another client. `X-Device-Id` is the default of `Flow.device_header`. If the app sets
+# another header, that header is not in this list.
 VARIES = ("Cookie", "Authorization", "X-Device-Id")
 
 
@@ -116,13 +118,15 @@ class Presented:
     """The facts of a request. `token` and `device_id` are empty if the request had none, or none in
     a valid form.
 
-    `status` is set if no call of the service is needed to know it. `app` is True if an app sent the
-    request. An app keeps its token and its device ID itself, and its responses never have cookies.
-    `page` is True if a browser wants a page. `target` is the path with its query.
+    `status` is set if no call of the service is needed to know it, and None otherwise. `app` is
+    True if an app sent the request. An app keeps its token and its device ID itself, and the
+    middleware adds no cookies to its responses. `page` is True if a browser wants a page. `target`
+    is the path with its query.
 
-    `repeatable` is True if the request changes nothing, so that it may be sent again. `brief` is
-    the ID of the session that ends when the browser is closed, or empty. `passive` is True if the
-    page sent the request by itself, without an action of the end user.
+    `repeatable` is True for GET and HEAD: such a request changes nothing, so that it may be sent
+    again. `brief` is the ID of the session that ends when the browser is closed, or empty.
+    `passive` is True on `Flow.passive_paths`: the page sent the request by itself, without an
+    action of the end user.
     """
 
     status: SessionStatus | None
@@ -146,12 +150,15 @@ class Presented:
 class Flow:
     """The settings of the middleware: cookies, sign-in page, proxies, origins, and paths.
 
-    `sign_in_url`: the page to which browsers without a session are redirected. Without it they get
-    401. If it is a path, the query parameter `next` is added, with the path that the browser
-    requested.
+    `sign_in_url`: the page to which a browser is redirected if it wants a page and has no session,
+    or needs a step-up. Without `sign_in_url` the browser gets 401. Scripts and apps get 401 in any
+    case. If `sign_in_url` is a path, the query parameter `next` is added, with the path that the
+    browser requested by GET or HEAD.
 
-    `trusted_proxies`: addresses and networks of proxies whose `X-Forwarded-For` the app believes.
-    "unix" stands for a proxy at a unix socket.
+    `trusted_proxies`: addresses and networks of proxies whose `X-Forwarded-For` and
+    `X-Forwarded-Proto` the app believes. "unix" stands for a proxy at a unix socket.
+
+    `device_header`: the header in which apps send their device ID.
 
     `bearer`: if True, a client counts as an app if it sends a bearer token or the `device_header`,
     even an empty one. Set it to False if a proxy in front of the app adds its own `Authorization:
@@ -160,7 +167,7 @@ class Flow:
     `check_origin`: refuses a request that a browser sends for a page of another origin, if the
     request may change something. This holds for all methods but GET, HEAD, OPTIONS and TRACE, and
     for handshakes of WebSockets. A sibling subdomain is another origin. Set it to False if the
-    whole app has its own protection.
+    whole app has its own protection against such requests.
 
     `trusted_origins` ("https://id.example", as the header `Origin` spells it): origins whose pages
     may send such requests. Examples are an OIDC provider that answers with `form_post`, and a front
@@ -183,8 +190,11 @@ class Flow:
     `end_connections`: ends WebSockets, event streams and streams of gRPC together with the session,
     if the app has read the session there. False leaves this to the app (`visit.ended()`).
 
-    `devices`: below this path of the app, the middleware serves the page of the user's devices, and
-    the API of the page. The origin of requests to them is checked in any case.
+    `devices`: the settings of the page of the user's devices. The middleware serves the page at
+    `devices.path`, and the API of the page below this path. The middleware checks the origin of
+    requests to the page and its API even if `check_origin` is False.
+
+    Raises ValueError or TypeError for a wrong setting.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -277,7 +287,7 @@ class Flow:
         )
 
     def devices_at(self, target: str) -> DevicesPage | None:
-        """The page of devices if it handles requests to this target, else None."""
+        """Returns the page of devices if it handles requests to this target, else None."""
         return self.devices if self.devices is not None and self.devices.serves(target) else None
 
     def trusts(self, peer: str) -> bool:
@@ -292,10 +302,11 @@ class Flow:
         return self.bearer and (bearer is not None or len(devices) > 0)
 
     def accept_ch(self, method: str, headers: Headers, peer: str, scheme: str) -> str:
-        """The value of the response's `Accept-CH` header, which asks a browser for client hints.
+        """Returns the value of the response's `Accept-CH` header, which asks a browser for client
+        hints.
 
-        It is empty for a request that is not for a page, for an app, and on plain HTTP. Browsers
-        obey this header only over HTTPS.
+        Returns an empty text if the request is not for a page, if an app sent the request, or if
+        the end user's connection is plain HTTP. Browsers obey this header only over HTTPS.
 
         Args:
             method: The method of the request.
@@ -316,14 +327,16 @@ class Flow:
     # --- cookies of a response --------------------------------------------------------------------
 
     def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
-        """The `Set-Cookie` headers of a response to a request without a good session."""
+        """Returns the `Set-Cookie` headers of a response to a request without a good session. There
+        are such headers only for a replayed token: they delete the browser's cookies.
+        """
         if CONDUCT[status] is Conduct.WIPE and not presented.app:
             return self.cookies.take_back(device=True, brief=bool(presented.brief))
         return []
 
     def after_renewal(self, presented: Presented, renewal: Renewal, now: datetime) -> list[str]:
-        """The `Set-Cookie` headers of a response to a renewal. If a good session got no new token,
-        there are none, and the browser keeps its cookies.
+        """Returns the `Set-Cookie` headers of a response to a renewal. If a good session got no new
+        token, there are none, and the browser keeps its cookies.
         """
         if not renewal.active:
             return self.after_denial(presented, renewal.status)
@@ -337,8 +350,8 @@ class Flow:
     def after_sign_in(
         self, presented: Presented, issued: IssuedDevice, now: datetime, *, remember: bool = True
     ) -> list[str]:
-        """The `Set-Cookie` headers of a response to a sign-in. If `remember` is False, the browser
-        deletes the token when it is closed.
+        """Returns the `Set-Cookie` headers of a response to a sign-in. If `remember` is False, the
+        browser deletes the token when the browser is closed.
         """
         if presented.app:
             return []
@@ -348,7 +361,7 @@ class Flow:
         return self.cookies.hand_out(issued.access_token, device.device_id, end, now, brief=brief)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
-        """The `Set-Cookie` headers of a response to a sign-out.
+        """Returns the `Set-Cookie` headers of a response to a sign-out.
 
         The browser keeps its device ID. Without the ID, its next sign-in would look like a sign-in
         on an unknown device.
@@ -365,9 +378,9 @@ class Flow:
     def sign_in_required(
         self, presented: Presented, status: SessionStatus, *, renew_recommended: bool = False
     ) -> SignInRequired:
-        """The answer to a client that is not signed in: 401, or a redirect to the sign-in page. The
-        code is `token_expired` for a client whose token must be renewed, and `sign_in_required` for
-        every other reason.
+        """Makes the refusal of a client that is not signed in: 401, or a redirect to the sign-in
+        page. The code of a 401 is `token_expired` if the token must be renewed, and
+        `sign_in_required` for every other reason.
         """
         if self.sign_in_url is not None and presented.page:
             return SignInRequired(
@@ -378,8 +391,8 @@ class Flow:
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
 
     def step_up_required(self, presented: Presented, wanted: StepUp, lack: str) -> StepUpRequired:
-        """The answer to a session whose sign-in is too old or too weak: 401 as in RFC 9470, or a
-        redirect to the sign-in page. `lack` says in words what sign-in is required.
+        """Makes the refusal of a session whose sign-in is too old or too weak: 401 as in RFC 9470,
+        or a redirect to the sign-in page. `lack` says in words what sign-in is required.
         """
         code = "insufficient_user_authentication"
         if self.sign_in_url is not None and presented.page:
@@ -396,8 +409,8 @@ class Flow:
         return StepUpRequired(code, answer, wanted)
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
-        """The answer to a request during an outage of the service: 503. It does not say whether the
-        session is good, so the client keeps its token and tries again.
+        """Makes the refusal of a request during an outage of the service: 503. The refusal does not
+        say whether the session is good, so the client keeps its token and tries again.
         """
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))

@@ -6,9 +6,12 @@ renew its token, and `sign_in_required` otherwise. If the service gives no answe
 UNAVAILABLE.
 
 Handlers get the visit from `current_visit` or `current_async_visit`. If `require(max_age=...)` of
-the visit finds the sign-in too old or too weak, the text is `insufficient_user_authentication`. The
-session of a stream is checked when the stream begins. When the session ends, the stream ends with
-UNAUTHENTICATED and the text `session_ended`.
+the visit finds the sign-in too old or too weak, the text is `insufficient_user_authentication`.
+
+The session of a stream is checked when the stream begins. When the session ends, the stream ends
+with UNAUTHENTICATED and the text `session_ended`. If the method is public, the stream ends with the
+session only if the handler has read the session. `Flow(end_connections=False)` prevents this for
+all streams.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ _current: ContextVar[AsyncVisit | Visit] = ContextVar("session_authority_client.
 
 
 def current_visit() -> Visit:
-    """The visit of the call that this thread handles, in a gRPC server with threads."""
+    """Returns the visit of the call that this thread handles, in a gRPC server with threads."""
     visit = _current.get(None)
     if not isinstance(visit, Visit):
         raise RuntimeError("SessionInterceptor is not in front of this handler")
@@ -55,7 +58,9 @@ def current_visit() -> Visit:
 
 
 def current_async_visit() -> AsyncVisit:
-    """The visit of the call that this task handles, in a gRPC server with asyncio."""
+    """Returns the visit of the call that this task, or this thread of a plain function, handles in
+    a gRPC server with asyncio.
+    """
     visit = _current.get(None)
     if not isinstance(visit, AsyncVisit):
         raise RuntimeError("AsyncSessionInterceptor is not in front of this handler")
@@ -68,7 +73,10 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
     Handlers that are plain functions or generators run in the server's threads, as they would
     without the interceptor. They may use the visit's `session` and `require()`. They must run the
-    visit's coroutines on the server's event loop.
+    visit's coroutines on the server's event loop. If such a handler serves a public method, its
+    stream does not end with the session.
+
+    Raises ValueError if `flow.bearer` is False.
     """
 
     def __init__(
@@ -138,15 +146,17 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
         async def admit_plain(context: Any) -> tuple[AsyncVisit, PlainStreamEnd]:
             visit, end = await admit(context), PlainStreamEnd(context, loop)
-            # the thread of a public handler can't start to listen for the session's end
+            # A public handler reads the session in its own thread. The client can start to listen
+            # for the session's end only in the event loop.
             if streams and not public:
                 visit.hang_up_at_end(end.hang_up)
             return visit, end
 
         @contextmanager
         def admitted(context: Any) -> Iterator[tuple[Context, PlainStreamEnd]]:
-            """The context variables in which a plain function runs. Each call has its own copy: a
-            thread serves many calls, and must not keep the visit of an earlier call.
+            """Yields the context variables in which a plain function runs, and the end of its
+            stream. Each call has its own copy of the variables: a thread serves many calls, and
+            must not keep the visit of an earlier call.
             """
             # If another interceptor called the function on the event loop, as if it were a
             # coroutine, the event loop would wait for itself here.
@@ -191,6 +201,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 class SessionInterceptor(grpc.ServerInterceptor):
     """An interceptor for `grpc.server`. Methods in `public` ("/package.Service/Method") are also
     served to clients that are not signed in. Their handlers have a visit, too.
+
+    Raises ValueError if `flow.bearer` is False.
     """
 
     def __init__(
@@ -280,8 +292,8 @@ def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
 
 
 def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
-    """The metadata of a call as headers. gRPC has no cookies, so the device header is always added:
-    with this header, the client counts as an app.
+    """Returns the metadata of a call as headers. gRPC has no cookies, so the device header is
+    always added: with this header, the client counts as an app.
     """
     headers: dict[str, list[str]] = {flow.device_header.lower(): []}
     for name, value in context.invocation_metadata() or ():
@@ -292,7 +304,7 @@ def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
 
 
 def _peer_of(context: Any) -> str:
-    """The IP address of the peer. gRPC gives it as "ipv4:127.0.0.1:5000" or as
+    """Returns the IP address of the peer. gRPC gives it as "ipv4:127.0.0.1:5000" or as
     "ipv6:%5B::1%5D:5000". The result is empty for any other peer.
     """
     kind, _, rest = context.peer().partition(":")

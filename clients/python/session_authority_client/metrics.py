@@ -32,7 +32,8 @@ class ClientMetrics:
     """Counts the calls of any number of clients, with asyncio or with threads, and reads the counts
     of their caches.
 
-    `registry` is the Prometheus registry that gets the metrics. A registry accepts them only once.
+    `registry` is the Prometheus registry that gets the metrics. Each registry accepts only one
+    ClientMetrics. A second one with the same registry raises ValueError.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:

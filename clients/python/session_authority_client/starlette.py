@@ -20,15 +20,15 @@ __all__ = ["AsyncVisit", "require_session", "require_step_up", "visit_of"]
 
 
 async def visit_of(connection: HTTPConnection) -> AsyncVisit:
-    """The visit of a request. The visit knows the user's session, if there is one, and signs users
-    in and out.
+    """Returns the visit of a request. The visit knows the user's session, if there is one, and
+    signs users in and out.
     """
     return asgi.visit_of(connection.scope)
 
 
 async def require_session(connection: HTTPConnection) -> Session:
-    """The session of the signed-in user. If no user is signed in, the client gets 401, or is
-    redirected to the sign-in page. If the service gives no answer, the client gets 503.
+    """Returns the session of the signed-in user. If no user is signed in, the client gets 401, or
+    is redirected to the sign-in page. If the service gives no answer, the client gets 503.
     """
     return asgi.visit_of(connection.scope).require()
 

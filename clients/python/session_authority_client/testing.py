@@ -11,9 +11,10 @@ default settings. Use `pass_time` to see what happens to a token after minutes o
 
 It does less than the real service. Tokens are no JWTs, and there are no signing keys. Every caller
 may call everything. A session has an idle end only if its sign-in sets an idle timeout, and this
-end is exact to the second. The fields of list requests and watches, and optional device IDs, are
-not checked. User agents are not parsed. No event reports that a client presented a token of an
-ended session. Test these things with `session-authority dev`.
+end is exact to the second. The fake does not check the page of a list request, the request of a
+watch, the reason of a revocation, `current_device_id` and `except_device_id`. User agents are not
+parsed. No event reports that a client presented a token of an ended session. Test these things with
+`session-authority dev`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class FakeAuthority:
 
     @property
     def rotations(self) -> int:
-        """How often a session moved to its next generation, in all sessions together."""
+        """The number of times that a session moved to its next generation. All sessions count
+        together.
+        """
         return self._service.rotations
 
     def __enter__(self) -> Self:
@@ -135,8 +138,8 @@ class FakeAuthority:
         auth_methods: Sequence[str] = (),
         age: timedelta = timedelta(0),
     ) -> dict[str, str]:
-        """Signs a user in on a new device that is an app. Returns the headers for the requests of
-        this device.
+        """Signs a user in on a new device. Returns the headers for the requests of this device. The
+        device sends its token in headers, as a mobile app does, and not in cookies.
 
         Use it in tests of pages that require a session: any test client can send the headers. Tests
         of cookies and redirects need a sign-in through the app.
@@ -147,7 +150,7 @@ class FakeAuthority:
             auth_methods: How the user proved their identity, such as "pwd".
             age: How long ago the user signed in. The token is new in any case.
 
-        Raises InvalidRequest.
+        Raises InvalidRequest, and DeviceLimitReached inside `device_limit`.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
@@ -182,7 +185,9 @@ class FakeAuthority:
 
     @contextmanager
     def slow(self, delay: timedelta) -> Iterator[None]:
-        """Inside the context, the fake waits for `delay` before each answer."""
+        """Inside the context, the fake waits for `delay` before each answer. Watches are not
+        delayed.
+        """
         self._service.delay = delay
         try:
             yield
@@ -210,10 +215,10 @@ class FakeAuthority:
             self._service.replicas_confirm = None
 
     def pass_time(self, passed: timedelta) -> None:
-        """Moves the fake's clock forward by `passed`.
+        """Moves the fake's clock forward by `passed`, so that tokens and sessions are older.
 
-        The times in answers follow the clock of the machine. After this call, sign-ins are older,
-        and expiry times are nearer.
+        The machine's clock does not change, and the times in answers are times of this clock. So
+        after this call, answers have earlier sign-in times and earlier expiry times.
         """
         with self._service.changed:
             self._service.state.passed += passed

@@ -179,8 +179,9 @@ class Device:
     """A browser or an app installation of a user. A text field is empty if its value is not known.
 
     `city` and `country_code` ("DE") say where the device was last seen. `auth_methods` are those of
-    the sign-in of the live session. `last_alarm` is the last theft alarm about the device in the
-    last 28 days.
+    the sign-in of the live session. If the user is signed out on the device, `session_id` and
+    `auth_methods` are empty, and the expiry times are None. `last_alarm` is the last theft alarm
+    about the device in the last 28 days, or None.
     """
 
     device_id: str
@@ -231,7 +232,8 @@ class Claims(dict[str, str]):
 @dataclass(frozen=True, slots=True)
 class Session:
     """A good session: a sign-in of a user on a device. `claims` are the facts about the user, as
-    set at sign-in or by `update_session` since. `auth_methods` are those of the sign-in.
+    the token has them. They were set at sign-in, or by `update_session` before the token was made.
+    `auth_methods` are those of the sign-in.
 
     `expire_time` is when the session ends if it is not used again. `absolute_expire_time` is when
     the session ends even if it is used. It is None if the service is too old to send it.
@@ -299,7 +301,9 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The result of a validation. As a condition, it is true if `active` is True."""
+    """The result of a validation. As a condition, it is true if `active` is True. `session` is None
+    if `active` is False.
+    """
 
     active: bool
     status: SessionStatus
@@ -317,7 +321,8 @@ class Validation:
 class Renewal:
     """The result of a renewal. As a condition, it is true if `active` is True: the session is good.
 
-    `access_token` is None if the client keeps the token that it has.
+    `access_token` is the new token, or None. If `active` is True and `access_token` is None, the
+    client keeps the token that it has.
     """
 
     status: SessionStatus
@@ -399,10 +404,10 @@ class Event:
 class EventBatch:
     """Events that one message brought, and the cursor after them.
 
-    `read_time` is set in proofs of life. It means that the watch has sent all events from before
-    this time. `read_uptime` is the same moment by the server's monotonic clock. The difference
-    between the `read_uptime` of two batches of a watch says how much later the server read the
-    second batch.
+    `read_time` is set only in a proof, a message that comes about every 10 seconds. It means that
+    the watch has sent all events from before this time. `read_uptime` is the same moment by the
+    server's monotonic clock. The difference between the values of `read_uptime` in two batches of a
+    watch is the time between the two moments.
     """
 
     events: Sequence[Event]

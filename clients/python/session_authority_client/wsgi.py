@@ -40,7 +40,7 @@ _PATH_CHARACTERS = "/!$&'()*+,;=:@~"  # RFC 3986, section 3.3
 
 
 def visit_of(environ: Mapping[str, Any]) -> Visit:
-    """The visit of a request."""
+    """Returns the visit of a request."""
     visit = environ.get(_KEY)
     if not isinstance(visit, Visit):
         raise RuntimeError("SessionAuthorityMiddleware is not around this app")
@@ -48,7 +48,9 @@ def visit_of(environ: Mapping[str, Any]) -> Visit:
 
 
 def headers_of(environ: Mapping[str, Any]) -> Headers:
-    """The headers of a request: lists of values by lower-case names."""
+    """Returns the headers of a request, as lists of values by lower-case names. The result has no
+    `Content-Type` and no `Content-Length`.
+    """
     return {
         key.removeprefix("HTTP_").replace("_", "-").lower(): (value,)
         for key, value in environ.items()
@@ -59,7 +61,7 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
 def request_of(
     environ: Mapping[str, Any], target: str, read: Callable[[int], bytes]
 ) -> DevicesRequest:
-    """A request to the page of devices. Of a body over `MAX_BODY_BYTES`, only the first
+    """Reads a request to the page of devices. Of a body over `MAX_BODY_BYTES`, only the first
     `MAX_BODY_BYTES` + 1 bytes are read.
     """
     headers = {**headers_of(environ), "content-type": (environ.get("CONTENT_TYPE", ""),)}
@@ -74,8 +76,8 @@ def request_of(
 
 
 def target_of(environ: Mapping[str, Any]) -> str:
-    """The path of a request with its query, quoted again. WSGI servers hand over a decoded path
-    (PEP 3333).
+    """Returns the path of a request with its query. The path is quoted again, because WSGI servers
+    hand over a decoded path (PEP 3333).
     """
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     quoted = quote(path or "/", safe=_PATH_CHARACTERS, encoding="latin-1")
@@ -133,7 +135,7 @@ class SessionAuthorityMiddleware:
         visit.leave()
         answer = exchange.instead()
         if answer is None:
-            return body  # the body itself, as servers send some types of bodies in a better way
+            return body  # the body itself, as servers send bodies of some types faster
         _close(body)
         return answer
 
@@ -218,8 +220,8 @@ class _Exchange:
         return self.visit.owns(value, self._environ.get(_KEY))
 
     def end_with_session(self, content_type: str) -> None:
-        """If the response is an event stream, ends it before its next part when the session
-        ends.
+        """Makes an event stream end with the session, before the next part of the stream is sent.
+        Does nothing for responses of other types.
         """
         if self.visit is not None and content_type.startswith("text/event-stream"):
             self.visit.hang_up_at_end(self._end)
@@ -228,8 +230,9 @@ class _Exchange:
         self.has_ended = True
 
     def refuse(self, refused: Refused) -> list[bytes]:
-        """Sends a refusal in place of the app's response. If the app's headers are sent already,
-        the server raises an error and breaks the response off (PEP 3333).
+        """Sends a refusal in place of the app's response, and returns the body of the refusal. If
+        the app's headers are sent already, the server raises an error and breaks the response off
+        (PEP 3333).
         """
         if self._answer is None:
             answer = refused.answer
@@ -239,16 +242,16 @@ class _Exchange:
         return self._answer
 
     def refuse_for(self, error: Exception) -> list[bytes] | None:
-        """The body of the answer to an exception that the app raised. None if the exception is no
-        refusal.
+        """If an exception of the app contains a refusal, sends this refusal and returns its body.
+        Returns None for every other exception.
         """
         refused = find(error, Refused)
         return None if refused is None else self.refuse(refused)
 
     def instead(self) -> list[bytes] | None:
-        """The body of a refusal that replaces the app's body, or None if there is no refusal. The
-        app may have refused after it chose its status. Call this before any part of the app's body
-        is sent.
+        """Returns the body of a refusal that replaces the app's body, or None if there is no
+        refusal. The app may have refused after it chose its status. Call this before any part of
+        the app's body is sent.
         """
         refused = None if self.visit is None else self.visit.take_refusal()
         return self._answer if refused is None else self.refuse(refused)

@@ -79,7 +79,7 @@ export class Coalescer {
   }
 }
 
-/** Returns the key of a shared request: callers share it while no event comes in between. */
+/** Returns the key of a shared request. Callers share it until the watch brings the next event. */
 function flightKey({ accessToken, deviceId }: ValidateSessionRequest, ticket: Ticket): string {
   return JSON.stringify([accessToken, deviceId, ticket.watch, ticket.events]);
 }

@@ -280,9 +280,9 @@ export interface Event {
 /**
  * Events that came together, and the cursor after them.
  *
- * `readTime` is set in proofs of life: the watch has sent all events from before this time.
- * `readUptimeMs` is the same moment by a monotonic clock of the server. The difference between two
- * batches of one watch is how much later the server read the second batch.
+ * `readTime` is set in batches that prove that the watch is alive: the watch has sent all events
+ * from before this time. `readUptimeMs` is the same moment by a monotonic clock of the server. The
+ * difference between two batches of one watch is how much later the server read the second batch.
  */
 export interface EventBatch {
   readonly events: readonly Event[];

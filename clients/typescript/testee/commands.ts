@@ -25,13 +25,13 @@ import { http } from "./http.js";
 /** Sends a note before the reply. */
 export type Note = (note: Line) => void;
 
-/** What a command has beside its line. */
+/** The client that a command uses, and the client's near cache if it has one. */
 export interface Connected {
   readonly client: SessionAuthority;
   readonly cache: NearCache | undefined;
 }
 
-/** The clients by the runner's names. */
+/** The clients, by the names that the runner gave them. */
 export class Clients {
   readonly #known = new Map<string, Connected>();
 
@@ -68,7 +68,7 @@ export class Clients {
 
 type Command = (connected: Connected, line: Line, note: Note) => Line | Promise<Line>;
 
-/** The commands by their names, but for `connect`. */
+/** All commands except `connect`, by their names. */
 export const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["close", close],
   ["validate", validate],
@@ -86,7 +86,7 @@ export const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["stats", stats],
 ]);
 
-/** An error of the client, in the words of the vectors. */
+/** An error of the client, with the names that clients/vectors/errors.json uses. */
 export function errorLine(error: unknown): Line {
   if (!(error instanceof SessionAuthorityError)) {
     return { kind: "crashed", message: error instanceof Error ? error.stack : String(error) };

@@ -22,7 +22,7 @@ function session(number: number): Session {
   };
 }
 
-test("a new or closed connection does not go through all sessions", (context: TestContext) => {
+test("opening or closing a connection does not iterate all sessions", (context: TestContext) => {
   const sessions = new OpenSessions({
     cache: undefined,
     wake: () => sessions.msUntilDue(),

@@ -20,7 +20,8 @@ SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
 # The gateway answers this much before Envoy's time limit, so that the answer arrives before Envoy
 # gives up.
 _SPARE_SECONDS = 0.020
-# A call without a deadline may seem to have centuries left. Such a call gets no deadline here.
+# For a call without a deadline, gRPC may report centuries that are left. So a call with more time
+# left than this gets no deadline here.
 _MAX_SECONDS = 3600.0
 
 

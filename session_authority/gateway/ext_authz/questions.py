@@ -37,8 +37,8 @@ def request_of(
 def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
     """Returns the headers under their lower-case names, without the pseudo-headers of HTTP/2.
 
-    Envoy's configuration decides whether Envoy fills `header_map` or `headers`. If both are filled,
-    `header_map` counts, as it has each header line as it arrived.
+    Envoy's configuration decides whether Envoy fills `header_map` or `headers`. If both contain a
+    header, `header_map` counts for this header, as it has each header line as it arrived.
     """
     found: dict[str, list[str]] = {}
     for line in http.header_map.headers:

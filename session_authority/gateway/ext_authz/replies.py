@@ -14,11 +14,11 @@ _APPEND = pb.HeaderValueOption.HEADER_APPEND_ACTION_APPEND_IF_EXISTS_OR_ADD
 _OVERWRITE = pb.HeaderValueOption.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD
 # Response headers that may have several lines. The app may send more lines of these headers.
 _ADDED = frozenset({"accept-ch", "set-cookie", "vary", "www-authenticate"})
-# These are status codes of gRPC. Of the code of a denial, Envoy only reads that it is not zero.
+# These are status codes of gRPC. Of these codes, Envoy only checks whether the code is zero.
 _OK, _PERMISSION_DENIED, _UNAVAILABLE = 0, 7, 14
-# The replies for the latest users are kept, as they seldom change. A reply takes about 2 KB. Long
-# replies are not kept, because a client chooses the length of its cookies for the app. All kept
-# replies together take at most 32 MB.
+# The replies for the latest users are kept, as the reply for a user seldom changes. A reply takes
+# about 2 KB. Long replies are not kept, because a client chooses the length of its cookies for the
+# app. All kept replies together take at most 32 MB.
 _KEPT_REPLIES = 4096
 _MAX_KEPT_CHARS = 4096
 
@@ -99,7 +99,9 @@ def _option(
 
 
 def _text(value: str) -> bytes:
-    """Returns a header value as the client sent it. Envoy accepts only values in UTF-8."""
+    """Returns the bytes of a header value as the client sent them. Envoy accepts only values in
+    UTF-8, so bytes that are not valid UTF-8 are replaced by U+FFFD.
+    """
     if value.isascii():
         return value.encode()
     return value.encode("latin-1", "replace").decode(errors="replace").encode()

@@ -1,3 +1,3 @@
-"""Contains the generated code of the messages in Redis and in cursors. See
-`protos/session_authority/internal/v1`.
+"""Contains the generated code of the messages in Redis, in cursors, and between Envoy and the
+gateway. See `protos/session_authority/internal/v1`.
 """

@@ -20,13 +20,15 @@ from tests.faults.stage import Stage
 from tests.faults.troubles import Trouble, named
 
 OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
-# Few clients: the trials are the faults, and every call should be affected by the fault, not by the
-# load.
+# The clients are few: if a call is slow or fails, the cause should be the fault and not the load.
 _SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
-# For faults of 10 s and more, during which a thousand calls are made all the same.
+# For faults of 10 s and more. Clients with longer pauses still make a thousand calls during one of
+# these faults.
 LONG_FAULTS = replace(_SCRIPT, pause=0.6)
 _ROUND = 10
-_SEEDS = 1_000  # A run's seed is part of its users' names.
+# The number of seeds for the runs of one campaign. Each run needs its own seed, because the names
+# of its users contain the seed.
+_SEEDS = 1_000
 
 
 def playing(
@@ -41,7 +43,7 @@ def playing(
     Args:
         open_stage: Opens a stage.
         troubles: The faults.
-        each_round: How many of them a run has.
+        each_round: The number of faults in a run.
         script: The load during the faults. The campaign sets its seed and its troubles.
         stages: How many stages are played on at the same time, for faults that mostly wait.
     """
@@ -57,7 +59,7 @@ def playing(
                 under_way += most
                 played = replace(script, seed=next(seeds), most_troubles=most)
                 history = await play(stage, played)
-                # In a thread: the clients of other stages would wait, and be late.
+                # A thread judges the run. Else the clients of other stages would have to wait.
                 report = await asyncio.to_thread(judge, history)
                 tally.add(history, report)
                 under_way -= most

@@ -38,7 +38,8 @@ func alive(asked round) []sessionauthority.StateResult {
 	return results
 }
 
-// settled returns a memory with one session that lives, by an answer of the service.
+// settled returns openSessions with one session. The service has answered that this session is
+// live.
 func settled(isWatched bool) (*openSessions, *listener) {
 	o, own := memory(), &listener{}
 	if isWatched {
@@ -100,7 +101,7 @@ func TestALateEndOfAnOldWatchDoesNotStopANewOne(t *testing.T) {
 	}
 }
 
-func TestEventsEndSessionsOrHaveThemAskedFor(t *testing.T) {
+func TestEventsEndSessionsOrCauseChecks(t *testing.T) {
 	event := func(kind sessionauthority.EventType, user, id, device string) sessionauthority.Event {
 		return sessionauthority.Event{Type: kind, UserID: user, SessionID: id, DeviceID: device}
 	}
@@ -215,7 +216,7 @@ func (c *cutWatch) WatchEvents(
 	}
 }
 
-func TestAnIdleFollowerHasNoGoroutine(t *testing.T) {
+func TestClosedEndingsHaveNoGoroutine(t *testing.T) {
 	service := &cutWatch{}
 	service.status.Store(int32(sessionauthority.StatusActive))
 	e := New(service, slog.New(slog.DiscardHandler))
@@ -236,7 +237,7 @@ func TestAnIdleFollowerHasNoGoroutine(t *testing.T) {
 	}
 }
 
-func TestDoubtHasASessionAskedForAtOnce(t *testing.T) {
+func TestDoubtChecksASessionAtOnce(t *testing.T) {
 	service := &cutWatch{err: sessionauthority.ErrCallerNotAllowed}
 	service.status.Store(int32(sessionauthority.StatusActive))
 	e := New(service, slog.New(slog.DiscardHandler))

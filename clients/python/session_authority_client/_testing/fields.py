@@ -76,7 +76,8 @@ def _of_auth_methods(methods: Sequence[str]) -> Broken:
 
 
 def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta) -> Broken:
-    # A timedelta can't hold every duration. A billion seconds break the rule, too.
+    # A timedelta can't hold every duration. So longer durations are cut to a billion seconds, which
+    # is still outside the limits.
     seconds = min(max(asked.seconds, -(10**9)), 10**9)
     if shortest <= timedelta(seconds=seconds, microseconds=asked.nanos // 1000) <= longest:
         return []

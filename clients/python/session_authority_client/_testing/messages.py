@@ -117,7 +117,7 @@ def _state_message(state: State, name: pb.SessionName) -> pb.SessionState:
 def event_message(
     state: State, kind: pb.EventType, user_id: str, device: Device | None, **more: Any
 ) -> pb.Event:
-    """Makes the next event. `more` has the fields that only this kind of event has."""
+    """Makes the next event. `more` has the other fields of this kind of event."""
     number = str(len(state.events) + 1)
     event = pb.Event(event_id=number, type=kind, user_id=user_id, actor="fake", **more)
     event.create_time.CopyFrom(stamp(state.now()))

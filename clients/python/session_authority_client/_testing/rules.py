@@ -34,7 +34,12 @@ _JOINERS = dict.fromkeys((0x200C, 0x200D))
 def judge(
     state: State, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
 ) -> tuple[pb.SessionStatus, Token | None]:
-    """Judges a token from a device. Returns the status, and the token if the status is active."""
+    """Judges a token from a device. Returns the status, and the token if the status is active, else
+    None.
+
+    With `renewing`, an expired token is judged like any other token. An expired session is removed
+    from its device, except with `observe_only`.
+    """
     token, presented, now = state.tokens.get(text), uuid_of(device_id), state.now()
     if token is None:
         missing = pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING
@@ -104,7 +109,9 @@ def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
 
 
 def rotate_if_due(token: Token, now: datetime) -> bool:
-    """Starts a session's next generation if a new token is due. Returns True if it did."""
+    """Starts a session's next generation if a new token is due. Returns True if a generation was
+    started.
+    """
     session = token.session
     if not (token.aged or token.expired or now - session.renewed_at >= ALARM_AFTER):
         return False
@@ -148,8 +155,8 @@ def _device_id_rule(value: str) -> str:
 
 
 def cleaned(value: str) -> str:
-    """Returns a name for display. White space becomes one space, and invisible characters are
-    removed.
+    """Returns a name for display. White space becomes one space, and is removed at the ends.
+    Characters that Python calls unprintable are removed, except joiners.
     """
     shown = "".join(
         " " if letter.isspace() else letter
@@ -160,8 +167,10 @@ def cleaned(value: str) -> str:
 
 
 def shown_client(client: pb.ClientInfo) -> pb.ClientInfo:
-    """Returns the description of a client as the service stores it. Invisible characters are
-    removed, and long values are cut. No value is refused.
+    """Returns the description of a client, nearly as the service stores it. Unprintable characters
+    are removed. The display name, the app version and the city are cut, and a malformed country
+    becomes empty. Unlike the service, this function does not cut the user agent and the client
+    hints, and does not parse the address. No value is refused.
     """
     shown = pb.ClientInfo()
     shown.CopyFrom(client)

@@ -68,8 +68,8 @@ class _Judged:
 
 
 class FakeService:
-    """The fake service, with its own state. Hold the lock `changed` while you change anything in
-    it.
+    """The fake service, with its own state. Hold the lock `changed` while you change the state or
+    the counts.
 
     `calls` counts the calls of each method, including refused calls. `rotations` counts how often a
     session went on to its next generation.
@@ -224,7 +224,9 @@ class FakeService:
     def renew_session(
         self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
     ) -> pb.RenewSessionResponse:
-        """Replaces a token by the session's next token, if a new token is due."""
+        """Replaces a token by the session's next token, if a new token is due. If only the claims
+        are new, makes the same token again with the new claims.
+        """
         judged = self._judge(request.access_token, request.device_id, renewing=True)
         token = judged.token
         response = pb.RenewSessionResponse(
@@ -453,7 +455,9 @@ class FakeService:
     def watch_events(
         self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
-        """Yields events: those after a cursor, those since a start time, or those from now on."""
+        """Yields events: those after a cursor, those since a start time, or those from now on.
+        After the first message, messages without events are proofs.
+        """
         with self.changed:
             self.calls["WatchEvents"] += 1
             self.check_available(context)

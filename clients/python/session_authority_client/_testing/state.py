@@ -78,7 +78,7 @@ class Device:
 @dataclass
 class SignIn:
     """A sign-in that had a `request_id`. If the same request comes again, from any browser or app,
-    it gets the same response.
+    it gets the same response, as long as the session is not yet used, replaced or ended.
     """
 
     request: pb.IssueDeviceRequest
@@ -88,7 +88,9 @@ class SignIn:
 
 @dataclass
 class State:
-    """Everything that the fake service stores. A reset replaces the whole state by a new one."""
+    """The users, sessions and events of the fake service, and its clock. A reset replaces the whole
+    state by a new state.
+    """
 
     devices: dict[str, dict[str, Device]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
@@ -105,8 +107,9 @@ class State:
 
     def told(self, moment: datetime) -> datetime:
         """Converts a time of the fake service to a time of the machine's clock, which no test
-        changes. All times in responses are converted. So after `pass_time`, past times are further
-        back and future times are nearer.
+        changes. The times of sessions, tokens and devices in responses are converted. So after
+        `pass_time`, past times are further back and future times are nearer. The times of events
+        and of proofs, and all times in the response of CheckSessions, are not converted.
         """
         return moment - self.passed
 

@@ -75,7 +75,7 @@ def test_all_examples_have_the_same_page_and_say_where_the_app_proves_who_it_is(
     pages = {re.search(r'PAGE = """(.*?)"""', source(name), re.DOTALL) for name in NAMES}
     assert len({page[1] for page in pages if page}) == 1
     for name in NAMES:
-        assert "# Your own proof of who it is goes here" in source(name)
+        assert "# Your own check of the user goes here" in source(name)
         assert "The app's own proof goes here" in source(name)
 
 

@@ -163,8 +163,8 @@ export class Admission {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of the response. It renews the token first if that was
-   * recommended a moment ago. Only then does it return a promise.
+   * Returns the `Set-Cookie` headers of the response. If the service recommended a renewal less
+   * than 10 seconds ago, this method renews the token first. Only then does it return a promise.
    */
   close(): readonly string[] | Promise<readonly string[]> {
     const first = !this.closed;

@@ -1,11 +1,11 @@
 /**
- * Distinguishes a browser that goes to a page from a program that fetches data. People get pages,
- * programs get codes.
+ * Distinguishes a browser that goes to a page from a program that fetches data. A browser that goes
+ * to a page gets pages, and a program gets status codes.
  *
- * All browsers of today say in `Sec-Fetch-Mode` whether they go to a page, but over plain HTTP only
- * to this machine. Without this header, only a request that names `text/html` in `Accept` counts as
- * a request for a page: browsers name it, while axios, fetch, curl and the libraries of languages
- * send a wildcard, JSON or nothing.
+ * All browsers of today say in `Sec-Fetch-Mode` whether they go to a page. Over plain HTTP, they
+ * send this header only to localhost. Without this header, only a request that names `text/html` in
+ * `Accept` counts as a request for a page: browsers name it, while axios, fetch, curl and the
+ * libraries of languages send a wildcard, JSON or nothing.
  */
 
 import { type Headers, values, withoutBlanks } from "./headers.js";

@@ -35,8 +35,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end -}}
 {{- end }}
 
-{{/* Settings as environment variables: first those that the chart sets, then those that the values
-     add at a path. Variables with other names follow. */}}
+{{/* Settings as environment variables: `set` has the settings that the chart sets, and `added` has
+     the settings from the values. Errors name `path`, the place of `added` in the values.
+     `environment` has variables with other names. */}}
 {{- define "session-authority.variables" -}}
 {{- $own := list "ACCESS_POLICY" "BEARER_LISTEN" "CALLER_TOKENS" "CONFIG" "DRAIN_TIMEOUT"
     "GATEWAY_CONFIG" "HEALTH_LISTEN" "KEYS" "LISTEN" "METRICS_LISTEN" "REDIS_URL" "RELAY_ENDPOINTS"
