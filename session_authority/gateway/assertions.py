@@ -25,6 +25,10 @@ _LEAST_LEFT_SECONDS = 30
 _MAX_KEPT = 10_000
 
 
+class CannotSign(Exception):
+    """No key can sign an assertion at present."""
+
+
 class Signer(Protocol):
     """Signs assertions. `version` changes when the keys change."""
 
@@ -33,7 +37,7 @@ class Signer(Protocol):
         """How often the keys have changed."""
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """Signs a token with these claims, and returns its text."""
+        """Signs a token with these claims, and returns its text. Raises CannotSign."""
 
 
 class _Kept(NamedTuple):
@@ -56,7 +60,7 @@ class Assertions:
 
     def __call__(self, session: Session, route: Route) -> str:
         """Returns the assertion of a session for the app of a route. The text is empty if the route
-        has no app.
+        has no app. Raises CannotSign.
         """
         if not route.audience:
             return ""

@@ -17,6 +17,7 @@ import structlog
 
 from session_authority.gateway import answers
 from session_authority.gateway.answers import Answer
+from session_authority.gateway.assertions import CannotSign
 from session_authority.gateway.credentials import Onward, onward
 from session_authority.gateway.identity import ANONYMOUS, IdentityHeaders, Pairs
 from session_authority.gateway.metrics import GatewayMetrics
@@ -151,9 +152,15 @@ class Gateway:
             cookies = tuple(await visit.close())
             headers = visit.caching((), "").added
             answer = answers.refused(request, refusal, cookies=cookies)
-            told = {name.lower() for name, _ in answer.headers}
-            more = tuple(pair for pair in headers if pair[0].lower() not in told)
+            sent = {name.lower() for name, _ in answer.headers}
+            more = tuple(pair for pair in headers if pair[0].lower() not in sent)
             return replace(answer, headers=(*answer.headers, *more), device_id=visit.device_id)
+        try:
+            identity = ANONYMOUS if session is None else self._identity(session, route)
+        except CannotSign as fault:
+            self._log_fault("assertion_not_signed", fault)
+            told = _told(500, "misconfigured")
+            return answers.denied(request, told, code="misconfigured", cookies=cookies)
         headers = (_VARY, *visit.caching(_APP_DECIDES, "").added)
         accept_ch = self.flow.accept_ch(
             request.method, request.headers, request.peer, request.scheme
@@ -164,7 +171,7 @@ class Gateway:
             request,
             self.flow,
             carried,
-            identity=ANONYMOUS if session is None else self._identity(session, route),
+            identity=identity,
             headers=headers,
             cookies=cookies,
             session=session,

@@ -5,10 +5,11 @@ change.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
-from session_authority.gateway.assertions import Assertions
+from session_authority.gateway.assertions import Assertions, CannotSign
 from session_authority.gateway.configuration import AssertionsTable
 from session_authority.tokens import AssertionSigner, KeyringError
 
@@ -17,13 +18,24 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 1.0
 
 
+class _Signer(AssertionSigner):
+    """Signs for the gateway, which knows no keys."""
+
+    def sign(self, claims: Mapping[str, object]) -> str:
+        """Returns the text of a token with these claims. Raises CannotSign."""
+        try:
+            return super().sign(claims)
+        except KeyringError as error:
+            raise CannotSign(str(error)) from None
+
+
 class AssertionKeys:
     """Makes assertions, and reads the key files again when they change. Raises KeyringError if the
     files are broken at the start, if no key signs, or if the key that signs has no public part.
     """
 
     def __init__(self, table: AssertionsTable) -> None:
-        self._signer = AssertionSigner(table.keys)
+        self._signer = _Signer(table.keys)
         self._fault = ""
         self.assertions = Assertions(self._signer, table.issuer)
         self.jwks = self._signer.jwks
@@ -37,7 +49,7 @@ class AssertionKeys:
     def look(self) -> None:
         """Reads the keys again if their files have changed. Broken files are logged once for each
         fault, and the old keys stay in use. If no key signs after a change, this is logged, too.
-        But then the old keys are gone, and no assertion can be signed.
+        But then the old keys are gone, and requests that need an assertion are denied.
         """
         try:
             signing = self._signer.refresh()

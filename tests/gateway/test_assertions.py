@@ -12,6 +12,7 @@ import jwt
 import pytest
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
+from structlog.testing import capture_logs
 
 from session_authority.gateway.assertions import Assertions
 from session_authority.gateway.configuration import AssertionsTable
@@ -127,6 +128,28 @@ def test_broken_key_files_change_nothing(tmp_path: Path):
     assert keys.jwks() == before
     with pytest.raises(KeyringError):
         keys_of(folder)
+
+
+async def test_a_request_is_denied_if_no_key_signs(
+    tmp_path: Path, fake: FakeAuthority, authority: AsyncSessionAuthority
+):
+    folder = keys_in(tmp_path / "keys", Algorithm.ES256)
+    keys = keys_of(folder)
+    [file] = folder.iterdir()
+    fields = json.loads(file.read_text())
+    del fields["promoted"]
+    file.write_text(json.dumps(fields))
+    keys.look()
+    gateway = Gateway(authority, FLOW, routes=Routes({"shop": SHOP}), assertions=keys.assertions)
+    proxy = Proxy(GatewayApp(ForwardAuth(gateway), authority, FLOW, Health()))
+    cookie = [("Cookie", browser_cookies(fake))]
+    with capture_logs() as lines:
+        denied = await proxy.ask("/forward-auth", cookie, options="app=shop")
+    assert (denied.status, json.loads(denied.body)) == (500, {"error": "misconfigured"})
+    assert [(line["event"], line["fault"]) for line in lines] == [
+        ("assertion_not_signed", "there is no signing key: promote one")
+    ]
+    assert (await proxy.ask("/forward-auth", cookie)).status == 200
 
 
 def test_a_key_without_a_public_part_is_refused(tmp_path: Path):
