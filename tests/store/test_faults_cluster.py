@@ -17,10 +17,13 @@ from redis.asyncio.cluster import ClusterNode
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store.backlogs import Backlogs
+from session_authority.store.deliveries import Deliveries
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.cluster_lines import MAX_FOLLOWED
 from session_authority.store.driver.read_paths import read_path_of
-from session_authority.store.key_names import TAGS
+from session_authority.store.key_names import PARTITIONS, TAGS
+from session_authority.store.log_position import START
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import (
     NOW,
@@ -112,6 +115,23 @@ async def test_a_first_burst_goes_to_the_right_nodes_at_once(
     assert sound(await sign_in(room.store, USERS))
     assert sound(await read(room.store, USERS))
     assert [_redirections(server) for server in servers] == before
+
+
+async def test_a_count_of_undelivered_events_goes_to_the_right_nodes(
+    room: Room, servers: list[ValkeyServer]
+) -> None:
+    await sign_in(room.store, USERS)
+    client = connect(cluster_url(servers), PATIENT)
+    deliveries = Deliveries(client, room.keys)
+    for number in range(PARTITIONS):
+        assert await deliveries.lease(number, "mailer", "one")
+        await deliveries.start_group(number, "mailer", START)
+        await deliveries.take(number, "mailer", "one", 1)
+    before = [_redirections(server) for server in servers]
+    backlog = (await Backlogs(deliveries).look(["mailer"]))["mailer"]
+    assert backlog.events == len(USERS)
+    assert [_redirections(server) for server in servers] == before
+    await client.aclose()
 
 
 def _redirections(server: ValkeyServer) -> int:

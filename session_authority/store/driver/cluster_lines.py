@@ -24,7 +24,7 @@ from session_authority.runtime.tasks import BackgroundTasks
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.errors import EXCHANGE_FAILURES
 from session_authority.store.driver.line_source import LineSource
-from session_authority.store.driver.questions import Answers, Question
+from session_authority.store.driver.questions import Answers, Command, Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 from session_authority.store.driver.traffic import traffic_of
@@ -38,6 +38,17 @@ class _NodeLeft(Disconnected):
     """The node no longer belongs to the cluster. Its questions are sent to the present owners of
     the slots.
     """
+
+
+def _key_of(command: Command) -> str | bytes:
+    """Returns the key of a command that reads one key."""
+    match command[0]:
+        case "XINFO":
+            return command[2]
+        case "XREADGROUP":
+            return command[command.index("STREAMS", 4) + 1]
+        case _:
+            return command[1]
 
 
 _ELSEWHERE = (MovedError, AskError, TryAgainError, _NodeLeft)
@@ -57,7 +68,7 @@ class ClusterLines:
 
     def question(self, *command: str | bytes) -> Question:
         """Makes a question: a command of one key that changes nothing."""
-        return Question(command, self._cluster.keyslot(command[1]))
+        return Question(command, self._cluster.keyslot(_key_of(command)))
 
     async def ask(self, question: Question) -> Any:
         """Sends a question, and returns its answer. If the server refuses the question, its error
