@@ -1,5 +1,5 @@
-"""Calls a running server for people: the commands for the demo, the tail of events, and the support
-desk.
+"""Calls a running server for commands that people use: the demo, the tail of events, the health
+check, and the commands of the support desk.
 
 This package is a client like any other. Of the service's rooms, it imports only `runtime` and the
 generated contract.

@@ -40,14 +40,14 @@ class Target:
         return str(self.address)
 
     def reachable(self) -> Target:
-        """The same server, with an address that this machine can call."""
+        """Returns the same server, with an address that this machine can call."""
         host = _EVERYWHERE.get(self.address.host, self.address.host)
         return replace(self, address=Listen(host, self.address.port))
 
 
 def channel_to(target: Target) -> grpc.Channel:
     """Makes a channel directly to the server, without a web proxy."""
-    # Each channel gets its own connection. By default, all channels to an address share one.
+    # Each channel gets its own connection. By default, channels to one address share a connection.
     options: list[tuple[str, Any]] = [
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
@@ -104,7 +104,7 @@ class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
 
 
 def failure_of(target: Target, error: grpc.RpcError) -> str:
-    """The reason why a call failed: the status code, and a text."""
+    """Returns the reason why a call failed: the status code, and a text."""
     code, details = error.code(), printable(error.details() or "")
     if code is grpc.StatusCode.UNAVAILABLE:
         details = why_unreachable(
@@ -114,9 +114,9 @@ def failure_of(target: Target, error: grpc.RpcError) -> str:
 
 
 def health(target: Target, timeout_seconds: float, service: str = "") -> str:
-    """The health of a service, or of the whole server if `service` is empty. Returns `SERVING`,
-    `NOT_SERVING`, or the reason why there is no answer. This does not wait for a server that can't
-    be reached.
+    """Returns the health of a service, or of the whole server if `service` is empty. The result is
+    `SERVING`, `NOT_SERVING`, or the reason why there is no answer. This function does not wait for
+    a server that can't be reached.
     """
     with channel_to(target) as channel:
         try:

@@ -36,9 +36,9 @@ _HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe", "CERTIFICATE_REQ
 def why_unreachable(
     address: Listen, details: str, *, tls: bool = False, with_certificate: bool = False
 ) -> str:
-    """The reason why a call to the address failed, according to gRPC's error text. If this text
-    says too little, a test connection is made. Returns gRPC's error text if the reason is not known
-    here.
+    """Returns the reason why a call to the address failed, according to gRPC's error text. If this
+    text only says that the peer closed the connection, a test connection is made. Returns gRPC's
+    error text if this module knows no reason for it.
     """
     for part, reason in _REASONS.items():
         if part in details:
@@ -51,7 +51,7 @@ def why_unreachable(
 
 
 def _speaks_tls(address: Listen) -> bool:
-    """Returns True if a TLS handshake with the address succeeds. No data is sent, so the
+    """Returns True if a TLS handshake with the address succeeds. No data of a call is sent, so the
     certificate is not verified.
     """
     context = ssl.create_default_context()

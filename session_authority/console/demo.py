@@ -1,5 +1,5 @@
 """Plays the whole life of a session against a running server, and explains each step. It is for
-readers who have no `grpcurl` yet.
+people who want to see the calls and have not installed `grpcurl`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ _THIEF = pb.ClientInfo(ip_address="192.0.2.66", user_agent="curl/8.7.1")
 
 
 class DemoFailed(Exception):
-    """The demo failed. The message names the server or the step, and the reason."""
+    """The demo failed. The message names the server or the step, and gives the reason."""
 
 
 def play(server: Target, out: Console, renewal_time: timedelta) -> None:
-    """Plays the demo. Raises DemoFailed if a step has another result than expected."""
+    """Plays the demo. Raises DemoFailed if the server is not ready, if a call fails, or if a step
+    has another result than expected or takes too long.
+    """
     target = server.reachable()
     status = health(target, _CALL_SECONDS)
     if status != "SERVING":
@@ -80,8 +82,8 @@ class _Life:
         self._expect("not.a.token", laptop, _LAPTOP, pb.SESSION_STATUS_TOKEN_INVALID)
 
         self._tell(
-            "The account page shows My Devices (ListDevices), one with a name of Sami's"
-            " (UpdateDevice)."
+            "Sami gives the phone a name (UpdateDevice). The account page shows My Devices"
+            " (ListDevices)."
         )
         self._stub.UpdateDevice(
             pb.UpdateDeviceRequest(
@@ -96,14 +98,14 @@ class _Life:
         self._say(f"generation {renewed.session.generation}, a new token")
 
         self._tell(
-            "The new token may be lost, with its answer or before it is on the laptop's disk."
-            " So the old one is still good."
+            "The new token may be lost on its way, or before the laptop has written it to its disk."
+            " So the old token is still good."
         )
         self._expect(laptop.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._expect(renewed.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._say(
-            "once the new one is used at an age of DURABLE_AFTER, the laptop keeps it, and the old"
-            " one has only a moment of grace (GRACE)"
+            "a use of the new token at an age of DURABLE_AFTER shows that the laptop has kept it;"
+            " then the old token is good only for a short time (GRACE)"
         )
 
         self._tell(
@@ -113,16 +115,16 @@ class _Life:
         seen = self._watch_until_replayed(laptop, renewed.access_token)
         self._say(f"statuses while time passed: {' → '.join(seen)}")
 
-        self._tell("The alarm: Sami is out everywhere, in the same instant.")
+        self._tell("The alarm: Sami is signed out everywhere at the same moment.")
         self._expect(renewed.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_NO_SESSION)
         self._expect(phone.access_token, phone, _PHONE, pb.SESSION_STATUS_NO_SESSION)
 
-        self._tell("Sami signs in again. The thief's dead token is now no more than that.")
+        self._tell("Sami signs in again. The thief's old token raises no alarm any more.")
         again = self._sign_in(_LAPTOP, laptop.device.device_id)
         self._expect(laptop.access_token, laptop, _THIEF, pb.SESSION_STATUS_SESSION_ENDED)
         self._expect(again.access_token, again, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
 
-        self._tell("And out, everywhere (RevokeAll).")
+        self._tell("Sami signs out everywhere (RevokeAll).")
         revoked = self._stub.RevokeAll(
             pb.RevokeAllRequest(user_id=self._user, reason="demo", forget=True),
             timeout=_CALL_SECONDS,
@@ -209,7 +211,7 @@ class _Life:
 
     def _watch_until_replayed(self, on: pb.IssueDeviceResponse, newer: str) -> list[str]:
         """Validates the old token until it counts as replayed, while its successor is in use.
-        Returns the statuses that it had.
+        Returns the statuses that the old token had.
         """
         seen: list[str] = []
 

@@ -30,7 +30,9 @@ _STYLES = {
 
 
 def json_line(event: pb.Event) -> str:
-    """An event in protobuf's JSON mapping, with the names of the contract. The text is ASCII."""
+    """Returns an event in protobuf's JSON mapping, with the names of the contract. The text is
+    ASCII.
+    """
     return json.dumps(MessageToDict(event, preserving_proto_field_name=True), separators=(",", ":"))
 
 
@@ -43,11 +45,13 @@ class EventTable:
         self._out = out
 
     def header(self) -> str:
-        """The line with the names of the columns."""
+        """Returns the line with the names of the columns."""
         return self._line(_COLUMNS, "bold")
 
     def row(self, event: pb.Event) -> str:
-        """The line of an event. Texts that are too long for their column are cut."""
+        """Returns the line of an event. Texts that are too long for their column are cut, except in
+        the last column.
+        """
         cells = (
             event.create_time.ToDatetime(UTC).astimezone().strftime("%b %d %H:%M:%S"),
             _words(pb.EventType, event.type, "EVENT_TYPE_").replace(" ", "_"),
@@ -71,8 +75,8 @@ class EventTable:
         return captured.get().removesuffix("\n")
 
     def _widths(self) -> tuple[int, ...]:
-        """The widths of all columns but the last. On a usual terminal, at least a quarter of the
-        line is left to the last column.
+        """Returns the widths of all columns except the last column. On a terminal with at least 108
+        columns, the last column of the table has at least 30 columns of the terminal.
         """
         if not self._out.is_terminal:
             return (*_FIXED, 36, 28, 64)
@@ -81,7 +85,7 @@ class EventTable:
 
 
 def _client(client: pb.EventClient) -> str:
-    """The known facts about a client, such as `Chrome 140 on Windows, 203.0.113.7`."""
+    """Returns the known facts about a client, such as `Chrome 140 on Windows, 203.0.113.7`."""
     program = (
         " on ".join(filter(None, (client.browser, client.operating_system)))
         or client.info.user_agent[:24]
@@ -107,7 +111,9 @@ def _details(event: pb.Event) -> Iterator[str]:
 
 
 def _words(kind: Any, number: int, prefix: str) -> str:
-    """The value of an enum in words, or as a number if only a newer version knows the value."""
+    """Returns the value of an enum in words, or as a number if only a newer version knows the
+    value.
+    """
     try:
         return str(kind.Name(number)).removeprefix(prefix).replace("_", " ").lower()
     except ValueError:

@@ -1,4 +1,6 @@
-"""Follows the events of a server from the last cursor, even across restarts of the server."""
+"""Follows the events of a server. After a restart of the server, the watch goes on at the last
+cursor.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 _FIRST_ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0  # three heartbeats
 _BACKOFF = Backoff(first=timedelta(milliseconds=200), longest=timedelta(seconds=5))
-# A watch may send an event twice. People should not mistake the second one for a second alarm.
+# A watch may send an event twice. People should not mistake the repeated event for a second alarm.
 _REMEMBERED_EVENTS = 10_000
 # The codes after which another call can't help.
 _FINAL_CODES = frozenset(
@@ -39,14 +41,15 @@ class TailFailed(Exception):
 def follow(
     target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]
 ) -> Iterator[Sequence[pb.Event]]:
-    """Yields the events of each message of a watch, each event only once. The first message and the
-    heartbeats have no events.
+    """Yields the events of each message of a watch, each event only once. It recognizes a repeated
+    event among the last 10,000 events. The first message and the heartbeats have no events.
 
     When the connection breaks, the server is called again from the last cursor. `say` gets a text
-    when a second call in a row fails, when the server is back, and when events may have been
-    missed. A single break is normal, and gets no text.
+    when two calls in a row have failed, when the server answers again after two or more failures,
+    and when events may have been missed. A single failure is normal, and gets no text.
 
-    Raises TailFailed if there is no server at the start, or if the server refuses the watch.
+    Raises TailFailed if the server does not answer or is not ready at the start, or if it refuses
+    the watch.
     """
     status = health(target, _FIRST_ANSWER_SECONDS)
     if status != "SERVING":

@@ -2,8 +2,8 @@
 judges tokens.
 
 Each function makes one kind of call of the contract. Any other caller with the same roles may make
-these calls, too. The results are messages in protobuf's JSON mapping, with the names of the
-contract.
+these calls, too. Devices and validations are returned as messages in protobuf's JSON mapping, with
+the names of the contract.
 """
 
 from __future__ import annotations

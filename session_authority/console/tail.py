@@ -1,8 +1,8 @@
 """Shows the events of sessions live, one event in a line: as a table for people, and as JSON for
 programs.
 
-It follows the server from its last cursor, even across restarts. Strangers choose names and user
-agents, so only the printable characters of these texts reach a terminal.
+After a restart of the server, the tail continues at the last cursor. Strangers choose names and
+user agents, so only the printable characters of these texts reach a terminal.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def _end_when_told() -> None:
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
         return
     # A reader such as `| head` exits without notice. Without this thread, the process would notice
-    # it only at the next event, which may come late.
+    # the exit of the reader only when it writes the next event, which may come late.
     reader = select.poll()
-    reader.register(output, 0)  # reports nothing but that the reader is gone
+    reader.register(output, 0)  # reports only that the reader has exited
     threading.Thread(target=lambda: _end(reader.poll()), daemon=True).start()
 
 

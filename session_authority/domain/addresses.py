@@ -11,12 +11,13 @@ import re
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-# A longer text is cut before it is read. The longest correct form is a list of hops.
+# A text that is not a plain address is cut at this length, and then searched for an address. The
+# longest correct form is a list of hops.
 _MAX_READ_CHARACTERS = 1024
 # The parameter `for` in the first element of a `Forwarded` header (RFC 7239).
 _FORWARDED = re.compile(r"(?:^|;)\s*for\s*=\s*(\"[^\"]*\"|[^\s;,\"]+)", re.IGNORECASE | re.ASCII)
-# The prefixes of an address: gRPC and mail write the name of the family, and Java writes a slash
-# before the address of a peer.
+# The prefixes of an address: gRPC and mail write the name of the address family, and Java writes a
+# slash before the address of a peer.
 _PREFIX = re.compile(r"(?:ipv4:|ipv6:|/)", re.IGNORECASE | re.ASCII)
 # A port may be obfuscated (RFC 7239 §6.3). It may also be missing after the colon.
 _PORT = r"(?::(?:\d{1,5}|_[\w.-]+)?)?"
@@ -26,8 +27,8 @@ _V4_WITH_PORT = re.compile(rf"([\d.]+){_PORT}", re.ASCII)
 _NETWORK_BITS = {4: 24, 6: 48}
 # The bits of a 6to4 address before the IPv4 address in it (RFC 3056).
 _6TO4_BITS = 16
-# Networks whose addresses do not tell a place: those of a machine, a link or a site, and those
-# inside a carrier's network (RFC 6598).
+# Networks whose addresses do not tell a place: the addresses of a machine, a link or a site, the
+# addresses inside a carrier's network (RFC 6598), and multicast and reserved addresses.
 _PLACELESS = tuple(
     map(
         ip_network,
@@ -50,9 +51,12 @@ class AddressDetail(Enum):
 
 
 def kept_address(shown: str, detail: AddressDetail) -> str:
-    """The part of a shown address that the service keeps: the full address, its network (/24 for
-    IPv4, /48 for IPv6), or nothing. If a stored address is already a network, it stays this
-    network.
+    """Returns the part of a shown address that the service keeps: the full address, its network, or
+    nothing.
+
+    The network is /24 for IPv4 and /48 for IPv6. For a 6to4 address it is /40, which is the /24 of
+    the IPv4 address inside. If a stored address is already a network, NETWORK keeps it unchanged.
+    FULL returns `shown` unchanged. Otherwise a text that is no address becomes empty.
     """
     if detail is AddressDetail.FULL or not shown:
         return shown
@@ -69,8 +73,9 @@ def kept_address(shown: str, detail: AddressDetail) -> str:
 
 
 def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
-    """The address with which a place can be looked up. None if the address does not tell a place,
-    as with a private address.
+    """Returns the address with which a place can be looked up. For a 6to4 address it is the IPv4
+    address inside. None if `shown` is empty or a network, or if the address does not tell a place.
+    An example is a private address.
     """
     if not shown or not _canonical(shown):
         return None
@@ -81,11 +86,12 @@ def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
 
 
 def shown_address(text: str) -> str:
-    """The IPv4 or IPv6 address in a text, in its usual form. Empty if the text has no address.
+    """Returns the IPv4 or IPv6 address in a text, in its usual form. Empty if there is none.
 
-    A port, brackets and a zone are removed. An IPv4 address that is written as an IPv6 address
-    becomes IPv4. In a list, the first address counts: in `X-Forwarded-For` it is the address of the
-    client.
+    A port, brackets and a zone are removed. An IPv4 address that is mapped to IPv6
+    (`::ffff:192.0.2.1`) becomes IPv4. In a list, only the first entry that is not blank counts: in
+    `X-Forwarded-For` it is the address of the client. If this entry is no address (`unknown`), the
+    result is empty.
     """
     if not text:
         return ""
@@ -93,7 +99,7 @@ def shown_address(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """The part of a text that may be an address, without its prefix, brackets and port."""
+    """Returns the part of a text that may be an address, without its prefix, brackets and port."""
     first = next((hop for hop in text.split(",") if hop.strip()), "")
     if forwarded := _FORWARDED.search(first):
         first = forwarded[1]

@@ -10,8 +10,9 @@ from binascii import a2b_base64
 # Translates the letters of base64url to those of base64. Padding, and the two letters that only
 # base64 has, become invalid.
 _PLAIN_LETTERS = bytes.maketrans(b"-_+/=", b"+/!!!")
-# The key is how many letters follow the last whole group of four. The value is the padding, and the
-# letters that may be the last: their unused bits are 0.
+# The key is the number of letters after the last whole group of four. The value has the padding,
+# and the letters with which the text may end: letters whose unused bits are 0. None allows every
+# letter.
 _ENDS = {
     0: (b"", None),
     2: (b"==", frozenset(b"AQgw")),

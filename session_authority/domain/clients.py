@@ -29,7 +29,8 @@ class FormFactor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """The description of a client for people. Unknown parts are empty.
+    """The description of a client for people. Unknown parts are empty, except the name: it is then
+    "Unknown device".
 
     An example: the system "Android 16", the browser "Chrome 148", the kind phone, and the model
     "Pixel 10 Pro". The name is made of these parts: "Chrome 148 on Pixel 10 Pro".
@@ -59,7 +60,9 @@ class Client:
     appearance: Appearance | None = field(default=None, compare=False)
 
     def updated_by(self, newer: Client) -> Client:
-        """This client, updated with all facts that `newer` has."""
+        """Returns this client, updated with all facts that `newer` has. The other facts stay,
+        unless they belong to an address or a user agent that `newer` replaces.
+        """
         if newer is NO_CLIENT:
             return self
         return Client(
@@ -70,12 +73,13 @@ class Client:
             hints=self._hints_updated_by(newer),
             # The old place does not belong to the new address.
             place=newer.place if newer.ip_address or newer.place != NO_PLACE else self.place,
-            # If a new description is made, it follows the present rules.
+            # The stored description belongs to the old user agent and hints. If there is no stored
+            # description, readers of the client make a new description.
             appearance=None if newer.user_agent or newer.hints != NO_HINTS else self.appearance,
         )
 
     def kept(self, detail: AddressDetail) -> Client:
-        """This client, with its address reduced to the part that the service keeps."""
+        """Returns this client, with its address reduced to the part that the service keeps."""
         if detail is AddressDetail.FULL:
             return self
         return replace(self, ip_address=kept_address(self.ip_address, detail))

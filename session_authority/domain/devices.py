@@ -36,7 +36,7 @@ class SignInMethods:
 
     @classmethod
     def of(cls, session_id: bytes, auth_methods: tuple[str, ...]) -> SignInMethods:
-        """The methods of the sign-in that began the session."""
+        """Returns the methods of the sign-in that began the session."""
         return cls(session_id[:_SIGN_IN_ID_BYTES], auth_methods)
 
     def are_of(self, session: SessionRecord) -> bool:
@@ -73,34 +73,36 @@ class DeviceRecord:
     later: bytes = b""
 
     def shown_name(self) -> str:
-        """The name to show for the device: the name that the user gave, or else the app's name, or
-        else a name made from the client hints and the user agent.
+        """Returns the name to show for the device: the name that the user gave, or else the app's
+        name, or else a name made from the client hints and the user agent.
         """
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name
 
     def auth_methods_of(self, session: SessionRecord) -> tuple[str, ...]:
-        """The methods by which the user signed in to a session on the device. Empty if they are not
-        known.
+        """Returns the methods by which the user signed in to a session on the device. Empty if they
+        are not known.
         """
         methods = self.last_sign_in
         return () if methods is None or not methods.are_of(session) else methods.auth_methods
 
     def recent_alarm(self, now: datetime) -> Alarm | None:
-        """The last theft alarm on the device. None if there was no alarm, or if it is too old to be
-        listed.
+        """Returns the last theft alarm on the device. None if there was no alarm, or if it is too
+        old to be listed.
         """
         alarm = self.last_alarm
         return None if alarm is None or now - alarm.happened_at > ALARM_MEMORY else alarm
 
     def kept(self, detail: AddressDetail) -> DeviceRecord:
-        """The device, with the address of its client reduced to the part that the service keeps."""
+        """Returns the device, with the address of its client reduced to the part that the service
+        keeps.
+        """
         client = self.last_client.kept(detail)
         return self if client is self.last_client else replace(self, last_client=client)
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
-        """The device's record after `client` has used the device."""
+        """Returns the device's record after `client` has used the device."""
         return replace(
             self,
             last_client=self.last_client.updated_by(client),
@@ -112,9 +114,11 @@ class DeviceRecord:
 class ListedDevice:
     """A device as the list shows it.
 
-    `session` is the live session on the device, if there is one. `expires_at` is the moment at
-    which that session ends if it is not used again. At `absolute_end` it ends even if it is used.
-    `auth_methods` are the methods of the sign-in that began it.
+    `key` is the device key. `session` is the live session on the device, if there is one.
+    `expires_at` is the moment at which this session ends if it is not used again. At `absolute_end`
+    the session ends even if it is used. `current` is true for the device from which the end user
+    looks at the list. `auth_methods` are the methods of the sign-in that began the session.
+    `last_alarm` is None if there was no alarm, or if the alarm is too old to be listed.
     """
 
     key: bytes
@@ -136,8 +140,8 @@ class ListedDevice:
         )
 
     def sort_key(self) -> tuple[float, bytes]:
-        """The sort key of the device in the list: the newest activity comes first, then the device
-        key decides.
+        """Returns the sort key of the device in the list: the newest activity comes first, then the
+        device key decides.
         """
         return (-self.last_seen_at.timestamp(), self.key)
 
@@ -149,7 +153,15 @@ def listed(
     limits: SessionLimits,
     now: datetime,
 ) -> ListedDevice:
-    """The device as it is shown at `now`, without a session that has ended by then."""
+    """Returns the device as the list shows it at `now`. A session that has ended is left out.
+
+    Args:
+        key: The device key.
+        device: The record of the device.
+        session: The record of the session on the device. None if there is no session.
+        limits: The limits of sessions.
+        now: The time.
+    """
     alarm = device.recent_alarm(now)
     if session is None or not session.is_live(limits, now):
         return ListedDevice(key, device, None, None, last_alarm=alarm)
@@ -173,8 +185,16 @@ def list_devices(
     limits: SessionLimits,
     now: datetime,
 ) -> Sequence[ListedDevice]:
-    """All devices to show, in the order of the list. Each session has a device record, as both are
-    written in one step.
+    """Returns all devices to show, in the order of the list. A session without a device record is
+    not shown.
+
+    Args:
+        sessions: The records of the user's sessions, by device key.
+        devices: The records of the user's devices, by device key.
+        current_key: The key of the device that is marked as current. None if no device is marked.
+        include_signed_out: Shows devices without a live session, too.
+        limits: The limits of sessions.
+        now: The time.
     """
     shown = (
         replace(listed(k, d, sessions.get(k), limits, now), current=k == current_key)

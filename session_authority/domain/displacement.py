@@ -1,9 +1,14 @@
 """Decides which stream of an unknown caller ends when all places for unknown callers are occupied.
 
 Unknown callers have no names, only addresses and connections. So a new stream ends a stream of the
-address that has the most streams. At that address it ends the oldest stream of the connection that
-has the most streams. A caller with one watch does not lose this watch to a flood from other
-addresses. All functions are pure.
+address that has the most streams. At this address, the oldest stream of the connection with the
+most streams ends. This address must have more streams than the address of the new stream. If both
+addresses are the same, the connection must have more streams than the connection of the new stream.
+Otherwise the new stream is refused.
+
+A caller who is alone at an address, with one watch, does not lose this watch while any other
+address has two streams or more. The watch can end if each address has only one stream. All
+functions are pure.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Sequence
 
 
 def displaced(connections: Sequence[str], newcomer: str) -> int | None:
-    """The index of the stream that ends. None if the new stream is refused instead.
+    """Returns the index of the stream that ends. None if the new stream is refused instead.
 
     Args:
         connections: The peer of each stream that is under way, such as `ipv4:192.0.2.1:50000`, the

@@ -1,7 +1,9 @@
 """Collects whether the writes of a call are on the primary alone, or on replicas, too.
 
 A write on the primary alone is lost if the primary is lost before a replica has the write. The
-store notes each write that waits for replicas. The code that answers the call collects the notes.
+store notes each write that must survive this loss, and whether enough replicas confirmed the write.
+Without replicas (`REPLICAS_ACK=0`), no write is confirmed. The store notes no marks, as losing a
+mark is harmless. The code that answers the call collects the notes.
 """
 
 from __future__ import annotations
@@ -22,15 +24,18 @@ class Durability(Enum):
 
 
 class Confirmations:
-    """The confirmations by replicas for the writes of one call."""
+    """The notes about one call: for each of its writes, whether enough replicas confirmed it."""
 
     def __init__(self) -> None:
         self._noted: list[bool] = []
 
     @property
     def durability(self) -> Durability | None:
-        """The durability of all writes together: LOCAL if replicas did not confirm one of them.
-        None if the call wrote nothing.
+        """The durability of all writes together: LOCAL if too few replicas confirmed one of the
+        writes. None if the store noted no write.
+
+        If an earlier call already did the work, the present call writes nothing. The store then
+        notes whether enough replicas have the earlier write.
         """
         if not self._noted:
             return None
@@ -48,8 +53,13 @@ _of_call: ContextVar[Confirmations | None] = ContextVar("confirmations", default
 def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
     """Collects the notes about all writes inside the `with` block.
 
-    If `required`, raises NotReplicated at the end of the block if too few replicas confirmed one of
-    its writes. Raises InvalidRequest at once if replication is `required` but not `offered`.
+    Raises InvalidRequest at once if replication is `required` but not `offered`. If `required`,
+    raises NotReplicated after the block if too few replicas confirmed one of the writes. An
+    exception of the block itself takes precedence.
+
+    Args:
+        required: The caller demands that replicas have the writes.
+        offered: The service waits for replicas (its setting `REPLICAS_ACK` is not 0).
     """
     if required and not offered:
         rule = "this service waits for no replicas (its setting REPLICAS_ACK is 0)"
@@ -65,7 +75,9 @@ def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
 
 
 def note(*, confirmed: bool) -> None:
-    """Notes, for the call that is being answered, whether enough replicas confirmed a write."""
+    """Notes, for the call that is being answered, whether enough replicas confirmed a write. Does
+    nothing outside of a `with confirmations` block.
+    """
     collected = _of_call.get()
     if collected is not None:
         collected.note(confirmed=confirmed)

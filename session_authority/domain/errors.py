@@ -1,4 +1,5 @@
-"""The reasons for which a request fails: one exception for each reason of the public contract.
+"""The reasons for which a request fails: one exception for each reason of the public contract,
+except INTERNAL. INTERNAL stands for every other exception.
 
 The `rpc` package maps each exception to a gRPC status by its type. The message is written for the
 caller, so it never contains a token, a key or the text of a driver.
@@ -20,12 +21,12 @@ class FieldViolation:
 
 
 class AuthorityError(Exception):
-    """The base of all reasons for which a request fails. It is never raised itself."""
+    """The base class of the exceptions in this module. The class itself is never raised."""
 
 
 class InvalidRequest(AuthorityError):
-    """Fields of the request break their rules. The error names all of these fields. `metadata` has
-    values with which a program can correct the request.
+    """Fields of the request break their rules. The exception names these fields and the rules.
+    `metadata` has values with which a program can correct the request. Often it is empty.
     """
 
     def __init__(
@@ -133,7 +134,8 @@ class NotReplicated(AuthorityError):
 
 class DeadlineTooShort(AuthorityError):
     """The caller's deadline left too little time to use the store, or the request took too long to
-    arrive. Nothing was done.
+    arrive. Nothing was done. A health watch also raises this exception, if the caller took too long
+    to read an answer.
     """
 
     retry_after = timedelta(0)
@@ -166,7 +168,7 @@ class CallerNotAllowed(AuthorityError):
 
 
 class Stopping(AuthorityError):
-    """The server process that serves the stream is stopping."""
+    """The server process is stopping: it ends its streams, and accepts no more streams."""
 
     retry_after = timedelta(0)
 
@@ -175,7 +177,9 @@ class Stopping(AuthorityError):
 
 
 class NotReady(AuthorityError):
-    """The server can't rely on its clock, its store, or the files that it has read."""
+    """The server can't trust its answers: its clock is wrong, its store is unsafe, or it could not
+    read its signing keys or its access policy for 5 seconds.
+    """
 
     retry_after = timedelta(milliseconds=500)
 
@@ -184,8 +188,9 @@ class NotReady(AuthorityError):
 
 
 class Overloaded(AuthorityError):
-    """The service has as many calls under way as it accepts. If `of_caller` is true, the limit is
-    the one for the calls of this caller.
+    """Too many calls or streams are under way. `of_caller` is true if this caller has reached its
+    own share. It is false if the process has reached its limit. A stream of an unknown caller also
+    ends with this exception when a new stream takes its place.
     """
 
     retry_after = timedelta(milliseconds=100)

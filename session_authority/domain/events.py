@@ -39,7 +39,7 @@ class Event:
 
     `client` is the client that signed in or presented a token. `device_client` is the last known
     client of the device, and `device_display_name` is the device's name. `user_id` is NOBODY if the
-    event concerns all users.
+    event concerns all users. `actor` is the name of the caller.
     """
 
     type: EventType
@@ -60,7 +60,7 @@ class Event:
     key_id: str = ""
 
     def kept(self, detail: AddressDetail) -> Event:
-        """The event, with the addresses of its clients reduced to the part that the service
+        """Returns the event, with the addresses of its clients reduced to the part that the service
         keeps.
         """
         client, device_client = self.client.kept(detail), self.device_client.kept(detail)
@@ -89,8 +89,9 @@ class Concerning(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """The events that a watcher wants. An empty field selects all events. An event that concerns
-    all users passes the filter of each user.
+    """The events that a watcher wants: events of these types, about these users. If a field is
+    empty, every type or every user is wanted. An event that concerns all users passes any list of
+    users, but its type must be wanted.
     """
 
     types: frozenset[EventType] = frozenset()

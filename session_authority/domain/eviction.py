@@ -1,10 +1,10 @@
 """Decides which connections of a port are closed to make room for new connections.
 
-Connections of unknown callers are closed first. Among them, connections without a call come before
-those with a call, and the one that was silent for longest comes first. In this way a quarter of a
-port's connections stays free. When known callers hold nearly all connections, idle connections of
-the caller with the most connections are closed. A connection on which a known caller has a call is
-never closed. All functions are pure.
+Connections of unknown callers are closed first: connections without a call before connections with
+a call, and the longest silent connections first. In this way, a quarter of a port's connections
+stays free for known callers. When known callers hold more than fifteen sixteenths of the
+connections, idle connections of the caller with the most connections are closed. A connection on
+which a known caller has a call is never closed. All functions are pure.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A quarter of a port's connections is kept free of unknown callers, and a sixteenth is kept free of
-# idle callers.
+# A quarter of a port's connections (at least one) is kept free of unknown callers. A sixteenth is
+# kept free of idle connections of known callers: none if the port may have fewer than 16.
 _FREE_OF_STRANGERS, _FREE_OF_IDLE_CALLERS = 4, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A connection of one port. `active_at` is the time of its last call, or else the time at which
-    it was first seen, in seconds of any clock. `caller` is None for an unknown caller.
+    """A connection of one port. `active_at` is the time of the last call on the connection, or else
+    the time at which the connection was first seen, in seconds of any clock. `calls` is the number
+    of calls under way. `caller` is None for an unknown caller.
     """
 
     peer: str
@@ -31,7 +32,7 @@ class Seen:
 
 
 def evicted(connections: Sequence[Seen], bound: int) -> list[Seen]:
-    """The connections that are closed on a port which may have at most `bound` connections."""
+    """Returns the connections to close on a port that may have at most `bound` connections."""
     over = len(connections) - (bound - max(bound // _FREE_OF_STRANGERS, 1))
     strangers = [seen for seen in connections if seen.caller is None]
     strangers.sort(key=lambda seen: (seen.calls > 0, seen.active_at))

@@ -1,8 +1,9 @@
-"""Checks every field that a caller may send.
+"""Checks the fields of requests.
 
-A `FieldChecks` collects all violations of one request, so that a caller learns of every mistake at
-once. Each check returns the checked value. After a violation the returned value is meaningless, and
-`done` raises InvalidRequest.
+Other modules check tokens, page tokens, cursors, places and client hints. A `FieldChecks` collects
+all violations of one request, so that a caller learns of every mistake at once. Each check except
+`batch` returns the checked value. After a violation the returned value is meaningless, and `done`
+raises InvalidRequest.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ DEFAULT_PAGE_SIZE = 50
 MAX_WATCHED_USERS = 1000
 MIN_SESSION_TTL = timedelta(seconds=1)
 
-# Names that already have a meaning in a token (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core),
-# or that stand for permissions. Permissions must not last as long as a session does (RFC 9068
-# §2.2.3.1).
+# Names that already have a meaning in a token, by a standard (RFC 7519, RFC 8693, RFC 9068, OpenID
+# Connect Core) or in this service (such as `dk` and `gen`). Names of permissions (RFC 9068
+# §2.2.3.1) are reserved, too: a permission must not last as long as a session does.
 RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
@@ -74,8 +75,9 @@ class FieldChecks:
         self._violations.append(FieldViolation(field, rule))
 
     def user_id(self, value: str, field: str = "user_id") -> str:
-        """Checks a user ID: 1–255 characters, no control or other invisible ones, and no white
-        space at the ends. Nothing is normalised, so two spellings of one name are two users.
+        """Checks a user ID: 1–255 characters, no white space at the ends, and no control characters
+        or other invisible characters (`is_name` has the exact rule). Nothing is normalised, so two
+        spellings of one name are two users.
         """
         if not value:
             self._broken(field, "must not be empty")
@@ -110,7 +112,15 @@ class FieldChecks:
         display_name: str,
         app_version: str,
     ) -> Client:
-        """The client in a form that can be shown. Facts that can't be shown are left out."""
+        """Returns the client in a form that can be shown. Facts that can't be shown are left out,
+        and long texts are cut. So no fact of the client breaks a rule.
+
+        Args:
+            ip_address: A text with an IP address.
+            user_agent: The user agent, cut at 512 bytes.
+            display_name: The name that the app gives the device, cut at 100 characters.
+            app_version: The version of the app, cut at 64 characters.
+        """
         return Client(
             ip_address=shown_address(ip_address),
             user_agent=cut_user_agent(user_agent),
@@ -120,7 +130,8 @@ class FieldChecks:
 
     def display_name(self, value: str) -> str:
         """Cleans and checks a name that a user gives. The cleaned name has at most 100 characters.
-        The name may be empty, but it may not consist only of invisible characters.
+        The name may be empty. White space alone counts as empty. Other invisible characters alone
+        break the rule.
         """
         name = cleaned(value)
         if len(name) > MAX_DISPLAY_NAME_CHARACTERS:
@@ -132,20 +143,20 @@ class FieldChecks:
         return name
 
     def reason(self, value: str) -> str:
-        """The reason in a form that can be shown: cleaned, and cut at 128 characters."""
+        """Returns the reason in a form that can be shown: cleaned, and cut at 128 characters."""
         return cut(cleaned(value), MAX_REASON_CHARACTERS)
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
-        """Checks claims. Their names have an allowed form and are not reserved. All claims together
-        have at most 1 KiB, as the JSON that goes into the token.
+        """Checks claims. Each name has 1–128 characters of a URI, and is not reserved. All claims
+        together have at most 1 KiB, as the JSON that goes into the token.
         """
         if any(_CLAIM_NAME.fullmatch(name) is None for name in value):
             self._broken("claims", f"names must be 1 to {MAX_CLAIM_NAME_CHARACTERS} {_URI_RULE}")
         for name in sorted(RESERVED_CLAIMS & value.keys()):
             self._broken(f"claims.{name}", "is a reserved name")
         claims = dict(value)
-        # The size counts as it is written: JSON spells some characters with six bytes, and a token
-        # has a size limit of its own.
+        # The size of the JSON counts, not the size of the texts: JSON spells some characters with
+        # six bytes. A token has a size limit of its own, which is checked elsewhere.
         if (
             claims
             and len(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
@@ -155,7 +166,9 @@ class FieldChecks:
         return claims
 
     def auth_methods(self, value: Sequence[str]) -> tuple[str, ...]:
-        """Checks at most 8 authentication methods, which are names (RFC 8176) or URIs."""
+        """Checks authentication methods. There are at most 8. Each one is a name (RFC 8176) or a
+        URI of 1–128 characters.
+        """
         if len(value) > MAX_AUTH_METHODS:
             self._broken("auth_methods", f"must have at most {MAX_AUTH_METHODS} entries")
         for i, method in enumerate(value[:MAX_AUTH_METHODS]):
@@ -166,8 +179,8 @@ class FieldChecks:
         return tuple(value)
 
     def session_ttl(self, value: timedelta | None, longest: timedelta) -> timedelta:
-        """Checks the longest life of a session: from one second to the service's own limit. If it
-        is absent, the service's limit applies.
+        """Checks the longest life of a session: from one second to `longest`, the service's own
+        limit. If `value` is None, returns the service's limit.
         """
         if value is None:
             return longest
@@ -178,11 +191,12 @@ class FieldChecks:
     def idle_timeout(
         self, value: timedelta | None, shortest: timedelta, longest: timedelta
     ) -> timedelta | None:
-        """Checks an idle timeout, and cuts it to a step that a record can hold.
+        """Checks an idle timeout, and lowers it to a step that a record can hold.
 
-        It is at least `shortest` and at most `longest`, the service's own. If it is absent, the
-        service's own applies. The error's metadata has both limits, so that a caller can choose the
-        nearest allowed value.
+        The timeout is at least `shortest`, and at most `longest`, which is the service's own
+        timeout. If `value` is None, returns None: the service's own timeout then applies. The
+        error's metadata has both limits in seconds, so that a caller can choose the nearest allowed
+        value.
         """
         if value is None:
             return None
@@ -194,7 +208,7 @@ class FieldChecks:
         return shortened(value)
 
     def request_id(self, value: str) -> UUID | None:
-        """Checks a request ID: a UUID, or empty text for none (AIP-155)."""
+        """Checks a request ID: a UUID (AIP-155). Empty text means no request ID, and gives None."""
         if not value:
             return None
         parsed = parse_uuid(value)
@@ -203,7 +217,7 @@ class FieldChecks:
         return parsed
 
     def page_size(self, value: int) -> int:
-        """Checks the size of a page: from 0, which means the default, to 1,000."""
+        """Checks the size of a page: from 0, which means the default of 50, to 1,000."""
         if value < 0:
             self._broken("page_size", "must not be negative")
         elif value > MAX_PAGE_SIZE:
@@ -218,14 +232,18 @@ class FieldChecks:
         return [self.user_id(user_id, f"user_ids[{i}]") for i, user_id in enumerate(value)]
 
     def event_type(self, value: EventType | None, field: str) -> EventType:
-        """Checks a type of event, which the contract must name. None stands for an unknown type."""
+        """Checks a type of event. `value` is None if the contract has no such type, which is a
+        violation.
+        """
         if value is None:
             self._broken(field, "must be a type of event that there is")
             return EventType.UNKNOWN
         return value
 
     def start_time(self, seconds: int, *, has_cursor: bool) -> datetime:
-        """Checks the moment at which a watch starts. It can't be given together with a cursor."""
+        """Checks the moment at which a watch starts, in seconds since 1970. A watch can't have both
+        a start time and a cursor.
+        """
         if has_cursor:
             self._broken("start_time", "must not be given together with a cursor")
         if not 0 <= seconds <= LAST_SECOND:
@@ -234,8 +252,8 @@ class FieldChecks:
         return from_seconds(seconds)
 
     def batch(self, size: int, field: str = "requests") -> None:
-        """Checks that a batch has 1–500 entries. `field` is the field of the entries, and the error
-        uses its name for them.
+        """Checks that a batch has 1–500 entries. `field` is the name of the field that holds the
+        entries. The error also calls the entries by this name.
         """
         if not 1 <= size <= MAX_BATCH:
             self._broken(field, f"must be 1 to {MAX_BATCH} {field}, not {size}")
@@ -249,7 +267,9 @@ class FieldChecks:
 
 
 def cut_user_agent(value: str) -> str:
-    """The user agent in a form that can be shown: at most 512 bytes, and whole characters only."""
+    """Returns the user agent in a form that can be shown: cleaned, and cut at 512 bytes between two
+    characters.
+    """
     agent = cleaned(value)
     encoded = agent.encode()
     if len(encoded) <= MAX_USER_AGENT_BYTES:

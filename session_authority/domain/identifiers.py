@@ -9,7 +9,7 @@ from uuid import UUID
 DEVICE_KEY_BYTES = 16
 _USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 # The spellings that UUID libraries write. Other spellings are refused, although Python's own reader
-# ignores dashes, braces and "urn:uuid:" wherever they are.
+# accepts more: it ignores dashes and "urn:uuid:" anywhere, and any number of braces at both ends.
 _UUID_TEXT = re.compile(
     rf"{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|[uU][rR][nN]:[uU][uU][iI][dD]:{_USUAL}", re.ASCII
 )

@@ -1,8 +1,9 @@
-"""The idle timeouts of sessions whose sign-in requested a shorter time than the service's.
+"""The idle timeouts of sessions whose sign-in requested a timeout of its own.
 
 A session record has one byte for this timeout, so there are 255 steps. The steps are minutes up to
 2 hours, 5 minutes up to 4 hours, and 15 minutes up to 12 hours. Then they are hours up to 2 days,
-and days up to 45 days. A time between two steps becomes the shorter step.
+and days up to 45 days. A time between two steps becomes the shorter step, and a time of more than
+45 days becomes 45 days.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ SHORTEST = STEPS[0]
 
 
 def step_of(asked: timedelta) -> int:
-    """The number of the longest step that is not longer than the given time. The first step has the
-    number 1. The given time must be at least a minute.
+    """Returns the number of the longest step that is not longer than the given time. The first step
+    has the number 1. The given time must be at least a minute.
     """
     return bisect_right(STEPS, asked)
 
 
 def shortened(asked: timedelta) -> timedelta:
-    """The given time, lowered to the longest step that is not longer."""
+    """Returns the longest step that is not longer than the given time. The given time must be at
+    least a minute.
+    """
     return STEPS[step_of(asked) - 1]

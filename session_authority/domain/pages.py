@@ -1,8 +1,9 @@
 """Cuts the device list into pages, and makes the token that says where the next page starts.
 
-A page token is opaque and versioned. It holds a digest of the request that it continues, so a token
-that is forged, cut, or from another user's list is refused. The token is no secret and protects
-nothing: it only selects a page of a list that the caller may read anyway.
+A page token is opaque and versioned. It holds a digest of the list and of the position in the list,
+so a token that was changed or cut, or that belongs to another list, is refused. Anyone can compute
+the digest, as it has no key. But the token protects nothing: it only selects a page of a list that
+the caller may read anyway.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.devices import ListedDevice
 
-# Clients of gRPC accept answers of 4 MiB, unless they are set to accept more.
+# This is far below 4 MiB, the largest answer that clients of gRPC accept by default. The sizes of
+# the devices are only approximate.
 MAX_PAGE_BYTES = 1024 * 1024
 _VERSION = 1
 _FORM = struct.Struct(">Bd16s8s")  # version, sort key of the last device (time, key), digest
@@ -23,7 +25,14 @@ _FORM = struct.Struct(">Bd16s8s")  # version, sort key of the last device (time,
 def first_page(
     devices: Sequence[ListedDevice], size: int, bytes_of: Callable[[ListedDevice], int]
 ) -> tuple[ListedDevice, ...]:
-    """The first devices of a list: from one to `size` devices, as many as fit into an answer."""
+    """Returns the first devices of a list: at most `size`, and only as many as fit into an answer.
+    The first device is always on the page. The page is empty if the list is empty.
+
+    Args:
+        devices: The list from the start of the page on.
+        size: The largest number of devices on the page.
+        bytes_of: Returns the approximate size of a device in an answer, in bytes.
+    """
     held = 0
     for number, device in enumerate(devices[:size]):
         held += bytes_of(device)
@@ -33,13 +42,17 @@ def first_page(
 
 
 def page_token(last: ListedDevice, scope: bytes) -> str:
-    """The token of the page that follows the device `last` in the list named `scope`."""
+    """Makes the token of the page that follows the device `last`. `scope` identifies the list, as
+    `list_scope` returns it.
+    """
     moment, key = last.sort_key()
     return encode_base64url(_FORM.pack(_VERSION, moment, key, _digest(moment, key, scope)))
 
 
 def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
-    """The sort key after which the page starts. None if the token does not belong to this list."""
+    """Returns the sort key after which the page starts. None if the text is no page token, or is
+    the page token of another list.
+    """
     try:
         version, moment, key, digest = _FORM.unpack(decode_base64url(text))
     except (struct.error, ValueError):
@@ -50,7 +63,7 @@ def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
 
 
 def list_scope(user_id: str, include_signed_out: bool) -> bytes:
-    """The text that identifies a list, for the digest in its page tokens."""
+    """Returns the bytes that identify a list, for the digest in its page tokens."""
     return hashlib.sha256(f"{int(include_signed_out)}:{user_id}".encode()).digest()
 
 

@@ -40,8 +40,8 @@ NO_PLACE = Place()
 
 
 def shown_place(city: str, country_code: str) -> Place:
-    """The place in a form that can be shown. The city is cleaned, and cut at 100 characters. The
-    country is kept if its code exists.
+    """Returns the place in a form that can be shown. The city is cleaned, and cut at 100
+    characters. The country code is kept, in upper case, if it is in `COUNTRY_CODES`.
     """
     # In upper case some letters become two: "ß" would become the code of South Sudan.
     code = country_code.strip().upper() if country_code.isascii() else ""
@@ -49,13 +49,15 @@ def shown_place(city: str, country_code: str) -> Place:
 
 
 def place_of_record(record: object) -> Place:
-    """The place in a record of a City or Country database. The record may have any contents."""
+    """Returns the place in a record of a City or Country database. The record may have any
+    contents.
+    """
     city = _at(record, "city", "names", _LANGUAGE)
     return shown_place(city, _at(record, "country", "iso_code"))
 
 
 def _at(record: object, *path: str) -> str:
-    """The text at the end of a path through nested maps. Empty if there is none."""
+    """Returns the text at the end of a path through nested maps. Empty if there is none."""
     for name in path:
         if not isinstance(record, Mapping):
             return ""

@@ -1,4 +1,8 @@
-"""The reasons for which calls are refused before they begin, under the names that metrics use."""
+"""The reasons for which calls are refused, under the names that metrics use.
+
+Nearly all of these calls are refused before they are carried out. The exceptions are streams that
+the server ends while they are under way.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ REASONS = (*_REASONS.values(), _CALLER_SHARE, UNKNOWN_METHOD)
 
 
 def refusal_of(error: Exception) -> str | None:
-    """The name of the reason for a refusal. None if the error is not a refusal."""
+    """Returns the name of the reason for a refusal. None if the error is not a refusal."""
     if isinstance(error, errors.Overloaded) and error.of_caller:
         return _CALLER_SHARE
     return _REASONS.get(type(error))

@@ -15,10 +15,12 @@ from session_authority.domain.verdicts import SessionStatus, Verdict, is_durable
 class Renewal:
     """The decision on a renewal.
 
-    `record` is the new record of the session. None leaves the stored record unchanged. If
-    `hand_out` is true, the record must be committed before a token is handed out. Otherwise the
-    record only has a new mark, and losing the mark is harmless. If `reissue` is true, the presented
-    token is handed out once more, with the claims from the store.
+    `record` is the record of the session after the renewal, which may equal the stored record. None
+    leaves the stored record unchanged, because the token was denied. If `hand_out` is true, the
+    record must be committed before a token is handed out. If the verdict has a `forwarded` record,
+    `record` must be committed, too. In all other cases the record only has new marks, and losing
+    the marks is harmless. If `reissue` is true, the presented token is signed once more and handed
+    out, with the claims from the store.
     """
 
     verdict: Verdict
@@ -35,10 +37,16 @@ def mark(
     *,
     passive: bool = False,
 ) -> SessionRecord:
-    """The session's record, with the marks that the use of an active token proves. If `passive`,
-    the session does not count as used.
+    """Adds to the session's record the marks that the use of an active token proves.
 
-    The result equals `record` if the use proves nothing new. Losing a mark is harmless.
+    Returns `record` itself if there is no new mark. Losing a mark is harmless.
+
+    Args:
+        record: The record of the session.
+        token: The presented token. Its verdict must be ACTIVE.
+        limits: The limits of sessions.
+        now: The time.
+        passive: The session does not count as used, so its last-seen time stays the same.
     """
     holder, first_seen, last_seen = (
         record.holder,
@@ -46,8 +54,9 @@ def mark(
         record.last_seen_at if passive else _touched(record, limits, now),
     )
     if token.generation == record.generation:
-        # A queued upload may carry a copy that its client replaced long ago. So where uploads are
-        # forgiven, only a renewal settles which copy is in use.
+        # A queued upload may carry a copy that its client replaced long ago. With REPLAY_ALARM set
+        # to `renewed`, such an upload must do no harm, so only a renewal decides which copy is in
+        # use.
         settles = limits.replay_alarm is ReplayAlarm.PRESENTED
         if settles and holder is None and _is_settled(record, token, limits, now):
             holder = token.copy
@@ -65,15 +74,18 @@ def mark(
 def _is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
     """Returns True if the token is the copy of the record's generation that the client uses.
 
-    No copy is handed out later than `GRACE` after the date of its generation. So if that date is
-    old enough, the token is old enough, too. The only exception is a store that returned to an
-    older date after copies were handed out.
+    No copy is handed out later than `GRACE` after the date of its generation. So if the date is at
+    least `ALARM_AFTER` old, each copy is at least `DURABLE_AFTER` old. The age of the token is
+    checked nevertheless: a failover may have brought back a record with an older date, after copies
+    were handed out.
     """
     return now - record.dated_at >= limits.alarm_after and is_durable(token, limits, now)
 
 
 def _touched(record: SessionRecord, limits: SessionLimits, now: datetime) -> datetime:
-    """The new last-seen time. It is the old time if the difference is too small to be written."""
+    """Returns the new last-seen time. While the old time is younger than `touch_interval`, the old
+    time stays, so that not every use causes a write.
+    """
     return now if now - record.last_seen_at >= limits.touch_interval else record.last_seen_at
 
 
@@ -89,10 +101,18 @@ def renew(
     claims: Mapping[str, str] | None = None,
 ) -> Renewal:
     """Decides a renewal. The client gets the next generation, another copy of the current
-    generation, the same token with newer claims, or nothing new.
+    generation, the same token with newer claims, or no token.
 
-    The arguments are those of `judge` and `mark`. In addition, `claims` are the claims that the
-    store has for the session (None if the token's claims are current).
+    Args:
+        record: The record of the token's user and the *token's* device key.
+        token: The presented token.
+        presented_key: The key of the device ID that came with the token.
+        limits: The limits of sessions.
+        now: The time.
+        assigned: As for `judge`.
+        passive: The session does not count as used, so its last-seen time stays the same.
+        claims: The claims that the store has for the session. None if the store has none: then the
+            token's claims are current.
     """
     renewal = _renew(record, token, presented_key, limits, now, assigned=assigned, claims=claims)
     if not passive or renewal.record is None:
@@ -133,11 +153,11 @@ def _keep(
     claims: Mapping[str, str] | None,
     now: datetime,
 ) -> Renewal:
-    """Renews a token that is too young for the next generation. Requests with a token of the
-    previous generation may still be under way, and must not look like a replay.
+    """Decides the renewal of a token that is too young for the next generation. Requests with a
+    token of the previous generation may still be under way, and must not look like a replay.
 
-    If the token's claims are old, the token is made once more with the new claims. Nothing else in
-    the token changes, so both tokens get the same verdicts.
+    If the token's claims are old and the token has not expired, the token is signed once more with
+    the new claims. Nothing else in the token changes, so both tokens get the same verdicts.
     """
     if claims is None:
         return Renewal(verdict, record=used)
@@ -147,8 +167,9 @@ def _keep(
 
 
 def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
-    """The record after a token with the stored claims is in use, or after the first token of a new
-    generation was made.
+    """Notes in the record that tokens have the stored claims: NEWER becomes IN_TOKENS. Call this
+    when a token with the stored claims was presented, or when a new generation begins, as its
+    tokens get these claims.
     """
     if record.stored_claims is StoredClaims.NEWER:
         return replace(record, stored_claims=StoredClaims.IN_TOKENS)
@@ -158,11 +179,11 @@ def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
 def _rotate(
     record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> SessionRecord:
-    """The record with the next generation. The copy that renews is old enough to be the settled
-    copy, so no other copy of its generation stays valid.
+    """Returns the record with the next generation. The copy that renews is settled, so no other
+    copy of its generation stays valid.
 
-    Otherwise two holders could share a session for ever, if each holder renews before the other one
-    presents its token.
+    If other copies stayed valid, two clients could share a session for ever: each client would
+    renew before the other client presents its token.
     """
     return replace(
         _with_claims_in_tokens(record),
@@ -177,12 +198,12 @@ def _rotate(
 
 
 def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> SessionRecord:
-    """The record after another copy of its generation was handed out. No copy of this generation
-    has been seen yet.
+    """Returns the record for the hand-out of another copy of its generation. Call this only if no
+    copy of this generation has been seen yet.
 
-    The generation gets a new date if its date is older than `GRACE`. Otherwise the first copy that
-    is presented could become the holder at once. Then the other copy, still under way, would look
-    like a thief's token.
+    The generation gets a new date if its date is older than `GRACE`. With the old date, the first
+    copy that is presented could become the holder at once. Then the other copy, still under way,
+    would look like a thief's token.
     """
     if now - record.dated_at <= limits.grace:
         return replace(record, last_seen_at=_touched(record, limits, now))

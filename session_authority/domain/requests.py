@@ -1,5 +1,5 @@
-"""The requests to the use cases, in the terms of the domain. All values in them are checked, except
-in `AsPresented`.
+"""The requests to the use cases, in the terms of the domain. Their values are checked, except the
+access tokens, which the use cases verify, and the values in `AsPresented`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from session_authority.domain.clients import Client
 class Presented:
     """A token as an end user's request carried it.
 
-    `device_id` is None if it was missing or malformed. `actor` is the service that calls on behalf
-    of the end user. If `passive`, the end user did nothing, so the session does not count as used.
+    `device_id` is None if the device ID was missing or malformed. `actor` is the name of the
+    caller. If `passive`, the end user did nothing, so the session does not count as used.
     """
 
     access_token: str
@@ -31,8 +31,9 @@ class Presented:
 
 
 class AsPresented(NamedTuple):
-    """The unchecked fields of a request to validate a token. The fields have the same names as
-    those of `Presented`.
+    """The unchecked fields of a request to validate a token. The first three fields are the raw
+    values of the fields with the same names in `Presented`. With `observe_only`, the validation
+    writes nothing.
     """
 
     access_token: str
@@ -66,8 +67,8 @@ class SignInRequest:
     idle_timeout: timedelta | None = None
 
     def digest(self) -> bytes:
-        """SHA-256 of the request's contents. The digest distinguishes a retry from another request
-        with the same `request_id`.
+        """Returns the SHA-256 of the request's contents. The digest distinguishes a retry from
+        another request with the same `request_id`.
 
         The end user's client is not included: before a retry, a phone may have left the Wi-Fi, or
         an app may have been updated.

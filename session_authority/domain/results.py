@@ -14,7 +14,9 @@ from session_authority.domain.verdicts import SessionStatus
 
 @dataclass(frozen=True, slots=True)
 class IssuedDevice:
-    """The answer to a sign-in."""
+    """The answer to a sign-in. `device_id_assigned` is true if the service made the device ID.
+    `evicted` are the devices whose sessions ended to make room.
+    """
 
     device: ListedDevice
     access_token: str
@@ -26,8 +28,9 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSession:
-    """An active session, as its token describes it. Without another use the session ends at
-    `expires_at`. At `absolute_end` it ends even if it is used.
+    """An active session: its token, its device, and its ends according to its record. Without
+    another use the session ends at `expires_at`. At `absolute_end` the session ends even if it is
+    used.
     """
 
     token: Token
@@ -38,8 +41,9 @@ class ActiveSession:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The answer to a validation. `session` is set if the status is ACTIVE. `steadiness` is set if
-    the service may give the same answer again.
+    """The answer to a validation. `session` is set if the status is ACTIVE. `revoked_devices` is
+    the number of devices on which an alarm signed the user out. `steadiness` is set if the service
+    may give the same answer again.
     """
 
     status: SessionStatus
@@ -64,7 +68,9 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class RenewedSession:
-    """The answer to a renewal. `access_token` is set if a token is handed out."""
+    """The answer to a renewal. `session` is set if the status is ACTIVE. `access_token` is set if a
+    token is handed out. If an ACTIVE answer has no `access_token`, the client keeps its token.
+    """
 
     status: SessionStatus
     session: ActiveSession | None = None

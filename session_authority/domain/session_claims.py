@@ -1,6 +1,8 @@
-"""The claims of a session that are newer than its tokens, and the decision to change claims.
+"""The claims that the store has for a session, and the decision to change claims.
 
-The claims of a session are stored only in its tokens until a caller changes them.
+Nearly all sessions have their claims only in their tokens, until a caller changes the claims. The
+store has claims from the sign-in on only if a token of the session may have too little room for
+other claims.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from session_authority.domain.sessions import SessionRecord, StoredClaims
 class SessionClaims:
     """The claims that all new tokens of a session get.
 
-    `auth_methods` are the methods of the sign-in if they are so long that a token has too little
-    room for claims. Otherwise `auth_methods` is empty.
+    `auth_methods` are the methods of the sign-in if a token of the session has too little room for
+    the largest allowed claims. With the methods, a later call can compute the room. Otherwise
+    `auth_methods` is empty.
     """
 
     session_id: bytes
@@ -47,8 +50,15 @@ def change_claims(
     limits: SessionLimits,
     now: datetime,
 ) -> ClaimsChange:
-    """Decides a change of claims. It concerns the session on the device with this key, or all
-    sessions of the user if `key` is None. `stored` are the claims that the store has.
+    """Decides a change of claims.
+
+    Args:
+        sessions: The records of the user's sessions, by device key. Only live sessions change.
+        stored: The claims that the store has, by device key.
+        key: The key of the device whose session changes. None for all sessions of the user.
+        claims: The new claims.
+        limits: The limits of sessions.
+        now: The time.
     """
     wanted: dict[bytes, SessionClaims] = {}
     changed: dict[bytes, SessionRecord] = {}
@@ -64,7 +74,7 @@ def change_claims(
 
 
 def _claims_of(record: SessionRecord, stored: SessionClaims | None) -> SessionClaims | None:
-    """The stored claims of the session. None if the store has no claims of this session."""
+    """Returns the stored claims of the session. None if the store has no claims of this session."""
     if record.stored_claims is StoredClaims.NONE or stored is None:
         return None
     return stored if stored.session_id == record.session_id else None

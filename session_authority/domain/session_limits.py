@@ -18,7 +18,9 @@ class ReplayAction(Enum):
 
 
 class ReplayAlarm(Enum):
-    """Which use of a superseded token raises the alarm: any use, or only a renewal."""
+    """Which use of a replayed token on its own device raises the alarm: any use, or only a renewal.
+    A live token from another device raises the alarm at any use.
+    """
 
     PRESENTED = "presented"
     RENEWED = "renewed"
@@ -49,17 +51,18 @@ class SessionLimits:
 
     @property
     def shortest_idle_timeout(self) -> timedelta:
-        """The shortest idle timeout that a sign-in may request. Last-seen times are late by up to
-        the touch interval, so the timeout is at least twice this interval.
+        """The shortest idle timeout that a sign-in may request: a minute, or twice the touch
+        interval if this is longer. Last-seen times are late by up to the touch interval.
         """
         return max(SHORTEST, 2 * self.touch_interval)
 
 
-# The leeway after a token's end, as the clocks of verifiers differ (RFC 7519 §4.1.4).
+# A token is accepted for this long after its end, as clocks differ (RFC 7519 §4.1.4).
 LEEWAY = timedelta(seconds=30)
 # By how many generations a token may be ahead of the store, after a failover that lost writes.
 MAX_LOST_GENERATIONS = 1000
-# How long a device is remembered after it was last seen.
+# How long a device without a session is remembered after it was last seen. If a user has more than
+# 2 × `max_devices` devices, the oldest devices without a session are forgotten earlier.
 DEVICE_MEMORY = timedelta(days=180)
 # How long a `request_id` is remembered.
 REQUEST_MEMORY = timedelta(minutes=15)
@@ -68,6 +71,6 @@ REQUEST_MEMORY = timedelta(minutes=15)
 KEY_EVENT_MEMORY = timedelta(days=500)
 # A session has at most one quiet event of each type in this time.
 QUIET_EVENT_INTERVAL = timedelta(hours=1)
-# The longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach
-# 497 days).
+# The longest allowed setting of `SESSION_TTL`. A record could describe 497 days: it has offsets of
+# 4 bytes, in units of 10 ms.
 MAX_SESSION_TTL = timedelta(days=400)

@@ -15,8 +15,9 @@ MAX_COPY = 0xFFFF
 
 
 class StoredClaims(Enum):
-    """Says whether the store has claims of a session in addition to its record. If so, every new
-    token gets these claims. NEWER means that possibly no token has them yet.
+    """Says whether the store has claims of a session in addition to the session's record. If the
+    store has claims, every new token gets these claims. NEWER means that possibly no token has
+    these claims yet.
     """
 
     NONE = 0
@@ -26,17 +27,22 @@ class StoredClaims(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """The store's record of one live session of a user on a device.
+    """The store's record of one session of a user on a device. The session may be past its end.
 
-    `replaced` is the start of the ID of the live session that this sign-in replaced on the device,
-    if there was one. `dated_at` is when the current generation was made. `first_seen_at` is when a
-    token of this generation first proved that its client keeps it (None: not yet). `holder` is the
-    only copy of the current generation that is still good, and `predecessor` the only good copy of
-    the previous generation (None: any copy). `ends_at` is the absolute end as set at sign-in; see
-    `absolute_end`. `idle_timeout` is the idle timeout as set at sign-in, one of the steps of
-    `idle_timeouts` (None: the service's). `stored_claims` says where the session's claims are.
-    `later` holds bytes that a later version of the service wrote. They are kept unchanged and never
-    read.
+    `replaced` is the start of the ID of the session that was live on the device at the sign-in
+    (None: there was no live session). `holder` is the only copy of the current generation that is
+    still good (None: every copy is good). `predecessor` is the only copy of the previous generation
+    that is still good (None: every copy is good).
+
+    `dated_at` is when the current generation was made. `copy_again` can move this date.
+    `token_ends_at` is the end of the tokens of this generation. `ends_at` is the absolute end as
+    set at sign-in; see `absolute_end`. `first_seen_at` is when a client first proved that it keeps
+    a token of this generation (None: not yet). `last_seen_at` is when the session was last used.
+    This time is late by up to `touch_interval`.
+
+    `idle_timeout` is the idle timeout as set at sign-in, one of the steps of `idle_timeouts` (None:
+    the service's own timeout). `stored_claims` says where the session's claims are. `later` holds
+    bytes that a later version of the service wrote. These bytes are kept unchanged and never read.
     """
 
     session_id: bytes
@@ -55,14 +61,14 @@ class SessionRecord:
     later: bytes = b""
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
-        """The moment at which the session ends even if it is used. It is earlier than the end that
-        was set at sign-in if the setting for the longest session was lowered since then.
+        """Returns the moment at which the session ends even if it is used: the end that was set at
+        sign-in, or an earlier end if `SESSION_TTL` was lowered since then.
         """
         return min(self.ends_at, self.signed_in_at + limits.session_ttl)
 
     def expires_at(self, limits: SessionLimits) -> datetime:
-        """The moment at which the session ends if it is not used again: its absolute end or its
-        idle end, whichever is earlier.
+        """Returns the moment at which the session ends if it is not used again: its absolute end or
+        its idle end, whichever is earlier.
         """
         idle = limits.idle_timeout
         if self.idle_timeout is not None:

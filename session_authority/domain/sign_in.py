@@ -18,9 +18,11 @@ from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 class SignIn:
     """The decision on a sign-in, for all sessions and devices of the user.
 
-    Keys are device keys. `replaced` is true if the device had a live session. `ended` has the
-    sessions that are past their end. `evicted` has the live sessions that end to make room.
-    `pruned` has the devices that the service forgets.
+    Keys are device keys. `replaced` is true if the device had a live session. `new_device` is true
+    if the service had no record of the device. `first_device` is true if the service had no record
+    of any device of the user, and the user had no live session. `ended` has the sessions on other
+    devices that are past their end. `evicted` has the live sessions that end to make room. `pruned`
+    has the devices that the service forgets.
     """
 
     session: SessionRecord
@@ -48,12 +50,24 @@ def decide_sign_in(
     auth_methods: tuple[str, ...] = (),
     unreadable: Set[bytes] = frozenset(),
 ) -> SignIn:
-    """Decides a sign-in on the device with this key.
+    """Decides a sign-in on a device. Raises DeviceLimitReached if the user is signed in on as many
+    other devices as the limit allows, and the limit's action is to reject.
 
-    `unreadable` has the keys of devices with a record that can't be read. Such a device counts as
-    known, and as signed out. Its records stay unchanged unless the sign-in is on this device. The
-    caller may leave out records unless `needs_all_records` returns True. Raises DeviceLimitReached
-    if the limit refuses another device.
+    Args:
+        sessions: The records of the user's sessions, by device key. Records may be left out, here
+            and in `devices`, unless `needs_all_records` returns True.
+        devices: The records of the user's devices, by device key.
+        key: The key of the device.
+        device_id: The ID of the device.
+        session_id: The ID of the new session.
+        client: The client that signs in.
+        session_end: The absolute end of the new session.
+        limits: The limits of sessions.
+        now: The time.
+        idle_timeout: The idle timeout that the sign-in requested. None for the service's own.
+        auth_methods: How the user proved their identity.
+        unreadable: The keys of devices with a record that can't be read. Such a device counts as
+            known, and as signed out. Its records stay unchanged unless the sign-in is on it.
     """
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
@@ -104,9 +118,18 @@ def needs_all_records(
 ) -> bool:
     """Returns True if the decision on a sign-in needs records that were not read.
 
-    The decision may need them to make room, or to know whether an old device has a session. It may
-    also need them to know whether this is the user's first device. `unread_sessions` and
-    `unread_devices` say how many records were not read.
+    The decision may need these records for four reasons: to make room, to know whether an old
+    device has a session, to know whether this is the user's first device, and to forget devices if
+    there are more than 2 × `max_devices`.
+
+    Args:
+        sessions: The records of sessions that were read, by device key.
+        devices: The records of devices that were read, by device key.
+        key: The key of the device of the sign-in.
+        unread_sessions: How many records of sessions were not read.
+        unread_devices: How many records of devices were not read.
+        limits: The limits of sessions.
+        now: The time.
     """
     if not unread_sessions and not unread_devices:
         return False
@@ -120,8 +143,8 @@ def needs_all_records(
 
 
 def _make_room(others: Mapping[bytes, SessionRecord], limits: SessionLimits) -> tuple[bytes, ...]:
-    """The sessions that end to make room for a new session: those that have not been used for the
-    longest time.
+    """Returns the sessions that end to make room for a new session: the sessions that have not been
+    used for the longest time. Raises DeviceLimitReached if sessions must not end for this reason.
     """
     surplus = len(others) - limits.max_devices + 1
     if surplus <= 0:
@@ -138,8 +161,9 @@ def _forgettable(
     now: datetime,
     joining: bytes,
 ) -> tuple[bytes, ...]:
-    """The devices to forget. They have no live session, and are too old or exceed the limit of 2 ×
-    `max_devices`.
+    """Returns the devices to forget: devices that are not in `kept`, and that are too old or exceed
+    the limit of 2 × `max_devices`. `kept` has the device of the sign-in (`joining`), and the
+    devices with a session that stays live.
     """
     spare = sorted(
         (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
@@ -162,8 +186,15 @@ def new_session(
     now: datetime,
     idle_timeout: timedelta | None = None,
 ) -> SessionRecord:
-    """The record of a new session. Its generation is 1, and no token has been seen yet. `replaced`
-    is the live session that was on the device before.
+    """Makes the record of a new session. Its generation is 1, and no token has been seen yet.
+
+    Args:
+        session_id: The ID of the new session.
+        replaced: The live session that was on the device before. None if there was none.
+        session_ttl_end: The absolute end of the new session.
+        limits: The limits of sessions.
+        now: The time.
+        idle_timeout: The idle timeout that the sign-in requested. None for the service's own.
     """
     return SessionRecord(
         session_id=session_id,

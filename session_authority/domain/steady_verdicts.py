@@ -14,8 +14,8 @@ from datetime import datetime
 from session_authority.domain.session_limits import LEEWAY, ReplayAlarm, SessionLimits
 from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
 
-# Computes the first moment at which a condition changes. None if time does not change the
-# condition.
+# A function that computes the first moment at which a condition changes. It returns None if time
+# does not change the condition.
 _Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
 
 
@@ -23,8 +23,8 @@ _Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
 class Steadiness:
     """How long an ACTIVE answer holds while the bytes of the session's record are `raw`.
 
-    The answer holds from `since` until shortly before `until`. For a request that does not count as
-    use, it holds until shortly before `passive_until`.
+    The answer holds from `since` on, and before `until`. For a passive request, which does not
+    count as a use, the answer holds before `passive_until`.
     """
 
     raw: bytes
@@ -40,8 +40,15 @@ class Steadiness:
 def steadiness(
     record: SessionRecord, raw: bytes, token: Token, limits: SessionLimits, now: datetime
 ) -> Steadiness | None:
-    """How long the answer to a token on its own device holds. None if the answer may change at
-    once. `raw` is the record as the store has it.
+    """Computes how long the answer to a token on its own device holds. None if the answer may
+    change at once.
+
+    Args:
+        record: The record of the session.
+        raw: The same record as the store has it.
+        token: The presented token.
+        limits: The limits of sessions.
+        now: The time.
     """
     passive_until = steady_until(record, token, limits, now, passive=True)
     if passive_until is None:
@@ -58,12 +65,12 @@ def steady_until(
     *,
     passive: bool = False,
 ) -> datetime | None:
-    """The moment until which the answer to a token on its own device stays the same, if the
-    session's record stays the same.
+    """Computes the moment until which the answer to a token on its own device stays the same, if
+    the session's record stays the same.
 
-    Until then the token is ACTIVE, and the advice to renew is unchanged. A use of the token proves
-    nothing that must be written. The result is None if this is not true now, or if the token is not
-    of the record's generation.
+    Until then, the token is ACTIVE, the advice to renew is unchanged, and a use of the token adds
+    no mark to the record. The result is None if one of these conditions is false now. It is also
+    None if the token is no good copy of the current generation of the record's session.
     """
     if not _is_newest(record, token):
         return None
@@ -97,15 +104,15 @@ def _session_is_over(record: SessionRecord, _: Token, limits: SessionLimits) -> 
 def _token_is_durable(
     record: SessionRecord, token: Token, limits: SessionLimits
 ) -> datetime | None:
-    """The first moment at which a use of the token proves that its client keeps it. None if that is
-    already proven.
+    """Computes the first moment at which a use of the token proves that its client keeps it. None
+    if a token of this generation was already seen.
     """
     return None if record.first_seen_at is not None else token.issued_at + limits.durable_after
 
 
 def _copy_is_settled(record: SessionRecord, token: Token, limits: SessionLimits) -> datetime | None:
-    """The first moment at which a use of the token makes it the only good copy. None if no use of
-    it will do so.
+    """Computes the first moment at which a validation of the token makes this token the only good
+    copy. None if no validation does this.
     """
     if record.holder is not None or limits.replay_alarm is not ReplayAlarm.PRESENTED:
         return None
@@ -117,8 +124,8 @@ def _touch_is_due(record: SessionRecord, limits: SessionLimits) -> datetime:
 
 
 def _renewal_is_advised(record: SessionRecord, token: Token) -> datetime | None:
-    """The first moment at which less than half of the token's life is left. None if the token's
-    claims are old, as its client is then advised to renew at all times.
+    """Returns the first moment at which less than half of the token's life is left. None if the
+    token's claims are old, as its client is then advised to renew at all times.
     """
     if record.stored_claims is StoredClaims.NEWER:
         return None

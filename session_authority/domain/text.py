@@ -1,7 +1,7 @@
-"""Cleans text from outside before it is shown to people.
+"""Cleans text from outside before it is shown to people, and checks names that are compared.
 
-Malformed text is cleaned and never refused. The module compares no texts, so it does not normalise
-them.
+`cleaned` and `cut` refuse no text. `is_printable` and `is_name` tell the caller whether to refuse a
+text. The module compares no texts, so it does not normalise them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import unicodedata
 _JOINERS = "\u200c\u200d"
 # Characters that look like a space but are not: four Hangul fillers and Braille's empty pattern.
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
+# Selectors that choose whether a symbol is shown as a text or as an emoji.
+_EMOJI_FORMS = "\ufe0e\ufe0f"
 # Characters that Python calls printable but nobody sees: the blank letters, the grapheme joiner,
 # two inherent vowels of Khmer, and selectors of a character's form.
-_EMOJI_FORMS = "\ufe0e\ufe0f"
 _UNSEEN = frozenset(
     f"{_BLANK_LETTERS}\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -23,21 +24,24 @@ _UNSEEN = frozenset(
 _VIRAMA = 9  # the combining class of the signs that join two consonants into one
 # The flag of a part of a country: a black flag, invisible letters, and a character that ends them.
 _TAGGED_FLAG = re.compile("(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)")
-# Longer text is cut before it is read, so that cleaning takes a bounded time. The limit is twice
-# the longest text that is kept, which is a user agent.
+# Longer text is cut before its characters are examined, so that cleaning takes a bounded time. The
+# limit is twice the longest text that is kept, which is a user agent. Printable ASCII without
+# double spaces needs no such examination, and is not cut.
 _MAX_READ_CHARACTERS = 1024
 
 
 def is_printable(text: str) -> bool:
-    """Returns True if a terminal or a page shows every character, and treats no character as a
-    command.
+    """Returns True if the text has no control characters and no other characters that Python calls
+    unprintable, except joiners and the flags of parts of countries. So a terminal treats no
+    character as a command. A few accepted characters are invisible.
     """
     return all(c.isprintable() or c in _JOINERS for c in _TAGGED_FLAG.sub("", text))
 
 
 def is_name(text: str) -> bool:
-    """Returns True if the text can be a name that is compared with others. Such a text has no
-    invisible characters, except spaces of any width, joiners between other characters, and
+    """Returns True if the text can be a name that is compared with other names. Such a text is not
+    empty, starts with a visible character, and ends with neither white space nor a joiner. It has
+    no other invisible characters than spaces of any width, joiners between other characters, and
     characters that choose the form of a symbol.
     """
     if text.isascii() and text.isprintable():
@@ -58,12 +62,14 @@ def _may_follow(before: str, character: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    """The text in a form that can be shown in one line.
+    """Returns the text in a form that can be shown in one line.
 
-    White space of any kind becomes one plain space, and is removed at the ends. Invisible
-    characters are removed. Examples are control characters, marks that change the writing
-    direction, soft hyphens, and private and unassigned characters. Joiners stay where a script or
-    an emoji needs them. The result is empty if no visible character is left.
+    White space of any kind becomes one plain space, and is removed at the ends. Characters that are
+    not printable are removed: control characters, marks that change the writing direction, soft
+    hyphens, and private and unassigned characters. Joiners stay where a script or an emoji needs
+    them. A few other invisible characters stay, such as the selectors of a symbol's form. The
+    result is empty if no visible character is left. Only the first 1,024 characters are read,
+    unless the text is printable ASCII without double spaces.
     """
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
@@ -74,15 +80,15 @@ def cleaned(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """The first characters of the text, at most `limit`, without a space at the end. Characters
-    that are shown as one sign stay together, such as a letter with its marks, an emoji, or a flag.
+    """Cuts a text after at most `limit` characters, and removes a space at the cut. Characters that
+    are shown as one sign stay together, such as a letter with its marks, an emoji, or a flag.
     """
     if len(text) <= limit:
         return text
     end = limit
     while end > 0 and _belongs_together(text, end):
         end -= 1
-    return cleaned(text[: end or limit])  # no honest text has a character with so many marks
+    return cleaned(text[: end or limit])  # a sign that is longer than `limit` is cut, too
 
 
 def _shown(character: str) -> str:
@@ -97,7 +103,7 @@ def _is_visible(character: str) -> bool:
 
 
 def _without_loose_joiners(text: str) -> str:
-    """The text without joiners that connect nothing. Joiners stay after a virama, and between two
+    """Removes joiners that connect nothing. A joiner stays after a virama, and between two
     characters outside ASCII. One pass is enough for any number of joiners.
     """
     if not any(joiner in text for joiner in _JOINERS):

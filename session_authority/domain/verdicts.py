@@ -1,4 +1,4 @@
-"""Decides on a presented token: the verdict table, row by row.
+"""Decides on a presented token, by the table of verdicts in docs/design.md.
 
 A client proves that it keeps a token by presenting it at the age of `DURABLE_AFTER` or more. Before
 that age, the token may be lost with the client's process, and the client may have only an older
@@ -54,9 +54,9 @@ class Verdict:
     """The decision on a presented token.
 
     `cause` says why the token is REPLAYED. If the status is SUPERSEDED, a `cause` says why a
-    renewal with the same token would be REPLAYED. `forwarded` is set if the store lost writes in a
-    failover. It is the record that the token proves. It must be committed in place of the record
-    that was read.
+    renewal with the same token would be REPLAYED, and None means that it would be SUPERSEDED, too.
+    `forwarded` is set if the store lost writes in a failover. It is the record that the token
+    proves, and must be committed in place of the record that was read.
     """
 
     status: SessionStatus
@@ -75,19 +75,20 @@ def judge(
     assigned: bool = False,
     renews: bool = False,
 ) -> Verdict:
-    """Applies the verdict table, from the row "none" on, to a verified token and the device key
-    that came with it.
+    """Applies the table of verdicts, from its row "record: none" on, to a verified token and the
+    device key that came with the token.
 
-    The end of the token itself is checked earlier, as a renewal accepts an expired token.
+    The end of the token itself is no row here. A validation checks it before it calls `judge`, and
+    a renewal accepts an expired token.
 
     Args:
         record: The record of the token's user and the *token's* device key.
         token: The token.
         presented_key: The key of the device ID that came with the token.
-        limits: The intervals.
+        limits: The intervals, and `replay_alarm`.
         now: The time.
-        assigned: The presented device ID is one that the service itself assigned to an earlier
-            request without a device ID (see `assigned_ids`).
+        assigned: A validation assigned the presented device ID to an earlier request without a
+            device ID (see `assigned_ids`).
         renews: The token is presented for renewal.
     """
     if record is None:
@@ -102,19 +103,21 @@ def judge(
         and limits.replay_alarm is ReplayAlarm.RENEWED
         and not renews
     ):
-        # A queued upload carries the token that its client had when the upload was queued. A client
-        # that is in use renews its token.
+        # A queued upload carries the token that its client had when the upload was queued. So with
+        # this setting an old token alone is no sign of theft. But each client that stays in use
+        # must renew, and a renewal with an old token raises the alarm.
         return Verdict(SessionStatus.SUPERSEDED, cause=verdict.cause, renew_recommended=True)
     return verdict
 
 
 def _judge_elsewhere(verdict: Verdict, assigned: bool) -> Verdict:
-    """The verdict on a token that another device presented. `verdict` is the verdict that the token
-    would get on its own device.
+    """Returns the verdict on a token that another device presented. `verdict` is the verdict that
+    the token would get on its own device.
     """
     is_live = verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED)
-    # An attacker gains nothing from a token whose session is over on its device, or with a device
-    # ID that the service itself assigned. An alarm would do more harm than such a request.
+    # An alarm would do more harm than good in these cases: the token's session is over on its own
+    # device, the token was superseded a short time ago, or a validation assigned the device ID. In
+    # each case the request is denied, so an attacker gains nothing.
     if is_live and not assigned and verdict.cause is not ReplayCause.REPLACED_SESSION:
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.LEFT_DEVICE)
     return Verdict(SessionStatus.WRONG_DEVICE)
@@ -195,11 +198,11 @@ def _judge_generation(
 def state_of(
     record: SessionRecord | None, session_id: bytes, limits: SessionLimits, now: datetime
 ) -> SessionStatus:
-    """The status of a session that is named without a token. `record` is the record of the
-    session's user and device.
+    """Returns the status of a session that is named without a token: ACTIVE, NO_SESSION,
+    SESSION_EXPIRED or SESSION_ENDED. `record` is the record of the session's user and device.
 
-    A later sign-in on the device ends the session. The session stays ended even if the later
-    session has ended, too.
+    A later sign-in on the device ends the session. The status stays SESSION_ENDED even if the later
+    session has expired, as long as the store has the record of the later session.
     """
     if record is None:
         return SessionStatus.NO_SESSION

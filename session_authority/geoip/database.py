@@ -1,9 +1,9 @@
 """Reads a database of places into memory.
 
-The file is not mapped into memory. If a mapped file is overwritten in place, the process ends
-(SIGBUS), or reads a mixture of old and new. The compiled reader needs about ten microseconds for an
-address. The reader in Python, which is used if there is no compiled reader, needs a hundred times
-as long.
+The file itself is not mapped into memory: if a mapped file is overwritten in place, the process
+ends (SIGBUS), or reads a mixture of old and new. The compiled reader needs about ten microseconds
+for an address. The reader in Python needs a hundred times as long. The service uses the reader in
+Python if there is no compiled reader, or if the system has no `memfd_create`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def nowhere(_: IPv4Address | IPv6Address) -> Place:
 
 
 class GeoipDatabase:
-    """A database of places, with its `kind` ("GeoLite2-City") and the time at which it was
-    built.
+    """A database of places, with its `kind` (such as "GeoLite2-City") and the time at which it was
+    built, in seconds since 1970.
     """
 
     def __init__(self, reader: Any, kind: str, built_at_seconds: float) -> None:
@@ -62,11 +62,13 @@ class GeoipDatabase:
 
     @property
     def has_places(self) -> bool:
-        """True if databases of this kind are known to say where an address is."""
+        """True if the name of the database's kind shows that the database has places."""
         return any(kind in self.kind.lower() for kind in _KINDS_WITH_PLACES)
 
     def place_of(self, address: IPv4Address | IPv6Address) -> Place:
-        """Returns the place of an address, as far as the database has it."""
+        """Returns the place of an address, as far as the database has it. Returns NO_PLACE if the
+        database has no entry for the address, or a damaged entry.
+        """
         try:
             return place_of_record(self._reader.get(str(address)))
         except Exception:  # noqa: BLE001 - a damaged record makes readers raise all kinds
@@ -74,7 +76,9 @@ class GeoipDatabase:
 
 
 def open_database(path: Path) -> GeoipDatabase:
-    """Reads a database of places from a file. Raises GeoipError."""
+    """Reads a database of places from a file. Raises GeoipError if the file can't be read, is no
+    regular file, has more than 1 GiB, or is no database in MaxMind's format.
+    """
     try:
         contents = _read(path)
     except OSError as error:
@@ -97,7 +101,8 @@ def open_database(path: Path) -> GeoipDatabase:
 
 
 def _read(path: Path) -> bytes | None:
-    """Returns the contents of the file, or None if they can't be a database.
+    """Returns the contents of the file, or None if they can't be a database. None also for a file
+    of more than 1 GiB, and for anything that is no regular file. Raises OSError.
 
     The end of a large file is checked before the whole file is read.
     """
@@ -114,8 +119,8 @@ def _read(path: Path) -> bytes | None:
 
 
 def _reader_of(contents: bytes) -> Any:
-    """Returns a reader of the contents in memory. A change of the file has no effect on the
-    reader.
+    """Returns a reader of the contents. The reader uses a copy in memory, so a change of the file
+    has no effect on the reader.
     """
     if not _HAS_COMPILED_READER or not hasattr(os, "memfd_create"):
         return maxminddb.open_database(io.BytesIO(contents), maxminddb.MODE_FD)

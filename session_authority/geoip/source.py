@@ -11,8 +11,8 @@ from session_authority.runtime.files import Reread
 
 
 class GeoipSource(Reread[GeoipDatabase]):
-    """A file with a database of places, read again after changes. Raises GeoipError if it is
-    broken, also at the start.
+    """A file with a database of places, which is read again after changes. The constructor and
+    `refresh` raise GeoipError if the file can't be read or has no usable database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +23,7 @@ class GeoipSource(Reread[GeoipDatabase]):
         return self.current.place_of(address)
 
     def is_readable(self) -> bool:
-        """Returns True if the file can be opened. It is not read, as it may be large."""
+        """Returns True if the file can be opened. The file is not read, as it may be large."""
         try:
             for path in self._files():
                 path.open("rb").close()

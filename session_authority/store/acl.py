@@ -1,9 +1,9 @@
 """Lists the permissions that the service and its relay need in Redis, as rules of a Redis user.
 
 This module is the only list of their commands. A user with these rules reads and changes sessions.
-Such a user can't flush Redis, list keys, see or change the server's configuration, or use a key
-outside the prefix. The rules work with Redis from 6.2 and Valkey from 7.2: standalone, behind
-Sentinels, and as a cluster.
+Such a user can't flush Redis, list keys, use the command CONFIG, or use a key outside the prefix.
+The user can read INFO, which shows a part of the configuration. The rules work with Redis from 6.2
+and Valkey from 7.2: standalone, behind Sentinels, and as a cluster.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _DRIVER = "select asking cluster|slots command"
 
 
 def acl_rules(prefix: str) -> tuple[str, ...]:
-    """The rules for ACL SETUSER or an ACL file, without the password. They allow only keys with the
-    prefix.
+    """Returns the rules for ACL SETUSER or an ACL file, without the password. They allow only keys
+    with the prefix.
     """
     commands = " ".join((_READS, _WRITES, _IN_SCRIPTS, _NEWS, _SERVER, _DRIVER)).split()
     return (
@@ -42,6 +42,6 @@ def acl_rules(prefix: str) -> tuple[str, ...]:
 
 
 def sentinel_acl_rules() -> tuple[str, ...]:
-    """The rules for Sentinels with their own users, without the password."""
+    """Returns the rules for Sentinels with their own users, without the password."""
     commands = ("+sentinel|masters", *(f"+{command}" for command in _NEWS.split()))
     return ("on", "resetkeys", "resetchannels", f"&{SWITCH_CHANNEL}", "-@all", *commands)

@@ -1,7 +1,8 @@
 """Shows an operator how many events wait for delivery to each endpoint.
 
-`look` sends one command for each partition, and one for each endpoint in each partition. It sends
-two more if the endpoint is behind. It needs only the permissions of a relay, and changes nothing.
+`look` sends one command for each partition, and one for each endpoint in each partition. In each
+partition where events of an endpoint wait, `look` sends one or two more commands. It needs only the
+permissions of a relay, and changes nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from session_authority.store.deliveries import CONSUMER, Deliveries, groups_of
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, entry_id
 
-# Redis before version 7 does not count the entries that a group has not read. Then this module
-# counts them, up to this limit.
+# Redis before version 7 does not count the entries that a group has not read. Later versions do not
+# always know the count. Without the count, this module counts the entries, up to this limit.
 MAX_COUNTED_PER_PARTITION = 100
 
 

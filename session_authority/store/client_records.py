@@ -23,7 +23,7 @@ _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
 
 
 def client_record(client: Client) -> records_pb2.ClientRecord:
-    """The record of a client, including the client's appearance."""
+    """Returns the record of a client, including the client's appearance."""
     record = _bare_record(client)
     record.user_agent = client.user_agent
     if (looks := _looks_of(client)) is not None:
@@ -51,7 +51,7 @@ def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, byte
 
 
 def _bare_record(client: Client) -> records_pb2.ClientRecord:
-    """The record of a client without the user agent and the appearance."""
+    """Returns the record of a client without the user agent and the appearance."""
     return records_pb2.ClientRecord(
         ip_address=client.ip_address,
         display_name=client.display_name,
@@ -107,10 +107,11 @@ def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) 
     """Decodes a client from its record, and from the packed user agent and appearance that are
     stored next to the record.
 
-    A user agent in the record takes precedence over the packed one. An earlier version of the
-    service wrote it later, and does not know the packed values. If the record has an appearance but
-    no user agent, that version made the appearance from the hints alone. Then no stored appearance
-    fits both the user agent and the hints, so the appearance is computed anew.
+    A user agent in the record takes precedence over the packed user agent. If there are both, an
+    earlier version of the service wrote the record later, and did not know the packed values. If
+    the record has an appearance but no user agent, that version made the appearance from the hints
+    alone. Then no stored appearance fits both the user agent and the hints, so the appearance is
+    computed anew.
     """
     if record.user_agent:
         return client_of(record)

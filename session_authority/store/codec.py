@@ -1,9 +1,9 @@
 """Encodes and decodes records in Redis.
 
 A session record is a struct of at most 63 bytes, because Redis keeps a hash compact only while
-every value is below 64 bytes. Its times are offsets from the sign-in in units of 10 ms, so all
-times are truncated to 10 ms. A record that was read encodes to the same bytes again. All other
-records are protobuf (`records.proto`).
+no value is longer than 64 bytes. Its times are offsets from the sign-in in units of 10 ms, so all
+times are truncated to 10 ms. A record of format 3 or 4 that was read encodes to the same bytes
+again. All other records are protobuf (`records.proto`).
 
     byte 0        marks (upper 4 bits), format (lower 4 bits: 3, or 4 with an idle timeout). Marks
                   0x10 and 0x20 say where the claims are, see `StoredClaims`
@@ -12,8 +12,8 @@ records are protobuf (`records.proto`).
     0 to 2 bytes  what a later version appends (at most 1 in format 4)
     2 bytes       CRC-16 (XMODEM, begun with 0xFFFF) of all bytes before
 
-Formats 1 and 2 are formats 3 and 4 without marks, appended bytes and CRC. This version reads them,
-but does not write them.
+Formats 1 and 2 are formats 3 and 4 without marks, appended bytes and CRC. This version reads
+formats 1 and 2, but does not write them: it writes such a session in format 3 or 4.
 
 A later version may be rolled back, so it keeps these rules (docs/records.md gives the reasons):
 1. A fact that an earlier reader may ignore is a mark or appended bytes. An earlier reader judges by
@@ -58,8 +58,8 @@ _UNIT_MS = 10
 _UNIT = timedelta(milliseconds=_UNIT_MS)
 
 # The fields are: marks and format, session ID, replaced session, generation, holder, predecessor,
-# sign-in (6 bytes: high and low part). Then the offsets follow: date of the generation, its token's
-# end, absolute end, first seen, last seen.
+# sign-in (6 bytes: high and low part). Then the offsets follow: date of the generation, end of the
+# token of this generation, absolute end, first seen, last seen.
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
 # The fields of `_SESSION` that the life of a session depends on: marks and format, sign-in, date,
 # token's end, absolute end and last seen. The last four must all be present.
@@ -140,7 +140,7 @@ def encode_session(record: SessionRecord) -> bytes:
 
 
 def sealed(body: bytes | bytearray) -> bytes:
-    """A session record with its CRC at the end."""
+    """Returns a session record with its CRC at the end."""
     return bytes(body) + _CHECK.pack(crc_hqx(body, 0xFFFF))
 
 
@@ -325,8 +325,9 @@ def _alarm(record: records_pb2.DeviceRecord) -> Alarm | None:
 
 
 def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:
-    """Returns the fields that a later version wrote. If there are any, the message is empty
-    afterwards.
+    """Returns the fields that a later version added to the message. Fields that it added to a
+    message inside this message are not returned. If there are any unknown fields, the message has
+    no other fields afterwards.
     """
     if not len(UnknownFieldSet(record)):
         return b""

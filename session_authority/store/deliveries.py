@@ -47,7 +47,9 @@ _PAGE_ENTRIES = 100
 
 
 class LeaseLost(Exception):
-    """Another relay now delivers this partition's events to the endpoint."""
+    """The relay no longer holds the lease. Another relay may already deliver this partition's
+    events to the endpoint.
+    """
 
 
 class GroupGone(Exception):
@@ -115,8 +117,8 @@ class DeliveryState:
 
 
 class Deliveries:
-    """Keeps the state of all deliveries in Redis. Every method raises StoreUnavailable if Redis is
-    unreachable, slow, or refuses a command.
+    """Keeps the state of all deliveries in Redis. Every method except `close` raises
+    StoreUnavailable if Redis is unreachable, slow, or refuses a command.
     """
 
     def __init__(
@@ -289,8 +291,8 @@ class Deliveries:
         reason: str,
         now: datetime,
     ) -> None:
-        """Moves an event to the endpoint's dead letters. The event's addresses are stored in the
-        detail that the service is set to keep.
+        """Moves an event to the endpoint's dead letters, if the event was not settled before. The
+        event's addresses are stored in the detail that the service is set to keep.
 
         Args:
             number: The partition.
@@ -428,7 +430,9 @@ def _attempts(raw: bytes) -> Attempts:
 
 
 def _field(fields: Any) -> bytes:
-    """The encoded event of an entry. It is empty if the entry was trimmed after a relay took it."""
+    """Returns the encoded event of an entry. The result is empty if the entry was trimmed after a
+    relay took it.
+    """
     return b"" if fields is None else fields_of(fields).get(EVENT_FIELD, b"")
 
 

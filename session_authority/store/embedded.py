@@ -1,9 +1,9 @@
 """Runs a private Valkey server for development. It listens on a unix socket, appends every write to
 a file, and stops when the service stops.
 
-Only one service at a time may use a data folder. It holds a lock that the kernel releases when the
-service's process ends. If a service was killed, its Valkey may still run, with all data. That
-Valkey must save and quit before a new one starts on the same files.
+Only one service at a time may use a data folder. The service holds a lock on the folder, which the
+kernel releases when the service's process ends. If a service was killed, its Valkey may still run,
+with all data. That Valkey must save and quit before a new one starts on the same files.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ class EmbeddedValkey:
             raise EmbeddedUnavailable(f"the bundled Valkey does not start: {error}") from None
 
     def stop(self) -> None:
-        """Makes Valkey save its data, and stops it."""
+        """Makes Valkey save its data, and stops it. A Valkey that does not stop within 10 seconds
+        is killed.
+        """
         self._server.stop(timeout=10.0)
         self._drop_lock()
 
@@ -158,11 +160,11 @@ class EmbeddedValkey:
 
 @contextmanager
 def _kept_to_itself() -> Iterator[None]:
-    """Within this context, child processes start with Ctrl-C blocked, and create files that no
-    other user can read.
+    """Provides a context in which child processes start with SIGINT blocked, and create files that
+    no other user can read.
 
-    A terminal sends Ctrl-C to child processes, too. Valkey must survive it, because the service
-    saves its last writes first.
+    After Ctrl-C, a terminal sends SIGINT to child processes, too. Valkey must survive the signal,
+    because the service saves its last writes first.
     """
     signals, mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), os.umask(0o077)
     try:

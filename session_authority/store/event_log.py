@@ -51,9 +51,9 @@ EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
 # One connection for reads, and one for wake-ups.
 EVENT_LOG_CONNECTIONS = 2
-# The margin is one part in this many of the time that events are kept, but at most an hour.
+# The margin is the time that events are kept, divided by this number, but at most an hour.
 _MARGIN_PARTS = 12
-# How far the clock of an answering server may differ from the clock of a primary.
+# How far the clock of this process may differ from the clock of a primary.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 EVENT_FIELD = b"event"
 
@@ -61,8 +61,8 @@ _log = structlog.get_logger(__name__)
 
 
 def trim_margin(memory: timedelta) -> timedelta:
-    """The margin by which an entry counts as trimmed before it may be trimmed. It is needed because
-    clocks differ and reading takes time. `memory` is how long the log keeps an event.
+    """Returns how long before its removal an entry already counts as trimmed. The margin is needed
+    because clocks differ and reading takes time. `memory` is how long the log keeps an event.
     """
     return min(timedelta(hours=1), memory / _MARGIN_PARTS)
 
@@ -75,8 +75,9 @@ class HistoryGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The entries after an entry of a stream. `last` is the last entry of the page. `more` is True
-    if the stream may have further entries.
+    """The entries after an entry of a stream. `last` is the last entry of the page, or the entry
+    before the page if the page is empty. `more` is True if the stream may have further entries. An
+    event that can't be decoded is left out.
     """
 
     events: tuple[tuple[EntryId, RecordedEvent], ...]
@@ -85,7 +86,8 @@ class Page:
 
 
 class EventLog:
-    """Reads the log. Raises StoreUnavailable if Redis is unreachable, slow or refusing.
+    """Reads the log. Its methods raise StoreUnavailable if Redis is unreachable, slow or refusing.
+    But `read` returns this error for each partition, and `wakes` raises nothing.
 
     `memory` is how long the log keeps an event. `addresses` says how exactly addresses are
     returned, even if events were written with more exact addresses.
@@ -106,8 +108,8 @@ class EventLog:
         self._reads = Reads(self._path)
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """A name for the primary of each partition. If the name changes, another primary serves the
-        partition, or the primary was restarted.
+        """Returns a name for the primary of each partition. If the name changes, another primary
+        serves the partition, or the primary was restarted.
 
         The name is None if the primary of a partition can't be asked now. Outside of a cluster, all
         names are empty if Redis refuses INFO. Then a new primary shows only by its different
@@ -138,16 +140,16 @@ class EventLog:
         )
 
     async def end(self, as_of: datetime) -> LogPosition:
-        """The position after all events that are in the log now. `as_of` is the present time. For a
-        partition that can't be read, the position has a moment that is early enough for any clock.
-        Raises StoreUnavailable if no partition can be read.
+        """Returns the position after all events that are in the log now. `as_of` is the present
+        time. For a partition that can't be read, the position has the moment 5 seconds before
+        `as_of`, because clocks may differ. Raises StoreUnavailable if no partition can be read.
         """
         return await self._behind("+", as_of, behind_moment(to_ms(as_of - _CLOCKS_DIFFER)))
 
     async def at(self, moment: datetime, as_of: datetime) -> LogPosition:
-        """The position after all events before a moment that the log still has. For a partition
-        that can't be read, the position has the moment itself. Raises StoreUnavailable if no
-        partition can be read.
+        """Returns the position after all events that happened before a moment and are still in the
+        log. `as_of` becomes the time of the position. For a partition that can't be read, the
+        position has the moment itself. Raises StoreUnavailable if no partition can be read.
         """
         ms = max(to_ms(moment), 1)
         return await self._behind(f"({ms}-0", as_of, behind_moment(ms - 1))
@@ -166,8 +168,11 @@ class EventLog:
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
     ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
-        """Up to `limit` events of each partition. `after` has the last entry that was read of each
-        partition. START reads a partition from its beginning.
+        """Reads up to `limit` events of each partition. `after` has the last entry that was read of
+        each partition. START reads a partition from its beginning.
+
+        The result of a partition is HistoryGone if events after the entry are missing, and
+        StoreUnavailable if the partition can't be read. `now` is the present time.
         """
         commands = [
             (
@@ -223,11 +228,11 @@ class EventLog:
         """Returns True if no entry that a reader needs is missing behind the position `after`. The
         position is an entry that is gone, a moment, or START.
 
-        An entry that is old enough to be trimmed gives False, because later entries may be trimmed,
-        too. After a moment or START, old entries may have been trimmed, but no reader needs them. A
-        stream remembers its last entry even when it is empty. So if a stream ends before `after`,
-        it is another stream. Younger entries may have been removed because the stream was too long.
-        Then the stream still has its maximum length.
+        An entry that was too young to be trimmed for its age gives False. Such an entry was lost in
+        another way, so later entries may be lost, too. Older entries may have been trimmed, but no
+        reader needs them. A stream remembers its last entry even when it is empty. So if a stream
+        ends before `after`, it is another stream. Younger entries may have been removed because the
+        stream was too long. Then the stream still has at least its maximum length.
         """
         if after != START and not is_moment(after):
             if from_ms(after[0]) > now - self.memory + trim_margin(self.memory):
@@ -240,7 +245,7 @@ class EventLog:
         return int(length) < MAX_EVENTS_PER_PARTITION
 
     async def _end_of(self, number: int) -> EntryId:
-        """The last entry that a stream ever had. START if there is no stream."""
+        """Returns the last entry that a stream ever had, or START if there is no stream."""
         [reply] = await self._reads.send([("XINFO", "STREAM", self._keys.stream(number))])
         if isinstance(reply, ResponseError) and "no such key" in str(reply):
             return START
@@ -260,7 +265,9 @@ class EventLog:
         try:
             yield
         finally:
-            while not task.done():  # again: the driver may lose a cancellation, see `shielding`
+            # The task is cancelled until it ends: the driver may lose a cancellation, see
+            # `shielding`.
+            while not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
 
@@ -277,8 +284,8 @@ class EventLog:
 
 
 def _lineage(replication: Any, server: Any) -> str | None:
-    """A name for a primary's run, made from two sections of its INFO. Empty if the server refuses
-    INFO. None if the server is no primary.
+    """Returns a name for a primary's run, made from two sections of its INFO. The name is empty if
+    the server refuses INFO. Returns None if the server is no primary.
 
     The name contains the ID of the run. It also contains the ID of the replication that the primary
     continued when it was promoted. The primary's own replication ID is left out: it also changes
@@ -297,7 +304,7 @@ def _lineage(replication: Any, server: Any) -> str | None:
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
-    """The entries in a reply to XRANGE. Each has its ID and its encoded event."""
+    """Returns the entries in a reply to XRANGE. Each has its ID and its encoded event."""
     return [(entry_id(raw_id), fields_of(fields).get(EVENT_FIELD, b"")) for raw_id, fields in reply]
 
 

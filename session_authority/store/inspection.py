@@ -1,8 +1,12 @@
-"""Shows all data that Redis has about one user, and removes records that can't be read.
+"""Shows the records and the keys that Redis has about one user, and removes records that can't be
+read. Events and the results of `request_id`s are not shown.
 
-This needs no running service, so an operator can look at data that the service can't read. Records
-that can be read are never removed. Records that a later version of the service wrote are kept, too,
-because the next upgrade can read them.
+A key of another type is a key in Redis that is not a hash, although the service writes a hash
+there.
+
+This module needs no running service, so an operator can look at data that the service can't read.
+Records that can be read are never removed. Records that a later version of the service wrote are
+kept, too, because the next upgrade can read them.
 """
 
 from __future__ import annotations
@@ -107,8 +111,8 @@ class Inspection:
         self._reads = Reads(read_path_of(client, keys.probe))
 
     async def inspect(self, user_id: str) -> Inspected:
-        """All data of a user. The results of `request_id`s are missing, because the names of their
-        keys are not known.
+        """The records and the keys of a user. The results of `request_id`s are missing, because the
+        names of their keys are not known.
         """
         state = await self._store.user(user_id)
         claims = await self._store.readable_claims(user_id)
@@ -171,7 +175,7 @@ class Inspection:
 
 
 def unreadable_claims(claims: ClaimsByDevice) -> dict[bytes, Unreadable]:
-    """The claims that can't be read. The tokens of their sessions keep their own claims."""
+    """The stored claims that can't be read. The tokens of the sessions still have their claims."""
     return {key: one for key, one in (claims or {}).items() if isinstance(one, Unreadable)}
 
 

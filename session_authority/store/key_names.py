@@ -19,13 +19,15 @@ SLOTS = 16384
 
 
 def _slot(tag: str) -> int:
-    """The cluster slot of a hash tag (CRC-16/XMODEM, see the Redis Cluster specification)."""
+    """Returns the cluster slot of a hash tag (CRC-16/XMODEM, see the Redis Cluster
+    specification).
+    """
     return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
 def _tags() -> tuple[str, ...]:
-    """The hash tags of the partitions. The tag of partition i is the smallest decimal whose slot
-    lies in the i-th of 64 equal ranges of slots.
+    """Returns the hash tags of the partitions. The tag of partition i is the smallest decimal whose
+    slot lies in the i-th of 64 equal ranges of slots.
     """
     found: dict[int, str] = {}
     number = 0
@@ -41,7 +43,7 @@ TAGS = _tags()
 # One call needs the partition of its user several times in a row.
 @lru_cache(maxsize=1024)
 def partition(user_id: str) -> int:
-    """The partition of a user, a number from 0 to 63."""
+    """Returns the partition of a user, a number from 0 to 63."""
     return hashlib.sha256(user_id.encode()).digest()[0] % PARTITIONS
 
 
@@ -58,65 +60,75 @@ class KeyNames:
         return self._heads[partition(user_id)]
 
     def sessions(self, user_id: str) -> str:
-        """Hash from device key to session record."""
+        """Names the hash from device key to session record."""
         return f"{self._head(user_id)}s:{user_id}"
 
     def devices(self, user_id: str) -> str:
-        """Hash from device key to device record."""
+        """Names the hash from device key to device record."""
         return f"{self._head(user_id)}d:{user_id}"
 
     def claims(self, user_id: str) -> str:
-        """Hash from device key to the claims of the session, if the store has the claims."""
+        """Names the hash from device key to the claims of the session, if the store has the
+        claims.
+        """
         return f"{self._head(user_id)}c:{user_id}"
 
     def request(self, user_id: str, request_id: UUID) -> str:
-        """String: the result of the sign-in with this `request_id`."""
+        """Names the string with the result of the sign-in with this `request_id`."""
         return (
             f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
         )
 
     def told(self, user_id: str, session_id: bytes, kind: EventType) -> str:
-        """String. It exists if this session's quiet event of this kind was written recently."""
+        """Names a string that exists if this session's quiet event of this kind was written in the
+        last hour.
+        """
         return f"{self._head(user_id)}x:{session_id.hex()}:{kind.value}"
 
     def told_of_key(self, kid: str) -> str:
-        """String. It exists if the event about the revocation of this signing key was written."""
+        """Names a string that exists if the event about the revocation of this signing key was
+        written in the last 500 days.
+        """
         return f"{self._head(NOBODY)}k:{kid}"
 
     def told_of_removed_key(self, kid: str) -> str:
-        """String. It exists if the event about the removal of this signing key was written
-        recently. The event is written if the key is removed before its tokens have ended.
+        """Names a string that exists if the event about the removal of this signing key was written
+        in the last hour. The event is written if the key is removed before its tokens have ended.
         """
         return f"{self._head(NOBODY)}g:{kid}"
 
     def events(self, user_id: str) -> str:
-        """Stream: the events of the user's partition."""
+        """Names the stream with the events of the user's partition."""
         return self.stream(partition(user_id))
 
     def stream(self, number: int) -> str:
-        """Stream: the events of a partition, by its number."""
+        """Names the stream with the events of a partition, by its number."""
         return f"{self._heads[number]}e"
 
     def probe_in(self, number: int) -> str:
-        """A key of a partition that never exists."""
+        """Names a key of a partition that holds no data. The key exists for about a millisecond,
+        when `SessionStore.confirm` writes it.
+        """
         return f"{self._heads[number]}probe"
 
     def probes(self) -> list[str]:
-        """The names of keys that never exist, one for each partition."""
+        """Returns the names of all keys of `probe_in`, one for each partition."""
         return [self.probe_in(number) for number in range(PARTITIONS)]
 
     def relays(self, endpoint: str) -> str:
-        """Sorted set: the relays that are running and deliver to an endpoint."""
+        """Names the sorted set of the relays that are running and deliver to an endpoint."""
         return f"{self._prefix}:relays:{endpoint}"
 
     def lease(self, number: int, endpoint: str) -> str:
-        """String: the relay that delivers a partition's events to an endpoint."""
+        """Names the string with the relay that delivers a partition's events to an endpoint."""
         return f"{self._heads[number]}l:{endpoint}"
 
     def attempts(self, number: int, endpoint: str) -> str:
-        """Hash from entry to the failed attempts to deliver its event."""
+        """Names the hash from entry to the failed attempts to deliver its event."""
         return f"{self._heads[number]}a:{endpoint}"
 
     def dead_letters(self, number: int, endpoint: str) -> str:
-        """Stream: the events of a partition that could not be delivered to an endpoint."""
+        """Names the stream with the events of a partition that could not be delivered to an
+        endpoint.
+        """
         return f"{self._heads[number]}z:{endpoint}"

@@ -22,10 +22,12 @@ class LogPosition:
     """A position in the log. `entries` has the last entry of each stream. For a stream without
     entries it has START, and for a stream that could not be read it has a moment.
 
-    `as_of` is the time of the position. No event that was in the log at that time comes after the
-    position, except where clocks differ. `memory` is how long the log kept an event at that time.
-    Events after the position may be trimmed when they are older than `memory`, even if the log
-    keeps events for longer today.
+    `as_of` is the time of the position. The events that were in the log at that time come before
+    the position. In three cases, some of these events may come after the position: clocks differ, a
+    stream could not be read, or the position was made from a moment that is older than the log.
+
+    `memory` is how long the log kept an event at that time. Events after the position may be
+    trimmed when they are older than `memory`, even if the log keeps events for longer today.
     """
 
     entries: tuple[EntryId, ...]
@@ -34,8 +36,8 @@ class LogPosition:
 
 
 def behind_moment(ms: int) -> EntryId:
-    """An ID that stands for the last entry of a stream up to a moment. It is used when that entry
-    is not known.
+    """Returns an ID that stands for the last entry of a stream up to a moment. The ID is used when
+    that entry is not known.
     """
     return ms, _MOMENT
 
@@ -46,19 +48,19 @@ def is_moment(entry: EntryId) -> bool:
 
 
 def entry_id(raw: bytes | str) -> EntryId:
-    """The ID of an entry, parsed from the text that Redis writes."""
+    """Parses the ID of an entry from the text that Redis writes."""
     text = raw.decode() if isinstance(raw, bytes) else raw
     ms, _, number = text.partition("-")
     return int(ms), int(number)
 
 
 def entry_text(entry: EntryId) -> str:
-    """The ID of an entry, as text for Redis."""
+    """Returns the ID of an entry, as text for Redis."""
     return f"{entry[0]}-{entry[1]}"
 
 
 def event_id(number: int, entry: EntryId) -> str:
-    """The ID of the event in an entry of a partition. It contains no full stop, because the
-    signatures of webhooks join parts with full stops.
+    """Returns the ID of the event in an entry of a partition. The ID contains no full stop, because
+    the signatures of webhooks join parts with full stops.
     """
     return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"

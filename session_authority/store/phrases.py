@@ -130,8 +130,8 @@ _ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True)
 
 
 def pack(text: str) -> bytes | None:
-    """The packed text. None if the text has characters that can't be packed, or is longer than the
-    longest user agent.
+    """Returns the packed text. Returns None if the text has characters that can't be packed, or is
+    longer than the longest user agent.
     """
     return _pack(text) if len(text) <= MAX_USER_AGENT_BYTES else None
 
@@ -144,8 +144,8 @@ def _pack(text: str) -> bytes | None:
 
 
 def unpack(packed: bytes) -> str | None:
-    """The unpacked text, cut to the length of the longest user agent. None if it has a phrase of a
-    later version, or if `packed` has more than MAX_PACKED_BYTES.
+    """Returns the unpacked text, cut to the length of the longest user agent. Returns None if it
+    has a phrase of a later version, or if `packed` has more than MAX_PACKED_BYTES.
     """
     return _unpack(packed) if len(packed) <= MAX_PACKED_BYTES else None
 

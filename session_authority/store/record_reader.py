@@ -40,14 +40,15 @@ _T = TypeVar("_T")
 
 
 def user_hash(user_id: str) -> str:
-    """A user's name in logs: the first characters of the SHA-256 of the user ID."""
+    """Returns a user's name in logs: the first characters of the SHA-256 of the user ID."""
     return hashlib.sha256(user_id.encode()).hexdigest()[:_USER_HASH_DIGITS]
 
 
 def state_of(
     reader: RecordReader, user_id: str, sessions: Any, devices: Any, request: Any = None
 ) -> UserState:
-    """A user's state, read from the replies to three commands. Each reply may be OTHER_TYPE.
+    """Returns a user's state, read from the replies to three commands. Each reply may be
+    OTHER_TYPE.
 
     Args:
         reader: Decodes the records.
@@ -92,11 +93,11 @@ class RecordReader:
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
     def session(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionRecord] | Unreadable:
-        """The session on the device with this key."""
+        """Returns the session on the device with this key."""
         return self._read(RecordKind.SESSION, user_id, key, raw, codec.decode_session)
 
     def device(self, user_id: str, key: bytes, raw: bytes) -> Stored[DeviceRecord] | Unreadable:
-        """The record of the device with this key."""
+        """Returns the record of the device with this key."""
 
         def decode(raw: bytes) -> DeviceRecord:
             record = codec.decode_device(raw)
@@ -107,8 +108,9 @@ class RecordReader:
         return self._read(RecordKind.DEVICE, user_id, key, raw, decode)
 
     def claims(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionClaims]:
-        """The stored claims of the session on the device with this key. If the claims can't be
-        read, they count as missing, and the session's tokens keep their own claims.
+        """Returns the stored claims of the session on the device with this key. If the claims can't
+        be read, they count as missing: the result has an empty session ID, and the session's tokens
+        keep their own claims.
         """
         found = self.readable_claims(user_id, key, raw)
         return found if isinstance(found, Stored) else Stored(_OF_NO_SESSION, raw)
@@ -116,11 +118,13 @@ class RecordReader:
     def readable_claims(
         self, user_id: str, key: bytes, raw: bytes
     ) -> Stored[SessionClaims] | Unreadable:
-        """The stored claims of a session. If they can't be read, the result gives the reason."""
+        """Returns the stored claims of the session on the device with this key. If they can't be
+        read, the result gives the reason.
+        """
         return self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
 
     def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:
-        """The record of the sign-in with a `request_id`."""
+        """Returns the record of the sign-in with a `request_id`."""
         return self._read(RecordKind.REQUEST, user_id, None, raw, codec.decode_issued)
 
     def note_other_type(self, kind: RecordKind, user_id: str) -> None:

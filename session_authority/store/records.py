@@ -65,9 +65,9 @@ class IssuedRecord:
 class UserState:
     """The stored records of a user, by device key, and the result of the given `request_id`.
 
-    `other_types` has the kinds of records whose key is not a hash but of another type.
-    `unread_sessions` and `unread_devices` are the numbers of records that were not read. They are
-    zero unless the state was read for one device.
+    The sessions are one hash, and the devices another. If one of the two keys is not a hash, its
+    kind is in `other_types`. `unread_sessions` and `unread_devices` are the numbers of records that
+    were not read. They are zero unless the state was read for one device.
     """
 
     sessions: Mapping[bytes, Stored[SessionRecord]]
@@ -81,30 +81,37 @@ class UserState:
     unread_devices: int = 0
 
     def session_at(self, key: bytes) -> Stored[SessionRecord] | Unreadable | None:
-        """The stored session on a device. A commit passes this value to replace the session."""
+        """Returns the stored session on a device. A commit passes this value to replace the
+        session.
+        """
         return self.sessions.get(key) or self.unreadable_sessions.get(key)
 
     def device_at(self, key: bytes) -> Stored[DeviceRecord] | Unreadable | None:
-        """The stored record of a device. A commit passes this value to replace the record."""
+        """Returns the stored record of a device. A commit passes this value to replace the
+        record.
+        """
         return self.devices.get(key) or self.unreadable_devices.get(key)
 
     def session_count(self) -> int:
-        """The number of session records, including unreadable ones."""
+        """Returns the number of session records, including records that are unreadable or were not
+        read.
+        """
         return len(self.sessions) + len(self.unreadable_sessions) + self.unread_sessions
 
     def session_records(self) -> dict[bytes, SessionRecord]:
-        """The session records, without their bytes."""
+        """Returns the session records, without their bytes."""
         return {k: s.record for k, s in self.sessions.items()}
 
     def device_records(self) -> dict[bytes, DeviceRecord]:
-        """The device records, without their bytes."""
+        """Returns the device records, without their bytes."""
         return {k: d.record for k, d in self.devices.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Once:
     """A key that a commit creates, and that must not exist before. So the commit takes place only
-    once in `memory_ms`. A key whose value is `unreadable` counts as missing.
+    once in `memory_ms`. A key whose value is `unreadable`, or whose type is not string, counts as
+    missing.
     """
 
     key: str
@@ -118,9 +125,12 @@ class Commit:
     """A decision about one user, and the records on which the decision was based.
 
     Sessions, devices and claims are named by device key. If a session is removed, its claims are
-    removed with it, and need not be named. In the `if_*` fields, None means "must not exist". In
-    the `set_*` fields, None means "remove". If `durable` is True, the commit waits until replicas
-    have the changes. Set it to False for a commit that may be lost.
+    removed with it, and need not be named. In the mappings of the `if_*` fields, None means "must
+    not exist". If `if_session_count` is None, the user may have any number of sessions. In the
+    `set_*` fields, None means "remove".
+
+    If `durable` is True and replicas are configured, the commit waits until the replicas have the
+    changes, or until the wait times out. Set `durable` to False for a commit that may be lost.
     """
 
     user_id: str
@@ -163,7 +173,7 @@ class RemovedSessions:
     raws: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
-        """The number of removed sessions, including unreadable ones."""
+        """Returns the number of removed sessions, including unreadable ones."""
         return len(self.raws)
 
 
@@ -176,8 +186,8 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A commit that did not take place, because a record on which the decision was based has
-    changed. The use case must decide again.
+    """A commit that did not take place, because a record on which the decision was based, or the
+    number of sessions, has changed. The use case must decide again.
     """
 
 

@@ -31,7 +31,9 @@ class Rehearsal:
         self._script = Script("rehearse")
 
     async def missing(self) -> list[str]:
-        """The commands that the Redis user needs but may not run, in alphabetical order."""
+        """Returns the commands that sign-ins and revocations need but the Redis user may not run,
+        in alphabetical order.
+        """
         asked = [self._writes.run(partial(self._ask, key)) for key in await self._probes()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         found: set[str] = set()
@@ -54,7 +56,7 @@ class Rehearsal:
         return [name.decode() for name in names]
 
     async def _probes(self) -> Sequence[str]:
-        """The names of keys that never exist, one for each primary."""
+        """Returns the names of keys without data, one for each primary."""
         if not isinstance(self._client, Cluster):
             return [self._keys.probe]
         await self._writes.run(self._client.initialize)

@@ -18,8 +18,9 @@ from session_authority.store.records import RemovedSessions
 
 
 def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
-    """The sessions that a script removed. The script returns them one by one, or as one string with
-    all sessions and their length. A value that is too long for a session is left out.
+    """Splits a script's reply into the sessions that the script removed. The reply has the sessions
+    one by one, or one string with all sessions and their length. A value that is too long for a
+    session is left out.
     """
     match reply:
         case [int(size), bytes(joined)]:
@@ -30,7 +31,7 @@ def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
 
 
 def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
-    """The removed sessions that can be read. The others are left out, because they are gone
+    """Yields the removed sessions that can be read. The others are left out, because they are gone
     anyway.
     """
     for raw in removed.raws:
@@ -41,8 +42,8 @@ def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
 
 
 def count_live(removed: RemovedSessions, limits: SessionLimits, now: datetime) -> int:
-    """The number of these sessions that could be read and were live, see `SessionRecord.is_live`.
-    `now` is cut to whole milliseconds.
+    """Returns the number of these sessions that could be read and were live, see
+    `SessionRecord.is_live`. `now` is cut to whole milliseconds.
     """
     lifetimes, others = codec.plain_lifetimes(removed.raws)
     now_ms = to_ms(now)

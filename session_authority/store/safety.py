@@ -1,8 +1,8 @@
-"""Finds the faults that make a Redis unsafe for sessions. It asks the running servers, and needs
-only the service's permissions.
+"""Finds the faults that make a Redis unsafe for sessions. This module asks the running servers, and
+needs only the service's permissions.
 
-No text in this module contains text from a server or from the driver, because such text can contain
-a password or a key.
+The texts of faults contain addresses, version numbers and other numbers of a server, but no other
+text from a server or from the driver. Such text could contain a password or a key.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class FaultName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """A fault, with a text for an operator. The text contains no password and no key. Of a server
-    it contains only the address.
+    """A fault, with a text for an operator. The text contains no password and no key. From a
+    server, it contains only addresses and numbers.
     """
 
     name: FaultName
@@ -66,14 +66,14 @@ class StoreFault:
 class _Server:
     who: str
     ask: Callable[..., Awaitable[Any]]
-    # A key that would be on this server, and that never exists. None if the server serves none of
-    # the probe keys.
+    # A key without data that would be on this server. None if the server serves none of the probe
+    # keys.
     probe: str | None
 
 
 def plaintext_fault(url: str) -> StoreFault | None:
-    """The fault of a URL that leads over a network without TLS, even if it leads only to Sentinels.
-    None if the URL has no such fault. Raises BadRedisUrl.
+    """Returns the fault of a URL that leads over a network without TLS, even if it leads only to
+    Sentinels. Returns None if the URL has no such fault. Raises BadRedisUrl.
     """
     tls, hosts = hosts_of(url)
     return None if tls else _seen_by_others(hosts, "the URL")
@@ -88,7 +88,8 @@ async def faults_of(
     max_skew: timedelta,
     replicas: int = 0,
 ) -> list[StoreFault]:
-    """The faults of the primaries. The URL itself is checked by `plaintext_fault`. Raises nothing.
+    """Returns the faults of the primaries. The URL itself is checked by `plaintext_fault`. Raises
+    nothing.
 
     Args:
         client: The client of the Redis to examine.
@@ -224,8 +225,8 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
 
 
 def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFault | None:
-    """The fault of a primary that has too few replicas, or that continues to write without them.
-    None if there is no such fault.
+    """Returns the fault of a primary that has too few replicas, or that continues to write without
+    them. Returns None if there is no such fault.
     """
     there = int(info.get("connected_slaves", 0))
     if there < replicas:
@@ -242,8 +243,8 @@ def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFaul
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
-    """The fault of a server that does not answer or that refuses this user. A server that does not
-    answer may recover without an operator. A refusal lasts until an operator acts.
+    """Returns the fault of a server that does not answer or that refuses this user. A server that
+    does not answer may recover without an operator. A refusal lasts until an operator acts.
     """
     words = in_plain_words(error)
     name = FaultName.REFUSING if words in REFUSALS else FaultName.UNREACHABLE
@@ -251,8 +252,8 @@ def _unreachable(who: str, error: Exception) -> StoreFault:
 
 
 def _led_to_in_plain(client: RedisClient) -> StoreFault | None:
-    """The fault if Sentinels or the nodes of a cluster led the client over a network without TLS.
-    None if they did not.
+    """Returns the fault if Sentinels or the nodes of a cluster led the client over a network
+    without TLS. Returns None if they did not.
     """
     hosts = hosts_led_to_in_plain(client)
     return _seen_by_others(hosts, "the cluster" if isinstance(client, Cluster) else "Sentinel")

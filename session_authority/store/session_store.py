@@ -73,14 +73,14 @@ from session_authority.store.records import (
 from session_authority.store.rehearsal import Rehearsal
 from session_authority.store.removed_sessions import removed_sessions
 
-# A read for one device also returns this many other records, drawn at random. Most users have no
-# more records than these.
+# A read for one device also returns up to this many other records, drawn at random. Most users have
+# no more records than these.
 OTHERS_READ = "4"
 
 
 class SessionStore:
-    """The records of all users. Every method raises StoreUnavailable if Redis is unreachable, slow
-    or refusing.
+    """The records of all users. The methods that ask Redis raise StoreUnavailable if Redis is
+    unreachable, slow or refusing. But `ask_many` returns this error in place of an answer.
 
     `event_memory` is how long an event is kept. `replicas` says how many replicas must have the
     writes of a durable commit or a revocation. `domain.durability` notes if they confirmed the
@@ -110,18 +110,21 @@ class SessionStore:
         self._trim = Script("trim", asks_first=True)
         self._reads = read_path_of(client, keys.probe)
         self._marks = MarkWrites(self._ask_apart)
-        others = max_lines(max_connections) + EVENT_LOG_CONNECTIONS + 1 + 1  # one for marks
+        # One more connection is for marks, and one is spare.
+        others = max_lines(max_connections) + EVENT_LOG_CONNECTIONS + 1 + 1
         self._writes = Writes(self._reads, max(1, max_connections - others), traffic_of(client))
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     def question(self, user_id: str, key: bytes) -> Question:
-        """The question for the session on one device. A caller that sends the question often may
-        keep it.
+        """Returns the question for the session on one device. A caller that sends the question
+        often may keep it.
         """
         return self._reads.question("HGET", self._keys.sessions(user_id), key)
 
     async def ask(self, question: Question) -> bytes | None:
-        """The stored bytes of a session. None if there is no session."""
+        """Returns the stored bytes of a session, or None if there is no session. A key that is not
+        a hash has no session.
+        """
         try:
             found: bytes | None = await self._reads.ask(question)
         except EXCHANGE_FAILURES as error:
@@ -132,15 +135,17 @@ class SessionStore:
         return found
 
     async def ask_many(self, questions: Sequence[Question]) -> list[bytes | Exception | None]:
-        """The stored bytes of several sessions. None stands for a session that does not exist.
-        StoreUnavailable stands for a session whose question failed because Redis was unreachable,
-        slow or refusing.
+        """Returns the stored bytes of several sessions. None stands for a session that does not
+        exist. StoreUnavailable stands for a session whose question failed because Redis was
+        unreachable, slow or refusing.
         """
         found = await self._reads.ask_many(questions)
         return [_failure(one) if isinstance(one, Exception) else one for one in found]
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
-        """The session on one device. A session record that can't be read counts as missing."""
+        """Returns the session on one device. A session record that can't be read counts as
+        missing.
+        """
         name = self._keys.sessions(user_id)
         raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -149,7 +154,7 @@ class SessionStore:
         return None if isinstance(found, Unreadable) else found
 
     async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
-        """The record of one device. A record that can't be read counts as missing."""
+        """Returns the record of one device. A record that can't be read counts as missing."""
         name = self._keys.devices(user_id)
         raw = await self._read(RecordKind.DEVICE, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -160,7 +165,7 @@ class SessionStore:
     async def session_and_device(
         self, user_id: str, key: bytes
     ) -> tuple[Stored[SessionRecord] | None, Stored[DeviceRecord] | None]:
-        """The session on one device and the record of the device. Both are read at the same
+        """Returns the session on one device and the record of the device. Both are read at the same
         time.
         """
         session, device = await asyncio.gather(
@@ -169,8 +174,8 @@ class SessionStore:
         return session, device
 
     async def claims(self, user_id: str) -> Mapping[bytes, Stored[SessionClaims]]:
-        """The stored claims of a user's sessions, by device key. Claims that can't be read count as
-        missing.
+        """Returns the stored claims of a user's sessions, by device key. Claims that can't be read
+        are returned as empty claims with an empty session ID, so they belong to no session.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -183,8 +188,9 @@ class SessionStore:
     async def readable_claims(
         self, user_id: str
     ) -> Mapping[bytes, Stored[SessionClaims] | Unreadable] | None:
-        """The stored claims of a user's sessions, by device key. If the claims of a session can't
-        be read, its value has the reason. Returns None if the key of the claims is of another type.
+        """Returns the stored claims of a user's sessions, by device key. If the claims of a session
+        can't be read, the result has the reason in their place. Returns None if the key of the
+        claims is not a hash.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -196,8 +202,9 @@ class SessionStore:
     async def claims_of(
         self, user_id: str, key: bytes, session: Stored[SessionRecord] | None
     ) -> Stored[SessionClaims] | None:
-        """The claims that are stored for a session. None if only the session's tokens have claims.
-        Redis is asked only if the session's record says that claims are stored.
+        """Returns the claims that are stored for a session. Returns None if no claims are stored,
+        if they can't be read, or if they belong to another session. Then only the session's tokens
+        have claims. Redis is asked only if the session's record says that claims are stored.
         """
         if session is None or session.record.stored_claims is StoredClaims.NONE:
             return None
@@ -209,7 +216,9 @@ class SessionStore:
         return found if found.record.session_id == session.record.session_id else None
 
     async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
-        """All stored records of a user."""
+        """Returns the stored sessions and devices of a user, and the result of the given
+        `request_id`. Claims are not read.
+        """
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads = [
             self._read(RecordKind.SESSION, user_id, "HGETALL", names[0]),
@@ -222,8 +231,9 @@ class SessionStore:
         return state_of(self._reader, user_id, sessions, devices, *requests)
 
     async def user_at(self, user_id: str, key: bytes, request_id: UUID | None = None) -> UserState:
-        """The stored records of a user on one device, and on a few other devices that are drawn at
-        random. A user with few devices gets all records.
+        """Returns the stored records of a user on one device, and the result of the given
+        `request_id`. Also returns up to four other sessions and up to four records of other
+        devices, drawn at random. A user with few devices gets all records.
         """
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads: list[Awaitable[Any]] = [
@@ -268,7 +278,9 @@ class SessionStore:
         return Once(key, b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     def once_for_key(self, kid: str) -> Once:
-        """Makes the key with which a commit takes place only once for a revoked signing key."""
+        """Makes the key with which a commit takes place at most once in 500 days for a revoked
+        signing key.
+        """
         return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // MILLISECOND)
 
     def once_for_removed_key(self, kid: str) -> Once:
@@ -380,8 +392,8 @@ class SessionStore:
     async def _run(
         self, script: Script, keys: list[str], args: list[str | bytes | int], durable: bool
     ) -> tuple[list[Any], bool]:
-        """Runs a script. Returns its result, and True if enough replicas confirmed its writes. A
-        script without writes is never confirmed.
+        """Runs a script. Returns its result, and True if enough replicas confirmed its writes. If
+        the script wrote nothing, the second value has no meaning.
         """
         client, replicas = self._client, self.replicas
         if durable and replicas.count:
@@ -417,7 +429,7 @@ class SessionStore:
         note(confirmed=confirmed)
 
     async def server_times(self) -> Sequence[datetime]:
-        """The time on each primary that answers."""
+        """Returns the time on each primary that answers."""
         return await self._writes.run(self._ask_the_time)
 
     async def prove_writable(self) -> None:
@@ -428,7 +440,9 @@ class SessionStore:
         await self._writes.run(self._try_to_write)
 
     async def missing_permissions(self) -> Sequence[str]:
-        """The commands that sign-ins and revocations need, but that the Redis user may not run."""
+        """Returns the commands that sign-ins and revocations need, but that the Redis user may not
+        run.
+        """
         return await self._rehearsal.missing()
 
     async def trim_events(self) -> None:
@@ -460,8 +474,8 @@ class SessionStore:
         return (self.event_memory // MILLISECOND, MAX_EVENTS_PER_PARTITION, *wake)
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
-        """The reply to a command. OTHER_TYPE if the key is of another type, and so has no
-        records.
+        """Returns the reply to a command. Returns OTHER_TYPE if the key has a type that the command
+        can't read, and so has no records.
         """
         return await self._unless_of_other_type(kind, user_id, self._asked(*command))
 
@@ -475,8 +489,8 @@ class SessionStore:
     async def _fields_at(
         self, kind: RecordKind, user_id: str, name: str, key: bytes
     ) -> tuple[Any, int]:
-        """The records of one device and of a few others, and the number of records that were not
-        read.
+        """Returns the records of one device and of a few others, and the number of records that
+        were not read.
         """
         read = self._asked
         replies = await self._unless_of_other_type(
@@ -520,8 +534,8 @@ class SessionStore:
         if isinstance(self._client, Cluster):
             await self._client.initialize()
             probes = self._client.one_for_each_primary(self._keys.probes())
-        # With XX, a key is set only if it exists. This key never exists, so nothing is written or
-        # sent to replicas.
+        # With XX, a key is set only if it exists. These keys do not exist (see `probe_in`), so
+        # nothing is written or sent to replicas.
         tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
         refusals = await asyncio.gather(*tries, return_exceptions=True)
         if all(isinstance(refusal, BaseException) for refusal in refusals):
@@ -529,15 +543,16 @@ class SessionStore:
 
 
 def _failure(error: Exception) -> StoreUnavailable | None:
-    """The error that a caller gets after a question failed. None if the key has another type,
-    because it holds no session then.
+    """Returns the error that a caller gets after a question failed. Returns None if the key has
+    another type than the question needs, because then it holds no session.
     """
     return None if code_of(error) == WRONG_TYPE else unavailable(error)
 
 
 def _times_to_live(commit: Commit) -> tuple[int, int]:
-    """How long the hashes of sessions and of devices must live for the records that are written, in
-    ms. Expiry of keys only collects garbage. The times in a record decide when the session ends.
+    """Returns how long the hashes of sessions and of devices must live for the records that are
+    written, in ms. Expiry of keys only collects garbage. The times in a record decide when the
+    session ends.
     """
     ends = [record.ends_at for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))

@@ -1,5 +1,5 @@
 """Owns the keys, and the tokens that they sign. It decides which key signs, which keys verify, and
-the form of an access token. No other package of the service knows JWT.
+the forms of access tokens and assertions. No other package of the service knows JWT.
 
 This package does not decide if a token's session is still valid.
 """

@@ -18,8 +18,8 @@ from session_authority.tokens.keys import Algorithm, KeyringError, KeyState
 
 
 class AssertionSigner:
-    """Signs assertions with the present signing key of a folder or file. Raises KeyringError if
-    there is no signing key, or if the key has no public part for apps.
+    """Signs assertions with the present signing key of a folder or file. Raises KeyringError if the
+    keys are broken, if there is no signing key, or if the signing key has no public part for apps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,15 +38,15 @@ class AssertionSigner:
         return self._source.version
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """The text of a token with these claims. Raises KeyringError if no key signs."""
+        """Returns the text of a token with these claims. Raises KeyringError if no key signs."""
         key = self._source.current.signing
         header = {"alg": key.algorithm.value, "kid": key.kid, "typ": "JWT"}
         signed = ".".join(encode_base64url(encode_json(part)) for part in (header, dict(claims)))
         return f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
 
     def jwks(self) -> bytes:
-        """The public keys as a JSON text, in the form of a JWK set. It includes the keys that
-        signed earlier.
+        """Returns the public keys as a JSON text, in the form of a JWK set. The set has all keys
+        that are not revoked, also those that signed earlier or do not sign yet.
         """
         return json.dumps({"keys": self._source.current.public_jwks()}).encode()
 

@@ -1,8 +1,10 @@
 """Signs access tokens, and recognizes the tokens of this service.
 
 This module defines the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068). It checks
-everything about a token except its end and its session, which callers check. A text that this
-module would not sign in exactly the same form is not a token.
+everything about a token except two things, which callers check: whether the token has expired, and
+whether its session is valid. The checks are strict: a header with other members, a repeated member,
+an unknown claim that is not a text, or base64url that is not canonical makes a text invalid. A
+claim `nbf`, which this module never writes, is accepted and obeyed.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ MAX_TOKEN_BYTES = 4096
 # The longest token that a sign-in may return. Browsers keep cookies of up to 4,096 bytes, including
 # their names.
 _ROOM_BYTES = 4000
-# The lengths in base64url of the header with the longest name of a key, and of the signature of the
+# The lengths in base64url of the header with the longest ID of a key, and of the signature of the
 # longest key.
 _LARGEST_HEADER_BYTES = 223
 _LARGEST_SIGNATURE_BYTES = (MAX_RSA_BITS + 5) // 6
@@ -57,9 +59,9 @@ class Tokens:
     """Signs and verifies the tokens of one issuer for one audience. Only one thread may use it.
 
     `lifetime` is how long a token may be presented after it was signed, also for renewal. A demoted
-    key verifies for that time. Verified tokens are remembered by their hash, until they expire or
-    the keys change. If they need more than `memory_bytes`, the tokens that were not used for the
-    longest time are forgotten.
+    key verifies for that time. Verified tokens are remembered by their hash. They are forgotten
+    when the keys change, or some time after they expire. If they need more than `memory_bytes`, the
+    tokens that were not used for the longest time are forgotten.
     """
 
     def __init__(
@@ -111,15 +113,16 @@ class Tokens:
             raise TokenTooLarge(size, _ROOM_BYTES)
 
     def verify(self, text: str, now: datetime) -> Token | None:
-        """The verified token in `text`. None if `text` is no token of this service. The token may
-        have expired, so callers check its `expires_at`.
+        """Returns the verified token in `text`. Returns None if `text` is no token of this service,
+        or if the key of the token does not verify any more. The token may have expired, so callers
+        check its `expires_at`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
         digest = _digest(text)
         if (remembered := self._recalled(digest)) is not None:
-            # Only this check can have another result later, because a demoted key verifies only for
-            # a while.
+            # The other checks would have the same results as before. This check may now fail,
+            # because a demoted key verifies only for a while.
             return remembered.token if self._verifier(remembered.kid, now) is not None else None
         try:
             token, kid = self._open(text, now)
@@ -130,14 +133,15 @@ class Tokens:
 
     def keep(self, text: str, kept: object, size_bytes: int) -> None:
         """Keeps a value together with a verified token, as long as the token is remembered. The
-        value counts as `size_bytes` of the memory.
+        value counts as `size_bytes` of the memory. Nothing is kept if the token is no longer
+        remembered, or if the token and the value together need more than a third of the memory.
         """
         if text.isascii():
             self._remembered.keep(_digest(text), kept, size_bytes)
 
     def recall(self, text: str, now: datetime) -> object | None:
-        """The value that is kept with a token. None if there is no such value, or if `verify` would
-        not accept the token any more. This verifies no signature.
+        """Returns the value that is kept with a token. Returns None if there is no such value, or
+        if `verify` would not accept the token any more. This method verifies no signature.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
@@ -154,15 +158,16 @@ class Tokens:
         return self._remembered.get(digest)
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that may verify tokens. These are the keys that sign, will
-        sign, or signed earlier.
+        """Returns the public parts of all keys that are not revoked. These are the keys that sign,
+        will sign, or signed earlier. Keys of HS256 are left out, because they have no public part.
         """
         return self._source.current.public_jwks()
 
     def void_keys(self, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
-        """The names of the keys whose tokens are void before they expire. The first set has the
-        revoked keys. The second set has the keys that vanished but would otherwise still verify.
-        Changes between two calls are compared only when the second call is made.
+        """Returns two sets of the IDs of keys whose tokens are void before they expire. The first
+        set has the revoked keys. The second set has the keys that vanished from the folder or file
+        although they would still verify. This method compares the present keys with the keys at its
+        last call. It does not see a key that was added and removed between two calls.
 
         A revoked key that vanishes stays in the first set. A vanished key that comes back is
         removed from the second set.
@@ -199,8 +204,8 @@ class Tokens:
         return {**payload, **token.claims}
 
     def _open(self, text: str, now: datetime) -> tuple[Token, str]:
-        """The verified token in a text, and the ID of its key. Raises ValueError, RecursionError or
-        InvalidRequest if the text is no valid token.
+        """Returns the verified token in a text, and the ID of its key. Raises ValueError,
+        RecursionError or InvalidRequest if the text is no valid token.
         """
         header_text, payload_text, signature_text = text.split(".")
         header = self._headers.get(header_text) or _read_header(header_text)
@@ -215,7 +220,7 @@ class Tokens:
     def _key_of(self, kid: str, algorithm: object, now: datetime) -> SigningKey:
         self._source.seek(kid, now)
         key = self._verifier(kid, now)
-        # The key determines the algorithm (RFC 8725 §3.1). The header must name the same one.
+        # The key determines the algorithm (RFC 8725 §3.1). The header must name the same algorithm.
         if key is None or algorithm != key.algorithm.value:
             raise ValueError("key")
         return key
@@ -225,7 +230,8 @@ class Tokens:
 
     def _read(self, payload: dict[str, object], now: datetime) -> Token:
         """Decodes the payload of a token. Removes the service's own claims from the payload, so
-        that only the caller's claims are left.
+        that only the caller's claims are left. Raises ValueError or InvalidRequest if the payload
+        is wrong.
         """
         if (
             _take(payload, "iss", str) != self._issuer
@@ -269,7 +275,7 @@ class Tokens:
 
 
 def _read_header(text: str) -> tuple[str, object]:
-    """The name of the key and the algorithm, read from a header. Raises ValueError or
+    """Returns the ID of the key and the algorithm, read from a header. Raises ValueError or
     RecursionError.
     """
     header = decode_json_object(decode_base64url(text))
@@ -285,8 +291,8 @@ def _digest(text: str) -> bytes:
 
 
 def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
-    """Removes a member, and returns its value. Raises ValueError if the member is missing or of
-    another type.
+    """Removes a member, and returns its value. Raises ValueError if the member is missing, or if
+    its value is not of the given type.
     """
     value = members.pop(name, None)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -295,8 +301,8 @@ def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
 
 
 def _read_copy(token_id: str, start: str) -> int:
-    """The number of the copy, read from a `jti`. The `jti` must begin with `start`, which has the
-    session and the generation of the token. Raises ValueError.
+    """Returns the number of the copy, read from a `jti`. The `jti` must begin with `start`, which
+    has the session and the generation of the token. Raises ValueError.
     """
     text = token_id.removeprefix(start)
     if token_id != start + text or not _COPY.fullmatch(text) or int(text, 16) == 0:
@@ -314,8 +320,8 @@ def _strings(values: object) -> tuple[str, ...]:
 
 
 def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
-    """The caller's claims. They are read-only, because all calls with the token share the same
-    object.
+    """Returns the caller's claims. They are read-only, because all calls with the token share the
+    same object. Raises ValueError.
     """
     claims = {name: value for name, value in members.items() if isinstance(value, str)}
     if len(claims) != len(members) or RESERVED_CLAIMS & claims.keys():

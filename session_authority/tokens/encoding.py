@@ -1,6 +1,6 @@
-"""Reads and writes JSON, and accepts only one form of it.
+"""Reads JSON by strict rules, and writes JSON in its shortest form.
 
-Key files and tokens share these strict rules. A text must have exactly one meaning, so repeated
+Key files and tokens share the strict rules. A text must have exactly one meaning, so repeated
 members and `NaN` are errors and are never repaired.
 """
 
@@ -12,13 +12,13 @@ from typing import NoReturn
 
 
 def encode_json(value: Mapping[str, object]) -> bytes:
-    """Encodes JSON in its shortest form."""
+    """Encodes an object as JSON in UTF-8, without white space."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decode_json_object(data: bytes) -> dict[str, object]:
-    """Decodes a JSON object in UTF-8. Raises ValueError, or RecursionError if the text is nested
-    too deeply.
+    """Decodes a JSON object in UTF-8. Raises ValueError if the text breaks a rule, and
+    RecursionError if it is nested too deeply.
     """
     value: object = _DECODER.decode(data.decode())
     if not isinstance(value, dict):
@@ -28,7 +28,7 @@ def decode_json_object(data: bytes) -> dict[str, object]:
 
 def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
     """Builds an object from its members. Raises ValueError if a name is repeated, because parsers
-    disagree about which of the members counts (RFC 8259 §4).
+    disagree about which of these members is valid (RFC 8259 §4).
     """
     value = dict(members)
     if len(value) != len(members):

@@ -29,8 +29,8 @@ def refuse_single_file(directory: Path) -> None:
 
 
 def read_keys(path: Path) -> list[SigningKey]:
-    """The keys of a folder, or of a single file with all keys. Raises KeyringError with every
-    fault.
+    """Returns the keys of a folder, or of a single file with all keys. Raises KeyringError with
+    every fault.
     """
     return _read_folder(path) if _is_folder(path) else _read_file(path)
 
@@ -66,8 +66,8 @@ def _read_file(path: Path) -> list[SigningKey]:
 
 
 def _all_or_faults(reads: Iterable[Callable[[], SigningKey]]) -> list[SigningKey]:
-    """The results of all reads. If reads failed, raises one KeyringError with the faults of all of
-    them.
+    """Returns the results of all reads. If some reads failed, raises one KeyringError with the
+    faults of all failed reads.
     """
     keys: list[SigningKey] = []
     faults: list[str] = []
@@ -93,8 +93,9 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """The JSON object in the data. None if there is none. The decoder's own error is not passed on:
-    it contains the whole text with all keys, and other code might print it.
+    """Returns the JSON object in the data, or None if there is none. The decoder's own error is not
+    passed on. This error contains the whole text with all keys, and other code might print the
+    error.
     """
     try:
         return decode_json_object(data)
@@ -103,8 +104,8 @@ def _json_or_none(data: bytes) -> dict[str, object] | None:
 
 
 def _key_files(directory: Path) -> list[Path]:
-    """All files of a folder except the hidden ones. Hidden files are unfinished files of this
-    module, or links with which Kubernetes replaces a secret.
+    """Returns all files of a folder except the hidden files. Hidden files are unfinished files of
+    this module, or the links that Kubernetes changes to replace a secret. Raises KeyringError.
     """
     try:
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
@@ -113,8 +114,8 @@ def _key_files(directory: Path) -> list[Path]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files with the keys of a folder, or the single file with all keys. Raises KeyringError if
-    there is no file, because an unmounted folder looks empty.
+    """Returns the files of a folder of keys, or the path of the single file with all keys. Raises
+    KeyringError if a folder has no file, because an unmounted folder looks empty.
     """
     files = _key_files(path) if _is_folder(path) else [path]
     if not files:
@@ -123,7 +124,9 @@ def files_of(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> object:
-    """A value that changes whenever a key changes. It is computed without reading the keys."""
+    """Returns a value that changes whenever a key file changes. It is computed without reading the
+    keys. Raises KeyringError for a path that can't be examined.
+    """
     files = _key_files(path) if _is_folder(path) else [path]
     try:
         return [(file.name, file_state(file)) for file in files]
@@ -132,13 +135,13 @@ def fingerprint(path: Path) -> object:
 
 
 def exposed(path: Path) -> list[str]:
-    """The file modes that let other users read or change the keys of a folder or file. Each comes
-    with the command that corrects it.
+    """Returns the file modes and owners that let other users read or change the keys of a folder or
+    file. Each entry has the command that corrects the fault.
 
-    The group of a file may read it, because Kubernetes gives secrets to pods that do not run as
-    root in this way. A folder on a read-only file system, such as Kubernetes mounts, may have any
-    mode. It can't be changed, and names of files are no secret. Links are followed. Raises
-    KeyringError for a path that can't be examined.
+    The group of a file may read the file, because Kubernetes gives secrets in this way to pods that
+    do not run as root. A folder on a read-only file system, such as Kubernetes mounts, may have any
+    mode. The names of files in such a folder are no secret, and no user can change them. Links are
+    followed. Raises KeyringError for a path that can't be examined.
     """
     try:
         files = _key_files(path) if _is_folder(path) else [path]
@@ -153,7 +156,9 @@ def exposed(path: Path) -> list[str]:
 
 
 def add_file(directory: Path, key: SigningKey) -> None:
-    """Writes the file of a new key. Creates the folder if it does not exist."""
+    """Writes the file of a new key. Creates the folder if it does not exist. Raises KeyringError if
+    there is a key with this ID already, or if the file can't be written.
+    """
     if _file(directory, key.kid).exists():
         raise KeyringError(f"there is a key {key.kid!r} already")
     try:
@@ -175,7 +180,7 @@ def write_file(directory: Path, key: SigningKey) -> None:
 
 
 def remove_file(directory: Path, kid: str) -> None:
-    """Removes the file of a key."""
+    """Removes the file of a key. Raises KeyringError if the file can't be removed."""
     path = _file(directory, kid)
     try:
         path.unlink()

@@ -34,7 +34,7 @@ from session_authority.tokens.keys import (
     generate,
 )
 
-# Unknown key names cause at most one check of the files in this interval. So made-up names can't
+# Unknown key IDs cause at most one check of the files in this interval. So invented key IDs can't
 # cause many checks.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
@@ -46,7 +46,8 @@ class Keyring:
 
     The key that was promoted last signs. A key that was promoted earlier was demoted at the moment
     when the next key was promoted. Revoked keys neither sign nor demote other keys. If the signing
-    key is revoked, the key before it signs again.
+    key is revoked, the key that was promoted before this key signs again. Raises KeyringError if
+    two keys have the same ID.
     """
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
@@ -75,18 +76,18 @@ class Keyring:
         return self._signing
 
     def __contains__(self, kid: str) -> bool:
-        """Returns True if there is a key with this name, whatever its state."""
+        """Returns True if there is a key with this ID, in any state."""
         return kid in self._by_kid
 
     def key(self, kid: str) -> SigningKey:
-        """The key with this name. Raises KeyringError if there is no such key."""
+        """Returns the key with this ID. Raises KeyringError if there is no such key."""
         key = self._by_kid.get(kid)
         if key is None:
             raise KeyringError(f"there is no key {kid!r}")
         return key
 
     def state(self, kid: str) -> KeyState:
-        """The state of the key with this name. Raises KeyringError if there is no such key."""
+        """Returns the state of the key with this ID. Raises KeyringError if the key is unknown."""
         key = self.key(kid)
         if key.revoked_at is not None:
             return KeyState.REVOKED
@@ -95,14 +96,14 @@ class Keyring:
         return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
 
     def demoted(self, kid: str) -> datetime | None:
-        """The time at which the key was demoted. None if the key signs, never signed, or is
-        revoked. Raises KeyringError if there is no such key.
+        """Returns the time at which the key was demoted. Returns None if the key signs, never
+        signed, or is revoked. Raises KeyringError if there is no such key.
         """
         return self._demoted.get(self.key(kid).kid)
 
     def verifier(self, kid: str, now: datetime, lifetime: timedelta) -> SigningKey | None:
-        """The key with this name, if it may verify. None if there is no such key, if it is revoked,
-        or if it was demoted `lifetime` ago or longer.
+        """Returns the key with this ID if the key may verify. Returns None if there is no such key,
+        if the key is revoked, or if the key was demoted `lifetime` ago or longer.
 
         `lifetime` is how long a token may be presented after it was signed, also for renewal.
         Because clocks differ, a key may have been promoted later than `now`. Such a key verifies
@@ -115,27 +116,28 @@ class Keyring:
         return key if demoted is None or now - demoted < lifetime else None
 
     def revoked(self) -> set[str]:
-        """The names of the keys that were revoked."""
+        """Returns the IDs of the keys that were revoked."""
         return {key.kid for key in self.keys if key.revoked_at is not None}
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that is not revoked, with the oldest key first. Keys without
-        a public part are left out.
+        """Returns the public part of every key that is not revoked, with the oldest key first. Keys
+        without a public part are left out.
         """
         jwks = (key.public_jwk() for key in self.keys if key.revoked_at is None)
         return [jwk for jwk in jwks if jwk is not None]
 
 
 class KeySource(Reread[Keyring]):
-    """The present keyring of a path. It is read again when the files change. Raises KeyringError if
-    the keys are broken at the start.
+    """The present keyring of a path. `refresh` and `seek` read the files again if the files have
+    changed. Raises KeyringError if the keys are broken at the start.
 
-    A change takes effect at once, because each key file is written completely or not at all.
+    The first check that sees a change applies the change. A second check is not needed, because
+    each key file is written completely or not at all.
     """
 
     def __init__(self, path: Path, check: Callable[[Keyring], None] = lambda _: None) -> None:
-        """Reads the keys. Raises KeyringError. `check` may also raise KeyringError. Then the keys
-        count as broken.
+        """Reads the keys. Raises KeyringError. `check` may also raise KeyringError. In this case
+        the keys count as broken.
         """
         self.path = path
         self._sought: datetime | None = None
@@ -154,12 +156,12 @@ class KeySource(Reread[Keyring]):
         return files_of(self.path)
 
     def seek(self, kid: str, now: datetime) -> None:
-        """Reads the keys again if their files changed and no known key has this name. Another
-        process may sign with a key that was added after the last read. The files are checked at
-        most once per SEEK_INTERVAL.
+        """Reads the keys again if their files changed and no known key has this ID. Another process
+        may sign with a key that was added after the last read. The files are checked at most once
+        per SEEK_INTERVAL.
 
-        Broken files change nothing, and are not read again until they change. `refresh` reports
-        them.
+        Broken files change nothing. This method does not read them again until they change, and
+        reports no error. `refresh` reports the error.
         """
         if kid in self.current or (
             self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL
@@ -172,8 +174,8 @@ class KeySource(Reread[Keyring]):
 
 
 def load_keyring(path: Path) -> Keyring:
-    """The keyring of a folder of key files, or of one file with all keys. Raises KeyringError with
-    every fault.
+    """Returns the keyring of a folder of key files, or of one file with all keys. Raises
+    KeyringError with all faults.
     """
     keys = read_keys(path)
     if not keys:
@@ -183,13 +185,17 @@ def load_keyring(path: Path) -> Keyring:
 
 
 def add_key(directory: Path, key: SigningKey) -> None:
-    """Writes a new key. Creates the folder if it does not exist."""
+    """Writes a new key. Creates the folder if it does not exist. Raises KeyringError if there is a
+    key with this ID already, if the path is a single file, or if the key can't be written.
+    """
     refuse_single_file(directory)
     add_file(directory, key)
 
 
 def promote(directory: Path, kid: str, now: datetime) -> None:
-    """Makes a published or verifying key the signing key. This demotes the present signing key."""
+    """Makes a published or verifying key the signing key. This demotes the present signing key.
+    Raises KeyringError if the key is unknown, signs already, or is revoked.
+    """
     ring = _ring_of(directory)
     key, state = ring.key(kid), ring.state(kid)
     if state is KeyState.SIGNING:
@@ -209,7 +215,7 @@ def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> N
 
     Args:
         directory: The folder of the keys.
-        kid: The name of the key.
+        kid: The ID of the key.
         now: The moment that counts as the revocation.
         replace: Promotes another key if the key is the signing key.
     """
@@ -221,17 +227,18 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
 
     The signing key is revoked only if `replace` is True, so that there is always a signing key.
     Another key is promoted first. It is the oldest published key, because other services are most
-    likely to know this one. If there is none, a fresh key of the same algorithm is made. A crash in
-    between leaves one key signing, and repeating the call does the rest.
+    likely to know the oldest key. If there is no published key, a fresh key of the same algorithm
+    is made. If the process crashes during this call, one key still signs. A second call with the
+    same arguments does the rest.
 
     Args:
         directory: The folder of the keys.
-        kids: The names of the keys to revoke.
+        kids: The IDs of the keys to revoke.
         now: The moment that counts as the revocation.
         replace: Promotes another key if the signing key is revoked.
 
-    Raises KeyringError if all these keys were revoked before, or if one of them signs and `replace`
-    is False.
+    Raises KeyringError if one of the keys is unknown, if all these keys were revoked before, or if
+    one of the keys signs and `replace` is False.
     """
     ring = _ring_of(directory)
     left = [kid for kid in dict.fromkeys(kids) if ring.state(kid) is not KeyState.REVOKED]
@@ -255,9 +262,10 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
 
 
 def void_before(directory: Path, moment: datetime, now: datetime) -> Sequence[str]:
-    """Voids every token that was signed before a moment. Makes a fresh key sign, and revokes the
-    keys that may have signed before the moment. Returns the IDs of the revoked keys. The call may
-    be repeated, and returns no IDs if nothing is left to void.
+    """Voids every token that was signed before a moment. Revokes the keys that may have signed
+    before the moment. If the signing key is one of these keys, a fresh key signs from now on.
+    Returns the IDs of the revoked keys. The call may be repeated, and returns no IDs if nothing is
+    left to void. The moment must not be in the future.
 
     The fresh key has the same algorithm as the previous signing key. A published key is not used,
     because it may be older than the moment. The fresh key has certainly signed nothing before the
@@ -292,11 +300,11 @@ def retire(
 
     A revoked key stays as long as a demoted key, though its tokens are void. If it were removed
     earlier, watchers could miss its revocation. A host with an older copy of the folder would not
-    revoke it.
+    learn of the revocation.
 
     Args:
         directory: The folder of the keys.
-        kid: The name of the key.
+        kid: The ID of the key.
         now: The present time.
         lifetime: How long a token may be presented after it was signed.
         force: Removes the key before that time, too, which voids its tokens.

@@ -1,8 +1,8 @@
 """Describes one key: how it is made, how it signs, and its form in a file.
 
 This module checks that a key is fit to use. Only this module uses PyJWT's algorithms, and each key
-has exactly one algorithm. Key material leaves this module only through `SigningKey.to_json`. No
-message and no repr contains it.
+has exactly one algorithm. Other modules get key material only from `SigningKey.to_json`. No message
+and no repr contains key material.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 # RFC 7518 §3.2 requires that an HMAC key is at least as long as its hash.
 HMAC_BYTES = 32
-# A random key has fewer different bytes with a probability of 1 in 10^37 for 32 bytes, and of 1 in
-# 10^18 for 64 hexadecimal digits. A text like "changemechangeme..." always has fewer. A limit of 16
-# would refuse a quarter of all keys of 64 hexadecimal digits, which are good keys.
+# The fewest different bytes that an HMAC key may have. A random key of 32 bytes has fewer than 8
+# different bytes with a probability of 1 in 10^37, and a random key of 64 hexadecimal digits with a
+# probability of 1 in 10^19. The text "changemechangeme..." has only 7. A limit of 16 would refuse a
+# quarter of all random keys of 64 hexadecimal digits, which are good keys.
 MIN_DIFFERENT_BYTES = 8
 
 # A key ID is used as a file name and as an argument of a command. So it must not look like an
@@ -83,8 +84,8 @@ class KeyState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _JwkForm:
-    """The members of a private JWK. They are the members that state its kind, the public members,
-    and the private members.
+    """The members of a private JWK. They are the members that state the kind of the key, the public
+    members, and the private members.
     """
 
     kind: Mapping[str, str]
@@ -111,7 +112,7 @@ class SigningKey:
     follows from these times and from the other keys of its keyring. `private` and `public` are
     loaded keys, ready to sign and verify.
 
-    Keys are equal if their names, algorithms and times are equal. The key material is not compared.
+    Keys are equal if their IDs, algorithms and times are equal. The key material is not compared.
     """
 
     kid: str
@@ -123,7 +124,7 @@ class SigningKey:
     public: PublicKey = field(repr=False, compare=False)
 
     def sign(self, data: bytes) -> bytes:
-        """The signature of `data`, in the form that JWS requires."""
+        """Returns the signature of `data`, in the form that JWS requires."""
         return _SIGNERS[self.algorithm].sign(data, self.private)
 
     def verify(self, data: bytes, signature: bytes) -> bool:
@@ -131,8 +132,8 @@ class SigningKey:
         return _SIGNERS[self.algorithm].verify(data, self.public, signature)
 
     def public_jwk(self) -> dict[str, str] | None:
-        """The public key with which other services verify tokens (RFC 7517). None if the key is a
-        shared secret.
+        """Returns the public key with which other services verify tokens (RFC 7517). Returns None
+        if the key is a shared secret.
         """
         if self.algorithm is Algorithm.HS256:
             return None
@@ -142,7 +143,7 @@ class SigningKey:
         return {**public, "kid": self.kid, "alg": self.algorithm.value, "use": "sig"}
 
     def to_json(self) -> dict[str, object]:
-        """The contents of the key's file, **with the private part**."""
+        """Returns the contents of the key's file, **with the private part**."""
         times = dict(zip(_TIMES, (self.created_at, self.promoted_at, self.revoked_at), strict=True))
         return {
             "kid": self.kid,
@@ -157,7 +158,7 @@ def generate(algorithm: Algorithm, now: datetime) -> SigningKey:
     while True:
         private = _generate_private(algorithm)
         kid = _name(algorithm, private)
-        if _KID.fullmatch(kid):  # one name in 64 starts with '-'
+        if _KID.fullmatch(kid):  # one ID in 64 starts with '-'
             return SigningKey(kid, algorithm, now, None, None, private, _public(private))
 
 
@@ -184,8 +185,8 @@ def _export(algorithm: Algorithm, private: PrivateKey) -> dict[str, str]:
 
 
 def _name(algorithm: Algorithm, private: PrivateKey) -> str:
-    """The name of a key: the thumbprint of its public key (RFC 7638 §3). An HMAC key gets a random
-    name, because a weak secret could be guessed from its thumbprint.
+    """Returns the ID of a new key: the thumbprint of its public key (RFC 7638 §3). An HMAC key gets
+    a random ID, because a weak secret could be guessed from its thumbprint.
     """
     if isinstance(private, bytes):
         return encode_base64url(secrets.token_bytes(16))
@@ -195,8 +196,8 @@ def _name(algorithm: Algorithm, private: PrivateKey) -> str:
 
 
 def parse_key(value: object, where: str) -> SigningKey:
-    """The key that a file's JSON describes. Raises KeyringError with all faults of the JSON. Each
-    fault starts with `where`.
+    """Returns the key that a file's JSON describes. Raises KeyringError with all faults of the
+    JSON, but only with the first fault of the member `jwk`. Each fault starts with `where`.
     """
     if not isinstance(value, dict):
         raise KeyringError(f"{where}: a key must be a JSON object")
@@ -227,8 +228,8 @@ def parse_key(value: object, where: str) -> SigningKey:
 
 
 def _shown(name: str) -> str:
-    """The name of a member, for a message. A long name is not shown, because it may be key material
-    that was put in the wrong place.
+    """Returns the name of a member, for a message. A long name is not shown, because it may be key
+    material that was put in the wrong place.
     """
     return (
         repr(name)
@@ -280,8 +281,8 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
 
 
 def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
-    """The key of a JWK. None if the key is bad. The libraries' exceptions about a bad key may quote
-    the key, so they are not passed on.
+    """Returns the key of a JWK, or None if the key is bad. The exceptions of the libraries may
+    quote the key, so they are not passed on.
     """
     try:
         private: PrivateKey = _SIGNERS[algorithm].from_jwk(jwk)
@@ -292,7 +293,7 @@ def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
 
 
 def format_time(time: datetime) -> str:
-    """A time as text in UTC (RFC 3339)."""
+    """Returns a time as text in UTC (RFC 3339)."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -16,15 +16,18 @@ MEMORY_BYTES = 64 * 2**20
 # The memory that a remembered token occupies, including its key and its entries in the dictionary
 # (measured: 820). Its texts and the containers of its claims and methods are counted separately.
 _REMEMBERED_BYTES = 1024
-# The largest token needs a third of this memory.
+# The smallest memory that may be chosen. The largest token needs a third of it.
 _LEAST_MEMORY_BYTES = 64 * 2**10
-# More than one is forgotten for each new token, so that the number of expired tokens falls.
+# How many expired tokens are forgotten at most for each new token. The number is more than 1, so
+# that the expired tokens become fewer.
 _FORGOTTEN_FOR_EACH_NEW = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A verified token, the name of the key that signed it, and the value that is kept with it."""
+    """A verified token, the ID of the key that signed the token, and the value that is kept with
+    the token.
+    """
 
     token: Token
     kid: str
@@ -35,9 +38,9 @@ class Remembered:
 class TokenMemory:
     """The verified tokens that were used last, by the hash of their text.
 
-    When a token is added, up to two expired tokens are forgotten. The tokens are examined in the
-    order of their last use, and the first one that has not expired ends this. So all tokens in the
-    memory were used within the lifetime of one token.
+    When a token is added, up to two expired tokens are forgotten. The search for expired tokens
+    begins with the token that was not used for the longest time, and ends at the first token that
+    has not expired. So the memory may contain expired tokens.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -52,7 +55,9 @@ class TokenMemory:
         return len(self._tokens)
 
     def get(self, digest: bytes) -> Remembered | None:
-        """The token with this hash. None if it is not remembered. The token counts as used."""
+        """Returns the token with this hash, or None if the token is not remembered. The token
+        counts as used. It may have expired.
+        """
         remembered = self._tokens.get(digest)
         if remembered is not None:
             self._tokens.move_to_end(digest)
@@ -65,7 +70,7 @@ class TokenMemory:
         Args:
             digest: The hash of the token's text.
             token: The verified token.
-            kid: The name of the key that signed the token.
+            kid: The ID of the key that signed the token.
             now: The present time.
         """
         self._put(digest, Remembered(token, kid, _memory_of(token)))
@@ -77,8 +82,8 @@ class TokenMemory:
 
     def keep(self, digest: bytes, kept: object, size_bytes: int) -> None:
         """Keeps a value with a token, until the token is forgotten or another value is kept with
-        it. Nothing is kept if the token is no longer remembered. Nothing is kept either if both
-        together would occupy more than a third of the memory.
+        the token. Nothing is kept if the token is no longer remembered, or if the token and the
+        value together would occupy more than a third of the memory.
         """
         remembered = self._tokens.get(digest)
         if remembered is None:
@@ -105,7 +110,7 @@ class TokenMemory:
 
 
 def _memory_of(token: Token) -> int:
-    """The largest number of bytes that a remembered token occupies in memory."""
+    """Returns the largest number of bytes that a remembered token occupies in memory."""
     texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
     holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
     return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))

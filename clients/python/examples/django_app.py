@@ -36,7 +36,7 @@ DEVICES = DevicesPage(path="/devices", secure_account_url="/password")
 settings.configure(  # in a project of yours, this is settings.py
     MIDDLEWARE=["session_authority_client.django.SessionAuthorityMiddleware"],
     SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY, **credentials_from_environment()),
-    # Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
+    # Behind HTTPS, leave `cookies` out: insecure cookies work at http://localhost only.
     SESSION_AUTHORITY_FLOW=Flow(
         sign_in_url="/sign-in", devices=DEVICES, cookies=Cookies(insecure=True)
     ),
@@ -55,8 +55,8 @@ def first_page(request: HttpRequest) -> HttpResponse:
 
 
 def sign_in(request: HttpRequest) -> HttpResponse:
-    """Signs in the user that the form names. A page that wants a recent sign-in sends users here,
-    too, who are signed in.
+    """Signs in the user that the form names. A page that wants a recent sign-in sends signed-in
+    users here, too.
     """
     if request.method != "POST":
         visit = visit_of(request)
@@ -65,7 +65,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         return page(again=again, name=name, remember=visit.remembered)
     form, visit = request.POST, visit_of(request)
     name, remember = form.get("user", "").strip(), "remember" in form
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
+    # Your own check of the user goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
         visit.sign_in(name, request_id=form.get("request_id"), remember=remember)

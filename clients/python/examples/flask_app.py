@@ -26,7 +26,7 @@ from session_authority_client.flask import install, require_session, visit
 from session_authority_client.flow import Flow
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
-# Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
+# Behind HTTPS, leave `cookies` out: insecure cookies work at http://localhost only.
 DEVICES = DevicesPage(path="/devices", secure_account_url="/password")
 FLOW = Flow(sign_in_url="/sign-in", devices=DEVICES, cookies=Cookies(insecure=True))
 
@@ -43,9 +43,7 @@ def first_page() -> Response:
 
 @app.get("/sign-in")
 def ask() -> Response:
-    """The form for signing in. A page that wants a recent sign-in sends users here, too, who are
-    signed in.
-    """
+    """The sign-in form. A page that wants a recent sign-in sends signed-in users here, too."""
     again = visit().session if visit().requested_step_up() else None
     return page(again=again, name=again.user_id if again else "", remember=visit().remembered)
 
@@ -55,7 +53,7 @@ def sign_in() -> Response:
     """Signs in the user that the form names."""
     form = request.form
     name, remember = form.get("user", "").strip(), "remember" in form
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
+    # Your own check of the user goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
         visit().sign_in(name, request_id=form.get("request_id"), remember=remember)

@@ -35,7 +35,7 @@ Message = dict[str, Any]
 
 async def sign_in(request: object, context: Context) -> Message:
     """Signs in the user that the request names. Everybody may call it."""
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
+    # Your own check of the user goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
         issued = await current_async_visit().sign_in(
@@ -50,8 +50,9 @@ async def sign_in(request: object, context: Context) -> Message:
 
 
 async def renew(_request: object, _context: Context) -> Message:
-    """Swaps the caller's token for the next one. Apps call it once one of their calls is refused
-    with `token_expired`, or earlier. Without a token in the answer, the app keeps the one it has.
+    """Swaps the caller's token for the next token. An app calls this method when a call of the app
+    is refused with `token_expired`, or earlier. If the answer has no token, the app keeps its
+    token.
     """
     return {"access_token": (await current_async_visit().renew()).access_token}
 
@@ -97,7 +98,7 @@ async def text(request: object, context: Context, field: str) -> str | None:
 
 
 def read(data: bytes) -> object:
-    """Reads a request. What is no JSON is None."""
+    """Reads a request. Returns None if the request is no JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

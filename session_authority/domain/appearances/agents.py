@@ -86,7 +86,9 @@ class UserAgent:
 
     @cached_property
     def leading(self) -> Product:
-        """The first product, whose name may have spaces and whose version may be missing."""
+        """The first product. Its name may have spaces, and its version may be missing. If the agent
+        starts with a URL, the product is the host of this URL.
+        """
         if url := _URL.match(self.text):
             return Product(url[1])
         found = _LEADING.match(self.text)
@@ -105,19 +107,21 @@ class UserAgent:
         return self.text.startswith(("Mozilla/", "Opera/"))
 
     def version_of(self, name: str) -> str | None:
-        """The version of a product; None if the agent doesn't name the product."""
+        """Returns the version of a product. None if the agent doesn't name the product."""
         return next((p.version for p in self.products if p.name == name), None)
 
 
 def major(version: str) -> str:
-    """The first number of a version; empty if there is none or if it is zero."""
+    """Returns the number with which a version begins. Empty if the version does not begin with a
+    number, or if the number is zero or has more than five digits.
+    """
     found = _WHOLE_NUMBER.match(version.removeprefix("v"))
     return "" if found is None else found[1].lstrip("0")
 
 
 def named(family: str, version: str) -> str:
-    """A name with the first number of its version, if there is one: "Chrome 131". A name that ends
-    with a number stays as it is.
+    """Returns a name with the first number of its version, if the version has a number: "Chrome
+    131". A name that ends with a separate number ("Windows 7") stays as it is.
     """
     if _NUMBER_AT_END.search(family):
         return family

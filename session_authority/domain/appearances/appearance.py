@@ -25,14 +25,14 @@ from session_authority.domain.appearances.systems import APPLE_MODELS, System
 from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
 from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 
-# One cache entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the
-# result.
+# A usual cache entry has at most 4 KiB: an agent of 512 bytes, hints of at most 13 short texts, and
+# the result.
 _REMEMBERED = 2048
 
 
 def appearance(client: Client) -> Appearance:
-    """The description of the client: the stored one, or else one that is made from the client's
-    hints and user agent.
+    """Returns the stored description of the client. If there is none, makes a description from the
+    client's hints and user agent.
     """
     # A forged record may have a longer agent. Reading that agent would cost time, and memory in the
     # cache.
@@ -43,7 +43,9 @@ def appearance(client: Client) -> Appearance:
 
 @lru_cache(maxsize=_REMEMBERED)
 def read_appearance(user_agent: str, hints: ClientHints) -> Appearance:
-    """Describes a client from its user agent and its hints. Unknown parts stay empty."""
+    """Describes a client from its user agent and its hints. Unknown parts stay empty, except the
+    name: it is then "Unknown device".
+    """
     agent = UserAgent(user_agent)
     said = read_system(agent)
     if contradict(said, hints):

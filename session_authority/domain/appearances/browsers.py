@@ -37,15 +37,18 @@ def load_rules() -> None:
 
 @cache
 def _library() -> ua_parser.Parser:
-    """ua-parser with only its rules for browsers. Its rules for systems and models are not needed,
-    and they take three times as long to load.
+    """Returns ua-parser with only its rules for browsers. Its rules for systems and models are not
+    needed, and they take three times as long to load.
     """
     browsers, _, _ = ua_parser.load_lazy_builtins()
     return ua_parser.Parser(Resolver((browsers, [], [])))
 
 
 def read_browser(agent: UserAgent, system: System) -> Product | None:
-    """The browser or app that the agent names; None if it names none."""
+    """Returns the browser or app that the agent names. None if the agent names no browser or app.
+    None also for a browser on a Roku device or on a console other than Xbox and Steam: people see
+    the name of the device instead.
+    """
     if not agent.is_browser_like:
         return _leading_app(agent, system)
     for pattern, name in APPS:
@@ -88,13 +91,13 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
 
 
 def _version_in(found: list[re.Match[str]]) -> str:
-    """The first version that the matches contain; empty if no match contains a version."""
+    """Returns the first version that the matches contain. Empty if no match contains a version."""
     return next((group for mark in found for group in mark.groups() if group), "")
 
 
 def _app_of_view(agent: UserAgent, system: System) -> Product | None:
-    """The app that shows the page in its own web view: the first product that does not belong to an
-    engine.
+    """Returns the app that shows the page in its own web view: a product that does not belong to an
+    engine. Products with a numeric version come first. None if there is no such product.
     """
     for name, version in _BARE_PRODUCT.findall(agent.outside):
         if name.split()[0] not in NO_PROGRAMS:
@@ -112,8 +115,8 @@ def _app_of_view(agent: UserAgent, system: System) -> Product | None:
 
 
 def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) -> Product | None:
-    """The browser of an agent that names no product but its engine's. None if the agent is that of
-    a web view.
+    """Returns the browser of an agent that names only the products of the browser's engine. None if
+    the agent is the agent of a web view, or if no rule knows the browser.
     """
     if found := _INTERNET_EXPLORER.search(agent.text):
         return Product("Internet Explorer", found[1] or found[2])

@@ -1,8 +1,9 @@
 """Recognizes programs without a user by their user agents, and names them.
 
 The agent of a crawler links to a page about the crawler, or contains a word such as "bot". The
-agent of a script names only the script. An app that describes its device counts as neither, even if
-its name contains such a word.
+agent of a script names only the script, or a known library. An app that describes a phone, a tablet
+or another device that is no computer does not count as a crawler, even if its name contains such a
+word.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb",
 
 
 def read_program(agent: UserAgent, system: System) -> Product | None:
-    """The program without a user that the agent names. None if the agent seems to be that of a
-    person or of a crawler.
+    """Returns the program without a user that the agent names. None if the agent seems to be the
+    agent of a person or of a crawler.
     """
     return _headless(agent) or _script(agent, system)
 
 
 def read_crawler(agent: UserAgent, system: System) -> Product | None:
-    """The crawler that the agent names: a program that calls itself a bot, or that links to a page
-    about itself as bots do. If the agent names a system, it is the system of the browser that the
-    crawler imitates.
+    """Returns the crawler that the agent names: a program that calls itself a bot, or that links to
+    a page about itself as bots do. None if the agent names no crawler. If the agent also names a
+    system, this is the system of the browser that the crawler imitates.
     """
     if not agent.is_browser_like:
         leading = agent.leading

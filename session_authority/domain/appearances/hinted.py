@@ -20,7 +20,7 @@ _BRANDS = {
     "HuaweiBrowser": "Huawei Browser", "CocCoc": "C\u1ed1c C\u1ed1c",
     "Coc Coc": "C\u1ed1c C\u1ed1c",
 }  # fmt: skip
-# Brands that name no browser: the brand of an engine or of a view, or the second brand of a
+# Brands that name no browser: the brand of an engine or of a side panel, or the second brand of a
 # browser.
 _ENGINES = frozenset({"Chromium", "Yowser", "Edge Side Panel"})
 _SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
@@ -71,8 +71,8 @@ def contradict(said: System, hints: ClientHints) -> bool:
 
 
 def hinted_program(hints: ClientHints) -> Product | None:
-    """The program without a user that the brands in the hints name; None if they name no such
-    program.
+    """The program without a user, such as a headless browser, that the brands in the hints name.
+    None if they name no such program.
     """
     for brand in hints.brands:
         if brand.name == "HeadlessChrome":

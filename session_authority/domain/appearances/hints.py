@@ -52,8 +52,9 @@ class ClientHints:
     form_factors: tuple[str, ...] = ()
 
     def completed_by(self, older: ClientHints) -> ClientHints:
-        """These hints, with gaps filled from `older` hints of the same browser. Browsers send the
-        model and the versions only after a server has requested them.
+        """Returns these hints, with gaps filled from `older` hints of the same browser. Browsers
+        send the model and the versions only after a server has requested them. If the two platforms
+        differ, no gap is filled.
         """
         if self.platform and older.platform and self.platform != older.platform:
             return self
@@ -80,11 +81,11 @@ def clean_hints(
     mobile: bool | None = None,
     form_factors: Sequence[str] = (),
 ) -> ClientHints:
-    """The hints in a form that can be stored and shown.
+    """Returns the hints in a form that can be stored and shown.
 
-    At most 4 brands and 2 form factors are kept. Each text has at most 40 characters of ASCII, as
-    all hints are ASCII. A text without visible characters counts as missing. If there are too many
-    brands, those that browsers make up are dropped first.
+    At most 4 brands and 2 form factors are kept, out of the first 8. Each text has at most 40
+    characters of ASCII, as all honest hints are ASCII. A text without visible characters counts as
+    missing. If there are more than 4 brands, made-up brands are dropped first.
     """
     read = brands[:MAX_READ_ITEMS]
     kept = [Brand(_clean(brand.name), _clean(brand.version)) for brand in read]
@@ -104,6 +105,8 @@ def clean_hints(
 
 
 def _clean(text: str) -> str:
-    """The text in one line, cut, and without the quotes that a caller may have left around it."""
+    """Returns the ASCII characters of the text in one line. The line is cut, and quotes that a
+    caller may have left around it are removed.
+    """
     ascii_text = cleaned(text).encode("ascii", "ignore").decode()
     return cut(cleaned(ascii_text).strip(' "'), MAX_TEXT_CHARACTERS)

@@ -1,5 +1,5 @@
-"""Names the models of Android devices from their makers' codes, and tells the kind of each
-model.
+"""Names the models of Android devices from their makers' codes, and tells the kind of a model (a
+phone, a tablet) if the model's name shows the kind.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ _KINDS = (
 
 
 def model_name(code: str) -> str:
-    """The name by which people know a model. `code` is the model as a user agent or a hint names
-    it. The name is empty if `code` names no model.
+    """Returns the name by which people know a model. `code` is the model as a user agent or a hint
+    names it. If no rule knows the code, the name is the code without its maker, cut at 64
+    characters. The name is empty if `code` names no model.
     """
     code = _MAKER.sub("", _BEHIND.sub("", code.strip()))
     if _NO_MODEL.match(code):
@@ -100,5 +101,5 @@ def model_name(code: str) -> str:
 
 
 def kind_of_model(model: str) -> FormFactor | None:
-    """The kind of a device of this model; None if the model's name doesn't say its kind."""
+    """Returns the kind of a device of this model. None if the model's name doesn't say its kind."""
     return next((kind for kind, pattern in _KINDS if pattern.match(model)), None)

@@ -1,7 +1,8 @@
 """Reads the system, the model and the kind of a device from a user agent.
 
-Only the parts that describe the device are read: a word in the name of an app says nothing about
-it.
+Only the parts that describe the device are read, as a word in the name of an app usually says
+nothing about the device. The end of an app's name ("MyApp-iOS") is read only if nothing else
+describes the device.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ _FIRST_DARWIN_WITH_YEARS = 25
 
 
 def read_system(agent: UserAgent) -> System:
-    """The system that an agent describes. It is an empty system if the agent describes none."""
+    """Returns the system that an agent describes. The system is empty if the agent describes
+    none.
+    """
     if agent.version_of("Darwin") is not None:
         return _darwin(agent)
     if agent.text.startswith("Roku/DVP"):
@@ -85,8 +88,8 @@ def _in_name(agent: UserAgent) -> System:
 
 
 def _told_by_app(agent: UserAgent) -> System | None:
-    """The system in the agent of Facebook's or Instagram's app. None for other agents and for
-    agents of a web view.
+    """Returns the system in the agent of Facebook's or Instagram's app. None for other agents and
+    for agents of a web view.
     """
     if agent.text.startswith("["):
         told = dict(_FACEBOOK.findall(agent.text))
@@ -145,9 +148,11 @@ def _apple_mobile(system: System, parts: list[str], agent: UserAgent) -> System:
 
 
 def _thawed(agent: UserAgent) -> str:
-    """The true version of iOS, for an agent that says 18. Since iOS 26, WebKit says 18.6 or 18.7
-    for every version. Safari's own version equals the system's version. Some apps send the version
-    or the build elsewhere in the agent.
+    """Returns the true version of iOS, for an agent that says 18. Empty if the agent does not show
+    the true version.
+
+    Since iOS 26, WebKit says 18.6 or 18.7 for every version. Safari's own version equals the
+    system's version. Some apps send the version or the build elsewhere in the agent.
     """
     if told := _TRUE_IOS_VERSION.search(agent.text):
         return told[1] or told[2]
@@ -218,7 +223,7 @@ def _is_headset(parts: list[str], agent: UserAgent) -> bool:
 
 
 def _model(parts: list[str]) -> str:
-    """The first part after the system that can be a model; empty if there is no such part."""
+    """Returns the first part after the system that can be a model. Empty if no part can be one."""
     after = False
     for part in parts:
         if part.startswith(("Android", "HarmonyOS")):
@@ -258,8 +263,8 @@ _DETAILS = {
 
 
 def _darwin(agent: UserAgent) -> System:
-    """The system in an agent of Apple's network library. The library names the kernel, which Macs,
-    phones and watches share.
+    """Returns the system in an agent of Apple's network library. The library names the kernel,
+    which Macs, phones and watches share.
     """
     parts = [part.replace("/", " ") for part in _DESCRIBED.findall(agent.text)]
     if parts and (system := _of_parts(parts, agent)) is not None:

@@ -58,7 +58,8 @@ APPS = _patterns(
     )
 )
 
-# Browsers, each with a product that no other browser names. The most specific product comes first.
+# The products by which browsers are recognized, and the browsers' names for people. If an agent
+# names several of these products, the first product in this list counts.
 BROWSERS = (
     ("OculusBrowser", "Meta Quest Browser"),
     ("SailfishBrowser", "Sailfish Browser"),
@@ -151,7 +152,7 @@ MAC_APPS = frozenset(
     }
 )  # fmt: skip
 
-# Programs and libraries with which no person signs in.
+# Programs and libraries with which no person signs in, by their products in lower case.
 PROGRAMS = {
     "postmanruntime": "Postman", "insomnia": "Insomnia", "node": "Node.js", "node.js": "Node.js",
     "undici": "undici", "node-fetch": "node-fetch", "bun": "Bun", "deno": "Deno",
@@ -197,7 +198,9 @@ _GRPC_LANGUAGES = {
 
 
 def program_name(product: str) -> str | None:
-    """The name of a program without a user; None if the product is not known as such a program."""
+    """Returns the name of a program without a user. None if the product is not known as such a
+    program.
+    """
     name = product.lower()
     if name.startswith("grpc-"):
         language = name.split("-")[1]

@@ -26,8 +26,10 @@ class System:
         return named(self.family, self.version)
 
 
-# The only models that Apple's agents name. A model says less than the system.
+# The only models that Apple's agents name. They say less than the system: "iPadOS 18" already means
+# an iPad.
 APPLE_MODELS = frozenset({"iPhone", "iPad", "iPod touch"})
+# Versions of Windows NT, and their names for people. Other versions are shown as "Windows".
 WINDOWS = {
     "5.1": "Windows XP",
     "5.2": "Windows XP",

@@ -58,8 +58,9 @@ class Cluster(RedisCluster):
         self._looked = 0.0
 
     async def initialize(self, *_: Any, **__: Any) -> Cluster:
-        """Reads the cluster's nodes and slots again, if an error made this necessary. Waits for the
-        result only if no node is known yet. Callers at the same time share one reading.
+        """Reads the cluster's nodes and slots at the first use, and again if an error made this
+        necessary. Waits for the result only if no node is known yet. Callers at the same time share
+        one reading. Raises Disconnected if no node is known and none answers.
         """
         if self._initialize:
             unknown = self.get_default_node() is None
@@ -110,8 +111,9 @@ class Cluster(RedisCluster):
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
         """Sends a command to each primary. Returns the answers of the primaries that answer, by the
-        names of the primaries. Raises Disconnected only if no primary answers, because an
-        unreachable primary affects only its own slots.
+        names of the primaries. A primary that refuses the command counts as not answering. Raises
+        Disconnected only if no primary answers, because an unreachable primary affects only its own
+        slots.
         """
         await self.initialize()
         nodes = self.get_primaries()
@@ -130,9 +132,9 @@ class Cluster(RedisCluster):
         self, key: str, command: Sequence[Any], wait: Sequence[Any]
     ) -> tuple[Any, Any]:
         """Sends a command that writes to the slot of `key`, and a `WAIT` after it, on one
-        connection. Returns the two replies, or exceptions. If the slot has just moved, the command
-        is sent to its new node. Then the count of replicas is 0, because it is not known which node
-        accepted the write.
+        connection. Returns the two replies, or exceptions. If the slot has just moved or its node
+        is unknown, the command is sent alone to the slot's new node. Then the count of replicas is
+        0, because it is not known which node accepted the write.
         """
         await self.initialize()
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
@@ -156,13 +158,13 @@ class Cluster(RedisCluster):
         return reply, confirmed
 
     def primary_of(self, key: str) -> str:
-        """The name of the node that serves a key, or "" if no node serves it."""
+        """Returns the name of the node that serves a key, or "" if no node serves it."""
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
         return nodes[0].name if nodes else ""
 
     def primary_of_slot(self, slot: int) -> str:
-        """The name of the node that serves a slot, or "" if no node serves it. If there is none,
-        the client will read the cluster's nodes again.
+        """Returns the name of the node that serves a slot, or "" if no node serves it. If no node
+        serves the slot, the client will read the cluster's nodes again.
         """
         nodes = self.nodes_manager.slots_cache.get(slot)
         if not nodes:
@@ -177,7 +179,8 @@ class Cluster(RedisCluster):
 
     def one_for_each_primary(self, keys: Iterable[str]) -> dict[str, str]:
         """Chooses one of these keys for each primary that serves any of them. The result maps the
-        primary's name to the key.
+        primary's name to the key. If no node serves some of the keys, the result has one of these
+        keys under the name "".
         """
         return {self.primary_of(key): key for key in keys}
 
@@ -195,8 +198,8 @@ class Cluster(RedisCluster):
 
 
 class _Parser(AsyncCommandsParser):
-    """Finds the key in the commands that the store sends. Otherwise the client would ask a node for
-    it, and the node may be unreachable.
+    """Finds the key in the commands of `_KEY_COMES_FIRST`. Otherwise the client would ask a node
+    for the key, and the node may be unreachable. For other commands, the driver finds the key.
     """
 
     async def initialize(self, node: ClusterNode | None = None) -> None:

@@ -29,8 +29,8 @@ from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 from session_authority.store.driver.traffic import traffic_of
 
-# The limit of redirected reads that are sent to one node at once. Each needs its own connection,
-# and writes need connections, too.
+# The limit of redirected reads that are sent to one node at once. Each of these reads needs its own
+# connection, and writes need connections, too.
 MAX_FOLLOWED = 8
 
 

@@ -160,7 +160,9 @@ def hosts_of(url: str) -> tuple[bool, list[str]]:
 
 
 def hosts_led_to_in_plain(client: RedisClient) -> list[str]:
-    """The hosts without TLS that Sentinels or the nodes of a cluster named to the client."""
+    """Returns the hosts of primaries that Sentinels or the nodes of a cluster named to the client,
+    if the connections to them have no TLS.
+    """
     if isinstance(client, Cluster):
         tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
         return [] if tls else [str(node.host) for node in client.get_primaries()]

@@ -36,8 +36,8 @@ _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 _OTHER = "other"
 
 errors: dict[Labels, int] = {(kind,): 0 for kind in (*(kind for kind, _ in _KINDS), _OTHER)}
-"""How many exchanges of this process failed, by the kind of error. A failure counts once for each
-caller that waited for an answer.
+"""How many exchanges of this process failed, by the kind of error. One failure may count several
+times, for example once for each caller that waited for an answer.
 """
 
 

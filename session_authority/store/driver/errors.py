@@ -71,8 +71,8 @@ class WritesRefused(Disconnected):
 
 
 class _Translation:
-    """A context that raises StoreUnavailable in place of the driver's errors. Every read enters
-    this context. It is a class because entering a generator costs forty times as much.
+    """A context that raises StoreUnavailable in place of the driver's errors. Many reads enter this
+    context. It is a class because entering a generator costs forty times as much.
     """
 
     def __enter__(self) -> None:
@@ -89,13 +89,14 @@ _TRANSLATION = _Translation()
 
 
 def driver_errors_translated() -> _Translation:
-    """A context that raises StoreUnavailable in place of the driver's errors."""
+    """Returns a context that raises StoreUnavailable in place of the driver's errors."""
     return _TRANSLATION
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """The error that callers get in place of a driver's error. The driver's text can contain keys
-    and passwords, so only the type of the error is logged.
+    """Counts and logs a driver's error, and returns the error that callers get in its place. The
+    driver's text can contain keys and passwords. So only the type of the error is logged, and the
+    server's code if the server refused a command.
     """
     if isinstance(error, WritesRefused):
         error = error.refusal
@@ -115,7 +116,7 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 def doubts_primary(error: Exception) -> bool:
     """Returns True if the error is a reason to doubt that the server is the primary. Such a server
-    did not answer in time, closed the connection, or accepts no writes.
+    did not answer in time, closed the connection, is a replica, or has too few replicas.
     """
     return (
         isinstance(error, (Disconnected, TimedOut, ReadOnlyError, MasterDownError))
@@ -132,8 +133,8 @@ def lacks_room(error: Exception) -> bool:
 
 
 def code_of(error: Exception) -> str:
-    """The server's code for an error. The code is NOPERM if a permission is missing, even in a
-    script.
+    """Returns the server's code for an error. The code is NOPERM if a permission is missing, even
+    in a script.
     """
     text = str(error)
     if isinstance(error, NoPermissionError) or any(
@@ -144,7 +145,7 @@ def code_of(error: Exception) -> str:
 
 
 def in_plain_words(error: BaseException) -> str:
-    """A driver's error, described for an operator. The description never contains text from the
+    """Describes a driver's error for an operator. The description never contains text from the
     server.
     """
     causes = [error]

@@ -1,9 +1,10 @@
-"""Opens and closes the read lines to one server. A read line uses a connection of the driver's
-pool, and its connection goes back to the pool afterwards.
+"""Opens and closes the read lines to one server. A read line takes a connection from the driver's
+pool. When the line is closed, the connection goes back to the pool.
 
-A new line first proves that the server accepts writes. Other servers answer reads, too: a replica,
-a primary without its replicas, and a primary that had to step down. Such a primary may have been
-replaced.
+A new line first proves that the server accepts writes. Servers that refuse writes answer reads,
+too: a replica, a primary without its replicas, and a primary that had to step down. A primary of
+the last two kinds may have been replaced. But a server that refuses writes because it can't write
+its files is still a primary, so the line is used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Connections(Protocol):
     """The driver's pool of connections to one server."""
 
     async def get_connection(self) -> AbstractConnection:
-        """A connection that is ready for use. Raises the errors of the driver."""
+        """Returns a connection that is ready for use. Raises the errors of the driver."""
 
     async def release(self, connection: AbstractConnection) -> None:
         """Takes a closed connection back into the pool."""
@@ -42,8 +43,9 @@ class Connections(Protocol):
 
 
 class LineSource:
-    """Makes read lines. `proof` is a command that writes nothing, but fails on a server that
-    refuses writes. If `proof` is None, new lines are not tested.
+    """Makes read lines. `proof` is a command that writes nothing, but fails on a server that may
+    not be the primary. If `proof` is None, this command is not sent. Every new line is tested for
+    data that no command requested.
     """
 
     def __init__(self, connections: Connections, proof: Command | None) -> None:
@@ -52,7 +54,7 @@ class LineSource:
         self._tasks = BackgroundTasks()
         self.settled = self._tasks.settled
         self.held = 0
-        """How many connections of the pool are open, or about to be."""
+        """How many connections the lines of this source have, or are about to get."""
 
     def reserve(self) -> None:
         """Reserves a connection for a line that is about to be made."""
@@ -87,8 +89,8 @@ class LineSource:
         self._tasks.start(self._give_back(line.connection, then))
 
     async def hang_up_free(self) -> None:
-        """Closes the connections of the pool that are not in use. No other task runs before all are
-        closed, because the pool could hand out a connection that is about to be closed.
+        """Closes the connections of the pool that are not in use. No other task runs before all of
+        them are closed. Otherwise the pool could hand out a connection that is about to be closed.
         """
         for connection in [*self._connections._available_connections]:  # noqa: SLF001
             with suppress(*EXCHANGE_FAILURES):  # the connection will not be used again

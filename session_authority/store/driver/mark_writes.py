@@ -34,8 +34,8 @@ class MarkWrites:
         self.settled = self._tasks.settled
 
     def run(self, command: Command) -> asyncio.Future[Any]:
-        """The future answer to a command. Awaiting the future raises the error with which the
-        server refused, or the driver's error if no answer came.
+        """Returns the future answer to a command. Awaiting the future raises the error with which
+        the server refused, or the driver's error if no answer came.
 
         If a caller is cancelled, other callers are not affected. The write of this caller is
         dropped if it has not been sent yet.
@@ -69,8 +69,8 @@ class MarkWrites:
                     answer.set_result(reply)
 
     def _next_batch(self) -> Sequence[tuple[Command, asyncio.Future[Any]]]:
-        """The first writes whose callers still wait. The list is empty if no caller waits any
-        more.
+        """Returns the first writes whose callers still wait. The list is empty if no caller waits
+        any more.
         """
         batch: list[tuple[Command, asyncio.Future[Any]]] = []
         while self._waiting and len(batch) < _MAX_BATCH:

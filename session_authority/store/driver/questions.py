@@ -1,8 +1,9 @@
-"""The questions to the server, and the callers that wait for the answers.
+"""Holds the questions to the server, and the callers that wait for the answers.
 
-A batch is one write with several questions, and gets as many replies. All answers of a batch are
-given at once, so a batch with one reply too many gives no answer. If a caller gives up before the
-batch is sent, its question is left out. If a caller gives up later, other callers are not affected.
+A batch has several questions that are sent at once, and gets as many replies. All answers of a
+batch are given at once, so a batch with one reply too many gives no answer. If a caller gives up
+before the batch is sent, its question is left out. If a caller gives up later, other callers are
+not affected.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ Command = tuple[str | bytes, ...]
 
 
 class Question:
-    """A command that changes nothing, encoded for sending. It is encoded only once, and can be sent
-    any number of times. In a cluster, `slot` is the slot of its key.
+    """A command that may be sent more than once, because it is a read or writes only a mark. The
+    command is encoded only once. In a cluster, `slot` is the slot of the command's first argument.
     """
 
     __slots__ = ("command", "packed", "slot")
@@ -108,8 +109,8 @@ class Batch:
         self.size += len(questions)
 
     def packed(self) -> bytes:
-        """The bytes to send: all questions whose callers still wait. Empty if there are none. No
-        question may be added after this call.
+        """Returns the bytes to send: all questions whose callers still wait. The result is empty if
+        no caller waits. No question may be added after this call.
         """
         self._asked = [asked for asked in self._asked if not asked[2].done()]
         self.size = sum([count for _, count, _ in self._asked])
@@ -135,6 +136,6 @@ class Batch:
         self.answer([error] * self.size)
 
     def waited_for(self) -> Iterable[asyncio.Future[Any]]:
-        """The futures that complete when the batch is answered."""
+        """Yields the futures that complete when the batch is answered."""
         for _, _, answer in self._asked:
             yield answer.answers.future if isinstance(answer, _Part) else answer

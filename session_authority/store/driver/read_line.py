@@ -34,8 +34,8 @@ _NOT_ENOUGH = object()
 def _inside(
     connection: AbstractConnection,
 ) -> tuple[asyncio.Transport, Callable[[str], Exception]]:
-    """The transport of a driver's connection, and the function that turns the server's errors into
-    the driver's exceptions.
+    """Returns the transport of a driver's connection, and the function that turns the server's
+    errors into the driver's exceptions.
 
     The driver has no public access to either of them. A read line needs no other private names of
     redis-py than these two: `_writer`, a StreamWriter, and `_parser`. In a cluster, the
@@ -48,7 +48,8 @@ def _inside(
 class ReadLine(asyncio.Protocol):
     """A connection that the driver has made, and from which the driver has read all its replies.
 
-    When the line is lost, `batch` is the batch that has no answer. None if there is no such batch.
+    `batch` is the batch that is under way, or None. After the line is lost, `batch` is the batch
+    that got no answer.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class ReadLine(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def is_silent(self) -> bool:
-        """Returns True if there is nothing to read. If data arrives before a question, the server
-        has closed the connection, or replies no longer match questions.
+        """Returns True if the line is open and there is nothing to read. If data arrives before a
+        question, the server has closed the connection, or replies no longer match questions.
         """
         return not (self._transport.is_closing() or self._poll.poll(0))
 

@@ -2,11 +2,13 @@
 
 Reads that arrive while a line is free are sent at the end of the same turn of the event loop. While
 all lines are busy, reads gather, and are sent together when a line becomes free. A read never joins
-a batch that was already sent, so an answer is never older than its question.
+a batch that was already sent, so an answer is never older than its question. The writes of marks
+are sent in the same way, because they may be sent twice, as reads may.
 
 A demoted primary still answers reads. So all lines are closed when another server may have become
 the primary. Lines belong to a generation. The next generation begins when any part of the process
-meets a time-out, a refusal or another primary. Reads that were under way are sent again.
+meets a time-out, a server that refuses writes as a replica would, or another primary. Reads that
+were under way are sent again.
 """
 
 from __future__ import annotations
@@ -38,16 +40,19 @@ _LOOKS_PER_TIMEOUT = 8
 
 
 def max_lines(max_connections: int) -> int:
-    """The largest number of connections for reads that callers wait for, in a pool of this size."""
+    """Returns the largest number of connections for reads that callers wait for, in a pool of this
+    size.
+    """
     return max(2, min(4, max_connections // 4))
 
 
 class ReadLines:
     """Up to `limit` read lines to one server.
 
-    A read that is not answered in `timeout_seconds` fails, even if it still waits for a line.
-    `failed` is called with the error that ended a line or prevented a new line. `traffic` counts
-    the reads.
+    A read fails if it waits longer than `timeout_seconds` for a line, or for the next part of a
+    reply. `failed` is called with the error for each batch that fails because its line ended or no
+    line could be made. `failed` is also called if no line could be made and no read waits for this
+    line any more. `traffic` counts the reads.
     """
 
     def __init__(
@@ -78,12 +83,12 @@ class ReadLines:
         self._tasks = BackgroundTasks()
 
     def question(self, *command: str | bytes) -> Question:
-        """Makes a question from a command that changes nothing."""
+        """Makes a question from a command that may be sent more than once."""
         return Question(command)
 
     def ask(self, question: Question) -> asyncio.Future[Any]:
-        """The future answer to a question. Awaiting it raises the error with which the server
-        refused, or the driver's error if no answer came.
+        """Returns the future answer to a question. Awaiting it raises the error with which the
+        server refused, or the driver's error if no answer came.
         """
         loop = self._loop or self._begin()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -91,8 +96,8 @@ class ReadLines:
         return answer
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. Use `apart` if the answers may be large.
-        Then the questions get a batch of their own, so no other read waits for them.
+        """Returns the answer to each question, or its exception. Use `apart` if the answers may be
+        large. Then the questions get a batch of their own, so no other read waits for them.
         """
         if not questions:
             return []
@@ -130,14 +135,16 @@ class ReadLines:
             at = end
 
     async def hang_up(self) -> None:
-        """Closes all connections, so that the next reads find out again which server is the
-        primary.
+        """Closes all lines and the free connections of the pool, so that the next reads find out
+        again which server is the primary.
         """
         self.begin_generation()
         await self._source.hang_up_free()
 
     def begin_generation(self) -> None:
-        """Closes all lines, and sends the reads that were under way again."""
+        """Closes all lines, and sends the reads that were under way again. A read fails after three
+        attempts.
+        """
         self._generation += 1
         self._opening.clear()
         for line in [*self._idle, *self._busy]:
@@ -164,8 +171,8 @@ class ReadLines:
         return self._loop
 
     def _joinable(self, loop: asyncio.AbstractEventLoop) -> Batch:
-        """The batch to which a new question can be added. It waits for a line, or for the end of
-        this turn of the event loop.
+        """Returns the batch to which a new question can be added. The batch waits for a line, or
+        for the end of this turn of the event loop.
         """
         if self._waiting:
             batch = self._waiting[-1]
@@ -204,11 +211,11 @@ class ReadLines:
                 self._idle.append(line)
 
     def _flush_if_alone(self) -> None:
-        """Sends the waiting batches after a failed attempt to make a line, when its connection has
-        been given back.
+        """Sends the waiting batches. It is called after an attempt to make a line has failed and
+        the connection of this line has been given back.
 
-        These reads came too late to fail with that line. If other lines are busy or being made,
-        those lines will send the batches: see `_not_connected`.
+        The waiting batches began after the attempt had failed, so they did not get its error. If
+        other lines are busy or being made, those lines will send the batches: see `_not_connected`.
         """
         if not (self._busy or self._opening):
             self._flush()
@@ -242,7 +249,8 @@ class ReadLines:
 
     def _again_or_fail(self, batches: Sequence[Batch], reason: Exception) -> None:
         """Sends reads again if the primary may have changed since they were sent. This is safe,
-        because reads change nothing. Otherwise the reads fail.
+        because reads change nothing and marks may be written twice. Otherwise, or after three
+        attempts, the reads fail.
         """
         for batch in reversed(batches):
             batch.attempts += 1

@@ -38,24 +38,24 @@ class ReadPath(Protocol):
     """The interface by which reads are sent."""
 
     def question(self, *command: str | bytes) -> Question:
-        """Makes a question from a command that changes nothing. A caller that sends the question
-        often may keep it.
+        """Makes a question from a command that may be sent more than once. A caller that sends the
+        question often may keep it.
         """
 
     def ask(self, question: Question) -> Awaitable[Any]:
-        """The answer to a question. Awaiting it raises the error with which the server refused, or
-        the driver's error if no answer came. If a caller is cancelled, other callers are not
-        affected.
+        """Returns the answer to a question. Awaiting it raises the error with which the server
+        refused, or the driver's error if no answer came. If a caller is cancelled, other callers
+        are not affected.
         """
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """The answer to each question, or its exception. Use `apart` if the answers may be large,
-        so that no other read waits for them.
+        """Returns the answer to each question, or its exception. Use `apart` if the answers may be
+        large, so that no other read waits for them.
         """
 
     async def hang_up(self) -> None:
-        """Closes all connections, so that the next reads find out again which server is the
-        primary.
+        """Closes the read lines and the free connections, so that the next reads find out again
+        which server is the primary. Does nothing in a cluster, or if there are no read lines.
         """
 
     async def drained(self) -> None:
@@ -66,8 +66,8 @@ _shared: WeakKeyDictionary[RedisClient, ReadPath] = WeakKeyDictionary()
 
 
 def read_path_of(client: RedisClient, probe: str) -> ReadPath:
-    """The read path of a client. All parts of a process that share the client share its read path.
-    So if one part learns that the primary has changed, all parts use the new primary.
+    """Returns the read path of a client. All parts of a process that share the client share its
+    read path. So if one part learns that the primary has changed, all parts use the new primary.
 
     `probe` is a key that never exists. Removing this key changes nothing, but a server that refuses
     writes refuses the removal.

@@ -24,13 +24,13 @@ class Reads:
         self.settled = self._shield.settled
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answer to each command, or its exception."""
+        """Returns the answer to each command, or its exception."""
         await self._one_at_a_time.acquire()  # a caller that is cancelled here has sent nothing
         return await self._shield.run(self._exchange(commands))
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answers to all commands. Raises StoreUnavailable if the server refuses one of
-        them.
+        """Returns the answers to all commands. Raises StoreUnavailable if the server refuses one of
+        them, or does not answer.
         """
         if not commands:
             return ()

@@ -8,8 +8,8 @@ from typing import Any
 
 
 def fields_of(reply: Any) -> Mapping[Any, Any]:
-    """The names and values of a hash, an entry or a consumer group. The reply may be a mapping, a
-    list of alternating names and values, or a list of pairs. None counts as empty.
+    """Returns the names and values of a hash, an entry or a consumer group. The reply may be a
+    mapping, a list of alternating names and values, or a list of pairs. None counts as empty.
     """
     if isinstance(reply, Mapping):
         return reply
@@ -21,7 +21,7 @@ def fields_of(reply: Any) -> Mapping[Any, Any]:
 
 
 def info_fields(reply: Any) -> Mapping[str, str]:
-    """The fields of a reply to INFO."""
+    """Returns the fields of a reply to INFO."""
     if isinstance(reply, Mapping):
         return {name: str(value) for name, value in reply.items()}
     lines = (line.partition(":") for line in reply.decode().splitlines())
@@ -29,6 +29,6 @@ def info_fields(reply: Any) -> Mapping[str, str]:
 
 
 def time_of(reply: Sequence[Any]) -> datetime:
-    """The time in a reply to TIME, which has seconds and microseconds."""
+    """Returns the time in a reply to TIME, which has seconds and microseconds."""
     seconds, microseconds = reply
     return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))

@@ -63,8 +63,8 @@ class View:
 
 
 def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | None:
-    """The view that the client believes: a settled view with the latest failover of all views. None
-    if there is no such view.
+    """Returns the view that the client believes: a settled view with the latest failover of all
+    views. Returns None if there is no such view.
 
     `asked` is the number of Sentinels that were asked. `latest_epoch` is the failover of the view
     that was believed before. If all views have earlier failovers than this, a view is believed only
@@ -87,8 +87,8 @@ class Sentinels(Sentinel):
         self._latest_epoch = 0
 
     async def discover_master(self, service_name: str) -> Address:
-        """The primary's address. If no Sentinel knows the primary for sure, raises the error with
-        which a Sentinel refused. Raises MasterNotFoundError if none refused.
+        """Returns the primary's address. If no Sentinel knows the primary for sure, raises the
+        error with which a Sentinel refused. Raises MasterNotFoundError if none refused.
         """
         looks = [self._looks.start(_view_of(sentinel, service_name)) for sentinel in self.sentinels]
         views = await _first_and_soon(looks)
@@ -108,8 +108,8 @@ class Sentinels(Sentinel):
 
 
 async def _view_of(sentinel: Redis, group: str) -> View | None:
-    """The view of one Sentinel. None if the Sentinel does not answer or does not know the group.
-    Raises the error with which the Sentinel refuses.
+    """Returns the view of one Sentinel. Returns None if the Sentinel does not answer or does not
+    know the group. Raises the error with which the Sentinel refuses.
     """
     try:
         masters: Any = await sentinel.sentinel_masters()
@@ -127,7 +127,7 @@ async def _view_of(sentinel: Redis, group: str) -> View | None:
 
 
 async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[View]:
-    """The first view, and the other views that arrive shortly after it."""
+    """Returns the first view, and the other views that arrive shortly after it."""
     waiting = set(looks)
     views: list[View] = []
     while waiting:
@@ -160,7 +160,9 @@ class SentinelPool(SentinelConnectionPool):
         self._asking = BackgroundTasks()
 
     async def get_master_address(self) -> Address:
-        """The primary's address, found by asking all Sentinels. Raises MasterNotFoundError."""
+        """Returns the primary's address, found by asking all Sentinels. Raises the errors of
+        `Sentinels.discover_master`.
+        """
         if not self._listeners:
             self._listeners = [
                 asyncio.ensure_future(self._listen(sentinel))
@@ -174,7 +176,9 @@ class SentinelPool(SentinelConnectionPool):
     async def aclose(self) -> None:
         """Closes all connections, including those to the Sentinels."""
         while pending := [task for task in self._listeners if not task.done()]:
-            for task in pending:  # again: the driver may lose a cancellation, see `shielding`
+            # The tasks are cancelled until they end: the driver may lose a cancellation, see
+            # `shielding`.
+            for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=0.1)
         await self._asking.settled()

@@ -26,8 +26,8 @@ class Shield:
         self.settled = self._tasks.settled
 
     async def run(self, exchange: Coroutine[Any, Any, T]) -> T:
-        """The result of the exchange. If the caller is cancelled, the exchange still runs to its
-        end, and its failure is not reported.
+        """Returns the result of the exchange. If the caller is cancelled, the exchange still runs
+        to its end, and its failure is not reported.
         """
         task = self._tasks.start(exchange)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())

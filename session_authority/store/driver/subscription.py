@@ -46,7 +46,8 @@ async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
     if isinstance(client, Cluster):
         await client.initialize()
         # A message that is published on one node reaches the subscribers of all nodes. The node is
-        # chosen at random, because the previous one may be unavailable. The choice is no secret.
+        # chosen at random, because the previous node may be unavailable. The random number does not
+        # have to be secure.
         pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311
     else:
         pubsub = client.pubsub()

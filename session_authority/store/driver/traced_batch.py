@@ -40,8 +40,8 @@ class TracedBatch(Batch):
         self._note(questions)
 
     def packed(self) -> bytes:
-        """The bytes to send: all questions whose callers still wait. The batch counts as sent from
-        now on.
+        """Returns the bytes to send: all questions whose callers still wait. The batch counts as
+        sent from now on.
         """
         self._begun_at_ns = time_ns()
         return super().packed()

@@ -1,7 +1,8 @@
 """Counts the exchanges with the server: how long they take, how many reads each batch has, and how
-many exchanges wait.
+many reads and commands wait.
 
-The driver always counts, once for each batch. The metrics show the numbers when they are requested.
+The driver always counts, once for each batch and each command. The metrics show the numbers when
+they are requested.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ class Traffic:
 
     def __init__(self) -> None:
         self.reads = Durations(SECONDS)
-        """From the sending of a batch of reads to its last reply."""
+        """The durations from the sending of a batch of reads or marks to its last reply."""
         self.commands = Durations(SECONDS)
-        """The durations of commands that are sent alone: writes and scripts. The time to make a
-        connection counts, but not the wait until fewer commands are under way.
+        """The durations of commands that are sent alone: writes and scripts. Outside of a cluster,
+        marks do not count here, because they are sent in batches. The time to make a connection
+        counts, but not the wait until fewer commands are under way.
         """
         self.batch_sizes = Durations(BATCH_SIZES)
         self._queues: list[WeakMethod[Callable[[], int]]] = []
 
     def count_waiting_in(self, queue: Callable[[], int]) -> None:
         """Includes a queue in the number that `waiting` returns. `queue` is a method that returns
-        the queue's length, and counts as long as its object lives. Other threads call it, too.
+        the queue's length. The queue is included as long as the object of the method lives. Other
+        threads call the method, too.
         """
         self._queues = [known for known in self._queues if known() is not None]
         self._queues.append(WeakMethod(queue))
 
     def waiting(self) -> int:
-        """How many exchanges wait for a connection."""
+        """Returns how many reads and commands wait to be sent."""
         found = [queue() for queue in self._queues]
         return sum(length() for length in found if length is not None)
 
@@ -56,7 +59,9 @@ _shared: WeakKeyDictionary[RedisClient, Traffic] = WeakKeyDictionary()
 
 
 def traffic_of(client: RedisClient) -> Traffic:
-    """The traffic of a client. All parts of a process that share the client share its traffic."""
+    """Returns the traffic of a client. All parts of a process that share the client share its
+    traffic.
+    """
     traffic = _shared.get(client)
     if traffic is None:
         traffic = _shared[client] = Traffic()

@@ -47,7 +47,7 @@ class Script:
     def command(
         self, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> tuple[str | bytes, ...]:
-        """The command that runs the script by its hash."""
+        """Returns the command that runs the script by its hash."""
         texts = (str(arg) if isinstance(arg, int) else arg for arg in args)
         return ("EVALSHA", self.sha, str(len(keys)), *keys, *texts)
 

@@ -1,11 +1,13 @@
 -- Purpose: commits a decision about one user, if nothing on which the decision was based has
 --          changed. Otherwise it changes nothing. Records, their time to live, and their events
---          change in one step: all steps that can fail come before the first change. A key of
---          another type counts as missing, and is replaced.
+--          change in one step: all steps that can fail come before the first change. (Redis before
+--          7 can't check permissions first: see before_writing.lua.) A key of another type counts
+--          as missing, and is replaced.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
---          5 (optional) "once" key: a string that must not exist yet, and does afterwards
--- ARGV:    1 how long to keep events, ms   2 most events to keep   3 wake channel   4 wake message
+--          5 (optional) "once" key: a string that must not exist before, and that is written
+-- ARGV:    1 how long to keep events, ms   2 about how many events to keep at most
+--          3 wake channel   4 wake message
 --          5 time to live of sessions and their claims, ms   6 devices' time to live, ms (0: leave
 --          as it is; a time is never shortened)
 --          7 number of sessions that must be there ('': any)
@@ -56,8 +58,9 @@ require_permissions({
 })
 
 local clears = ARGV[10] == '1'
--- Claims that are removed belong to no session any more. Their removal must not make room: a full
--- store must refuse a sign-in that has nothing else to remove.
+-- Removed claims are kept apart from the other removals, because they do not count as a removal
+-- below. A full store accepts the writes of a commit that removes something. It must still refuse a
+-- sign-in that removes only old claims.
 local removals, writes, claims = {}, {}, {}
 for _ = 1, tonumber(take()) do
   local write = {tonumber(take()), take(), take()}
@@ -72,9 +75,9 @@ local function trim()
   redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
 end
 
--- A full store refuses the writes of a script that need memory, until the script has made a write
--- that needs none. So a commit that removes something begins with such a write, a trim. Other
--- commits do not.
+-- A full store refuses a write that needs memory, unless the script has already made a write that
+-- needs none. So a commit that removes something begins with a trim, which needs no memory. Other
+-- commits begin with a write that needs memory, so a full store refuses them.
 local tells, removes = at <= #ARGV, clears or #removals > 0 or replaced[1] or replaced[2]
   or replaced[3]
 if tells then

@@ -1,7 +1,7 @@
 -- Purpose: finds out which commands of sign-ins and revocations the user may not use, and leaves
 --          nothing changed. Redis before 7 has no function for this. There the script tries the
---          commands on a key that never exists. HSET makes the key, and HDEL removes it again.
--- KEYS:    1 a key that never exists
+--          commands on a key without data. HSET makes the key, and HDEL removes it again.
+-- KEYS:    1 a key without data
 -- ARGV:    1 wake channel
 -- Returns: the names of the commands
 local key, channel = KEYS[1], ARGV[1]

@@ -1,19 +1,21 @@
 -- Purpose: signs a user out on one device or on all, whatever the state of the sessions. The script
 --          compares nothing, so it can't lose a race. All steps that can fail come before the first
---          change. A key of another type is removed: it has no record, and would block the next
---          sign-in.
+--          change. (Redis before 7 can't check permissions first: see before_writing.lua.) A key
+--          of another type is removed: it has no record, and would block the next sign-in.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
--- ARGV:    1 how long to keep events, ms   2 most events to keep   3 wake channel   4 wake message
---          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in
---          ('': none)
+-- ARGV:    1 how long to keep events, ms   2 about how many events to keep at most
+--          3 wake channel   4 wake message
+--          5 'one' or 'all'   6 with 'one', the key of the device; with 'all', the key of the
+--          device that stays signed in ('': none)
 --          7 '1': also forget the devices   8 the event, written only if a session was removed
 -- Returns: the removed sessions; '' for a key of another type. Many sessions of one length are
---          returned as their length and one string: the caller reads this far faster
+--          returned as their length and one string, because the caller reads one string far faster
 local one, named, forget = ARGV[5] == 'one', ARGV[6], ARGV[7] == '1'
 local stream = KEYS[4]
 
--- The fields of a hash to remove, and their values. The fields are nil if all are to be removed.
+-- Returns the fields of a hash to remove, and their values. The fields are nil if the whole hash is
+-- to be removed.
 local function going(hash)
   if one then
     local value = redis.call('HGET', hash, named)

@@ -1,9 +1,10 @@
--- Purpose: ends the delivery of events to an endpoint: they were delivered, or are put aside among
---          the dead letters.
+-- Purpose: ends the delivery of events to an endpoint. The events were delivered, or do not concern
+--          the endpoint, or are put aside among the dead letters.
 -- KEYS:    1 event stream   2 attempts hash   3 dead-letter stream
--- ARGV:    1 consumer group   2 most dead letters to keep
+-- ARGV:    1 consumer group   2 about how many dead letters to keep at most
 --          3 number of entries, then the entries
---          then, to put the only entry aside, the fields and values of the dead letter
+--          then, if the script puts an event aside (there is only one entry then), the fields and
+--          values of the dead letter
 -- Returns: how many of the entries were not settled before
 local entries = tonumber(ARGV[3])
 require_permissions({

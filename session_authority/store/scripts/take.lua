@@ -1,5 +1,6 @@
 -- Purpose: hands events to the relay that holds the lease, and prolongs the lease. Only the holder
---          may take events: events that another relay took would wait, unseen, for a restart.
+--          may take events. If another relay took events, the holder would not get these events
+--          until it lists the events that were taken and not settled.
 -- KEYS:    1 lease   2 event stream   3 attempts hash
 -- ARGV:    1 relay   2 lease's time to live, ms   3 consumer group   4 consumer
 --          5 '>' for events that were never taken, or the entry after which to list events that

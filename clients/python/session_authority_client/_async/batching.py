@@ -1,13 +1,16 @@
 """Sends validations in adaptive batches, for asyncio. If no validation is under way, a new one is
-sent at once. Validations that arrive during a call are sent together after that call.
+sent at once. Validations that arrive during a call are sent together when that call ends. They are
+sent earlier if 32 callers wait and only one call is under way, or if a caller has waited for 50 ms,
+or for a quarter of its timeout if that is shorter.
 
 No caller waits for a batch to fill. At low load every validation is a call of its own, as without
-batching. Each caller keeps its own deadline, cancellation and errors.
+batching. A request of more than 8 KiB is always a call of its own. Each caller keeps its own
+deadline, cancellation and errors.
 
 This module and `_sync/batching.py` are both written by hand. In an event loop no other code runs
-between two awaits, so this module has no locks. The event loop's timers send batches and end waits,
-and a batch is a task. Threads need a lock, and the caller whose call has ended sends the next
-batch.
+between two awaits, so this module has no locks. The event loop's timers send the batches, and fail
+the callers whose timeout ends. A batch is a task. Threads need a lock, and the caller whose call
+has ended sends the next batch.
 """
 
 from __future__ import annotations
@@ -108,8 +111,8 @@ class AsyncBatchQueue:
             )
 
     def _ended(self) -> None:
-        """Notes that a call has ended. The next batch is sent after the callers of that call have
-        run, because they often send another validation.
+        """Notes that a call has ended. The next batch is sent only after the callers of the ended
+        call have continued, because these callers often send another validation.
         """
         self._under_way -= 1
         if self._queue and not self._under_way:

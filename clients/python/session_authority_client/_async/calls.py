@@ -1,13 +1,14 @@
-"""Makes every call of a client for asyncio. Each call has a deadline and needs a slot, and each
-failure is translated into an exception of this package.
+"""Makes every call of a client for asyncio. Each call except a watch has a deadline and needs a
+slot. Each failure of a call is translated into an exception of this package.
 
 A connection accepts a limited number of calls at once. Further calls would wait inside gRPC, and
 can be lost there. With gRPC core 1.83 to 1.85, a waiting call that is cancelled or reaches its
 deadline sometimes never ends. So calls wait here for a slot, within their own deadline.
 
-This module and `_sync/calls.py` are both written by hand, because waiting differs. A task can be
-cancelled while it waits, and gRPC loses only calls of tasks. A thread can wait for a result, and
-can make a call that no thread waits for.
+This module and `_sync/calls.py` are both written by hand, because tasks and threads wait in
+different ways. A task can be cancelled while it waits, and gRPC can lose the call of a task. gRPC
+never loses the call of a thread. A thread can make a call for a batch without waiting for the
+response, because gRPC calls a function when the response arrives.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class AsyncSessionAuthority:
         metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
             `Recorder`.
         tracing: Makes a span for each call with OpenTelemetry's API, and sends the span's context
-            to the service. It needs the extra `tracing`. Watches have no span.
+            to the service. A batch of validations has one span, and a repeated call has one span
+            for each attempt. Watches have no span. Tracing needs the extra `tracing`.
     """
 
     def __init__(
@@ -175,8 +176,9 @@ class AsyncSessionAuthority:
                 changes them.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The maximum life of the session. Default: the service's own.
-            idle_timeout: How long the session may last unused. Default: the service's own. The
-                minimum is 1 or 2 minutes (see the contract).
+            idle_timeout: How long the session may last unused. The maximum and the default are the
+                service's own idle timeout. The minimum is one minute, or twice the service's
+                TOUCH_INTERVAL if that is longer.
             request_id: Two calls with the same `request_id` make one sign-in. Pass your own ID to
                 continue a sign-in that a crash interrupted. Without it, the client makes an ID, so
                 retries after a lost reply are safe, too.
@@ -184,7 +186,8 @@ class AsyncSessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, NotReplicated.
+        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, Conflict,
+        NotReplicated.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -226,7 +229,7 @@ class AsyncSessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises InvalidRequest, NotReplicated.
+        Raises InvalidRequest, Conflict, NotReplicated.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
@@ -266,8 +269,8 @@ class AsyncSessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises SessionNotFound if the user is not signed in on the device, InvalidRequest, and
-        NotReplicated.
+        Raises SessionNotFound if `device_id` is not empty and the user is not signed in on the
+        device. Raises InvalidRequest, Conflict, NotReplicated.
         """
         request = pb.UpdateSessionRequest(
             user_id=arguments.text("user_id", user_id),
@@ -304,8 +307,9 @@ class AsyncSessionAuthority:
                 operators.
             passive: The page sent the request by itself, without an action of the end user. The
                 session does not count as used. The cache is not used, because its answer may have
-                an old idle end. The answer to this call is not cached, because a call that counts
-                as a use must reach the service.
+                an old idle end. The answer to this call is not cached. Otherwise a later request of
+                the end user could get the answer from the cache, and the service would not count
+                that request as a use.
             timeout: The timeout of this call. Default: the client's own.
         """
         cache = None if observe_only or passive else self._cache
@@ -457,7 +461,7 @@ class AsyncSessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises DeviceNotFound, InvalidRequest, NotReplicated.
+        Raises DeviceNotFound, InvalidRequest, Conflict, NotReplicated.
         """
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -565,7 +569,8 @@ class AsyncSessionAuthority:
             types: Yields only events of these types.
             user_ids: Yields only events of these users.
 
-        Raises CursorExpired if some events since the start are no longer stored.
+        Raises CursorExpired if some events since the start are no longer stored. Raises
+        InvalidRequest for a malformed cursor, and for a cursor together with `since`.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

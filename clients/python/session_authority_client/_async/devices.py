@@ -29,8 +29,9 @@ _DEVICES_IN_A_CALL = 1000
 async def async_answer_devices(
     page: DevicesPage, visit: AsyncVisit, request: DevicesRequest
 ) -> Response:
-    """Returns the response to a request to the page of devices, or to a path below it. It handles
-    the requests that need a session, and the requests that are refused.
+    """Returns the response to a request to the page of devices, or to a path below it. Before this
+    call, the middleware has answered the requests that need no session, such as requests for
+    scripts and styles. This function also refuses requests with an unknown path or a wrong method.
     """
     route = route_of(page.path, request.method, request.target)
     if route.action is None:
@@ -178,16 +179,17 @@ class _Exchange:
         return list(found)
 
     async def _named(self, device_id: str, name: str) -> Device:
-        """Changes the name of a device, and returns the device. Raises DeviceNotFound,
-        InvalidRequest.
+        """Changes the name of a device, and returns the device. Raises BadRequest for a text that
+        is no device ID. Raises SignInRequired, NoAnswer, DeviceNotFound, InvalidRequest, Conflict.
         """
         here = self._visit.require().device_id
         device = await self._visit.rename(_known_form(device_id), name)
         return replace(device, current=device.device_id == here)
 
     async def _ended(self, device_id: str) -> int:
-        """Signs the user out on a device. Returns 1 if the user was signed in there, else 0. A
-        device of another user counts as unknown.
+        """Signs the user out on a device. Returns 1 if the user was signed in there, else 0. Raises
+        BadRequest for a text that is no device ID, and for a device that is not in the list of the
+        user.
         """
         named = _known_form(device_id)
         if await self._visit.sign_out(named):
@@ -196,12 +198,12 @@ class _Exchange:
         return 0
 
     async def _forgotten(self, device_id: str) -> int:
-        """Signs out a device that the user does not know, and removes it from the list. If it
-        stayed in the list, a stranger's next sign-in there would be on a known device. No mail
-        reports a sign-in on a known device.
+        """Signs out a device that the user does not know, and removes the device from the list. If
+        the device stayed in the list, a stranger's next sign-in there would be on a known device.
+        No mail reports a sign-in on a known device. Raises BadRequest as `_ended` does.
         """
         named = _known_form(device_id)
-        await self._check_listed(named)  # afterwards the list lacks the device
+        await self._check_listed(named)  # before the device leaves the list
         return int(await self._visit.sign_out(named, reason="not_me", forget=True))
 
     async def _check_listed(self, device_id: str) -> None:

@@ -1,5 +1,5 @@
-"""Asks the service whether the sessions of open connections still live. One task or thread does
-this for all sessions. It runs only while there are such sessions.
+"""Asks the service whether the sessions of open connections still live. One task or thread asks for
+all sessions. The task or thread runs only while there are open sessions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHECK_SECONDS = 2.0
 
 
 class AsyncEndings:
-    """Calls the listeners of connections after their sessions have ended."""
+    """Calls the listeners for the end of a session after the session has ended."""
 
     def __init__(self, calls: AsyncCalls, cache: NearCache | None) -> None:
         self._calls = calls

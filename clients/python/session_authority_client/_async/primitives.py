@@ -1,5 +1,5 @@
 """The parts of asyncio that the generated modules need. This module and `_sync/primitives.py` are
-written by hand. The names there are the same, without "Async".
+written by hand. `_sync/primitives.py` has the same names without "Async" or "async_".
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AsyncCut:
 
     async def each(self, items: AsyncIterable[_T]) -> AsyncGenerator[_T, None]:
         """Yields the items until `cut` is called or there are no more items. Then it closes the
-        source of the items.
+        source of the items, if the source is a generator.
         """
         source = aiter(items)
         try:
@@ -90,7 +90,7 @@ class AsyncBackground:
 
     def start(self, step: AsyncCall[bool]) -> None:
         """Starts to repeat a step until the step returns False. It does nothing if the work is
-        already under way.
+        already under way, or after `close`.
         """
         if (self._task is None or self._task.done()) and not self._closed:
             self._task = asyncio.get_running_loop().create_task(
@@ -125,7 +125,7 @@ class AsyncFlight(Generic[_T]):
 
     async def exception(self, seconds: float | None = None) -> BaseException | None:
         """Waits for the end of the call. Returns the exception of the call, or None if the call has
-        a result.
+        a result. If the call was cancelled, returns Unavailable.
 
         Raises Unavailable if the call has not ended after `seconds`.
         """
@@ -136,8 +136,9 @@ class AsyncFlight(Generic[_T]):
         return client_closed() if self._task.cancelled() else self._task.exception()
 
     async def result(self) -> _T:
-        """Waits for the result of the call, and returns it. If the call failed, raises its
-        exception: each caller gets its own copy.
+        """Waits for the result of the call, and returns it. If the call failed, raises the
+        exception of the call. Each caller gets its own copy of a SessionAuthorityError. All callers
+        get the same object if the exception has another type.
         """
         error = await self.exception()
         if error is not None:

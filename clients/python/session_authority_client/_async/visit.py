@@ -34,19 +34,21 @@ class AsyncVisit(AsyncAdmission):
     """
 
     def next_path(self, default: str = "/") -> str:
-        """Returns the path to which to send the user after a sign-in. It is the field `next` of the
-        request's query, into which a redirect to `sign_in_url` put it. Returns the default if there
-        is no such field, or if its path is of another origin.
+        """Returns the path to which to send the user after a sign-in. A redirect to `sign_in_url`
+        has put this path into the field `next` of the request's query. Returns the default if there
+        is no such field, if there are two different fields `next`, or if the field is not a path of
+        this origin with at most 2,000 characters.
         """
         return next_in(self._presented.target, default)
 
     def requested_step_up(self) -> StepUp | None:
         """Returns the more recent or stronger sign-in that a page requires of a user who is signed
-        in. A redirect to `sign_in_url` put it into the query. Returns None if the query has no
-        step-up.
+        in. A redirect to `sign_in_url` has put this step-up into the query. Returns None if the
+        query has no step-up.
 
-        A sign-in page that sends signed-in users away must not do this if there is a step-up. An
-        attacker can write the query. It only says which sign-in to request, and permits nothing.
+        Many sign-in pages redirect users who are signed in already. A sign-in page must not
+        redirect them if there is a step-up. An attacker can write the query. The step-up only says
+        which sign-in to request, and permits nothing.
         """
         return step_up_in(self._presented.target)
 
@@ -75,10 +77,10 @@ class AsyncVisit(AsyncAdmission):
 
     async def until_ended(self, items: AsyncIterable[_T]) -> AsyncIterator[_T]:
         """Yields the items of a stream until the session has ended. Then it closes the source of
-        the items. A task does this at once, even while it waits. A thread does it before its next
-        item.
+        the items, if the source is a generator. In asyncio the stream ends at once, even while a
+        task waits for the next item. In a thread the stream ends only when the next item arrives.
 
-        Raises SignInRequired, NoAnswer.
+        Raises SignInRequired, NoAnswer, and Unavailable if the client is closed.
         """
         cut = AsyncCut()
         stop = self.on_ended(cut.cut)
@@ -110,12 +112,12 @@ class AsyncVisit(AsyncAdmission):
         cookies. If the client is an app and no browser, put the token and the device ID into your
         own response.
 
-        If another user was signed in in this browser, that user is signed out here, because the
+        If this browser has a session of another user, that user is signed out here, because the
         browser gets the cookies of the new user.
 
         Args:
             user_id: The user.
-            claims: The facts about the user that the app finds in each session.
+            claims: The facts about the user that the app finds in the session.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The maximum life of the session. Default: the service's own.
             request_id: Two calls with the same `request_id` make one sign-in.
@@ -125,7 +127,8 @@ class AsyncVisit(AsyncAdmission):
                 timeout, or `Flow.brief_idle_timeout` if `remember` is False. The service's own idle
                 timeout is the maximum.
 
-        Raises NoAnswer, and all other errors of `issue_device`.
+        Raises NoAnswer, and all other errors of `issue_device`. Raises RuntimeError if the
+        response's headers are sent already.
         """
         self._check_open()
         before = self._session
@@ -168,10 +171,16 @@ class AsyncVisit(AsyncAdmission):
     async def sign_out(
         self, device_id: str | None = None, *, reason: str = "sign_out", forget: bool = False
     ) -> bool:
-        """Signs the user out here, or on another device of the user. Without a session it does
-        nothing, and raises no error. With `forget`, the device is also removed from the list, and a
-        later sign-in there counts as a sign-in on a new device. Returns True if the user was signed
-        in there. Raises NoAnswer, TypeError, and InvalidRequest for a text that is no device ID.
+        """Signs the user out here, or on another device of the user. With `forget`, the device is
+        also removed from the list, and a later sign-in there counts as a sign-in on a new device.
+        Returns True if the user was signed in there.
+
+        A sign-out here also deletes the token cookie that the browser sent, even if there is no
+        session. A sign-out on another device does nothing if there is no session here. This method
+        never raises SignInRequired.
+
+        Raises NoAnswer, Conflict, TypeError, and InvalidRequest for a text that is no device ID. A
+        sign-out here raises RuntimeError if the response's headers are sent already.
         """
         named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = await self._session_to_end()
@@ -193,7 +202,8 @@ class AsyncVisit(AsyncAdmission):
     ) -> int:
         """Signs the user out on all devices except this one. With `except_current=False`, the user
         is signed out on this device, too. Returns on how many devices the user was signed in.
-        Raises SignInRequired, NoAnswer.
+        Raises SignInRequired, NoAnswer, Conflict, TypeError. With `except_current=False`, raises
+        RuntimeError if the response's headers are sent already.
         """
         arguments.flag("except_current", except_current)
         await self._session_to_end()
@@ -228,8 +238,8 @@ class AsyncVisit(AsyncAdmission):
 
     async def rename(self, device_id: str, name: str) -> Device:
         """Changes the name of a device of the user. An empty name removes the name. Returns the
-        device. Raises SignInRequired, NoAnswer, DeviceNotFound, and InvalidRequest for a name that
-        is too long.
+        device. Raises SignInRequired, NoAnswer, DeviceNotFound, Conflict. Raises InvalidRequest for
+        a text that is no device ID, and for a name that is too long or has no visible character.
         """
         session = self.require()
         with self._answering():
@@ -243,9 +253,11 @@ class AsyncVisit(AsyncAdmission):
         claims.
 
         This browser gets a token with the new claims in this response, so the next page shows the
-        new claims. If the token of this request had expired, the browser gets the new token in its
-        next response. Every other browser of the user gets a new token with the response to its
-        next request. Raises SignInRequired, NoAnswer, InvalidRequest.
+        new claims. The browser gets this token only in its next response if the token of this
+        request had expired, or if the app responds later than 10 seconds after this call. An app
+        that is no browser gets the token from `renew`. Every other browser of the user gets a new
+        token with the response to its next request. Raises SignInRequired, NoAnswer,
+        InvalidRequest, Conflict.
         """
         session = self.require()
         with self._answering():
@@ -259,7 +271,8 @@ class AsyncVisit(AsyncAdmission):
         The middleware itself renews the tokens of browsers.
 
         In the returned renewal, `access_token` is None if the app keeps the token that it has.
-        Raises SignInRequired, NoAnswer.
+        Raises SignInRequired, NoAnswer, Conflict. Raises RuntimeError if the response's headers are
+        sent already.
         """
         self._check_open()
         if not self._presented.token:
@@ -287,8 +300,9 @@ class AsyncVisit(AsyncAdmission):
         return await issue(user_id, idle_timeout=limit, **asked)
 
     async def _end(self, session: Session) -> None:
-        """Ends the session of another user who was signed in in this browser before. Otherwise a
-        late response could renew that session, and give its cookies back to the browser.
+        """Ends the session that another user had before in this browser. Otherwise a late response
+        could renew the session of the other user, and give the cookies of that session back to the
+        browser. If the call fails, this method only logs the failure.
         """
         try:
             await self._authority.revoke_device(
@@ -296,13 +310,14 @@ class AsyncVisit(AsyncAdmission):
             )
         except SessionAuthorityError as error:  # the new user stays signed in
             _log.warning(
-                "Who was signed in in a browser before another user is not signed out there: %s",
+                "The user who was signed in before in this browser is not signed out: %s",
                 error.reason or error.code.name,
             )
 
     async def _session_to_end(self) -> Session | None:
-        """Returns the session that a sign-out must end. If an app's token has expired, the session
-        is found by a renewal: the session may still live, and must not outlive the sign-out.
+        """Returns the session that a sign-out must end. If an app's token has expired, this method
+        renews the token to find the session. The session may still live, and must not outlive the
+        sign-out.
         """
         expired = CONDUCT[self._status] is Conduct.RENEW
         if self.session is None and self._presented.token and expired:

@@ -1,4 +1,6 @@
-"""Opens the visits of an app. It uses the app's client, or a client that it makes itself."""
+"""Opens the visits of an app. The visits use the app's client, or a client that a function of the
+app makes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ class AsyncVisits:
     """Opens the visits of one app.
 
     `authority` is a client, or a function that makes a client. The function is called at the first
-    visit, and again in another process or event loop. `close` closes only a client that the
+    visit, and again in another process or event loop. `close` closes only the last client that the
     function made. `dress` turns a refusal into an exception that a framework knows.
     """
 
@@ -66,7 +68,8 @@ class AsyncVisits:
                 more time than the client's own timeout.
 
         Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. If the
-        Session Authority gave no answer, the methods that use the session raise NoAnswer later.
+        Session Authority gave no answer or refused the call, the methods that use the session raise
+        NoAnswer later.
         """
         ends = None if timeout is None else monotonic() + timeout.total_seconds()
         try:
@@ -87,7 +90,9 @@ class AsyncVisits:
         return visit
 
     async def close(self) -> None:
-        """Closes the client that the function made. Another visit would make another client."""
+        """Closes the client that the function made. If another visit is opened later, the function
+        makes another client.
+        """
         made, self._made = self._made, None
         if made is not None:
             await made.close()

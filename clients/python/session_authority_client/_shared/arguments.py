@@ -1,5 +1,5 @@
-"""Checks the types of arguments, and names the argument that is wrong. The service checks the
-contents of the arguments.
+"""Checks the types of arguments, and names the argument that is wrong. The service checks most
+contents. Some functions of this module also check contents, and say so.
 
 Without these checks, protobuf would misunderstand some arguments, and would not name the field. For
 example, it would read a text as the list of its letters.
@@ -71,8 +71,8 @@ def whole(name: str, value: int) -> int:
 
 
 def any_text(name: str, value: str) -> str:
-    """Checks a text that may have any contents, and returns it. The client does not send this text
-    as it is. Raises TypeError.
+    """Checks only that a value is a text, and returns the text. The caller of this function checks
+    the contents. Raises TypeError.
     """
     if not isinstance(value, str):
         raise _not(name, "a str", value)
@@ -102,8 +102,8 @@ def device_id(name: str, value: str) -> str:
 
 
 def presented(name: str, value: str) -> str:
-    """Checks a value from an end user's request, and returns it as text that can be sent. It may
-    have any contents, because the service checks them. Raises TypeError.
+    """Checks a value from an end user's request, and returns it as text that can be sent. The value
+    may have any contents, because the service checks the contents. Raises TypeError.
     """
     if not isinstance(value, str):
         raise _not(name, "a str (empty if there is none)", value)

@@ -24,8 +24,8 @@ CLOSE_REASON = "session_ended"
 # How long the app may go on after its client was disconnected. After that, the app is cancelled.
 _WEBSOCKET_GRACE_SECONDS = 10.0
 _STREAM_GRACE_SECONDS = 1.0
-# From this version of ASGI's specification for HTTP on, sending to a client that has left raises an
-# error.
+# With this version or a later version of ASGI's specification for HTTP and WebSockets, the server
+# raises an error if the app sends a message to a client that has left.
 _RAISING_SPEC = (2, 4)
 
 
@@ -110,7 +110,7 @@ class Connection:
             message = {"type": "websocket.close", "code": CLOSE_CODE, "reason": CLOSE_REASON}
         try:
             await self._send(message)
-        except Exception:  # noqa: BLE001 - the client has gone by itself, as a server says it
+        except Exception:  # noqa: BLE001 - a server may raise it if the client has left
             return
 
     async def __aenter__(self) -> None:
@@ -122,7 +122,11 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Suppresses the exception that an app raises because its connection was ended."""
+        """Suppresses HungUp, and the cancellation of an app that went on too long after `hang_up`.
+
+        An exception that contains HungUp, for example as its cause, is also suppressed. Every other
+        exception is raised.
+        """
         self._is_over = True
         try:
             await self._life.__aexit__(kind, error, trace)

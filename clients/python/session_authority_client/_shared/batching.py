@@ -19,8 +19,9 @@ from session_authority_client.wire import session_authority_pb2 as pb
 # The service accepts up to 500 requests in a message, and up to 4 MiB.
 MAX_BATCH_ITEMS = 500
 MAX_BATCH_BYTES = 3 * 1024 * 1024
-# The service accepts no request that is larger than this. The client sends a larger request alone,
-# so that its refusal does not fail the others.
+# A good request is smaller than this. The service refuses a single validation of more than 64 KiB.
+# The client sends a request over this limit alone, so that the requests of other callers don't fail
+# if this request is refused.
 MAX_ITEM_BYTES = 8 * 1024
 # A caller waits for the call under way for this time at most, and for this share of its timeout at
 # most. Then a batch is sent, although the other call is still under way.
@@ -29,7 +30,9 @@ MAX_WAIT_SHARE = 0.25
 
 
 class Waiter:
-    """A caller in the queue. `deadline` is a time in seconds by the caller's clock."""
+    """A caller in the queue. `deadline` is a time in seconds: by the event loop's clock with
+    asyncio, and by the monotonic clock with threads.
+    """
 
     __slots__ = ("asker", "deadline", "future", "request", "size")
 
@@ -41,7 +44,7 @@ class Waiter:
         future: Any,
         asker: Any = None,
     ) -> None:
-        self.asker = asker  # the caller's span, if the client makes spans
+        self.asker = asker  # the context of the caller's span, or None without a recorded span
         self.request = request
         self.size = size
         self.deadline = deadline
@@ -74,7 +77,9 @@ def take_batch(queue: list[Waiter]) -> list[Waiter]:
 
 
 def askers_of(waiters: Sequence[Waiter]) -> list[Any]:
-    """Returns the spans of the callers of a batch."""
+    """Returns the contexts of the spans of a batch's callers. A caller without a recorded span is
+    left out.
+    """
     return [waiter.asker for waiter in waiters if waiter.asker is not None]
 
 
@@ -84,14 +89,16 @@ def message_of(waiters: Sequence[Waiter]) -> pb.BatchValidateSessionsRequest:
 
 
 def seconds_for(waiters: Sequence[Waiter], now: float) -> float:
-    """Returns the timeout of a batch in seconds. It is the longest of the callers' timeouts. A
-    caller with a shorter timeout stops waiting earlier.
+    """Returns the timeout of a batch in seconds: the time until the latest deadline of its callers.
+    Every other caller stops waiting at its own deadline.
     """
     return max(max(waiter.deadline for waiter in waiters) - now, 0.0)
 
 
 def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse) -> None:
-    """Gives each caller its own part of the response."""
+    """Gives each caller its own part of the response: a result or an exception. If the response
+    does not have one result for each caller, all callers get a SessionAuthorityError.
+    """
     if len(response.results) != len(waiters):
         text = "the answer is not one for each request"
         fail(waiters, SessionAuthorityError(text, grpc.StatusCode.INTERNAL))
@@ -107,8 +114,9 @@ def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse
 
 
 def fail(waiters: Sequence[Waiter], error: BaseException) -> None:
-    """Fails each caller with its own copy of an exception, because a caller may add notes to the
-    exception that it catches.
+    """Fails each caller that still waits. Each caller gets its own copy of a SessionAuthorityError,
+    because a caller may add notes to the exception that it catches. All callers share an exception
+    of any other type.
     """
     for waiter in waiters:
         if not waiter.future.done():

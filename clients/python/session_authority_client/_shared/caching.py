@@ -1,6 +1,6 @@
-"""Decides the headers of a response that tell caches whether to store it. One is the browser's
-cache, which also keeps the pages that the Back button shows. Others are shared caches in front of
-the app, which prefer their own headers to `Cache-Control`.
+"""Decides which headers of a response tell caches whether to store the response. The browser has a
+cache, which also keeps the pages that the Back button shows. There may be shared caches in front of
+the app. Such caches have headers of their own, which they prefer to `Cache-Control`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 NO_STORE = ("Cache-Control", "no-store")
 _CLEAR = ("Clear-Site-Data", '"cache"')
-# These headers are about caching, too, like `Cache-Control` and all headers whose names end with
-# it. Examples of such names are `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-`, `Vercel-CDN-`
-# and `X-LiteSpeed-Cache-Control`.
+# The headers about caching are these headers, and all headers whose names end with `Cache-Control`.
+# Examples of such names are `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-Cache-Control`,
+# `Vercel-CDN-Cache-Control` and `X-LiteSpeed-Cache-Control`.
 _CACHING = frozenset({"surrogate-control", "edge-control", "expires", "x-accel-expires"})
 _PAGES = ("text/html", "application/xhtml+xml")
 
@@ -47,6 +47,10 @@ def caching(
     ended: bool,
 ) -> Caching:
     """Decides the headers of a response for caches.
+
+    A personal response gets `no-store`, unless the app set its own headers about caching. A
+    response is personal if the request has a valid session, and if the app read the session or the
+    response is an HTML page.
 
     Args:
         names: The names of the app's headers.

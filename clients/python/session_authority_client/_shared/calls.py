@@ -16,10 +16,10 @@ from session_authority_client._shared.transport import METHODS, path_of
 from session_authority_client.errors import Unavailable
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# While a server stops, it ends the calls that reach it within some milliseconds with CANCELLED.
-# Such a call is repeated after each of these pauses. Every method may be repeated (see
-# `transport`). gRPC's own retries don't repeat these calls, because a few of them would use up the
-# retries that gRPC allows.
+# A server that is stopping ends new calls with CANCELLED for some milliseconds. Such a call is
+# repeated after each of these pauses. Every method may be repeated (see `transport`). gRPC's own
+# retries don't repeat these calls, because a few such calls would use up the retries that gRPC
+# allows.
 PAUSES_SECONDS = (0.02, 0.1)
 
 

@@ -1,9 +1,9 @@
 """User-Agent Client Hints: the hints that a page requests, and the values in the headers of a
 request.
 
-These headers are structured fields (RFC 9651). They contain a string, a Boolean, or a list of
-strings with parameters. A header that is malformed or too long is ignored as a whole, as section
-4.2 of the RFC requires.
+These headers are structured fields (RFC 9651). Each header contains a string, a Boolean, or a list
+of strings with parameters. A malformed header is ignored as a whole, as section 4.2 of the RFC
+requires. A string or list of more than `MAX_HEADER_CHARACTERS` is ignored, too.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class _Malformed(Exception):
 
 def read_hints(headers: Mapping[str, Sequence[str]]) -> ClientHints | None:
     """Reads the hints of a request from its headers. The headers have lower-case names. Returns
-    None if the request has no hints.
+    None if the request has no hints, or only hints that are empty or ignored.
     """
     lines = tuple([tuple(headers.get(name, ())) for name in _NAMES])
     return None if lines == _NO_LINES else _read(lines)
 
 
-# Browsers of the same version send the same hints with each request.
+# A browser sends the same hints with each request, and many browsers send equal hints.
 @lru_cache(maxsize=_MAX_KEPT_HINTS)
 def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
     headers = dict(zip(_NAMES, lines, strict=True))
@@ -84,8 +84,8 @@ def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
 
 
 def _strings(lines: Sequence[str]) -> list[tuple[str, Mapping[str, str]]]:
-    """Returns the strings of a list, each with its parameters. The result is empty if the header is
-    malformed.
+    """Returns the strings of a list, each with its parameters. Members of the list that are no
+    strings are left out. The result is empty if the header is missing, malformed or too long.
     """
     text = ", ".join(lines).strip(" ")
     if len(text) > MAX_HEADER_CHARACTERS:

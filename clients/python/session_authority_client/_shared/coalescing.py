@@ -1,5 +1,5 @@
-"""Decides which validations may share one request. It also recognizes a shared failure that is no
-answer for a caller with more time.
+"""Decides which validations may share one request. This module also recognizes the failure of a
+shared request that had too little time. A caller with more time then sends another request.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def had_too_little_time(error: BaseException) -> bool:
     """Returns True if a call failed only because it had too little time. A caller with more time
     may then send another request.
 
-    If the service can't answer a call in time, it refuses the call, and the error is an
-    `Unavailable`.
+    If the service can't answer a call before the deadline, it refuses the call. The error is then
+    an `Unavailable` with the reason DEADLINE_TOO_SHORT.
     """
     return isinstance(error, Unavailable) and (
         error.code is grpc.StatusCode.DEADLINE_EXCEEDED or error.reason == "DEADLINE_TOO_SHORT"

@@ -36,7 +36,9 @@ def _of(kind: type[_E], number: int) -> _E:
 
 
 def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
-    """Makes the message with the facts about an end user's browser or app."""
+    """Makes the message with the facts about an end user's browser or app. Returns None without
+    facts. Raises TypeError.
+    """
     if client is None:
         return None
     if not isinstance(client, t.ClientInfo):
@@ -161,7 +163,7 @@ def _session(message: pb.Session) -> t.Session:
 
 
 def issued_device(message: pb.IssueDeviceResponse) -> t.IssuedDevice:
-    """Converts the response to a sign-in."""
+    """Converts the response of a sign-in."""
     return t.IssuedDevice(
         device=device(message.device),
         access_token=message.access_token,

@@ -1,4 +1,6 @@
-"""Reads device IDs in every form in which UUID libraries write them."""
+"""Reads device IDs in the forms that the service accepts: the usual form (RFC 9562), the form
+without dashes, the form in braces, and the URN. Blanks and line breaks around an ID are ignored.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _SPELLED = re.compile(
 
 def canonical_device_id(text: str) -> str:
     """Returns the device ID that a text stands for, in the usual form with 36 characters in lower
-    case. Returns an empty text if this text is no device ID. The nil UUID is no device ID.
+    case. Returns an empty text for any other text, and for the nil UUID.
     """
     # Nearly all device IDs have this form already, so they need not be parsed.
     if _CANONICAL.fullmatch(text) is not None:

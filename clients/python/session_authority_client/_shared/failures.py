@@ -1,6 +1,7 @@
 """Translates every failure of a call into the exception that the caller gets.
 
-Both clients translate all exceptions of gRPC and asyncio with `failure_of`.
+Both clients translate the exceptions of their calls with `failure_of`. The watch of a near cache
+uses `error_of`.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ _BY_REASON: Mapping[str, type[SessionAuthorityError]] = {
     "NOT_REPLICATED": NotReplicated,
     "INTERNAL": InternalError,
 }
-# These apply to a status without a reason. Such a status comes from gRPC itself, or from a proxy
-# between the client and the service.
+# These apply to a status without a reason, and to a status with a reason that this version of the
+# package does not know. A status without a reason comes from gRPC itself, or from a proxy between
+# the client and the service.
 _BY_CODE: Mapping[grpc.StatusCode, type[SessionAuthorityError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,

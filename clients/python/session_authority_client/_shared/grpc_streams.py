@@ -1,5 +1,5 @@
-"""Ends the streams of gRPC servers when the sessions of their callers end. It serves servers of
-asyncio and of threads.
+"""Ends the streams of gRPC servers when the sessions of their callers end. The servers may use
+asyncio or threads.
 
 The caller gets UNAUTHENTICATED with the text "session_ended". For the handler it looks as if the
 caller had left. A handler that is a task is cancelled. For a handler in a thread, the requests end
@@ -92,7 +92,7 @@ class ThreadStreamEnd:
             # call.
             call = self._context._rpc_event.call  # noqa: SLF001
             call.cancel(ENDED_CODE.value[0], ENDED_TEXT)
-        except (AttributeError, TypeError):  # in another version of gRPC
+        except (AttributeError, TypeError):  # in another version of gRPC: the caller gets CANCELLED
             self._context.cancel()
 
 

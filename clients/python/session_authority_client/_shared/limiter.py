@@ -19,9 +19,9 @@ from session_authority_client.errors import Unavailable
 # This is well below the service's MAX_PER_CONNECTION (100), because watches count there, too.
 MAX_IN_FLIGHT = 64
 
-# A function that the limiter calls once. The argument None means that a slot is free. Then the
-# function returns True if the caller accepts the slot. Any other argument is the error that says
-# why there will be no slot.
+# A function that the limiter calls at most once. The argument None means that a slot is free. Then
+# the function returns True if the caller accepts the slot. Any other argument is the error that
+# says why there will be no slot.
 Granted = Callable[[Unavailable | None], bool]
 
 
@@ -52,7 +52,7 @@ class Limiter:
 
     def acquire_or_queue(self, granted: Granted) -> bool:
         """Acquires a slot, or puts the caller into the queue. Returns True if the slot was acquired
-        at once.
+        at once. If the limiter is closed, passes the error to `granted`, and returns False.
         """
         with self._lock:
             if not self.closed:
@@ -65,8 +65,8 @@ class Limiter:
         return False
 
     def release(self) -> None:
-        """Gives the slot to the caller that has waited longest and still accepts it. If there is
-        none, the slot is free.
+        """Gives the slot to the first caller in the queue that still accepts a slot. If there is no
+        such caller, the slot becomes free.
         """
         while True:
             with self._lock:
@@ -79,11 +79,15 @@ class Limiter:
 
     def withdraw(self, granted: Granted) -> None:
         """Removes a caller from the queue after the caller has given up."""
-        with self._lock, suppress(ValueError):  # the caller gets a slot at this moment
+        with self._lock, suppress(ValueError):  # `granted` is being called right now
             self._queue.remove(granted)
 
     def close(self) -> None:
-        """Grants no more slots, and fails all callers in the queue."""
+        """Fails all callers in the queue, and all later callers of `acquire_or_queue`.
+
+        `try_acquire` still gives free slots. A call in such a slot fails, because the client is
+        closed.
+        """
         with self._lock:
             self.closed = True
             queue = list(self._queue)

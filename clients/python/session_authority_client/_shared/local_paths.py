@@ -1,6 +1,6 @@
 r"""Checks the path to which a sign-in page sends a user afterwards. It must be a path of this
-origin. A text is refused in every form that a browser, or a server on the way, could read as
-another origin.
+origin. A text is refused if a browser, or a server on the way, could read the text as another
+origin.
 
 Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode a path, remove dot
 segments, normalize Unicode, and may send the result as a redirect.
@@ -12,9 +12,10 @@ import re
 from unicodedata import category, normalize
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-# A longer URL is not a page to which a user returns. Servers accept URLs of about 8,000 characters.
+# Servers accept URLs of about 8,000 characters. The path is sent in the query of another URL, where
+# each of its characters may become three characters.
 MAX_PATH_CHARACTERS = 2000
-# No app has paths that are percent-encoded more often than this.
+# A path is refused if it is percent-encoded this many times or more often. No app has such paths.
 _MAX_DECODINGS = 4
 _MAX_QUERY_FIELDS = 100
 _NEXT = "next"
@@ -23,15 +24,17 @@ _CONTROLS = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
 def local_path(text: str, default: str = "/") -> str:
-    """Returns the text if it is a path of this origin, with or without a query. Otherwise returns
-    the default.
+    """Returns the text if it is a path of this origin, with or without a query and a fragment. A
+    path is printable ASCII, and has at most `MAX_PATH_CHARACTERS`. Otherwise returns the default.
     """
     return text if _is_local(text) else default
 
 
 def next_in(target: str, default: str = "/") -> str:
-    """Returns the path in the query field `next` of a request's target. Returns the default if this
-    is no path of this origin, or if there are two different fields `next`.
+    """Returns the path in the query field `next` of a request's target.
+
+    Returns the default if the field contains no path of this origin, if there is no field `next`,
+    if there are two different fields `next`, or if the query has more than 100 fields.
     """
     try:
         fields = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)
@@ -42,8 +45,11 @@ def next_in(target: str, default: str = "/") -> str:
 
 
 def with_next(url: str, path: str) -> str:
-    """Returns the URL of the sign-in page, with the path to return to. If the sign-in page is at
-    another origin, its URL gets no path, because there the path would be a path of that origin.
+    """Returns the URL of a page, such as the sign-in page, with the path to return to as `next`.
+
+    Returns the URL without changes if the path is empty or is the path of the page itself, and if
+    the URL already has a field `next`. The URL of a page at another origin is not changed either,
+    because there the path would be a path of that origin.
     """
     parts = urlsplit(url)
     elsewhere = parts.scheme or parts.netloc or url.startswith(("//", "/\\"))

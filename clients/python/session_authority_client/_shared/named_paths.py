@@ -1,5 +1,5 @@
 """The paths that an app names in its settings. An entry is a single path, or the common start of
-several paths.
+several paths with `*` at its end.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _FORM = re.compile(r"/(?![/\\])[^?#*]*\*?", re.DOTALL)
 
 
 def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
-    """Yields the paths of a setting after checking them. Raises ValueError, which names the
-    setting, if a path is malformed.
+    """Checks the paths of a setting, and yields each path. Raises ValueError, which names the
+    setting, if a path is malformed, or if `given` is a single text or no collection.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ValueError(f"{setting}: must be several paths, not {given!r}")

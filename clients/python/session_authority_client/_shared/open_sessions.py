@@ -2,9 +2,12 @@
 them, and which listeners to call.
 
 This module contains only the state and the rules. It never waits, and sends nothing. While a near
-cache has a live watch, events report that a session may have ended. Without a live watch, each
-session is checked once per interval. A session ends only through the service's answer or an event
-that names the session. An outage does not end it. Any number of threads may use this module.
+cache has a live watch, a session is checked when it expires, and when an event reports that it may
+have ended. Without a live watch, each session is also checked once per interval.
+
+A session counts as ended after the service's answer, or after an event that names the session.
+During an outage, a session counts as ended only after its absolute end. Any number of threads may
+use this module.
 """
 
 from __future__ import annotations
@@ -36,18 +39,19 @@ _ENDS_ONE = frozenset((pb.EVENT_TYPE_DEVICE_REVOKED, pb.EVENT_TYPE_DEVICE_EVICTE
 _ENDS_NONE = frozenset(
     (pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED, pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED)
 )
-# An interval has this many parts. Sessions that are due within the same part are checked in one
-# call.
+# An interval has this many parts. Sessions that are due within the same part are checked together,
+# up to MAX_NAMES in a call.
 _ROUNDS_PER_INTERVAL = 60
 # The shortest time between two checks of a session that has ended by this machine's clock, but not
 # by the service's clock.
 _MIN_PAUSE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
-# When a watch breaks, another watch usually starts at once. If the checks wait this long, each
-# session is checked only once.
+# When a watch breaks, another watch usually starts at once. The checks wait for the new watch, at
+# most this long. A session that is checked before the new watch is live must be checked again.
 _WATCH_AGAIN_SECONDS = 1.0
 _NEVER = math.inf
-# When there are more plans than this, the plans that were replaced by other plans are dropped.
+# A plan is the time of a session's next check. When the queue has more plans than this, the plans
+# that were replaced by other plans are dropped.
 _MAX_PLANS_PER_SESSION, _MAX_PLANS_BESIDE = 4, 64
 # With these errors, another check at once would not help. Either the service is too old, or it
 # refuses this caller.
@@ -74,8 +78,8 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The sessions that are checked in one call. `ticket` says for the cache when the call was
-    made.
+    """The sessions that are checked in one call. `sent` is the time of the call in seconds.
+    `ticket` is the cache's ticket from just before the call, or None without a live watch.
     """
 
     sessions: Sequence[OpenSession]
@@ -84,8 +88,8 @@ class Round:
 
 
 class OpenSessions:
-    """The open sessions of one client. It calls `wake` when a check may be due earlier than
-    `seconds_until_due` has said.
+    """The open sessions of one client. This object calls `wake` when a check may be due earlier
+    than `seconds_until_due` has said.
     """
 
     def __init__(
@@ -137,8 +141,8 @@ class OpenSessions:
             self._plan(opened, self._clock())
 
     def _stop(self, opened: OpenSession, listener: Callable[[], None]) -> None:
-        """Removes a listener. A session without listeners is kept until its next check is due,
-        because another listener may be added soon.
+        """Removes a listener. A session without listeners is kept until its next check is due, but
+        no longer than an interval. Another listener may be added soon.
         """
         with self._lock:
             if listener in opened.listeners:
@@ -172,8 +176,7 @@ class OpenSessions:
 
     def lost(self, seconds_left: float) -> None:
         """Plans checks of all sessions, because the watch has broken. Call this after `lost` of the
-        cache. `seconds_left` is how much longer the watch could have been silent without counting
-        as broken.
+        cache. `seconds_left` is what `seconds_left` of the cache returned before `lost`.
         """
         with self._lock:
             wait = min(seconds_left, _WATCH_AGAIN_SECONDS) * random.uniform(0.5, 1)  # noqa: S311
@@ -198,8 +201,8 @@ class OpenSessions:
         return not self._of_user
 
     def seconds_until_due(self) -> float | None:
-        """Returns how many seconds remain until the next check is due. Returns None if no session
-        is open.
+        """Returns how many seconds remain until the next check is due. If no check is planned,
+        returns the length of an interval. Returns None if no session is open.
         """
         with self._lock:
             self._forget_stale()
@@ -209,7 +212,9 @@ class OpenSessions:
             return max(due - self._clock(), 0.0)
 
     def take_due(self) -> Round | None:
-        """Returns the sessions whose checks are due now. Returns None if no check is due."""
+        """Returns the sessions whose checks are due now, but at most `MAX_NAMES`. Drops the due
+        sessions that have no listeners. Returns None if no check is due.
+        """
         ticket = None if self._cache is None else self._cache.ticket()
         taken: list[OpenSession] = []
         with self._lock:
@@ -229,8 +234,8 @@ class OpenSessions:
     def answered(
         self, asked: Round, answers: Sequence[SessionState | SessionAuthorityError]
     ) -> None:
-        """Handles the answers of the service to a check. If the answer for a session is an error,
-        the state of the session stays unknown.
+        """Handles the answers of the service to a check. If the answer for a session is an error or
+        is missing, the state of the session stays unknown, and the session is checked again.
         """
         ended: list[OpenSession] = []
         unknown: list[OpenSession] = []
@@ -254,8 +259,8 @@ class OpenSessions:
             self.unanswered(Round(unknown, asked.sent, None), next(errors))
 
     def unanswered(self, asked: Round, error: SessionAuthorityError) -> None:
-        """Plans the checks again, because the service did not answer. A session has ended only if
-        it is past its absolute end, because nothing can put off the absolute end.
+        """Plans the checks again, because the service did not answer. A session counts as ended if
+        its absolute end has passed, because nothing can put off the absolute end.
         """
         ended: list[OpenSession] = []
         with self._lock:
@@ -304,7 +309,9 @@ class OpenSessions:
                 heapify(self._due)
 
     def _forget_stale(self) -> None:
-        """Drops the first plans of the queue that have been replaced by other plans."""
+        """Drops plans from the front of the queue up to the first plan that still holds. A plan no
+        longer holds if it was replaced, or if its session is no longer open.
+        """
         while self._due and not self._holds(self._due[0]):
             heappop(self._due)
 

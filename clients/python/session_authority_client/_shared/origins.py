@@ -1,9 +1,9 @@
 """Finds requests that a page of another origin sent. Browsers mark such requests with headers,
 which no script can change.
 
-All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. Otherwise, and in
-older browsers, there is `Origin`, which is compared with `Host`. A client that sends neither header
-is no browser.
+All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. If this header is
+missing, `Origin` is compared with `Host`. A client that sends neither `Sec-Fetch-Site` nor `Origin`
+counts as no browser, and its requests are accepted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv6Address
 
-# These methods change nothing (RFC 9110, section 9.2.1), so any page may link to them.
+# Requests with these methods change nothing (RFC 9110, section 9.2.1), so any page may send them.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN = frozenset({"same-origin", "none"})  # "none": no page sent the request
 _ORIGIN = re.compile(

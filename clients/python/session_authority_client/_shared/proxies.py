@@ -15,7 +15,8 @@ from ipaddress import (
 
 __all__ = ["Proxies"]
 
-# A client can make this header as long as it likes, so only this many entries are read.
+# A client can make `X-Forwarded-For` as long as it likes. So only this many entries are read, from
+# the end of the header.
 _MAX_HOPS = 64
 # The longest text is an IPv6 address in brackets with a zone and a port. A zone is the name of a
 # network interface.
@@ -36,7 +37,8 @@ class Proxies:
 
     def address(self, headers: _Headers, peer: str) -> str:
         """Returns the end user's address. It is the nearest address that is not a trusted proxy's.
-        Returns an empty text if the address is unknown.
+        If all addresses are trusted proxies', it is the farthest address. Returns an empty text if
+        the address is unknown.
         """
         if not self.trusts(peer):
             return _plain(peer)
@@ -52,9 +54,9 @@ class Proxies:
         return _plain(hops[0] if hops else peer)
 
     def is_secure(self, headers: _Headers, peer: str, scheme: str) -> bool:
-        """Returns True if the end user's connection uses HTTPS. If `peer` is a trusted proxy, its
-        header `X-Forwarded-Proto` says this. Without a trusted proxy or without the header,
-        `scheme` says it.
+        """Returns True if the end user's connection uses HTTPS. If `peer` is a trusted proxy, the
+        last value of `X-Forwarded-Proto` decides. Without a trusted proxy or without the header,
+        `scheme` decides.
         """
         if self.trusts(peer):
             told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
@@ -62,7 +64,9 @@ class Proxies:
         return scheme.lower() == "https"
 
     def trusts(self, peer: str) -> bool:
-        """Returns True if the app trusts the headers of a proxy at this address."""
+        """Returns True if the app trusts the headers of a proxy at this address. An empty address
+        means a unix socket.
+        """
         if not peer:
             return self._unix
         address = _address(peer)

@@ -21,8 +21,8 @@ _NOTHING = nullcontext()
 
 
 class Recorder(Protocol):
-    """An object that clients notify about each of their calls. A client can call the methods in any
-    thread. The methods must return at once and must not raise exceptions.
+    """An object that clients notify about each of their calls, except watches. A client can call
+    the methods in any thread. The methods must return at once and must not raise exceptions.
 
     Any object with these methods is a recorder, so OpenTelemetry or any other library can count the
     calls.
@@ -40,7 +40,7 @@ class Recorder(Protocol):
         """Notes that a call is repeated, because a server that stops had dropped it."""
 
     def batch(self, size: int) -> None:
-        """Notes that a call is sent that contains `size` validations."""
+        """Notes that a call with `size` validations is sent."""
 
     def cache(self, cache: NearCache) -> None:
         """Notes that a client uses this near cache."""
@@ -65,8 +65,8 @@ class _Recorded:
 
 
 def recorded(recorder: Recorder | None, method: str) -> AbstractContextManager[None]:
-    """Returns a context manager for one call. If there is a recorder, it reports the call to the
-    recorder.
+    """Returns a context manager that reports one call to the recorder. Without a recorder, the
+    context manager does nothing.
     """
     return _NOTHING if recorder is None else _Recorded(recorder, method)
 
@@ -74,7 +74,9 @@ def recorded(recorder: Recorder | None, method: str) -> AbstractContextManager[N
 def recorded_until_done(
     recorder: Recorder | None, method: str, done: Callable[[Any, BaseException | None], None]
 ) -> Callable[[Any, BaseException | None], None]:
-    """Reports a call that begins now. The call ends when the returned function is called."""
+    """Reports a call that begins now, if there is a recorder. Returns a function that reports the
+    end of the call, and then calls `done`.
+    """
     if recorder is None:
         return done
     recording = _Recorded(recorder, method)

@@ -23,16 +23,19 @@ _PRIVATE_SERVER_ERRORS = 4500  # 4000 plus an HTTP status, as frameworks use it
 
 
 def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
-    """Returns True if the app itself chose this status after a refusal, or if the app has another
-    `fault`. For an unknown exception, a framework chooses 500 or another error that does not
-    concern the session.
+    """Returns True if the app itself chose this status after a refusal. Then the app's response is
+    sent.
+
+    For an unknown exception, a framework chooses 500 or another error that does not concern the
+    session. If the app's own code caught the refusal at once, the app chose every status below 500.
+    `fault` is True if the response reports another exception. Then the result is True, too.
     """
     chosen = status < _ERRORS or status in _DENIALS or status == refused_status
     return fault or chosen or (status < _SERVER_ERRORS and _was_caught_at_once(refused))
 
 
 def _was_caught_at_once(refused: BaseException) -> bool:
-    """Returns True if the function that called this package caught the refusal itself."""
+    """Returns True if the refusal was caught in the same function that called this package."""
     caught = refused.__traceback__
     inner = caught.tb_next if caught is not None else None
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
@@ -46,8 +49,9 @@ def is_chosen_close(code: int) -> bool:
 
 
 def find(error: BaseException | None, kind: type[_E]) -> _E | None:
-    """Finds the exception of this kind that led to an exception. It may be the exception itself,
-    its cause or context, or a member of an exception group.
+    """Finds an exception of this kind in `error`. The result may be `error` itself, a cause or a
+    context of `error`, or a member of an exception group. Returns None if there is no such
+    exception.
     """
     pending, seen = [error], set()
     while pending:

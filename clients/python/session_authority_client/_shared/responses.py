@@ -1,5 +1,6 @@
 """The responses that replace an app's own, and the exceptions that contain these responses. A
-program gets JSON with a code, and a person gets a page. No cache may store them.
+program gets JSON with a code. A person gets a page if there is a text for the code, or is
+redirected. No cache may store these responses.
 """
 
 from __future__ import annotations
@@ -156,9 +157,9 @@ class CrossOrigin(Refused):
 
 
 class ReturnHop(Refused):
-    """A browser comes from another site, so it did not send its strict cookies. It must send the
-    request again, from a page of this origin. The request did not reach the app or the Session
-    Authority.
+    """A browser comes from another site, so it did not send its strict cookies. The browser must
+    send the request again, from a page of this origin. The first request did not reach the app or
+    the Session Authority.
     """
 
 

@@ -1,6 +1,6 @@
 """Handles a browser that returns from another site, in an app with strict cookies. When another
-site sends the browser here, the browser does not send its strict cookies. So it gets a page of this
-origin that loads the same URL again. This second request has the cookies.
+site sends the browser here, the browser does not send its strict cookies. So the browser gets a
+page of this origin, which loads the same URL again. This second request has the cookies.
 
 The second request is of the same origin (`Sec-Fetch-Site`), so it never gets this page.
 """
@@ -36,9 +36,9 @@ HOP = Response(
 def is_return(
     method: str, headers: Mapping[str, Sequence[str]], target: str, paths: Sequence[str]
 ) -> bool:
-    """Returns True if a browser comes from another site to one of the paths. Returns False in a
-    frame. Otherwise a page of another site could frame this page, and make the browser send strict
-    cookies.
+    """Returns True if a browser comes from another site to one of the paths, with GET. Returns
+    False in a frame. Otherwise a page of another site could frame this page, and make the browser
+    send strict cookies.
     """
     return (
         method == "GET"

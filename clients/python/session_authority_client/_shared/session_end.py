@@ -14,8 +14,8 @@ Stop = Callable[[], None]
 
 
 class SessionEnd:
-    """The callbacks for the end of one visit's session. The function `listen`, which the visit
-    passes, adds a listener for the end of a session.
+    """The callbacks for the end of one visit's session. The visit passes the function `listen`,
+    which adds a listener for the end of a session.
     """
 
     __slots__ = ("_hang_up", "_keeps_open", "_listen", "_stop_hanging_up", "_stops")
@@ -28,8 +28,8 @@ class SessionEnd:
         self._keeps_open = False
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Stop:
-        """Calls a listener when the session ends, unless the connection is over before. Returns a
-        function that removes the listener.
+        """Calls a listener when the session ends, unless the connection ends first. Returns a
+        function that removes the listener. Raises Unavailable if the client is closed.
         """
         stop = self._listen(session, listener)
         self._stops.append(stop)
@@ -37,7 +37,7 @@ class SessionEnd:
 
     def hang_up_with(self, hang_up: Callable[[], None], looked_at: Session | None) -> None:
         """Notes that the middleware's `hang_up` is to be called when the session ends. `looked_at`
-        is the session if the app has already used it.
+        is the session if the app has already used it, else None.
         """
         self._hang_up = hang_up
         self.look(looked_at)

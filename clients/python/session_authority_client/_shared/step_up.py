@@ -1,5 +1,5 @@
 """Step-up: decides whether a sign-in is recent and strong enough for a page. The URL of the sign-in
-page says which sign-in is required (RFC 9470). This module reads no request and no clock.
+page says which sign-in is required (RFC 9470). This module reads no clock.
 
 If a page names several methods, a sign-in by one of them is enough. The `acr_values` of RFC 9470
 and OpenID Connect have the same meaning.
@@ -57,7 +57,7 @@ class StepUp:
         return "&".join(fields)
 
     def lack_of(self, session: Session, age: timedelta) -> str:
-        """Returns the reason, in words, why a session is not enough whose sign-in is `age` old.
+        """Returns a sentence that says why a session is not enough. `age` is the sign-in's age.
         Returns an empty text if the session is enough. The age may exceed the limit by
         `CLOCK_TOLERANCE`. A sign-in in the future counts as recent, because the app's clock may be
         slow.
@@ -76,7 +76,8 @@ _ANY = StepUp()
 
 def step_up_of(max_age: timedelta | None, auth_methods: Collection[str] | None) -> StepUp:
     """Returns the step-up that an app requires. Raises ValueError for a negative age, for an empty
-    list of methods, and for a single text instead of a list. Raises TypeError for other types.
+    list of methods, for a malformed method, and for a single text instead of a list. Raises
+    TypeError for values of other types.
     """
     if max_age is None and auth_methods is None:
         return _ANY
@@ -100,8 +101,9 @@ def _checked(given: Collection[str]) -> tuple[str, ...]:
 
 
 def step_up_in(target: str) -> StepUp | None:
-    """Returns the step-up in the query of a request's target, or None if there is none. An attacker
-    can write the query, so values that are malformed are left out.
+    """Returns the step-up in the query of a request's target. Returns None if the query has no
+    step-up, or more than 100 fields. An attacker can write the query, so values that are malformed
+    are left out.
     """
     try:
         pairs = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)

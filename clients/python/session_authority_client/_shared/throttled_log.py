@@ -1,5 +1,6 @@
 """Writes log lines about a state that lasts, such as an outage. The first line is written when the
-state is noticed. After that there is at most one line a minute, even if there are many requests.
+state is noticed. After that there is at most one line a minute about this state, even if there are
+many requests.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from time import monotonic
 _SECONDS_BETWEEN = 60.0
 # The other modules use another logger. This logger is made only when the first line is written,
 # because frameworks disable loggers that exist before they configure logging
-# (`disable_existing_loggers`). A project's settings import this package before that.
+# (`disable_existing_loggers`). The settings of a Django project import this package before Django
+# configures logging.
 _LOGGER = "session_authority_client.states"
 
 
 class ThrottledLog:
-    """A log of one app that limits repeated lines. Several threads may use it."""
+    """The log of one app. The log limits repeated lines. Several threads may use it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock

@@ -1,8 +1,9 @@
-"""Makes a span for each call of a client, with OpenTelemetry's API, if an app turns this on.
+"""Makes a span for each attempt at a call of a client, with OpenTelemetry's API, if an app turns
+this on. A watch has no span.
 
 The app must set OpenTelemetry up, because otherwise the API does nothing. A span contains no data
-of a person: no user, device, token or address. The API is imported only when a client is made that
-makes spans.
+of a person: no user, device or token, and no address of an end user. The API is imported only if
+an app makes a client with tracing.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ class Tracer:
         return span.get_span_context() if span.is_recording() else None
 
     def begin(self, method: str, askers: Sequence[Any] | None = None) -> CallSpan:
-        """Begins the span of one attempt at a call. Without `askers` it is a child of the current
-        span. For a batch, `askers` are the spans of its callers. Then it is a child of the first of
-        these spans, and has links to the others.
+        """Begins the span of one attempt at a call. Without `askers`, the new span is a child of
+        the current span.
+
+        For a batch, `askers` are the contexts of its callers' spans. Then the new span is a child
+        of the first of these spans, and has links to the others. If `askers` is empty, the new span
+        has no parent.
         """
         trace = self._trace
         name = path_of(method).removeprefix("/")

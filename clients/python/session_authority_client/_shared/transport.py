@@ -17,7 +17,8 @@ from session_authority_client.errors import Unavailable
 
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
-# These are all methods except WatchEvents. The reader of a watch resumes it from its last cursor.
+# These are all methods except WatchEvents. If a watch fails, gRPC does not repeat the call. The
+# reader of the watch resumes the watch from its last cursor.
 METHODS = (
     "IssueDevice",
     "RenewSession",
@@ -32,14 +33,16 @@ METHODS = (
     "GetSigningKeys",
 )
 # The rules by which gRPC repeats a call that was refused or lost. It is safe to repeat every
-# method. IssueDevice always has a `request_id`. A token that is renewed twice gets only one
+# method. IssueDevice always has a `request_id`. Two renewals of the same token count as one
 # renewal. If the same claims are set again, nothing changes.
 _SERVICE_CONFIG = {
-    # Calls go to all addresses in turn. If nine of ten calls to an address failed within two
-    # seconds, it gets no calls for five seconds. A server that hangs fails all its calls. At least
-    # half of the addresses stay in use, and a single address is always used. An address is left out
-    # only if at least two addresses got two calls each in the interval. In a shorter interval, a
-    # caller with two calls a second would never make that many calls.
+    # Calls go to all addresses in turn. If more than nine of ten calls to an address failed within
+    # two seconds, the address gets no calls for five seconds. A server that hangs fails all its
+    # calls. When half of the addresses or more are left out, no further address is left out. So up
+    # to two of three addresses may be left out, but a single address is always used.
+    #
+    # An address is left out only if at least two addresses got two calls each in the interval. In a
+    # shorter interval, a caller with two calls a second would never make that many calls.
     "loadBalancingConfig": [
         {
             "outlier_detection_experimental": {
@@ -80,16 +83,16 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", 12_000),
     ("grpc.keepalive_timeout_ms", 4_000),
     # While data flows, gRPC also sends pings of its own. A process that hangs does not answer these
-    # pings. Then it gets no calls until a new connection to it is made.
+    # pings. Then the process gets no calls until a new connection to it is made.
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A client finds a service soon that was away for a long time.
+    # With short pauses, a client soon finds a service again that was away for a long time.
     ("grpc.initial_reconnect_backoff_ms", 100),
     # The timeout of an attempt to connect, with all handshakes. A call waits for the attempt as
     # long as its own deadline allows. A lost SYN is sent again after 1 and 3 seconds. After 5
-    # seconds a new attempt is better than the old one: it finds a service sooner that has come
-    # back.
+    # seconds a new attempt is better than the old attempt. If the service has come back, the new
+    # attempt succeeds sooner.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Without this, all clients of one address in a process would share a connection. They would
@@ -106,7 +109,8 @@ class Tls:
     certificate is checked against the CAs that gRPC trusts.
 
     With `certificate_chain` and `private_key`, this caller also proves its own identity (mutual
-    TLS).
+    TLS). Raises TypeError for a value that is not bytes, and ValueError if only one of these two
+    is given.
     """
 
     root_certificates: bytes | None = None
@@ -134,7 +138,10 @@ class Transport:
 
     `target` is a target of gRPC: `host:port`, or `dns:///host:port` to spread calls over all
     addresses of a name. `token` is the bearer token of this caller, or a function that returns the
-    current token. Raises TypeError. Raises ValueError for a URL, and for a token that would go to
+    current token.
+
+    Raises TypeError for a value of a wrong type. Raises ValueError for an empty target, for a URL,
+    for a token that is empty or that no header may contain, and for a token that would go to
     another machine without TLS.
     """
 
@@ -170,7 +177,9 @@ class Transport:
         return list({**dict(_OPTIONS), **dict(self.options)}.items())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. It contains the bearer token, if there is one."""
+        """Returns the metadata of a call. It contains the bearer token, if there is one. Raises
+        Unavailable if the function for the token fails or returns no token.
+        """
         if self.token is None:
             return ()
         token = self.token if isinstance(self.token, str) else _current(self.token)

@@ -25,7 +25,7 @@ _log = logging.getLogger("session_authority_client")
 # A token is renewed at the end of a request only if the app has responded within this time. Else
 # the next request renews the token. While a slow app works, another request may renew the token.
 # Long after that renewal, the token of the slow request would look stolen. So this time is far less
-# than ALARM_AFTER, 5 minutes.
+# than the default of ALARM_AFTER, which is 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
 _SHORTEST_CALL = timedelta(milliseconds=1)
 _OUTAGE = (
@@ -74,7 +74,7 @@ class Admission:
     @property
     def session(self) -> Session | None:
         """The session of the user, or None if nobody is signed in. Raises NoAnswer if the service
-        gave no answer, because an outage must not look like a sign-out.
+        gave no answer or refused the call, because an outage must not look like a sign-out.
         """
         self._looked = True
         self._had_session = self._had_session or self._session is not None
@@ -96,7 +96,7 @@ class Admission:
         """Returns how long the session still lasts if it is not used again. The session ends at its
         idle end or its absolute end, whichever is first. The token may expire before that, and is
         then renewed. Returns None if nobody is signed in. Raises NoAnswer if the service gave no
-        answer.
+        answer or refused the call.
 
         The time is exact on a path of `Flow.passive_paths`. At other paths a near cache may answer
         with the idle end from before the last use. Then the time is too short by at most the
@@ -126,7 +126,7 @@ class Admission:
         auth_methods: Collection[str] | None = None,
     ) -> Session:
         """Returns the session of the user. Raises SignInRequired if nobody is signed in, and
-        NoAnswer if the service gave no answer.
+        NoAnswer if the service gave no answer or refused the call.
 
         Args:
             max_age: How long ago the sign-in may be. 30 s are added, because clocks differ. Zero
@@ -135,8 +135,9 @@ class Admission:
                 If two methods are needed together, call `require` once for each.
 
         Raises StepUpRequired, which is a SignInRequired, if the sign-in is too old or used none of
-        the methods. The session stays valid then. Raises ValueError for a negative age, and for an
-        empty list of methods.
+        the methods. The session stays valid then. Raises ValueError for a negative age, for an
+        empty list of methods, for a single text instead of a list, and for a malformed name of a
+        method. Raises TypeError for a value of a wrong type.
         """
         wanted = step_up_of(max_age, auth_methods)
         session = self.session
@@ -155,14 +156,15 @@ class Admission:
     def open(self) -> None:
         """Finds out whether the session is valid. A browser's token is renewed at once in two
         cases. First, the token has expired: only a renewal shows whether the session is valid.
-        Second, the token is superseded and the service recommends a renewal. Then someone has
-        copied the token, or an app sent it with a queued upload. A browser sends its newest token
-        with each request, so a browser's token counts as copied. `open` renews it, and the service
-        raises the alarm.
+        Second, the token is superseded and the service recommends a renewal. There are two possible
+        causes: someone has copied the token, or an app has sent a queued upload with an old token.
+        A browser has no queued uploads, and sends its newest token with each request. So a
+        superseded token of a browser counts as copied: `open` renews the token, and the renewal
+        makes the service raise the alarm.
 
-        If the Session Authority does not answer, `session` and `require` raise NoAnswer later.
-        `open` lasts at most as long as one call. With a renewal it lasts at most as long as three
-        calls, because the renewal may wait for another renewal.
+        If the Session Authority does not answer, or refuses a call, `session` and `require` raise
+        NoAnswer later. `open` lasts at most as long as one call. With a renewal it lasts at most as
+        long as three calls, because the renewal may wait for another renewal.
 
         A passive request also renews an expired token. Otherwise the page would mistake an expired
         token for the end of the session. This renewal does not count as a use of the session.
@@ -197,8 +199,10 @@ class Admission:
             self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
 
     def close(self) -> Sequence[str]:
-        """Returns the `Set-Cookie` headers of the response. Renews the token first if a renewal was
-        recommended a short time ago.
+        """Returns the `Set-Cookie` headers of the response. Renews the token first if the service
+        recommended a renewal in `open`, or if the app changed the claims. The token is not renewed
+        if this was more than 10 seconds ago, or if the visit has made other cookies for the
+        response.
         """
         if not self._closed:
             self._closed = True
@@ -219,9 +223,9 @@ class Admission:
         return [line for line in self._cookies or () if line.partition("=")[0] not in names]
 
     def caching(self, names: Collection[str], content_type: str) -> Caching:
-        """Decides the headers of the response for caches. Call this after the visit is closed.
-        `names` are the names of the app's headers. `content_type` is the type of the response's
-        contents.
+        """Decides the headers that tell caches whether to store the response. Call this method
+        after the visit is closed. `names` are the names of the app's headers. `content_type` is the
+        type of the response's contents.
         """
         return caching(
             names,
@@ -243,8 +247,9 @@ class Admission:
         middleware must not send such a header, because it would sign the user out.
 
         If one middleware is inside another, `inner` is the visit that the app saw. The inner
-        middleware has already removed the app's headers of this kind. The remaining headers are
-        those of the inner visit, and are kept.
+        middleware has already removed the app's headers of this kind. The remaining headers come
+        from the inner visit, so this method returns False for them, and the outer middleware keeps
+        them.
         """
         if not self.writes(line):
             return False
@@ -259,8 +264,9 @@ class Admission:
 
     def hang_up_at_end(self, hang_up: Callable[[], None]) -> None:
         """Calls `hang_up` to end the connection when the session ends, unless the app keeps the
-        connection open. This happens only if the app uses the session, before or after this call. A
-        connection whose app never uses the session stays open.
+        connection open. This happens only if the app uses the session, before or after this call.
+        If the app never uses the session, the connection stays open. With
+        `Flow.end_connections=False`, this method does nothing.
         """
         if self._flow.end_connections:
             self._session_end.hang_up_with(hang_up, self._session if self._looked else None)
@@ -312,9 +318,9 @@ class Admission:
         self._cookies, self._ended = cookies, bool(cookies)
 
     def take_refusal(self) -> Refused | None:
-        """Returns the last refusal that the visit raised. A second call returns None. If a
-        framework caught this exception and made a response of its own, the middleware can replace
-        that response.
+        """Returns the last refusal that the visit raised, or None if there is none. A second call
+        returns None. If a framework caught the refusal and made a response of its own, the
+        middleware can replace the response of the framework.
         """
         refused, self._refused = self._refused, None
         return refused

@@ -64,7 +64,8 @@ class SessionAuthority:
         metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
             `Recorder`.
         tracing: Makes a span for each call with OpenTelemetry's API, and sends the span's context
-            to the service. It needs the extra `tracing`. Watches have no span.
+            to the service. A batch of validations has one span, and a repeated call has one span
+            for each attempt. Watches have no span. Tracing needs the extra `tracing`.
     """
 
     def __init__(
@@ -176,8 +177,9 @@ class SessionAuthority:
                 changes them.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The maximum life of the session. Default: the service's own.
-            idle_timeout: How long the session may last unused. Default: the service's own. The
-                minimum is 1 or 2 minutes (see the contract).
+            idle_timeout: How long the session may last unused. The maximum and the default are the
+                service's own idle timeout. The minimum is one minute, or twice the service's
+                TOUCH_INTERVAL if that is longer.
             request_id: Two calls with the same `request_id` make one sign-in. Pass your own ID to
                 continue a sign-in that a crash interrupted. Without it, the client makes an ID, so
                 retries after a lost reply are safe, too.
@@ -185,7 +187,8 @@ class SessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, NotReplicated.
+        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, Conflict,
+        NotReplicated.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -227,7 +230,7 @@ class SessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises InvalidRequest, NotReplicated.
+        Raises InvalidRequest, Conflict, NotReplicated.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
@@ -267,8 +270,8 @@ class SessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises SessionNotFound if the user is not signed in on the device, InvalidRequest, and
-        NotReplicated.
+        Raises SessionNotFound if `device_id` is not empty and the user is not signed in on the
+        device. Raises InvalidRequest, Conflict, NotReplicated.
         """
         request = pb.UpdateSessionRequest(
             user_id=arguments.text("user_id", user_id),
@@ -305,8 +308,9 @@ class SessionAuthority:
                 operators.
             passive: The page sent the request by itself, without an action of the end user. The
                 session does not count as used. The cache is not used, because its answer may have
-                an old idle end. The answer to this call is not cached, because a call that counts
-                as a use must reach the service.
+                an old idle end. The answer to this call is not cached. Otherwise a later request of
+                the end user could get the answer from the cache, and the service would not count
+                that request as a use.
             timeout: The timeout of this call. Default: the client's own.
         """
         cache = None if observe_only or passive else self._cache
@@ -458,7 +462,7 @@ class SessionAuthority:
                 If the service is not set to wait for replicas, it refuses the call.
             timeout: The timeout of this call. Default: the client's own.
 
-        Raises DeviceNotFound, InvalidRequest, NotReplicated.
+        Raises DeviceNotFound, InvalidRequest, Conflict, NotReplicated.
         """
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -566,7 +570,8 @@ class SessionAuthority:
             types: Yields only events of these types.
             user_ids: Yields only events of these users.
 
-        Raises CursorExpired if some events since the start are no longer stored.
+        Raises CursorExpired if some events since the start are no longer stored. Raises
+        InvalidRequest for a malformed cursor, and for a cursor together with `since`.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

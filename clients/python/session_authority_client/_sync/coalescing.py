@@ -4,8 +4,9 @@ at the same time share one request.
 
 A caller that joins a request gets an answer that was true when the request was sent. So a caller
 joins only if the watch has brought no event of any user since then, and only while the cache is
-live. If a request was sent before a revocation, no caller that comes after the revocation gets its
-answer.
+live. If a request was sent before a revocation, no caller joins the request after the watch has
+brought the event of the revocation. A caller that joins between the revocation and its event gets
+an old answer. The cache can give such an old answer, too.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Coalescer:
             error = flight.exception(deadline - monotonic())
             if error is None:
                 return flight.result()
-            # The shared request had the time of its first caller. A caller with more time sends
-            # another one.
+            # The shared request had the timeout of its first caller. A caller with more time sends
+            # another request.
             if first or not had_too_little_time(error) or monotonic() >= deadline:
                 raise copy_of(error)
 

@@ -21,9 +21,9 @@ class SingleFlight(Generic[_T]):
     """The shared calls of a client, by key.
 
     With `late`, a caller may join a call that is under way. Without `late`, a caller joins only a
-    call that has not begun. Then the result is never older than the caller's request, and the call
-    begins when the call that is under way has ended. With `late`, a call runs in a context of its
-    own. Without `late`, it runs in the context of its first caller.
+    call that has not begun, so the result is never older than the caller's request. If another call
+    for the same key is under way, the new call begins when the other call has ended. With `late`, a
+    call runs in a context of its own. Without `late`, it runs in the context of its first caller.
     """
 
     def __init__(self, *, late: bool) -> None:

@@ -58,7 +58,7 @@ def _read(name: str) -> Asset | None:
 
 def serve(found: Asset, version: str) -> Response:
     """Makes the response that contains a file. `version` is the version in the requested URL.
-    Browsers may keep the file for a year only if that is the file's current version.
+    Browsers may keep the file for a year only if `version` is the file's current version.
     """
     headers = (
         ("Content-Type", _KINDS[found.name.rpartition(".")[2]]),

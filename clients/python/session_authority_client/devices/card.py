@@ -1,4 +1,6 @@
-"""The card of a device on the page. It shows facts about the device, and has the actions."""
+"""The card of a device on the page. It shows facts about the device, and has the buttons and links
+for the device.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,8 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
 
 
 def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
-    """Shows a relative time, such as "2 hours ago". A user sees the exact time by pointing at it or
-    by reaching it with the Tab key.
+    """Shows a relative time, such as "2 hours ago", or the date of a time that is a week ago or
+    more. A user sees the exact time by pointing at this text or by reaching it with the Tab key.
     """
     # A time in the future is shown as "just now", because this machine's clock may be slow.
     just_now = now - moment < timedelta(minutes=1)
@@ -87,7 +89,7 @@ def _facts(texts: Texts, device: Device, now: datetime, *, marked: bool) -> Mark
 
 def _made_of(texts: Texts, device: Device) -> Node:
     """Returns the browser and the system of a device. If the title shows them already, returns the
-    model, if it is known.
+    model, if it is known and not in the title. Returns None if there is nothing to show.
     """
     browser, system = device.browser, device.operating_system
     if not name_of(device):

@@ -43,8 +43,8 @@ class Texts:
     zone: tzinfo = UTC
 
     def text(self, key: str, count: int | None = None, **places: str) -> str:
-        """Returns the text of a key with its places filled. `count` chooses the plural form, and
-        fills the place `{count}`.
+        """Returns the text of a key with its places filled. A place without a value stays as it is.
+        `count` chooses the plural form, and fills the place `{count}`.
         """
         if count is not None:
             places["count"] = locales.number(count, self.language)
@@ -56,8 +56,8 @@ class Texts:
         )
 
     def parts(self, key: str, count: int | None = None) -> Sequence[tuple[str, bool]]:
-        """Returns the text of a key in pieces. A piece comes with True if it is the name of a
-        place, else with False.
+        """Returns the text of a key in pieces, each with a flag. The flag is True if the piece is
+        the name of a place.
         """
         return _parts(self._form(key, count))
 
@@ -130,7 +130,8 @@ def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
 
 def accepted(headers: Sequence[str]) -> Sequence[str]:
     """Returns the languages in `Accept-Language` headers, those with the highest quality value
-    first.
+    first. Only the first 20 entries are read. A language with the quality value 0 is left out, and
+    so is `*`.
     """
     ranges: list[tuple[float, str]] = []
     for member in ",".join(headers).split(",")[:_MAX_RANGES]:

@@ -1,5 +1,5 @@
-"""The failures of requests to the page and its API. This module finds the error that stands for an
-exception, and makes the response to it.
+"""The failures of requests to the page and its API. This module converts an exception to a failure,
+and makes the response to the failure.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ class Failure:
 
     @property
     def is_of_service(self) -> bool:
-        """Returns True if the cause is the service, or the app's access to it, and not the user."""
+        """Returns True if the status is 500 or more: the service failed, or the app may not call
+        the service. An overloaded service does not count, because its status is 429.
+        """
         return STATUS[self.code] >= 500
 
 
 EXPECTED = (BadRequest, BadCursor, NoAnswer, SignInRequired, SessionAuthorityError)
-"""The exceptions that stand for a failure. Any other exception is a fault, and is not handled
-here.
+"""The exceptions that this module converts to failures. Any other exception is a fault of the code,
+and is not handled here.
 """
 
 
@@ -78,7 +80,7 @@ def failure_of(error: Exception) -> Failure:
 
 def _of_service(error: BaseException | None, *retry: tuple[str, str]) -> Failure:
     """Returns the failure for an error that the user did not cause. If waiting does not help, the
-    response has no `Retry-After`, because a program would retry for ever.
+    response has no `Retry-After`. With `Retry-After`, a program would retry for ever.
     """
     match error:
         case CallerNotAllowed() | CallerUnknown():
@@ -128,7 +130,7 @@ def _typed(request: DevicesRequest) -> Mapping[str, str]:
 
 def leads_elsewhere(answer: Response) -> bool:
     """Returns True if a response redirects a browser to another origin. The content security policy
-    forbids this after a form.
+    forbids such a redirect as the response to a form.
     """
     return not local_path(dict(answer.headers).get("Location", "/"), "")
 

@@ -57,12 +57,15 @@ class Alarm:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A page of the list of devices. The current device comes first, and then the devices that are
-    signed in. The last ones are devices that were seen, or had an alarm, in the last 28 days.
+    signed in. The last devices are signed out, and were seen or had an alarm in the last 28 days.
 
-    `alarms` has the alarms of all devices, the newest first. It is empty on all pages but the
-    first. `others` counts the other devices that are signed in, and `signed_out` the devices that
-    are not. Both count all pages. `marked` is the ID of the device whose sign-in a mail was about,
-    or empty. `everything` has the devices of all pages.
+    `alarms` has the last alarm of each device on all pages, the newest first, and at most
+    `MAX_ALARMS`. An alarm from before the last 28 days is left out. `alarms` is empty on all pages
+    but the first.
+
+    `others` counts the other devices that are signed in. `signed_out` counts the devices that are
+    signed out. Both count the devices of all pages. `marked` is the ID of the device whose sign-in
+    a mail was about, or empty. `everything` has the devices of all pages.
     """
 
     devices: Sequence[Device]
@@ -108,7 +111,7 @@ def listing(
 
 def name_of(device: Device) -> str:
     """Returns the name that the user or the app gave to a device. Returns an empty text if the
-    service made the name from the browser and the system.
+    service made the name, from the browser and the model or system.
     """
     on = (device.model, device.operating_system)
     made = {"", "Unknown device", device.browser, *on}
@@ -117,8 +120,8 @@ def name_of(device: Device) -> str:
 
 
 def is_active_now(device: Device, now: datetime) -> bool:
-    """Returns True if a signed-in device is in use: it shows this list, or was used in the last
-    minutes.
+    """Returns True if a signed-in device is in use. The current device is in use, and so is a
+    device that was used in the last 5 minutes.
     """
     seen = device.last_seen_time
     recent = seen is not None and now - seen <= _ACTIVE_WITHIN
@@ -126,8 +129,8 @@ def is_active_now(device: Device, now: datetime) -> bool:
 
 
 def alarm_of(device: Device, now: datetime) -> Alarm | None:
-    """Returns the last alarm about a device, or None if there is none or it is too old to be
-    shown.
+    """Returns the last alarm about a device. Returns None if there was no alarm in the last 28
+    days.
     """
     alarm = device.last_alarm
     if alarm is None or now - alarm.create_time > MEMORY:
@@ -149,7 +152,7 @@ def _key(device: Device) -> _Key:
 
 def _cursor(device: Device) -> str:
     group, micros, device_id = _key(device)
-    # Group 0 has only the current device, so a cursor after it starts with the next group.
+    # Group 0 has only the current device. A cursor after this device starts with group 1.
     return f"{max(group, 1)}.{-micros}.{device_id}"
 
 

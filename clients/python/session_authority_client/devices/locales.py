@@ -1,5 +1,6 @@
 """Formats values for a language: numbers, plurals, times, names of countries, lists. This is the
-only module that uses Babel. It imports Babel late, because no other part of this package needs it.
+only module that uses Babel. Its functions import Babel, because an app without a page of devices
+works without Babel.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def country(code: str, language: str) -> str:
 
 def zone_named(name: str) -> tzinfo | None:
     """Returns the time zone with this name in the IANA database. Returns UTC for an empty name, and
-    None for any other text.
+    None for any other value.
     """
     if name == "":
         return UTC

@@ -17,8 +17,8 @@ _UNSAFE = re.compile("[&<>\"']")
 
 
 class Markup(str):
-    """A piece of HTML. Only `element`, `joined` and `phrase` make it. If other code makes a text
-    from it, the result is plain text, which would be escaped.
+    """A piece of HTML. Only `element`, `joined` and `phrase` make a Markup. If other code makes a
+    text from a Markup, the result is plain text, which would be escaped.
     """
 
     __slots__ = ()
@@ -29,9 +29,9 @@ Node: TypeAlias = "Markup | str | Iterable[Node] | None"
 
 
 def element(name: str, /, *children: Node, **attributes: str | bool | None) -> Markup:
-    """Makes an HTML element. The name of an attribute may end in `_` (`class_`), and any other `_`
-    stands for `-`. An attribute that is True has no value. An attribute that is False or None is
-    left out.
+    """Makes an HTML element. A `_` at the end of an attribute's name is left out (`class_`). Any
+    other `_` stands for `-`. An attribute that is True has no value. An attribute that is False or
+    None is left out.
     """
     shown = "".join([_attribute(key, value) for key, value in attributes.items()])
     if name in _VOID:

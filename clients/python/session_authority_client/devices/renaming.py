@@ -1,5 +1,5 @@
-"""The form that renames a device. It is in the device's card. If the name was refused, a screen
-shows the form again with the typed name.
+"""The form that renames a device. This form is in the device's card. If a device was not renamed, a
+screen may show the form again with the typed name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def rename_form(
         page: The settings of the page.
         texts: The texts in the reader's language.
         device_id: The ID of the device.
-        name: The current name of the device.
+        name: The name that the user or the app gave to the device, or empty.
         label: The label of the name's field.
         save: The button's name for screen readers.
     """

@@ -21,8 +21,8 @@ _MAX_FIELDS = 20
 
 
 class BadRequest(ValueError):
-    """The request can't be read. `code` is the code of the error, and `field` is the field that is
-    wrong.
+    """The request can't be read. `code` is the code of the error. `field` is the field that is
+    wrong, or empty.
     """
 
     def __init__(self, code: str, field: str = "") -> None:
@@ -74,7 +74,9 @@ class DevicesRequest:
         return value
 
     def check_type(self) -> None:
-        """Checks that the body is JSON, or that there is no body. Raises BadRequest."""
+        """Checks that the type of the body is JSON, or that there is neither a body nor a type.
+        Also checks that the body is complete and not too large. Raises BadRequest.
+        """
         if (self.body or self._content_type()) and self._content_type() != "application/json":
             raise BadRequest("unsupported_type")
         self._whole_body()

@@ -31,8 +31,8 @@ class Action(Enum):
 
 
 _NAMED = "*"
-# Maps each path below the mount to its methods. A `*` in a path stands for a device ID or the name
-# of a file.
+# Maps each path below the path of the page to its methods. A `*` in a path stands for a device ID
+# or the name of a file.
 ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     (): {"GET": Action.PAGE},
     ("sign-out-others",): {"GET": Action.ASK_OTHERS, "POST": Action.FORM_OTHERS},
@@ -74,7 +74,7 @@ class Route:
 
 
 def route_of(mount: str, method: str, target: str) -> Route:
-    """Returns the route of a request to `mount` or to a path below it."""
+    """Returns the route of a request to `mount`, the path of the page, or to a path below it."""
     path = unquote(target.partition("?")[0])
     segments = tuple(path.removeprefix(mount).rstrip("/").split("/")[1:])
     is_api = segments[:1] in (("api",), ("static",))

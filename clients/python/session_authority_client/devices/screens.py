@@ -25,8 +25,8 @@ from session_authority_client.types import Device
 def list_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
-    """Makes the screen with the list of devices. `query` names the result of the last form, and the
-    page of the list.
+    """Makes the screen with the list of devices. `query` names the result of the last form, the
+    page of the list, and the event that a mail was about.
     """
     titles = titles_of(found.everything, texts)
     here = [d for d in found.devices if d.signed_in]
@@ -110,8 +110,8 @@ def _pager(page: DevicesPage, texts: Texts, found: Listing, *, later: bool) -> M
 def _notice(
     texts: Texts, found: Listing, titles: Mapping[str, str], query: Mapping[str, str]
 ) -> Markup | None:
-    """Shows the result of the last form, as the link names it. An attacker can write such a link,
-    so a result that the list contradicts is not shown.
+    """Shows the result of the last form, which the query names. An attacker can write the query, so
+    a result that the list contradicts is not shown.
     """
     told = _result(texts, found, titles, query)
     return told and element("p", told, class_="notice", role="status")
@@ -269,9 +269,9 @@ def failure_screen(
 def signed_out_screen(
     page: DevicesPage, texts: Texts, headers: tuple[Header, ...], *, leads_on: bool
 ) -> Response:
-    """Makes the screen that says that the user is signed out. `leads_on` is True if the page
-    redirects to a sign-in. Otherwise the screen has no link to the page, because the link would
-    show this screen again.
+    """Makes the screen that says that the user is signed out. `leads_on` is True if the page of
+    devices redirects a signed-out user to the sign-in. Otherwise the screen has no link to the page
+    of devices, because the link would show this screen again.
     """
     way = element("div", link(texts.text("back"), page.path), class_="answers")
     return screen(

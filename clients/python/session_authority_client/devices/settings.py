@@ -28,10 +28,10 @@ class DevicesPage:
     browsers see. If the app is served below a prefix, `path` includes this prefix.
 
     `secure_account_url` is the app's own page for a new password. It is a path or an https URL. The
-    page links to it for users who say "That wasn't me". A path gets `next` in its query. `next` is
-    a page that offers to sign out all other devices. Redirect users to it after the password is
-    changed, for example by `visit.next_path()`. Without `secure_account_url`, users get that offer
-    at once.
+    page links to it for users who say "That wasn't me". A path gets `next` in its query, unless it
+    has `next` already. `next` is a page that offers to sign out all other devices. Redirect users
+    to this page after the password is changed, for example by `visit.next_path()`. Without
+    `secure_account_url`, users see this offer at once.
 
     `language` is the language of all texts ("de"), or a function that chooses it from the headers
     of a request. For example, the function reads a cookie of the app. If the language is empty,
@@ -80,8 +80,8 @@ class DevicesPage:
 
     @property
     def password_url(self) -> str | None:
-        """The link to the app's page for a new password, or None if the app has no such page. The
-        query of a path has the way back as `next`.
+        """The link to the app's page for a new password, or None if the app has no such page. If
+        the link is a path, `next` in its query is the page to which the user returns.
         """
         url = self.secure_account_url
         return url and with_next(url, f"{self.path}/secure?done=password")

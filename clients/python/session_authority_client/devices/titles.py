@@ -11,7 +11,7 @@ from session_authority_client.types import Device
 
 def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
     """Returns the titles of devices, by the devices' IDs. If two devices would have the same title,
-    the second one gets a number: "Chrome on Windows (2)".
+    the second device gets a number: "Chrome on Windows (2)".
     """
     taken: set[str] = set()
     last: dict[str, int] = {}  # without `last`, 1,000 equal titles would cost 500,000 tries
