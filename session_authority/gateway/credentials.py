@@ -32,9 +32,9 @@ def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
     """Returns the headers with credentials that go on to the app.
 
     Without `keep`, the app gets its own cookies without the cookies of the session. If
-    `flow.bearer` is True, the app gets no `Authorization` header with a bearer token, whoever made
-    the token, and no device ID. With `keep`, all these headers go on. An `Authorization` header or
-    a device ID with two values never goes on.
+    `flow.bearer` is True, the app gets no device ID, and no `Authorization` header with a bearer
+    token, whether this service issued the token or not. With `keep`, all these headers go on. An
+    `Authorization` header or a device ID with two values never goes on.
     """
     cookies = headers.get("cookie", ())
     authorization = headers.get("authorization", ())
