@@ -108,8 +108,10 @@ class Cast:
         return self._cursor.exists()
 
     def told_lines(self) -> list[tuple[str, str]]:
-        """The events that the watcher got, with their users, in order."""
-        lines = self.told.read_text().splitlines() if self.told.exists() else []
+        """The events that the watcher got, with their users, in order. A line that the watcher is
+        still writing is left out.
+        """
+        *lines, _ = self.told.read_text().split("\n") if self.told.exists() else [""]
         return [(line.split()[0], line.split()[1]) for line in lines]
 
     def end(self) -> None:
