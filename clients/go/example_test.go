@@ -86,14 +86,14 @@ func Example() {
 	defer func() { _ = authority.Close() }()
 
 	issued, err := authority.IssueDevice(ctx, "ada", &sa.IssueDeviceOptions{
-		DeviceID:    "", // what the browser sent; empty or nonsense means: give it a fresh one
+		DeviceID:    "", // what the browser sent; if it is no device ID, the service makes one
 		Client:      sa.ClientInfo{IPAddress: "203.0.113.7", UserAgent: "Mozilla/5.0 Firefox/140.0"},
 		AuthMethods: []string{"pwd"},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Both go to the browser or app. Every later request brings them back.
+	// The token and the device ID go to the browser or app. Every later request has them.
 	token, deviceID := issued.AccessToken, issued.Device.DeviceID
 
 	status, token := answer(ctx, authority, token, deviceID)
