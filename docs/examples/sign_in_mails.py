@@ -83,7 +83,7 @@ def mail_about(event: Event) -> EmailMessage:
     """Returns the mail, written from the event alone."""
     mail = EmailMessage()
     mail["To"], mail["From"] = address_of(event.user_id), f"security@{MAIL_DOMAIN}"
-    mail["Message-ID"] = f"<{event.event_id}@{MAIL_DOMAIN}>"  # a repeat has the same: shown once
+    mail["Message-ID"] = f"<{event.event_id}@{MAIL_DOMAIN}>"  # the same if the mail is repeated
     replayed = event.type is EventType.SESSION_REPLAYED
     mail["Subject"], advice = COPY_USED if replayed else NEW_SIGN_IN
     where = (event.browser, event.operating_system, event.client.ip_address)
@@ -92,7 +92,7 @@ def mail_about(event: Event) -> EmailMessage:
 
 
 def watch(authority: SessionAuthority) -> None:
-    """Goes on from the kept cursor. A cursor is kept once its mails are out, so none is lost."""
+    """Resumes from the stored cursor. Stores a cursor after its mails, so that no mail is lost."""
     cursor = CURSOR.read_text() if CURSOR.exists() else ""
     wanted = (EventType.DEVICE_SIGNED_IN, EventType.SESSION_REPLAYED)
     for batch in authority.watch_events(cursor=cursor, types=wanted):
