@@ -34,9 +34,10 @@ type ErrorReason int32
 const (
 	// Never sent.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// INVALID_ARGUMENT. A field breaks its rule. A `google.rpc.BadRequest` names every such field and
-	// its rule. Examples: `user_id` is empty, or a batch has 501 requests. If `idle_timeout` is out
-	// of range, the metadata of the ErrorInfo has the limits `min_seconds` and `max_seconds`.
+	// INVALID_ARGUMENT. A field breaks its rule. A `google.rpc.BadRequest` names the fields and
+	// their rules, up to 3 KiB. Examples: `user_id` is empty, or a batch has 501 requests. If
+	// `idle_timeout` is out of range, the metadata of the ErrorInfo has the limits `min_seconds` and
+	// `max_seconds`.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
 	// INVALID_ARGUMENT. The bytes are not a message of this method, or contain text that is not
 	// UTF-8.

@@ -3493,8 +3493,9 @@ type Event struct {
 	// The caller whose call led to the event. After a repair, it is `session-authority inspect`.
 	// Empty for SIGNING_KEY_REVOKED.
 	Actor string `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
-	// DEVICE_REVOKED, ALL_REVOKED: the reason in the words of the caller. May be empty. After a
-	// repair, it is `unreadable_record`.
+	// DEVICE_REVOKED, ALL_REVOKED: the reason in the words of the caller. May be empty. The
+	// service itself writes two reasons: `unreadable_record` after a repair, and `replaced` if a
+	// failover brought a session back that a sign-in had replaced.
 	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	// DEVICE_SIGNED_IN: the device is new to this user.
 	NewDevice bool `protobuf:"varint,10,opt,name=new_device,json=newDevice,proto3" json:"new_device,omitempty"`

@@ -32,9 +32,10 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * INVALID_ARGUMENT. A field breaks its rule. A `google.rpc.BadRequest` names every such field and
-   * its rule. Examples: `user_id` is empty, or a batch has 501 requests. If `idle_timeout` is out
-   * of range, the metadata of the ErrorInfo has the limits `min_seconds` and `max_seconds`.
+   * INVALID_ARGUMENT. A field breaks its rule. A `google.rpc.BadRequest` names the fields and
+   * their rules, up to 3 KiB. Examples: `user_id` is empty, or a batch has 501 requests. If
+   * `idle_timeout` is out of range, the metadata of the ErrorInfo has the limits `min_seconds` and
+   * `max_seconds`.
    *
    * @generated from enum value: ERROR_REASON_INVALID_REQUEST = 1;
    */

@@ -1855,8 +1855,9 @@ export type Event = Message<"session_authority.v1.Event"> & {
   actor: string;
 
   /**
-   * DEVICE_REVOKED, ALL_REVOKED: the reason in the words of the caller. May be empty. After a
-   * repair, it is `unreadable_record`.
+   * DEVICE_REVOKED, ALL_REVOKED: the reason in the words of the caller. May be empty. The
+   * service itself writes two reasons: `unreadable_record` after a repair, and `replaced` if a
+   * failover brought a session back that a sign-in had replaced.
    *
    * @generated from field: string reason = 9;
    */
