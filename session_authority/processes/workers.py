@@ -25,6 +25,7 @@ from types import FrameType
 import structlog
 
 from session_authority.access import AccessError
+from session_authority.geoip import GeoipError
 from session_authority.processes.health import UnsafeStore
 from session_authority.processes.heartbeat import Heart, Pulse
 from session_authority.processes.listening import CannotListen, refuse_taken, serve_metrics
@@ -241,6 +242,7 @@ def _work(
         AuditLogError,
         CannotListen,
         CertificateError,
+        GeoipError,
         KeyringError,
         TracingError,
         UnsafeStore,

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from session_authority.access import add_token, new_token
+from session_authority.geoip import GeoipError
 from session_authority.processes import heartbeat, workers
 from session_authority.processes.heartbeat import Heart
 from session_authority.processes.options import Mode
+from session_authority.runtime import logs
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
 from session_authority.v1 import session_authority_pb2 as pb
@@ -273,6 +276,20 @@ def test_a_worker_that_cannot_start_ends_no_other_worker(tmp_path: Path):
         policy.write_text(whole)
         server.wait_for_event("serving", 3)
         assert server.terminate() == 0
+
+
+def test_a_worker_logs_each_fault_that_keeps_it_from_starting(monkeypatch: pytest.MonkeyPatch):
+    async def fail(*_: object) -> None:
+        raise GeoipError("places.mmdb: can't be read: Permission denied")
+
+    monkeypatch.setattr(workers, "serve", fail)
+    monkeypatch.setattr(logs, "configure", lambda _: None)
+    ours, theirs = Pipe()
+    with capture_logs() as logged, ours, theirs, pytest.raises(SystemExit), socket.socket() as link:
+        workers._work(Settings(), Mode(reflection=False), 1, theirs, link)
+    assert [entry["faults"] for entry in logged] == [
+        ["places.mmdb: can't be read: Permission denied"]
+    ]
 
 
 @pytest.fixture
