@@ -65,6 +65,10 @@ def _path(value: object, info: ValidationInfo) -> Path:
 def _file(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read: {error.strerror}") from None
     return path
 
 
@@ -312,9 +316,7 @@ class GatewayConfig(_Table):
 
 
 def load_gateway_config(path: Path) -> GatewayConfig:
-    """Reads the configuration from a TOML file. Raises GatewayConfigError, which names the faults.
-    Raises OSError if a file that the configuration names can't be read.
-    """
+    """Reads the configuration from a TOML file. Raises GatewayConfigError with the faults."""
     try:
         found = read_toml(path)
     except ValueError as error:

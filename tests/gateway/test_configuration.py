@@ -183,6 +183,12 @@ def test_certificate_and_key_are_set_together(tmp_path: Path):
     assert "lets others at the secret" in found
 
 
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path):
+    """The file exists and may be opened, as on a broken disk."""
+    (found,) = faults(tmp_path, LEAST.replace("[http]", 'ca = "/proc/self/mem"\n[http]'))
+    assert found == "authority.ca: /proc/self/mem: can't be read: Input/output error"
+
+
 @pytest.mark.parametrize("text", ["[authority", "\ud800".encode("utf-8", "surrogatepass")])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | bytes):
     file = tmp_path / "gateway.toml"
