@@ -24,7 +24,7 @@ def refuse_single_file(directory: Path) -> None:
     """Raises KeyringError if the path is a single file with all keys, because another program
     writes such a file.
     """
-    if directory.exists() and not directory.is_dir():
+    if not _is_folder(directory) and directory.exists():
         raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
 
 

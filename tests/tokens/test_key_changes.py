@@ -267,6 +267,11 @@ def test_a_single_file_is_not_changed(tmp_path):
     assert file.read_bytes() == before
 
 
+def test_a_folder_whose_name_is_too_long_is_named(tmp_path):
+    with pytest.raises(KeyringError, match="File name too long"):
+        add_key(tmp_path / ("k" * 300), key_named("a"))
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_change_that_fails_half_way_leaves_the_old_keys(keys, monkeypatch, step):
     before = everything(keys)
