@@ -534,9 +534,10 @@ class SessionStore:
         if isinstance(self._client, Cluster):
             await self._client.initialize()
             probes = self._client.one_for_each_primary(self._keys.probes())
-        # With XX, a key is set only if it exists. These keys do not exist (see `probe_in`), so
-        # nothing is written or sent to replicas.
-        tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
+        # With XX, a key is set only if it exists. These keys exist for a millisecond at most (see
+        # `confirm`), so usually nothing is written or sent to replicas.
+        write = ("", "XX", "PX", 1)
+        tries = (self._client.execute_command("SET", key, *write) for key in probes.values())
         refusals = await asyncio.gather(*tries, return_exceptions=True)
         if all(isinstance(refusal, BaseException) for refusal in refusals):
             raise next(refusal for refusal in refusals if isinstance(refusal, BaseException))
