@@ -19,7 +19,7 @@ import structlog
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
@@ -30,7 +30,6 @@ from session_authority.runtime.logs import LogThrottle
 from session_authority.runtime.tracing import TracingError
 
 SERVICE_NAME = "session-authority"
-_NAME_VARIABLES = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 _PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "grpc"
 # The names come from the specification of OpenTelemetry's variables.
@@ -243,9 +242,10 @@ def exporting() -> Tracer:
     """
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    wanted = next((os.environ[name] for name in _PROTOCOL_VARIABLES if os.environ.get(name)), "")
-    if wanted not in ("", _PROTOCOL):
-        raise TracingError(f"OTEL_EXPORTER_OTLP_PROTOCOL: must be {_PROTOCOL}, the one there is")
+    # The first variable is the more special one, and counts alone.
+    named = next((name for name in _PROTOCOL_VARIABLES if os.environ.get(name)), None)
+    if named is not None and os.environ[named] != _PROTOCOL:
+        raise TracingError(f"{named}: must be {_PROTOCOL}, the only supported protocol")
     _check_sampler()
     try:
         return tracer_to(BatchSpanProcessor(_Watched(OTLPSpanExporter())))
@@ -276,9 +276,8 @@ def _is_ratio(text: str) -> bool:
 
 def tracer_to(processor: Any) -> Tracer:
     """Makes a tracer whose spans are sent to a span processor of OpenTelemetry."""
-    named = any(os.environ.get(name) for name in _NAME_VARIABLES)
     attributes = {"service.version": __version__}
-    if not named:
+    if "service.name" not in OTELResourceDetector().detect().attributes:
         attributes["service.name"] = SERVICE_NAME
     provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
     provider.add_span_processor(processor)

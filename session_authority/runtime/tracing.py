@@ -53,13 +53,14 @@ def tracing(mode: TracingMode) -> Iterator[None]:
         return
     try:
         from session_authority.runtime.otel import exporting
+
+        tracer = exporting()
     except ImportError:
         raise TracingError(
             "TRACING=otlp needs OpenTelemetry: install session-authority[tracing]"
         ) from None
     except ValueError as error:  # OpenTelemetry reads some of these variables when it is imported
         raise TracingError(f"the variables OTEL_* can't be used: {error}") from None
-    tracer = exporting()
     install(tracer)
     try:
         yield

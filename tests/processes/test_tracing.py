@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from session_authority.runtime.otel import _Watched, exporting, tracer_to
 from session_authority.runtime.tracing import TracingError
@@ -115,10 +121,33 @@ def test_lost_spans_are_logged_once_a_minute(
     assert told == [("traces_not_exported", 3), ("traces_not_exported", 9)]
 
 
-def test_an_unknown_protocol_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    with pytest.raises(TracingError, match="must be grpc"):
+@pytest.mark.parametrize(
+    "variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]
+)
+def test_an_unknown_protocol_is_named(monkeypatch: pytest.MonkeyPatch, variable: str):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv(variable, "http/protobuf")
+    with pytest.raises(TracingError, match=f"^{variable}: must be grpc"):
         exporting()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ("", "session-authority"),
+        ("team=accounts", "session-authority"),
+        ("team=accounts,service.name=sessions-of-shop", "sessions-of-shop"),
+    ],
+)
+def test_the_service_has_a_name_in_all_spans(
+    monkeypatch: pytest.MonkeyPatch, attributes: str, name: str
+):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
+    spans = InMemorySpanExporter()
+    with tracer_to(SimpleSpanProcessor(spans)).delivery("mailer", "mail.example", 443):
+        pass
+    [span] = spans.get_finished_spans()
+    assert span.resource.attributes["service.name"] == name
 
 
 @pytest.mark.parametrize(
@@ -158,12 +187,13 @@ def test_a_bad_variable_that_the_import_reads_is_named(monkeypatch: pytest.Monke
     assert done.stdout.startswith("the variables OTEL_* can't be used: OTEL_SPAN_ATTRIBUTE_COUNT")
 
 
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter"])
 def test_without_the_extra_the_error_names_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ):
     block = tmp_path / "site"
     block.mkdir()
-    (block / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry'] = None\n")
+    (block / "sitecustomize.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\n")
     code = (
         "from session_authority.runtime.tracing import *\n"
         "with tracing(TracingMode.OFF): pass\n"
