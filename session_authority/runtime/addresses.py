@@ -59,5 +59,7 @@ def is_loopback(host: str, *, mapped: bool = True) -> bool:
         address = ip_address(host)
     except ValueError:
         return False
-    inner = getattr(address, "ipv4_mapped", None) if mapped else None
-    return (inner or address).is_loopback
+    inner = getattr(address, "ipv4_mapped", None)
+    if inner is not None:  # Python 3.13 and later would judge the inner address in every case.
+        return mapped and bool(inner.is_loopback)
+    return address.is_loopback
