@@ -361,7 +361,7 @@ image: $(venv) ## Build the image without an engine, start it, and check it; as 
 	@$(bin)/pytest -q -p no:cacheprovider tests/packaging/check_image.py $(ARGS)
 
 .PHONY: clean
-clean: ## Remove everything that the other targets made, except .dev-data
+clean: ## Remove everything that the other targets made
 	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \
 	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache benchmarks/.partial \
 	    clients/typescript/{build,dist,node_modules}
