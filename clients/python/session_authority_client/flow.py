@@ -85,11 +85,11 @@ class Conduct(Enum):
     """The action of the middleware after the service has judged a token."""
 
     GO_ON = "go on"
-    RENEW = "renew, and do what that says"
+    RENEW = "renew, then follow the renewal's status"
     # The cookies stay. The denied request may be an old one, and must not delete the cookies of a
     # newer sign-in.
     DENY = "deny"
-    WIPE = "deny and take the cookies back"
+    WIPE = "deny, and delete the cookies"
 
 
 CONDUCT: Mapping[SessionStatus, Conduct] = {

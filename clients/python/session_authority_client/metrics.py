@@ -123,8 +123,8 @@ class _Caches(Collector):
         )
         yield GaugeMetricFamily(
             f"{_NAMESPACE}_cache_staleness_seconds",
-            "How old the last word of a near cache's watch is, of the oldest one; infinite while no"
-            " watch is live.",
+            "Age of the last proof of a near cache's watch. With several caches, the highest age."
+            " Infinite while no watch is live.",
         )
 
     def collect(self) -> Iterator[Metric]:

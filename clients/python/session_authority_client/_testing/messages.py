@@ -109,8 +109,8 @@ def _state_message(state: State, name: pb.SessionName) -> pb.SessionState:
         return pb.SessionState(status=pb.SESSION_STATUS_SESSION_EXPIRED)
     return pb.SessionState(
         status=pb.SESSION_STATUS_ACTIVE,
-        expire_time=stamp(session.expires_at),
-        absolute_expire_time=stamp(session.ends_at),
+        expire_time=stamp(state.told(session.expires_at)),
+        absolute_expire_time=stamp(state.told(session.ends_at)),
     )
 
 

@@ -109,7 +109,7 @@ class State:
         """Converts a time of the fake service to a time of the machine's clock, which no test
         changes. The times of sessions, tokens and devices in responses are converted. So after
         `pass_time`, past times are further back and future times are nearer. The times of events
-        and of proofs, and all times in the response of CheckSessions, are not converted.
+        and of proofs are not converted.
         """
         return moment - self.passed
 

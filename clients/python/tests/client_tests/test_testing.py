@@ -23,6 +23,8 @@ from session_authority_client import (
     RequestIdReused,
     RequestIdSpent,
     SessionAuthority,
+    SessionName,
+    SessionState,
     SessionStatus,
     Unavailable,
 )
@@ -146,6 +148,20 @@ def test_a_session_expires_if_it_is_not_used(authority: FakeAuthority, client: S
     assert client.renew_session(token, device).status is SessionStatus.SESSION_EXPIRED
     assert not client.revoke_device("ada", device)
     assert client.renew_session(token, device).status is SessionStatus.NO_SESSION
+
+
+def test_each_method_gives_the_end_of_a_session_by_the_same_clock(
+    authority: FakeAuthority, client: SessionAuthority
+):
+    given = sign_in(client)
+    authority.pass_time(timedelta(hours=1))
+    session = client.validate_session(*given).session
+    assert session is not None
+    name = SessionName(session.user_id, session.device_id, session.session_id)
+    [state] = client.check_sessions([name])
+    assert isinstance(state, SessionState)
+    assert state.expire_time == session.expire_time
+    assert state.absolute_expire_time == session.absolute_expire_time
 
 
 def test_observing_a_replay_changes_nothing(authority: FakeAuthority, client: SessionAuthority):
