@@ -15,8 +15,9 @@ const (
 	// The service accepts 500 requests, in a message of 4 MiB.
 	maxBatchItems = 500
 	maxBatchBytes = 3 << 20
-	// The service accepts no larger request. A larger request is sent alone: it is refused, and
-	// must not fail the others.
+	// A good request is smaller than this. The service refuses a single validation of more than 64
+	// KiB. The client sends a request over this limit alone, so that its refusal fails no other
+	// caller.
 	maxItemBytes = 8 << 10
 	// When a caller has waited for this time, or for this part of its timeout, it does not wait any
 	// longer for the call that is under way. A batch is sent while that call goes on.
@@ -24,8 +25,10 @@ const (
 	maxBatchWaitPart = 4
 )
 
-// batchQueue sends the validations of all goroutines, alone or in batches. A validation is sent at
-// once if none is under way. Validations that come meanwhile go together after it.
+// batchQueue sends the validations of all goroutines, alone or in batches. If no validation is
+// under way, a new validation is sent at once. Validations that arrive in the meantime are sent
+// together: when the call under way has ended, or when one of their callers has waited for its
+// longest time.
 //
 // No caller waits for a batch to fill: at low load every validation is a call of its own, as it
 // would be without batching. Each caller's deadline, cancellation and errors stay its own.
@@ -252,8 +255,9 @@ func takeBatch(queue []*waiter) (batch, rest []*waiter) {
 	return batch, nil
 }
 
-// callFor makes the call of a batch, and gives each caller its own part of the answer. The timeout
-// of a batch is the longest timeout of its callers. The other callers leave earlier.
+// callFor makes the call of a batch, and gives each caller its own part of the answer. The deadline
+// of a batch is the latest deadline of its callers. The other callers stop waiting at their own
+// deadlines.
 func (q *batchQueue) callFor(batch []*waiter) {
 	c := q.client
 	deadline := batch[0].deadline

@@ -96,7 +96,7 @@ func TestALoneCallIsNoBatch(t *testing.T) {
 	}
 }
 
-func TestALoneCallIsMadeForItsCaller(t *testing.T) {
+func TestALoneCallCarriesTheMetadataOfItsCaller(t *testing.T) {
 	service := newHeld(t)
 	var traces []string
 	service.validate = func(
@@ -113,7 +113,7 @@ func TestALoneCallIsMadeForItsCaller(t *testing.T) {
 	}
 }
 
-func TestCallersThatWaitGoTogether(t *testing.T) {
+func TestValidationsThatWaitAreSentInBatches(t *testing.T) {
 	service := newHeld(t)
 	client := service.client(t)
 	done := service.hold(client)
@@ -176,7 +176,7 @@ func TestACallerThatGaveUpIsInNoBatch(t *testing.T) {
 	}
 }
 
-func TestTheFirstCallerThatGivesUpCancelsNoOther(t *testing.T) {
+func TestAFirstCallerThatGivesUpCancelsNoOtherCaller(t *testing.T) {
 	service := newHeld(t)
 	client := service.client(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -201,7 +201,7 @@ func TestTheFirstCallerThatGivesUpCancelsNoOther(t *testing.T) {
 	close(service.leave)
 }
 
-func TestABatchHasTheTimeOfItsMostPatientCaller(t *testing.T) {
+func TestABatchHasTheLatestDeadlineOfItsCallers(t *testing.T) {
 	service := newHeld(t)
 	client := service.client(t)
 	done := service.hold(client)
@@ -244,7 +244,7 @@ func TestABatchHasTheTimeOfItsMostPatientCaller(t *testing.T) {
 	<-done
 }
 
-func TestARequestThatIsFarTooLargeGoesAlone(t *testing.T) {
+func TestALargeRequestIsSentAlone(t *testing.T) {
 	service := newHeld(t)
 	client := service.client(t)
 	done := service.hold(client)
@@ -259,7 +259,7 @@ func TestARequestThatIsFarTooLargeGoesAlone(t *testing.T) {
 	<-done
 }
 
-func TestABatchWithAnotherNumberOfAnswersFails(t *testing.T) {
+func TestABatchWithAWrongNumberOfAnswersFails(t *testing.T) {
 	service := newHeld(t)
 	client := service.client(t)
 	done := service.hold(client)
@@ -284,7 +284,7 @@ func TestABatchWithAnotherNumberOfAnswersFails(t *testing.T) {
 	<-done
 }
 
-func TestAClientThatClosesTellsAllWhoWait(t *testing.T) {
+func TestCloseFailsTheCallsThatWait(t *testing.T) {
 	service := newHeld(t)
 	client := service.client(t, sa.WithMaxInFlight(1))
 	done := service.hold(client)

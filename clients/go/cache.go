@@ -171,7 +171,8 @@ func answerOf(found *Validation) nearcache.Answer[*Validation] {
 }
 
 // flightKey returns a key that is equal if two callers can share a request. The key consists of the
-// token, the device ID, the watch of the cache, and how many events this watch has brought.
+// token, the device ID, the number of the watch of the cache, and the count of events about users
+// so far.
 func flightKey(ticket nearcache.Ticket, accessToken, deviceID string) string {
 	key := make([]byte, 0, len(accessToken)+len(deviceID)+64)
 	key = strconv.AppendUint(key, ticket.Watch, 10)

@@ -191,7 +191,7 @@ func TestWhatNeverComesFromTheCache(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatAnEventOvertookIsNotKept(t *testing.T) {
+func TestAnAnswerFromBeforeAnEventIsNotKept(t *testing.T) {
 	service := newWatched(t)
 	client := service.client(t, sa.WithCache(sa.CacheConfig{}))
 	hits(t, client, "first")
@@ -224,7 +224,7 @@ func TestAnAnswerThatAnEventOvertookIsNotKept(t *testing.T) {
 	}
 }
 
-func TestCallersThatAskTheSameShareACall(t *testing.T) {
+func TestCallersWithTheSameTokenShareACall(t *testing.T) {
 	service := newWatched(t)
 	client := service.client(t, sa.WithCache(sa.CacheConfig{}))
 	hits(t, client, "first")
@@ -354,7 +354,7 @@ func (w lineWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func TestACacheThatCanNotBeMade(t *testing.T) {
+func TestWrongLimitsOfACacheAreRefused(t *testing.T) {
 	for _, config := range []sa.CacheConfig{
 		{MaxEntries: -1}, {MaxAge: -1}, {MaxSilence: 16 * time.Second}, {MaxSilence: -1},
 	} {

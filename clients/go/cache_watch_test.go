@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestWhyAWatchHasEnded(t *testing.T) {
+func TestEndOfWatchReturnsWhyAWatchHasEnded(t *testing.T) {
 	expired, err := status.New(codes.OutOfRange, "").WithDetails(
 		&errdetails.ErrorInfo{Domain: errorDomain, Reason: "CURSOR_EXPIRED"},
 	)

@@ -125,7 +125,7 @@ func call[Q, R any](
 
 // begin returns the context of a call. The context ends when the timeout is over, when the caller's
 // context ends, or when the client is closed. With a negative timeout the context has ended
-// already: time.Until returns one for a moment that is past.
+// already. time.Until returns a negative duration for a moment in the past.
 func (c *Client) begin(
 	ctx context.Context, timeout time.Duration,
 ) (context.Context, context.CancelFunc) {

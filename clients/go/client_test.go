@@ -30,7 +30,7 @@ func refusal(code codes.Code, reason string) error {
 	return st.Err()
 }
 
-func TestAValidationTellsTheSession(t *testing.T) {
+func TestAValidationReturnsTheSession(t *testing.T) {
 	service := newScripted(t)
 	found, err := service.client(t).ValidateSession(t.Context(), "token", testDevice, nil)
 	if err != nil || !found.Active || found.Session.UserID != "ada" {
@@ -44,7 +44,7 @@ func TestAValidationTellsTheSession(t *testing.T) {
 	}
 }
 
-func TestAnAnswerIsActiveOnlyIfTheServiceSaysSoInBothWays(t *testing.T) {
+func TestAnAnswerIsActiveOnlyWithTheFlagTheStatusAndASession(t *testing.T) {
 	for name, change := range map[string]func(*pb.ValidateSessionResponse){
 		"not active":     func(r *pb.ValidateSessionResponse) { r.Active = false },
 		"another status": func(r *pb.ValidateSessionResponse) { r.Status = 7 },
@@ -71,7 +71,7 @@ func TestAnAnswerIsActiveOnlyIfTheServiceSaysSoInBothWays(t *testing.T) {
 	}
 }
 
-func TestACallThatIsUnavailableIsMadeAgain(t *testing.T) {
+func TestACallIsRetriedAfterUnavailableAndCancelled(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.Canceled} {
 		t.Run(code.String(), func(t *testing.T) {
 			service := newScripted(t)
@@ -130,7 +130,7 @@ func TestRetriesStopWhileTheServiceIsDown(t *testing.T) {
 	}
 }
 
-func TestOtherFailuresAreNotMadeAgain(t *testing.T) {
+func TestACallIsNotRetriedAfterOtherFailures(t *testing.T) {
 	for _, code := range []codes.Code{
 		codes.ResourceExhausted, codes.Internal, codes.DeadlineExceeded, codes.InvalidArgument,
 	} {
@@ -147,7 +147,7 @@ func TestOtherFailuresAreNotMadeAgain(t *testing.T) {
 	}
 }
 
-func TestAFailureSaysWhy(t *testing.T) {
+func TestAnErrorHasItsKindReasonAndDetails(t *testing.T) {
 	service := newScripted(t)
 	service.issue = func(
 		context.Context, *pb.IssueDeviceRequest,
@@ -290,7 +290,7 @@ func TestATokenGoesWithEachCall(t *testing.T) {
 	}
 }
 
-func TestASourceThatBlocksHoldsNothingUp(t *testing.T) {
+func TestCallsAndCloseEndWhileATokenSourceBlocks(t *testing.T) {
 	service := newWatched(t)
 	asked, release := make(chan struct{}, 10), make(chan struct{})
 	defer close(release)
@@ -333,7 +333,7 @@ func TestASourceThatBlocksHoldsNothingUp(t *testing.T) {
 	}
 }
 
-func TestATextThatIsNotUTF8(t *testing.T) {
+func TestBytesThatAreNotUTF8AreReplacedInTokensAndRefusedInUserIDs(t *testing.T) {
 	service := newScripted(t)
 	var token string
 	service.validate = func(
@@ -357,7 +357,7 @@ func TestATextThatIsNotUTF8(t *testing.T) {
 	}
 }
 
-func TestArgumentsOfAClientThatCanNotBeUsed(t *testing.T) {
+func TestNewClientRefusesWrongArguments(t *testing.T) {
 	for name, made := range map[string]struct {
 		target string
 		opts   []sa.Option

@@ -131,8 +131,8 @@ type EventBatch struct {
 	// ReadTime is set in batches that prove that the watch is alive: the watch has sent all events
 	// from before this time. It is zero in other batches.
 	ReadTime time.Time
-	// ReadUptime is the same moment by a monotonic clock of the server. The difference between two
-	// batches of one watch is how much later the server read the second batch. ReadUptime is set
-	// whenever ReadTime is set.
+	// ReadUptime is the same moment by a monotonic clock of the server. The difference between the
+	// ReadUptime of two batches of one watch is the time between the reads of the server.
+	// ReadUptime is set whenever ReadTime is set.
 	ReadUptime time.Duration
 }

@@ -56,7 +56,7 @@ func certificate(t *testing.T, name string) (certFile, keyFile string) {
 	return write("CERTIFICATE", made), write("PRIVATE KEY", private)
 }
 
-func TestTheEnvironmentSaysHowTheCallerShowsItself(t *testing.T) {
+func TestTheEnvironmentNamesTheCredentialsOfTheCaller(t *testing.T) {
 	serverCert, serverKey := certificate(t, "service")
 	callerCert, callerKey := certificate(t, "gateway")
 	pair, err := tls.LoadX509KeyPair(serverCert, serverKey)
@@ -99,7 +99,7 @@ func TestTheEnvironmentSaysHowTheCallerShowsItself(t *testing.T) {
 	}
 }
 
-func TestAnEnvironmentThatCanNotBeUsed(t *testing.T) {
+func TestAWrongEnvironmentIsRefused(t *testing.T) {
 	cert, key := certificate(t, "gateway")
 	for name, variables := range map[string]map[string]string{
 		"a certificate alone": {"AUTHORITY_CERT": cert},

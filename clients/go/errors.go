@@ -43,7 +43,8 @@ var (
 	// ErrCallerUnknown: the service does not know who calls. The call had no certificate or token
 	// of a known caller.
 	ErrCallerUnknown = errors.New("session authority: caller unknown")
-	// ErrCallerNotAllowed: the access policy of the service does not let this caller do that.
+	// ErrCallerNotAllowed: the access policy of the service does not let this caller make this
+	// call.
 	ErrCallerNotAllowed = errors.New("session authority: caller not allowed")
 	// ErrInternal: a fault of the service. Its log has more under Error.Metadata["error_id"].
 	ErrInternal = errors.New("session authority: internal error")

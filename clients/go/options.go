@@ -74,11 +74,12 @@ func WithToken(token string) Option {
 	}
 }
 
-// WithTokenSource is WithToken for a token that changes. The client calls source for each call, and
-// calls that need the token at the same time share one result. If source fails, the call fails with
-// ErrUnavailable. The text of source's error may have secrets, and is not passed on. The time that
-// source needs counts against the timeouts of the calls that wait for it. If source blocks, these
-// calls still end at their deadlines, and Close does not wait for source.
+// WithTokenSource is WithToken for a token that changes. The client calls source for each attempt
+// of a call and for each watch. Calls that need the token at the same time share one result. If
+// source fails, the call fails with ErrUnavailable. The text of source's error may have secrets,
+// and is not passed on. The time that source needs counts against the timeouts of the calls that
+// wait for it. If source blocks, these calls still end at their deadlines, and Close does not wait
+// for source.
 func WithTokenSource(source func() (string, error)) Option {
 	return func(s *settings) error {
 		if source == nil {
@@ -140,8 +141,8 @@ func WithoutBatching() Option {
 	}
 }
 
-// WithLogger sets the logger for the client's log lines: that its cache went off, or is on again.
-// The default is slog.Default().
+// WithLogger sets the logger of the client. The client logs only that its near cache is off, and
+// that the near cache is on again. The default is slog.Default().
 func WithLogger(logger *slog.Logger) Option {
 	return func(s *settings) error {
 		s.logger = logger

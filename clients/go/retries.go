@@ -18,8 +18,8 @@ const (
 )
 
 // pausesBetweenAttempts has the pauses before a call is made again. Retries are safe for every
-// method: IssueDevice always has a request ID, a token that was renewed twice is still one renewal,
-// and the same claims once more change nothing.
+// method: IssueDevice always has a request ID, two renewals of one token count as one renewal, and
+// setting the same claims again changes nothing.
 var pausesBetweenAttempts = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond}
 
 // retryThrottle stops retries while a service is down. Its zero value is ready to use.
@@ -43,9 +43,9 @@ func (r *retryThrottle) failed() bool {
 }
 
 // mayRetry reports whether a call that failed may be made again. own is the context of the call. A
-// call may be made again after UNAVAILABLE, unless the throttle stops retries. It may also be made
-// again after a CANCELLED from the server: a server that stops ends the calls that reach it within
-// some milliseconds with CANCELLED.
+// call may be made again after UNAVAILABLE, unless the throttle stops retries. A call may also be
+// made again after CANCELLED from the server: a server that is stopping ends new calls with
+// CANCELLED for some milliseconds.
 func (c *Client) mayRetry(own context.Context, code codes.Code) bool {
 	switch code {
 	case codes.Unavailable:

@@ -21,9 +21,10 @@ type ValidateSessionOptions struct {
 	Timeout time.Duration
 }
 
-// ValidateSession checks whether device, user and token are good: right now, or as far as a cache
-// can know. A session that is not good is an answer, and no error. An error says nothing of the
-// session: answer your own caller with 503, and never with 401.
+// ValidateSession checks whether a token is good on a device. Without a near cache, the answer
+// holds right now. With a near cache, the answer may be older, within the limits of CacheConfig. A
+// session that is not good is an answer, and no error. An error says nothing of the session: answer
+// your own caller with 503, and never with 401.
 func (c *Client) ValidateSession(
 	ctx context.Context, accessToken, deviceID string, opts *ValidateSessionOptions,
 ) (Validation, error) {

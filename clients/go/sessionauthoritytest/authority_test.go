@@ -28,7 +28,7 @@ func status(
 	return found.Status
 }
 
-func TestWhatATestDoesToTokens(t *testing.T) {
+func TestTokensHaveTheStatusThatATestGivesThem(t *testing.T) {
 	for name, row := range map[string]struct {
 		change func(*sessionauthoritytest.Authority)
 		want   sa.SessionStatus
@@ -76,7 +76,7 @@ func TestASessionEnds(t *testing.T) {
 	}
 }
 
-func TestAReplaySignsTheUserOutAndTells(t *testing.T) {
+func TestAReplaySignsTheUserOutAndSendsAnEvent(t *testing.T) {
 	authority := sessionauthoritytest.New(t)
 	client := authority.Client()
 	ada, phone := authority.SignIn("ada"), authority.SignIn("ada")
@@ -140,7 +140,7 @@ func TestSignInsAreRepeatedSafely(t *testing.T) {
 	}
 }
 
-func TestWhatHappensToTheFakeFailsCalls(t *testing.T) {
+func TestCallsFailUntilTheTestRestoresTheFake(t *testing.T) {
 	for name, row := range map[string]struct {
 		begin func(*sessionauthoritytest.Authority) func()
 		want  error
@@ -181,7 +181,7 @@ func TestWhatHappensToTheFakeFailsCalls(t *testing.T) {
 	}
 }
 
-func TestASlowFake(t *testing.T) {
+func TestCallsOfASlowFakeTimeOut(t *testing.T) {
 	authority := sessionauthoritytest.New(t)
 	defer authority.Slow(time.Hour)()
 	client := authority.Client(sa.WithTimeout(50 * time.Millisecond))

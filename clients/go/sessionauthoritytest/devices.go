@@ -228,7 +228,8 @@ func (s *service) nextMessage(
 	return message, nil, nil
 }
 
-// prove makes a message of a watch the proof that all events were sent.
+// prove adds the times to a message of a watch. They make the message a proof that all events were
+// sent.
 func (s *service) prove(message *pb.WatchEventsResponse, own *state) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,6 +25,7 @@ func (a *Authority) Refuse(code codes.Code, reason string) (restore func()) {
 }
 
 // Slow makes the fake wait for delay before each answer, until the returned function is called.
+// Watches are not delayed.
 func (a *Authority) Slow(delay time.Duration) (restore func()) {
 	a.change(func(s *service) { s.delay = delay })
 	return func() { a.change(func(s *service) { s.delay = 0 }) }
@@ -37,15 +38,16 @@ func (a *Authority) LimitDevices(devices int) (restore func()) {
 	return func() { a.change(func(s *service) { s.maxDevices = -1 }) }
 }
 
-// Replicas gives the fake replicas until the returned function is called. The replicas confirm
-// every change, or with false none.
+// Replicas gives the fake replicas until the returned function is called. If confirm is true, the
+// replicas confirm every change. If it is false, they confirm no change.
 func (a *Authority) Replicas(confirm bool) (restore func()) {
 	a.change(func(s *service) { s.replicas = &confirm })
 	return func() { a.change(func(s *service) { s.replicas = nil }) }
 }
 
-// PassTime moves the fake's clock forward. The times that an app gets are converted to the clock of
-// the machine: sign-ins get older, and expiry times come nearer.
+// PassTime moves the fake's clock forward. The times of sessions, tokens and devices are converted
+// to the clock of the machine: sign-ins get older, and expiry times come nearer. The times of
+// events and of proofs are not converted.
 func (a *Authority) PassTime(passed time.Duration) {
 	a.change(func(s *service) { s.state.passed += passed })
 }

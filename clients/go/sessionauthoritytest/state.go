@@ -103,8 +103,9 @@ func newState() *state {
 // now returns the time of the fake.
 func (s *state) now() time.Time { return time.Now().Add(s.passed) }
 
-// told converts a moment to the clock of the machine, which no test moves. Apps get times in this
-// form. So after PassTime, past times are further back and future times are nearer.
+// told converts a moment to the clock of the machine, which no test moves. Apps get the times of
+// sessions, tokens and devices in this form. So after PassTime, past times are further back and
+// future times are nearer.
 func (s *state) told(moment time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(moment.Add(-s.passed))
 }

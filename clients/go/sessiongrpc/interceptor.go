@@ -110,8 +110,8 @@ func noteLatePanic(handled <-chan result) {
 	}
 }
 
-// handle runs a handler in a goroutine of its own. A handler may wait for something other than its
-// stream or its context, and must not keep the call open by that.
+// handle runs a handler in a goroutine of its own. So a handler that waits for something other than
+// its stream or its context does not keep the call open.
 func handle(server any, stream grpc.ServerStream, handler grpc.StreamHandler) <-chan result {
 	handled := make(chan result, 1)
 	go func() {

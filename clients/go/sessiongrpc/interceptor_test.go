@@ -253,7 +253,7 @@ func TestAnotherSignInOnTheDeviceEndsAStreamWithoutAWatch(t *testing.T) {
 	expect(t, stream.RecvMsg(&text{}), codes.Unauthenticated, "session_ended")
 }
 
-func TestAHandlerThatHeedsNothingDoesNotHoldTheStreamOpen(t *testing.T) {
+func TestAHandlerThatIgnoresTheEndDoesNotKeepTheStreamOpen(t *testing.T) {
 	a := newApp(t, sessionhttp.Settings{})
 	stream := a.stream(t, a.signedIn(t), stuck)
 	var hello text
@@ -277,7 +277,7 @@ func errorIn(err error) error {
 	return err
 }
 
-func TestAnOpenStreamGoesOnWhereNobodyLooked(t *testing.T) {
+func TestAPublicStreamGoesOnIfItsHandlerDoesNotUseTheSession(t *testing.T) {
 	a := newApp(t, sessionhttp.Settings{})
 	stream := a.stream(t, a.signedIn(t), open)
 	said(t, stream, "hi")
@@ -286,11 +286,11 @@ func TestAnOpenStreamGoesOnWhereNobodyLooked(t *testing.T) {
 		t.Error(said)
 	}
 	if a.service.Watchers() != 0 || a.service.Calls("CheckSessions") != 0 {
-		t.Error("somebody asks for a session that no one needs")
+		t.Error("the flow watches or checks a session that no handler uses")
 	}
 }
 
-func TestAStreamStaysOpenWhereTheSettingsSaySo(t *testing.T) {
+func TestAStreamStaysOpenWithKeepConnections(t *testing.T) {
 	a := newApp(t, sessionhttp.Settings{KeepConnections: true})
 	stream := a.stream(t, a.signedIn(t), chat)
 	said(t, stream, "hi")

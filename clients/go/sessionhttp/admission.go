@@ -8,9 +8,10 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// If an app takes longer to respond, the next request renews the token. After a long time another
-// request may have renewed the token long ago, and the token of this request would look stolen. So
-// this is far less than the service's ALARM_AFTER, 5 minutes.
+// A token is renewed at the end of a request only if the app has responded within this time. Else
+// the next request renews the token. While a slow app works, another request may renew the token.
+// Long after that renewal, the token of the slow request would look stolen. So this time is far
+// less than the default of ALARM_AFTER, which is 5 minutes.
 const renewWithin = 10 * time.Second
 
 // ErrHeadersAreOut is returned if the cookies can't be changed any more, because the headers of the
@@ -73,10 +74,12 @@ func (f *Flow) open(ctx context.Context, request *Request) (*Visit, *Refusal) {
 	return visit, nil
 }
 
-// ask finds out whether the session is good. It renews a browser's token at once in two cases. If
-// the token has expired, only a renewal says whether the session is good. If the token was
-// superseded and the service recommends a renewal, ask renews because the user's own browser would
-// renew and a queued upload would not.
+// ask finds out whether the session is good. It renews a browser's token at once in two cases.
+// First, the token has expired: only a renewal shows whether the session is good. Second, the token
+// is superseded and the service recommends a renewal. There are two possible causes: someone has
+// copied the token, or an app has sent a queued upload with an old token. A browser has no queued
+// uploads, and sends its newest token with each request. So a superseded token of a browser counts
+// as copied: ask renews the token, and the renewal makes the service raise the alarm.
 //
 // A passive request renews, too: else the page would mistake an expired token for the end of the
 // session. This renewal does not count as a use, either.
@@ -170,7 +173,7 @@ func (v *Visit) DeviceID() string {
 // status is unknown.
 func (v *Visit) Status() sessionauthority.SessionStatus { return v.status }
 
-// Remembered returns false if the session ends with the browser. Keep that in a sign-in that
+// Remembered returns false if the session ends with the browser. Pass this value to a sign-in that
 // replaces this session, such as a step-up: EndWithBrowser: !visit.Remembered().
 func (v *Visit) Remembered() bool {
 	return v.session == nil || v.presented.brief != v.session.SessionID
@@ -188,8 +191,10 @@ func (v *Visit) TimeLeft() (time.Duration, bool, error) {
 	return max(session.ExpireTime.Sub(v.flow.now()), 0), true, nil
 }
 
-// Close returns the Set-Cookie headers of the response. It renews the token first if that was
-// recommended a moment ago. Close is for adapters, which call it when they send the headers.
+// Close returns the Set-Cookie headers of the response. It renews the token first if the service
+// recommended a renewal, or if the app changed the claims. It does not renew if this was more than
+// 10 seconds ago, or if the visit has made other cookies for the response. Close is for adapters,
+// which call it when they send the headers.
 func (v *Visit) Close(ctx context.Context) []string {
 	if v.closed {
 		return v.lines
@@ -214,8 +219,8 @@ func (v *Visit) renewSoon() {
 	}
 }
 
-// renew renews the token, or joins a renewal of the same token. A passive renewal and one that
-// counts as a use are never shared.
+// renew renews the token, or joins a renewal of the same token. A passive renewal does not count as
+// a use, so only passive requests share it.
 func (v *Visit) renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	p := &v.presented
 	key := flightKey{p.token, p.deviceID, p.passive}
@@ -299,8 +304,9 @@ func (v *Visit) logOutage(ctx context.Context, err error) {
 }
 
 // owns reports whether a Set-Cookie header of the app sets a cookie of the flow. If one middleware
-// is inside another, the inner one has already left out the app's headers, so the headers of the
-// inner one are kept.
+// is inside another, the inner middleware has already removed the app's headers of this kind. The
+// remaining headers come from the inner visit, so owns returns false for them, and the outer
+// middleware keeps them.
 func (v *Visit) owns(line string) bool {
 	if !v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line) {
 		return false

@@ -6,7 +6,8 @@ import (
 )
 
 // vary names the headers on which a response depends. No cache may give one user's page to another
-// client.
+// client. X-Device-Id is the default of Settings.DeviceHeader. If the app sets another header, that
+// header is not in this list.
 const vary = "Cookie, Authorization, X-Device-Id"
 
 // cachingHeaders are the headers about caching whose names do not end in Cache-Control.
@@ -23,9 +24,9 @@ func isAboutCaching(name string) bool {
 	return cachingHeaders[name] || (end >= 0 && strings.EqualFold(name[end:], ending))
 }
 
-// setCaching sets the headers of a response for caches. The browser's cache also keeps the pages
-// that its Back button shows. Shared caches in front of the app prefer headers of their own to
-// Cache-Control. kind is the content type of the response.
+// setCaching sets the headers of a response for caches. One of these caches is the browser's own,
+// which also keeps the pages that the Back button shows. Shared caches in front of the app prefer
+// headers of their own to Cache-Control. kind is the content type of the response.
 func (v *Visit) setCaching(header http.Header, kind string) {
 	has := false
 	handsOut := v.handsOut || len(v.lines) > 0

@@ -73,7 +73,8 @@ func TestConduct(t *testing.T) {
 	})
 }
 
-// jsonBody returns the members of a JSON object. With isPart it returns only the expected members.
+// jsonBody returns the members of a JSON object. If isPart is true, it returns only the expected
+// members.
 func jsonBody(t *testing.T, text string, expected map[string]any, isPart bool) map[string]any {
 	t.Helper()
 	var body map[string]any

@@ -52,7 +52,8 @@ type Cookies struct {
 	DeviceSameSite SameSite
 	// Insecure is for developing on http://localhost, with a browser that does not treat localhost
 	// as secure. If Insecure is false, all names of cookies begin with "__Host-". If it is true,
-	// each request to a host other than localhost is refused.
+	// the middleware refuses requests of browsers to all hosts except localhost, its subdomains,
+	// 127.0.0.1 and [::1].
 	Insecure bool
 }
 
@@ -133,7 +134,8 @@ func (c *cookies) read(lines []string) (token, device, brief string) {
 }
 
 // only returns the value of the cookie with this name. If two cookies have the name and their
-// values differ, one was planted, and nobody can know which: then the value counts as missing.
+// values differ, one may come from an attacker. Nobody can know which one, so the value counts as
+// missing.
 //
 // But if the cookies are insecure, the last value counts. Another app on localhost may have left
 // cookies with the same name and other paths, which this package can't remove. Browsers send those
@@ -181,8 +183,9 @@ func (c *cookies) isSetBy(line string) bool {
 // the absolute end of the session. The token's cookie lasts until then, because an expired token
 // can be renewed. Only the service knows the idle end, which moves with each use.
 //
-// brief is the ID of a session that ends with the browser, else empty. With it the token's cookie
-// has no expiry time, and the mark is set, too. The cookie of the device ID stays in any case.
+// brief is the ID of a session that ends with the browser, else empty. If brief is not empty, the
+// token's cookie has no expiry time, and the mark is set, too. The browser keeps the cookie of the
+// device ID in any case.
 func (c *cookies) handOut(
 	token, device string, end, now time.Time, brief string,
 ) ([]string, error) {
@@ -211,8 +214,8 @@ func (c *cookies) handOut(
 	return lines, nil
 }
 
-// takeBack returns the Set-Cookie headers that delete the token's cookie. With device they delete
-// the device ID too, and with brief the mark.
+// takeBack returns the Set-Cookie headers that delete the token's cookie. If device is true, they
+// also delete the device ID. If brief is true, they also delete the mark.
 func (c *cookies) takeBack(device, brief bool) []string {
 	lines := []string{c.line(c.token, "", 0)}
 	if device {

@@ -25,8 +25,8 @@ const (
 // element <session-devices>, which lists the devices, renames them, and signs them out. The element
 // calls only this API.
 type DevicesPage struct {
-	// Path is the path of the page. Empty means "/devices". The API is below it: "/devices/api". It
-	// is the path that browsers see, including the prefix below which the app is served.
+	// Path is the path of the page. Empty means "/devices". The API is below it: "/devices/api".
+	// Path is the path that browsers see, including the prefix below which the app is served.
 	Path string
 	// SecureAccountURL is the app's own page for a new password: a path or an https URL. Users who
 	// say "That wasn't me" on the page of devices are led there. If it is a path, "next" is added

@@ -79,7 +79,8 @@ func (d *devicesPage) report(
 	if err != nil {
 		return nil, err
 	}
-	if err := checkListed(ctx, visit, named); err != nil { // the sign-out removes it from the list
+	// This check comes first, because the sign-out removes the device from the list.
+	if err := checkListed(ctx, visit, named); err != nil {
 		return nil, err
 	}
 	isOut, err := visit.SignOut(ctx, SignOut{DeviceID: named, Reason: "not_me", Forget: true})

@@ -123,7 +123,7 @@ func TestTheAPIRefusesWithACodeAndAText(t *testing.T) {
 	}
 }
 
-func TestAPostOfAnotherOriginIsRefusedEvenWithoutTheCheck(t *testing.T) {
+func TestAPostOfAnotherOriginIsRefusedEvenWithNoOriginCheck(t *testing.T) {
 	page := sessionhttp.DevicesPage{}
 	s := newSite(t, sessionhttp.Settings{NoOriginCheck: true, Devices: &page}, nil).signIn()
 	status, body := s.send("POST", "/devices/api/sign-out-others", "", "Sec-Fetch-Site", "cross-site")
@@ -135,7 +135,7 @@ func TestAPostOfAnotherOriginIsRefusedEvenWithoutTheCheck(t *testing.T) {
 	}
 }
 
-func TestTheAPITellsOfAnOutageAndOfAnAccessThatIsMissing(t *testing.T) {
+func TestTheAPIReportsOutagesAndRefusedCalls(t *testing.T) {
 	_, phone := devicesSite(t, sessionhttp.DevicesPage{})
 	for _, each := range []struct {
 		err    error
@@ -211,7 +211,7 @@ func TestTheDescriptionNamesEachRoute(t *testing.T) {
 	}
 }
 
-func TestAPageThatCannotBeIsRefused(t *testing.T) {
+func TestWrongSettingsOfThePageAreRefused(t *testing.T) {
 	for _, page := range []sessionhttp.DevicesPage{
 		{Path: "devices"}, {Path: "/devices/"}, {Path: "/a/../b"}, {Path: "/a b"},
 		{SecureAccountURL: "//elsewhere"}, {SecureAccountURL: "http://plain.example"},

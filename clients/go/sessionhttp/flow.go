@@ -18,7 +18,7 @@ import (
 
 const (
 	defaultBriefIdleTimeout = 12 * time.Hour
-	// The service's own limit.
+	// The service accepts no shorter idle timeout.
 	shortestIdleTimeout = time.Minute
 )
 
@@ -44,8 +44,8 @@ type Settings struct {
 	// NoBearer makes the flow use only cookies. It is for apps behind a proxy that adds an
 	// "Authorization: Bearer" of its own to the requests of browsers.
 	NoBearer bool
-	// NoOriginCheck turns off the check of a request's origin. It is for apps with a protection of
-	// their own against forms of other origins.
+	// NoOriginCheck turns off the check of a request's origin, except for the page of devices and
+	// its API. It is for apps with a protection of their own against forms of other origins.
 	NoOriginCheck bool
 	// TrustedOrigins has other origins whose pages may send forms, such as "https://id.example".
 	TrustedOrigins []string
@@ -55,8 +55,8 @@ type Settings struct {
 	// requests the same URL again, with the cookies.
 	ReturnPaths []string
 	// BriefIdleTimeout is how long a session that ends with the browser may last unused. Zero means
-	// 12 hours. If the service's own idle timeout is shorter, that one applies. If the shortest one
-	// that the service accepts is longer, that one applies.
+	// 12 hours. The service accepts idle timeouts from its shortest one up to its own idle timeout.
+	// If BriefIdleTimeout is outside these limits, the nearest limit applies.
 	BriefIdleTimeout time.Duration
 	// PassivePaths has paths that pages of the app request by themselves, spelled like ReturnPaths.
 	// A request there doesn't count as a use of the session, so it does not put off the idle end.
@@ -169,7 +169,7 @@ func (f *Flow) check() error {
 	if f.devices, err = newDevicesPage(*f.settings.Devices); err != nil {
 		return fmt.Errorf("Devices: %w", err)
 	}
-	if !slices.Contains(f.settings.ReturnPaths, f.devices.path) { // mails link to it
+	if !slices.Contains(f.settings.ReturnPaths, f.devices.path) { // mails link to the page
 		f.settings.ReturnPaths = append(slices.Clone(f.settings.ReturnPaths), f.devices.path)
 	}
 	return nil
@@ -185,6 +185,6 @@ func (f *Flow) AppHeader() (device string, hasBearer bool) {
 }
 
 // LocalPath returns the text if it is a path of this origin, with or without a query. Else it
-// returns the fallback. Use it for a path that does not come from Visit.NextPath, such as one from
-// the state of an OpenID provider, before you redirect to it.
+// returns the fallback. Use LocalPath before you redirect to a path that does not come from
+// Visit.NextPath, such as a path from the state of an OpenID provider.
 func LocalPath(text, fallback string) string { return requests.LocalPath(text, fallback) }

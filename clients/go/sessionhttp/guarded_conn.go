@@ -11,8 +11,8 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// hangUpGrace is how long an app may go on after its connection has ended. Then the connection is
-// closed.
+// hangUpGrace is how long an app may keep a connection after the session has ended. Then the
+// connection is closed.
 const hangUpGrace = 10 * time.Second
 
 // lastWriteTimeout is the time in which the last write of the app and the close frame must be sent

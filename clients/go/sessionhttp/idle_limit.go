@@ -10,7 +10,7 @@ import (
 
 // idleLimit returns the idle timeout that the service accepts and that is closest to the requested
 // one. It returns false if the sign-in was refused for another reason. It returns a longer idle
-// timeout than the requested one only with lengthen.
+// timeout than the requested one only if lengthen is true.
 func idleLimit(err error, asked time.Duration, lengthen bool) (time.Duration, bool) {
 	var failed *sessionauthority.Error
 	isBroken := errors.Is(err, sessionauthority.ErrInvalidRequest) && errors.As(err, &failed) &&

@@ -36,7 +36,7 @@ func WithVisit(ctx context.Context, visit *Visit) context.Context {
 // Middleware wraps an app. It finds out who is signed in before the app runs, and writes the
 // cookies when the headers are sent. The middleware answers a refusal of Visit.Require itself in
 // two cases: if the handler writes nothing after the refusal, or only the status 200; and if the
-// handler answers with a server error (500 and more).
+// handler answers with a server error (500 and more) other than the status of the refusal.
 func (f *Flow) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request := requestOf(r)

@@ -119,7 +119,7 @@ func greet(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello %s", session.UserID)
 }
 
-func TestAHandlerThatWritesNothingAfterARefusalHasTheMiddlewareAnswer(t *testing.T) {
+func TestTheMiddlewareAnswersIfAHandlerWritesNothingAfterARefusal(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{"/": greet})
 	const denied = `{"error": "sign_in_required"}`
 	if status, body := s.send("GET", "/", ""); status != 401 || body != denied {
@@ -149,11 +149,11 @@ func TestAServerErrorAfterARefusalIsReplaced(t *testing.T) {
 		t.Error(response.StatusCode, response.Header)
 	}
 	if status, body := s.send("GET", "/own", ""); status != 403 || body != "no\n" {
-		t.Error("the app's own words do not stand", status, body)
+		t.Error("the app's own answer was replaced", status, body)
 	}
 }
 
-func TestAFaultOfTheAppStaysAFault(t *testing.T) {
+func TestAServerErrorWithoutARefusalIsKept(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/": func(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "oops", http.StatusInternalServerError)
@@ -164,7 +164,7 @@ func TestAFaultOfTheAppStaysAFault(t *testing.T) {
 	}
 }
 
-func TestAnOutageIs503WhereASessionIsNeededAndNothingElsewhere(t *testing.T) {
+func TestAnOutageIs503OnlyWhereASessionIsNeeded(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/":       greet,
 		"/public": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "open") },
@@ -186,7 +186,7 @@ func TestAnOutageIs503WhereASessionIsNeededAndNothingElsewhere(t *testing.T) {
 	}
 }
 
-func TestTheTokenIsRenewedAsTheHeadersOfAStreamGoOut(t *testing.T) {
+func TestTheTokenIsRenewedBeforeTheHeadersOfAStreamAreSent(t *testing.T) {
 	more := make(chan struct{})
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/": func(w http.ResponseWriter, r *http.Request) {
@@ -349,7 +349,7 @@ func TestAnEventStreamThatIsCopiedEndsWithTheSession(t *testing.T) {
 	}
 }
 
-func TestAnEventStreamStaysOpenWhereTheAppSaysSo(t *testing.T) {
+func TestAnEventStreamStaysOpenAfterKeepOpen(t *testing.T) {
 	told := make(chan struct{})
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/events": func(w http.ResponseWriter, r *http.Request) {
@@ -449,7 +449,7 @@ func revoke(t *testing.T, service *fakeauthority.Fake) {
 	}
 }
 
-func TestNoHandlerRunsWithoutTheMiddleware(t *testing.T) {
+func TestFromContextPanicsWithoutTheMiddleware(t *testing.T) {
 	defer func() {
 		if text := fmt.Sprint(recover()); !strings.Contains(text, "Flow.Middleware") {
 			t.Error(text)
@@ -458,7 +458,7 @@ func TestNoHandlerRunsWithoutTheMiddleware(t *testing.T) {
 	sessionhttp.FromContext(t.Context())
 }
 
-func TestARouterThatWrites200ByItselfStillHasTheMiddlewareAnswer(t *testing.T) {
+func TestTheMiddlewareAnswersEvenIfARouterWrites200ByItself(t *testing.T) {
 	const denied = `{"error": "sign_in_required"}`
 	inTime := func(handler http.HandlerFunc) http.HandlerFunc {
 		return http.TimeoutHandler(handler, patience, "").ServeHTTP
@@ -492,7 +492,7 @@ func TestARouterThatWrites200ByItselfStillHasTheMiddlewareAnswer(t *testing.T) {
 	}
 }
 
-func TestARouterThatAsksForCloseNotifyIsToldOfTheEndOfTheSession(t *testing.T) {
+func TestCloseNotifyReportsTheEndOfTheSession(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/stream": func(w http.ResponseWriter, r *http.Request) {
 			if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
@@ -512,7 +512,7 @@ func TestARouterThatAsksForCloseNotifyIsToldOfTheEndOfTheSession(t *testing.T) {
 	}
 }
 
-func TestAReplacedResponseKeepsThePolicyOfTheAppAround(t *testing.T) {
+func TestAReplacedResponseKeepsTheContentSecurityPolicy(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/": func(w http.ResponseWriter, r *http.Request) {
 			for _, name := range []string{"Content-Security-Policy", "Content-Disposition"} {

@@ -111,7 +111,7 @@ func (p *presented) wayBack() string {
 }
 
 // acceptCH returns the Accept-CH header of the response, which asks a browser for client hints. It
-// is empty if there is none: browsers heed it only on pages over HTTPS.
+// is empty for all responses except pages over HTTPS, because browsers use the header only there.
 func (f *Flow) acceptCH(p *presented) string {
 	if p.page && f.proxies.IsSecure(p.request) {
 		return requests.AcceptCH

@@ -53,7 +53,7 @@ const (
 	codeInsecure    = "insecure_cookies"
 	codeReturnHop   = "return_hop"
 
-	// A page must not be loaded again if that would send a form again.
+	// This text has no link that loads the page again, because such a link would send a form again.
 	textUnavailableForForm = "unavailable_for_form"
 )
 
@@ -102,8 +102,9 @@ const pageForm = `<!doctype html>
 </html>
 `
 
-// refusal returns the response of a refusal: JSON with a code for programs. With page it is a page
-// for people, if there is a text of that name. more has further members of the JSON object.
+// refusal returns the response of a refusal: JSON with a code for programs. If page is true and
+// there is a text with this name, the response is a page for people. more has further members of
+// the JSON object.
 func refusal(status int, code string, page bool, name string, more []member, lines ...Header,
 ) *Response {
 	if words, has := texts[name]; page && has {

@@ -30,9 +30,9 @@ func (v *Visit) Ended() (<-chan struct{}, error) {
 	return done, nil
 }
 
-// OnEnded calls a function once when the session has ended, in a goroutine of the flow. The
-// function must not block. OnEnded returns a function that cancels this. The end of the request
-// cancels it, too.
+// OnEnded calls told once when the session has ended, in a goroutine of the flow. told must not
+// block. The returned function stop removes told again. The end of the request also removes told.
+// If the app hijacks the connection, the end of the connection removes told instead.
 func (v *Visit) OnEnded(told func()) (stop func(), err error) {
 	session, err := v.Require()
 	if err != nil {

@@ -50,7 +50,7 @@ func MaxAge(age time.Duration) Demand {
 }
 
 // AuthMethods demands a sign-in by one of these methods (RFC 8176), such as "otp". If two methods
-// are needed together, require them one after the other.
+// are needed together, call Visit.Require once for each: in one call, one of all methods is enough.
 func AuthMethods(methods ...string) Demand {
 	return func(wanted *StepUp) error {
 		if len(methods) == 0 {

@@ -26,8 +26,8 @@ type SignIn struct {
 	// keeps its device ID. An unused session ends after Settings.BriefIdleTimeout.
 	EndWithBrowser bool
 	// IdleTimeout is how long the session may last unused. If the service's own idle timeout is
-	// shorter, that one applies. Zero means Settings.BriefIdleTimeout with EndWithBrowser, and else
-	// the service's own idle timeout.
+	// shorter, the service's own idle timeout applies. Zero means Settings.BriefIdleTimeout if
+	// EndWithBrowser is true, and otherwise the service's own idle timeout.
 	IdleTimeout time.Duration
 }
 
@@ -87,9 +87,9 @@ func sessionOf(
 	return made
 }
 
-// issue signs in with the requested idle timeout, or with the service's longest one if that is
-// shorter. If the idle timeout comes from the settings and the service's shortest one is longer,
-// issue signs in with the service's shortest one.
+// issue signs in with the requested idle timeout. If the requested idle timeout is longer than the
+// service's longest, issue takes the service's longest. If the requested idle timeout comes from
+// the settings and is shorter than the service's shortest, issue takes the service's shortest.
 func (v *Visit) issue(
 	ctx context.Context, userID string, how SignIn,
 ) (*sessionauthority.IssuedDevice, error) {
@@ -255,8 +255,8 @@ func (v *Visit) Rename(
 // them.
 //
 // This browser gets a token with the new claims in this response. If the token of this request had
-// expired, the browser gets this token in its next response. Every other browser of the user gets
-// one with the response to its next request.
+// expired, this browser gets the new token with the response to its next request. Every other
+// browser of the user gets a new token with the response to its next request.
 func (v *Visit) UpdateClaims(
 	ctx context.Context, claims map[string]string,
 ) (*sessionauthority.Session, error) {
@@ -303,8 +303,9 @@ func (v *Visit) NextPath(fallback string) string {
 	return requests.NextIn(v.presented.request.Target, fallback)
 }
 
-// RequestedStepUp returns the recent or strong sign-in that a page required of a user who is signed
-// in: a redirect to Settings.SignInURL put it into the query. It returns nil if there is none.
+// RequestedStepUp returns the more recent or stronger sign-in that a page required of a signed-in
+// user. The redirect to Settings.SignInURL put this step-up into the query. RequestedStepUp returns
+// nil if the query has no step-up.
 //
 // A sign-in page that sends signed-in users away must not do so if this returns a step-up. Anybody
 // may have written the query: it says what sign-in to request, and permits nothing.

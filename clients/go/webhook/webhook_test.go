@@ -61,7 +61,7 @@ func TestVectorsOfSignatures(t *testing.T) {
 	})
 }
 
-func TestASecretThatIsNoneIsTheReceiversFault(t *testing.T) {
+func TestTheErrorOfAWrongSecretIsNotErrInvalid(t *testing.T) {
 	for _, secret := range []string{"", "whsec_", "whsec_%"} {
 		err := webhook.Verify(secret, http.Header{}, nil, time.Now())
 		if err == nil || errors.Is(err, webhook.ErrInvalid) {

@@ -1,6 +1,6 @@
 /**
- * Measures the CPU time that the middleware adds to a bare handler. Each request comes from a
- * browser, the near cache answers its validation, and it goes through Express without a socket.
+ * Measures the CPU time that the middleware adds to a bare handler. Each request looks like one of
+ * a browser, and passes through Express without a socket. The near cache answers its validation.
  *
  *     npm run bench
  *

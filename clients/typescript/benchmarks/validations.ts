@@ -4,7 +4,7 @@
  *     npx tsc && node build/benchmarks/validations.js ADDRESS PID
  *
  * Rounds of batched validations and of single calls take turns within one run, with 64 callers at
- * once. All figures of the service are the CPU time of its process with all threads.
+ * once. The CPU time of the service is that of its process with all threads.
  */
 
 import { execFileSync } from "node:child_process";

@@ -1,5 +1,5 @@
-// Reads the output of `npm pack --dry-run --json`. Fails if the package lacks a file that
-// package.json refers to, or contains a file that no user needs.
+// Reads the output of `npm pack --dry-run --json`. Fails if the package lacks a file that users
+// need or that `exports` in package.json names, or if it contains a file that no user needs.
 
 import { readFileSync } from "node:fs";
 

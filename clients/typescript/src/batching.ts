@@ -19,8 +19,9 @@ const { method: rpc } = pb.SessionAuthorityService;
 // The service accepts 500 requests, in a message of 4 MiB.
 const MAX_BATCH_ITEMS = 500;
 const MAX_BATCH_BYTES = 3 * 1024 * 1024;
-// The service accepts no larger request. A larger request is sent alone: it is refused, and must
-// not fail the others.
+// A good request is smaller than this. The service refuses a single validation of more than 64 KiB.
+// The client sends a request over this limit alone, so that the requests of other callers don't
+// fail if this request is refused.
 const MAX_ITEM_BYTES = 8 * 1024;
 // When a caller has waited for this time, or for this share of its timeout, it does not wait any
 // longer for the call that is under way. A batch is sent while that call goes on.

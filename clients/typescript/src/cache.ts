@@ -35,9 +35,9 @@ const OF_A_USER: ReadonlySet<number> = new Set(
 // One server of the service may know earlier than another that a key was revoked, or that the store
 // has another primary. For this time the other server may accept tokens that it should refuse.
 const SETTLING_MS = 15_000;
-// The server's clock may seem to run ahead of ours by this at the most, within one watch. Clocks
-// that are synchronized by a change of their speed gain at most a second on each other in half an
-// hour, and a connection lasts no longer than that.
+// Within one watch, the server's clock may seem to gain up to this much on our clock. A service
+// such as NTP may make a clock run a little faster or slower. Then the clock gains or loses at most
+// about one second in 34 minutes, the longest life of a connection.
 const MAX_AHEAD_MS = 2_000;
 // Users whose IDs have the same hash share a counter of events. A shared counter may keep an answer
 // from being stored, but never causes an answer to be stored.
@@ -48,7 +48,7 @@ const MAX_DEVICE_ID_CHARACTERS = 64;
 
 /** How many answers were dropped, by reason. */
 export interface DroppedCounts {
-  /** Answers that an event of their user dropped. */
+  /** Answers that were dropped after an event of their user, or a change by this client. */
   readonly event: number;
   /** Answers that were dropped together with all others. */
   readonly emptied: number;
@@ -72,12 +72,16 @@ export interface CacheStats {
   readonly emptied: number;
   readonly dropped: DroppedCounts;
   /**
-   * The age of the last proof of the watch in milliseconds, at the most. Infinite without a proof.
+   * An upper bound for the age of the watch's last proof in milliseconds. Infinite without a proof.
    */
   readonly stalenessMs: number;
 }
 
-/** When a request was sent: during which watch, after how many of its events, at what time. */
+/**
+ * The moment at which a request was sent. `watch` is the number of the watch, `events` is the
+ * number of events about users so far, and `sent` is the time. A call of `forgetUser` counts as an
+ * event.
+ */
 export interface Ticket {
   readonly watch: number;
   readonly events: number;
@@ -193,8 +197,8 @@ export class NearCache {
   }
 
   /**
-   * Returns true if the cache has an answer for any token of this session that certainly still
-   * holds.
+   * Returns true if the cache has an answer that certainly still holds, for any token of this
+   * session.
    */
   vouchesFor({ userId, sessionId }: Session): boolean {
     const now = this.#clocks.now();
@@ -243,8 +247,8 @@ export class NearCache {
   }
 
   /**
-   * Keeps an answer if it is active, needs no renewal, and no event of its user came in between.
-   * Returns true if it was stored.
+   * Stores an answer if the answer is active, needs no renewal, and no event of its user came since
+   * the ticket. Returns true if the answer was stored.
    *
    * An answer that needs a renewal may be of a superseded token, and no event reports when such a
    * token stops being good.
@@ -282,8 +286,8 @@ export class NearCache {
   }
 
   /**
-   * Drops the answers about a user, and keeps the user's answers that are on their way from being
-   * stored. An event of the user does the same, but comes later.
+   * Drops the answers about a user. Answers about the user that are on their way are not stored,
+   * either. An event of the user does the same, but comes later.
    */
   forgetUser(userId: string): void {
     this.#events += 1;
@@ -291,7 +295,7 @@ export class NearCache {
     for (const entry of this.#ofUser.get(userId) ?? []) this.#remove(entry, "event");
   }
 
-  /** Drops all answers, and keeps answers that are on their way from being stored. */
+  /** Drops all answers. Answers that are on their way are not stored, either. */
   clear(): void {
     this.#empty();
     this.#watch += 1;
@@ -350,12 +354,14 @@ export class NearCache {
   /**
    * Notes a proof: the watch has sent all events from before `read`, by the server's clock.
    *
-   * The server read the first proof's time after this client had requested the watch. So a later
-   * proof's time is at least as much later than the request as the server's clock says. The clocks
-   * need not agree, and a message that was long on its way, or unread in this process, proves no
-   * more than it did when it was sent. If a proof seems to be from the future, the two clocks don't
-   * run equally fast: one was set, or one stood still. Then no proof of this watch can be trusted,
-   * and the watch counts as broken.
+   * The server read its clock for the first proof after this client had requested the watch. Each
+   * later proof is later by the difference of the server's two readings. So the proven time is at
+   * least the request's time plus this difference.
+   *
+   * The two clocks need not agree. A message that arrived late, or was read late, proves no more
+   * than it did when it was sent. If a proof seems to come from more than 2 seconds in the future,
+   * one of the clocks was set or stood still. Then no proof of this watch can be trusted, and the
+   * watch counts as broken.
    */
   #prove(read: number): void {
     this.#firstRead ??= read;
@@ -442,8 +448,8 @@ export class NearCache {
   }
 
   /**
-   * Drops the entries that are too many. For each new entry it also drops up to two entries whose
-   * time is over, so that these become fewer.
+   * Drops the entries that are too many. Also drops the two least recently used entries if their
+   * time is over, so that old entries become fewer with each new entry.
    */
   #makeRoom(now: number): void {
     while (this.#size > this.#maxEntries && this.#oldest !== undefined) {

@@ -29,7 +29,7 @@ export interface MachineClocks {
 
 // The boot clock is read only when the wall clock has moved by more than this against the steady
 // clock: then the machine has slept, or the wall clock was set. The boot clock is exact only to
-// 10 ms, so a shorter time does not count as sleep.
+// 10 ms. So only more than 250 ms counts as sleep.
 const MOVED_MS = 250;
 
 /** Returns the two clocks of a near cache that read the clocks of this machine. */

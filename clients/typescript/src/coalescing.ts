@@ -2,9 +2,9 @@
  * Asks the service if the near cache has no answer. Callers that validate the same token from the
  * same device share one request.
  *
- * A caller that joins a request gets what was true when the request was sent. So a caller joins
- * only while the cache is live, and only if the watch has brought no event of any user since then.
- * A request that was sent before a revocation answers no caller that comes after the revocation.
+ * A caller that joins a request gets an answer that may be as old as the request. So a caller joins
+ * only while the cache is live, and only if no event of any user came since the request was sent.
+ * A caller that comes after the event of a revocation never joins a request from before the event.
  */
 
 import type { BatchQueue } from "./batching.js";
@@ -79,7 +79,7 @@ export class Coalescer {
   }
 }
 
-/** Returns the key of a shared request. Callers share it until the watch brings the next event. */
+/** Returns the key of a shared request. Later callers have another key after the next event. */
 function flightKey({ accessToken, deviceId }: ValidateSessionRequest, ticket: Ticket): string {
   return JSON.stringify([accessToken, deviceId, ticket.watch, ticket.events]);
 }

@@ -34,10 +34,11 @@ import {
   type TransportSettings,
 } from "./transport.js";
 
-// Calls go to all addresses in turn. An address at which nine of ten calls failed in two seconds
-// gets no calls for five seconds: a server that hangs fails them all. At least half of the
-// addresses stay in use, and a single address always does. An address is left out only if two
-// addresses got two calls each in the interval.
+// Calls go to all addresses in turn. If more than nine of ten calls to an address fail within two
+// seconds, this address gets no calls for five seconds: a server that hangs fails all its calls.
+// When half of the addresses or more are left out, no further address is left out: of three
+// addresses, two may be left out. A single address is never left out: the rule needs two addresses
+// that each got at least two calls in the interval.
 const SERVICE_CONFIG = {
   loadBalancingConfig: [
     {
@@ -66,7 +67,7 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.keepalive_time_ms": 12_000,
   "grpc.keepalive_timeout_ms": 4_000,
   "grpc.keepalive_permit_without_calls": 1,
-  // With these short pauses, a service that was down for long is found again soon.
+  // These short pauses let the client find a service soon after a long outage.
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 2_000,
   // Without this, the clients to one address would share a connection, and the number of calls

@@ -4,8 +4,9 @@
  *
  * This module has the memory and its rules. It waits for nothing and sends nothing. While a near
  * cache has a live watch, events report that a session may have ended. Else each session is checked
- * once in an interval. Only the service's answer, or an event that names the session, ends it: an
- * outage is no sign-out.
+ * once in an interval. A session has ended if the service's answer or an event says that the
+ * session has ended, or if an outage goes on past the session's absolute end. An outage alone is no
+ * sign-out.
  */
 
 import { MAX_AGE_MS, type NearCache, type Ticket } from "./cache.js";
@@ -35,7 +36,8 @@ const ROUNDS_PER_INTERVAL = 60;
 const MIN_PAUSE_MS = 1_000;
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
-// When a watch breaks, there is mostly another watch at once, and then one check is enough.
+// When a watch breaks, the next watch usually starts at once. So the sessions are checked a little
+// later, after this time at the most. If the next watch is live by then, one check is enough.
 const WATCH_AGAIN_MS = 1_000;
 // Another check at once would not help: the service is too old, or refuses this caller.
 const LASTING: ReadonlySet<StatusCode> = new Set([
@@ -162,7 +164,7 @@ export class OpenSessions {
 
   /**
    * Plans checks of all sessions, because the watch is broken. Call this after the cache's `lost`.
-   * `leftMs` is how much longer the watch might have been silent.
+   * `leftMs` is how much longer the watch could have been silent before it counted as broken.
    */
   lost(leftMs: number): void {
     const due = this.#now() + Math.min(leftMs, WATCH_AGAIN_MS) * (0.5 + Math.random() / 2);
@@ -180,8 +182,8 @@ export class OpenSessions {
 
   /**
    * Returns the milliseconds until the next check may be due. Returns undefined if no session is
-   * open. It does not go through the sessions, because it runs whenever a connection opens or
-   * closes.
+   * open. This method does not iterate over the sessions, because it runs whenever a connection
+   * opens or closes.
    */
   msUntilDue(): number | undefined {
     if (this.#ofUser.size === 0) return undefined;

@@ -1,8 +1,8 @@
 /**
  * Decides whether a call that failed is retried, and after which pause.
  *
- * Retries are safe for every method: IssueDevice always has a `request_id`, a token that was
- * renewed twice is still one renewal, and the same claims once more change nothing.
+ * Retries are safe for every method. IssueDevice always has a `request_id`. Two renewals with the
+ * same token count as one renewal. A second update with the same claims changes nothing.
  */
 
 const CANCELLED = 1;

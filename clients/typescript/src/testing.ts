@@ -11,9 +11,10 @@
  * It has every method of the contract, and gives the verdicts of the real service with its default
  * settings: use `passTime` to see what becomes of a token after minutes or weeks. It does less than
  * the real service. Tokens are no JWTs, and there are no signing keys. Every caller may do
- * everything. Sessions have an idle end only if their sign-in requested one. Pages, watches and
- * optional device IDs are not checked. User agents are not parsed. No event reports that an ended
- * token was presented. Test these things with `session-authority dev`.
+ * everything. A session has an idle end only if its sign-in sets an idle timeout. The fake does not
+ * check the page of a list request, the request of a watch, the reason of a revocation,
+ * `currentDeviceId` and `exceptDeviceId`. User agents are not parsed. No event reports that a
+ * client presented a token of an ended session. Test these things with `session-authority dev`.
  */
 
 import { SessionAuthority } from "./client.js";

@@ -23,15 +23,15 @@ export interface StatusDetail {
 export interface AttemptOptions {
   /** The headers of the call, with names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
-  /** A signal that ends the attempt. The attempt then fails, with any error. */
+  /** A signal that ends the attempt. The attempt then fails. Its error may be any error. */
   readonly signal?: AbortSignal | undefined;
   /** After this many milliseconds the attempt fails with DEADLINE_EXCEEDED. Default: never. */
   readonly timeoutMs?: number | undefined;
 }
 
 /**
- * Makes calls to one service over one connection. An attempt that fails throws a `TransportError`.
- * A transport makes no retries.
+ * Makes calls to one service. The transport of `@grpc/grpc-js` has one connection to each address
+ * of the service. An attempt that fails throws a `TransportError`. A transport makes no retries.
  */
 export interface Transport {
   /** Makes one attempt of a call. */
@@ -98,9 +98,10 @@ export interface Tls {
 export type CallerToken = string | (() => string | Promise<string>);
 
 /**
- * Checks the address of the service, the TLS settings and the token. Throws TypeError, and
- * RangeError for a URL, for a token that others could read on the network, and for a certificate
- * without its key.
+ * Checks the address of the service, the TLS settings and the token. Throws TypeError for a wrong
+ * type. Throws RangeError for an empty address or a URL, for a token that no header may contain,
+ * for a token that others could read on the network, and for a certificate without its key or a key
+ * without its certificate.
  */
 export function checkTarget(
   target: unknown,

@@ -6,8 +6,8 @@
  */
 
 /**
- * The status of a token. `UNSPECIFIED` stands for a status that this version does not know. It is
- * not active.
+ * The status of a token. `UNSPECIFIED` stands for a status that this version does not know. A token
+ * with such a status is not active.
  */
 export type SessionStatus =
   | "UNSPECIFIED"
@@ -62,8 +62,8 @@ export type ReplayAction = "UNSPECIFIED" | "REVOKE_ALL" | "REVOKE_DEVICE" | "DEN
 
 /**
  * How safe a change is. `UNSPECIFIED`: nothing was written, or the service is older and does not
- * say it. `LOCAL`: a failover can lose the change. `REPLICATED`: the change is on as many replicas
- * as the service is set to wait for.
+ * send this field. `LOCAL`: a failover can lose the change. `REPLICATED`: the change is on as many
+ * replicas as the service is set to wait for.
  */
 export type Durability = "UNSPECIFIED" | "LOCAL" | "REPLICATED";
 
@@ -155,8 +155,9 @@ export interface SessionName {
  * A user's session on a device. The session was valid when the service answered. Its methods are
  * those of the sign-in. Its claims are those of the sign-in, or of the last `updateSession`.
  *
- * `expireTime` is when the session ends if it is not used again. `absoluteExpireTime` is when it
- * ends even if it is used. It is undefined if the service is older and does not send it.
+ * `expireTime` is when the session ends if it is not used again. `absoluteExpireTime` is when the
+ * session ends even if it is used. `absoluteExpireTime` is undefined if the service is older and
+ * does not send it.
  */
 export interface Session extends SessionName {
   readonly generation: number;

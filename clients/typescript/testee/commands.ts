@@ -1,4 +1,4 @@
-/** The commands of the testee: each is one call of the client's public API. */
+/** The commands of the testee. Each command uses the client's public API. */
 
 import {
   type CallOptions,

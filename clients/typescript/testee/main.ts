@@ -1,6 +1,6 @@
 /**
- * Tells the runner of tests/polyglot what TypeScript's client does: commands come as lines of JSON,
- * and each gets a reply with its ID.
+ * Runs the commands of tests/polyglot with the client for TypeScript. Commands come as lines of
+ * JSON. Each command gets a reply with the command's ID.
  */
 
 import { createInterface } from "node:readline";
@@ -56,6 +56,6 @@ lines.on("line", (text) => {
 });
 lines.on("close", () => {
   clients.closeAll();
-  // What is still under way gets no reply any more.
+  // Commands that are still under way get no reply.
   setImmediate(() => process.exit(0));
 });

@@ -3,8 +3,9 @@
  * fail calls and stall its watches.
  *
  * It keeps the rules of the contract on which a cache relies: a revocation and its event are one
- * step, and a validation reads the state at the time of the call. Unlike the service, its watches
- * send a proof every 50 ms. So a test may use a cache with a `maxSilenceMs` of only half a second.
+ * step, and a validation reads the state at the time of the call. Its watches send a proof every
+ * 50 ms, and not every 10 seconds as the service does. So a test may use a cache with a
+ * `maxSilenceMs` of only half a second.
  */
 
 import { create, type Message } from "@bufbuild/protobuf";
@@ -59,15 +60,15 @@ export class StandIn implements Handlers {
   readonly calls: SeenCall[] = [];
   /** Each act answers one call, in their order. Watches are not among these calls. */
   readonly acts: Act[] = [];
-  /** If this is set, it answers every call that no act is left for. */
+  /** If this is set, it answers every call for which `acts` has no act left. Not for watches. */
   always: Act | undefined;
-  /** While this gate is closed, no answers are sent. */
+  /** While this gate is closed, the stand-in sends no answers. Acts do not wait for this gate. */
   readonly answers = new Gate();
   /** While this gate is closed, watches stall. */
   readonly flow = new Gate();
   atOnce = 0;
   mostAtOnce = 0;
-  /** The number of calls that are decided, and whose answers are not sent yet. */
+  /** The number of calls whose answers were decided so far. The answers may not be sent yet. */
   decided = 0;
   watches = 0;
   watchRefusal: Refusal | undefined;
@@ -105,7 +106,7 @@ export class StandIn implements Handlers {
       });
   }
 
-  /** Ends a user's session and writes the event, in one step. */
+  /** Ends a user's sessions and writes the event, in one step. */
   revoke(userId: string): void {
     this.#revoked.add(userId);
     this.happen(pb.EventType.ALL_REVOKED, userId);

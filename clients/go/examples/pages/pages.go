@@ -23,7 +23,8 @@ type Page struct {
 	IsChanging, IsChanged bool
 	// Again is true if a user who is signed in must sign in once more.
 	Again bool
-	// Name is the name in a form that was refused, and Problem says why it was refused.
+	// Name is the user name that the sign-in form shows at first. Problem says why the form was
+	// refused.
 	Name, Problem string
 	// RequestID lets a double click make only one sign-in.
 	RequestID string

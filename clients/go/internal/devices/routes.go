@@ -57,7 +57,7 @@ type Route struct {
 	DeviceID string
 	// Allow names the methods of the path, if the path does not have the request's method.
 	Allow string
-	// IsAPI is true if a program sent the request.
+	// IsAPI is true if the path is below "api" or "static". Programs request these paths.
 	IsAPI bool
 }
 

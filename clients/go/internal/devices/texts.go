@@ -13,7 +13,8 @@ import (
 const (
 	defaultLanguage = "en"
 	maxRanges       = 20
-	// All shorter forms of a language tag are looked up. No language of an app has as many parts.
+	// All shorter forms of a language tag are looked up. No language of an app has more parts than
+	// this.
 	maxSubtags = 8
 )
 

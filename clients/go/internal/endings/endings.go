@@ -55,7 +55,7 @@ func New(service Service, log *slog.Logger) *Endings {
 }
 
 // Listen calls told once when the session has ended. told must not block. The returned function
-// stop cancels this. The error is ErrClosed.
+// stop removes the listener. The error is ErrClosed.
 func (e *Endings) Listen(
 	session *sessionauthority.Session, told func(),
 ) (stop func(), err error) {

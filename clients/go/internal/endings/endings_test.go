@@ -51,18 +51,18 @@ func settled(isWatched bool) (*openSessions, *listener) {
 	return o, own
 }
 
-func TestASessionIsAskedForAsItsConnectionOpens(t *testing.T) {
+func TestASessionIsCheckedWhenItsConnectionOpens(t *testing.T) {
 	o := memory()
 	o.listen(session("one"), &listener{}, start)
 	if asked := o.takeDue(start); len(asked.sessions) != 1 {
 		t.Error(asked)
 	}
 	if again := o.takeDue(start); len(again.sessions) != 0 {
-		t.Error("it is asked for twice at a time")
+		t.Error("the session is checked twice at the same time")
 	}
 }
 
-func TestASessionIsAskedForOnceInAnIntervalUnlessItIsWatched(t *testing.T) {
+func TestASessionIsCheckedOnceInAnIntervalUnlessAWatchIsLive(t *testing.T) {
 	for _, each := range []struct {
 		isWatched bool
 		after     time.Duration
@@ -78,7 +78,7 @@ func TestASessionIsAskedForOnceInAnIntervalUnlessItIsWatched(t *testing.T) {
 	}
 }
 
-func TestAWatchThatEndedMeanwhileIsNoProof(t *testing.T) {
+func TestASessionIsCheckedAgainIfAWatchBeganAfterTheRequest(t *testing.T) {
 	o := memory()
 	watch := o.began(start)
 	o.listen(session("one"), &listener{}, start)
@@ -152,7 +152,7 @@ func TestAnAnswerEndsASessionAndAnOutageDoesNot(t *testing.T) {
 	}
 }
 
-func TestAnItemWithoutAnAnswerIsAskedForAgain(t *testing.T) {
+func TestASessionWhoseCheckFailedIsCheckedAgain(t *testing.T) {
 	o, _ := settled(false)
 	asked := o.takeDue(start.Add(maxSilence))
 	wrong := errors.New("this item alone")

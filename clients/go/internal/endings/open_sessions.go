@@ -1,6 +1,7 @@
 // Package endings owns the sessions of open connections: it calls the listeners of a connection
-// when its session has ended. Only the service's answer, or an event that names the session, ends a
-// session: an outage is no sign-out.
+// when its session has ended. A session counts as ended after the service's answer, or after an
+// event that names the session. During an outage, a session counts as ended only after its absolute
+// end.
 package endings
 
 import (
@@ -20,11 +21,13 @@ const (
 	maxSilence = 15 * time.Second
 	// The interval of checks if the caller may not watch events.
 	unwatchedInterval = time.Minute
-	// The shortest time between two checks of a session whose end is past by this machine's clock
-	// only.
+	// The shortest time between two checks of a session that has ended by this machine's clock, but
+	// not by the service's clock.
 	minPause              = time.Second
 	firstPause, longPause = 100 * time.Millisecond, 5 * time.Second
-	// When a watch breaks, there is mostly another watch at once, and then one check is enough.
+	// When a watch breaks, another watch usually starts at once. The checks wait for the new watch,
+	// at most this long. A session that is checked before the new watch is live must be checked
+	// again.
 	watchAgain = time.Second
 )
 
@@ -66,8 +69,8 @@ func (s *schedule) Pop() any {
 	return opened
 }
 
-// openSessions has the memory and its rules. It waits for nothing and sends nothing. Its owner
-// holds a lock.
+// openSessions has only the state and the rules. It never waits, and sends nothing. The caller of
+// its methods holds a lock.
 type openSessions struct {
 	ofUser   map[string]map[string]*openSession
 	schedule schedule
@@ -258,8 +261,8 @@ func (o *openSessions) answered(
 }
 
 // unanswered plans the checks again, no sooner than after the pause, because the service did not
-// answer. Only a session past its absolute end has ended, because nothing puts off the absolute
-// end. It returns the listeners of these sessions.
+// answer. A session that is past its absolute end has ended, because nothing puts off the absolute
+// end. unanswered returns the listeners of the sessions that have ended.
 func (o *openSessions) unanswered(
 	sessions []*openSession, now time.Time, pause time.Duration,
 ) (ended []*listener) {

@@ -1,5 +1,6 @@
 // Package nearcache keeps answers of the service about sessions for as long as a watch proves that
-// they still hold. It has the memory and its rules. It waits for nothing and sends nothing.
+// they still hold. It has only the answers and the rules. It sends nothing, and waits only for the
+// cache's lock.
 //
 // CACHE.md of the Python client has the rules. It says how stale an answer can be, and why. A wrong
 // "active" lets a thief in, so in any doubt the cache drops answers.
@@ -23,12 +24,12 @@ const (
 	MaxSilence = 15 * time.Second
 
 	// One server of the service may know earlier than another that a key was revoked, or that the
-	// store has another primary. For this time the other server may accept tokens that it should
-	// refuse.
+	// store has another primary. For this time, the other server may still accept tokens that it
+	// should refuse, so no answer is stored.
 	settling = 15 * time.Second
-	// How far the server's clock may seem to run ahead of this machine's clock within one watch.
-	// Clocks that are kept in time by changing their pace gain a second on each other in half an
-	// hour at the most, which is how long a connection lasts.
+	// How far the server's clock may seem to run ahead of this machine's clock within one watch. A
+	// time service such as NTP may make a clock run a little faster or slower. Then the clock gains
+	// or loses at most about one second in 34 minutes, the longest life of a connection.
 	maxAhead = 2 * time.Second
 	// Users whose IDs have the same hash share a counter of events. A shared counter may keep an
 	// answer from being stored, but never causes an answer to be stored.
@@ -58,8 +59,8 @@ type Answer[V any] struct {
 	Ends             time.Time // the end of the token or the session, whichever comes first
 }
 
-// Ticket has the moment when a request was sent: during which watch, after how many of its events,
-// at what time.
+// Ticket has the moment when a request was sent: the number of the watch, the count of events about
+// users so far, and the time. A call of ForgetUser counts as an event.
 type Ticket struct {
 	Watch  uint64
 	Events uint64

@@ -71,8 +71,8 @@ func (c *Cache[V]) drop(e *entry[V], count *uint64) {
 	}
 }
 
-// makeRoom drops the entries that are too many. For each new entry it also drops up to two entries
-// whose time is over, so that these become fewer.
+// makeRoom drops the entries above MaxEntries. For each new entry it also drops up to two entries
+// whose time is over, so that few of them stay.
 func (c *Cache[V]) makeRoom(now time.Duration) {
 	for len(c.entries) > c.settings.MaxEntries {
 		c.drop(c.recent.oldest, &c.counts.Dropped.Room)
@@ -98,7 +98,7 @@ type Stats struct {
 	Misses  uint64
 	Emptied uint64
 	Dropped Dropped
-	// Staleness is the age of the last proof of the watch, at the most. It has a meaning only if
+	// Staleness is the highest possible age of the watch's last proof. It has a meaning only if
 	// Live is true.
 	Staleness time.Duration
 }

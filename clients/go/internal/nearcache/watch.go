@@ -6,8 +6,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// ofUser reports whether events of this type concern only the user that they name. Any other event
-// concerns all users, above all an event whose type this version does not know.
+// ofUser reports whether events of this type concern only the user that they name. Events of all
+// other types concern all users. This includes events whose type this version does not know.
 func ofUser(kind pb.EventType) bool {
 	switch kind {
 	case pb.EventType_EVENT_TYPE_DEVICE_SIGNED_IN,
@@ -81,12 +81,13 @@ func (c *Cache[V]) TimeLeft() time.Duration {
 // prove notes a proof: the watch has sent all events from before this moment, by the server's
 // clock.
 //
-// The server read the first proof's time after this client had requested the watch. So a later
-// proof's time is at least as much later than the request as the server's clock says. The clocks
-// need not agree, and a message that was long on its way, or unread in this process, proves no more
-// than it did when it was sent. If a proof seems to be from the future, the two clocks don't run
-// equally fast: one was set, or one stood still. Then no proof of this watch can be trusted, and
-// the watch counts as broken.
+// The server read the first proof's time after this client had requested the watch. So, by this
+// machine's clock, the server read a later proof's time at the earliest at this moment: the moment
+// of the request, plus the difference between the two proofs' times. The two clocks need not show
+// the same time. A message that was delayed on its way, or that waited unread in this process,
+// proves only what it proved when it was sent. If a proof seems to be from the future, the two
+// clocks don't run equally fast: one was set, or one stood still. Then no proof of this watch can
+// be trusted, and the watch counts as broken.
 func (c *Cache[V]) prove(seconds int64, nanos int32) {
 	if c.began == never {
 		return

@@ -15,7 +15,7 @@ var idForm = regexp.MustCompile(`^(?:` + usualID + `|[0-9a-fA-F]{32}|\{` + usual
 	`\}|[uU][rR][nN]:[uU][uU][iI][dD]:` + usualID + `)$`)
 
 // DeviceID returns the device ID that the text spells, in the form of 36 characters in lower case.
-// It is empty if the text can't name a device: the nil UUID can't.
+// The result is empty if the text is no UUID, or is the nil UUID.
 func DeviceID(text string) string {
 	if isCanonicalID(text) {
 		return text

@@ -18,9 +18,9 @@ var (
 // WantsPage reports whether a browser goes to a page with this request. People get pages, programs
 // get codes.
 //
-// All browsers of today say in Sec-Fetch-Mode whether they go to a page, but over plain HTTP only
-// to this machine. Without this header, only a request that names text/html in Accept counts as one
-// for a page: programs send "*/*", JSON or nothing.
+// All browsers of today say in Sec-Fetch-Mode whether they go to a page, but only over HTTPS and at
+// localhost. Without this header, only a request that names text/html in Accept counts as one for a
+// page: programs send "*/*", JSON or nothing.
 func WantsPage(r *Request) bool {
 	if modes := r.Header["Sec-Fetch-Mode"]; len(modes) > 0 {
 		for _, mode := range modes {

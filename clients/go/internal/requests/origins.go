@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// These methods change nothing, so any page may link to them (RFC 9110, section 9.2.1).
+// Requests with these methods change nothing (RFC 9110, section 9.2.1), so any page may send them.
 var safeMethods = map[string]bool{"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true}
 
 var originForm = regexp.MustCompile(
@@ -47,8 +47,9 @@ func NormalOrigin(text string) (string, bool) {
 // pages of the origins in trusted may send such requests. These origins are in the form that
 // NormalOrigin returns.
 //
-// Over HTTPS, all browsers of today send Sec-Fetch-Site. Older browsers, and all browsers over
-// plain HTTP, send Origin, which is compared with Host. A client that sends neither is no browser.
+// All browsers of today send Sec-Fetch-Site, but only over HTTPS and at localhost. If this header
+// is missing, Origin is compared with Host. A client that sends neither Sec-Fetch-Site nor Origin
+// counts as no browser, and its requests are accepted.
 //
 // The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
 // page open a WebSocket, and send the cookies.

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// A longer URL is no page to which a user returns. Servers accept about 8,000 characters.
+	// No page to which a user returns has a longer URL. Servers accept about 8,000 characters.
 	maxPathBytes = 2000
 	// No app has paths that are encoded more often than this.
 	maxDecodings   = 4
@@ -148,7 +148,7 @@ func staysHere(path string) bool {
 			kept = append(kept, segment)
 		}
 	}
-	// An empty first segment with another after it is "//host".
+	// If the first segment is empty and another segment follows, the path reads as "//host".
 	return len(kept) < 2 || kept[0] != ""
 }
 

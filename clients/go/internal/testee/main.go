@@ -1,6 +1,6 @@
 // Command testee runs the scenarios of tests/polyglot with the Go client. It reads commands from
-// stdin and writes replies to stdout, as JSON lines. It decides nothing: a command is one call of
-// the client.
+// stdin and writes replies to stdout, as JSON lines. It decides nothing: a command makes calls of
+// the client, or sends a request to an app with its middleware.
 package main
 
 import (

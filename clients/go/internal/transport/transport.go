@@ -81,7 +81,7 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 			},
 			MinConnectTimeout: connectTimeout,
 		}),
-		// An idle connection stays open, because its pings go on.
+		// An idle connection stays open, and its pings go on.
 		grpc.WithIdleTimeout(0),
 		// Calls between services must not go through a proxy for the web.
 		grpc.WithNoProxy(),

@@ -103,7 +103,7 @@ func Load(t *testing.T, name string) []*Case {
 		t.Fatalf("%s has no cases", name)
 	}
 	if len(file.Settings) == 0 {
-		return file.Cases // without settings of an app, `settings` of a case mean something else
+		return file.Cases // then `settings` of a case are not settings of an app
 	}
 	for _, each := range file.Cases {
 		var given struct{ Settings json.RawMessage }

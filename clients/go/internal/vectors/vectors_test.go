@@ -12,14 +12,14 @@ import (
 // it. Add a new file here.
 var handled = []string{
 	"addresses",  // internal/requests
-	"cache",      // sessionauthority
+	"cache",      // internal/nearcache
 	"conduct",    // sessionhttp
 	"cookies",    // sessionhttp
 	"errors",     // sessionauthority
 	"next_paths", // internal/requests
 	"origins",    // sessionhttp
 	"presented",  // sessionhttp
-	"signatures", // sessionauthority
+	"signatures", // webhook
 	"verdicts",   // sessionauthoritytest
 }
 

@@ -1,6 +1,6 @@
 /**
- * The rules of the service for whole requests, with its default settings: each function returns the
- * fields that break rules, with the rules.
+ * The rules of the service for the fields of requests, with the service's default settings. Each
+ * function whose name starts with `of` returns the fields that break rules, with the rules.
  */
 
 import type { Duration } from "@bufbuild/protobuf/wkt";

@@ -134,7 +134,7 @@ export function eventMessage(
   });
 }
 
-/** Returns a message of a watch. If it `proves`, it says that all events were sent. */
+/** Returns a message of a watch. If `proves` is true, it says that all events were sent. */
 export function watchMessage(
   state: State,
   events: pb.Event[],

@@ -91,7 +91,7 @@ function judgeOnItsDevice(live: FakeSession, token: FakeToken, now: number): Ses
 
 /**
  * Notes that a token of the current generation was presented. If the token is old enough, it counts
- * as seen. If it `settles`, its copy may become the only good one.
+ * as seen. If `settles` is true, the token's copy may become the only good copy.
  */
 export function markSeen(token: FakeToken, now: number, { settles }: { settles: boolean }): void {
   const { session } = token;

@@ -12,7 +12,7 @@ import type {
 
 export type Claims = Readonly<Record<string, string>>;
 
-/** A session. Until its token is renewed it has one generation. */
+/** A session. Its generation is 1 until its token is renewed. */
 export interface FakeSession {
   readonly userId: string;
   readonly deviceId: string;
@@ -28,9 +28,9 @@ export interface FakeSession {
   lastSeenAt: number;
   firstSeenAt: number | undefined;
   toldAt: number | undefined;
-  /** The one copy of the current generation that is good, if it is settled. */
+  /** The one copy of the current generation that is good. Undefined until it is decided. */
   holder: symbol | undefined;
-  /** The one copy of the previous generation that is good, if it is settled. */
+  /** The one copy of the previous generation that is good. Undefined in generation 1. */
   predecessor: symbol | undefined;
   updatedClaims: Claims | undefined;
   hasNewerClaims: boolean;
@@ -171,7 +171,7 @@ export class State {
     return [text, token];
   }
 
-  /** Ends a user's sessions on all devices but one. Returns how many sessions it ended. */
+  /** Ends a user's sessions on all devices except `spared`. Returns how many sessions it ended. */
   endSessions(userId: string, spared = ""): number {
     const live = [...this.devicesOf(userId).values()].filter(
       (device) => this.isLive(device) && device.deviceId !== spared,

@@ -140,7 +140,7 @@ export class Admission {
    * and the service recommends a renewal (with `REPLAY_ALARM=renewed`), the renewal raises the
    * alarm about a replay.
    *
-   * If the Session Authority is away, `session` and `require` throw NoAnswer.
+   * If the Session Authority gives no answer, `session` and `require` throw NoAnswer.
    */
   async open(): Promise<void> {
     const { token, deviceId, client, passive, status, app } = this.presented;
@@ -163,8 +163,9 @@ export class Admission {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of the response. If the service recommended a renewal less
-   * than 10 seconds ago, this method renews the token first. Only then does it return a promise.
+   * Returns the `Set-Cookie` headers of the response. If the service recommended a renewal, or the
+   * app changed the claims, less than 10 seconds ago, this method renews a browser's token first.
+   * Only in this case does the method return a promise.
    */
   close(): readonly string[] | Promise<readonly string[]> {
     const first = !this.closed;
@@ -177,7 +178,7 @@ export class Admission {
 
   /**
    * Returns the change of the response's headers for caches, once the visit is closed. `names` are
-   * the names of the app's headers, `contentType` is the type of its contents.
+   * the names of the app's headers, `contentType` is the type of the response's contents.
    */
   caching(names: readonly string[], contentType: string): Caching {
     return cachingOf({
@@ -226,8 +227,9 @@ export class Admission {
   }
 
   /**
-   * Returns the last refusal that the visit threw, but each refusal only once. If a framework
-   * caught the error and handled it in its own way, the middleware replaces that response.
+   * Returns the last refusal that the visit threw, and forgets it: the next call returns undefined.
+   * If a framework caught the error and answered in its own way, the middleware replaces the
+   * framework's response.
    */
   takeRefusal(): Refused | undefined {
     const refused = this.#refused;
@@ -240,7 +242,7 @@ export class Admission {
     this.context.states.error(REFUSED, describe(error));
   }
 
-  /** Makes `close` renew a browser's token, if the response's headers go out soon. */
+  /** Makes `close` renew a browser's token, if `close` is called within 10 seconds. */
   protected renewSoon(): void {
     if (!this.presented.app) this.#renewUntil = performance.now() + RENEW_WITHIN_MS;
   }

@@ -1,12 +1,12 @@
 /**
- * The headers of responses for caches: for the browser's cache, with the pages that its Back button
- * shows, and for shared caches in front of the app, which prefer headers of their own to
- * `Cache-Control`.
+ * The headers of responses for caches. These headers are for the cache of the browser, which also
+ * keeps the pages for the Back button, and for shared caches in front of the app. Shared caches
+ * prefer headers of their own to `Cache-Control`.
  */
 
 const NO_STORE = ["Cache-Control", "no-store"] as const;
 const CLEAR = ["Clear-Site-Data", '"cache"'] as const;
-// These come in addition to `Cache-Control` and to the headers whose names end like it:
+// Other headers for caches. All headers whose names end with `Cache-Control` are for caches, too:
 // `CDN-Cache-Control` (RFC 9213), `Cloudflare-CDN-Cache-Control` ...
 const CACHING = new Set(["surrogate-control", "edge-control", "expires", "x-accel-expires"]);
 const PAGES = ["text/html", "application/xhtml+xml"];
@@ -26,11 +26,11 @@ export interface CachingFacts {
   /** The type of the contents, as `Content-Type` has it. */
   readonly contentType: string;
   /**
-   * True if the response hands out a token or takes one back. Then no cache may keep it, whatever
-   * the app says.
+   * True if the response hands out a token or deletes a token's cookie. Then no cache may keep the
+   * response, whatever the app says.
    */
   readonly handsOut: boolean;
-  /** True if the request has a good session. */
+  /** True if the request has a good session, or had one when the app read the session. */
   readonly signedIn: boolean;
   /** True if the app read the session, so that its response may depend on the session. */
   readonly looked: boolean;

@@ -45,9 +45,10 @@ export interface CookieOptions {
   /** The rule for the cookie with the device ID. Default: the value of `sameSite`. */
   readonly deviceSameSite?: SameSite | undefined;
   /**
-   * Set this only for developing on http://localhost, with a browser that does not treat that as
-   * secure. Without it, all names begin with `__Host-`. With it, requests to any other host are
-   * refused. Default: false.
+   * Set this only for developing on http://localhost, with a browser that does not treat this
+   * address as secure. If false, all names begin with `__Host-`. If true, the middleware refuses
+   * requests of browsers to all hosts except localhost, its subdomains, 127.0.0.1 and [::1].
+   * Default: false.
    */
   readonly insecure?: boolean | undefined;
 }
@@ -146,12 +147,13 @@ export class Cookies {
   }
 
   /**
-   * Returns the value of the cookie with this name. If two cookies have it and their values differ,
-   * one was planted, and nobody can know which: then the value counts as missing.
+   * Returns the value of the cookie with this name. If two cookies have this name and different
+   * values, an attacker has set one of them, and nobody can know which one. Then the value counts
+   * as missing.
    *
-   * But insecure names may have cookies of other paths, left by another app on localhost, that this
-   * module can't remove. Browsers send those first (RFC 6265, section 5.4), as their paths are
-   * longer. So the last value counts.
+   * With insecure names the last value counts. Another app on localhost may have left cookies with
+   * the same name for other paths, and this module can't delete such cookies. Browsers send them
+   * first, because their paths are longer (RFC 6265, section 5.4).
    */
   #only(pairs: readonly (readonly [string, string])[], name: string): string {
     let found: string | undefined;
@@ -195,8 +197,8 @@ function checkedRule(option: string, rule: SameSite): SameSite {
 
 /**
  * Returns the names and values in `Cookie` headers. Only blanks are stripped. If other white space
- * before a name were stripped, a cookie that was set without the rules of the prefix would pass for
- * ours.
+ * before a name were stripped, a cookie that was set without the rules of the prefix would have the
+ * same name as our cookie.
  */
 function pairsOf(headers: readonly string[]): [string, string][] {
   const pairs: [string, string][] = [];

@@ -16,9 +16,12 @@ import type { Visits } from "./visits.js";
 export interface Connection {
   /** The address at the other end of the connection. Empty if it is unknown. */
   readonly peer: string;
-  /** The headers, if the platform keeps two lines with the same name apart. */
+  /** The headers with all their lines. Set if the platform does not join lines of the same name. */
   readonly headers?: HeaderLists | undefined;
-  /** Headers that other middleware has set. An answer that replaces the app's has them, too. */
+  /**
+   * Headers that other middleware has set. An answer that replaces the app's response has these
+   * headers, too.
+   */
   readonly before?: Headers | undefined;
 }
 
@@ -158,7 +161,7 @@ function bodyUntilEnd(
   });
 }
 
-/** Returns the body of a request, cut after the first byte that is too many. */
+/** Returns the body of a request, cut after one byte more than `MAX_BODY_BYTES`. */
 async function bodyOf(request: Request): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];

@@ -18,7 +18,9 @@ import { type FlowOptions, type Settings, settingsOf } from "./settings.js";
 import { maxAgeSecondsOf, type StepUp, stepUpQuery } from "./step_up.js";
 
 /**
- * The headers on which a response depends. No cache may give one user's page to another client.
+ * The request headers on which a response depends. With them in `Vary`, no cache gives one user's
+ * page to another client. `X-Device-Id` is the default of `deviceHeader`. If the app sets another
+ * header, that header is not in this list.
  */
 export const VARIES = ["Cookie", "Authorization", "X-Device-Id"] as const;
 const MIN_RETRY_AFTER_MS = 1000;
@@ -58,8 +60,9 @@ export class Flow {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of a response to a renewal. Without a new token there are
-   * none: the browser keeps what it has.
+   * Returns the `Set-Cookie` headers of a response to a renewal. If the session is good, but the
+   * token is not new, the list is empty: the browser keeps its cookies. If the session is not good,
+   * the headers are those of `afterDenial`.
    */
   afterRenewal(presented: Presented, renewal: Renewal, now: Date): string[] {
     if (!isActive(renewal)) return this.afterDenial(presented, renewal.status);
@@ -108,8 +111,9 @@ export class Flow {
   }
 
   /**
-   * Returns the refusal for a client that is not signed in: 401, or a redirect for a page. Its
-   * code tells an app that the app must renew its token itself. No client learns any other reason.
+   * Returns the refusal for a client that is not signed in: 401, or a redirect for a page. With 401
+   * the code is `token_expired` if the app must renew its token itself, else `sign_in_required`. No
+   * client learns any other reason.
    */
   signInRequired(
     presented: Presented,

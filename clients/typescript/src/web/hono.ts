@@ -31,7 +31,8 @@ declare module "hono" {
 export interface HonoOptions extends FlowOptions {
   /**
    * A function that returns the address at the other end of a request's connection. Only apps on
-   * another server than `@hono/node-server` need it. Default: the address that this server knows.
+   * another server than `@hono/node-server` need this function. Default: the address that
+   * `@hono/node-server` knows.
    */
   readonly peer?: ((context: Context) => string) | undefined;
 }

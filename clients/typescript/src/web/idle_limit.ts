@@ -1,11 +1,11 @@
-/** The service's limits of idle timeouts, which its refusal of another idle timeout names. */
+/** The service's limits of idle timeouts. Its error for a refused idle timeout names the limits. */
 
 import { SessionAuthorityError } from "../errors.js";
 
 /**
- * Returns the idle timeout that the service accepts and that is closest to the requested one, in
- * milliseconds, if the sign-in was refused for nothing but its idle timeout. Else returns
- * undefined. A longer idle timeout than the requested one is returned only with `lengthen`.
+ * Returns the idle timeout that is closest to the requested idle timeout and that the service
+ * accepts, in milliseconds. Returns undefined if there is any other reason for the refusal.
+ * An idle timeout that is longer than the requested one is returned only with `lengthen`.
  */
 export function idleLimitMs(
   error: unknown,

@@ -1,6 +1,6 @@
 /**
- * Paths of this origin: where a sign-in page sends a user afterwards. Other text is refused, in
- * each spelling in which a browser, or a server on the way, could read another origin.
+ * Paths of this origin: where a sign-in page sends a user afterwards. A text is refused if a
+ * browser, or a server on the way, could read it as the URL of another origin.
  *
  * Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot
  * segments, normalise Unicode, and may send the result as a redirect.
@@ -25,7 +25,7 @@ export function localPath(text: string, fallback = "/"): string {
 
 /**
  * Returns the path in the field `next` of a target's query, if it is a path of this origin; else
- * the fallback. If there are two that differ, neither counts.
+ * the fallback. If there are two such fields with different values, neither counts.
  */
 export function nextIn(target: string, fallback = "/"): string {
   const fields = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];

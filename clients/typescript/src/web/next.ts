@@ -100,7 +100,7 @@ export class NextSessions {
       );
   }
 
-  /** Opens the visit of the request that a Server Component renders: `visit(await headers())`. */
+  /** Opens the visit of a request for a Server Component: `visit(await headers())`. */
   visit(headers: Headers, { path = "/" } = {}): Promise<Visit> {
     const lists: Record<string, readonly string[]> = {};
     for (const [name, value] of headers) lists[name] = [value];

@@ -73,7 +73,7 @@ async function answerDevices(
 }
 
 /**
- * Resolves to the body of a request, cut after the first byte that is too many. Resolves to
+ * Resolves to the body of a request, cut after one byte more than `MAX_BODY_BYTES`. Resolves to
  * undefined if the client left before the end of the body.
  */
 async function bodyOf(request: NodeRequest): Promise<Uint8Array | undefined> {

@@ -1,10 +1,10 @@
 /**
- * Guards a response of `node:http`. It adds the cookies when the headers go out, in whatever way
- * the app sends them. If a framework answered a refusal with an error that the app did not choose,
- * it sends the refusal's answer instead.
+ * Guards a response of `node:http`. The guard adds the cookies when the headers go out, in whatever
+ * way the app sends the headers. If a framework answered a refusal with an error that the app did
+ * not choose, the guard sends the refusal's answer instead.
  *
- * The token may be renewed first. The response waits for that, and the app's writes are kept in
- * order meanwhile.
+ * The token may be renewed first. The response waits for the renewal, and the guard keeps the app's
+ * writes in order meanwhile.
  */
 
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
@@ -23,7 +23,7 @@ export function sendAnswer(response: ServerResponse, { status, headers, body }: 
   response.end(body);
 }
 
-/** Guards this response. Headers that are set before stay, even if a refusal is sent. */
+/** Guards this response. Headers that were set before this call stay, even with a refusal. */
 export function guardResponse(response: ServerResponse, visit: Visit, acceptCh: string): void {
   new GuardedResponse(response, visit, acceptCh);
 }
@@ -197,7 +197,7 @@ class GuardedResponse {
     for (const [name, value] of headers) response.setHeader(name, value);
   }
 
-  /** Makes the response look begun, so that frameworks don't send another one meanwhile. */
+  /** Makes frameworks believe that the response has begun, so that they don't send another one. */
   #hold(): void {
     this.#state = "held";
     const get = (of: () => boolean) => ({ configurable: true, get: of });

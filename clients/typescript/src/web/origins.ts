@@ -13,7 +13,7 @@ import { type Headers, values } from "./headers.js";
 
 // These methods change nothing (RFC 9110, section 9.2.1): any page may link to them.
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
-// "none": the user and no page caused the request, for example with a bookmark.
+// "none": no page caused the request. The user did, for example with a bookmark.
 const OWN = new Set(["same-origin", "none"]);
 const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?$/i;
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { http: 80, https: 443 };

@@ -12,7 +12,7 @@ import { CrossOrigin, InsecureHost, refusal, ReturnHop } from "./responses.js";
 import { HOP, isReturn } from "./return_hop.js";
 import type { Settings } from "./settings.js";
 
-/** The service makes no longer tokens. */
+/** The service makes no token with more bytes. */
 export const MAX_TOKEN_BYTES = 4096;
 const MAX_USER_AGENT_LENGTH = 512;
 const TOKEN = /^[A-Za-z0-9._-]{1,4096}$/;

@@ -1,7 +1,7 @@
 /**
  * Lets visits that renew the same token at the same time share one call. A visit joins only a call
- * that was not sent yet. A renewal that was sent before this visit's request may have missed a
- * sign-out, and this request must not miss it.
+ * that was not sent yet. A renewal that was sent before this visit's request may not know of a
+ * sign-out that happened before the request.
  */
 
 import type { Renewal } from "../types.js";

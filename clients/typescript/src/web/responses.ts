@@ -149,7 +149,7 @@ export class StepUpRequired extends SignInRequired {
 export class NoAnswer extends Refused {}
 
 /**
- * A page of another origin sent the request, and it may change something. Neither the app nor the
+ * A page of another origin sent a request that may change something. Neither the app nor the
  * Session Authority saw the request.
  */
 export class CrossOrigin extends Refused {}

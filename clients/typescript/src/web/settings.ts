@@ -30,10 +30,9 @@ export interface FlowOptions {
    */
   readonly deviceHeader?: string | undefined;
   /**
-   * If true, a client that sends a bearer token, or the `deviceHeader` with a device ID or empty,
-   * is an app and no browser. Set false if a proxy in front of the app adds an
-   * `Authorization: Bearer` of its own to the requests of browsers: then only cookies count.
-   * Default: true.
+   * If true, a client that sends a bearer token or the `deviceHeader` (even an empty one) is an app
+   * and no browser. Set false if a proxy in front of the app adds an `Authorization: Bearer` of its
+   * own to the requests of browsers: then only cookies count. Default: true.
    */
   readonly bearer?: boolean | undefined;
   /**
@@ -43,22 +42,22 @@ export interface FlowOptions {
    */
   readonly checkOrigin?: boolean | undefined;
   /**
-   * Other origins whose pages may send such requests: "https://id.example", as the header `Origin`
-   * spells it. Behind a proxy that rewrites `Host`, name this app's own origin, too, for older
-   * browsers. Default: none.
+   * Other origins whose pages may send requests that change something: "https://id.example", as the
+   * header `Origin` spells it. Behind a proxy that rewrites `Host`, name this app's own origin,
+   * too, for older browsers. Default: none.
    */
   readonly trustedOrigins?: readonly string[] | undefined;
   /**
    * Paths to which other sites send browsers, such as an OIDC callback. A path with `*` at its end
-   * stands for all paths that start like it. If a browser was sent to such a path by another site
-   * and so brings no strict cookie, it gets a page that requests the same URL again, with the
-   * cookies. Default: none.
+   * stands for all paths that start like it. If another site sent a browser to such a path, the
+   * browser brings no strict cookie. Then it gets a page that requests the same URL again, with the
+   * cookies. The page of `devices` is always such a path. Default: none.
    */
   readonly returnPaths?: readonly string[] | undefined;
   /**
    * How long a session that ends with the browser (`remember: false`) may last unused, in
-   * milliseconds: at least a minute. If the service's own idle timeout is shorter, that one
-   * applies. Default: 12 hours.
+   * milliseconds: at least a minute. If the service's own idle timeout is shorter, the service's
+   * idle timeout applies. Default: 12 hours.
    */
   readonly briefIdleTimeoutMs?: number | undefined;
   /**
@@ -67,14 +66,14 @@ export interface FlowOptions {
    */
   readonly passivePaths?: readonly string[] | undefined;
   /**
-   * If true, an event stream ends when its session does, if the app used the session. False leaves
-   * that to the app. Default: true.
+   * If true, an event stream ends when its session ends, if the app used the session. If false, the
+   * app itself must end its streams. Default: true.
    */
   readonly endConnections?: boolean | undefined;
   /**
-   * The page of the user's devices, and its API, with which the middleware answers below a path of
-   * the app. There the origin is checked in any case. `true` is the page at `/devices`. Default:
-   * no page.
+   * The page of the user's devices, and its API. The middleware serves both at a path of the app
+   * and below it. There the origin is checked even if `checkOrigin` is false. `true` means the page
+   * at `/devices`. Default: no page.
    */
   readonly devices?: boolean | DevicesOptions | undefined;
   /**

@@ -1,6 +1,6 @@
 /**
  * Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
- * learns which sign-in is required (RFC 9470). It uses no request and no clock.
+ * learns which sign-in is required (RFC 9470). This module uses no request and no clock.
  *
  * Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
  */
@@ -9,8 +9,8 @@ import { cut, queryFields, quote } from "./percent_encoding.js";
 
 /**
  * How far the clocks of the app and of the service may differ. The service accepts tokens for the
- * same time after their expiry. With less, an app whose clock is fast would send users to sign in
- * again and again.
+ * same time after their expiry. With a shorter time, an app whose clock is fast would send users to
+ * sign in again and again.
  */
 export const CLOCK_TOLERANCE_MS = 30_000;
 const MAX_QUERY_FIELDS = 100;
@@ -110,7 +110,7 @@ export function lackOf(wanted: StepUp, session: SignedIn, now: Date): string {
 
 /**
  * Returns the step-up in the query of a request's target, or undefined if there is none. An
- * attacker can write a query, so unknown values are left out.
+ * attacker can write a query, so invalid values are left out.
  */
 export function stepUpIn(target: string): StepUp | undefined {
   const pairs = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];

@@ -28,8 +28,8 @@ export interface SignInOptions {
   readonly remember?: boolean | undefined;
   /**
    * How long the session may last unused, in milliseconds. If the service's own idle timeout is
-   * shorter, that one applies. Default: the service's own, or `briefIdleTimeoutMs` if `remember` is
-   * false.
+   * shorter, the service's idle timeout applies. Default: the service's idle timeout, or
+   * `briefIdleTimeoutMs` if `remember` is false.
    */
   readonly idleTimeoutMs?: number | undefined;
 }
@@ -96,8 +96,8 @@ export class Visit extends Admission {
    * Signs a user in who has just proven their identity. The response sets both cookies. An app that
    * is no browser gets token and device ID in your own response.
    *
-   * If another user was signed in before in this browser, that user is signed out here: the browser
-   * now has the cookies of the new user. Rejects with NoAnswer, and with all errors of
+   * If another user was signed in in this browser before, that user is signed out in this browser:
+   * the browser now has the cookies of the new user. Rejects with NoAnswer, and with all errors of
    * `issueDevice`.
    */
   async signIn(userId: string, options: SignInOptions = {}): Promise<IssuedDevice> {
@@ -192,11 +192,11 @@ export class Visit extends Admission {
 
   /**
    * Changes the claims of the user, such as an e-mail address, here and on all other devices of the
-   * user. The new claims replace all existing claims. Resolves to the session with them.
+   * user. The new claims replace all existing claims. Resolves to the session with the new claims.
    *
    * This browser gets a token with the new claims in this response. Every other browser of the user
-   * gets one with the response to its next request. Rejects with SignInRequired, NoAnswer, and
-   * `invalid_request`.
+   * gets such a token with the response to its next request. Rejects with SignInRequired, NoAnswer,
+   * and `invalid_request`.
    */
   async updateClaims(claims: Claims): Promise<Session> {
     const session = this.require();
@@ -227,8 +227,9 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs in with an idle timeout, or with the service's longest one if that is shorter. With
-   * `lengthen` it also signs in with the service's shortest one if that is longer.
+   * Signs in with an idle timeout. If the service's longest idle timeout is shorter, this method
+   * signs in with the service's longest one. If the service's shortest idle timeout is longer, and
+   * `lengthen` is true, this method signs in with the service's shortest one.
    */
   async #issue(
     userId: string,

@@ -1,4 +1,4 @@
-/** Opens the visits of an app, with the app's client or with a client that it makes itself. */
+/** Opens the visits of an app, with the app's client or with a client from the app's function. */
 
 import type { VisitContext } from "./admission.js";
 import type { Authority } from "./authority.js";
@@ -28,7 +28,7 @@ export class Visits {
   /**
    * @param authority - A client, or a function that makes one. The function is called with the
    * first visit. `close` closes only a client that the function made.
-   * @param flow - The options of the app, or its decisions.
+   * @param flow - The options of the app, or a `Flow` with its options.
    * @param now - The wall clock. Tests pass their own.
    */
   constructor(
@@ -55,8 +55,8 @@ export class Visits {
 
   /**
    * Opens the visit of a request, and asks the Session Authority about its token. Rejects with
-   * CrossOrigin, InsecureHost, ReturnHop before it asks. After an outage, the methods that use the
-   * session throw NoAnswer.
+   * CrossOrigin, InsecureHost, ReturnHop before it asks. If the Session Authority gave no answer,
+   * the methods that use the session throw NoAnswer.
    */
   async open(request: RequestFacts): Promise<Visit> {
     const visit = new Visit(this.#context(), this.#presented(request));
@@ -64,7 +64,7 @@ export class Visits {
     return visit;
   }
 
-  /** Closes the client that it made. The next visit would make another client. */
+  /** Closes the client that the app's function made. The next visit would make another client. */
   close(): void {
     this.#made?.close();
     this.#made = undefined;

@@ -262,7 +262,7 @@ test("middleware that is used twice keeps the cookies of a sign-in, over hono", 
   assert.match(newToken(response), /^__Host-session=/);
 });
 
-/** The names and beginnings of the cookies that a response sets. */
+/** The cookies that a response sets: their names, and the first 4 characters of their values. */
 const setBy = (response: IncomingMessage) =>
   (response.headers["set-cookie"] ?? []).map((line) => line.slice(0, line.indexOf("=") + 5));
 

@@ -3,18 +3,18 @@
 /** The `detail` of the event `session-devices:change`. */
 export interface DevicesChange {
   action: "rename" | "sign-out" | "not-me" | "sign-out-others";
-  /** The device that was meant; null for all others. */
+  /** The ID of the device. Null if the action is `sign-out-others`. */
   deviceId: string | null;
-  /** How many devices were signed out. */
+  /** How many devices were signed out. 0 after a rename. */
   signedOut: number;
 }
 
 export declare class SessionDevices extends HTMLElement {
-  /** Reads the list again; resolves when it is shown. */
+  /** Reads the list again. Resolves when the list, or the reason why there is none, is shown. */
   refresh(): Promise<void>;
 }
 
-/** A text, or one for each plural category. */
+/** The English texts, by key: each a text, or a text for each plural category. */
 export declare const ENGLISH: Readonly<Record<string, string | Readonly<Record<string, string>>>>;
 
 declare global {

@@ -82,8 +82,8 @@ export function failureOf(error: unknown): Failure | undefined {
 }
 
 /**
- * Returns the failure for an error that is not the user's. If waiting does not help, there is no
- * `Retry-After`: a program would retry for ever.
+ * Returns the failure for an error that the user did not cause. If waiting does not help, there is
+ * no `Retry-After`: with this header a program would retry for ever.
  */
 function ofService(error: unknown, retry: readonly Header[]): Failure {
   if (error instanceof SessionAuthorityError) {

@@ -1,4 +1,4 @@
-/** A user's devices in the order of the page, page by page. It uses no request. */
+/** A user's devices in the order of the page, page by page. This module uses no request. */
 
 import type { Device } from "../../types.js";
 
@@ -24,14 +24,17 @@ export class BadCursor extends Error {}
 export interface Alarm {
   readonly deviceId: string;
   readonly at: Date;
-  /** The event of the mail that linked to the page, if the mail was about this alarm, or empty. */
+  /**
+   * The ID of the event that a mail was about, if this mail linked to the page and was about this
+   * alarm. Else empty.
+   */
   readonly eventId: string;
 }
 
 /**
  * A page of devices: this device first, then the devices that are signed in, then the devices that
- * were seen, or had an alarm, in the last 28 days. `alarms` are the alarms of all devices, the
- * newest first, on the first page only.
+ * were seen, or had an alarm, in the last 28 days. `alarms` are the newest 20 alarms about all
+ * devices, the newest first. Only the first page has alarms.
  */
 export interface Listing {
   readonly devices: readonly Device[];
@@ -74,7 +77,7 @@ export function listingOf(
 
 /**
  * Returns the name that the user or the app gave. Returns an empty string if the service made the
- * name from the browser and the system.
+ * name from the browser, the model and the system.
  */
 export function nameOf(device: Device): string {
   const { browser, model, operatingSystem, displayName } = device;
@@ -83,7 +86,7 @@ export function nameOf(device: Device): string {
   return made.includes(displayName) ? "" : displayName;
 }
 
-/** Returns true if the device is in use: it shows this list, or was used minutes ago. */
+/** Returns true if the device is in use: it shows this list, or was used in the last 5 minutes. */
 export function isActiveNow(device: Device, now: Date): boolean {
   const seen = device.lastSeenTime;
   const recent = seen !== undefined && now.getTime() - seen.getTime() <= ACTIVE_WITHIN_MS;

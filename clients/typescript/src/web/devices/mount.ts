@@ -25,14 +25,14 @@ const DEVICES_IN_A_CALL = 1000;
 /** The options of an app for its page of devices. */
 export interface DevicesOptions {
   /**
-   * The path of the page. Its API and its files are below this path. The app needs no route there,
-   * because the middleware answers. It is the path that browsers see. Default: `/devices`.
+   * The path of the page, as browsers see it. The API and the files are below this path. The app
+   * needs no route there, because the middleware answers. Default: `/devices`.
    */
   readonly path?: string | undefined;
   /**
-   * The app's own page for a new password, a path or an https URL. It is linked for users who say
-   * "That wasn't me". A path gets `next` in its query: after the password is changed, redirect the
-   * user to `visit.nextPath()`. Default: none.
+   * The app's own page for a new password, a path or an https URL. Users who say "That wasn't me"
+   * get a link to this page. A path gets `next` in its query: after the password is changed,
+   * redirect the user to `visit.nextPath()`. Default: none.
    */
   readonly secureAccountUrl?: string | undefined;
   /** The language of all texts ("de"). Default: `Accept-Language` decides. */

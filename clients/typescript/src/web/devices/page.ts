@@ -18,7 +18,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 /** Returns the page of devices. `alarm` is the event that a mail was about, or empty. */
 export function devicesPage(mount: string, texts: Texts, alarm: string): Answer {
   const event = alarm === "" ? "" : ` alarm="${escaped(alarm)}"`;
-  // `sign-in` is this page: it redirects a user who is signed out to the sign-in.
+  // `sign-in` is the URL of this page: for a signed-out user it redirects to the sign-in page.
   const element =
     `<session-devices src="${mount}" sign-in="${mount}" ` +
     `language="${escaped(texts.language)}"${event}></session-devices>`;

@@ -1,4 +1,4 @@
-/** Devices and alarms as the API shows them: values that become JSON, by `openapi.json`. */
+/** Devices and alarms as the API shows them: values for the JSON that `openapi.json` describes. */
 
 import type { Device, FormFactor } from "../../types.js";
 import { type Alarm, alarmOf, isActiveNow, type Listing, nameOf } from "./listing.js";

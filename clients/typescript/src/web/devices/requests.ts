@@ -3,7 +3,7 @@
 import { type Headers, values } from "../headers.js";
 import { cut, queryFields } from "../percent_encoding.js";
 
-/** The longest body has a name of 100 characters. In JSON each may be 12 bytes. */
+/** The longest body has a name of 100 characters. In JSON each character may need 12 bytes. */
 export const MAX_BODY_BYTES = 8192;
 const MAX_FIELDS = 20;
 
@@ -32,8 +32,8 @@ export interface DevicesRequest {
 }
 
 /**
- * Returns the fields of a request's query. If two have the same name, the last one counts. Throws
- * BadRequest if there are too many.
+ * Returns the fields of a request's query. If two fields have the same name, the last field counts.
+ * Throws BadRequest if there are more than 20 fields.
  */
 export function queryOf({ target }: { readonly target: string }): ReadonlyMap<string, string> {
   const query = cut(target, "?")[1];

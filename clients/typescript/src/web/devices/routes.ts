@@ -30,7 +30,7 @@ const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] 
   [["api", "sign-out"], "POST", "sign_out_here"],
 ];
 
-/** The route of a request. `isApi` is true if a program sent the request. */
+/** The route of a request. `isApi` is true if the path is for programs: below `api` or `static`. */
 export interface Route {
   /**
    * The action of the request. Undefined if nothing is at its path, or if the path does not have
