@@ -1,9 +1,9 @@
 """Makes, stores, checks and removes bearer tokens of callers that have no certificate.
 
-A token is 256 random bits behind a prefix that secret scanners recognize. The file has one line for
-each token: the caller, the token's ID, the time when it was added, and its SHA-256. The token can't
-be computed from its line. A caller may have several good tokens at once, so that a new token can
-replace an old one without a gap.
+A token is a prefix and 256 random bits. Secret scanners can recognize the prefix. A file has one
+line for each token: the caller, the token's ID, the time when the token was added, and the SHA-256
+of the token. The token can't be computed from its line. A caller may have several good tokens at
+once, so that a new token can replace an old one without a gap.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CallerToken:
 
 
 def digest_of(token: str) -> bytes:
-    """The SHA-256 of a token's text."""
+    """Returns the SHA-256 of a token's text."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -70,7 +70,9 @@ def new_token() -> str:
 
 
 def read_tokens(path: Path) -> tuple[CallerToken, ...]:
-    """Reads the tokens in a file. Raises AccessError with all faults of the file."""
+    """Reads the tokens in a file. Raises AccessError if the file can't be read or is not UTF-8, and
+    otherwise with all faults of its lines.
+    """
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -98,29 +100,30 @@ def read_tokens(path: Path) -> tuple[CallerToken, ...]:
 
 
 def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken:
-    """Adds a token of a caller to the file. Makes the file if it does not exist. Raises
-    AccessError.
+    """Adds a token of a caller to the file. Makes the file if it does not exist. Raises AccessError
+    if the caller's name breaks the rule for names, if the file has faults, or if the file can't be
+    read or written.
     """
     if not is_name(caller):
         raise AccessError(f"the caller's name {NAME_RULE}")
     added = CallerToken(caller, now.replace(microsecond=0), digest_of(token))
-    path = path.resolve()  # a link stays a link: the file that it leads to is changed
+    path = path.resolve()  # a link stays a link: its target is changed
     with _alone(path):
         _write(path, [*(read_tokens(path) if path.exists() else ()), added])
     return added
 
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
-    """Removes one token of a caller, or all tokens if there is no `token_id`. Returns the removed
-    tokens. Raises AccessError if the caller has no such token, if the file has faults, or if it
-    can't be read or written.
+    """Removes the tokens of a caller that have this `token_id`, or all tokens of the caller if
+    `token_id` is None. Returns the removed tokens. Raises AccessError if the caller has no such
+    token, if the file has faults, or if the file can't be read or written.
     """
     path = path.resolve()
     with _alone(path):
         tokens = read_tokens(path)
         gone = [t for t in tokens if t.caller == caller and token_id in (None, t.token_id)]
         if not gone:
-            # The error does not repeat the ID: it may be the token itself, pasted by mistake.
+            # The error does not show the ID: a person may have pasted the token itself by mistake.
             which = "token with this ID" if token_id is not None else "token"
             raise AccessError(f"{path}: the caller {caller!r} has no {which}")
         _write(path, [token for token in tokens if token not in gone])
@@ -141,8 +144,9 @@ def _parsed(line: str) -> CallerToken | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Locks the file against changes by other processes while the context lasts. The lock is on a
-    second file, because the file itself is replaced.
+    """Locks the file against changes by other processes that use this lock, while the context
+    lasts. The lock is on a second file, because the file itself is replaced. Raises AccessError if
+    the second file can't be opened.
     """
     try:
         handle = os.open(

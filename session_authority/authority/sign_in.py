@@ -222,12 +222,13 @@ class SignIns:
     async def _try_issue_again(
         self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime
     ) -> IssuedDevice | None:
-        """The answer to a request that repeats an earlier one: another copy of the same token. None
-        if a record has changed in between.
+        """Returns the answer to a request that repeats an earlier request: another copy of the same
+        token. Returns None if a record has changed in between.
 
-        Raises RequestIdReused if the request differs from the earlier one. Raises RequestIdSpent if
-        the session was used since, or has ended, or if the record of the session or of the device
-        is missing.
+        Raises RequestIdReused if the contents of the request differ from the earlier request.
+        Raises RequestIdSpent if a token of the session was seen, if the session has a newer
+        generation, was replaced or has ended, or if the record of the session or of the device is
+        missing. A use of a token before the age of `DURABLE_AFTER` does not count as seen.
         """
         if issued.request_digest != request.digest():
             raise RequestIdReused
@@ -277,7 +278,7 @@ class SignIns:
     def _token(
         self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
     ) -> Token:
-        """A new copy of the token of the record's generation. The copy is issued now."""
+        """Makes a new copy of the token of the record's generation. The copy is issued now."""
         return Token(
             user_id=request.user_id,
             device_key=key,
@@ -292,9 +293,10 @@ class SignIns:
         )
 
     def _claims_to_keep(self, first: Token) -> SessionClaims | None:
-        """The claims to store with a session, given the first token of the session. They include
-        the authentication methods, with which a later call can find out whether other claims fit
-        into a token. Nearly always the result is None, because any claims fit.
+        """Returns the claims to store with a session, given the first token of the session. The
+        stored claims include the authentication methods. With the methods, a later call can find
+        out whether other claims fit into a token. Returns None if any allowed claims fit into a
+        token, as they nearly always do.
         """
         if self._resources.has_room_for_any_claims(first):
             return None

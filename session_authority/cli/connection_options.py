@@ -1,4 +1,4 @@
-"""Owns the options that name the server of a command, and the credentials for this server."""
+"""Defines the options of commands that call a server: its address, and the credentials for it."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def _server(
     *,
     for_health: bool,
 ) -> Target:
-    """The server that these options name. `_OPTIONS` has the parameters of this function except
-    `for_health`.
+    """Returns the server that these options name. `_OPTIONS` has the parameters of this function
+    except `for_health`. If an option is wrong, the command fails.
     """
     if (tls_cert is None) != (tls_key is None):
         fail("--tls-cert and --tls-key: give both or neither", WRONG_USAGE)
@@ -132,8 +132,8 @@ def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
     """Adds the options to a command. The first argument of the command becomes the server that the
     options name.
 
-    With `for_health` the default address is HEALTH_LISTEN, if it is set and the options ask for no
-    TLS.
+    The default address is LISTEN. With `for_health` the default address is HEALTH_LISTEN, if
+    HEALTH_LISTEN is set and the options ask for no TLS.
     """
 
     def decorate(command: Command) -> Command:
@@ -156,18 +156,20 @@ def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
 
 
 def _listens_at(for_health: bool) -> Listen:
-    """The address at which a server with these settings listens."""
+    """Returns the address at which a server with the settings of this process listens. With
+    `for_health` this is HEALTH_LISTEN if it is set, else LISTEN.
+    """
     settings = load_settings()
     listen: Listen = (for_health and settings.health_listen) or settings.listen
     return listen
 
 
 def token_of(option: str, content: bytes) -> str:
-    """The token in a file. If the file has more or other text than a token, the command fails, and
-    does not show the text.
+    """Returns the token in a file. `content` is the content of the file. If the content is not one
+    token, the command fails, and does not show the content.
     """
     token = content.decode("ascii", "replace").strip()
-    if re.fullmatch("[!-~]+", token) is None:  # gRPC would say so, with the token
+    if re.fullmatch("[!-~]+", token) is None:  # an error of gRPC would show the token
         fail(f"{option}: must hold a token and nothing else", WRONG_USAGE)
     return token
 

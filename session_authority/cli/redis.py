@@ -1,5 +1,5 @@
-"""Redis for commands: the check of its URL, and `session-authority redis-acl`, which prints the
-permissions that the service and its relay need there.
+"""`session-authority redis-acl`: prints the permissions that the service and its relay need in
+Redis. This module also checks the URL of Redis for other commands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class AclFormat(StrEnum):
-    """The place for the printed line."""
+    """The use of the printed line: a command for redis-cli, or a line of the server's ACL file."""
 
     SETUSER = "setuser"
     FILE = "file"
@@ -58,7 +58,9 @@ def redis_acl(
 
 
 def check_redis_url(settings: Settings) -> None:
-    """Raises SettingsError for a Redis URL that can't be used."""
+    """Raises SettingsError if the Redis URL is malformed. Does not connect to Redis, and does
+    nothing if no URL is set.
+    """
     if settings.redis_url is not None:
         try:
             connect(settings.redis_url.get_secret_value(), Limits())

@@ -2,8 +2,8 @@
 
 A write on the primary alone is lost if the primary is lost before a replica has the write. The
 store notes each write that must survive this loss, and whether enough replicas confirmed the write.
-Without replicas (`REPLICAS_ACK=0`), no write is confirmed. The store notes no marks, as losing a
-mark is harmless. The code that answers the call collects the notes.
+With `REPLICAS_ACK=0` the service waits for no replicas, so no write counts as confirmed. The store
+notes no marks, as losing a mark is harmless. The code that answers the call collects the notes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_authority.domain.errors import FieldViolation, InvalidRequest, NotR
 
 
 class Durability(Enum):
-    """The servers that hold a write: the primary alone, or replicas, too."""
+    """Which servers certainly have a write: the primary alone, or enough replicas, too."""
 
     LOCAL = auto()
     REPLICATED = auto()
@@ -31,8 +31,8 @@ class Confirmations:
 
     @property
     def durability(self) -> Durability | None:
-        """The durability of all writes together: LOCAL if too few replicas confirmed one of the
-        writes. None if the store noted no write.
+        """The durability of all writes together. LOCAL if too few replicas confirmed at least one
+        of the writes, else REPLICATED. None if the store noted no write.
 
         If an earlier call already did the work, the present call writes nothing. The store then
         notes whether enough replicas have the earlier write.
@@ -54,8 +54,8 @@ def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
     """Collects the notes about all writes inside the `with` block.
 
     Raises InvalidRequest at once if replication is `required` but not `offered`. If `required`,
-    raises NotReplicated after the block if too few replicas confirmed one of the writes. An
-    exception of the block itself takes precedence.
+    raises NotReplicated after the block if too few replicas confirmed at least one of the writes.
+    If the block raises an exception, only this exception is raised.
 
     Args:
         required: The caller demands that replicas have the writes.

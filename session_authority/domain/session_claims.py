@@ -19,9 +19,9 @@ from session_authority.domain.sessions import SessionRecord, StoredClaims
 class SessionClaims:
     """The claims that all new tokens of a session get.
 
-    `auth_methods` are the methods of the sign-in if a token of the session has too little room for
-    the largest allowed claims. With the methods, a later call can compute the room. Otherwise
-    `auth_methods` is empty.
+    If a token of the session has too little room for the largest allowed claims, `auth_methods` has
+    the methods of the sign-in, else `auth_methods` is empty. With the methods, a later call can
+    compute the room for other claims.
     """
 
     session_id: bytes
@@ -33,8 +33,9 @@ class SessionClaims:
 class ClaimsChange:
     """The decision on a change of claims. Keys are device keys.
 
-    `claims` are the new claims of each live session that the change concerns. `changed` are the new
-    records of the sessions that did not have these claims yet.
+    `claims` has the new claims of each live session that the change concerns. `changed` has the new
+    records of the sessions for which the store has no claims, or other claims. The claims in tokens
+    do not count here.
     """
 
     claims: Mapping[bytes, SessionClaims]

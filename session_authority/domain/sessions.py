@@ -15,7 +15,7 @@ MAX_COPY = 0xFFFF
 
 
 class StoredClaims(Enum):
-    """Says whether the store has claims of a session in addition to the session's record. If the
+    """Says whether the store has claims of a session, separate from the session's record. If the
     store has claims, every new token gets these claims. NEWER means that possibly no token has
     these claims yet.
     """
@@ -37,8 +37,8 @@ class SessionRecord:
     `dated_at` is when the current generation was made. `copy_again` can move this date.
     `token_ends_at` is the end of the tokens of this generation. `ends_at` is the absolute end as
     set at sign-in; see `absolute_end`. `first_seen_at` is when a client first proved that it keeps
-    a token of this generation (None: not yet). `last_seen_at` is when the session was last used.
-    This time is late by up to `touch_interval`.
+    a token of this generation (None: not yet). `last_seen_at` is the time of a use: either the last
+    use, or a use at most `touch_interval` before the last use.
 
     `idle_timeout` is the idle timeout as set at sign-in, one of the steps of `idle_timeouts` (None:
     the service's own timeout). `stored_claims` says where the session's claims are. `later` holds

@@ -1,9 +1,11 @@
 """Sends events to any number of watchers.
 
 One reader of the log puts events into one short memory. All watchers read from this memory, each
-watcher at its own pace. A watch that falls behind the oldest events in this memory is ended, so no
-watcher costs more memory than another. Each event that the reader reads is serialised once. A
-message for several watchers without a filter is built once.
+watcher at its own pace. A watcher that begins in the past first reads the older events from the
+log. Then the watcher joins the other watchers, and reads from the memory. A watch that falls behind
+the oldest events in this memory is ended, so no watcher costs more memory than another. Each event
+that the reader reads is serialised once. A message for several watchers without a filter is built
+once.
 
 A watch depends on the partitions of its users, and on the partition of events that concern all
 users. Faults of other partitions neither end nor refuse the watch.
@@ -47,9 +49,9 @@ _log = structlog.get_logger(__name__)
 class _Watcher:
     """The position of a watcher in the memory, and the means to end its watch.
 
-    `next` is the number of the batch that the watcher reads next. It is 0 for a watcher that has
-    not joined yet. `joins` is the number of the batch with which such a watcher will begin. It is 0
-    as long as that batch is not known.
+    `next` is the number of the batch that the watcher reads next, or 0 if the watcher has not
+    joined yet. `joins` is the number of the batch in the memory with which a watcher that has not
+    joined yet will begin. `joins` is 0 as long as this batch is not known.
     """
 
     def __init__(self, only: EventFilter) -> None:
@@ -68,7 +70,7 @@ class _Watcher:
         return self.next or self.joins or math.inf
 
     def expire(self) -> None:
-        """Interrupts the watch, even while it waits for a slow connection."""
+        """Interrupts the watch, even while the watch waits for a slow connection."""
         self.expired = True
         self.timeout.reschedule(asyncio.get_running_loop().time())
 
@@ -114,7 +116,7 @@ class Feed:
         )
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """The names of the primaries that serve the partitions; see `EventLog.primaries`."""
+        """Returns the names of the partitions' primaries. See `EventLog.primaries`."""
         return await self._log.primaries()
 
     async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
@@ -125,8 +127,9 @@ class Feed:
             only: The events that the watcher wants.
             send: Sends an encoded message to the watcher.
 
-        Raises InvalidRequest for a text that is no cursor, CursorExpired if events may be missing,
-        StoreUnavailable if the log can't be read at the start.
+        Raises InvalidRequest for a text that is no cursor. Raises CursorExpired if events may be
+        missing, at the start or later. Raises StoreUnavailable if the log can't be read before the
+        watcher has joined. Also raises the errors of `send`.
         """
         position = _position_of(since) if isinstance(since, str) else since
         watcher = _Watcher(only)
@@ -170,11 +173,11 @@ class Feed:
     def _note_lag(self, oldest_ms: int | None) -> None:
         if oldest_ms is not None:
             lag = self._clock().timestamp() - oldest_ms / 1000
-            self._metrics.watch_lag.add(max(lag, 0.0))  # Redis's clock may differ from ours
+            self._metrics.watch_lag.add(max(lag, 0.0))  # the clock of Redis may be ahead
 
     async def _catch_up(self, watcher: _Watcher, since: LogPosition | datetime, send: Send) -> int:
-        """Sends the events that the reader has already read. Returns the number of the batch in the
-        memory with which the watcher continues.
+        """Sends the events after `since` that the reader has already read. Returns the number of
+        the batch in the memory with which the watcher continues.
         """
         reader, wanted = self._reader, watcher.wanted
         start = reader.meet(await self._history.start_of(since))
@@ -272,7 +275,7 @@ class Feed:
 
 
 def _partitions_of(only: EventFilter) -> frozenset[int]:
-    """The partitions that can have events which pass the filter."""
+    """Returns the partitions that can have events which pass the filter."""
     if not only.user_ids:
         return EVERY_PARTITION
     return frozenset(partition(user_id) for user_id in (*only.user_ids, NOBODY))

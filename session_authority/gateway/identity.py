@@ -1,9 +1,14 @@
 """Makes the identity headers for apps, and lists the client headers that must not reach an app.
 
-An app trusts these headers. So the gateway always sets all of them, and leaves them empty if there
-is no session. They overwrite headers of the same names from a client. Values are ASCII. In IDs and
-in methods, all characters except visible ASCII are percent-encoded. "%" is encoded, too, so that
-two different users never look the same. A space separates two methods. Claims are JSON.
+An app trusts the identity headers. So the gateway sets all identity headers of each request that
+goes on to the app. All are empty if nobody is signed in, or if the gateway does not look for a
+session: on a route that disables sessions, and for a preflight that a route passes on. The
+assertion can be empty with a session, too. Identity headers overwrite headers of the same names
+from a client.
+
+Values are ASCII. In IDs and in methods, all characters except visible ASCII are percent-encoded.
+"%" is encoded, too, so that two different users never look the same. A space separates two methods.
+Claims are JSON.
 """
 
 from __future__ import annotations
@@ -80,8 +85,10 @@ def _headers_of(session: Session) -> Pairs:
 def forged(names: Iterable[str]) -> list[str]:
     """Returns the names of client headers that an app could mistake for identity headers.
 
-    Headers that the gateway overwrites are not among them. Many servers read `X_Session_User` as
-    `X-Session-User`, and PHP also reads `X.Session.User` like this.
+    Many servers read `X_Session_User` as `X-Session-User`, and PHP also reads `X.Session.User` as
+    `X-Session-User`. So the result has each name that such a server reads as a name with the prefix
+    `X-Session-`. The names of the identity headers are not in the result, because the gateway
+    overwrites these headers.
     """
     return sorted(
         [

@@ -3,7 +3,8 @@ speak no other protocol.
 
 A token alone proves nothing here. A request must also have the device ID as the parameter
 `device_id`. With the device ID an introspection is a usual validation, and finds a replay. Without
-the device ID a token is never active. Then the service isn't asked, so that no alarm is raised.
+the device ID a token is never active: the gateway does not call the service, so that no alarm is
+raised. A revocation without the device ID is an error.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ class OAuth:
         return Reply(200, _HEADERS[1:])
 
     async def _session_of(self, token: str, device_id: str) -> Session | None:
-        """Returns the session of a token, or None. Renews an expired token, because only a renewal
-        returns its session.
+        """Returns the session of a token, or None if the token is not good. Renews an expired
+        token, because only a renewal returns the session of an expired token.
         """
         found = await self._authority.validate_session(token, device_id)
         if found.status is not SessionStatus.TOKEN_EXPIRED:
@@ -146,7 +147,7 @@ class OAuth:
 
 
 def _told(session: Session) -> dict[str, object]:
-    """Returns the facts of a session, under the names of RFC 7662 where it has names for them."""
+    """Returns the facts of a session. A fact that has a name in RFC 7662 has this name here."""
     return {
         "active": True,
         "token_type": "Bearer",

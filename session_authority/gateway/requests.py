@@ -11,7 +11,7 @@ Headers = Mapping[str, Sequence[str]]
 
 
 class Kind(Enum):
-    """The kind of a request. The form of a denial depends on it."""
+    """The kind of a request. The form of a denial depends on the kind."""
 
     HTTP = "http"
     PREFLIGHT = "preflight"
@@ -24,11 +24,12 @@ class Kind(Enum):
 class GatewayRequest:
     """The request of an end user's browser or app, as it reached the proxy.
 
-    `target` is the path with its query, as the client sent it. `peer` is the address that the flow
-    compares with `trusted_proxies`. If the proxy asks over HTTP, `peer` is the address of the
-    proxy, and empty at a unix socket. If Envoy asks over gRPC, `peer` is the source that Envoy
-    reports. `deadline` is the time of the monotonic clock at which the answer must be ready, or
-    None if the proxy names no time limit.
+    `target` is the path with its query, as the client sent them, without a scheme and a host. It
+    can also be `*`. `peer` is the address that the flow compares with `trusted_proxies`. If the
+    proxy asks over HTTP, `peer` is the address of the proxy, and empty at a unix socket. If Envoy
+    asks over gRPC, `peer` is the source that Envoy reports. `deadline` is the time of the monotonic
+    clock at which the answer must be ready. It is None if the proxy names no time limit, and always
+    if the proxy asks over HTTP.
     """
 
     method: str
@@ -47,7 +48,7 @@ class GatewayRequest:
         """Returns the headers as the browser sent them, with the host that the browser asked for.
 
         A WebSocket handshake gets its `Upgrade` header back. A proxy that asks over HTTP drops that
-        header, as it concerns one connection alone.
+        header, as the header concerns only the connection between the client and the proxy.
         """
         if self.kind is not Kind.HTTP and _is_handshake(self.headers):
             return {**self.headers, "host": (self.host,), "upgrade": ("websocket",)}

@@ -1,10 +1,10 @@
 """Sends one event to an endpoint, as a signed CloudEvent to an allowed address.
 
 A person who can name an endpoint must not reach hosts that only a private network can reach. So
-each attempt looks the name up. Addresses that are not public are left out, unless the endpoint's
-host is allowed by name. If the host itself is `localhost` or a loopback address, only loopback
-addresses are used. The connection goes to the address that was checked. Redirects are not followed,
-and only the status and `Retry-After` of an answer are used.
+each attempt looks the host up. Addresses that are not public are left out, unless the file of the
+endpoints names the host in `private_hosts`. If the host itself is `localhost` or a loopback
+address, only loopback addresses are used. The connection goes to the address that was checked.
+Redirects are not followed, and only the status and `Retry-After` of an answer are used.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 MAX_RETRY_AFTER = timedelta(hours=1)
 _MAX_ANSWER_BYTES = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
-# These ranges are public, but may lead to addresses that are not public. They belong to NAT64 (RFC
-# 6052), 6to4 (RFC 3056) and its relays (RFC 7526), and Teredo (RFC 4380). The last range is the
-# address at which a virtual machine on Azure reaches the platform of Azure.
+# Python counts most of these ranges as public, but their addresses may lead to addresses that are
+# not public. The ranges belong to NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056) and its relays (RFC
+# 7526), and Teredo (RFC 4380). The last range is the address at which a virtual machine on Azure
+# reaches the platform of Azure.
 _LEADING_ELSEWHERE = tuple(
     map(
         ip_network,
@@ -60,9 +61,9 @@ _LEADING_ELSEWHERE = tuple(
         ),
     )
 )
-# These ranges are special, but not every Python from 3.11 on says so. They are for protocol
-# assignments (RFC 6890 §2.2.2) and documentation (RFC 9637). A cloud's metadata service is at
-# 192.0.0.192.
+# These ranges are not public, but some versions of Python (3.11 or later) count them as public. The
+# first range is for protocol assignments (RFC 6890 §2.2.2), and the second range is for
+# documentation (RFC 9637). The metadata service of one cloud has the address 192.0.0.192.
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "3fff::/20")))
 
 Address = IPv4Address | IPv6Address
@@ -77,8 +78,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The event did not arrive, or its arrival is unknown. `reason` is for operators. `retry_after`
-    is the pause that the endpoint asked for.
+    """The endpoint did not accept the event, or it is unknown whether the endpoint accepted the
+    event. `reason` is for operators. `retry_after` is the pause that the endpoint asked for with
+    the status 429 or 503, but at most an hour. `retry_after` is None if the endpoint asked for no
+    pause.
     """
 
     reason: str
@@ -126,7 +129,9 @@ def signature_headers(
 
 
 def is_public(address: Address) -> bool:
-    """Returns True if the address is public and its range does not lead to other addresses."""
+    """Returns True if the address is public, and is in no range whose addresses may lead to other
+    addresses.
+    """
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -138,9 +143,9 @@ def is_public(address: Address) -> bool:
 
 
 class Resolver:
-    """Looks up hosts with the system's resolver, in a thread of its own.
+    """Looks up hosts with the system's resolver. Each `Resolver` has its own thread.
 
-    A name server that hangs thus does not delay the look-ups of other endpoints.
+    So a name server that hangs does not delay the look-ups of other endpoints.
     """
 
     def __init__(self) -> None:
@@ -177,7 +182,7 @@ class Sender:
             trust_env=False,  # use no proxy of the environment
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keep no cookies
-            timeout=None,  # noqa: S113 - the whole exchange has one, below
+            timeout=None,  # noqa: S113 - `_attempt` limits the whole exchange
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=endpoint.max_in_flight
             ),
@@ -188,7 +193,9 @@ class Sender:
         )
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
-        """Sends one event, and returns the outcome. Raises nothing."""
+        """Sends one event, and returns the outcome. Raises no error, as each failure is a
+        `Refused`.
+        """
         tracer = active()
         if tracer is None:
             return await self._attempt(event_id, body, now, {})
@@ -250,8 +257,8 @@ class Sender:
     async def _call(self, request: httpx.Request) -> httpx.Response:
         """Returns the start of the response.
 
-        If a call is cancelled while TLS begins, httpcore leaves its connection open. This method
-        closes it.
+        If a call is cancelled while TLS begins, httpcore leaves the connection of the call open. So
+        this method closes the connection after each failure.
         """
         connected: list[Any] = []
 
@@ -268,8 +275,8 @@ class Sender:
             raise
 
     async def _addresses(self) -> Sequence[Address]:
-        """Returns the addresses of the endpoint's host that events may be sent to. Raises
-        httpx.ConnectError.
+        """Returns those addresses of the endpoint's host to which events may be sent. Raises
+        httpx.ConnectError if the look-up fails.
         """
         try:
             found = await self._look_up()
@@ -278,7 +285,9 @@ class Sender:
         return [address for address in map(ip_address, found) if self._may_reach(address)]
 
     async def _look_up(self) -> Sequence[str]:
-        """Looks the host up. Joins a look-up under way, as a second one would only wait for it."""
+        """Looks the host up. If a look-up is under way, waits for its result, as a second look-up
+        could begin only later.
+        """
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._resolve(self._host, self._port))
             self._looking.add_done_callback(
@@ -314,7 +323,7 @@ class Sender:
         return Refused(f"status {response.status_code}", _retry_after(retry_after, now))
 
     async def close(self) -> None:
-        """Closes the connections and ends the look-up under way."""
+        """Closes the connections, and waits no longer for the look-up under way."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
@@ -331,8 +340,8 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Returns the pause that `Retry-After` asks for, but at most an hour. Returns None if there is
-    no value or the value is invalid.
+    """Returns the pause that `Retry-After` asks for, rounded up to seconds, but at most an hour.
+    Returns None if there is no value or the value is invalid.
 
     The value is a number of seconds or a date (RFC 9110 §10.2.3).
     """

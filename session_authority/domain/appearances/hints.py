@@ -18,7 +18,7 @@ from session_authority.domain.text import cleaned, cut
 MAX_TEXT_CHARACTERS = 40
 MAX_BRANDS = 4
 MAX_FORM_FACTORS = 2
-# Further items of a list are not read.
+# Items of a list after this number are not read.
 MAX_READ_ITEMS = 8
 _LETTERS = re.compile(r"[^a-z]")
 
@@ -32,8 +32,8 @@ class Brand:
 
     @property
     def is_made_up(self) -> bool:
-        """True for the made-up brand that browsers add so that no site relies on a fixed list:
-        "Not.A/Brand".
+        """True for a made-up brand such as "Not.A/Brand". Browsers add such a brand so that no site
+        relies on a fixed list of brands.
         """
         return _LETTERS.sub("", self.name.lower()) in {"notabrand", "notanybrand"}
 
@@ -53,8 +53,8 @@ class ClientHints:
 
     def completed_by(self, older: ClientHints) -> ClientHints:
         """Returns these hints, with gaps filled from `older` hints of the same browser. Browsers
-        send the model and the versions only after a server has requested them. If the two platforms
-        differ, no gap is filled.
+        send the model and the versions only after a server has requested them. If both hints name a
+        platform and the platforms differ, no gap is filled.
         """
         if self.platform and older.platform and self.platform != older.platform:
             return self
@@ -83,9 +83,9 @@ def clean_hints(
 ) -> ClientHints:
     """Returns the hints in a form that can be stored and shown.
 
-    At most 4 brands and 2 form factors are kept, out of the first 8. Each text has at most 40
-    characters of ASCII, as all honest hints are ASCII. A text without visible characters counts as
-    missing. If there are more than 4 brands, made-up brands are dropped first.
+    At most 4 brands and 2 form factors are kept, out of the first 8 of each list. Each text has at
+    most 40 characters of ASCII, as all honest hints are ASCII. A text without visible characters
+    counts as missing. If there are more than 4 brands, made-up brands are dropped first.
     """
     read = brands[:MAX_READ_ITEMS]
     kept = [Brand(_clean(brand.name), _clean(brand.version)) for brand in read]
@@ -105,8 +105,8 @@ def clean_hints(
 
 
 def _clean(text: str) -> str:
-    """Returns the ASCII characters of the text in one line. The line is cut, and quotes that a
-    caller may have left around it are removed.
+    """Returns the ASCII characters of the text in one line of at most 40 characters. Removes the
+    double quotes that a caller may have left around the text.
     """
     ascii_text = cleaned(text).encode("ascii", "ignore").decode()
     return cut(cleaned(ascii_text).strip(' "'), MAX_TEXT_CHARACTERS)

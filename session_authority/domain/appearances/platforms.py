@@ -1,8 +1,8 @@
 """Reads the system, the model and the kind of a device from a user agent.
 
-Only the parts that describe the device are read, as a word in the name of an app usually says
-nothing about the device. The end of an app's name ("MyApp-iOS") is read only if nothing else
-describes the device.
+The module reads the parts that describe the device. A word in the name of an app usually says
+nothing about the device. So the end of an app's name ("MyApp-iOS") is read only if nothing else
+describes the device. The names of a few programs that run on one system only are read, too.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def _in_name(agent: UserAgent) -> System:
 
 
 def _told_by_app(agent: UserAgent) -> System | None:
-    """Returns the system in the agent of Facebook's or Instagram's app. None for other agents and
-    for agents of a web view.
+    """Returns the system in the agent of Facebook's or Instagram's app. Returns None for other
+    agents, and for the agents of web views in these apps.
     """
     if agent.text.startswith("["):
         told = dict(_FACEBOOK.findall(agent.text))
@@ -148,11 +148,12 @@ def _apple_mobile(system: System, parts: list[str], agent: UserAgent) -> System:
 
 
 def _thawed(agent: UserAgent) -> str:
-    """Returns the true version of iOS, for an agent that says 18. Empty if the agent does not show
-    the true version.
+    """Returns the true major version of iOS, for an agent that says 18. Returns an empty text if
+    the agent does not show the true version.
 
     Since iOS 26, WebKit says 18.6 or 18.7 for every version. Safari's own version equals the
-    system's version. Some apps send the version or the build elsewhere in the agent.
+    system's version. Some apps send the version or the build elsewhere in the agent. An agent that
+    says neither 18.6 nor 18.7 is believed.
     """
     if told := _TRUE_IOS_VERSION.search(agent.text):
         return told[1] or told[2]
@@ -210,7 +211,7 @@ def _android(system: System, parts: list[str], agent: UserAgent) -> System:
         return System("Fire OS", "", FormFactor.TABLET, model)
     if kind is None:
         is_tablet = "Tablet" in parts or (
-            # Browsers send "Mobile" on phones, but not on tablets. Apps send it on neither.
+            # Browsers send "Mobile" on phones, but not on tablets. Apps never send "Mobile".
             agent.text.startswith("Mozilla/") and "Mobile" not in agent.text
         )
         kind = FormFactor.TABLET if is_tablet else FormFactor.PHONE
@@ -223,7 +224,9 @@ def _is_headset(parts: list[str], agent: UserAgent) -> bool:
 
 
 def _model(parts: list[str]) -> str:
-    """Returns the first part after the system that can be a model. Empty if no part can be one."""
+    """Returns the first part after the system that can be a model. Returns an empty text if there
+    is no such part.
+    """
     after = False
     for part in parts:
         if part.startswith(("Android", "HarmonyOS")):

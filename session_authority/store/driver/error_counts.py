@@ -20,7 +20,8 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.counters import Labels
 
-# The first matching class counts, because some of the driver's errors are subclasses of others.
+# Some of the driver's errors are subclasses of other errors. So the order matters: the first kind
+# with a matching class counts.
 _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("authentication", (AuthenticationError,)),
     ("no_permission", (NoPermissionError,)),

@@ -21,11 +21,11 @@ _RETRY_SECONDS = 0.5
 async def messages_on(
     client: Redis | Cluster, channel: str, failed: Callable[[Exception], object] = unavailable
 ) -> AsyncGenerator[bytes | None]:
-    """Yields the messages of a channel, and None whenever messages may have been missed. Never
-    ends.
+    """Yields the messages of a channel. Yields None after each subscription, the first one
+    included, because earlier messages may have been missed. Never ends.
 
-    When the subscription is interrupted, `failed` is called with the reason, for the log. During an
-    interruption, receivers must poll.
+    When a subscription fails or is interrupted, `failed` is called with the error, for the log.
+    Nothing is yielded before the next subscription succeeds, so receivers must poll meanwhile.
     """
     while True:
         try:
@@ -37,7 +37,7 @@ async def messages_on(
             finally:
                 await pubsub.aclose()
         except Exception as error:  # noqa: BLE001
-            # Any error, because the driver's cluster client raises more than RedisError.
+            # Any error is caught, because the driver's cluster client raises more than RedisError.
             failed(error)
         await asyncio.sleep(_RETRY_SECONDS)
 

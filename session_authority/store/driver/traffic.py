@@ -1,8 +1,8 @@
 """Counts the exchanges with the server: how long they take, how many reads each batch has, and how
 many reads and commands wait.
 
-The driver always counts, once for each batch and each command. The metrics show the numbers when
-they are requested.
+The driver counts all the time, even if nobody requests the metrics. Each batch and each command
+counts once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary, WeakMethod
 from session_authority.runtime.counters import Durations
 from session_authority.store.driver.connection import RedisClient
 
-# From a tenth of a millisecond, as on loopback, to the longest sensible time-out.
+# The bounds of the histograms, in seconds: from a usual time on loopback to the longest sensible
+# `REDIS_TIMEOUT`.
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -26,11 +27,14 @@ class Traffic:
 
     def __init__(self) -> None:
         self.reads = Durations(SECONDS)
-        """The durations from the sending of a batch of reads or marks to its last reply."""
+        """The durations from the sending of a batch of reads or marks to its last reply. A batch
+        without a last reply is not counted here.
+        """
         self.commands = Durations(SECONDS)
-        """The durations of commands that are sent alone: writes and scripts. Outside of a cluster,
-        marks do not count here, because they are sent in batches. The time to make a connection
-        counts, but not the wait until fewer commands are under way.
+        """The durations of commands that are sent alone: writes and scripts. Commands that fail
+        count, too. Outside of a cluster, marks do not count here, because they are sent in batches.
+        The time to make a connection is included. While too many commands are under way, a command
+        waits before it is sent. This wait is not included.
         """
         self.batch_sizes = Durations(BATCH_SIZES)
         self._queues: list[WeakMethod[Callable[[], int]]] = []

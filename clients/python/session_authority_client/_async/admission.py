@@ -1,5 +1,5 @@
-"""The part of a visit that middleware calls. It validates the token of a request, and makes the
-cookies of the response.
+"""The base class of a visit. It validates the token of a request, tells the app who is signed in,
+and makes the cookies of the response.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented, Ref
 from session_authority_client.types import Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
-# A token is renewed at the end of a request only if the app has responded within this time. Else
-# the next request renews the token. While a slow app works, another request may renew the token.
-# Long after that renewal, the token of the slow request would look stolen. So this time is far less
-# than the default of ALARM_AFTER, which is 5 minutes.
+# A token is renewed at the end of a request only if the app has responded within this time.
+# Otherwise the next request renews the token. While a slow app works, another request may renew the
+# token. Long after that renewal, the token of the slow request would look stolen. So this time is
+# far less than the default of ALARM_AFTER, which is 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
 _SHORTEST_CALL = timedelta(milliseconds=1)
 _OUTAGE = (
@@ -85,21 +85,22 @@ class AsyncAdmission:
 
     @property
     def remembered(self) -> bool:
-        """False if the browser forgets the session when the browser is closed. Pass this value to a
-        sign-in that replaces the session, such as a step-up: `sign_in(...,
-        remember=visit.remembered)`.
+        """False if the browser forgets the session when the browser is closed. True in all other
+        cases, and also if nobody is signed in. Pass this value to a sign-in that replaces the
+        session, such as a step-up: `sign_in(..., remember=visit.remembered)`.
         """
         return self._session is None or self._presented.brief != self._session.session_id
 
     def time_left(self) -> timedelta | None:
         """Returns how long the session still lasts if it is not used again. The session ends at its
-        idle end or its absolute end, whichever is first. The token may expire before that, and is
-        then renewed. Returns None if nobody is signed in. Raises NoAnswer if the service gave no
-        answer or refused the call.
+        idle end or its absolute end, whichever is first. The token may expire earlier, and is then
+        renewed. Returns None if nobody is signed in. Raises NoAnswer if the service gave no answer
+        or refused the call.
 
         The time is exact on a path of `Flow.passive_paths`. At other paths a near cache may answer
         with the idle end from before the last use. Then the time is too short by at most the
-        `max_age` of the cache. The time is never too long.
+        `max_age` of the cache. The time is too long if the clock of the app is behind the clock of
+        the service.
         """
         session = self.session
         if session is None:
@@ -108,14 +109,16 @@ class AsyncAdmission:
 
     @property
     def status(self) -> SessionStatus:
-        """The status of the request's token, for logs. It is UNSPECIFIED if the status is
-        unknown.
+        """The status of the request's token, for logs. A sign-in, a sign-out or a renewal in this
+        visit changes the status. The status is UNSPECIFIED if it is unknown.
         """
         return self._status
 
     @property
     def device_id(self) -> str:
-        """The ID of the browser or app. It is empty before the first sign-in there."""
+        """The device ID of the browser or app. It is empty if the request had no valid device ID,
+        for example before the first sign-in there.
+        """
         return self._presented.device_id if self._session is None else self._session.device_id
 
     def require(
@@ -153,13 +156,17 @@ class AsyncAdmission:
     # --- for middleware ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finds out whether the session is valid. A browser's token is renewed at once in two
-        cases. First, the token has expired: only a renewal shows whether the session is valid.
-        Second, the token is superseded and the service recommends a renewal. There are two possible
-        causes: someone has copied the token, or an app has sent a queued upload with an old token.
-        A browser has no queued uploads, and sends its newest token with each request. So a
-        superseded token of a browser counts as copied: `open` renews the token, and the renewal
-        makes the service raise the alarm.
+        """Finds out whether the session is valid. If the request has no token or a malformed token,
+        `open` does not call the service. If the status of the token is REPLAYED, the response
+        deletes the cookies of the browser.
+
+        A browser's token is renewed at once in two cases. First, the token has expired: only a
+        renewal shows whether the session is valid. Second, the token is superseded and the service
+        recommends a renewal. There are two possible causes of the second case: someone has copied
+        the token, or an app has sent a queued upload with an old token. A browser has no queued
+        uploads, and sends its newest token with each request. So a superseded token of a browser
+        counts as copied: `open` renews the token, and the renewal makes the service raise the
+        alarm.
 
         If the Session Authority does not answer, or refuses a call, `session` and `require` raise
         NoAnswer later. `open` lasts at most as long as one call. With a renewal it lasts at most as
@@ -198,10 +205,11 @@ class AsyncAdmission:
             self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
 
     async def close(self) -> Sequence[str]:
-        """Returns the `Set-Cookie` headers of the response. Renews the token first if the service
-        recommended a renewal in `open`, or if the app changed the claims. The token is not renewed
-        if this was more than 10 seconds ago, or if the visit has made other cookies for the
-        response.
+        """Returns the `Set-Cookie` headers of the response. First renews the token of a browser if
+        the service recommended a renewal in `open`, or if the app changed the claims. Does not
+        renew the token if the recommendation or the change is more than 10 seconds old, or if the
+        visit has made other cookies for the response. If the service refuses the renewal or gives
+        no answer, the failure is only logged.
         """
         if not self._closed:
             self._closed = True
@@ -238,12 +246,13 @@ class AsyncAdmission:
         )
 
     def writes(self, line: str) -> bool:
-        """Returns True if a `Set-Cookie` header sets a cookie that this visit may set, too."""
+        """Returns True if a `Set-Cookie` header sets one of the cookies that the visit sets."""
         return self._flow.cookies.is_set_by(line)
 
     def owns(self, line: str, inner: object = None) -> bool:
         """Returns True if a `Set-Cookie` header of the app sets one of the visit's own cookies. The
-        middleware must not send such a header, because it would sign the user out.
+        middleware must not send such a header, because it would sign the user out. If the result is
+        True, this method also logs a warning.
 
         If one middleware is inside another, `inner` is the visit that the app saw. The inner
         middleware has already removed the app's headers of this kind. The remaining headers come
@@ -263,8 +272,8 @@ class AsyncAdmission:
 
     def hang_up_at_end(self, hang_up: Callable[[], None]) -> None:
         """Calls `hang_up` to end the connection when the session ends, unless the app keeps the
-        connection open. This happens only if the app uses the session, before or after this call.
-        If the app never uses the session, the connection stays open. With
+        connection open. `hang_up` is called only if the app uses the session, before or after the
+        call of this method. If the app never uses the session, the connection stays open. With
         `Flow.end_connections=False`, this method does nothing.
         """
         if self._flow.end_connections:
@@ -305,8 +314,9 @@ class AsyncAdmission:
         return renewal
 
     def _time_left_to_ask(self) -> timedelta | None:
-        """Returns the timeout of a call that opens or closes the visit. None means the client's own
-        timeout. No call gets more time than the client's own timeout.
+        """Returns the timeout of the next validation or renewal of this visit. None means the
+        client's own timeout. A call gets at most the client's own timeout, and at least one
+        millisecond.
         """
         if self._ends is None:
             return None
@@ -317,9 +327,9 @@ class AsyncAdmission:
         self._cookies, self._ended = cookies, bool(cookies)
 
     def take_refusal(self) -> Refused | None:
-        """Returns the last refusal that the visit raised, or None if there is none. A second call
-        returns None. If a framework caught the refusal and made a response of its own, the
-        middleware can replace the response of the framework.
+        """Returns the last refusal that the visit has raised since the previous call of this
+        method. Returns None if the visit has raised none. If a framework caught the refusal and
+        made a response of its own, the middleware can replace the response of the framework.
         """
         refused, self._refused = self._refused, None
         return refused

@@ -1,9 +1,9 @@
-"""An ASGI connection that the middleware can end while the app is running. The connection is a
-WebSocket or an event stream.
+"""An ASGI connection that the middleware can end while the app is running. The middleware ends only
+WebSockets and event streams.
 
 The client is disconnected at once. For the app it looks as if the client had left. The app receives
-a disconnect message, and each message that it sends raises an error or is dropped. If the app goes
-on in spite of this, it is cancelled.
+a disconnect message, and each message that the app sends raises an error or is dropped. If the app
+still runs 10 seconds later, or 1 second later with an event stream, the app is cancelled.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Connection:
         self._goodbye: asyncio.Task[None] | None = None
 
     async def receive(self) -> _Message:
-        """Receives a message from the client. The app gets this method as its `receive`."""
+        """Receives a message from the client. After `hang_up`, returns a disconnect message. The
+        app gets this method as its `receive`.
+        """
         if not self._hung_up:
             wait = asyncio.timeout(None)
             try:
@@ -77,8 +79,8 @@ class Connection:
         return {"type": "http.disconnect"}
 
     async def send(self, message: _Message) -> None:
-        """Sends a message of the app. After `hang_up` it drops the message, or raises HungUp if the
-        server's ASGI version requires an error.
+        """Sends a message of the app. After `hang_up`, drops the message, or raises HungUp if the
+        ASGI version of the server is 2.4 or later. The app gets this method as its `send`.
         """
         if self._hung_up:
             if self._raises:
@@ -93,7 +95,7 @@ class Connection:
         await self._send(message)
 
     def hang_up(self) -> None:
-        """Ends the connection. It does nothing if the connection is already over."""
+        """Ends the connection. Does nothing if the connection has already ended."""
         if self._hung_up or self._is_over:
             return
         self._hung_up = True

@@ -16,7 +16,8 @@ import grpc
 from session_authority_client._shared.failures import client_closed
 from session_authority_client.errors import Unavailable
 
-# This is well below the service's MAX_PER_CONNECTION (100), because watches count there, too.
+# The service's MAX_PER_CONNECTION is 100 by default. This limit is well below 100, because the
+# service also counts the watches on a connection.
 MAX_IN_FLIGHT = 64
 
 # A function that the limiter calls at most once. The argument None means that a slot is free. Then
@@ -29,7 +30,7 @@ class Limiter:
     """The slots of one client, and the queue of the callers that wait for a slot, in the order of
     arrival.
 
-    Raises TypeError or ValueError if the number of slots is not an int of at least 1.
+    Raises TypeError if the number of slots is not an int, ValueError if it is less than 1.
     """
 
     def __init__(self, max_in_flight: int) -> None:
@@ -79,7 +80,7 @@ class Limiter:
 
     def withdraw(self, granted: Granted) -> None:
         """Removes a caller from the queue after the caller has given up."""
-        with self._lock, suppress(ValueError):  # `granted` is being called right now
+        with self._lock, suppress(ValueError):  # another call has just removed `granted`
             self._queue.remove(granted)
 
     def close(self) -> None:

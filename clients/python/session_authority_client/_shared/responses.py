@@ -1,6 +1,6 @@
-"""The responses that replace an app's own, and the exceptions that contain these responses. A
-program gets JSON with a code. A person gets a page if there is a text for the code, or is
-redirected. No cache may store these responses.
+"""The responses that replace an app's own responses, and the exceptions that contain these
+responses. A program gets JSON with a code. A person gets a page if there is a text for the code, or
+is redirected. No cache may store these responses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PAGE = """<!doctype html>
 <p>{text}</p>
 </html>
 """
-# The texts of the pages for people. Each has a heading, and some sentences that say what to do
+# The texts of the pages for people. Each text has a heading, and sentences that say what to do
 # next.
 _TEXTS = {
     "unavailable": (
@@ -147,12 +147,14 @@ class StepUpRequired(SignInRequired):
 
 
 class NoAnswer(Refused):
-    """The request needs a session, but the Session Authority gave no answer about it."""
+    """The Session Authority gave no answer to a call that the app needs, or refused to say who is
+    signed in.
+    """
 
 
 class CrossOrigin(Refused):
-    """A page of another origin sent the request, and the request may change something. The request
-    did not reach the app or the Session Authority.
+    """A page of another origin sent the request, and the request may change something or opens a
+    WebSocket. The request did not reach the app or the Session Authority.
     """
 
 
@@ -164,8 +166,9 @@ class ReturnHop(Refused):
 
 
 class InsecureHost(Refused, ValueError):
-    """The app uses insecure cookies, but the request is not for http://localhost. The request did
-    not reach the app or the Session Authority.
+    """The app uses insecure cookies, but the host of the request is not the local machine. The
+    local hosts are `localhost`, names that end in `.localhost`, 127.0.0.1 and [::1]. The request
+    did not reach the app or the Session Authority.
     """
 
     def __str__(self) -> str:

@@ -1,5 +1,5 @@
-"""Reads requests to the page and its API: the language, the query, forms and JSON. A malformed
-request is refused.
+"""Reads requests to the page of devices and to its API: the language, the query, forms and JSON. A
+malformed request is refused.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DevicesRequest:
-    """A request to the page or its API. `target` is its path with its query. `body` has at most one
-    byte more than `MAX_BODY_BYTES`, because a longer body is cut. `is_whole` is False if the client
-    disconnected before the end of the body.
+    """A request to the page of devices or to its API. `target` is the path with the query. `body`
+    has at most one byte more than `MAX_BODY_BYTES`, because a longer body is cut. `is_whole` is
+    False if the client disconnected before the end of the body.
     """
 
     method: str
@@ -45,13 +45,15 @@ class DevicesRequest:
     is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
-        """Returns the fields of the query. If several have the same name, the last one counts.
-        Raises BadRequest.
+        """Returns the fields of the query. If several fields have the same name, the last field
+        counts. Raises BadRequest.
         """
         return _fields(self.target.partition("?")[2])
 
     def form(self) -> Mapping[str, str]:
-        """Returns the fields of the form in the body. Raises BadRequest."""
+        """Returns the fields of the form in the body. If several fields have the same name, the
+        last field counts. Raises BadRequest.
+        """
         kind = self._content_type()
         if (self.body or kind) and kind != "application/x-www-form-urlencoded":
             raise BadRequest("unsupported_type")
@@ -93,8 +95,9 @@ class DevicesRequest:
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
-    """Returns the texts in the language of a request, with the time zone of its reader. `asked` is
-    the language that the request's query names. It has priority over all other languages.
+    """Returns the texts in the language of a request, with the time zone of the reader. `asked` is
+    the language that the query of the request names, or empty. If there are texts in this language,
+    it has priority over all other languages. An unknown time zone becomes UTC.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]
