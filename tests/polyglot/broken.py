@@ -38,7 +38,7 @@ BROKEN = (
     Broken(
         *("python", "a dropped call is made again", f"{_PYTHON}/_shared/calls.py"),
         *("PAUSES_SECONDS = (0.02, 0.1)", "PAUSES_SECONDS: tuple[float, ...] = ()"),
-        f"{_RETRIES} made_again_as_it_was and CANCELLED and ListDevices",
+        f"{_RETRIES} retried_unchanged and CANCELLED and ListDevices",
     ),
     Broken(
         *("python", "retries stop while a service is down", f"{_PYTHON}/_shared/transport.py"),
@@ -58,13 +58,13 @@ BROKEN = (
     Broken(
         *("python", "an event drops what is kept", f"{_PYTHON}/cache.py"),
         *("for key in self._of_user.pop(user_id, ()):", "for key in ():"),
-        f"{_CACHE} drops_what_is_kept_of_its_user_alone",
+        f"{_CACHE} drops_only_the_answers_for_its_user",
     ),
     Broken(
         *("python", "an overtaken answer is not kept", f"{_PYTHON}/cache.py"),
         "if self._last_events[_counter(session.user_id)] > ticket.events:",
         "if False:",
-        f"{_CACHE} event_overtook_is_not_kept",
+        f"{_CACHE} older_than_an_event_is_not_kept",
     ),
     Broken(
         *("python", "a renewal is not hidden", f"{_PYTHON}/cache.py"),
@@ -79,7 +79,7 @@ BROKEN = (
     Broken(
         *("python", "a proof counts from when it was read", f"{_PYTHON}/cache.py"),
         *("min(proven, now) + self._max_silence", "now + self._max_silence"),
-        f"{_WATCH} long_on_its_way",
+        f"{_WATCH} delayed_proof",
     ),
     Broken(
         *("python", "nothing outlives its watch", f"{_PYTHON}/cache.py"),
@@ -126,7 +126,7 @@ BROKEN = (
     Broken(
         *("go", "a look that is no use passes the cache by", "validating.go"),
         *("!opts.ObserveOnly && !opts.Passive", "!opts.ObserveOnly"),
-        f"{_CACHE} passes_the_cache_by",
+        f"{_CACHE} passive_validation_does_not_use_the_cache",
     ),
     Broken(
         *("go", "a renewed token is asked for again", "cache.go"),
@@ -175,12 +175,12 @@ BROKEN = (
         *("typescript", "an event drops what is kept", "src/cache.ts"),
         'this.#ofUser.get(userId) ?? []) this.#remove(entry, "event")',
         'this.#ofUser.get(userId) ?? []) if (userId === "") this.#remove(entry, "event")',
-        f"{_CACHE} drops_what_is_kept_of_its_user_alone",
+        f"{_CACHE} drops_only_the_answers_for_its_user",
     ),
     Broken(
         *("typescript", "an overtaken answer is not kept", "src/cache.ts"),
         *("this.#lastEvent(session.userId) > ticket.events", "ticket.events < 0"),
-        f"{_CACHE} event_overtook_is_not_kept",
+        f"{_CACHE} older_than_an_event_is_not_kept",
     ),
     Broken(
         *("typescript", "a renewal is not hidden", "src/cache.ts"),
@@ -190,7 +190,7 @@ BROKEN = (
     Broken(
         *("typescript", "a proof counts from when it was read", "src/cache.ts"),
         *("Math.min(proven, now) + this.maxSilenceMs", "now + this.maxSilenceMs"),
-        f"{_WATCH} long_on_its_way",
+        f"{_WATCH} delayed_proof",
     ),
     Broken(
         *("typescript", "nobody joins an overtaken call", "src/coalescing.ts"),
