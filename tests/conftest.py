@@ -65,16 +65,16 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the slow tests first, so that no worker is left alone with one of them at the end.
 
-    Leaves out the stock acceptor where a test tries one method that the stock acceptor accepts with
-    either setting.
+    Some tests run once for each method. For a method that has no standing tasks, both settings of
+    the acceptor are the same, so the run with the stock acceptor is left out.
     """
     items[:] = [item for item in items if not _is_tried_already(item)]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-# Tests in these folders run with each acceptor. Exceptions are tests that are marked as
-# `one_acceptor`, and files that start no server with this setting, or one server for the whole
-# file.
+# Tests in these folders run once with each acceptor (the setting ACCEPTOR). Exceptions are tests
+# that are marked as `one_acceptor`, and the files below: their tests start no server with the
+# setting, or share one server.
 _FOLDERS_WITH_SERVERS = {"rpc", "processes", "e2e"}
 _FILES_WITHOUT_SERVERS = {
     "test_acceptor.py",

@@ -178,7 +178,7 @@ def test_unchanged_files_are_not_read_again(source: AccessSource):
 
 
 def test_a_change_takes_effect_once_it_was_seen_twice(source: AccessSource, policy: WritePolicy):
-    """A file that was cut off between two tables looks complete."""
+    """A file that is still being written looks complete if it ends between two tables."""
     policy(POLICY.partition("[callers.gateway]")[0])
     assert (source.refresh(), names(source)) == (False, ("login", "gateway"))
     policy(POLICY + "\n")

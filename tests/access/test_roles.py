@@ -1,4 +1,6 @@
-"""The table of RPCs has a row for each RPC, and a role may call exactly the RPCs in the table."""
+"""The table of RPCs has a row for each RPC. A role may call the RPCs that the table gives to the
+role, and no others.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,7 @@ def test_this_file_lists_every_role():
 
 
 @pytest.mark.parametrize("role", sorted(MAY_CALL))
-def test_only_an_operator_may_observe(policy: WritePolicy, role: str):
+def test_only_an_operator_may_use_observe_only(policy: WritePolicy, role: str):
     caller = read_policy(policy(f'[callers.ada]\nroles = ["{role}"]')).callers["ada"]
     assert caller.may_observe is (role == "operator")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints, clean_hints
 
-# A program with its version on a model: names of at most 64 characters each, and a number.
+# The longest name that is shown: a program with its version on a model. Both names have at most 64
+# characters, and the version is a number.
 MAX_NAME_CHARACTERS = 140
 HERE = Path(__file__).parent
 # The text that each engine always sends.

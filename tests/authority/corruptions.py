@@ -59,7 +59,9 @@ def lengthened(random: Random, raw: bytes) -> bytes:
 
 
 def of_a_later_version(random: Random, raw: bytes) -> bytes:
-    """The record with a first byte that no version uses so far."""
+    """The record with another first byte, from 5 to 255. In most cases, this is a format of session
+    records that no version uses so far.
+    """
     return bytes([random.randrange(5, 256)]) + raw[1:]
 
 

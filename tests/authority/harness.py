@@ -45,7 +45,8 @@ SECOND, MINUTE, HOUR, DAY = (
     timedelta(hours=1),
     timedelta(days=1),
 )
-# Long ago: the stream's own IDs have today's time.
+# A time long ago. The IDs of stream entries have the time of today, so a test notices if an event
+# takes its time from such an ID.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ISSUER, AUDIENCE = "https://sessions.example", "example"
 USER, ACTOR = "ada", "login-service"

@@ -156,7 +156,9 @@ class Lives(RuleBasedStateMachine):
         later=st.sampled_from([0, -1, 1, model.GRACE, model.ALARM_AFTER]),
     )
     def live_on(self, data: st.DataObject, used: bool, later: int) -> None:
-        """An honest client uses its token, and renews it as soon as the rules allow."""
+        """An honest client uses its token, and renews it at about the time from which the rules
+        allow a renewal.
+        """
         paper, text = data.draw(st.sampled_from(self._of_the_living()), label="the token")
         if used:
             self._validate(paper, text, paper.place[1], False, False)
@@ -252,8 +254,8 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: any(len(found) > 1 for found in self.versions.values()))
     @rule(data=st.data())
     def lose_writes(self, data: st.DataObject) -> None:
-        """The store loses the last writes of one session. Each session is stored by a write of its
-        own.
+        """The store loses the last writes of one session. The other sessions keep their writes,
+        because a write stores one session only.
         """
         earlier = {place: found[-2::-1] for place, found in self.versions.items() if len(found) > 1}
         rotated = {

@@ -150,8 +150,9 @@ def judge(record: Record | None, token: Paper, presented: int, now: int) -> tupl
 
 @dataclass
 class Model:
-    """The state of all users: their sessions, their remembered devices, the events that are sent
-    only once, and the results of request_ids.
+    """The state of all users: their sessions, their remembered devices, the quiet events that were
+    sent (an hour never passes by the clock of Redis, so the service sends each of them once), and
+    the results of request_ids.
     """
 
     replay_action: str

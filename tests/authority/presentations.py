@@ -1,8 +1,8 @@
-"""Every way in which a token can be good or bad, each as a short history that ends before the token
+"""The ways in which a token can be good or bad, each as a short history that ends before the token
 is presented.
 
-`PRESENTATIONS` has at least one entry for each row of the verdict table, and for some rows an entry
-at both edges of an interval.
+`PRESENTATIONS` has at least one entry for each row of the verdict table except "previous: second
+copy", and for some rows an entry at both edges of an interval.
 """
 
 from __future__ import annotations

@@ -211,7 +211,8 @@ async def test_a_request_id_with_other_contents_is_refused(
     with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     await scene.validate(first.access_token)
-    # RequestIdReused comes before RequestIdSpent: the mistake is the other contents
+    # Even if the ID is spent, the error is RequestIdReused: the caller made a mistake in the
+    # contents.
     with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     assert (await scene.events()) == (await scene.events())[:1]

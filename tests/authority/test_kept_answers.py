@@ -170,7 +170,7 @@ async def test_a_passive_request_does_not_touch_its_session(scene: Scene) -> Non
     scene.clock.advance(scene.limits.touch_interval)
     assert (await scene.serve(token, passive=True))[1]
     assert await scene.dump() == before
-    assert not (await scene.serve(token))[1], "what is kept for a passive request is no use"
+    assert not (await scene.serve(token))[1], "the answer to a passive request was given for a use"
     assert await scene.dump() != before
 
 
@@ -211,7 +211,9 @@ async def test_no_kept_answer_is_given_after_the_token_expired(
     token = await kept_of(scene)
     scene.clock.advance(HOUR + 30 * SECOND - MS)
     found = [await scene.serve(token) for _ in range(3)]
-    assert [was_kept for _, was_kept in found] == [False, False, True], "the first one is marked"
+    assert [was_kept for _, was_kept in found] == [False, False, True], (
+        "the first validation writes a mark"
+    )
     assert {validation.status for validation, _ in found} == {ACTIVE}
     scene.clock.advance(MS)
     validation, was_kept = await scene.serve(token)

@@ -24,7 +24,7 @@ def _records(first: int, count: int) -> RemovedSessions:
 
 
 def test_many_ended_sessions_of_few_users_use_bounded_memory():
-    """One call can end up to ten thousand sessions: the bound counts sessions, not only calls."""
+    """One call can end as many as 10,000 sessions: the bound counts sessions, not only calls."""
     ended = Reassertions(NOBODY_ASKED, Clock(), NOBODY_ASKED)
     gc.collect()
     tracemalloc.start()

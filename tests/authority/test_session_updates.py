@@ -166,7 +166,7 @@ async def test_the_renewal_of_an_expired_token_brings_the_new_claims(scene: Scen
 
 
 async def test_updated_claims_last_as_long_as_their_session(scene: Scene) -> None:
-    """The claims also last in Redis, whose key must not expire with a shorter session that was
+    """The key that holds the claims in Redis must not expire with a shorter session that was
     updated first.
     """
     await scene.sign_in(LAPTOP, claims=OLD, session_ttl=HOUR)
@@ -352,8 +352,8 @@ async def test_an_update_during_a_renewal_is_not_lost(
         await update(other, NEWEST)
         token = (await one.renew(token)).access_token or ""
     one.clock.advance(age)
-    # If the token is too young to rotate, the renewal writes that the claims arrived, or that the
-    # token was seen.
+    # If the token is too young to rotate, the renewal writes that the claims arrived, or when the
+    # session was last used.
     renewed, _ = await asyncio.gather(one.renew(token), ComeBetween(one.store).do(update(other)))
     newest = renewed.access_token or token
     if told_by(renewed) != NEW:

@@ -87,8 +87,8 @@ async def test_a_corrupted_record_affects_only_its_own_device(
 
 
 async def live_on(trial: Trial) -> None:
-    """Makes every call, for the corrupted device and for others. Only renaming the corrupted device
-    may fail.
+    """Makes the calls about sessions and devices (except UpdateSession), for the corrupted device
+    and for others. Only renaming the corrupted device may fail.
     """
     scene, user_id = trial.scene, trial.user_id
     validation = await scene.validate(trial.phone, PHONE)

@@ -450,7 +450,7 @@ def test_a_watch_ends_when_its_token_is_removed(harness: Harness):
     ) as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
-        assert watch.stdout.readline(), "it shows what was"
+        assert watch.stdout.readline(), "the tail shows earlier events"
         options = ("--token", added, "--tokens", harness.tokens)
         assert call("callers", "remove", "ops", *options).exit_code == 0
         assert watch.wait(PATIENCE) == 1

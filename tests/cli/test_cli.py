@@ -171,7 +171,7 @@ def test_completion_can_be_installed(shell: str, monkeypatch: pytest.MonkeyPatch
     assert "_SESSION_AUTHORITY_COMPLETE" in told.stdout
 
 
-def test_every_command_that_reads_settings_names_the_wrong_ones(tmp_path: Path):
+def test_a_command_that_reads_settings_names_all_wrong_settings(tmp_path: Path):
     for arguments in (["dev"], ["serve"], ["check"], ["health"], ["demo"], ["keys", "list"]):
         result = call(*arguments, TOKEN_TTL="soon", TOKEN_TLL="1h")
         assert result.exit_code == 2

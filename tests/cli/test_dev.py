@@ -90,7 +90,7 @@ def address(data_dir: Path) -> Iterator[str]:
     with dev_server(
         data_dir, GRACE="1s", DURABLE_AFTER="1s", ALARM_AFTER="2s", TOKEN_TTL="10s"
     ) as server:
-        wait_for(lambda: "Ctrl-C stops it." in server.printed, "it to greet")
+        wait_for(lambda: "Ctrl-C stops it." in server.printed, "the server to greet")
         assert server.printed.count("grpcurl -plaintext") == 4
         assert f"session-authority demo --address {server.address}" in server.printed
         told = "A superseded token is good for 1 s (GRACE), and raises the alarm after 2 s"
@@ -105,7 +105,7 @@ def test_health_of_a_running_server_is_serving(address: str):
     assert (result.exit_code, result.stdout) == (0, "SERVING\n")
     port = address.rpartition(":")[2]
     assert call("health", LISTEN=f"0.0.0.0:{port}").exit_code == 0, (
-        "found where it can be called from here"
+        "a server on 0.0.0.0 is called on loopback"
     )
 
 
@@ -182,7 +182,7 @@ def test_a_second_server_on_the_same_folder_is_refused(address: str, data_dir: P
         )
     ]
     with Caller(address) as caller:
-        assert caller.status(caller.sign_in()) == "ACTIVE", "the first one is not disturbed"
+        assert caller.status(caller.sign_in()) == "ACTIVE", "the first server still answers"
 
 
 def test_a_metrics_port_in_use_is_refused(tmp_path: Path):

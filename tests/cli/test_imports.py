@@ -22,7 +22,7 @@ except SystemExit:
     print()
     print(*sys.modules)
 """
-# Only the commands for the relay, for people who call a server, and for inspection need these.
+# Only commands other than `dev`, `serve` and `version` need these modules.
 _OF_OTHERS = {
     "httpx",
     "session_authority.relay",

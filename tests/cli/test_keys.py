@@ -145,7 +145,7 @@ def test_a_revocation_that_leaves_no_key_signing_says_so(tmp_path: Path):
 def test_a_promotion_prints_a_warning_if_a_server_may_not_know_the_key(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     assert call("keys", "generate", "--promote", *folder).stderr == "", (
-        "the first one replaces none"
+        "the first key replaces no other key"
     )
     second = call("keys", "generate", "--promote", *folder)
     assert "They then refuse the tokens that it signs." in second.stderr

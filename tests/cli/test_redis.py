@@ -1,5 +1,5 @@
-"""`redis-acl` prints a user that Redis accepts as printed, and with whose rights the service can
-work.
+"""Redis accepts the ACL user that `redis-acl` prints. This user can access only the keys of the
+service.
 """
 
 from __future__ import annotations

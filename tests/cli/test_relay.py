@@ -102,7 +102,7 @@ def test_the_relay_delivers_events_until_it_is_stopped(harness: Harness):
         relay.wait_for_event("relaying")
         wait_for(
             lambda: "64/64" in harness.relay("status").stdout,
-            "it to hold all partitions",
+            "the relay to hold all partitions",
             DEADLINE_SECONDS,
         )
         harness.happen("ada", "a", "b", "c")

@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
     "no keys": (lambda s, _: s.pop("KEYS"), "signing keys", "keys generate --promote", None),
     "keys that are not there": (_put(KEYS="/nowhere"), "signing keys", "/nowhere", None),
     "keys that others read": (_open_keys, "signing keys", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
-    "a key that is no key": (_weak_key, "signing keys", "jwk must be", None),
+    "a key with a wrong algorithm": (_weak_key, "signing keys", "jwk must be", None),
     "no policy": (
         lambda s, _: s.pop("ACCESS_POLICY"),
         "access",
@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
     ),
     "an empty policy": (_empty_policy, "access", "nobody could call", None),
     "a policy that others change": (_open_policy, "access", "chmod go-w", Unsafe.EXPOSED_SECRETS),
-    "certificates that nobody vouches for": (
+    "certificates of callers without a CA": (
         _certificate_callers,
         "access",
         "TLS_CLIENT_CA",
@@ -160,13 +160,13 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
         None,
     ),
     "a TLS key that others read": (_open_tls_key, "TLS", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
-    "plaintext for all the world": (
+    "plaintext on all addresses": (
         _put(LISTEN="0.0.0.0:0"),
         "listens on",
         "in plaintext",
         Unsafe.PLAINTEXT,
     ),
-    "a token of metrics that is none": (
+    "a metrics token that is too short": (
         _metrics_token("short"),
         "metrics",
         "must hold one token of 16 to 4096 characters",
@@ -314,7 +314,7 @@ def test_a_port_in_use_is_a_fault_unless_the_service_is_running(
         beside = call("check", "--running", **sound | {name: f"127.0.0.1:{port}"})
     why = f"can't listen on 127.0.0.1:{port}: the port is taken"
     assert found == [("ports", f"SESSION_AUTHORITY_{name}: {why}")]
-    assert beside.exit_code == 0, "the service itself may have it"
+    assert beside.exit_code == 0, "the service itself may have the port"
     assert "ports" not in beside.stdout
 
 
@@ -362,7 +362,7 @@ def test_check_fails_without_a_store_and_serve_waits_for_the_store(
             server.process.send_signal(signal.SIGCONT)
             assert (hung.exit_code, "DEADLINE_EXCEEDED" in hung.stderr) == (1, True)
             unsafe.start()
-            assert server.wait() == 1, "it ends as soon as an unsafe store answers"
+            assert server.wait() == 1, "`serve` ends as soon as an unsafe store answers"
             assert "drops what it holds" in server.errors
             assert "does not append to a file" in server.errors
             assert "serving" not in server.events()
@@ -382,7 +382,7 @@ def test_serve_answers_only_callers_that_authenticate(sound: dict[str, str], tmp
     try:
         address = server.wait_for_event("listening")["address"]
         with Caller(address) as caller:
-            wait_for(lambda: caller.health() == "SERVING", "it to serve", PATIENCE)
+            wait_for(lambda: caller.health() == "SERVING", "the server to be healthy", PATIENCE)
             with pytest.raises(grpc.RpcError) as refused:
                 caller.sign_in()
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

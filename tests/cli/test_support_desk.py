@@ -97,7 +97,7 @@ def test_markup_in_a_device_name_is_printed_literally(desk: Desk):
     assert "[red]Eve[/red]" in desk.ask("desk", "devices", "list", "eve").stdout
 
 
-def test_a_user_is_signed_out_on_one_device_all_but_one_or_all(desk: Desk, tmp_path: Path):
+def test_a_user_is_signed_out_on_one_device_or_on_all_but_one_or_on_all(desk: Desk, tmp_path: Path):
     devices = [desk.sign_in("ben") for _ in range(4)]
     ids = [device.device.device_id for device in devices]
 
@@ -193,7 +193,7 @@ def test_a_command_that_the_policy_does_not_allow_fails(desk: Desk):
         desk.ask("login", "devices", "list", "hal"),
         desk.ask("login", "devices", "revoke", "hal", "--all", "--reason", "x"),
         desk.ask("desk", "sessions", "show", given=token),
-        # a validator may validate a token, but not only observe it
+        # a validator may validate a token, but not with `observe_only`
         desk.ask("login", "sessions", "show", given=token),
     ]
     for result in denied:

@@ -44,7 +44,7 @@ class Script(pb_grpc.SessionAuthorityServiceServicer, health_pb2_grpc.HealthServ
         messages, status = next(self._watches)
         yield from messages
         if status is None:
-            wait_for(lambda: not context.is_active(), "the client to hang up")
+            wait_for(lambda: not context.is_active(), "the client to end the call")
         elif status is not grpc.StatusCode.OK:
             context.abort(status, "as told")
 
@@ -99,7 +99,7 @@ def test_a_broken_watch_resumes_at_its_last_cursor_and_shows_each_event_once(
     assert events == ["a", "b", "c"]
     assert [ask.cursor for ask in script.asked] == ["", "2"]
     assert [ask.HasField("start_time") for ask in script.asked] == [True, False]
-    assert said == [], "a server that is back at once is not worth a word"
+    assert said == [], "no notice is printed if the server is back at once"
 
 
 def test_a_silent_server_is_called_again(monkeypatch: pytest.MonkeyPatch):

@@ -490,9 +490,7 @@ def test_a_reader_that_closes_a_full_pipe_ends_the_command(
         assert process.stdout is not None
         assert process.stderr is not None
         # A pipe holds 64 KiB, minus the unused ends of its pages.
-        wait_for(
-            lambda: unread(process.stdout) > 40 * 1024, "the pipe to be all but full", PATIENCE
-        )
+        wait_for(lambda: unread(process.stdout) > 40 * 1024, "the pipe to be almost full", PATIENCE)
         process.stdout.close()
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == b""
@@ -539,7 +537,7 @@ def test_a_restart_of_the_server_loses_no_event(tmp_path: Path):
                 caller.sign_in("before")
             wait_for_rows(command, 1)
             stop(first)
-            wait_for(lambda: "is away" in command.errors, "it to notice", PATIENCE)
+            wait_for(lambda: "is away" in command.errors, "the command to notice", PATIENCE)
             second = start_dev_server(data, port=port)
             try:
                 with Caller(second.address) as caller:
@@ -563,11 +561,11 @@ def test_a_lost_history_is_reported_once(tmp_path: Path):
                 caller.sign_in("before")
             wait_for_rows(command, 1)
             stop(first)
-            wait_for(lambda: "is away" in command.errors, "it to notice", PATIENCE)
+            wait_for(lambda: "is away" in command.errors, "the command to notice", PATIENCE)
             shutil.rmtree(data)
             second = start_dev_server(data, port=port)
             try:
-                wait_for(lambda: ": is back\n" in command.errors, "it to go on", PATIENCE)
+                wait_for(lambda: ": is back\n" in command.errors, "the command to go on", PATIENCE)
                 assert command.errors.count("events may have been missed") == 1
                 with Caller(second.address) as caller:
                     caller.sign_in("after")

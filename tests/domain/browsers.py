@@ -4,7 +4,8 @@ user.
 The same happens to them as to real browsers: slow, crossing and lost replies, parallel requests,
 double submits, repeated sign-ins, and pauses of every length. A browser may be killed: replies on
 their way to it are lost, and its jar falls back to the copy on the disk. A browser may queue an
-upload, with the token of that moment. The only assumption is `longest_flight`.
+upload, with the token of that moment. The assumptions are `longest_flight`, `LATEST_WRITE_SECONDS`
+and `LONGEST_QUEUE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ class Browser:
         self._denied = False
 
     def _is_denied(self, token: Token) -> None:
-        # otherwise the jar has a newer token already, and this request was stuck
+        # If the jar has a newer token already, the denied request was only late.
         if token is self.jar:
             self._denied = True
             self.world.counts["denied"] += 1

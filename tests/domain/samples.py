@@ -29,7 +29,9 @@ COPY, OTHER_COPY = 0x1234, 0x4321
 
 
 def record(limits: SessionLimits = LIMITS, **changes: Any) -> SessionRecord:
-    """A settled session of generation 7: one holder has used it long enough for every alarm."""
+    """A session of generation 7 that has a holder, and whose token was seen more than `ALARM_AFTER`
+    ago: each kind of replay raises the alarm.
+    """
     began = NOW - DAY
     fresh = new_session(
         session_id=SESSION,

@@ -1,5 +1,6 @@
 """The rule of generations, explored with random histories: an honest history never raises the
-alarm, and a thief never stays unnoticed.
+alarm, and no thief stays signed in. Only a store that rolls back again and again may cause an alarm
+in an honest history.
 
 Every history depends on its seed only, and a failure prints the seed and the last lines of the
 history. Before a change of the rule, run the exploration with TEST_BUDGET=30: that is 6,000 honest
@@ -275,7 +276,7 @@ def theft_history(
 def test_a_thief_raises_the_alarm_or_is_locked_out(kind: type[Thief]):
     explored = explore(partial(theft_history, kind=kind), HISTORIES // 6)
     explored.verify()
-    # Most thieves are caught. The others were idle, or came too late
+    # More than a third of the thieves must be caught. The others were idle, or came too late.
     assert explored.alarms[None] < explored.histories * 2 / 3
 
 

@@ -130,7 +130,7 @@ A, B = "ipv4:192.0.2.1:", "ipv6:%5B2001:db8::1%5D:"
         ([B + "1", A + "2", A + "3"], B + "1", 1),
     ],
 )
-def test_a_new_stream_ends_a_stream_of_the_address_with_the_most(
+def test_a_new_stream_ends_a_stream_of_the_address_with_the_most_streams(
     connections: list[str], newcomer: str, gone: int | None
 ):
     assert displaced(connections, newcomer) == gone

@@ -291,7 +291,8 @@ def test_the_name_that_a_client_gives_is_cleaned(value: str, kept: str):
         ("a" + "\u0301" * 5000, "a" + "\u0301" * 99),
     ],
 )
-def test_a_long_name_is_cut_between_characters_that_are_shown_as_one(value: str, kept: str):
+def test_a_long_name_is_not_cut_between_characters_that_are_shown_as_one(value: str, kept: str):
+    """Only a sign that is longer than the limit is cut."""
     assert passed(client(display_name=value)).display_name == kept
 
 

@@ -39,7 +39,7 @@ def test_later_uses_do_not_move_the_first_use():
 
 
 @pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
-def test_the_first_copy_used_after_the_generation_settled_is_its_holder(when: str, age: timedelta):
+def test_the_first_copy_that_is_used_from_alarm_after_on_is_the_holder(when: str, age: timedelta):
     unsettled = record(holder=None, dated_at=NOW - age)
     assert mark(unsettled, CURRENT, LIMITS, NOW).holder == (None if when == "before" else COPY)
 

@@ -403,7 +403,9 @@ RECENT, OLD = device(), device(last_seen_at=NOW - DEVICE_MEMORY - MS)
         (False, {"devices": {key(1): OLD}, "sessions": {key(1): record()}}),
     ],
 )
-def test_all_records_are_needed_where_the_others_may_count(others: bool, changes: dict[str, Any]):
+def test_all_records_are_needed_if_the_others_may_change_the_decision(
+    others: bool, changes: dict[str, Any]
+):
     arguments: dict[str, Any] = {
         "sessions": {},
         "devices": {key(1): RECENT},

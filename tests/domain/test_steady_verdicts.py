@@ -46,7 +46,7 @@ def test_a_kept_answer_equals_the_judged_one(seed: int):
 
 @settings(max_examples=budget(1000), deadline=None)
 @given(st.integers(0, 2**64))
-def test_an_answer_is_kept_until_it_changes_or_must_write(seed: int):
+def test_an_answer_is_kept_until_it_changes_or_a_use_must_be_written(seed: int):
     case = case_of(Random(seed))
     until = case.until()
     if until is not None:
@@ -92,7 +92,7 @@ ALONE = ["_touch_is_due", "_renewal_is_advised"]
 
 @pytest.mark.parametrize("broken", [_dropped, _late])
 @pytest.mark.parametrize("bound", [*BOUNDS, *ALONE])
-def test_each_bound_is_needed_to_the_tick(
+def test_each_end_of_a_kept_answer_is_needed_to_the_microsecond(
     bound: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
     wrong = broken(getattr(steady_verdicts, bound))
@@ -136,7 +136,7 @@ def test_an_answer_to_a_passive_request_is_only_for_passive_requests():
     assert kept == Steadiness(b"bytes", NOW, NOW, token().issued_at + 30 * MINUTE + _TICK)
 
 
-def test_where_lost_uploads_are_forgiven_no_validation_settles_a_copy():
+def test_where_only_renewals_raise_the_alarm_no_validation_chooses_a_holder():
     limits = SessionLimits(replay_alarm=ReplayAlarm.RENEWED)
     stored = record(limits, holder=None, last_seen_at=NOW)
     assert steady_until(stored, token(limits), limits, NOW) == NOW + limits.touch_interval

@@ -1,5 +1,5 @@
-"""The verdict table, from the row "none" on: each row as data, at the edges of every interval that
-it names.
+"""The verdict table from its row "record: none" on, which is called "none" here: each row as data,
+at the edges of every interval that it names.
 
 A row says the verdict on the token's own device and the verdict on any other device. Rows are tried
 from the top, so the table also decides where two rows would apply.
@@ -90,7 +90,9 @@ def table(limits: SessionLimits) -> Iterator[Row]:
     def stored(
         *, seen: timedelta | None = long_ago, dated: timedelta = long_ago, **changes: Any
     ) -> SessionRecord:
-        """The settled record. `seen` and `dated` say how long ago each of them was."""
+        """The record of the samples. `seen` says how long ago the current generation was seen, and
+        `dated` how long ago the record was dated.
+        """
         first_seen = None if seen is None else NOW - seen
         return record(
             limits,
@@ -128,8 +130,8 @@ def table(limits: SessionLimits) -> Iterator[Row]:
     )
     yield Row("over, before ended", stored(**gone), presented(session_id=ENDED), *over)
 
-    # The current generation: it has no holder, or the token is the holder's copy. Neither the time
-    # of its issue nor the time when it was seen matters.
+    # The current generation: a token is good if the record has no holder, or if the token's copy is
+    # the holder. The dates of the record do not matter.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         for dated in (0 * MS, alarm, long_ago):
             name = f"current, seen {seen} ago, dated {dated} ago"
@@ -192,7 +194,8 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         "previous, alarm, after", stored(seen=alarm + MS), previous, SUPERSEDED_TOKEN, LEFT_DEVICE
     )
 
-    # Its other copies ended with it: the generation that was replaced had been settled on one copy.
+    # The generation before the current one, in another copy than the predecessor: a replay. If the
+    # record names no predecessor, every copy is good.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         another = replace(previous, copy=OTHER_COPY)
         yield Row(
@@ -209,7 +212,7 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         name = f"previous, another copy though any is good, seen {seen} ago"
         yield Row(name, anyone, another, ACTIVE_RENEW if quiet else late, elsewhere)
 
-    # Older still: not even an unseen generation excuses it.
+    # An older generation is always a replay, even if the current generation was not seen.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         for generation in (1, 5):
             older = presented(generation=generation)
@@ -351,6 +354,9 @@ def test_the_table_reaches_every_status_and_every_cause():
 
 
 def test_a_cause_is_given_exactly_for_a_replay():
+    """This is so with the default settings. Where only renewals raise the alarm, a SUPERSEDED
+    verdict may have a cause, too.
+    """
     for row in table(SessionLimits()):
         for verdict in (row.here, row.elsewhere):
             assert (verdict.cause is not None) == (verdict.status is SessionStatus.REPLAYED)

@@ -1,5 +1,5 @@
-"""The slow commands of docs/protocol.md, run unchanged: `make stub-builds`. They download the
-compilers, plugins and libraries of Java and Rust, and compile the stubs.
+"""The slow commands of docs/protocol.md, run unchanged: `make stub-builds`. They need Maven and a
+JDK, or Rust. They download plugins and libraries, and compile the stubs.
 """
 
 from __future__ import annotations

@@ -351,7 +351,7 @@ def hear_of_it(stage: Stage) -> None:
 
 
 def ask_in_vain(stage: Stage, user: User) -> None:
-    """Makes calls that Redis does not answer."""
+    """Makes calls that must fail, because Redis does not answer or refuses."""
     with stage.stub(stage.token) as stub:
         plant = stage.canaries.plant
         for call, request in (
@@ -376,8 +376,8 @@ def ask_in_vain(stage: Stage, user: User) -> None:
 
 
 def trouble_redis(stage: Stage, server: ValkeyServer, name: str, password: str, user: User) -> None:
-    """Makes Redis unreachable, then lets it refuse the password, then each command, and restores
-    it.
+    """Makes Redis unreachable. Then lets Redis refuse the password, and then some commands.
+    Restores Redis at the end.
     """
     plant = stage.canaries.plant
     stage.admin.execute_command("ACL", "SAVE")

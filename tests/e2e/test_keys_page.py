@@ -17,7 +17,8 @@ from tests.support.fork_server import ROOT, write_executable
 pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "keys.md").read_text("utf-8")
-LONG = timedelta(days=8)  # Enough for every process to read a key, and for its tokens to end.
+# Long enough for every process to read a new key, and for the tokens of an old key to expire.
+LONG = timedelta(days=8)
 
 
 def blocks(text: str) -> list[str]:
@@ -86,7 +87,7 @@ class Shell:
         return done.stdout + done.stderr
 
     def wait(self) -> None:
-        """Makes every key older."""
+        """Makes every key older by `LONG`."""
         for path in self.keys.iterdir():
             key = json.loads(path.read_text())
             for name in ("created", "promoted", "revoked"):
@@ -118,7 +119,7 @@ def test_keys_are_rotated_as_the_page_says(shell: Shell):
     shell.paste(publish)
     assert list(shell.states().values()) == [KeyState.SIGNING, KeyState.PUBLISHED]
     shell.wait()
-    assert "was made" not in shell.paste(promote), "it is known by then"
+    assert "was made" not in shell.paste(promote), "by then every process knows the key"
     assert list(shell.states().values()) == [KeyState.VERIFYING, KeyState.SIGNING]
     with pytest.raises(AssertionError, match="may still be presented"):
         shell.paste(retire)

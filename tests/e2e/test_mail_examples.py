@@ -95,7 +95,7 @@ def as_written(name: str, settings: dict[str, str]) -> str:
 @contextmanager
 def example(name: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A running example."""
-    # With the client and the packages that the example itself names, and without the service.
+    # The example finds the client and the packages that it names, and not the service.
     path = {"PYTHONPATH": str(ROOT / "clients" / "python")}
     with (folder / f"{name}.txt").open("ab") as out:
         process = subprocess.Popen(
@@ -115,7 +115,7 @@ def example(name: str, folder: Path, **settings: str) -> Iterator[subprocess.Pop
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Caller, str, Path]]:
-    """A server, its Redis's URL, and a folder."""
+    """A client of a running server, the URL of the server's Redis, and a folder."""
     with valkey_server(tmp_path / "valkey") as valkey:
         url = valkey.url
         address = f"127.0.0.1:{free_port()}"
@@ -148,7 +148,7 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
         first = sign_in(caller, "ada")  # The first device: there is nobody to warn.
         sign_in(caller, "ada")
         wait_for(lambda: len(postman.to("ada")) == 1, "the mail", PATIENCE)
-    sign_in(caller, "ada")  # While it is dead.
+    sign_in(caller, "ada")  # While the example does not run.
     caller.sign_in("ada", device_id=first.device.device_id)  # Not a new device.
     with example("sign_in_mails.py", folder, **settings):
         sign_in(caller, "ben")
@@ -185,8 +185,8 @@ def test_the_watcher_waits_for_a_mail_server_that_is_unreachable(
 def test_a_mail_that_can_never_be_sent_delays_no_other(
     served: tuple[Caller, str, Path], postman: Postman
 ):
-    """There is no user, or the user's ID looks like two addresses, or it has letters that mail
-    servers refuse.
+    """Such a mail goes to an address that does not exist, or to a user ID that looks like two
+    addresses, or to a user ID with letters that mail servers refuse.
     """
     caller, _, folder = served
     settings = {"AUTHORITY": caller.address, "SMTP": f"127.0.0.1:{postman.port}"}

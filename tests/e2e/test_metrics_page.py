@@ -35,7 +35,7 @@ SECTIONS = {
     "relay": ("Redis", "The process", "The relay"),
     "client": ("The Python client",),
 }
-# None of these texts may appear anywhere.
+# None of these texts may appear in metrics.
 SECRETS = ("canary", "mallory", "192.0.2.77", "Firefox/")
 pytestmark = [pytest.mark.one_acceptor, pytest.mark.slow]
 
@@ -66,7 +66,9 @@ def shown(page: str) -> dict[str, tuple[str, set[str]]]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The metrics of a service with one worker, of one with two, and of a relay, after some use."""
+    """The metrics after some use: of a service with one worker, of a service with two workers, of a
+    relay, and of a client.
+    """
     folder = tmp_path_factory.mktemp("metrics")
     with ExitStack() as stack:
         valkey = stack.enter_context(valkey_server(folder / "valkey"))
@@ -115,7 +117,7 @@ def fetched(port: int) -> str:
 
 
 def of_a_client() -> str:
-    """The metrics of a client that has made every kind of call."""
+    """The metrics of a client after one call, one retry and one batch were noted, with a cache."""
     registry = CollectorRegistry()
     metrics = ClientMetrics(registry)
     metrics.begin("ValidateSession")

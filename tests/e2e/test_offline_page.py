@@ -107,7 +107,7 @@ def signed(key: SigningKey, kid: str = "", typ: str = "at+jwt", **changes: Any) 
 
 
 class Service:
-    """Serves the public keys of a folder, and counts the requests."""
+    """Serves the public keys of a list, and counts the requests."""
 
     def __init__(self) -> None:
         self.keys = [new_key()]

@@ -1,5 +1,5 @@
-"""The commands of docs/operations.md and docs/troubleshooting.md, pasted unchanged; and the figures
-and links of both pages.
+"""The commands of docs/operations.md and docs/troubleshooting.md, pasted unchanged; the figures of
+docs/operations.md; and the links of these pages and of docs/incidents.md.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COSTS = (
 def pasted(
     block: str, shell: str, folder: Path, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """The output of a block, with the command on the path."""
+    """Runs a block in a shell whose PATH has the command. Returns what the block printed."""
     command = folder / "bin" / "session-authority"
     command.parent.mkdir()
     write_executable(command)
@@ -146,7 +146,7 @@ def test_links_of_the_page_lead_to_a_heading_or_file(name: str):
 
 
 def documented(name: str) -> str:
-    """The command at the beginning of a part of the troubleshooting page."""
+    """The first block of shell lines in a section of the troubleshooting page."""
     return blocks(TROUBLESHOOTING.partition(f"\n## {name}\n")[2].partition("\n## ")[0])[0]
 
 

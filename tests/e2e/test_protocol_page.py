@@ -126,7 +126,7 @@ def test_grpcurl_reads_the_contract_by_reflection(server: DevServer):
 
 def test_grpcurl_calls_with_the_proto_alone(server: DevServer):
     block = blocks(section("grpcurl proto"))[0]
-    assert "-proto" in block, "then grpcurl asks for no reflection"
+    assert "-proto" in block, "with -proto, grpcurl needs no reflection"
     done = grpcurl("reflection", "proto", ADDRESS=server.address)
     assert done.returncode == 0, done.stderr
     assert '"status": "SESSION_STATUS_TOKEN_INVALID"' in done.stdout

@@ -53,7 +53,7 @@ def table(name: str) -> list[list[str]]:
 
 
 def titles(name: str) -> list[str]:
-    """The titles of its columns."""
+    """The titles of a table's columns."""
     first = next(line for line in section(name).splitlines() if line.startswith("|"))
     return [cell.strip().strip("`") for cell in first.strip("|").split("|")]
 
@@ -203,7 +203,9 @@ def test_the_guide_does_not_use_the_ports_of_make_run():
 
 
 def checkout_files() -> set[str]:
-    """The files in the checkout, without the files that `make` and the tests keep there."""
+    """The names in the top folder of the checkout, without hidden names: `make` and the tests keep
+    hidden files there.
+    """
     return {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
 
 
@@ -248,7 +250,7 @@ def test_levels_of_assurance_are_those_of_the_settings():
     assert shown == PRESETS
 
 
-def test_every_name_that_a_policy_may_allow_is_there():
+def test_the_page_has_every_name_that_allow_unsafe_accepts():
     assert [row[0].strip("`") for row in table("unsafe")] == [unsafe.value for unsafe in Unsafe]
     grace = {row[0].strip("`"): row[1] for row in table("unsafe")}["short-grace"]
     assert f"({2 * MAX_CLOCK_SKEW.seconds} s)" in grace

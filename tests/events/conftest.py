@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 
 def _hear_each_other(nodes: Sequence[redis.Redis]) -> bool:
     """Returns whether every node receives the messages that any node publishes. A new cluster
-    reports that all nodes are connected some time before.
+    already reports that all nodes are connected when some messages still get lost.
     """
     for node in nodes:
         with node.pubsub(ignore_subscribe_messages=True) as listener:
@@ -77,7 +77,7 @@ def scene(scene_with: SceneOn) -> Scene:
 
 @pytest.fixture
 def hang_up(valkey_backend: Backend) -> Callable[[], None]:
-    """Cuts all connections that listen to the bundled Valkey or read from it."""
+    """Cuts all connections of clients to the bundled Valkey."""
 
     def cut() -> None:
         with redis.Redis.from_url(valkey_backend.admin_url) as own:

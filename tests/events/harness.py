@@ -66,7 +66,7 @@ class Message:
 
 def read_message(raw: bytes) -> Message:
     message = pb.WatchEventsResponse.FromString(raw)
-    parts: Any = UnknownFieldSet(Empty.FromString(raw))  # Its types say nothing about its items.
+    parts: Any = UnknownFieldSet(Empty.FromString(raw))  # The type stubs lack the type of an item.
     fields = [part.field_number for part in parts if part.field_number != READ_TIME]
     assert fields == sorted(fields), "a message ends with a cursor"
     assert fields.count(CURSOR) == 1, "a message has one cursor only"
@@ -102,12 +102,12 @@ class Watcher:
         self.messages.append(read_message(raw))
 
     def hold(self) -> Watcher:
-        """From now on it accepts no message, as over a connection that is stuck."""
+        """From now on the watcher accepts no message, as if its connection was stuck."""
         self._held = True
         return self
 
     def free(self) -> None:
-        """From now on it accepts every message."""
+        """From now on the watcher accepts every message."""
         self._held = False
         self._let.release()
 
@@ -146,7 +146,9 @@ class Watcher:
         return self
 
     async def told(self, *expected: tuple[str, str]) -> None:
-        """Waits until it got this many events, which must then be these, in order for each user."""
+        """Waits until the watcher has as many events as expected. Each user's events must be the
+        expected ones, in order.
+        """
         await self.has(lambda: len(self.events) >= len(expected), f"{len(expected)} events")
         assert by_user(self.events) == by_user(expected)
 
@@ -257,13 +259,13 @@ class Scene:
         return await self.client.execute_command(*command)
 
     def expired(self) -> int:
-        """How many watches were ended, by the metrics."""
+        """How many watches were ended, according to the metrics."""
         value = self.metrics.registry.get_sample_value("session_authority_watches_expired_total")
         assert value is not None
         return int(value)
 
     def watching(self) -> int:
-        """How many watches there are, by the metrics."""
+        """How many watches there are, according to the metrics."""
         value = self.metrics.registry.get_sample_value("session_authority_watchers")
         assert value is not None
         return int(value)

@@ -76,7 +76,9 @@ class Somebody:
         self.cursor = message.cursor
 
     def _taking(self, patience: int, enough: asyncio.Event) -> Send:
-        """Accepts messages at a pace of its own, and ends when it has enough of them."""
+        """Returns a function that accepts messages at a random pace. The function sets `enough`
+        after `patience` messages, or when the watcher has all events.
+        """
         seen = count(1)
 
         async def take(raw: bytes) -> None:
@@ -101,7 +103,7 @@ class Somebody:
                 task.cancel()
             await asyncio.wait([watch, stop])
             if not watch.cancelled() and (error := watch.exception()) is not None:
-                # Too slow: it goes on with its cursor.
+                # The watcher was too slow. It watches again from its cursor.
                 assert isinstance(error, CursorExpired), error
                 assert self.cursor is not None
 
@@ -142,12 +144,14 @@ async def test_no_watcher_misses_an_event(
     async with asyncio.timeout(60 + EVENTS / 20):
         await asyncio.gather(*writers)
         history.is_over = True
-        # One last event each, so that all who wait learn that the history has ended.
+        # Each user gets one last event, so that all watchers learn that the history has ended.
         for user in USERS:
             await history.write(scene, [user], 1, chance)
         await asyncio.gather(*watching)
     assert history.written.total() >= EVENTS
     assert crowd[0].told.keys() == set(USERS)
-    assert sum(map(len, crowd[0].told.values())) > EVENTS // 2, "it was there almost from the start"
+    assert sum(map(len, crowd[0].told.values())) > EVENTS // 2, (
+        "the first watcher watched almost from the start"
+    )
     assert sum(somebody.goes for somebody in crowd) > 2 * WATCHERS
     assert scene.watching() == 0

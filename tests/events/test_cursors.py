@@ -31,7 +31,8 @@ positions = st.builds(
     LogPosition, st.lists(entries, min_size=3, max_size=3).map(tuple), moments, memories
 )
 
-# Positions as a store has them: all of the last weeks, and many in one millisecond at worst.
+# Positions as a store has them: all entries are of the last 30 days, and at worst many entries are
+# of one millisecond.
 usual_entries = st.tuples(
     st.integers(NOW_MS - 30 * 86_400_000, NOW_MS + 60_000), st.integers(0, 2**21 - 1)
 )
@@ -175,12 +176,12 @@ TOO_LARGE = b"\x80" * 9 + b"\x02"  # A number of 65 bits.
         forged(),
         forged(NOW_MS, 0, [7, 0], [3, 5]),  # The number of an entry that does not exist.
         forged(NOW_MS, NOW_MS + 1, [7, 0], [3, 0]),
-        forged(NOW_MS, 5, [7, 0], [3, 0]),  # None of them is the latest.
+        forged(NOW_MS, 5, [7, 0], [3, 0]),  # No entry has the latest time.
         forged(LAST_MS + 1, 0, [7, 0], [3, 0]),
         forged(NOW_MS, 0, [NOW_MS + 2, 0], [3, 0]),
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x80"),
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x30\x01"),  # An unknown field.
-        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28\x00"),  # An empty memory.
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28\x00"),  # A memory of 0.
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28" + b"\xff" * 9 + b"\x01"),
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x10\x00"),  # An empty field.
         forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x08\x07"),  # A field twice.

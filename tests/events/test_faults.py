@@ -36,14 +36,14 @@ from tests.support.backends import (
 from tests.support.waiting import eventually
 
 MINUTE = timedelta(minutes=1)
-# What a node wrote is there when it returns.
+# A node that is started again has everything that it wrote.
 KEPT: Any = {"appendonly": "yes", "appendfsync": "always"}
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(milliseconds=500))
 
 
 async def watchers_of(scene: Scene) -> list[Watcher]:
-    """Four watchers that have seen events: one that was there from the start, one that resumed, one
-    with a filter, and one that is stuck.
+    """Four watchers: one that was there from the start, one that resumed, one that has seen no
+    event yet, and one that is stuck.
     """
     first = await scene.watch().started()
     happened = await scene.happen(*USERS)
@@ -57,24 +57,22 @@ async def watchers_of(scene: Scene) -> list[Watcher]:
 
 
 async def all_expire(scene: Scene, watchers: list[Watcher]) -> None:
-    """Checks that all watches end. A watch that starts afterwards is served, unless it has an
-    earlier cursor.
-    """
+    """Checks that all watches end, and that a watch that starts afterwards is served."""
     for watcher in watchers:
         assert isinstance(await watcher.ended(), CursorExpired)
     assert scene.expired() == len(watchers)
     assert scene.watching() == 0
     await eventually(lambda: is_served(scene), "the store to be found")
     later = await scene.watch().started()
-    await eventually(lambda: writes(scene.store, "zoe", "0"), "something to happen")
-    await later.has(lambda: ("zoe", "0") in later.events, "it to be told")
+    await eventually(lambda: writes(scene.store, "zoe", "0"), "an event to be written")
+    await later.has(lambda: ("zoe", "0") in later.events, "the event to be sent")
     await scene.watch(later.cursor).started()
 
 
 async def is_served(scene: Scene) -> bool:
     watcher = scene.watch()
     await eventually(
-        lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not"
+        lambda: bool(watcher.messages) or not watcher.is_watching, "the watch to begin or to end"
     )
     served = watcher.is_watching
     await watcher.stop()
@@ -91,7 +89,7 @@ async def test_a_flushed_store_ends_all_watches(scene: Scene, store: Backend):
 
 
 async def test_a_vanished_stream_ends_all_watches(scene: Scene):
-    """It is not known what happened to the records beside it."""
+    """The records on the same server may be lost, too."""
     watchers = await watchers_of(scene)
     await scene.run("DEL", scene.keys.events("ada"))
     await all_expire(scene, watchers)
@@ -103,27 +101,28 @@ async def test_a_restart_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
         scene = scene_on(connect(server.url, IMPATIENT))
         watchers = await watchers_of(scene)
         server.kill()
-        await eventually(lambda: scene.log.failed >= 3, "looks that fail")
+        await eventually(lambda: scene.log.failed >= 3, "reads that fail")
         assert all(watcher.is_watching for watcher in watchers), "nothing is known to be lost yet"
         server.start()
         await all_expire(scene, watchers)
 
 
 async def test_a_restart_of_one_node_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
-    """Its log goes on at the position that was read. Its last writes may be lost, and with them a
-    record that a cache has read, so nothing is proven until every cache has emptied itself.
+    """The node's log goes on at the position that was read. But the last writes of the node may be
+    lost, and with them a record that a cache has read. So nothing is proven about the node's users
+    until every cache has emptied itself.
     """
     with valkey_cluster_servers(tmp_path, **KEPT) as servers:
         scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
         watchers = await watchers_of(scene)
         first, far = watchers[0], await scene.watch(only=users_beside(servers[2])).started()
         servers[2].kill()
-        await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
+        await eventually(lambda: reads_fail(scene, 2), "reads that fail in part")
         proven = len(proofs(first)), len(proofs(far))
         servers[2].start()
         many = [f"user-{number}" for number in range(30)]
         for user in many:
-            await eventually(lambda u=user: writes(scene.store, u, "back"), "it to be back")  # type: ignore[misc]
+            await eventually(lambda u=user: writes(scene.store, u, "back"), "the node to be back")  # type: ignore[misc]
         await far.has(lambda: len(proofs(far)) > proven[1] + 3, "proofs for others")
         assert len(proofs(first)) == proven[0], "nothing is proven yet"
         scene.uptime += SILENCE
@@ -168,8 +167,8 @@ async def test_a_failover_of_one_node_ends_the_watches_that_depend_on_it(
         await far.has(lambda: len(proofs(far)) > proven, "proofs")
         await eventually(lambda: is_served(scene), "the replica to serve")
         later = await scene.watch().started()
-        await eventually(lambda: writes(scene.store, "ada", "after"), "something to happen")
-        await later.has(lambda: ("ada", "after") in later.events, "it to be told")
+        await eventually(lambda: writes(scene.store, "ada", "after"), "an event to be written")
+        await later.has(lambda: ("ada", "after") in later.events, "the event to be sent")
 
 
 async def test_a_process_starts_watches_while_a_node_is_unreachable(
@@ -199,17 +198,17 @@ async def test_a_process_starts_watches_while_a_node_is_unreachable(
         assert not proofs(watchers[0])
         servers[2].start()
         for user in USERS:
-            await eventually(lambda u=user: writes(scene.store, u, "back"), "it to be back")  # type: ignore[misc]
+            await eventually(lambda u=user: writes(scene.store, u, "back"), "the node to be back")  # type: ignore[misc]
         expected = {(user, "back") for user in USERS}
         for watcher in watchers[::2]:
             await watcher.has(lambda w=watcher: expected <= set(w.events), "all")  # type: ignore[misc]
-            assert len(set(watcher.events)) == len(watcher.events), "none twice"
+            assert len(set(watcher.events)) == len(watcher.events), "an event came twice"
         assert scene.expired() == 0
 
 
 def users_beside(server: ValkeyServer) -> EventFilter:
-    """Users whose partition is on another server than that of the partition of events without a
-    user.
+    """A user whose partition is on another server than this one. Events without a user are not on
+    this server either.
     """
     with redis.Redis(port=server.port) as node:
         slots = [
@@ -251,7 +250,7 @@ async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
 
 
 async def test_a_hung_primary_that_returns_proves_nothing(tmp_path: Path, scene_on: SceneOn):
-    """It was replaced in between, and does not know it."""
+    """The primary was replaced while it hung, and does not know that."""
     group_context = sentinel_group(tmp_path, replicas=2, sentinels=3)
     group = await asyncio.to_thread(group_context.__enter__)
     try:
@@ -266,7 +265,7 @@ async def test_a_hung_primary_that_returns_proves_nothing(tmp_path: Path, scene_
         os.kill(group.servers[first].pid, signal.SIGSTOP)
         try:
             await eventually(
-                lambda: asyncio.to_thread(group.moved_from, first), "another to be promoted"
+                lambda: asyncio.to_thread(group.moved_from, first), "another server to be promoted"
             )
             other = SessionStore(connect(group.url, PATIENT), scene.keys)
             await other.commit(Commit("ada", NOW, events=(event("ada", reason="late"),)))
@@ -289,7 +288,7 @@ async def replicated(primary: redis.Redis) -> bool:
 
 
 async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
-    """While it hangs, nothing proves that all events were sent; and no event is lost."""
+    """While the store hangs, nothing proves that all events were sent. No event is lost."""
     with valkey_server(tmp_path) as server:
         scene = scene_on(connect(server.url, IMPATIENT), heartbeat=timedelta())
         with redis.Redis(port=server.port) as own:
@@ -307,9 +306,9 @@ async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneO
             later = asyncio.ensure_future(
                 patient.commit(Commit("ada", NOW, events=(event("ada", reason="2"),)))
             )
-            await eventually(lambda: scene.log.failed >= 1, "a look that fails")
+            await eventually(lambda: scene.log.failed >= 1, "a read that fails")
             before = [len(watcher.messages) for watcher in watchers]
-            await eventually(lambda: scene.log.failed >= 3, "more of them")
+            await eventually(lambda: scene.log.failed >= 3, "more reads that fail")
             assert [len(watcher.messages) for watcher in watchers] == before, "no heartbeat"
             assert all(watcher.is_watching for watcher in watchers)
         finally:
@@ -336,14 +335,14 @@ async def test_a_heartbeat_proves_that_every_partition_was_read(scene_with: Scen
     watcher = await scene.watch().started()
     await watcher.has(lambda: watcher.heartbeats >= 3, "heartbeats")
     await scene.run("SET", scene.keys.events("ada"), "no stream")
-    await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
+    await eventually(lambda: reads_fail(scene, 2), "reads that fail in part")
     beats, as_of = watcher.heartbeats, scene.clock()
     scene.clock.advance(timedelta(hours=1))
-    await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
+    await eventually(lambda: reads_fail(scene, 2), "reads that fail in part")
     happened = await scene.happen("bob", "cleo")
     await watcher.told(*happened)
     assert place_of(watcher.cursor).as_of == as_of, "what happened since then may be missing"
-    await eventually(lambda: reads_fail(scene, 3), "looks that fail in part")
+    await eventually(lambda: reads_fail(scene, 3), "reads that fail in part")
     assert watcher.heartbeats == beats
     assert watcher.is_watching
     await scene.run("DEL", scene.keys.events("ada"))
@@ -352,11 +351,9 @@ async def test_a_heartbeat_proves_that_every_partition_was_read(scene_with: Scen
 
 
 async def reads_fail(scene: Scene, times: int) -> bool:
-    """Returns whether this many reads of all partitions were made since the first call of this
-    function.
-    """
+    """Waits until this many more reads of all partitions have begun. Returns True."""
     asked = scene.log.asked["primaries"]
-    await eventually(lambda: scene.log.asked["primaries"] >= asked + times, "looks")
+    await eventually(lambda: scene.log.asked["primaries"] >= asked + times, "reads")
     return True
 
 

@@ -44,7 +44,7 @@ async def test_the_first_message_comes_at_once(scene_with: SceneOn):
     assert other.messages[0].events == ()
 
 
-async def test_a_wake_up_is_enough(scene_with: SceneOn):
+async def test_a_wake_up_brings_events_without_a_poll(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
     happened: list[tuple[str, str]] = []
@@ -65,7 +65,7 @@ async def test_a_poll_finds_events_without_a_wake_up(scene: Scene):
 async def test_events_before_the_start_are_not_sent(scene: Scene):
     await scene.happen(*USERS)
     first = await scene.watch().started()
-    assert scene.written.events == 0, "nor is it read"
+    assert scene.written.events == 0, "an earlier event was encoded"
     happened = await scene.happen("ada", "bob")
     second = await scene.watch().started()
     happened += await scene.happen("ada")
@@ -145,7 +145,7 @@ async def test_only_a_read_of_all_partitions_proves_until_when_everything_was_se
     scene.clock.advance(HOUR)
     await watcher.told(*await scene.happen("ada"))
     assert place_of(watcher.cursor).as_of == as_of
-    await scene.watch().started()  # It causes such a read.
+    await scene.watch().started()  # A new watch causes such a read.
     await watcher.told(("ada", "1"), *await scene.happen("ada"))
     assert place_of(watcher.cursor).as_of == scene.clock()
 
@@ -168,7 +168,7 @@ async def test_a_watcher_that_falls_too_far_behind_is_ended(
         if number == 30:
             slow.free()
             await slow.told(*happened)
-    assert isinstance(await stuck.ended(), CursorExpired), "though it is blocked"
+    assert isinstance(await stuck.ended(), CursorExpired), "a stuck watch ends, too"
     assert len(stuck.messages) == 1
     assert scene.expired() == 1
     assert scene.watching() == 2
@@ -191,12 +191,12 @@ async def test_the_memory_is_bounded(
         events = sum(len(batch.events) for batch in held)
         size = sum(len(batch.cursor) + sum(len(e.message) for e in batch.events) for batch in held)
         assert (events if limit == "MAX_RECENT_EVENTS" else size) <= most
-        assert held, "nor is it empty"
+        assert held, "the memory is empty"
     assert scene.expired() == 0
 
 
 async def test_batches_that_all_watchers_have_read_are_not_kept(scene: Scene):
-    """Otherwise a server with few events grows for hours until the limit is reached."""
+    """Otherwise the memory of a quiet server grows for hours, until the limit is reached."""
     quick, stuck = [await scene.watch().started() for _ in range(2)]
     stuck.hold()
     first = await scene.happen(*USERS)
@@ -206,7 +206,9 @@ async def test_batches_that_all_watchers_have_read_are_not_kept(scene: Scene):
     happened = first + await scene.happen(*USERS * 5)
     for watcher in (quick, late):
         await watcher.told(*happened)
-    assert scene.feed._reader.recent.held_events > len(USERS), "one still needs them"
+    assert scene.feed._reader.recent.held_events > len(USERS), (
+        "the stuck watcher still needs these events"
+    )
     stuck.free()
     await stuck.told(*happened)
     happened += await scene.happen("ada")
@@ -216,7 +218,7 @@ async def test_batches_that_all_watchers_have_read_are_not_kept(scene: Scene):
     assert kept.held_bytes == sum(batch.held_bytes for batch in kept.batches.values())
 
 
-async def test_the_memory_is_no_larger_than_its_own_count():
+async def test_the_counted_size_of_the_memory_is_an_upper_bound():
     """Objects can take several times as much memory as their bytes on the wire."""
     recent_batches = RecentBatches()
     gc.collect()
@@ -387,7 +389,8 @@ async def test_leaving_at_any_time_leaves_nothing_behind(scene: Scene):
         for _ in range(steps):
             await asyncio.sleep(0)
         await watcher.stop()
-        if steps % 3 == 0:  # While the earlier reader still ends, or has ended.
+        # After two of three watches, the next watch starts while the reader may still be ending.
+        if steps % 3 == 0:
             await eventually(lambda: tasks() == before, "all tasks to be over")
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen(*USERS))
@@ -434,7 +437,7 @@ async def test_a_watch_that_cannot_start_gets_an_error(scene_on: SceneOn, valkey
             assert scene.watching() == 0
         await wire.open()
         watcher = await scene.watch().started()
-        # The others watch on with what is known, which does not help a new watch.
+        # A running watch goes on during an outage of the store. A new watch can't start.
         await wire.close()
         assert isinstance(await scene.watch().ended(), StoreUnavailable)
         assert watcher.is_watching
@@ -450,7 +453,7 @@ async def test_a_watch_that_cannot_start_gets_an_error(scene_on: SceneOn, valkey
 async def _can_watch(scene: Scene) -> bool:
     watcher = scene.watch()
     await eventually(
-        lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not"
+        lambda: bool(watcher.messages) or not watcher.is_watching, "the watch to begin or to end"
     )
     good = watcher.is_watching
     await watcher.stop()
@@ -480,7 +483,7 @@ async def test_an_error_in_one_watch_affects_no_other(scene: Scene):
 
 
 async def test_an_event_that_cannot_be_encoded_ends_no_reader(scene: Scene):
-    """It ends the watches instead, because they would miss it."""
+    """The event ends the watches instead, because they would miss the event."""
     watcher = await scene.watch().started()
     write, scene.written.event = scene.written.event, _refuse  # type: ignore[method-assign,assignment]
     await scene.happen("ada")
@@ -516,7 +519,9 @@ async def test_a_watch_that_is_ended_while_a_page_arrives_learns_the_reason(scen
 async def test_a_watch_that_is_ended_while_a_message_is_read_learns_the_reason(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    """Its next events are forgotten at the very moment at which it could go on."""
+    """The feed forgets the next events of the watch at the very moment at which the watch could go
+    on.
+    """
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 5)
     watcher = (await scene.watch().started()).hold()
     await scene.watch().started()
@@ -530,7 +535,7 @@ async def test_a_watch_that_is_ended_while_a_message_is_read_learns_the_reason(
     monkeypatch.setattr(scene.written, "cursor", let_go)
     for number in range(1, 8):
         await scene.happen("ada")
-        await eventually(lambda n=number: scene.written.events == n, "it to be read")  # type: ignore[misc]
+        await eventually(lambda n=number: scene.written.events == n, "the event to be read")  # type: ignore[misc]
         if number == 1:
             await watcher.has(lambda: watcher.waiting, "a message")
     assert isinstance(await watcher.ended(), CursorExpired)

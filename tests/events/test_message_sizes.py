@@ -15,7 +15,7 @@ from tests.store.samples import event
 MESSAGE_BYTES = 1024 * 1024
 # A cursor and a read time, at most.
 SPARE_BYTES = 5000
-EVENT_BYTES = 18_000  # As of a browser that fills all of its client hints.
+EVENT_BYTES = 18_000  # A browser with the longest client hints has such events.
 ONE_USER, MANY_USERS = ["ada"], USERS
 FEW = EventFilter(user_ids=frozenset({"ada", "bob"}))
 

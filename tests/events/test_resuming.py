@@ -33,13 +33,13 @@ async def test_every_cursor_leads_to_exactly_the_events_that_follow(
         if number % 3:
             await first.told(*happened)
     await first.told(*happened)
-    another = scene.another_feed()  # Of another server.
+    another = scene.another_feed()  # The feed of another server.
     resumed = []
     for number, message in enumerate(first.messages):
         rest = [e for later in first.messages[number + 1 :] for e in later.events]
         feed = another if number % 2 else scene.feed
         resumed.append((await scene.watch(message.cursor, feed=feed).started(), rest))
-    # The cursors of pages during the catch-up do the same.
+    # The cursors of the pages of a catch-up also lead to exactly the events that follow.
     for watcher, rest in resumed:
         await watcher.told(*rest)
     for watcher, _ in resumed[:: len(resumed) // 4]:
@@ -79,8 +79,10 @@ async def _later_than(store: SessionStore, moment: datetime) -> bool:
     return all(time >= moment for time in await store.server_times())
 
 
-async def test_a_moment_is_the_age_of_its_cursor(scene: Scene):
-    """Unless the moment is in the future, or so long past that the cursor could not be used."""
+async def test_a_cursor_from_a_moment_is_as_old_as_the_moment(scene: Scene):
+    """This does not hold for a moment in the future, or for a moment so long past that the cursor
+    could not be used.
+    """
     now = scene.clock()
     oldest = now - EVENT_MEMORY + 2 * HOUR
     for since, as_of in [
@@ -168,7 +170,9 @@ async def test_a_cursor_older_than_the_memory_has_expired(scene: Scene):
 async def test_a_cursor_is_good_for_the_shorter_of_two_memories(
     scene: Scene, before: timedelta, after: timedelta, good_for: timedelta
 ):
-    """Events that followed it may have been trimmed, although they would be kept today."""
+    """The memory is how long the log keeps events. Events that followed the cursor may have been
+    trimmed, although they would be kept today.
+    """
     scene.log.memory = before
     cursor = (await scene.watch().started()).cursor
     happened = await scene.happen(*USERS)

@@ -43,7 +43,8 @@ def place_of(watcher: Watcher, number: int = -1) -> LogPosition:
 async def unheard(scene: Scene) -> AsyncIterator[None]:
     """Events that are written inside the block wake nobody."""
     keys = scene.store._keys
-    scene.store._keys = copy(keys)  # The log, which may be about to listen, has the same function.
+    # The log has the same key names, and may be about to listen. So only a copy is changed.
+    scene.store._keys = copy(keys)
     scene.store._keys.wake_channel = "t-nobody-listens:wake"
     yield
     scene.store._keys = keys
@@ -59,7 +60,7 @@ async def test_no_heartbeat_overtakes_an_earlier_event(scene_with: SceneOn):
     scene = scene_with(poll=NEVER, heartbeat=timedelta())
     watcher = (await scene.watch().started()).hold()
     happened = await scene.happen("bob")
-    # From now on all batches are kept for it.
+    # From now on all batches are kept for this watcher.
     await watcher.has(lambda: watcher.waiting, "a message")
     for _ in range(5):
         async with unheard(scene):
@@ -110,7 +111,7 @@ async def test_a_new_watch_starts_after_a_backlog(scene_with: SceneOn):
 
 
 async def test_events_before_a_watch_are_not_read(scene_with: SceneOn):
-    """However long the history is: it may cover days."""
+    """The history may cover days, and none of it is read."""
     scene = scene_with(poll=NEVER)
     await scene.happen(*USERS * 3)
     watcher = await scene.watch().started()
@@ -177,7 +178,7 @@ async def test_a_cursor_is_no_younger_than_the_last_read(scene_with: SceneOn):
     scene.log.on_read = lose
     early = await scene.watch().started()
     assert place_of(early).as_of == began
-    assert early.messages[0].read_time is None, "nothing proves that all was told"
+    assert early.messages[0].read_time is None, "nothing proves that all events were sent"
     await watcher.told(*await scene.happen("ada"))
     assert place_of(watcher).as_of == began
     scene.log.on_read = lambda _: None
@@ -197,8 +198,8 @@ async def test_a_watch_does_not_start_while_nothing_can_be_read(scene_with: Scen
 
 
 async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: SceneOn):
-    """Until all events since the moment were sent: the others may be trimmed before the cursor
-    returns.
+    """This holds until all events since the moment were sent. Events that were not sent may be
+    trimmed before the client resumes.
     """
     scene = scene_with(poll=NEVER)
     scene.clock.now = from_ms(to_ms(datetime.now(UTC)))
@@ -275,9 +276,7 @@ async def test_a_filter_applies_while_catching_up(scene: Scene):
 async def test_any_number_of_catch_ups_uses_one_connection(
     scene_on: SceneOn, valkey_backend: Backend
 ):
-    """Beside the connection for wake-ups. The other connections belong to sign-ins and
-    validations.
-    """
+    """Wake-ups have another connection. The others belong to sign-ins and validations."""
     async with Proxy(valkey_backend.url) as wire:
         limits = Limits(reply_timeout=timedelta(seconds=10), max_connections=5)
         scene = scene_on(connect(wire.url, limits), poll=NEVER)
@@ -310,12 +309,12 @@ async def test_watchers_that_are_equally_far_behind_share_a_message(scene_with: 
         watcher.free()
         await watcher.told(*happened)
     assert len({id(watcher.messages[-1].raw) for watcher in slow}) == 1
-    assert len(slow[0].messages[-1].events) == 9, "it was put together from all that it had missed"
+    assert len(slow[0].messages[-1].events) == 9, "it has all missed events"
     assert scene.written.events == 10
 
 
 async def test_a_joined_message_is_not_kept_for_ever(scene_with: SceneOn):
-    """Each watcher that is behind by another length gets a message that no other watcher gets."""
+    """Each watcher here has missed another number of events, and gets a message of its own."""
     scene = scene_with(poll=NEVER)
     good = await scene.watch().started()
     slow: list[Watcher] = []
@@ -332,7 +331,7 @@ async def test_a_joined_message_is_not_kept_for_ever(scene_with: SceneOn):
 
 
 async def test_a_watch_is_ended_once(scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch):
-    """However many events follow before it has gone."""
+    """This holds for any number of events that follow before the watch has ended."""
     monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 5)
     scene = scene_with(poll=NEVER)
     stuck = await scene.watch().started()
@@ -340,13 +339,15 @@ async def test_a_watch_is_ended_once(scene_with: SceneOn, monkeypatch: pytest.Mo
     await asyncio.gather(*(scene.happen(user) for user in USERS * 10))
     assert isinstance(await stuck.ended(), CursorExpired)
     assert scene.expired() == 1
-    await eventually(lambda: scene.watching() == 0, "it to be gone")
+    await eventually(lambda: scene.watching() == 0, "the watch to be gone")
 
 
-async def test_a_reader_that_goes_back_while_a_page_arrives_reads_from_there(
+async def test_a_reader_that_goes_back_while_a_page_arrives_reads_the_events_in_between(
     scene_with: SceneOn, store: Backend
 ):
-    """The watch that made it go back has joined already, and would miss the events in between."""
+    """The watch that made the reader go back has begun already, and would miss the events in
+    between.
+    """
     scene = scene_with(poll=NEVER)
     scene.clock.advance(datetime.now(UTC) + HOUR - scene.clock())
     [early] = await scene.happen("ada")

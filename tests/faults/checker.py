@@ -2,7 +2,7 @@
 
 | check | forbids | needs to know |
 |---|---|---|
-| `active_after_end` | ACTIVE for a session that a revocation, a replay or a new sign-in had ended, and had answered before the call started | when calls started and had answered |
+| `active_after_end` | ACTIVE for a session that has ended: before the call started, the service had answered the revocation, the replay or the new sign-in that ended the session | when calls started and had answered |
 | `wrong_refusal` | an honest browser that is signed out, or superseded by nothing | every call that may have ended the session, also those without an answer, which may act until their fault is over; who is a thief |
 | `elsewhere` | a token that is good on another device | the device that a token was made for |
 | `missed_replay` | a token that is long superseded, and is let in or quietly denied | which tokens were handed out and used, and `DURABLE_AFTER`, `ALARM_AFTER` |
@@ -16,11 +16,12 @@
 | `untold` | an event that a watcher was never told, or in another order | the log, and what each watcher was told |
 | `wrong_error` | errors that no fault excuses: INTERNAL, INVALID_ARGUMENT, … | the contract's errors |
 
-Where an asynchronous failover may lose acknowledged writes, what it lost is counted apart, as
-`lost`. A write is lost if its event is not in the log at the end: both are one atomic step. What an
-answer called REPLICATED must not be lost. A revocation that was lost, and that the service carried
-out again, holds from then on; its event is of then.
-Errors outside of faults are counted, and break nothing: they depend on how fast a machine is.
+Where an asynchronous failover may lose acknowledged writes, the lost writes are counted apart, as
+`lost`. A write is lost if its event is not in the log at the end: both are one atomic step. If an
+answer said REPLICATED, the write must not be lost. A failover may lose a revocation, and the
+service may carry it out again: the revocation then holds from this second time on, and its event
+has this time.
+Errors outside of faults are counted, and are no violations: they depend on how fast a machine is.
 """  # noqa: E501 - rows of a table
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ class Report:
     calls: Counter[str] = field(default_factory=Counter)
     """The number of calls by kind and outcome."""
     late_errors: int = 0
-    """Errors outside of faults, and outside of the two seconds after a fault."""
+    """Errors outside of faults, and outside of the two seconds after a fault. Cancelled calls are
+    left out.
+    """
 
     @property
     def broken(self) -> set[str]:

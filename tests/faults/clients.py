@@ -1,7 +1,8 @@
 """The clients of a run: browsers with tabs, thieves, the page on which users sign out, watchers.
 
-All that they leave to chance comes from a seed. How the service answers, and when, does not: two
-runs of one seed do the same things, and may find different moments.
+All that the clients leave to chance comes from a seed. The answers of the service, and their times,
+do not come from the seed. So in two runs of one seed the clients do the same things, and the
+service may answer at different moments.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _REMEMBERED = 6  # Tokens of each browser that thieves and onlookers can get.
 class Browser:
     """A user's browser: several tabs and one cookie jar, where the token that arrived last wins.
 
-    It may be killed: replies on their way to it are lost, and a token that is not yet `durable` may
-    be lost with it. `cancels` is how often it cancels a call, or loses the reply.
+    The browser may be killed: a new token that is not yet on disk is then lost. `cancels` is the
+    share of its calls that the browser cancels, or whose reply is lost.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Browser:
         return self._random.choice(self._servers)
 
     async def _sign_in(self) -> None:
-        """Tries with one `request_id` until there is an answer, as a login service does."""
+        """Tries up to eight times with one `request_id` until there is an answer, as a login
+        service does.
+        """
         request = str(UUID(int=self._random.getrandbits(128), version=4))
         for _ in range(8):
             work = self._server().sign_in(self.user, self.device, request)
@@ -89,11 +92,11 @@ class Browser:
                 self._keep(answered.held)
                 return
             if answered.call.outcome == "ABORTED":
-                return  # It was used, or it has ended, in between.
+                return  # In between, the session of this request_id was used, or has ended.
             await asyncio.sleep(0.1)
 
     async def _open_tabs(self) -> None:
-        """Several requests at once; one of them may renew, or two."""
+        """One to five requests at once. None, one or two of them renew."""
         held = self.jar
         assert held is not None
         old = now() - held.got_at >= self._terms.alarm_after
@@ -135,8 +138,8 @@ class Browser:
         self._denied = 0
 
     def _fall_back(self) -> None:
-        """The browser is killed. It returns with the token before, if the newest was not yet on
-        disk.
+        """The browser is killed. If its newest token was not yet on disk, it returns with the token
+        before this one.
         """
         held, before = self.jar, self._on_disk
         assert held is not None
@@ -173,7 +176,9 @@ async def steal(
 async def bide(
     victims: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
 ) -> None:
-    """Copies tokens for ever, and presents each copy once its client is two generations further."""
+    """Copies tokens for ever. Presents a copy once its browser has a token of the second generation
+    after it.
+    """
     while True:
         await asyncio.sleep(random.uniform(0, 2 * pause))
         victim = random.choice(victims)
@@ -189,8 +194,8 @@ async def bide(
 async def sign_out(
     browsers: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
 ) -> None:
-    """Signs users out for ever: one device, all, or all but one. After each answer, onlookers
-    present every token of the user to every server at once.
+    """Signs users out for ever: one device, all devices, or all but one. After each answer,
+    onlookers present the last two tokens of each of the user's browsers to every server at once.
     """
     of_user: dict[str, list[Browser]] = {}
     for browser in browsers:
@@ -210,8 +215,8 @@ async def sign_out(
 
 
 async def look(browsers: Sequence[Browser], servers: Sequence[Server]) -> None:
-    """Onlookers present the tokens of these browsers of one user to every server, and list the
-    user's devices.
+    """Onlookers present the last two tokens of each of these browsers to every server, and list the
+    user's devices. All browsers are of one user.
     """
     tokens = [held for browser in browsers for held in list(browser.seen)[-2:]]
     looks = [server.validate(held, Role.ONLOOKER) for server in servers for held in tokens]
@@ -248,9 +253,9 @@ async def ask(
 
 
 class Watcher:
-    """Watches the events of one server, and goes on after every break: from its position, or from
-    its start if it may have missed an event. The start is in whole seconds, so there may be events
-    of an earlier run: only the events of some users are recorded.
+    """Watches the events of one server, and goes on after every break: from its last position, or
+    from the time of its own start if it may have missed an event. This time is in whole seconds, so
+    there may be events of an earlier run: only the events of this run's users are recorded.
     """
 
     def __init__(self, server: Server, recorder: Recorder, users: Sequence[str]) -> None:

@@ -42,7 +42,8 @@ def missing_event(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
         found = sum(event.type == name for event in known.events_of.get(call.number, ()))
         least, most = _expected(call)
         if damaged and not call.failed:
-            most = 1  # A record that can't be read is revoked, and not counted.
+            # A revocation also ends a session whose record can't be read, but does not count it.
+            most = 1
         if found < least:
             yield f"{LOST if known.may_be_lost(call) else ''}no {name} event", call
         elif found > most:
@@ -88,7 +89,9 @@ def wrong_sign_in(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
 
 
 def wrong_order(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
-    """The log has a user's events in the order of the calls, where one call followed another."""
+    """If one call of a user ended before another call started, the log has their events in this
+    order.
+    """
     calls = {call.number: call for call in known.calls}
     latest_start = float("-inf")
     for event in known.history.log:
@@ -106,7 +109,7 @@ def untold(history: History) -> Iterator[tuple[str, Event]]:
     for event in history.log:
         expected.setdefault(event.user, []).append(event.event_id)
     by_id = {event.event_id: event for event in history.log}
-    # Watchers get CURSOR_EXPIRED then: the log may be another one.
+    # After such a fault the log may be another one, so watchers get CURSOR_EXPIRED.
     replaced = any(fault.ends_watches for fault in history.faults)
     for watcher, told in history.told.items():
         heard: dict[str, list[str]] = {}

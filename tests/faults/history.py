@@ -34,7 +34,7 @@ class Role(Enum):
 
 # Codes of calls that may have been carried out, although no answer says so.
 UNKNOWN = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}
-# The "server" of a call that stands for a damaged record.
+# A damaged record is recorded as a call. This is the name of the call's server.
 DAMAGE = "damage"
 # How late a busy machine may be, in seconds.
 _LAG = 10.0
@@ -122,7 +122,9 @@ class Event:
     session: str = ""
     call: int | None = None
     at: float = field(default=0.0, compare=False)
-    """When it happened, by the server's clock: another clock, so never exactly the same."""
+    """The time of the event, by the server's clock. The calls have another clock, so an event and
+    its call never have exactly the same time.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +135,9 @@ class Fault:
     started: float
     ended: float
     holds_requests: bool = False
-    """Requests may wait in front of a server that was stopped, until it goes on."""
+    """Requests may wait in front of a server until it goes on, or is started again."""
     ends_watches: bool = False
-    """The store is another process, so watches end with CURSOR_EXPIRED."""
+    """The log may have lost entries, or may be another one, so watches end with CURSOR_EXPIRED."""
     loses_writes: bool = False
     """Writes that were acknowledged with durability LOCAL may be lost, as the docs say."""
 
@@ -165,7 +167,7 @@ class History:
     log: list[Event] = field(default_factory=list)
     """The log of events at the end, with the events of one user in their order."""
     told: dict[str, list[Event]] = field(default_factory=dict)
-    """The events that each watcher got, in that order."""
+    """The events that each watcher got, in the order of their arrival."""
     broken_watches: dict[str, int] = field(default_factory=dict)
     """How often each watcher got CURSOR_EXPIRED. It then watches again from its start."""
     faults: list[Fault] = field(default_factory=list)
@@ -177,7 +179,7 @@ class History:
 
     def acts_until(self, call: Call) -> float:
         """Until when a call without an answer may still take effect: a store or a server that was
-        stopped carries it out when it continues.
+        stopped carries the call out when the store or the server continues.
         """
         ends = (f.ended for f in self.faults if f.started <= call.ended <= f.ended + _LAG)
         return max((call.ended, *ends)) + _LAG

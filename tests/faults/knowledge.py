@@ -12,7 +12,8 @@ from functools import cached_property
 from tests.faults.history import Call, Event, History, Kind, Role
 
 INFINITY = float("inf")
-# An event of a call happened before its answer. In seconds; two clocks are compared.
+# Seconds. An event happens before the answer of its call. The times of the two come from two
+# clocks, so the event may seem to be later by this time.
 _AT_ONCE = 0.05
 
 
@@ -37,10 +38,11 @@ class End:
 
     call: Call
     device: str | None
-    """The one device that it signs out; None for all but `spares`."""
+    """The one device that the call signs out. None if the call signs out all devices but `spares`.
+    """
     spares: str | None
     until: float
-    """From then on the call has no effect any more."""
+    """From this time on the call has no effect any more."""
 
     def covers(self, session: Session) -> bool:
         """Returns whether the call ends this session."""
@@ -52,7 +54,7 @@ class End:
 
     @property
     def is_certain(self) -> bool:
-        """Returns whether the answer says that it was done."""
+        """Returns whether an answer says that the sessions have ended."""
         return not self.call.failed
 
 
@@ -138,8 +140,9 @@ class Knowledge:
         return None if call.presented is None else self.sessions.get(call.presented.session)
 
     def had_ended(self, session: Session, moment: float) -> End | None:
-        """The calls that certainly ended the session, and had answered before the moment. Writes
-        that the store has lost don't count, unless the service made them again.
+        """A call that certainly ended the session, and was answered before the moment, if there is
+        such a call. A write that the store has lost counts only if the service made it again before
+        the moment.
         """
         for end in self.ends:
             if (
@@ -159,15 +162,15 @@ class Knowledge:
         )
 
     def _holds_from(self, call: Call) -> float:
-        """When the change of the call was settled."""
+        """The time from which the change of the call must hold. Infinite if a failover lost it."""
         if self.is_lost(call):
             return INFINITY
         again = [event.at for event in self.events_of.get(call.number, ()) if self.is_again(event)]
         return max((call.ended, *(at + self.terms.settle for at in again)))
 
     def is_again(self, event: Event) -> bool:
-        """A failover lost a call's change, and the service made it again: the event has that
-        time.
+        """Returns whether a failover lost a call's change, and the service made the change again:
+        then the event is later than the call's answer.
         """
         call = self._by_number.get(event.call or 0)
         if not self.history.may_lose or call is None or call.replicated:

@@ -1,9 +1,10 @@
 """Decides whether one user's calls could have happened one after the other.
 
-Each call happens at one moment between its start and its end: the answers must be those of some
-order of such moments. A call without an answer happens at some moment after its start, or never.
-The state is the live session of each device. A search tries all orders (Wing and Gong). It is for
-short histories of one user without thieves, in which tokens are not old enough to be superseded.
+Each call happens at one moment between its start and its end. For some choice of these moments, all
+answers must be right. A call without an answer happens at some moment after its start, or never.
+The state is the live session of each device. A search tries all orders (Wing and Gong). The search
+is for short histories of one user without thieves, in which tokens are not old enough to be
+superseded.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _REPLACED = {"SESSION_ENDED", "SUPERSEDED"}
 
 
 def is_linearizable(calls: Sequence[Call], unanswered: Mapping[int, str] = _NONE) -> bool:
-    """Returns True if there is such an order. `unanswered` has the sessions of sign-ins without an
-    answer, by the number of the call, as far as the log shows them.
+    """Returns True if some order explains all answers. `unanswered` has the sessions of sign-ins
+    without an answer, by the number of the call, as far as the log shows them.
     """
     calls = [replace(call, request=unanswered.get(call.number, call.request)) for call in calls]
     ordered = sorted(calls, key=lambda call: call.started)

@@ -22,13 +22,13 @@ class Mutant:
     edits: tuple[Edit, ...]
     found_by: frozenset[str]
     troubles: str = ""
-    """The faults that must be made for the mutant to be noticed. Empty if it is wrong without
-    faults too.
+    """The faults that must be made for the mutant to be noticed. Empty if the mutant is also wrong
+    without faults.
     """
     seconds: int = 12
     """The seconds of each run."""
     campaign: str = ""
-    """The campaign that finds it, if it needs one: then `found_by` has the same name."""
+    """The campaign that finds the mutant, if runs don't find it. `found_by` then has this name."""
 
 
 def edited(text: str, edit: Edit) -> str:

@@ -22,7 +22,7 @@ from tests.faults.mutant import Edit, Mutant, edited
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("session_authority", "tests", "clients/python")
-_MINUTES = "2"  # For the runs of one mutant at most.
+_MINUTES = "2"  # The time for all runs of one mutant, at the most.
 _STORE, _DOMAIN = "session_authority/store/", "session_authority/domain/"
 _READ_SESSION = 'raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)\n'
 
@@ -78,14 +78,14 @@ MUTANTS = (
     ),
     _mutant(
         "marks of use are written blindly, and raise the dead",
-        # The last mutant: a mark of the session before overwrites the record of a new sign-in.
+        # A mark of the session before overwrites the record of a new sign-in.
         "active_after_end wrong_list wrong_refusal",
         Edit(
             _STORE + "scripts/commit.lua",
             "if there ~= expected then",
             "if false then",
         ),
-        troubles="wire delays",  # A mark is on its way for longer.
+        troubles="wire delays",  # So that a mark is on its way for longer.
     ),
     _mutant(
         "a store that is away means that nobody is signed in",

@@ -44,17 +44,17 @@ class Script:
     seconds: float
     troubles: dict[str, Trouble]
     users: int = 24
-    """Every fourth user has a thief, and every fourth user a thief who waits."""
+    """A quarter of the users has a thief, and another quarter has a thief who waits."""
     browsers: int = 2
     """The number of each user's browsers."""
     pause: float = 0.4
     """Seconds between two acts of a browser, on average."""
     cancels: float = 0.08
-    """How often a browser cancels a call, or loses its reply."""
+    """The share of a browser's calls that the browser cancels, or whose reply is lost."""
     trouble_pause: float = 1.5
     """Seconds between two faults, on average."""
     most_troubles: float = inf
-    """The run ends after this many seconds."""
+    """The run ends after this number of faults, even if there is time left."""
 
 
 class Cast:
@@ -71,7 +71,7 @@ class Cast:
         ]
 
     def of(self, *kinds: int) -> list[Browser]:
-        """The browsers of each fourth user, counted from these."""
+        """The browsers of the users whose number modulo 4 is one of `kinds`."""
         users = {user for kind in kinds for user in self.users[kind::4]}
         return [browser for browser in self.browsers if browser.user in users]
 
@@ -83,7 +83,7 @@ class Cast:
             steal(self.of(0), servers, Random(random.random()), 1.5 * pause),
             bide(self.of(1), servers, Random(random.random()), 1.5 * pause),
             crowd(self.browsers, servers, Random(random.random()), 6 * pause),
-            # Tokens get old where sessions last.
+            # The users 1, 3, 5, ... never sign out: only the tokens of long sessions get old.
             sign_out(self.of(0, 2), servers, Random(random.random()), 2 * pause),
         ]
 

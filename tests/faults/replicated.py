@@ -2,7 +2,7 @@
 give their slots away.
 
 Replication is asynchronous: writes that a primary acknowledged with durability LOCAL may be lost
-with it. REPLICATED writes may not.
+with this primary. REPLICATED writes must not be lost.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def sentinel(
 
 
 def acknowledged(folder: Path) -> AbstractAsyncContextManager[Stage]:
-    """The same stage, where changes wait for a short time until both replicas have them."""
+    """The stage of `sentinel`. Changes wait for a short time until both replicas have them."""
     return sentinel(folder, REPLICAS_ACK="2")
 
 
@@ -190,7 +190,7 @@ async def node_hung(stage: Stage, random: Random) -> None:
 
 
 async def node_steps_down(stage: Stage, random: Random) -> None:
-    """An operator lets a replica take over, which waits until it has everything."""
+    """An operator lets a replica take over. The replica first waits until it has all writes."""
     nodes: Sequence[ValkeyServer] = stage.store
     primaries = await asyncio.to_thread(primary_nodes, nodes)
     replica = random.choice([node for node in nodes if node not in primaries])
@@ -222,7 +222,7 @@ def _move(nodes: Sequence[ValkeyServer], slot: int, random: Random) -> None:
 
 
 def primary_nodes(nodes: Sequence[ValkeyServer]) -> list[ValkeyServer]:
-    """The nodes that are primaries with slots, as they say themselves."""
+    """The nodes that report themselves as primaries with slots."""
     return [node for node in nodes if _slots_of(node)]
 
 
@@ -239,7 +239,7 @@ def _slots_of(node: ValkeyServer) -> set[int]:
 
 
 def all_well(nodes: Sequence[ValkeyServer]) -> bool:
-    """Returns whether three primaries have all slots, and every other node follows one of them."""
+    """Returns whether there are three primaries with slots, and every other node follows one."""
     primaries = primary_nodes(nodes)
     replicas = [node for node in nodes if node not in primaries]
     return len(primaries) == 3 and all(map(_is_linked, replicas))
@@ -254,7 +254,7 @@ def _is_linked(replica: ValkeyServer) -> bool:
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    """Waits for a condition that blocks while it is checked."""
+    """Waits for a condition whose check blocks: a thread checks it."""
     await asyncio.to_thread(wait_for, condition, what, _PATIENCE)
 
 

@@ -85,12 +85,12 @@ def elsewhere(known: Knowledge) -> Iterator[tuple[str, Call]]:
 
 
 def missed_replay(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """A token that two newer ones followed, or that one followed that was in use for long, is never
-    good again, and never denied without an alarm. The same holds for a live token from another
-    device.
+    """A token is gone if its session has a token two generations newer, or if the next token was in
+    use for long. A token that is gone is never good again, and never denied without an alarm. Also,
+    a live token that another device presents is never denied without an alarm.
     """
     if known.history.may_lose:
-        return  # The record may be an older one.
+        return  # After a failover, a session may have an older record.
     gone = _gone_generations(known)
     for call in known.of(*_PRESENTS):
         token, session = call.presented, known.session_of(call)
@@ -106,9 +106,9 @@ def missed_replay(known: Knowledge) -> Iterator[tuple[str, Call]]:
 
 
 class _gone_generations:  # noqa: N801 - used as a function
-    """The newest generation of each session that must count as a replay at a moment."""
+    """For a session and a moment: the newest generation whose tokens count as replays."""
 
-    _USES = 3  # Marks of use are written in the background, and may be lost.
+    _USES = 3  # One use may leave no mark: marks are written in the background, and may be lost.
 
     def __init__(self, known: Knowledge) -> None:
         self._moments: dict[str, list[tuple[float, int]]] = {}
@@ -144,7 +144,9 @@ class _gone_generations:  # noqa: N801 - used as a function
 
 
 def foreign_answer(known: Knowledge) -> Iterator[tuple[str, Call]]:
-    """An answer names the user, device, session and generation of the presented token."""
+    """An answer names the user, device and session of the presented token. It names the generation
+    of this token, or of the new token that it brings.
+    """
     for call in known.calls:
         if call.failed:
             continue
@@ -185,7 +187,7 @@ def wrong_list(known: Knowledge) -> Iterator[tuple[str, Call]]:
 
 
 def _unanswered(known: Knowledge) -> set[str]:
-    """Sessions whose sign-in never answered: only the log knows them."""
+    """All sessions of the log. Some of their sign-ins had no answer: only the log knows them."""
     signed_in = (e for e in known.history.log if e.type == "DEVICE_SIGNED_IN")
     return {event.session for event in signed_in}
 

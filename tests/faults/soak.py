@@ -104,8 +104,8 @@ def _counted_as(call: Call) -> Iterator[str]:
 
 
 async def soak(on: str, script: Script, minutes: float, *, patient: bool) -> Tally:
-    """Plays the script from one seed after the other until the time is over, or, unless `patient`,
-    until the first violation.
+    """Plays the script with one seed after the other until the time is over. Without `patient`,
+    ends after the first run with a violation.
     """
     tally, end = Tally(), now() + 60 * minutes
     with tempfile.TemporaryDirectory() as folder:

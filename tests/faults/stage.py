@@ -25,7 +25,7 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_for
 
-# As short as honest requests and whole seconds allow.
+# The shortest times in whole seconds with which honest requests raise no alarm.
 INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "30m"}
 TERMS = Terms(durable_after=4, alarm_after=10, longest_flight=4)
 _UNSAFE = "open-access,volatile-store,short-grace"
@@ -51,14 +51,14 @@ class ServerProcess:
         self.start()
 
     def start(self) -> None:
-        """Starts it, again."""
+        """Starts the server. Also starts it again after it has ended."""
         self._command = self._serve()
 
     def _serve(self) -> Command:
         return Command(self._folder, ["serve"], self._settings)
 
     def wait_until_serving(self) -> None:
-        """Waits until its health says so."""
+        """Waits until the server's health is SERVING."""
         target = Target(Listen.parse(self.address))
         wait_for(lambda: health(target, 1.0) == "SERVING", f"{self.name} to serve", 60)
 
@@ -68,7 +68,7 @@ class ServerProcess:
         return int(self._command.process.pid)
 
     def logged(self, event: str) -> int:
-        """How often it logged this event since its last start."""
+        """How often the server logged this event since its last start."""
         return self._command.events().count(event)
 
     def signal(self, number: int) -> None:
@@ -86,8 +86,8 @@ class ServerProcess:
 
 @dataclass
 class Stage:
-    """A store and the servers on it. `wires`, if there are any, are between each of them and the
-    store.
+    """A store and the servers on it. Each server reaches the store over its own wire, if there are
+    `wires`.
     """
 
     servers: Sequence[ServerProcess]
@@ -95,7 +95,7 @@ class Stage:
     store: Any
     wires: Sequence[Proxy] = ()
     recorder: Recorder | None = None
-    """The seed of the run that is played here."""
+    """The recorder of the run that is played here."""
 
     async def log(self) -> list[Event]:
         """All events, with the events of a user in their order."""
@@ -134,8 +134,8 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
 
 
 def durable_valkey(folder: Path) -> AbstractContextManager[ValkeyServer]:
-    """The bundled Valkey. It writes at once: otherwise a write that a slow disk delays is lost with
-    the process, although it was answered.
+    """The bundled Valkey, which syncs each write before it answers. Otherwise, if the process is
+    killed, a write could be lost that was answered and that a slow disk delayed.
     """
     return valkey_server(folder, appendonly="yes", appendfsync="always")
 
@@ -150,8 +150,9 @@ async def standalone(
     process: type[ServerProcess] = ServerProcess,
     **settings: str,
 ) -> AsyncIterator[Stage]:
-    """A store with an append-only file, and servers behind wires, unless `wire` is None: bytes on a
-    wire pass through this process. `settings` are the servers' settings.
+    """A store with an append-only file, and servers, each with a wire to the store. The bytes on a
+    wire pass through this process. There are no wires if `wire` is None. `settings` are the
+    servers' settings.
     """
     async with AsyncExitStack() as stack:
         context = store(folder / "store")

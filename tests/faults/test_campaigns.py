@@ -163,7 +163,9 @@ def test_no_seed_counts_twice(run: Callable[..., dict[str, Result]]) -> None:
 async def test_a_storm_that_breaks_no_connection_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise undisturbed connections would be counted as disturbed ones."""
+    """Here the task fails that breaks connections. The campaign must fail, too: otherwise it would
+    count calls over good connections.
+    """
 
     async def no_wires(*_: object) -> None:
         raise OSError("no wires")
@@ -185,8 +187,10 @@ async def test_a_storm_that_breaks_no_connection_is_refused(
         await cancel_storm.cancel_storm(tmp_path, Order(1, 10, now() + 60), Tally())
 
 
-async def test_rotations_leave_calls_no_time_to_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many clients there are, only a limited number has requests under way."""
+async def test_rotations_limit_how_many_clients_have_requests_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With more clients than `AT_ONCE`, only `AT_ONCE` clients have requests under way."""
     monkeypatch.setattr(rotations, "UNTIL_RENEWED_SECONDS", 0)
     under_way: set[object] = set()
     most = 0

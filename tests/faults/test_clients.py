@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 
 
 async def test_a_watcher_records_no_event_of_an_earlier_run() -> None:
-    """Its start is in whole seconds, so it also gets events from just before."""
+    """The start of a watch is in whole seconds, so a watcher also gets events from just before."""
     events = [pb.Event(event_id=f"of {user}", user_id=user) for user in ("before", "mine")]
 
     async def watch(*_: object, **__: object) -> AsyncIterator[pb.WatchEventsResponse]:

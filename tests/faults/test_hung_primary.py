@@ -1,5 +1,5 @@
-"""Two real servers with mutual TLS behind three Sentinels, whose primary hangs, is replaced, and
-returns: no caller gets a verdict from its records any more.
+"""Two real servers with mutual TLS, and a store with three Sentinels. The primary hangs, is
+replaced, and returns: no caller gets a verdict from the old primary's records any more.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Trial:
     def replace_hung_primary(self) -> int:
         """Returns the port of the primary that hung, was replaced, and is back.
 
-        It hangs only until a Sentinel finds that all agree, so that the servers hardly notice.
+        The primary hangs only until one Sentinel reports `o_down`: a majority has found that the
+        primary is down. So the servers hardly notice.
         """
         first = self.group.primary()
         with redis.Redis(port=first) as old:

@@ -115,7 +115,7 @@ class Cast:
         return [(line.split()[0], line.split()[1]) for line in lines]
 
     def end(self) -> None:
-        """Ends all of them."""
+        """Ends all processes."""
         for process in self._living.values():
             process.kill()
             process.wait(10)
@@ -189,8 +189,8 @@ def test_every_event_is_delivered_whichever_process_is_killed(tmp_path: Path, re
             for number in range(USERS)
         ]
         for number in range(KILLS):
-            # Each kill comes at some moment after an event arrived since the one before, with more
-            # events on their way.
+            # Before each kill, the endpoint and the watcher have got at least one event since the
+            # last kill, and more events are on their way.
             delivered, told = len(receiver.ids()), len(cast.told_lines())
             more = chance.randint(1, max(EVENTS // KILLS // 2, 1))
             permits.release(-(-USERS * times // KILLS))

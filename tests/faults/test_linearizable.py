@@ -1,4 +1,4 @@
-"""The search finds an order exactly if calls in some order could have had these answers."""
+"""The search finds an order if calls in some order could have had these answers, and only then."""
 
 from __future__ import annotations
 

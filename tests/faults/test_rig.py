@@ -2,8 +2,8 @@
 finds no violation.
 
 A failure names its seed: FAULT_SEED repeats the acts, but not the moments of the answers.
-FAULT_STAGES="standalone sentinel acknowledged cluster" plays on all of these stores, TEST_BUDGET=10
-ten times as long; `make soak` plays for hours.
+FAULT_STAGES="standalone sentinel acknowledged cluster" plays on all of these stores. With
+TEST_BUDGET=10 a run is ten times as long. `make soak` plays for an hour.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class Trouble:
         return {flag: getattr(self, flag) for flag in flags}
 
 
-# A server that is stopped holds requests: honest requests may not be under way for longer than
-# this.
+# A server that is stopped holds requests. With the deadline of a call (2.5 s), an honest request
+# must not be under way for longer than `longest_flight` (4 s).
 _LONGEST_STOP_SECONDS = 1.5
 
 
@@ -81,7 +81,9 @@ async def replies_stall(stage: Stage, random: Random) -> None:
 
 
 async def wire_cut(stage: Stage, random: Random) -> None:
-    """All connections between one server and the store break."""
+    """All connections between a server and the store break, one to five times. Each time it may be
+    another server.
+    """
     for _ in range(random.randint(1, 5)):
         await random.choice(stage.wires).cut()
         await asyncio.sleep(random.uniform(0, 0.3))
@@ -121,7 +123,7 @@ async def scripts_flushed(stage: Stage, random: Random) -> None:
 
 
 async def user_locked_out(stage: Stage, random: Random) -> None:
-    """The service's user is switched off, and its connections are closed."""
+    """The service's Redis user is switched off, and its connections are closed."""
     user = _user_of(stage)
     await asyncio.to_thread(_command, stage, "ACL", "SETUSER", user, "off")
     await asyncio.to_thread(_command, stage, "CLIENT", "KILL", "USER", user)
@@ -130,7 +132,7 @@ async def user_locked_out(stage: Stage, random: Random) -> None:
 
 
 async def password_changed(stage: Stage, random: Random) -> None:
-    """The service's user has another password for a while, and its connections are closed."""
+    """The service's Redis user has another password for a while. Its connections are closed."""
     user, own = _user_of(stage), str(stage.store.url.partition("@")[0].rpartition(":")[2])
     for password in (f"{own}-changed", own):
         await asyncio.to_thread(
@@ -225,7 +227,7 @@ STANDALONE = named(
         Trouble(make, holds_requests=True)
         for make in (server_killed, server_restarted, server_stopped)
     ),
-    # The store refuses writes, or some of them.
+    # After `REPLICAOF NO ONE` the store names another log.
     Trouble(read_only, ends_watches=True),
     *map(Trouble, (full, permission_taken, records_damaged)),
 )

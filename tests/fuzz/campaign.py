@@ -19,15 +19,15 @@ from pathlib import Path
 from tests.fuzz.target import Target
 
 TARGETS = ("tokens", "cursors", "pages", "records", "clients", "keys", "requests", "checks")
-# As requirements/fuzz.in has it.
+# The same condition as in requirements/fuzz.in.
 HAS_WHEEL = (
     sys.version_info < (3, 14) and sys.platform == "linux" and platform.machine() == "x86_64"
 )
 HANG_SECONDS = 10
 MAX_MEGABYTES = 1024
 _MAX_INPUT = 6000
-# libFuzzer measures by getrusage(2), and Linux counts what a process's parent had in memory when it
-# started the process: a big parent would look like a leak. The shell between them is small.
+# libFuzzer measures by getrusage(2). Linux also counts the memory that the parent had when it
+# started the process: a big parent would look like a leak. So a small shell is the parent.
 _OF_ITS_OWN = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
 _ROOT = Path(__file__).parents[2]
 FOLDER = _ROOT / ".fuzz"
@@ -41,7 +41,7 @@ _PROBLEM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `found` is the input that did it, if one did."""
+    """How a run ended. `found` is the input that ended it, if an input did."""
 
     returncode: int
     line: str
@@ -70,7 +70,7 @@ def fuzz(
     target = target_of(module, name)
     for seed in target.seeds:
         (corpus / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
-    # At least one.
+    # At least one word: libFuzzer refuses an empty dictionary.
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in (b"\0", *target.words)))
     command = [*_OF_ITS_OWN, sys.executable, "-m", "tests.fuzz.fuzzer", f"tests.fuzz.{module}"]
     command += [name, str(corpus)]

@@ -61,7 +61,7 @@ def check(data: bytes) -> None:
     _NOBODY.away = bool(data[0] % 2)
     reply = _LOOP.run_until_complete(_CHECKS.reply(data[1:], 1.0))
     if reply is None:
-        assert _NOBODY.away, "an outage that is none"
+        assert _NOBODY.away, "the gateway reports an outage, and there is none"
         return
     said = pb.CheckResponse.FromString(reply)
     kind = said.WhichOneof("http_response")
@@ -75,11 +75,11 @@ def _check_passed(data: bytes, said: pb.CheckResponse) -> None:
     try:
         attributes = pb.CheckRequest.FromString(data).attributes
     except DecodeError:
-        raise AssertionError("bytes that are no question pass") from None
+        raise AssertionError("bytes that are no request pass") from None
     named = {option.header.key.decode(): option.header.value for option in said.ok_response.headers}
     assert all(named[name] == b"" for name in IDENTITY_HEADERS), "an identity out of nothing"
     is_preflight = attributes.request.http.method == b"OPTIONS"
-    assert is_preflight or attributes.context_extensions.get("session") in _OPEN, "it passes"
+    assert is_preflight or attributes.context_extensions.get("session") in _OPEN, "a closed route"
     assert "user" not in said.dynamic_metadata
 
 

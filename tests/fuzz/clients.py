@@ -1,6 +1,6 @@
 """What a caller says about the end user's client, and what its user agent says.
 
-Four texts that end with a NUL each: address, user agent, display name, version. None of them is
+Four texts with a NUL between them: address, user agent, display name, version. None of them is
 refused. The kept values do not change when they are checked again, keep to the limits, and can be
 stored and shown.
 """

@@ -17,7 +17,7 @@ from tests.fuzz.target import Mutate
 def main() -> None:
     """Fuzzes until libFuzzer ends the process."""
     program, module, name, *arguments = sys.argv
-    # Modules that are imported within are instrumented: libFuzzer sees only their branches.
+    # libFuzzer sees only the branches of the service's modules that are imported in this block.
     with atheris.instrument_imports(include=["session_authority"]):
         target = getattr(import_module(module), name)
     mutators = {} if target.mutate is None else {"custom_mutator": _mutator(target.mutate)}

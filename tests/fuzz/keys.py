@@ -1,7 +1,7 @@
 """Key files: whatever a folder of keys may contain.
 
-A file is refused with every fault and without quoting key material, or it is a key that is written
-as it was read.
+A file is refused, or it is a key. An error lists every fault, and quotes no key material. A key is
+written as it was read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check(data: bytes) -> None:
         told = str(error)
         assert not [
             text for text in secrets if isinstance(text, str) and len(text) > 16 and text in told
-        ], "it quotes"
+        ], "it quotes a key"
         assert all(fault.startswith("file: ") for fault in error.faults)
         return
     assert key.to_json()["jwk"] == value["jwk"], "not the only spelling"

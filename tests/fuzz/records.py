@@ -1,8 +1,9 @@
 """Records that are read from Redis. A record of a later version, or a damaged one, is unreadable,
 and does no other harm.
 
-The first byte says which record follows. A session that is read is written as the same bytes. A
-protobuf record may hold fields that this version does not know; the known fields stay the same.
+The first byte says which record follows. A session that is read is written as the same bytes,
+unless its format is one of an earlier version. A protobuf record may hold fields that this version
+does not know; the known fields stay the same.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _WITHOUT_CRC = (1, 2)
 
 
 def check_session(raw: bytes, decode: Callable[[bytes], Any] = codec.decode_session) -> None:
-    """The service's own form. Its CRC is corrected, otherwise little would be read."""
+    """A session, which has the service's own format and not protobuf. A wrong CRC is corrected:
+    otherwise almost no input would be read.
+    """
     try:
         record = decode(raw)
     except UnreadableRecord:
@@ -45,7 +48,7 @@ def check_device(raw: bytes) -> None:
 
 
 def check_issued(raw: bytes) -> None:
-    """The record of a request's result."""
+    """The stored result of a sign-in request."""
     record = codec.decode_issued(raw)
     assert codec.decode_issued(codec.encode_issued(record)) == record
 
@@ -73,7 +76,7 @@ CHECKS: Sequence[Callable[[bytes], None]] = (
 
 
 def check(data: bytes) -> None:
-    """Decodes one of them."""
+    """Decodes a record of the kind that the first byte names."""
     if data:
         try:
             CHECKS[data[0] % len(CHECKS)](data[1:])

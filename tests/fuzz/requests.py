@@ -1,7 +1,8 @@
-"""The requests of every method, from bytes to the call of the authority.
+"""The requests of every method whose request has fields, from bytes to the call of the authority.
 
-The first byte says which method. A request is refused by naming its fields, or it reaches the
-authority (here: one that knows no user), and never causes a fault of the service.
+The first byte says which method. A request is refused with an error that names its wrong fields, or
+it reaches the authority. Here the authority knows no user. A request never causes a fault of the
+service.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Changes that keep most of an input: libFuzzer by itself knows only bytes, and would mostly break
-the input.
+"""Changes that keep the form of an input. libFuzzer changes only bytes, which mostly makes an input
+invalid.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+')
 
 
 def change_a_value(data: bytes, random: Random, mutated: Callable[[bytes], bytes]) -> bytes:
-    """Replaces one text or number by a part of itself, by another one of the input, by nothing, or
-    by what the fuzzer makes of it.
+    """Replaces one text or number: by a part of it, by another text or number of the input, by
+    another JSON value, or by a text that the fuzzer makes of it.
     """
     values = list(_VALUE.finditer(data))
     if not values:

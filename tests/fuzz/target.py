@@ -12,9 +12,9 @@ Mutate = Callable[[bytes, Random, Callable[[bytes], bytes]], bytes]
 @dataclass(frozen=True, slots=True)
 class Target:
     """`check` raises an exception if a property does not hold for its input. `seeds` are inputs
-    that lead deep into the tested code, and `words` are parts of inputs. `mutate` changes an input
-    where bytes alone would not do: it gets a random generator, and a function that lets the fuzzer
-    change a part.
+    that lead deep into the tested code, and `words` are parts of inputs. `mutate`, if there is one,
+    changes an input and keeps its form: it gets a random generator, and a function that lets the
+    fuzzer change a part.
     """
 
     check: Callable[[bytes], None]

@@ -1,11 +1,15 @@
 """Verifying tokens: any text, real tokens with a change in one place, and any text that a real key
 signed.
 
-The first byte says which: 0 is followed by a text unchanged; the upper half of the other values by
-a change of a real text (position, how many characters are removed, what is inserted); the lower
-half by a header and a payload that one of the keys signs. An unchanged text that is accepted must
-be a token that the service signed, in its only spelling. Every accepted token must be read back as
-the same token when it is signed again.
+The first byte says what follows:
+
+- 0: a text, which is verified unchanged
+- 1 to 127: a header and a payload, which one of the keys signs
+- 128 to 255: a change of a real token (position, number of removed characters, inserted text)
+
+If a text or a changed token is accepted, it must be a token that the service signed. An accepted
+token has only one spelling. If its content is signed again, the result must be read as the same
+token.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ from tests.tokens.harness import (
     tokens_of,
 )
 
-# The same in every process, so that the inputs of one run are useful to the next.
+# The same keys in every process, so that the inputs of one run are useful to the next run.
 _EDDSA, _ES256 = (
     Ed25519PrivateKey.from_private_bytes(bytes(range(32))),
     derive_private_key(2**200 + 7, SECP256R1()),
@@ -52,9 +56,9 @@ _KEYS = [
 _STRANGER = replace(key_named("stranger"), kid="HS256")
 with tempfile.TemporaryDirectory() as folder:
     _TOKENS = tokens_of(save(Path(folder) / "keys", *_KEYS))
-# Not of ES256, whose signatures always differ.
+# Without ES256: its signatures differ each time.
 _REAL = [*(compact(header_of(key), PAYLOAD, key.sign) for key in _KEYS[:2]), _TOKENS.sign(TOKEN)]
-# From here on a first byte announces a change of the text that the rest of the byte selects.
+# A first byte from here on announces a change. The rest of the byte selects the real token.
 _CHANGE = 0x80
 _SIGNED = {text.rpartition(".")[0] for text in _REAL}
 
@@ -90,8 +94,8 @@ def _verified(text: str) -> Token | None:
 
 
 def _check_accepted(header: bytes, payload: bytes, token: Token) -> None:
-    """Checks that another JSON reader finds the same values in it, and that it would be signed
-    again unchanged.
+    """Checks that another JSON reader finds the same values in the token, and that the token stays
+    the same if it is signed again.
     """
     head, claims = (json.loads(part, object_pairs_hook=_unambiguous) for part in (header, payload))
     assert head.keys() == {"alg", "kid", "typ"}
@@ -111,7 +115,7 @@ def _check_accepted(header: bytes, payload: bytes, token: Token) -> None:
     )
     assert all(claims[name] == value for name, value in token.claims.items())
     with suppress(TokenTooLarge):
-        assert _TOKENS.verify(_TOKENS.sign(token), NOW) == token, "it does not come back"
+        assert _TOKENS.verify(_TOKENS.sign(token), NOW) == token, "signed again, it differs"
 
 
 def _unambiguous(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ def question(
     raw: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A serialized request: `raw` as with `encode_raw_headers`; otherwise lines of a name are
-    joined by commas, as Envoy joins them.
+    """A serialized request. With `raw`, the headers are as Envoy sends them with
+    `encode_raw_headers`. Otherwise the values of headers with the same name are joined by commas,
+    as Envoy joins them.
     """
     asked = pb.CheckRequest()
     attributes = asked.attributes
@@ -70,7 +71,9 @@ class Reply:
         return self._response.body
 
     def to_client(self, name: str) -> list[str]:
-        """The lines of a header that the client gets, where Envoy adds each to the others."""
+        """The values of a header that the client gets. Asserts that Envoy adds each value to the
+        others.
+        """
         ok = self.said.ok_response.response_headers_to_add
         options = ok if self.kind == "ok_response" else self._response.headers
         found = [each for each in options if each.header.key.decode().lower() == name.lower()]

@@ -25,7 +25,7 @@ FLOW = Flow(sign_in_url="/sign-in", trusted_proxies=[PROXY])
 ROUTES = Routes({"shop": "https://shop.example"})
 Headers = Iterable[tuple[str, str]]
 
-# The request of each kind of proxy for the same original.
+# The path at which each kind of proxy calls the gateway.
 FORMS = ("/forward-auth", "/auth-request", "/ext-authz")
 
 

@@ -1,4 +1,4 @@
-"""What the gateway answers, for every way in which a proxy asks: one table of cases for all."""
+"""What the gateway answers. Most tests run for every way in which a proxy asks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_an_app_gets_the_identity_of_a_good_session_and_no_token(
     assert heard["X-Session-Sign-In-Time"].endswith("Z")
     assert json.loads(heard["X-Session-Claims"]) == {"name": "Ädá"}
     assert heard["X-Session-Claims"].isascii()
-    # An app would think that a browser with an empty device ID is an app.
+    # With an empty device ID, the app behind the proxy would take the browser for a mobile app.
     onward = [heard.all(name) for name in ("Cookie", "Authorization", "X-Device-Id")]
     assert onward == [["theme=dark"], [], []]
     assert heard.cookies == {}
@@ -271,7 +271,7 @@ async def test_wrong_options_of_a_route_deny(
     check_anonymous(heard)
 
 
-async def test_the_origin_is_checked_against_the_original_s_host(
+async def test_the_origin_is_checked_against_the_host_of_the_original_request(
     form: str, proxy: Proxy, fake: FakeAuthority
 ):
     cookie = ("Cookie", browser_cookies(fake))

@@ -161,7 +161,7 @@ def test_every_fault_of_a_file_is_named_at_once(tmp_path: Path):
         ("[apps.shop]\naudience = ''", "apps.shop.audience: must not be empty"),
     ],
 )
-def test_a_rule_of_the_flow_is_named(tmp_path: Path, more: str, fault: str):
+def test_a_broken_rule_is_named_with_its_field(tmp_path: Path, more: str, fault: str):
     (found,) = faults(tmp_path, LEAST + more)
     assert found.startswith(fault)
 
@@ -184,7 +184,7 @@ def test_certificate_and_key_are_set_together(tmp_path: Path):
 
 
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path):
-    """The file exists and may be opened, as on a broken disk."""
+    """The file can be opened, but not read, as on a broken disk."""
     (found,) = faults(tmp_path, LEAST.replace("[http]", 'ca = "/proc/self/mem"\n[http]'))
     assert found == "authority.ca: /proc/self/mem: can't be read: Input/output error"
 

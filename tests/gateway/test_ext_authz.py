@@ -258,10 +258,12 @@ def test_the_client_s_address_is_the_source_of_the_request():
         ([("x-session-" + "x" * 5000, "root")], False),
     ],
 )
-async def test_long_answers_to_clients_do_not_fill_the_memory(
+async def test_long_replies_to_envoy_do_not_fill_the_memory(
     headers: list[tuple[str, str]], kept: bool, checks: Checks
 ):
-    """The memory for the next requests is bounded by count, so each entry must be short."""
+    """The number of remembered replies is limited, and not their size. So each of them must be
+    short.
+    """
     replies._plainly_allowed.cache_clear()
     assert (await ask(checks, headers, options={"session": "disabled"})).allowed
     assert replies._plainly_allowed.cache_info().currsize == int(kept)

@@ -92,8 +92,8 @@ def test_no_request_without_a_session_gets_an_identity(
     heard = runner.run(asked)
     assert heard.status in (200, 204, 303, 400, 401, 403)
     if heard.status < 300:
-        # Preflights pass too. A method that makes a request a preflight comes from the client, not
-        # from the proxy.
+        # Preflights pass too. The method OPTIONS, which makes a request a preflight, is the method
+        # of the client's request, and not of the proxy's request.
         assert options == "session=optional" or method == "OPTIONS"
     told = [heard.all(name) for name in IDENTITY_HEADERS]
     assert told in ([[""]] * len(told), [[]] * len(told))

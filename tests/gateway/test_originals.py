@@ -133,7 +133,7 @@ async def test_nginx_s_own_headers_for_the_original_are_read(told: dict[str, str
 
 @pytest.mark.parametrize("form", TELLING)
 async def test_the_client_never_chooses_the_route(form: str, proxy: Proxy, fake: FakeAuthority):
-    """Caddy appends the original's query if its own has none."""
+    """If the URL of the check has no query, Caddy appends the query of the original request."""
     target = "/page?session=disabled"
     headers = [*({**TOLD, "X-Forwarded-Uri": target}).items()]
     check(await proxy.send("GET", f"{form}?session=disabled", headers), form, 401)

@@ -1,4 +1,6 @@
-"""The real command with a real service, over TLS: sockets, health, metrics, and its end."""
+"""The real command with the fake of the service, in plaintext: sockets, health, metrics, and how
+the process ends.
+"""
 
 from __future__ import annotations
 

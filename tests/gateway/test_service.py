@@ -118,4 +118,4 @@ def test_the_gateway_s_role_is_enough_to_validate_renew_and_watch(running: Runni
 
     running.login.revoke_all("ada")
     wait_for(lambda: running.ask(cookie).status_code == 401, "the sign-out to be known", PATIENCE)
-    assert running.gateway.log[-1]["event"] == "ready", "it logged a refusal"
+    assert running.gateway.log[-1]["event"] == "ready", "the gateway logged a refusal"

@@ -68,8 +68,9 @@ def _lines(nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, ast.Call]]:
 def _names(
     name: ast.expr, function: ast.AST, calls: list[ast.Call], own: list[ast.Call]
 ) -> Iterator[str]:
-    """The names that an expression may have: the expression itself, or the arguments of the
-    function's calls. A private function is called in its own module.
+    """The event names that an expression may stand for. A constant stands for itself. A parameter
+    stands for the arguments of all calls of the function; only its own module calls a private
+    function.
     """
     if isinstance(name, ast.Constant):
         yield str(name.value)

@@ -112,7 +112,7 @@ class _Tags(HTMLParser):
 
 
 def fault(kind: str, code: str) -> str:
-    """The fault of a block, or an empty text. `test_shell_blocks` parses the blocks of shells."""
+    """The fault of a block, or an empty text. `test_shell_blocks` parses the blocks for shells."""
     try:
         if kind == "python":
             compile(code, "a page", "exec")

@@ -1,4 +1,4 @@
-"""Tracked files: of known kinds, small, and no wider than a column of text."""
+"""Tracked files: of known kinds, small, and with lines of at most 100 characters."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def wide_lines(name: str, text: str) -> Iterator[str]:
 
 
 def written_by_people(name: str) -> bool:
-    """True for files that are not generated, locked or copied from elsewhere. Ruff measures
-    Python.
+    """True for files whose lines people wrap. False for generated files, for licences, and for some
+    kinds of files, such as JSON and SVG. Ruff checks the lines of Python.
     """
     unmeasured = (".json", ".png", ".py", ".pyi", ".sum", ".svg", ".txt")
     generated = name.startswith(GENERATED) or Path(name).suffix in unmeasured

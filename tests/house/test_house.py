@@ -115,7 +115,7 @@ esac
 
 
 def test_skipped_tests_are_listed_at_the_end(tmp_path: Path):
-    """With the options of `make test`, on a test that the machine can't run."""
+    """Runs pytest with the options of `make test`, on a test that is skipped."""
     would_run = subprocess.run(
         ["make", "--dry-run", "test"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout

@@ -15,7 +15,9 @@ DOCUMENTED = documented(PAGE)
 
 @pytest.fixture(scope="module")
 def of_the_service() -> dict[str, list[Event]]:
-    """What the code of the service logs. Each worker collects the tests, one needs this."""
+    """The events that the service's code logs. A fixture: all workers of pytest-xdist import this
+    file, but only one of them needs the events.
+    """
     return logged(ROOT / "session_authority")
 
 

@@ -27,7 +27,7 @@ class Case:
     name: str
     series: Series
     fires: dict[str, bool]
-    """The time at which the alert is evaluated."""
+    """Whether the alert fires, by the time at which it is evaluated."""
     interval: str = "1m"
     """The time between the values of a series, and between the evaluations of rules."""
 

@@ -68,7 +68,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 def in_container(
     container: str, command: Sequence[str], folder: Path | None = None, **settings: str
 ) -> list[str]:
-    """The command line that runs this in the container. `folder` is mounted at FILES."""
+    """The command line that runs the command in the container. `folder` is mounted at FILES."""
     variables = [f"--env=SESSION_AUTHORITY_{name}={value}" for name, value in settings.items()]
     volumes = [] if folder is None else [f"--volume={folder}:{FILES}:ro"]
     return [*BUILDAH, "run", "--isolation=chroot", *volumes, *variables, container, "--", *command]

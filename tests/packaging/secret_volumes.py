@@ -10,7 +10,9 @@ from pathlib import Path
 
 
 class SecretVolume:
-    """A volume whose entries are links through one hidden link, which an update replaces."""
+    """A volume whose entries are links. All of them lead through one hidden link, and an update
+    replaces only this hidden link.
+    """
 
     def __init__(self, folder: Path, mode: int, group: int | None = None) -> None:
         """`group` is the pod's `fsGroup`, for a volume that is mounted read-only. With None, every

@@ -57,7 +57,7 @@ def rendered(*values: str) -> Kinds:
 
 @pytest.fixture(scope="module")
 def full() -> Kinds:
-    """All parts, as they are committed."""
+    """The committed manifest with all parts of the chart."""
     return kinds((MANIFESTS / "full.yaml").read_text())
 
 

@@ -36,7 +36,7 @@ from tests.support.waiting import wait_for
 
 SERVICE, RELAY, CLIENT = "session-authority", "session-authority-relay", "shop"
 DASHBOARDS = dashboards()
-# Panels that are empty as long as there is no fault, by dashboard.
+# By dashboard, the panels that are empty as long as there is no fault.
 EMPTY = {
     "service": {
         "Calls that failed",
@@ -44,7 +44,7 @@ EMPTY = {
         "Certificate ends in",
         "Replays",
     },
-    "store": {"Errors"},  # The graph.
+    "store": {"Errors"},  # The figure and the graph with this title.
     "relay": set[str](),
     "clients": {"Tried again"},
 }
@@ -59,7 +59,7 @@ class Stage:
     valkey: ValkeyServer
     prometheus: Prometheus
     names: set[str]
-    """All series of the server, the relay and the client."""
+    """The names of all series of the server, the relay and the client."""
 
 
 def shown(port: int) -> str:
@@ -163,7 +163,7 @@ def queries_of(page: str, names: set[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["incidents.md", "troubleshooting.md", "operations.md"])
-def test_the_page_of_incidents_reads_only_series_that_exist(stage: Stage, page: str):
+def test_a_page_reads_only_series_that_exist(stage: Stage, page: str):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     shown = r"(?:\w+:)?(?:grpc_server|session_authority)_\w+(?::\w+)?|process_\w+"
     asked = set(re.findall(rf"\b(?:{shown})\b", (ROOT / "docs" / page).read_text()))

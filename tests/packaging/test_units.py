@@ -47,7 +47,7 @@ def test_there_is_a_unit_for_each_command_that_keeps_running():
         ("gateway", "RuntimeDirectory", "gateway.md", r'unix_socket = "/run/([^/"]+)/[^"]+"'),
     ],
 )
-def test_every_path_that_the_docs_let_it_write_has_a_folder(
+def test_every_path_that_the_docs_let_a_unit_write_has_a_folder(
     command: str, setting: str, page: str, written: str
 ):
     """The unit can write nothing else."""

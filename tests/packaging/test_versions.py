@@ -34,4 +34,4 @@ def test_the_changelog_begins_with_the_version_or_with_unreleased_changes():
     [version] = {version_in(*place) for place in places()}
     headings = re.findall(r"^## (\S+)", CHANGELOG, re.MULTILINE)
     assert headings[0] in ("Unreleased", version)
-    assert version not in headings[1:], "it is released: what comes now has another"
+    assert version not in headings[1:], "the changes after a release need another version"

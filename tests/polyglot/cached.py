@@ -38,7 +38,7 @@ class Cached:
         return await self.testee.do("stats", client="a")
 
     async def missed(self, times: int) -> bool:
-        """Returns True if the cache has had no answer this many times."""
+        """Returns True if the cache has counted this number of misses."""
         found: int = (await self.stats())["misses"]
         return found == times
 

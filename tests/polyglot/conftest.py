@@ -56,8 +56,8 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prog
 
 @pytest.fixture(scope="session")
 def process_of(program_of: Callable[[str], Program]) -> Iterator[Callable[[str], Process]]:
-    """Returns a running testee. A testee that ended by itself fails the next test, which may be the
-    first to notice it. All others end in order, or the last test fails.
+    """Returns a running testee by name. If a testee ended by itself, the next test that needs it
+    fails. At the end of the run all testees must end in order, or the last test fails.
     """
     running: dict[str, Process] = {}
 

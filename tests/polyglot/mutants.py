@@ -27,7 +27,7 @@ from tests.polyglot.broken import BROKEN, Broken
 from tests.polyglot.testees import CLIENTS, ROOT, recipes_of
 
 _SKIPPED = shutil.ignore_patterns("build", "dist", "node_modules", "__pycache__")
-# Compiles one module of TypeScript, as `tsc -p testee` does it with all: only the types go.
+# Compiles one module of TypeScript: removes the types, as `tsc -p testee` does for all modules.
 _TRANSPILE = """
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -72,7 +72,9 @@ class Base:
         return cls(client, folder)
 
     def changed(self, broken: Broken, clients: Path) -> str:
-        """Makes a copy with the change, below a folder of copies. Returns why it can't, or ""."""
+        """Makes a copy with the change, below a folder of copies. Returns "", or why this is
+        impossible.
+        """
         text = (self.folder / broken.file).read_text()
         if text.count(broken.old) != 1:
             return f"{broken.file} has {text.count(broken.old)} times {broken.old!r}"
@@ -82,7 +84,7 @@ class Base:
         if (self.folder / "node_modules").exists():
             (folder / "node_modules").symlink_to(self.folder / "node_modules")
         file = folder / broken.file
-        file.unlink()  # it is a link to the file of the base
+        file.unlink()  # `file` is a hard link to the file of the base
         file.write_text(text.replace(broken.old, broken.new))
         if file.suffix == ".ts":
             compiled = (folder / "testee/build" / broken.file).with_suffix(".js")

@@ -64,7 +64,7 @@ class Watchers:
         self._authority = authority
 
     async def sign_in(self) -> SignedIn:
-        """Signs a user in, and waits until each cache knows the user."""
+        """Signs a user in. `warm` then waits for the caches."""
         user = f"u-{uuid4()}"
         issued = await self._authority.issue_device(user)
         shown = {"access_token": issued.access_token, "device_id": issued.device.device_id}
@@ -142,5 +142,5 @@ async def watchers(
 
 
 def beyond_the_bound(denials: Sequence[Denied]) -> list[Denied]:
-    """The denials before which a client answered "active" beyond the bound."""
+    """The denials of the clients that answered "active" beyond the bound."""
     return [denied for denied in denials if denied.stale_ms > BOUND_MS]

@@ -1,5 +1,5 @@
-"""Tokens and calls for tests: the tokens that a scripted service knows, and a command for each
-method.
+"""Tokens and calls for tests: the tokens that a scripted service knows, and commands for eight
+methods.
 """
 
 from __future__ import annotations

@@ -98,7 +98,8 @@ async def test_an_answer_that_is_older_than_an_event_is_not_kept(
     await eventually(lambda: "token of ada" in scripted.on_their_way, "the answer to be decided")
     scripted.revoke("ada")
     scripted.happen(pb.EVENT_TYPE_SESSION_UPDATED, "carl")
-    await cache.told(1)  # Of carl, so the event of ada was sent too.
+    # The event of carl dropped an answer, so the earlier event of ada arrived, too.
+    await cache.told(1)
     scripted.open.set()
     assert (await early.reply())["active"], "it was asked for before the revocation"
     assert not (await cache.ask("ada"))["active"]

@@ -15,12 +15,12 @@ from tests.polyglot.conftest import Connect
 from tests.polyglot.testee import Refused, Testee
 from tests.support.waiting import eventually
 
-# The delay of a proof: most of the time for which the proof is good.
+# The delay of a proof: 80 % of the time for which a proof counts.
 LATE_SECONDS = 0.8 * SHORT_SECONDS
 
 
 def watched_again(service: Service, before: int) -> bool:
-    """Returns True if another watch was opened since."""
+    """Returns True if a watch was opened after the first `before` watches."""
     return service.watches > before
 
 

@@ -90,7 +90,7 @@ async def test_the_first_calls_reach_a_service_that_hangs_most_of_the_time(
 ):
     async with stalling(fake.address) as address:
         commands = []
-        for number in range(8):  # They begin at different moments of the stall.
+        for number in range(8):  # The calls begin at different moments of the stall.
             name = f"client {number}"
             await connect(address, client=name)
             commands.append(testee.begin(LIST, client=name, **OF_ADA))

@@ -27,7 +27,7 @@ def hang(request: Any, context: grpc.ServicerContext) -> None:
 
 
 def late(act: Act, begun: threading.Event, go: threading.Event) -> Act:
-    """Runs when the test says so."""
+    """An act that waits until the test sets `go`. It sets `begun` when the call has arrived."""
 
     def wait(request: Any, context: grpc.ServicerContext) -> Any:
         begun.set()
@@ -48,12 +48,12 @@ async def test_a_service_that_never_answers_costs_a_call_its_own_time(
 ):
     await connect(fake.address)
     command, fields = CALLS["ListDevices"]
-    await testee.do(command, client="a", **fields)  # It connects, which takes time.
+    await testee.do(command, client="a", **fields)  # The client connects, which takes time.
     fake.calls.clear()
     fake.always = hang
     command, fields = CALLS[method]
     commands = 0
-    while not fake.calls:  # On a very busy machine the time may be over before.
+    while not fake.calls:  # On a very busy machine the time may be over before the call arrives.
         commands += 1
         with pytest.raises(Refused) as caught:
             await testee.do(command, client="a", timeout_ms=SHORT_MS, **fields)
@@ -74,7 +74,7 @@ async def test_the_client_s_default_deadline_is_300_ms(
     while len(fake.calls) < 2:
         try:
             await testee.do(command, client="a", **fields)
-        except Refused as refused:  # For a very busy machine.
+        except Refused as refused:  # On a very busy machine the call may be too late.
             assert refused.code == "DEADLINE_EXCEEDED"  # noqa: PT017
     patient, usual, *_ = [call.within or 0 for call in fake.calls]
     assert 0 < usual <= 1.05 * 0.3 < patient

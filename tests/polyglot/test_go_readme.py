@@ -31,8 +31,9 @@ BUILD_SECONDS = 600
 
 
 def built(code: str, folder: Path) -> Path:
-    """Builds a program in an empty module, which gets the checkout's client by the README's lines.
-    The client's own checksums replace the database of checksums, which may be out of reach.
+    """Builds a program in a new module. The README's lines make the module use the checkout's
+    client. The module gets the client's `go.sum`, because the database of checksums may be out of
+    reach.
     """
     if shutil.which("go") is None:
         missing("go")

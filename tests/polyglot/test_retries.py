@@ -129,7 +129,7 @@ async def test_retries_come_back_once_calls_succeed(testee: Testee, connect: Con
         with pytest.raises(Refused):
             await make(testee, "ListDevices")
     fake.always = None
-    for _ in range(150):  # Each makes up for a tenth of a failure.
+    for _ in range(150):  # Each success makes up for a tenth of a failure.
         await make(testee, "ListDevices")
     fake.calls.clear()
     fake.acts.append(away)

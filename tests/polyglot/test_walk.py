@@ -1,5 +1,5 @@
-"""The same walk through the example program of each language, with a real service: two browsers
-sign in, list, rename and revoke each other, and a copied token is noticed.
+"""The same walk through the example programs of Go and TypeScript, with a real service. Two
+browsers sign in. One of them lists, renames and revokes the other, and a copied token is noticed.
 
 A program reads AUTHORITY, the address of the service, and LISTEN, the address that it serves.
 """

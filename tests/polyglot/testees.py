@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# Another folder has changed copies of clients.
+# TESTEE_CLIENTS names another folder, which has changed copies of clients.
 CLIENTS = Path(os.environ.get("TESTEE_CLIENTS", ROOT / "clients"))
 _BUILD_SECONDS = 600
 
@@ -81,8 +81,8 @@ class Program:
 
 
 def built(recipe: Recipe, scratch: Path) -> Program | str:
-    """The testee, built below a folder unless it was built there before; or the reason why this
-    machine can't build it.
+    """Builds the testee below a folder, unless it was built there before. Returns the testee, or
+    the reason why this machine can't build it.
 
     Several processes of one run may call this. Raises CalledProcessError for a build that fails.
     """

@@ -103,7 +103,7 @@ def add_signing_key(folder: Path) -> str:
 
 
 async def becomes(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
-    """Repeats the call until the answer is this."""
+    """Repeats the call until the answer is `wanted`."""
 
     async def is_wanted() -> bool:
         return await ask() == wanted

@@ -101,7 +101,7 @@ def besieged(
     start: Callable[[Path, list[str], dict[str, str]], Command] = Command,
     **settings: str,
 ) -> Iterator[Besieged]:
-    """Runs a server, as an operator would, by the command that `start` starts."""
+    """Runs a server, as an operator would. `start` starts the command."""
     ca = CA(folder)
     server = ca.sign(addresses=["127.0.0.1"])
     server.key.chmod(0o600)
@@ -133,7 +133,9 @@ def besieged(
 
 
 class Stranger:
-    """A raw connection that sends calls and never reads, with the smallest possible buffers."""
+    """A raw connection with small buffers. It sends calls, and reads only in `wait_until_answered`
+    and `is_hung_up_on`.
+    """
 
     def __init__(
         self, address: Listen, context: ssl.SSLContext | None = None, window: int = 65_535
@@ -173,9 +175,7 @@ class Stranger:
         self.send(sent)
 
     def wait_until_answered(self) -> None:
-        """Waits until the service has begun to answer the last call, with the head of its
-        answer.
-        """
+        """Waits until the headers of the answer to the last call have arrived."""
         seen, wanted = b"", (self._stream - 2).to_bytes(4)
         while not any(
             seen[at + 3 : at + 4] == bytes([frames.HEADERS]) and seen[at + 5 : at + 9] == wanted
@@ -186,7 +186,9 @@ class Stranger:
             seen += received
 
     def is_hung_up_on(self) -> bool:
-        """Returns whether the other side has closed the connection. Reads what it sent."""
+        """Returns whether the other side has closed the connection. Reads and drops what the other
+        side sent.
+        """
         self._sock.settimeout(0.05)
         try:
             while self._sock.recv(65536):

@@ -1,5 +1,5 @@
-"""Many connections to a real `serve` with mutual TLS and few file descriptors: strangers cost no
-caller a connection, and cost the service neither its store nor its files.
+"""Many connections to a real `serve` with mutual TLS and few file descriptors: strangers take no
+connection from a caller, and no descriptor that the service needs for its store and its files.
 """
 
 from __future__ import annotations
@@ -100,7 +100,10 @@ def test_idle_connections_cost_no_caller_anything(tmp_path: Path):
         crowds.enter_context(crowd(service.bearer, service.tls()))
         crowds.enter_context(crowd(service.health))
         store.kill()
-        wait_for(lambda: status(caller, signed_in) == "UNAVAILABLE", "the store to be missed")
+        wait_for(
+            lambda: status(caller, signed_in) == "UNAVAILABLE",
+            "the loss of the store to be noticed",
+        )
         store.start()
         wait_for(lambda: status(caller, signed_in) == "ACTIVE", "the store to be found again")
         for name in ("login", "gateway") * 5:
@@ -117,7 +120,7 @@ def test_idle_connections_cost_no_caller_anything(tmp_path: Path):
         wait_for(lambda: status(caller, signed_in) == "TOKEN_INVALID", "the key to be revoked")
         events = service.command.events()
         assert "connections_closed" in events
-        assert "started_anyway" in events, "it says that the limit is low"
+        assert "started_anyway" in events, "the service logs that the limit is low"
 
 
 def test_a_caller_can_connect_beside_idle_connections_of_another(
@@ -130,7 +133,7 @@ def test_a_caller_can_connect_beside_idle_connections_of_another(
     ):
         signed_in = sign_in(caller)
         crowds.enter_context(crowd(service.main, service.tls("gateway")))
-        assert status(caller, signed_in) == "ACTIVE", "its connection is not a stranger's"
+        assert status(caller, signed_in) == "ACTIVE", "the first caller keeps its connection"
         for _ in range(40):
             another = crowds.enter_context(service.caller())
             wait_for(partial(is_active, another, signed_in), "another to find room")

@@ -59,7 +59,7 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         await client.becomes(NOT_SERVING)
         for watch in watches:
             assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == NOT_SERVING
-        assert await client.liveness() == SERVING, "it would be restarted, and help nobody"
+        assert await client.liveness() == SERVING, "a restart of the process would not help"
 
         await asyncio.to_thread(valkey.start)
         await client.becomes(SERVING)
@@ -117,7 +117,7 @@ async def test_a_store_that_refuses_sign_ins_is_unhealthy(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        # A server that starts now knows no more and no less.
+        # A server that starts now reports the same health, and gives the same answers.
         newcomer = await serve(valkey.url, verify=store_refusals, **ALLOWED)
         assert await newcomer.statuses() == {NOT_SERVING}
         assert {await outcome(newcomer) for _ in range(5)} == {validated}
@@ -138,7 +138,7 @@ def _set(admin: redis.Redis, setting: str, value: str) -> None:
 
 
 def test_health_follows_the_store_within_two_seconds():
-    """One test makes the change between two probes, and one during a probe that gets no answer."""
+    """A change may happen just after a probe, and the next probe may get no answer."""
     assert timedelta(seconds=2) > PROBE_INTERVAL + PROBE_TIMEOUT
 
 
@@ -326,6 +326,6 @@ async def test_the_first_user_agent_is_parsed_before_a_caller_waits_for_it(
 
 
 def test_a_test_runs_with_the_acceptor_in_its_name(request: pytest.FixtureRequest):
-    """No test in these folders names an acceptor itself."""
+    """tests/conftest.py runs each test of a server with each acceptor, and names the exceptions."""
     named = request.node.callspec.params["acceptor"]
     assert os.environ["SESSION_AUTHORITY_ACCEPTOR"] == named.value

@@ -107,7 +107,7 @@ async def all_learn_of_it(clients: list[Any], valkey: ValkeyServer, reads: Count
     reads.clear()
     with hung(valkey):
         assert await validations() == {"UNAVAILABLE": CALLERS}
-        assert set(reads) == {"StoreUnavailable"}, "none was given up for its deadline"
+        assert set(reads) == {"StoreUnavailable"}, "no read was given up because of its deadline"
 
     async def all_is_well() -> bool:
         return await validations() == {"OK": CALLERS}

@@ -1,4 +1,6 @@
-"""The server is killed under load and started again: every answer that it gave still holds."""
+"""The server is killed under load and started again: every answer that it gave more than a second
+before the kill still holds.
+"""
 
 from __future__ import annotations
 

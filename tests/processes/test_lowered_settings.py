@@ -27,7 +27,7 @@ async def test_a_lower_session_ttl_ends_open_sessions(serve: Serve, valkey_backe
 
     after = await serve(valkey_backend.url, **SHORT)
     devices = await after.stub.ListDevices(pb.ListDevicesRequest(user_id="ada"), timeout=PATIENCE)
-    for device in devices.devices:  # None if the machine was busy for two seconds.
+    for device in devices.devices:  # No device if the machine was busy for two seconds.
         assert ends(device) == starts(device) + 2 * SECOND
 
     async def is_over() -> bool:

@@ -53,7 +53,7 @@ async def events(house: House, count: int) -> list[pb.Event]:
 
 
 def place(message: pb.Device | pb.EventClient) -> tuple[str, str]:
-    """The place in a message, in both of its forms."""
+    """The place in a message. Asserts that both fields for the place agree."""
     client = message.last_client if isinstance(message, pb.Device) else message.info
     assert (client.place.city, client.place.country_code) == (message.city, message.country_code)
     return message.city, message.country_code
@@ -147,7 +147,7 @@ async def test_older_records_are_listed_with_the_precision_of_the_setting(
     again = await sign_in(house, device_id=issued.device_id, ip_address="")
     assert again.device.last_client.ip_address == "203.0.113.0/24"
     [device] = await listed(full)
-    assert device.last_client.ip_address == "203.0.113.0/24", "it was written anew"
+    assert device.last_client.ip_address == "203.0.113.0/24", "the sign-in wrote the record again"
 
 
 async def test_an_alarm_says_where_the_token_was_presented(

@@ -65,7 +65,7 @@ def test_nothing_is_answered_before_the_store_was_found_safe():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_clock_that_differs_from_one_primary_s_is_wrong(sign: int):
+def test_a_clock_that_differs_from_the_clock_of_one_primary_is_wrong(sign: int):
     scene = Scene()
     for skew, fit in ((MAX_CLOCK_SKEW, True), (MAX_CLOCK_SKEW + MS, False), (SECOND, True)):
         scene.probe(0 * SECOND, sign * skew)

@@ -28,7 +28,7 @@ async def sign_in(home: House, user: str, device_id: str = "") -> pb.IssueDevice
 
 
 async def renewed(home: House, issued: pb.IssueDeviceResponse) -> str:
-    """Returns the next token of a session, once the token is old enough, and uses it early."""
+    """Returns the next token of a session, once the token of the sign-in is old enough."""
     request = pb.RenewSessionRequest(
         access_token=issued.access_token, device_id=issued.device.device_id
     )
@@ -89,8 +89,10 @@ async def test_a_snapshot_brings_back_revoked_sessions_until_the_restore_is_decl
         valkey.start()
 
         async with house(valkey.url, keys, "sa", False, **FAST) as home:
-            assert await status(home, revoked) == "ACTIVE", "it came back"
-            assert await status(home, kept, newer) == "ACTIVE", "newer than its record: no alarm"
+            assert await status(home, revoked) == "ACTIVE", "the revoked session came back"
+            assert await status(home, kept, newer) == "ACTIVE", (
+                "the token is newer than the record: no alarm"
+            )
             assert await status(home, late) == "NO_SESSION"
 
             declared = call("restored", "--dir", keys)

@@ -35,7 +35,7 @@ VALIDATIONS = budget(3334)
 ROTATIONS = 4
 TABS = 16
 ACTIVE, INVALID = pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_TOKEN_INVALID
-# A user whose events are in one message with events that concern all users.
+# A user in the same partition as the events that concern all users.
 MARKER = next(
     f"marker-{number}" for number in count() if partition(f"marker-{number}") == partition(NOBODY)
 )
@@ -60,8 +60,8 @@ class Pair:
 
 
 class Tab:
-    """A user on a device, whose browser sends each token to the process that did not sign it
-    first.
+    """A user on a device. The browser sends each new token first to the process that did not sign
+    the token.
     """
 
     def __init__(self, pair: Pair, user_id: str) -> None:
@@ -73,8 +73,8 @@ class Tab:
         self.refusals: list[tuple[str, str]] = []
 
     async def use(self) -> None:
-        """Makes some requests of the user: a sign-in, then several validations, each with a renewal
-        if it is due.
+        """Makes some requests of the user: a sign-in, and then five calls for a renewal. Both
+        servers validate the token after each of these calls.
         """
         here, elsewhere = next(self._turns)
         issued = await here.IssueDevice(
@@ -116,12 +116,12 @@ class Load:
 
     @property
     def validations(self) -> int:
-        """The number of answers."""
+        """The number of validations."""
         return sum(tab.validations for tab in self.tabs)
 
     @property
     def refusals(self) -> list[tuple[str, str]]:
-        """The answers that were wrong."""
+        """The answers with a status other than ACTIVE."""
         return [refusal for tab in self.tabs for refusal in tab.refusals]
 
     @asynccontextmanager
@@ -231,7 +231,7 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
         assert ring.signing.kid in str(shown)
 
     before = load.validations
-    async with load.under_way():  # They sign in again.
+    async with load.under_way():  # The users sign in again.
         await load.has(lambda: load.validations > before + VALIDATIONS / 10)
     assert load.refusals == []
     assert load.is_on(ring.signing.kid)
@@ -245,14 +245,14 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
     assert told == [
         first,
         signing,
-    ], "each once: one that was removed early, and one that was revoked"
+    ], "one event for the key that was removed early, and one for the revoked key"
     watch.cancel()
     for server in pair.servers:
         assert server.events().count("keys_changed") > ROTATIONS
         assert "no_key_signs" not in server.events()
 
 
-async def test_a_key_revoked_during_an_outage_of_redis_is_an_event_after_it(
+async def test_a_key_revoked_during_an_outage_of_redis_makes_an_event_after_the_outage(
     serve: Serve, tmp_path: Path, keys: Path
 ):
     old = load_keyring(keys).signing.kid

@@ -1,4 +1,4 @@
-"""The clock that judges calls is right, wherever the process was stopped for some time."""
+"""The clock that judges calls is right, even if the process was paused while it read clocks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Machine:
 
 
 def noted_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[Readiness, SteadyClock]:
-    """The clocks are read at these moments, after the primary sent its time."""
+    """Reads the clocks of this machine, and notes the time that the primary sent."""
     monkeypatch.setattr(time, "clock_gettime", lambda _: float(machine.look()))
     monkeypatch.setattr(
         time, "time_ns", lambda: int(STARTED_AT_SECONDS + machine.look()) * 1_000_000_000

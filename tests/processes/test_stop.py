@@ -53,7 +53,7 @@ class Gate:
             await self.open.wait()
             return await self._sound(*args, **more)
         finally:
-            await asyncio.sleep(0.2)  # It has to clean up.
+            await asyncio.sleep(0.2)  # The use case cleans up.
             self.ended.set()
 
 
@@ -94,7 +94,7 @@ async def test_a_call_that_takes_too_long_is_cut_off_and_awaited(
 async def test_marks_do_not_delay_the_end_behind_a_hung_store(
     keys: Path, prefix: str, acceptor: Acceptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The server drops them all, and sends no more than were on their way."""
+    """The server drops all marks, and sends no more marks than were on their way."""
     monkeypatch.setattr(server_module, "_LAST_WRITES", timedelta(0))
     patient = timedelta(seconds=PATIENCE)
     options: dict[str, Any] = {"acceptor": acceptor, "redis_timeout": patient}

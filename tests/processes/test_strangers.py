@@ -75,7 +75,7 @@ def test_unread_refusals_occupy_no_places(tmp_path: Path, store: ValkeyServer):
 def test_calls_whose_requests_never_arrive_occupy_no_places(
     tmp_path: Path, store: ValkeyServer, method: str
 ):
-    """They occupy neither the places of other callers nor the places of their own."""
+    """Such calls occupy neither the places of other callers nor the places of their own caller."""
     with (
         besieged(tmp_path, store, MAX_IN_FLIGHT="8") as service,
         service.caller() as caller,
@@ -136,7 +136,7 @@ def test_batches_that_fill_the_limit_leave_places_to_others(tmp_path: Path):
         os.kill(store.process_id, signal.SIGSTOP)
         try:
             wild = [gateway.BatchValidateSessions.future(heavy, timeout=8) for _ in range(2)]
-            wait_for(lambda: any(call.done() for call in wild), "the second to be refused")
+            wait_for(lambda: any(call.done() for call in wild), "the second batch to be refused")
             others = [caller.ValidateSession.future(validate, timeout=8) for _ in range(3)]
             assert not any(call.done() for call in others), "they wait for the store"
         finally:

@@ -93,7 +93,7 @@ def test_a_worker_s_counts_outlive_it(impatient: GatheredMetrics):
         worker.busy.labels("main").set(1)
         worker.answers()
         counted = 10 * (number + 1)
-        wait_for(lambda n=counted: shown(impatient)["calls_total code=OK"] == n, "its count")  # type: ignore[misc]
+        wait_for(lambda n=counted: shown(impatient)["calls_total code=OK"] == n, "the count")  # type: ignore[misc]
         impatient.disconnect(0)
         after = shown(impatient)
         assert after["calls_total code=OK"] == counted
@@ -113,7 +113,7 @@ def test_a_hung_worker_delays_no_scrape_and_keeps_its_count(impatient: GatheredM
         found = shown(impatient)
         return found["session_authority_worker_up worker=0"], found.get("calls_total code=OK", 0)
 
-    wait_for(lambda: counted() == (0, 1), "the sound one to be heard")
+    wait_for(lambda: counted() == (0, 1), "the sound worker to answer")
     hung.answers()
     wait_for(lambda: counted() == (1, 5), "the late answer, and the new one")
 

@@ -134,8 +134,8 @@ def test_two_workers_are_one_service(tmp_path: Path):
                 revoke = pb.RevokeAllRequest(user_id="ada")
                 assert elsewhere.stub.RevokeAll(revoke, timeout=30).revoked_devices == 1
                 assert through.status(signed_in) == "NO_SESSION"
-        # A page that was requested again and again is a moment old.
-        wait_for(lambda: both.counted(REVOKED) == 2, "one by each worker to be counted")
+        # If the page is requested again and again, the answer may be a moment old.
+        wait_for(lambda: both.counted(REVOKED) == 2, "one revocation by each worker to be counted")
         assert both.workers_up() == {"0": 1, "1": 1}
         assert set(re.findall(r'^process_open_fds\{worker="(\w+)"\}', both.page(), re.M)) == {
             "0",
@@ -170,7 +170,7 @@ def test_a_worker_s_kept_answer_is_not_used_once_another_worker_revoked(tmp_path
             before = both.counted(KEPT)
             for caller in callers:
                 assert [caller.status(signed_in) for _ in range(3)] == ["ACTIVE"] * 3
-            wait_for(lambda n=before + 4: both.counted(KEPT) == n, "each to keep what it read")  # type: ignore[misc]
+            wait_for(lambda n=before + 4: both.counted(KEPT) == n, "each worker to keep its answer")  # type: ignore[misc]
             revoking.stub.RevokeAll(pb.RevokeAllRequest(user_id="ada"), timeout=30)
             assert [caller.status(signed_in) for caller in callers] == ["NO_SESSION"] * 2
 
@@ -181,7 +181,9 @@ def test_a_hung_worker_is_replaced(tmp_path: Path):
         before = both.process_ids()
         stopped = min(before)
         os.kill(stopped, signal.SIGSTOP)
-        wait_for(lambda: sorted(both.workers_up().values()) == [0, 1], "one to be missed")
+        wait_for(
+            lambda: sorted(both.workers_up().values()) == [0, 1], "the stopped worker to be down"
+        )
         hung = both.server.wait_for_event("worker_hung")
         died = both.server.wait_for_event("worker_died")
         assert (died["worker"], died["exit_code"]) == (hung["worker"], -signal.SIGKILL)
@@ -250,8 +252,8 @@ def test_workers_need_a_port_number(tmp_path: Path):
 
 @pytest.mark.one_acceptor
 def test_a_worker_that_cannot_start_ends_no_other_worker(tmp_path: Path):
-    """A broken policy changes nothing for a process that has read the policy before. The same must
-    hold when one worker has to read it again.
+    """A broken policy changes nothing for a process that has read the policy before. If one worker
+    dies, its successor cannot start with the broken policy, but the other worker must go on.
     """
     policy = tmp_path / "access.toml"
     policy.write_text('[callers.login]\nroles = ["operator"]\n')
@@ -307,7 +309,7 @@ def signals() -> Iterator[None]:
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
     monkeypatch.setattr(workers, "_MAX_DEATHS", 3)
-    # Takes no arguments, so that each worker dies of its first call.
+    # `os.abort` takes no arguments, so the call fails, and each worker dies at once.
     monkeypatch.setattr(workers, "_work", os.abort)
     with pytest.raises(workers.WorkersFailed, match="keep dying"):
         workers.run(

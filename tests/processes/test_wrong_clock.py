@@ -91,7 +91,7 @@ class Served:
         return health(self._health, PATIENCE)
 
     def becomes(self, status: str) -> None:
-        """Waits until the server reports this."""
+        """Waits until the server reports this status."""
         wait_for(lambda: self.health() == status, status, PATIENCE)
 
     def status(self, issued: pb.IssueDeviceResponse) -> int:
@@ -175,7 +175,7 @@ def serve(folder: Path, acceptor: Acceptor) -> Iterator[Served]:
                 served = Served(folder, channel, Listen("127.0.0.1", health))
                 wait_for(
                     lambda: process.poll() is not None or "listening" in log_of(folder),
-                    "it to listen",
+                    "the server to listen",
                     PATIENCE,
                 )
                 assert process.poll() is None, log_of(folder)
@@ -265,12 +265,12 @@ def _fill(path: Path) -> None:
         ("access.toml", _move_away, _move_back),
     ],
 )
-def test_a_server_that_cannot_read_its_revocations_answers_nothing(
+def test_a_server_that_cannot_read_its_keys_or_its_policy_answers_nothing(
     served: Served, name: str, lose: Any, restore: Any
 ):
     lose(served.folder / name)
     try:
-        wait_for(lambda: served.outcomes() == {"NOT_READY"}, "it to be refused", PATIENCE)
+        wait_for(lambda: served.outcomes() == {"NOT_READY"}, "all calls to be refused", PATIENCE)
         served.becomes("NOT_SERVING")
     finally:
         restore(served.folder / name)

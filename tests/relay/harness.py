@@ -67,8 +67,8 @@ async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 class Mailbox:
-    """An endpoint. It refuses events by `refuses`: by the event's reason, so many times. It hangs
-    while `hangs` is set.
+    """An endpoint. `refuses` says how many times it refuses the events with a reason. The reason
+    "*" stands for all events. The endpoint hangs while `hangs` is not set.
     """
 
     def __init__(self, name: str = "mailer", **more: object) -> None:
@@ -184,7 +184,7 @@ class RelayHarness:
         return not (await Deliveries(self.client, self.keys).state("mailer")).taken
 
     def counted(self, outcome: str, endpoint: str = "mailer") -> float:
-        """The values of the metrics."""
+        """The number of deliveries with this outcome."""
         labels = {"endpoint": endpoint, "outcome": outcome}
         return (
             self.metrics.registry.get_sample_value("session_authority_deliveries_total", labels)

@@ -19,7 +19,7 @@ NOW = datetime.fromisoformat("2026-01-01T00:00:00Z")
 SECRET = b"s" * 32
 BODY = b'{"id":"e1"}'
 NAME = "hooks.example"
-# So long that only an endpoint that hangs for good exceeds it.
+# `LONG` is so long that only an endpoint that never answers exceeds it.
 LONG, SHORT = timedelta(seconds=10), timedelta(milliseconds=200)
 NOT_ALLOWED = Refused("address not allowed")
 # The TLS context that a sender makes for itself. It is made once, as it reads every certificate
@@ -51,7 +51,7 @@ def endpoint_at(
 async def sender_to(
     endpoint: Endpoint, resolve: Resolve | None = None, tls: ssl.SSLContext | None = TLS
 ) -> AsyncIterator[Sender]:
-    """A sender. The test fails if its end takes longer than the deadline."""
+    """A sender. The test fails if the block takes longer than the deadline."""
     sender = Sender(endpoint, resolve or Names(), tls)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):

@@ -150,7 +150,7 @@ def drips(start: bytes) -> Answer:
 
 
 def floods(start: bytes, more: bytes) -> Answer:
-    """Sends this, and then more of it as fast as the client reads."""
+    """Sends `start`, and then `more` again and again, as fast as the client reads."""
 
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)

@@ -37,7 +37,7 @@ async def test_an_endpoint_with_a_filter_gets_only_the_events_that_pass(
         await harness.happen("ada", "b", kind=EventType.SESSION_REPLAYED)
         await harness.happen("ada", "c")
         await harness.happen("ada", "d", kind=EventType.SESSION_REPLAYED)
-        await eventually(lambda: box.arrived == ["b", "d"], "what passes")
+        await eventually(lambda: box.arrived == ["b", "d"], "the events that pass the filter")
         await until(harness.all_settled, "the others to be settled")
     assert box.attempts == ["b", "d"]
 
@@ -68,7 +68,7 @@ async def test_the_failures_of_one_user_s_events_delay_no_other_user(
         await harness.happen(neighbour, "a", "b")
         await eventually(
             lambda: box.arrived == ["a", "b"] and box.attempts.count("poison") > 5,
-            "the neighbour's",
+            "the neighbour's events",
         )
     assert "behind" not in box.attempts
 
@@ -95,7 +95,7 @@ async def test_the_number_of_concurrent_deliveries_is_limited(harness: RelayHarn
     async with harness.relay(box):
         for number in range(40):
             await harness.happen(f"u{number}", f"{number}")
-        await eventually(lambda: box.at_once == 3, "as many as may be")
+        await eventually(lambda: box.at_once == 3, "as many deliveries as are allowed")
         box.hangs.set()
         await eventually(lambda: len(box.arrived) == 40, "all")
     assert box.most_at_once == 3
@@ -119,15 +119,15 @@ async def test_events_beyond_the_window_wait_in_the_log(
 async def test_any_number_of_failures_of_one_user_delays_no_other_user(
     harness: RelayHarness, box: Mailbox
 ) -> None:
-    """Many more events than the window holds, in the same partition. All of them have the
-    same day.
+    """Many more events than the window holds, in the same partition. The relay gives up all of them
+    after one day.
     """
     neighbour = next(f"n{i}" for i in range(10_000) if partition(f"n{i}") == partition("ada"))
     box.refuses["poison"] = 10**9
     async with harness.relay(box):
         await harness.happen("ada", *["poison"] * 300)
         await harness.happen(neighbour, "a", "b")
-        await eventually(lambda: box.arrived == ["a", "b"], "the neighbour's")
+        await eventually(lambda: box.arrived == ["a", "b"], "the neighbour's events")
         harness.clock.advance(DAY)
         await until(lambda: harness.are_dead(300), "all of them to be given up")
 
@@ -165,7 +165,9 @@ async def test_a_store_that_is_killed_and_returns_loses_no_event(
         await eventually(lambda: box.at_once == 16, "some on their way")
         victim.kill()
         box.hangs.set()
-        await eventually(lambda: len(box.attempts) >= 16, "them to arrive, with nobody to tell")
+        await eventually(
+            lambda: len(box.attempts) >= 16, "the deliveries to end while the store is down"
+        )
         victim.start()
         await until(harness.store.server_times, "the store to answer")
         for number in range(20, 40):

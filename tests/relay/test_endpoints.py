@@ -59,7 +59,7 @@ def _faults(path: Path) -> list[str]:
     """The faults, without the path at the start of each line."""
     with pytest.raises(EndpointsError) as caught:
         load_endpoints(path)
-    # A traceback shows nothing either.
+    # A traceback shows no secret either.
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     lines = str(caught.value).split("\n")
     assert all(line.startswith(f"{path}: ") for line in lines)
@@ -132,7 +132,7 @@ def test_each_type_of_event_may_be_selected(tmp_path, kind):
 def test_good_urls_are_accepted_unchanged(tmp_path, url):
     (endpoint,) = load_endpoints(_write(tmp_path, _table(url=f'"{url}"')))
     assert endpoint.url == url
-    httpx.URL(url)  # The code that calls it accepts it too.
+    httpx.URL(url)  # httpx, which calls the endpoint, accepts the URL too.
 
 
 # The fields of an otherwise good endpoint, and the only line that reports the fault.
@@ -367,7 +367,7 @@ def test_a_secret_file_that_other_users_can_read_is_refused(tmp_path, mode):
     ]
 
 
-def test_the_faults_of_a_file_with_other_content_show_none_of_it(tmp_path):
+def test_a_file_of_endpoints_with_secrets_must_be_closed_to_other_users(tmp_path):
     path = _write(tmp_path, _table())
     path.chmod(0o644)
     assert _faults(path) == [
@@ -380,7 +380,7 @@ def test_the_faults_of_a_file_with_other_content_show_none_of_it(tmp_path):
     secret.write_text(SECRET)
     path.write_text(_table(secrets=None, secret_files='["secret"]'))
     path.chmod(0o644)
-    assert load_endpoints(path), "it has no secret itself"
+    assert load_endpoints(path), "the file of endpoints has no secret itself"
 
 
 def test_a_secret_file_without_a_secret_is_refused(tmp_path):

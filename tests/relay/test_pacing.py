@@ -74,7 +74,7 @@ async def test_events_that_are_old_because_no_relay_ran_get_a_whole_day(
     harness.clock.advance(3 * DAY)
     box.refuses["old"] = 20
     async with harness.relay(box):
-        await eventually(lambda: box.arrived == ["old"], "it after all")
+        await eventually(lambda: box.arrived == ["old"], "the event to arrive after all")
 
 
 async def test_an_unreadable_event_is_put_aside(harness: RelayHarness, box: Mailbox) -> None:
@@ -83,7 +83,7 @@ async def test_an_unreadable_event_is_put_aside(harness: RelayHarness, box: Mail
         await harness.client.execute_command("XADD", stream, "*", "event", b"\xff\xff")
         await harness.happen("ada", "a")
         await eventually(lambda: box.arrived == ["a"], "the one after it")
-        await until(harness.dead, "it to be put aside")
+        await until(harness.dead, "the event to be put aside")
 
 
 def test_pauses_double_up_to_a_limit_and_vary() -> None:
@@ -111,13 +111,15 @@ async def test_an_endpoint_that_recovers_gets_its_waiting_events_at_once(
 async def test_the_time_of_earlier_attempts_is_read_from_the_store(
     harness: RelayHarness, box: Mailbox
 ) -> None:
-    """The attempts of another relay count for the day."""
+    """So the attempts of an earlier relay count too: an event is given up after a day."""
     async with harness.relay(box, pace=SLOW):
         box.refuses["a"] = 1
         await harness.happen("ada", "a")
         await eventually(lambda: len(box.attempts) == 1, "the attempt")
         deliveries, here = Deliveries(harness.client, harness.keys), partition("ada")
         noted = harness.keys.attempts(here, "mailer")
-        await until(lambda: harness.client.execute_command("EXISTS", noted), "it to be noted")
+        await until(
+            lambda: harness.client.execute_command("EXISTS", noted), "the attempt to be noted"
+        )
         [taken] = await deliveries.unsettled(here, "mailer", "relay-1")
         assert taken.attempts == Attempts(1, NOW)

@@ -113,7 +113,8 @@ async def test_a_relay_that_lost_its_lease_sends_no_more(
                 "SET", harness.keys.lease(here, "mailer"), "usurper"
             )
             await eventually(
-                lambda: any(entry["event"] == "lease_lost" for entry in logged), "it to notice"
+                lambda: any(entry["event"] == "lease_lost" for entry in logged),
+                "the relay to notice",
             )
         tried = len(box.attempts)
         await harness.happen("ada", "b")
@@ -134,6 +135,6 @@ async def test_failures_are_remembered_by_the_next_relay(
         await eventually(lambda: len(box.attempts) >= 3, "attempts")
     harness.clock.advance(DAY)
     async with harness.relay(box):
-        await until(harness.dead, "it to be put aside")
+        await until(harness.dead, "the event to be put aside")
     [letter] = await harness.dead()
     assert letter.attempts == len(box.attempts)

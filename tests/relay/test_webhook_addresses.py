@@ -268,7 +268,8 @@ class TestLookUps:
             return known("127.0.0.1", *rest, **more)
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        # As many as the loop's own threads could be, so that one more would have to wait for them.
+        # These are more senders than the loop's own executor may have threads. With that executor,
+        # the look-up of one more sender would have to wait.
         stuck = [Sender(endpoint_at(f"https://{NAME}/", SHORT), tls=TLS) for _ in range(40)]
         try:
             async with serving(says(NO_CONTENT)) as server, asyncio.timeout(DEADLINE_SECONDS / 2):

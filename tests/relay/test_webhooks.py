@@ -330,7 +330,7 @@ class TestTls:
             url = f"https://{host}:{server.port}/hooks"
             return await send_to(endpoint_at(url), tls=trusting(authority)), server
 
-    async def test_the_server_is_asked_for_by_its_name(self, authority):
+    async def test_the_tls_handshake_has_the_name_of_the_server(self, authority):
         outcome, server = await self._outcome(authority, server_tls(authority, NAME))
         assert outcome == Delivered()
         assert server.names == [NAME]

@@ -59,6 +59,6 @@ def test_small_events_are_bounded_by_their_number() -> None:
 
 
 def test_large_events_are_bounded_by_their_size() -> None:
-    """All events of users whose events can't be delivered are kept, in each partition."""
+    """The window keeps the events of a user whose events can't be delivered, up to this size."""
     size = 16 * 1024
     assert len(filled(size)) * size == window.MAX_BYTES_IN_MEMORY

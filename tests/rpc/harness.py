@@ -42,12 +42,12 @@ SECOND, MINUTE, HOUR, DAY = (
     timedelta(hours=1),
     timedelta(days=1),
 )
-# Long past: the stream's own IDs are of today.
+# Long ago: the IDs that Redis gives to entries of a stream have the present time.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 NO_REPLICAS = Replicas()
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)
-# Every caller may do everything, as in `dev`, and from one connection.
+# Every caller may do everything, as in `dev`. A connection may have 1,000 calls at once.
 OPEN = ListenOptions(capacity=Capacity(per_connection=1000))
 PATIENCE = 20.0  # Seconds; the time for a call on a busy machine.
 LAPTOP_AGENT = (

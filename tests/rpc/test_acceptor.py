@@ -310,7 +310,7 @@ async def test_standing_tasks_answer_the_busiest_methods(stage: Stage):
         assert stage.counted(name) == {"OK": 1}
 
 
-# --- how soon -------------------------------------------------------------------------------------
+# --- calls that take long -------------------------------------------------------------------------
 
 
 async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
@@ -327,7 +327,7 @@ async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
     assert await held == b""
 
 
-async def test_a_call_that_ends_before_is_not_watched(
+async def test_a_call_that_ends_within_an_interval_is_not_watched(
     calls: Calls, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(long_calls, "INTERVAL_SECONDS", PATIENCE)

@@ -32,9 +32,6 @@ from tests.rpc.requests import (
     WITHOUT_FIELDS,
 )
 
-# A request of each method that is valid except for what a case breaks. A method without fields can
-# only be called with bytes that are no message, or with too many bytes.
-
 
 async def refuses(stage: Stage, method: str, request: Message | bytes) -> Refusal:
     """Returns the error, after a check that nothing was written."""
@@ -176,14 +173,14 @@ async def test_a_request_id_whose_token_was_used_is_refused(stage: Stage):
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "REQUEST_ID_SPENT")
 
 
-async def test_an_unknown_device_has_no_name(stage: Stage, signed_in: pb.IssueDeviceResponse):
+async def test_an_unknown_device_cannot_be_renamed(stage: Stage, signed_in: pb.IssueDeviceResponse):
     request = pb.UpdateDeviceRequest(user_id="ada", device_id=ELSEWHERE, display_name="x")
     refusal = await refuses(stage, "UpdateDevice", request)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "DEVICE_NOT_FOUND")
     assert (refusal.violations, refusal.retry_after) == ((), None)
 
 
-async def test_a_device_without_a_session_has_no_claims(
+async def test_claims_of_a_device_without_a_session_cannot_be_changed(
     stage: Stage, signed_in: pb.IssueDeviceResponse
 ):
     request = pb.UpdateSessionRequest(user_id="ada", device_id=ELSEWHERE, claims={"name": "Ada"})
@@ -298,7 +295,8 @@ async def test_a_message_up_to_the_method_s_limit_is_accepted_and_no_larger_one(
 async def test_a_message_that_every_method_refuses_is_not_read(stage: Stage, method: str):
     refusal = await stage.refused(method, padded(method, 5 * 1024 * 1024))
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    # gRPC reports only that no message came, and about the same time that the call has ended.
+    # gRPC reports that no message came, and at about the same time that the call has ended. Either
+    # report may be the first.
     assert stage.counted(method) in ({"INVALID_ARGUMENT": 1}, {"CANCELLED": 1})
     await stage.sign_in()
 
@@ -317,7 +315,7 @@ async def test_an_unknown_method_is_unimplemented(stage: Stage, method: str):
     refusal = await stage.refused(method, GOOD["IssueDevice"]())
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
     assert method.rpartition("/")[2] not in str(list(stage.metrics.registry.collect())), (
-        "anyone could fill the memory"
+        "made-up names of methods could fill the memory"
     )
     assert await stage.dump() == {}
 
@@ -365,7 +363,7 @@ def test_every_reason_comes_from_an_error_and_every_error_has_one():
     assert set(reasons) | unsaid == set(errors_pb2.ErrorReason.values())
     assert set(rpc_status._TABLE) == set(errors.AuthorityError.__subclasses__())
     assert not [e for e in rpc_status._TABLE if e.__subclasses__()], (
-        "a table by type knows no subclasses"
+        "the table has exact types, and no subclasses"
     )
 
 

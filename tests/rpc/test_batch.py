@@ -58,7 +58,7 @@ async def test_each_answer_equals_that_of_a_single_validation(stage: Stage):
     ]  # fmt: skip
 
 
-async def test_500_keep_their_order(stage: Stage):
+async def test_500_items_keep_their_order(stage: Stage):
     signed_in = [await stage.sign_in(f"user-{number}") for number in range(20)]
     requests = [asked(signed_in[number * 7 % 20]) for number in range(500)]
     results = await batch(stage, requests)

@@ -13,12 +13,12 @@ Results = pb.BatchValidateSessionsResponse
 
 
 def answer_of(size: int) -> pb.ValidateSessionResponse:
-    """An encoded answer of about this many bytes."""
+    """An answer of about this many bytes."""
     return pb.ValidateSessionResponse(active=bool(size), device_id="x" * size)
 
 
-# At 128 and at 16,384 bytes a length needs one byte more: for the answer, and for the message
-# around it.
+# At 128, 16,384 and 2,097,152 bytes, a length needs one byte more: for the answer, and for the
+# message around it.
 @pytest.mark.parametrize("edge", [0, 128, 2**14, 2**21])
 def test_an_answer_of_any_length_is_one_result(edge: int):
     for size in range(max(edge - 12, 0), edge + 4):

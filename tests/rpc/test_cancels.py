@@ -22,8 +22,8 @@ CALLS = int(os.environ.get("CANCEL_CALLS", "2000"))
 SEED = int(os.environ.get("CANCEL_SEED", "1"))
 USERS = 12
 CALLERS = 48
-# How a cancelled call or a call with a short deadline may fail. On a busy machine others may fail
-# so too.
+# How a cancelled call or a call with a short deadline may fail. On a busy machine, other calls may
+# fail in the same ways.
 SOUND_ENDS = {
     (grpc.StatusCode.CANCELLED, ""),
     (grpc.StatusCode.DEADLINE_EXCEEDED, ""),

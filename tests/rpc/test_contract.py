@@ -87,7 +87,7 @@ async def test_issue_device_signs_a_user_in(stage: Stage):
     assert not again.new_device
     assert again.device.device_id == device.device_id
     assert again.device.session_id != device.session_id
-    assert again.device.last_client == CLIENT, "what is not told anew is kept"
+    assert again.device.last_client == CLIENT, "client details that a sign-in leaves out are kept"
 
 
 NAME_ID = "CN=First Last,OU=" + "x" * 238
@@ -125,7 +125,7 @@ async def test_the_same_request_id_signs_in_once(stage: Stage):
     assert first.device_id_assigned
     assert (await devices(stage)).total_size == 1
     assert (await stage.sign_in("bob", request_id=REQUEST_ID)).new_device, (
-        "another user's request is another one"
+        "the same ID of another user names another request"
     )
 
 
@@ -353,7 +353,9 @@ async def test_revoke_device_ends_the_session_of_a_device(stage: Stage):
     laptop, phone = await stage.sign_in("ada", LAPTOP), await stage.sign_in("ada", PHONE)
     request = pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP, reason="user_request")
     assert (await stage.call("RevokeDevice", request)).revoked
-    assert not (await stage.call("RevokeDevice", request)).revoked, "absent is no error"
+    assert not (await stage.call("RevokeDevice", request)).revoked, (
+        "it is no error if the device has no session"
+    )
     assert (await stage.validate(laptop)).status == pb.SESSION_STATUS_NO_SESSION
     assert (await stage.validate(phone)).active
     assert not (await stage.sign_in("ada", LAPTOP)).new_device
@@ -395,7 +397,7 @@ async def test_another_library_verifies_tokens_with_the_published_keys(
         "ES256",
         "EdDSA",
         "RS256",
-    ], "a secret key is no public one"
+    ], "a secret key is not published"
     assert [(key.key_id, json.loads(key.jwk_json)) for key in answer.keys] == [
         (k["kid"], k) for k in jwks["keys"]
     ]

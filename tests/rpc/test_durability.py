@@ -76,10 +76,12 @@ async def test_a_change_that_replicas_lack_is_reported_as_not_durable(
         assert await changes(stage) == [pb.DURABILITY_LOCAL] * 7
 
 
-async def test_a_caller_that_requires_replicas_learns_what_is_known(
+async def test_a_caller_that_requires_replicas_gets_an_error_until_they_have_the_change(
     pair: Pair, stage_with: StageWith
 ):
-    """The change was made, and the same call again confirms it: once, with one session."""
+    """The change was made although the call failed. The same call again confirms the change, and
+    makes no second session.
+    """
     stage = await stage_with(pair.primary, replicas=ONE_AT_ONCE)
     sign_in = pb.IssueDeviceRequest(user_id="ada", request_id=REQUEST_ID, **INSIST)
     with pair.replica_stands_still():

@@ -50,7 +50,7 @@ async def devices(stage: Stage) -> list[pb.IssueDeviceResponse]:
     async def told() -> bool:
         return any(key.endswith(b":k:revoked") for key in await stage.dump())
 
-    await eventually(told, "the event of the revoked key, which is none of the forgeries' doing")
+    await eventually(told, "the event of the revoked key, which no forgery causes")
     return signed_in
 
 
@@ -133,7 +133,7 @@ async def test_another_encoding_of_a_real_token_is_the_same_token(
     """The other encoding is no second copy: two encodings of one signature are no sign of theft."""
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
     stage.clock.advance(stage.authority.limits.alarm_after)
-    # From now on, the successor is the only good token.
+    # With this use, the session gets its holder: a token with another copy would be a replay.
     assert (await stage.validate(devices[0])).active
     for method in METHODS:
         for name, text in twins(victim):

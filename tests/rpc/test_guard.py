@@ -51,7 +51,7 @@ AWAY = Refusal(
     "session-authority",
     retry_after=timedelta(milliseconds=500),
 )
-# Calls that need the store, made from what `signed_in` returned.
+# Requests of calls that need the store, made from the answer to a sign-in.
 NEEDY: dict[str, Callable[[pb.IssueDeviceResponse], Any]] = {
     "IssueDevice": lambda _: pb.IssueDeviceRequest(user_id="ada"),
     "RenewSession": lambda s: pb.RenewSessionRequest(
@@ -239,7 +239,7 @@ async def test_a_caller_that_cancels_before_its_request_arrives_sent_no_bad_requ
         call = ask(nothing_yet(), timeout=PATIENCE)
         await eventually(lambda: bool(arriving), "the call to arrive")
         call.cancel()
-        await eventually(lambda n=number: sum(stage.counted(method).values()) == n, "its end")  # type: ignore[misc]
+        await eventually(lambda n=number: sum(stage.counted(method).values()) == n, "the end")  # type: ignore[misc]
     assert stage.counted(method) == {"CANCELLED": 5}
 
 
@@ -393,7 +393,7 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 async def mortal(stage_with: StageWith, own_valkey: ValkeyServer) -> Stage:
-    """A server on that Valkey."""
+    """A server on the Valkey of `own_valkey`."""
     stage: Stage = await stage_with(
         Backend("mortal", own_valkey.url, lambda: connect(own_valkey.url, Limits()))
     )

@@ -97,7 +97,7 @@ async def test_a_batch_uses_kept_answers_and_judges_the_others(
     assert kept(stage) == 6
 
 
-async def test_after_a_renewal_the_kept_answer_recommends_another_one(stage: Stage):
+async def test_after_a_renewal_the_answer_about_the_old_token_recommends_a_renewal(stage: Stage):
     ada = await stage.sign_in()
     stage.clock.advance(timedelta(minutes=5))
     for _ in range(3):
@@ -109,7 +109,7 @@ async def test_after_a_renewal_the_kept_answer_recommends_another_one(stage: Sta
     assert renewed.rotated
     validation = await stage.validate(ada)
     assert validation.active
-    assert validation.renew_recommended, "the older generation is what it is, at once"
+    assert validation.renew_recommended, "the kept answer, which recommends no renewal, is not used"
 
 
 async def test_an_unready_process_gives_no_kept_answer(

@@ -1,5 +1,5 @@
-"""Every call is counted out at its end, however and whenever it ends: in the number of calls under
-way, in its caller's share, and in the requests that are still arriving.
+"""A call that has ended is counted nowhere, however and whenever it ends: not as a call under way,
+not in its caller's share, and not as a request that is still arriving.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ENDS = {"OK", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "INVALID_ARGUMENT", "given up
 
 def make_rough(stage: Stage, chance: Random) -> set[type[Exception]]:
     """Makes use cases wait for some turns of the loop or for some time, and then succeed or fail.
-    Returns the failures, which fill up as the test runs.
+    Returns the set of the failures so far, which grows as the test runs.
     """
     raised: set[type[Exception]] = set()
 
@@ -154,7 +154,7 @@ async def test_no_call_stays_counted(stage_with: StageWith, seed: int) -> None:
     print(dict(callers.outcomes))
     assert callers.outcomes.keys() >= ENDS
     assert raised == set(FAULTS)
-    # A call that follows on the connection is answered after the earlier call has arrived.
+    # The server still answers. Cancelled calls of the broken connections may arrive late.
     await stage.call("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest())
     guard = stage.server._guards[0]
     nothing = {name: type(value)() for name, value in counted(guard).items()}

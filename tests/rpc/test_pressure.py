@@ -181,7 +181,9 @@ async def test_a_shutdown_waits_only_for_callers_that_were_admitted(stage_with: 
     call = stage.start("ListDevices", LIST)
     await held.have(1)
     await stage.refused("ListDevices", LIST)
-    assert not stage.server._guards[0]._load.none.is_set(), "the one that is under way counts still"
+    assert not stage.server._guards[0]._load.none.is_set(), (
+        "the call that is under way still counts"
+    )
     held.let_go()
     await call
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
@@ -368,7 +370,7 @@ async def test_metadata_that_is_too_long_is_refused(stage: Stage, size: int):
     await stage.call("ListDevices", LIST)
 
 
-async def test_a_client_within_its_connections_limit_is_never_refused(
+async def test_a_client_within_the_limit_of_its_connection_is_never_refused(
     stage_with: StageWith,
 ):
     """Calls that are just ending, which gRPC still counts, must not count against the next call."""

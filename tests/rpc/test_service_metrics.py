@@ -109,7 +109,7 @@ async def test_the_lag_of_the_loop_is_not_measured_by_its_own_clock(
     metrics = process_metrics.ProcessMetrics()
     watching = asyncio.create_task(metrics.watch_loop())
     sample, name = metrics.registry.get_sample_value, "session_authority_event_loop_lag_seconds"
-    for _ in range(1000):  # A test that awaits a condition uses this clock.
+    for _ in range(1000):  # `eventually` would use the changed clock.
         await asyncio.sleep(0)
     watching.cancel()
     assert sample(f"{name}_count")

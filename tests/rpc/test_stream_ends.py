@@ -133,7 +133,9 @@ async def test_a_caller_learns_of_an_end_in_the_middle_of_an_answer(
         if not at_once:
             await call.initial_metadata()
         end(streams)
-        await eventually(lambda: not streams.guard.is_streaming, "its place to be free")
+        await eventually(
+            lambda: not streams.guard.is_streaming, "the place of the stream to be free"
+        )
         assert await reason_of(call) == reason
 
 
@@ -158,6 +160,6 @@ async def test_a_caller_that_goes_in_the_middle_of_an_answer_is_no_fault(
             if number % 2:
                 await call.initial_metadata()
             call.cancel()
-            await eventually(lambda: not streams.guard.is_streaming, "it to be gone")
+            await eventually(lambda: not streams.guard.is_streaming, "the stream to be gone")
     assert streams.ended() == {"CANCELLED": 20}
     assert (caplog.messages, logged) == ([], [])

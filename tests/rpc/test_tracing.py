@@ -1,5 +1,5 @@
-"""Each call of a known caller has a span, in the trace that the caller began. No personal data is
-on the span.
+"""Each call of a known caller has a span, unless the caller samples no spans. The span is part of
+the trace that the caller began, or begins a trace. No personal data is on the span.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNSAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-00")
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """Where the spans go that are made from here on."""
+    """The exporter that gets all spans from here on."""
     spans = InMemorySpanExporter()
     tracing.install(tracer_to(SimpleSpanProcessor(spans)))
     yield spans

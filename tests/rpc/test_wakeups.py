@@ -9,7 +9,7 @@ import sys
 from session_authority.rpc.wakeups import _Sockets
 from tests.support.fork_server import ROOT
 
-# In a process of its own: the first use of grpc.aio settles what it uses.
+# This runs in a process of its own, because grpc.aio chooses its sockets only at its first use.
 MANY_CALLS = """
 import asyncio
 from session_authority.rpc import acceptor_check, wakeups

@@ -165,7 +165,7 @@ def test_anything_but_a_regular_file_is_refused(tmp_path: Path, kind: str):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_read_makes_no_file(tmp_path: Path):
+def test_a_check_of_the_target_makes_no_file(tmp_path: Path):
     assert target_fault(str(tmp_path / "audit.log")) is None
     assert target_fault("stderr") is None
     assert list(tmp_path.iterdir()) == []

@@ -40,7 +40,9 @@ async def test_a_peer_has_the_name_that_grpc_gives_it(listen: str, connect: str)
             [(connection, number)] = descriptors.connections({port}).items()
             assert not descriptors.hang_up(Connection(port, "another"), number)
             assert descriptors.hang_up(connection, number)
-            await eventually(lambda: not descriptors.connections({port}), "it to be hung up on")
+            await eventually(
+                lambda: not descriptors.connections({port}), "the connection to be closed"
+            )
     finally:
         await server.stop(None)
 

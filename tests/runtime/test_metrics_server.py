@@ -68,7 +68,7 @@ def test_the_oldest_open_connections_make_room():
         ]
         assert b"session_authority_" in fetched(port)
         for connection in idle[:MAX_CONNECTIONS]:
-            wait_for(partial(is_closed, connection), "the oldest to be hung up on")
+            wait_for(partial(is_closed, connection), "the oldest connections to be closed")
 
 
 def test_hundreds_of_connections_that_read_nothing_delay_no_scrape():
@@ -140,7 +140,7 @@ def test_other_requests_do_not_make_a_scrape_stale(
             urlopen(request, timeout=PATIENCE).close()
         except HTTPError as refused:
             statuses.append(refused.code)
-    assert statuses[-2:] == [503, 503], "these have a budget of their own"
+    assert statuses[-2:] == [503, 503], "these requests have a budget of their own"
     second = fetched(port)
     assert b"collected_total" in second
     assert second != first

@@ -464,7 +464,7 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
         ({"ASSURANCE": "aal4"}, None),
     ],
 )
-def test_access_settings_say_who_may_call_and_where(
+def test_settings_for_access_that_do_not_fit_together_are_refused(
     put: SetAll, given: dict[str, str], expected: list[str] | None
 ):
     put(**given)

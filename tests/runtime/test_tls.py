@@ -1,5 +1,5 @@
 """Certificates are checked before they are used: a certificate that gRPC could not serve is an
-error with a name.
+error that names the file and the fault.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def test_a_chain_is_accepted_as_a_whole(ca: CA, pair: Pair, tmp_path: Path):
     leaf.certificate.write_bytes(leaf.certificate.read_bytes() + between.pem)
     assert load_certificates(own(leaf), now()).chain == leaf.certificate.read_bytes()
     leaf.certificate.write_bytes(between.pem + leaf.certificate.read_bytes())
-    assert faults_of(own(leaf)) == [f"{leaf.key}: {NOT_ITS_KEY}"], "the service's own comes first"
+    assert faults_of(own(leaf)) == [f"{leaf.key}: {NOT_ITS_KEY}"], (
+        "the certificate of the service must be the first"
+    )
 
 
 def _replace_key(content: bytes) -> Callable[[Pair], object]:

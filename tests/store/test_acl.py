@@ -134,7 +134,9 @@ async def deliver(deliveries: Deliveries, store: SessionStore) -> None:
 
 
 async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) -> None:
-    """A listener is woken by news, also after so long a silence that it checked its connection."""
+    """A listener is woken by news, also after a silence so long that the listener checked its
+    connection.
+    """
     heard: list[int | None] = []
 
     async def hears(what: int | None) -> bool:
@@ -148,7 +150,7 @@ async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) ->
         await store.commit(Commit(USER, NOW, events=(event(USER),)))
         await eventually(lambda: hears(HERE), "it to hear")
     assert (heard[:1], heard[-1:]) == ([None], [HERE])
-    # A listener that was refused may have started again, and was woken all the same.
+    # A listener whose ping was refused may have connected again, and was then woken, too.
     assert admin is None or ("command", "ping") not in refused(admin)
 
 
@@ -358,20 +360,20 @@ def names(lines: Sequence[Mapping[str, Any]]) -> set[str]:
 @pytest.mark.parametrize(
     "command", [command for command in COMMANDS if command not in OF_A_CLUSTER]
 )
-async def test_without_any_one_permission_something_fails(
+async def test_each_permission_is_needed(
     one: Backend, admin: redis.Redis, prefix: str, command: str
 ) -> None:
     rules = [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
     with user(admin, prefix, rules):
         client = connect(f"{one.url_as(prefix)}/1", PATIENT)
         failure = await everything(client, KeyNames(prefix), admin)
-        # Without it, no replica counts as having a change.
+        # Without `wait`, nothing fails, but no replica counts as having a change.
         assert (failure is None) is (command == "wait"), failure
         assert refused(admin) == {("command", command)}
 
 
 @pytest.mark.parametrize("command", OF_A_CLUSTER)
-async def test_without_any_one_permission_something_fails_on_a_cluster(
+async def test_each_permission_is_needed_on_a_cluster(
     nodes: list[redis.Redis], prefix: str, command: str
 ) -> None:
     assert (

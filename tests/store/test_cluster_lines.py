@@ -35,14 +35,14 @@ class Primary:
 
 
 class Room:
-    """The client of a cluster of two primaries, and its pipelines."""
+    """The client of a cluster of two primaries, and its read lines."""
 
     def __init__(self, client: Cluster, here: Primary, there: Primary) -> None:
         self.client, self.here, self.there = client, here, there
         self.lines = ClusterLines(client)
 
     def question(self, primary: Primary) -> Question:
-        """Sends a read to a primary."""
+        """Makes a read of the primary's key."""
         return self.lines.question("GET", primary.key)
 
     def moved(self, primary: Primary, to: str = "127.0.0.1:1") -> bytes:
@@ -120,7 +120,7 @@ async def test_a_read_that_waits_for_its_follow_up_fails_in_time(
     follower = Follower(room, monkeypatch)
     batch = asyncio.ensure_future(room.lines.ask_many([room.question(room.here)] * 10))
     arrived = await room.here.server.arrived(1)
-    room.client.connection_kwargs["socket_timeout"] = 0.05  # The pipelines wait longer.
+    room.client.connection_kwargs["socket_timeout"] = 0.05  # The read lines wait longer.
     arrived.answer(a=room.moved(room.here))
     await eventually(lambda: follower.followed == MAX_FOLLOWED, "reads to be followed")
     single = asyncio.ensure_future(room.lines.ask(room.question(room.here)))
@@ -193,8 +193,8 @@ async def test_reads_under_way_go_to_the_new_owner_when_their_node_leaves(
 async def test_nothing_is_kept_of_a_node_that_has_left(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither its name nor its pipelines are kept: one is free, and the caller of the other has
-    gone.
+    """Neither the node's name nor its two read lines are kept: one line is free, and the caller of
+    the other has gone.
     """
     left = asyncio.ensure_future(room.lines.ask(room.question(room.here)))
     await room.here.server.arrived(1)

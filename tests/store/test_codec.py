@@ -49,7 +49,8 @@ from session_authority.store.records import IssuedRecord
 from tests.store.samples import DAY, NOW, device, issued, key, session
 from tests.support.backends import Backend
 
-# Bytes of a session record. Redis keeps a hash compact only while every value is below 64.
+# The most bytes of a session record without appended bytes. Redis keeps a hash compact only while
+# no value is longer than 64 bytes.
 LONGEST = 62
 MOST_FOR_A_SESSION = 140  # Bytes of Redis's memory for a session of a user with three devices.
 UNIT = timedelta(milliseconds=10)
@@ -210,8 +211,8 @@ def test_a_session_record_with_any_bit_changed_is_unreadable() -> None:
 
 
 def test_any_other_length_of_a_session_record_is_unreadable() -> None:
-    """This holds with the right CRC too. A record with two bytes more may come from a later
-    version.
+    """This holds with the right CRC, too. Only a record with one or two bytes more and the right
+    CRC may come from a later version.
     """
     raw = encode_session(session())
     for length in range(120):

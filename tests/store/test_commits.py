@@ -433,8 +433,8 @@ async def test_too_many_events_are_dropped(room: Room, monkeypatch: pytest.Monke
 
 
 async def test_a_wake_up_names_the_partition(room: Room) -> None:
-    """It also shows that a commit without changes wakes nobody: the first message belongs to the
-    first event.
+    """The test also shows that a commit without changes wakes nobody: the first message belongs to
+    the first event.
     """
     await room.put("ada", 1, 2)
     await room.put("bob", 1)
@@ -449,7 +449,8 @@ async def test_a_wake_up_names_the_partition(room: Room) -> None:
         await room.store.revoke_device("ada", key(9), forget=True, event=event("ada"))
         await room.store.revoke_all("eve", except_key=None, forget=True, event=event("eve"))
         await room.store.revoke_all("bob", except_key=None, forget=True, event=event("bob"))
-        # Wait before the next: messages that two nodes of a cluster publish have no order.
+        # Wait for this message before the next event: messages that two nodes of a cluster publish
+        # have no order.
         told = [await listener.get_message(timeout=10.0)]
         await room.store.commit(Commit("ada", NOW, events=(event("ada"), event("ada"))))
         await room.store.revoke_device("ada", key(1), forget=False, event=event("ada"))

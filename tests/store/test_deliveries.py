@@ -126,7 +126,7 @@ async def test_a_silent_relay_is_no_longer_counted(post: Post) -> None:
 
 async def test_one_relay_at_a_time_has_a_lease(leased: Post) -> None:
     assert not await leased.deliveries.lease(HERE, MAILER, OTHER)
-    assert await leased.deliveries.lease(HERE, MAILER, ONE), "it may not have heard that it got it"
+    assert await leased.deliveries.lease(HERE, MAILER, ONE), "the holder may ask again"
     assert await leased.deliveries.lease(HERE, AUDIT, OTHER), "each endpoint has leases of its own"
     assert await leased.deliveries.lease((HERE + 1) % 64, MAILER, OTHER)
     await leased.deliveries.release(HERE, MAILER, OTHER)
@@ -334,14 +334,14 @@ async def test_the_backlog_of_an_endpoint_is_counted(leased: Post) -> None:
     await leased.deliveries.put_aside(HERE, MAILER, a, 1, "timeout", NOW)
     behind = Backlog(events=4, oldest_at=from_ms(b.entry[0]), dead_letters=1)
     assert await backlogs.look([MAILER, AUDIT]) == {MAILER: behind, AUDIT: nothing}
-    assert await leased.unsettled() == [b], "to look changes nothing"
+    assert await leased.unsettled() == [b], "a look changes nothing"
     await leased.deliveries.settle(HERE, MAILER, [b.entry])
     [c] = await leased.take(1)
     await leased.deliveries.settle(HERE, MAILER, [c.entry])
     stream = leased.keys.stream(HERE)
     last = await leased.admin.execute_command("XREVRANGE", stream, "+", "-", "COUNT", 2)
     (e, _), (d, _) = last
-    # From here on, the server does not know the number of events: they are counted.
+    # After this deletion, Redis no longer knows the number of events, so the service counts them.
     await leased.admin.execute_command("XDEL", stream, d)
     found = (await backlogs.look([MAILER]))[MAILER]
     assert (found.events, found.oldest_at) == (1, from_ms(int(e.split(b"-")[0])))

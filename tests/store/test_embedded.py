@@ -121,7 +121,7 @@ def test_the_bundled_valkey_starts_and_stops_many_times(folder: Path) -> None:
         assert not is_alive(process)
 
 
-def test_it_evicts_nothing_and_refuses_writes_when_it_is_full(folder: Path) -> None:
+def test_the_bundled_valkey_evicts_nothing_and_writes_to_the_disk_each_second(folder: Path) -> None:
     with running(folder) as valkey, client_of(valkey) as client:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
@@ -157,7 +157,7 @@ def test_a_valkey_that_a_killed_server_left_behind_is_stopped(folder: Path) -> N
         owner.kill()
         owner.wait(10)
         with client_of(EmbeddedValkey(folder)) as client:
-            client.set("written", "after")  # It lives on, and accepts writes.
+            client.set("written", "after")  # The orphan lives on, and accepts writes.
         assert is_alive(orphan)
         with running(folder) as valkey, client_of(valkey) as client:
             assert client.get("written") == b"after"
@@ -170,7 +170,7 @@ def test_a_power_cut_loses_at_most_a_second(folder: Path) -> None:
         with client_of(EmbeddedValkey(folder)) as client:
             for number in range(1000):
                 client.set(f"k{number}", number)
-            # On the disk, which takes a second at most.
+            # Waits until all writes are on the disk, which takes a second at most.
             assert client.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1
             valkey = process_id(client)
         owner.kill()
@@ -182,7 +182,7 @@ def test_a_power_cut_loses_at_most_a_second(folder: Path) -> None:
         assert client.get("k999") == b"999"
 
 
-def test_it_starts_after_a_torn_last_write(folder: Path) -> None:
+def test_the_bundled_valkey_starts_after_a_torn_last_write(folder: Path) -> None:
     with running(folder) as valkey, client_of(valkey) as client:
         client.set("whole", "yes")
     [log] = (folder / "appendonlydir").glob("*.incr.aof")
@@ -239,7 +239,7 @@ def test_no_other_user_can_connect(folder: Path) -> None:
                 )
 
 
-def test_ctrl_c_leaves_it_running_until_the_server_has_saved(folder: Path) -> None:
+def test_ctrl_c_does_not_stop_the_bundled_valkey_before_its_server_does(folder: Path) -> None:
     with running(folder) as valkey, client_of(valkey) as client:
         process = process_id(client)
         os.kill(process, signal.SIGINT)

@@ -87,9 +87,7 @@ def at(milliseconds: int, number: int = 0) -> EntryId:
 
 
 def ago(time: timedelta) -> EntryId:
-    """The ID of an entry that is this old, by the clock of the store, which is the clock of this
-    machine.
-    """
+    """The ID of an entry that is this old. The store's clock is the clock of this machine."""
     return to_ms(datetime.now(UTC) - time), 0
 
 
@@ -119,7 +117,7 @@ async def test_the_end_is_the_last_entry_of_each_stream(book: Book):
     assert place.entries == tuple(expected.get(number, START) for number in range(PARTITIONS))
 
 
-async def test_a_moment_is_before_the_events_in_it(book: Book):
+async def test_the_position_of_a_moment_is_before_the_events_of_that_moment(book: Book):
     await book.write((1, 0), at(0), at(0, 7), at(10), at(10, 1))
     for milliseconds, last in [
         (-1, (1, 0)),
@@ -221,7 +219,7 @@ async def test_a_flushed_store_has_no_history(book: Book):
     assert told(await book.read(at(0))) == [at(1)]
     await book.admin.flushall()
     assert isinstance(await book.read(at(0)), HistoryGone)
-    await book.write(at(1), at(2))  # It stays lost.
+    await book.write(at(1), at(2))  # The history stays lost.
     assert isinstance(await book.read(at(0)), HistoryGone)
     assert told(await book.read(START)) == [at(1), at(2)]
 
@@ -379,7 +377,7 @@ async def test_an_unreachable_store_is_unavailable(valkey_backend: Backend, pref
 async def test_without_the_length_of_a_stream_there_is_no_answer(
     valkey_backend: Backend, prefix: str
 ):
-    """Without it, the log can't know whether entries are missing."""
+    """Without the length, the log can't know whether entries are missing."""
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, PATIENT)
         book = Book(EventLog(client, KeyNames(prefix)), client, client, KeyNames(prefix))
@@ -477,10 +475,10 @@ async def test_wake_ups_continue_after_a_killed_connection(
             await client.execute_command("PUBLISH", keys.wake_channel, str(number))
             while (told := await heard(wakes)) != number:
                 assert told == number - 1, (
-                    "another node of a cluster may pass the one before on, late"
+                    "another node of a cluster may pass on the earlier message late"
                 )
             await hang_up_on_listeners(client)
-            assert await heard(wakes) is None, "what was missed meanwhile must be looked for"
+            assert await heard(wakes) is None, "the listener must look for missed events"
     await client.aclose()
 
 
@@ -513,7 +511,7 @@ async def test_a_silent_connection_is_given_up(
             assert await heard(wakes) is None
             next_wake = asyncio.ensure_future(heard(wakes))
             await eventually(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
-            assert not next_wake.done(), "it answers, so it is not given up"
+            assert not next_wake.done(), "a connection that answers is not given up"
             silent = asyncio.Event()
 
             async def swallow(data: bytes) -> None:

@@ -62,7 +62,7 @@ async def test_a_killed_redis_is_unavailable_until_it_is_back(
         for _ in range(2):
             await unavailable(*every_operation(store, "ada"))
         await asyncio.to_thread(victim.start)
-        # It works at the first try, on connections that the kill left behind, and without the
+        # The store works at the first try, although the kill closed its connections and removed the
         # scripts.
         for n in range(20):
             assert await store.session(f"u{n}", key(n)) is None
@@ -184,7 +184,8 @@ async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(
             raise ConnectionError
 
     chance = Random(3)
-    # This makes connections, and few replies other than those to mutations are lost.
+    # These commits make the connections. So most replies that are lost later are replies to
+    # mutations.
     await asyncio.gather(*(_commit(warm, n) for n in range(100)))
     proxy.commands.clear()
     proxy.on_reply = lose
@@ -209,7 +210,7 @@ async def test_a_caller_that_gives_up_on_a_mutation_leaves_no_reply_behind(
 
     patient = SessionStore(connect(proxy.url, PATIENT), warm.keys)
     try:
-        # This makes connections, and only replies are held.
+        # These calls make the connections, so that only replies are held later.
         connected = [
             patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)
         ]
@@ -243,8 +244,8 @@ async def test_a_caller_that_gives_up_on_a_mutation_leaves_no_reply_behind(
         assert proxy.connections <= connections + 1
     finally:
         await patient.close()
-    # What was sent took place, once each, whether its caller waited or not: the commit, and one of
-    # the two revocations that followed.
+    # Each mutation that was sent took place once, although its caller gave up. The commit stored a
+    # session, and one of the two revocations that followed removed the session.
     assert (await warm.store.user("ada")).sessions == {}
     assert proxy.commands["EVALSHA"] == 3 + 3 + 40
 
@@ -309,7 +310,8 @@ async def test_an_unrequested_reply_never_answers_a_read(warm: Room, proxy: Prox
             _commit(warm, 2),
         )
         proxy.say(b"$5\r\nwrong\r\n")
-        # It may arrive just after the read was sent: then the reply is too long.
+        # The unrequested reply may arrive just after the read was sent. Then the replies are too
+        # long, and the read fails.
         with suppress(StoreUnavailable):
             assert await warm.store.session("bob", key(1)) is None
         assert await warm.store.session("bob", key(1)) is None
@@ -353,11 +355,11 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
                 events=(event("ada"),),
             )
             await unavailable(room.store.commit(more), room.store.prove_writable())
-            assert await room.store.session("ada", key(1)) is not None, "it is the primary"
+            assert await room.store.session("ada", key(1)) is not None, "a full primary is read"
             assert await room.store.commit(replace(more, if_session_count=0)) == Changed()
             assert await room.contents("ada") == before
             assert await room.run("EXISTS", once.key) == 0
-            # Nor a sign-in that makes room for itself.
+            # A full store accepts a sign-in that removes a session.
             swap = Commit(
                 "ada",
                 NOW,

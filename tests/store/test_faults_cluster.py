@@ -161,8 +161,8 @@ async def test_a_lost_master_affects_only_its_own_users(
             assert len(await store.server_times()) == 2
         await unavailable(*every_operation(room.store, gone[0], probe=False))
         with redis.Redis(port=servers[lost - 1].port) as survivor:
-            # The other nodes have agreed that it is gone. That takes them a while, so once is
-            # enough.
+            # After a while, the other nodes agree that the master has failed. The result stays the
+            # same. Waiting takes long, so only one of the three cases waits.
             if lost == 0:
                 await asyncio.to_thread(
                     wait_for, lambda: _knows_of_a_failure(survivor), "the others to notice"
@@ -245,7 +245,9 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
 async def test_reads_of_a_moved_slot_are_followed_at_once(
     room: Room, servers: list[ValkeyServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch has as many such reads as may open connections beside the read lines."""
+    """The client follows at most MAX_FOLLOWED of these reads at once, because each of them needs a
+    connection of its own.
+    """
     await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     client, under_way, most = room.admin, 0, 0
     assert isinstance(client, Cluster)
@@ -424,7 +426,7 @@ async def test_reads_of_many_users_fail_only_for_the_users_of_a_silent_master(
     never.set()
 
 
-async def test_a_late_write_makes_the_reads_leave_its_master(
+async def test_a_late_reply_to_a_write_closes_the_read_lines_to_its_master(
     impatient: Room, wires: list[Proxy]
 ) -> None:
     """The master may have been replaced when it continues. The other masters are not affected."""
@@ -495,13 +497,15 @@ async def test_losing_a_node_closes_no_connection_to_another(
     assert await slow == Committed()
 
 
-# --- a replica takes over: the last test, as it leaves another cluster behind ---------------------
+# --- a replica takes over: the last test, because it changes the cluster for good -----------------
 
 
 async def test_readers_find_the_replica_that_took_over(
     room: Room, servers: list[ValkeyServer], tmp_path: Path
 ) -> None:
-    """There are only reads that go out together: no other command refreshes the map for them."""
+    """The test makes only reads on read lines. No other command refreshes the client's map of the
+    cluster for them.
+    """
     await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     config = {
         "cluster-enabled": "yes",
@@ -532,7 +536,7 @@ async def test_readers_find_the_replica_that_took_over(
                 results = await read(room.store, users_of(0))
                 return sound(results) and {result.record for result in results} == {session(1)}
 
-            await eventually(found, "the readers to find it")
+            await eventually(found, "the readers to find the replica")
             assert await all_is_well(room.store)
             assert len(await room.store.server_times()) == 3
         finally:

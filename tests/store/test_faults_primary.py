@@ -30,7 +30,7 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
-# This many batches make 1000 reads.
+# 1000 reads need this many batches.
 LINES = 4
 CLIENT_ID = Question(("CLIENT", "ID"))
 
@@ -38,8 +38,9 @@ CLIENT_ID = Question(("CLIENT", "ID"))
 async def test_nothing_is_read_from_a_primary_that_stepped_down(
     victim: ValkeyServer, prefix: str
 ) -> None:
-    """A replica would answer. The server that took over may have the same name."""
-    store = store_at(victim.admin_url, prefix)  # A user that may ask for the ID of a connection.
+    """A demoted primary would answer. The server that took over may have the same name."""
+    # The user of this URL may ask for the ID of a connection.
+    store = store_at(victim.admin_url, prefix)
     try:
         with redis.Redis(port=victim.port) as admin:
             line = await store._reads.ask(CLIENT_ID)
@@ -56,7 +57,7 @@ async def test_nothing_is_read_from_a_primary_that_stepped_down(
         await store.close()
 
 
-async def test_a_reply_that_is_late_makes_all_reads_leave(impatient: Room, proxy: Proxy) -> None:
+async def test_a_late_reply_closes_all_read_lines(impatient: Room, proxy: Proxy) -> None:
     """It does not matter which part of the process waited for the reply: the server may have been
     replaced when it continues.
     """
@@ -80,13 +81,14 @@ async def test_a_reply_that_is_late_makes_all_reads_leave(impatient: Room, proxy
         proxy.connections = 0
         await asyncio.gather(*(impatient.store.session("ada", key(1)) for _ in range(1000)))
         await log.primaries()
-        assert proxy.connections == LINES, "each is made anew, and serves all parts"
+        assert proxy.connections == LINES, "all read lines are new"
 
 
 async def test_a_read_sent_before_the_doubt_is_sent_again(
     victim: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = store_at(victim.admin_url, prefix)  # A user that may ask for the ID of a connection.
+    # The user of this URL may ask for the ID of a connection.
+    store = store_at(victim.admin_url, prefix)
     connected, moved = asyncio.Event(), asyncio.Event()
     pool: Any = store._client.connection_pool  # type: ignore[union-attr]
     connect_first, made = pool.get_connection, []
@@ -114,7 +116,7 @@ async def test_a_read_sent_before_the_doubt_is_sent_again(
 async def test_a_primary_that_lacks_replicas_may_have_been_replaced(
     make: str, backends: Callable[[str], Backend], prefix: str
 ) -> None:
-    """Where the server is set to refuse writes without replicas, it is not read either."""
+    """A server that is set to refuse writes without replicas is not read either."""
     backend, keys = backends(make), KeyNames(prefix)
     room = Room(SessionStore(backend.connect(), keys), backend.admin(), keys)
     try:
@@ -153,7 +155,9 @@ async def test_a_replica_is_not_accepted_as_a_store(victim: ValkeyServer, prefix
 async def test_a_primary_that_cannot_write_its_files_is_still_read(
     tmp_path: Path, prefix: str
 ) -> None:
-    """Nothing can be written, so what the server answers is true, over new connections too."""
+    """Nobody can write to this server, so its answers are right. The service also reads it over new
+    connections.
+    """
     folder = tmp_path / "redis"
     with redis_server(folder) as server, redis.Redis.from_url(server.admin_url) as admin:
         store = store_at(server.url, prefix)

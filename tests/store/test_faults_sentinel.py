@@ -52,8 +52,8 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
             sentinel.execute_command("SENTINEL", "FAILOVER", "main")
             await eventually(lambda: moved_from(first), "the replica to take over")
             second = group.primary()
-            # What is written before the old primary has really stepped down is lost: the price of
-            # replicas that lag behind. Sentinel demotes it some seconds later.
+            # The old primary is demoted here at once. Sentinel would do this some seconds later,
+            # and all writes until then would be lost.
             old.execute_command("REPLICAOF", "127.0.0.1", second)
             old.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await eventually(lambda: commits(2), "the store to follow")
@@ -111,14 +111,16 @@ async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, p
             await eventually(lambda: _replicated(old), "the replicas to have it all")
         with hung(trio, first):
             await eventually(
-                lambda: asyncio.to_thread(trio.moved_from, first), "another to be promoted"
+                lambda: asyncio.to_thread(trio.moved_from, first), "another server to be promoted"
             )
         revoked = await other.revoke_all("ada", except_key=None, forget=False, event=event("ada"))
         assert revoked == removal_of(session(1))
         found = [await store.session("ada", key(1)) for _ in range(20)]
         assert found == [None] * 20
         with redis.Redis(port=first) as old:
-            assert old.info("replication")["role"] == "master", "it was not yet told"
+            assert old.info("replication")["role"] == "master", (
+                "no Sentinel has demoted the old primary yet"
+            )
     finally:
         await store.close()
         await other.close()
@@ -127,7 +129,7 @@ async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, p
 async def test_a_read_about_to_leave_for_a_replaced_primary_is_not_sent_there(
     trio: SentinelGroup,
 ) -> None:
-    """Its connection is closed between the moment it is made ready and the moment it is sent."""
+    """The connection is closed after the read was made ready, and before the read is sent."""
     client = connect(trio.url, PATIENT)
     assert isinstance(client, Redis)
     pool = client.connection_pool

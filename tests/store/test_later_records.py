@@ -32,7 +32,7 @@ PLAIN, IDLE = session(3, generation=7), session(3, generation=7, idle_timeout=ST
 def by_the_next_version(
     record: SessionRecord, *, marks: int = 0, appended: bytes = b"", form: int | None = None
 ) -> bytes:
-    """The record as N + 1 writes it, with a field that N does not know."""
+    """The record as N + 1 writes it: with marks, appended bytes or a format unknown to N."""
     body = encode_session(record)[:-2]
     head = marks | (body[0] if form is None else form)
     return sealed(bytes([head]) + body[1:] + appended)
@@ -80,14 +80,14 @@ def varint(number: int) -> bytes:
 
 
 def test_no_number_of_a_field_is_used_twice() -> None:
-    """Otherwise N would keep one field and read it as another."""
+    """Otherwise an earlier version would read a field as another field."""
     fields = records_pb2.DeviceRecord.DESCRIPTOR.fields
     assert {field.number for field in fields} == set(range(1, 12))
 
 
 def test_a_sign_in_of_the_version_before_replaces_the_sign_in_that_is_shown() -> None:
-    """N keeps `last_sign_in` and `last_alarm` as fields that it does not know, through a sign-in of
-    its own.
+    """The version before does not know the fields `last_sign_in` and `last_alarm`. It keeps both
+    fields through a sign-in of its own.
     """
     first, second = session(3), session(4, session_id=b"\7" * 16)
     methods = SignInMethods.of(first.session_id, ("pwd", "otp"))

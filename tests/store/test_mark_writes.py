@@ -96,7 +96,7 @@ async def test_a_mark_whose_caller_has_gone_is_not_sent(line: Line) -> None:
     await writes.settled()
 
 
-async def test_a_mark_that_arrives_as_the_last_one_is_answered_leaves(line: Line) -> None:
+async def test_a_mark_that_arrives_while_the_last_mark_is_answered_is_sent(line: Line) -> None:
     writes = MarkWrites(line.send)
     later: list[asyncio.Future[Any]] = []
     first = writes.run(("a",))

@@ -95,9 +95,7 @@ def admin(one: Backend) -> Iterator[redis.Redis]:
 
 @contextmanager
 def user_without(admin: redis.Redis, prefix: str, *commands: str) -> Iterator[str]:
-    """A Redis user of the service that lacks these commands, on a server that has all scripts.
-    Returns its name.
-    """
+    """A Redis user of the service that lacks these commands. Returns its name."""
     name = f"{prefix}-lacking"
     rules = [*acl_rules(prefix), f"&{prefix}:*", *(f"-{command}" for command in commands)]
     admin.execute_command("ACL", "SETUSER", name, *rules, "nopass")
@@ -108,7 +106,7 @@ def user_without(admin: redis.Redis, prefix: str, *commands: str) -> Iterator[st
 
 
 def contents(admin: redis.Redis, keys: KeyNames) -> dict[str, Any]:
-    """All that is stored of the user, without IDs and times to live."""
+    """What is stored of the user, without claims, the IDs of events and exact times to live."""
     events: Any = admin.xrange(keys.events(USER))
     return {
         "sessions": admin.hgetall(keys.sessions(USER)),
@@ -155,7 +153,7 @@ async def test_a_mutation_is_done_completely_or_fails_and_does_nothing(
             await MUTATIONS[mutation](store)
         except StoreUnavailable:
             assert contents(admin, unable) == before
-            assert command != "publish", "only a wake-up"
+            assert command != "publish", "without publish, only a wake-up is lost"
         else:
             assert contents(admin, unable) == contents(admin, able) != before
         finally:

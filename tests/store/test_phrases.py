@@ -39,7 +39,7 @@ CHROME = (
 )
 MAC = ClientHints(platform="macOS")
 WINDOWS_11 = ClientHints(platform="Windows", platform_version="15.0.0")
-# As the first version that packs agents wrote them: these records are read for ever.
+# The bytes that the first version with packed agents wrote. Every later version must read them.
 PACKED = b"\x80148\x98", b"\xcb\xd6148\xc6\n"
 AGENTS = sorted({line.user_agent for line in corpus.lines("agents.txt")})
 
@@ -56,7 +56,7 @@ def test_a_text_is_read_back_or_is_not_packed(text: str) -> None:
 
 
 def test_forged_records_take_little_memory() -> None:
-    """Redis may hold any bytes; a record that the service wrote is never that long."""
+    """Redis may hold any bytes; the records of the service are much shorter than these."""
     caches = (
         _pack,
         _unpack,
@@ -148,8 +148,8 @@ def test_an_agent_is_read_back_as_it_was_shown(looks: Appearance, agent: str) ->
 
 
 def written_by_the_version_before(client: Client, kept: bytes = b"") -> bytes:
-    """The record as the version before writes it: with agents as text, and with fields that it does
-    not know.
+    """The record as the version before writes it: with agents as text. `kept` has the fields that
+    the version before does not know, and writes back.
     """
     record = records_pb2.DeviceRecord.FromString(encode_device(device()))
     record.ClearField("packed_agent")

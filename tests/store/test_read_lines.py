@@ -136,7 +136,7 @@ async def test_a_batch_has_its_limit(make_lines: MakeLines, server: ScriptedServ
 
 
 async def test_many_reads_share_one_future(make_lines: MakeLines, server: ScriptedServer) -> None:
-    """They are more than one batch holds. The second batch is answered first."""
+    """The reads are more than one batch holds. The second batch is answered first."""
     lines = make_lines(2)
     asked = asyncio.ensure_future(lines.ask_many([get(f"k{n}") for n in range(300)]))
     await eventually(lambda: sum(len(r.commands) for r in server.received) == 300, "all to arrive")
@@ -195,7 +195,7 @@ async def test_a_lost_line_fails_its_whole_batch_and_the_next_goes_out(
     assert await later == b"answer to d"
 
 
-async def test_lines_that_always_fail_keep_their_place_in_the_pool(
+async def test_a_line_that_fails_gives_its_place_in_the_pool_back(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
     lines = make_lines(2)
@@ -206,7 +206,7 @@ async def test_lines_that_always_fail_keep_their_place_in_the_pool(
             await read
 
 
-async def test_a_server_that_refuses_the_connection_is_left(
+async def test_a_connection_that_the_server_refuses_is_not_used_again(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
     lines = make_lines(1)
@@ -234,7 +234,7 @@ async def test_a_server_that_accepts_no_writes_is_not_read(
     server.refusal = refusal
     [reply] = await lines.ask_many([get("a")])
     assert isinstance(reply, redis.exceptions.ConnectionError)
-    assert not isinstance(reply, redis.exceptions.ResponseError), "it is no answer to the read"
+    assert not isinstance(reply, redis.exceptions.ResponseError), "the refusal answers no read"
     with pytest.raises(redis.exceptions.ConnectionError):
         await lines.ask(get("a"))
     assert server.received == []
@@ -259,7 +259,7 @@ async def test_a_refused_line_is_not_replaced_by_another(
     assert server.connections == 2
 
 
-async def test_a_read_that_arrives_while_a_refused_line_is_returned_is_tried_then(
+async def test_a_read_that_arrives_while_a_refused_line_is_given_back_is_sent_on_the_next_line(
     make_lines: MakeLines, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, given_back = make_lines(limit=1), asyncio.Event()
@@ -332,7 +332,7 @@ async def test_a_caller_that_gives_up_after_sending_disturbs_nobody(
 
 
 @pytest.mark.parametrize("said", [answer_to("x"), b"$5\r\nwr", b"+", b"nonsense\r\n"])
-async def test_a_line_on_which_the_server_sent_an_unrequested_reply_is_left(
+async def test_a_line_on_which_the_server_sent_an_unrequested_reply_is_not_used_again(
     make_lines: MakeLines, server: ScriptedServer, said: bytes
 ) -> None:
     lines = make_lines(1)
@@ -351,7 +351,9 @@ async def test_a_line_on_which_the_server_sent_an_unrequested_reply_is_left(
 async def test_a_reply_that_lies_in_the_socket_is_found_before_a_read_leaves(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """The event loop has not read it yet: the read leaves in the same turn."""
+    """The read starts in the turn of the event loop in which the reply arrives. So the loop has not
+    read the reply from the socket yet.
+    """
     lines = make_lines(1)
     read = lines.ask(get("a"))
     batch = await server.arrived(1)
@@ -392,13 +394,13 @@ async def test_a_malformed_reply_is_no_answer(lines: ReadLines, server: Scripted
         await read
 
 
-# ----- time-outs and generations
+# ----- time-outs and generations of lines: a new generation begins when all lines are closed
 
 
 async def test_a_read_fails_in_time_wherever_it_waits(
     make_lines: MakeLines, server: ScriptedServer
 ) -> None:
-    """It waits on a line, behind busy lines, or for a line that is about to be opened."""
+    """A read may wait on a line, behind busy lines, or for a line that is about to be opened."""
     lines = make_lines(1, SOON)
     warm = lines.ask(get("a"))
     (await server.arrived(1)).answer()
@@ -406,7 +408,7 @@ async def test_a_read_fails_in_time_wherever_it_waits(
     reads = [lines.ask(get(f"k{n}")) for n in range(600)]
     results = await asyncio.gather(*reads, return_exceptions=True)
     assert {type(result) for result in results} == {redis.exceptions.TimeoutError}
-    assert len(server.received) == 2, "what waited was not sent when it was late"
+    assert len(server.received) == 2, "late reads were not sent"
     lines = make_lines(2, SOON)
     server.proofs_held = True
     with pytest.raises(redis.exceptions.TimeoutError):
@@ -442,7 +444,7 @@ async def test_a_new_generation_uses_no_line_of_the_one_before(
     await lines.hang_up()
     busy.answer(b=answer_to("old"))
     fresh = await server.arrived(3)
-    assert fresh.commands == ["b"], "it was asked again"
+    assert fresh.commands == ["b"], "the read was sent again"
     fresh.answer()
     assert await reads[1] == b"answer to b"
     read = lines.ask(get("c"))
@@ -465,7 +467,7 @@ async def test_a_line_that_was_opened_for_the_generation_before_is_not_used(
     (await server.arrived(1)).answer()
     assert await read == b"answer to a"
     assert server.connections == 2
-    await eventually(lambda: server.open == 1, "the other to be hung up")
+    await eventually(lambda: server.open == 1, "the first line to be hung up")
 
 
 async def test_a_line_that_could_not_be_opened_leaves_its_place_to_the_next(
@@ -497,7 +499,7 @@ async def test_no_free_connection_is_used_while_it_is_closed(server: ScriptedSer
     hung_up, answer = asyncio.ensure_future(lines.hang_up()), asyncio.ensure_future(client.get("a"))
     (await server.arrived(4)).answer()
     assert await answer == b"answer to a"
-    assert server.connections == 4, "on a connection that was made anew"
+    assert server.connections == 4, "the command used a new connection"
     await hung_up
     await client.aclose()
 
@@ -577,7 +579,9 @@ async def test_drained_waits_for_reads_that_were_sent_and_reads_that_wait(
 
 
 async def test_the_driver_hears_that_a_connection_is_closed(server: ScriptedServer) -> None:
-    """The driver waits for that when the client is closed, and a read that is on its way fails."""
+    """When the client is closed, the driver waits until each connection is closed. A read that is
+    under way fails.
+    """
     client = connect(server.url, PATIENT)
     assert isinstance(client, Redis)
     lines = ReadLines(LineSource(client.connection_pool, None), limit=1, timeout_seconds=PATIENCE)
@@ -608,7 +612,7 @@ async def test_a_line_s_assumptions_about_the_driver_hold(server: ScriptedServer
 
 
 async def test_reads_that_cannot_connect_fail_at_once() -> None:
-    """However many batches wait, none repeats an attempt that is about to fail for another."""
+    """When one attempt to connect fails, all waiting batches fail. No batch repeats the attempt."""
     client = connect(f"redis://127.0.0.1:{free_port()}", PATIENT)
     assert isinstance(client, Redis)
     source = LineSource(client.connection_pool, ("DEL", "probe"))

@@ -63,7 +63,7 @@ def counted_one_by_one(raws: Iterable[bytes], limits: SessionLimits, now: dateti
 def test_the_count_of_live_sessions_equals_reading_each(
     data: st.DataObject, raws: list[bytes], limits: SessionLimits
 ) -> None:
-    """This matters most in the very millisecond in which one of them ends, and around it."""
+    """A difference is most likely within a millisecond of the end of a session."""
     removed = RemovedSessions(tuple(raws))
     ends = [NOW, *(record.expires_at(limits) for record in readable(removed))]
     end = from_ms(to_ms(data.draw(st.sampled_from(ends))))

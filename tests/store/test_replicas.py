@@ -33,7 +33,8 @@ from tests.support.replicas import Pair, is_in_step, replicated
 from tests.support.waiting import wait_for
 
 LOCAL, REPLICATED = Durability.LOCAL, Durability.REPLICATED
-# While the replica is held back, each write waits this long. Otherwise this is the most.
+# How long a write waits for its replica: BRIEF while the replica is held back, and at most LONG
+# while it follows.
 BRIEF, LONG = timedelta(milliseconds=50), timedelta(seconds=8)
 
 
@@ -90,8 +91,8 @@ async def test_a_replica_that_follows_confirms(pair: Pair, prefix: str) -> None:
 
 
 async def test_a_replica_that_is_stopped_confirms_nothing(pair: Pair, prefix: str) -> None:
-    """It confirms nothing for a call that repeats another call's change either, on a connection of
-    its own.
+    """The replica also confirms nothing for a call that repeats another call's change on another
+    connection.
     """
     async with desk_at(pair.primary, prefix, BRIEF) as desk:
         for user_id in ("ada", "bob"):

@@ -83,7 +83,7 @@ async def names(url: str, **options: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def safe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey without a fault. A test that changes this restores it."""
+    """A Valkey without a fault. A test that changes its settings restores them."""
     with valkey_server(tmp_path_factory.mktemp("safe"), **SAFE) as server:
         yield server
 
@@ -304,7 +304,7 @@ async def test_a_store_that_hangs_is_given_up_in_time(safe: ValkeyServer) -> Non
     try:
         began = asyncio.get_running_loop().time()
         assert await told(safe.url, patience=SECOND / 2) == "Redis does not answer"
-        assert asyncio.get_running_loop().time() - began < 4, "the client's own patience is 5 s"
+        assert asyncio.get_running_loop().time() - began < 4, "the client itself waits 10 s"
     finally:
         os.kill(safe.process_id, signal.SIGCONT)
 
@@ -340,7 +340,7 @@ async def test_a_server_with_malformed_replies_is_named(answer: bytes, scheme: s
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeyServer]]:
-    """A cluster without a fault. A test that changes this restores it."""
+    """A cluster without a fault. A test that changes its settings restores them."""
     with valkey_cluster_servers(tmp_path_factory.mktemp("cluster")) as made:
         for server in made:
             with redis.Redis.from_url(server.admin_url) as admin:

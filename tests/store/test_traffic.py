@@ -32,9 +32,9 @@ async def test_reads_and_commands_are_counted(room: Room):
     questions = [room.store.question(user, key(1)) for user in USERS]
     assert await room.store.ask_many(questions) == [None] * len(USERS)
     if not sum(traffic.reads.counts):
-        assert "fake" in type(room.store._client).__module__, "an imitation has no lines"
+        assert "fake" in type(room.store._client).__module__, "only fakeredis has no read lines"
         return
-    assert traffic.batch_sizes.seconds - before == len(USERS), "the sum of the sizes"
+    assert traffic.batch_sizes.seconds - before == len(USERS), "`seconds` has the sum of the sizes"
     assert sum(traffic.reads.counts) == sum(traffic.batch_sizes.counts) >= 1
     assert traffic.reads.seconds > 0
     assert traffic.waiting() == 0

@@ -285,7 +285,7 @@ async def test_each_kind_is_counted(
     assert counted(metrics) == {"session": 1.0, "device": 2.0, "claims": 0.0, "request": 1.0}
 
 
-async def test_a_quiet_event_is_skipped_where_its_mark_has_another_type(room: Room) -> None:
+async def test_the_once_key_of_a_quiet_event_is_replaced_if_it_has_another_type(room: Room) -> None:
     kind = EventType.ENDED_TOKEN_PRESENTED
     once = room.store.once_for_session("ada", session(1).session_id, kind)
     await put_other_type(room, once.key, "list")

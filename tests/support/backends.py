@@ -1,8 +1,8 @@
 """Every kind of store that the service is tested on, as one list.
 
 A backend is a server that was started once, with a way to connect to it. Each test uses a key
-prefix of its own. A backend that this machine lacks is skipped, with the reason; where
-REQUIRE_BACKENDS is set, the test fails instead.
+prefix of its own. If this machine lacks a backend, its tests are skipped, with the reason. If
+REQUIRE_BACKENDS is set, its tests fail.
 
 On every real server, the service and its relay are a Redis user with only the permissions of
 `acl_rules`: `url` and `connect` belong to that user. Everything else is done as the administrator,
@@ -70,9 +70,9 @@ def _nobody() -> RedisClient:
 
 @dataclass(frozen=True)
 class Backend:
-    """A running store. `connect` makes a client within the running event loop, as the service;
-    `admin` makes a client with all permissions. The URLs belong to them, and are empty without a
-    network.
+    """A running store. `connect` makes a client within the running event loop, with the service's
+    Redis user and `url`. `admin` makes a client with all permissions, with `admin_url`. Both URLs
+    are empty if the store has no port.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Backend:
 
 
 def missing(what: str) -> None:
-    """Skips the test, or fails where nothing may be skipped."""
+    """Skips the test. Fails the test if REQUIRE_BACKENDS is set."""
     if os.environ.get("REQUIRE_BACKENDS"):
         pytest.fail(f"{what} is missing, and REQUIRE_BACKENDS is set")
     pytest.skip(f"{what} is not on this machine")
@@ -177,9 +177,9 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 
 @dataclass(frozen=True)
 class SentinelGroup:
-    """A primary, its replicas and their Sentinels, all of Debian's Redis. `servers` has them by
-    port. `url` belongs to the service, `sentinels` has the ports of all Sentinels, `sentinel` the
-    first one.
+    """A primary, its replicas and their Sentinels, all of Debian's Redis. `servers` has the primary
+    and the replicas by port, `sentinels` has the ports of all Sentinels, and `sentinel` the first
+    of these ports. `url` is for the service.
     """
 
     url: str
@@ -190,7 +190,7 @@ class SentinelGroup:
 
     @property
     def sentinel(self) -> int:
-        """The port of one of the Sentinels."""
+        """The port of the first Sentinel."""
         return self.sentinels[0]
 
     @property
@@ -199,8 +199,8 @@ class SentinelGroup:
         return f"redis+sentinel://127.0.0.1:{self.sentinel}/main"
 
     def primary(self, sentinel: int = 0) -> int:
-        """The port of the primary, as one Sentinel sees it: the first Sentinel, or the one on
-        `port`.
+        """The port of the primary, as one Sentinel sees it: the Sentinel on port `sentinel`, or the
+        first one.
         """
         with redis.Redis(port=sentinel or self.sentinel) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
@@ -345,8 +345,8 @@ def valkey_cluster_servers(
         for index, node in enumerate(nodes[:_MASTERS]):
             first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            # Different epochs: otherwise the nodes would have to settle them among themselves,
-            # which takes seconds.
+            # Each node has another epoch. Otherwise the nodes would have to agree on different
+            # epochs, which takes seconds.
             node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
         for node in nodes[1:]:
             node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)

@@ -8,5 +8,5 @@ _BUDGET = float(os.environ.get("TEST_BUDGET", "1"))
 
 
 def budget(usual: int) -> int:
-    """The number of tries, by the usual number of a run."""
+    """The usual number (of tries, seconds, events), multiplied by TEST_BUDGET. At least 1."""
     return max(1, round(usual * _BUDGET))

@@ -130,7 +130,7 @@ class Command:
         return self.wait()
 
     def kill(self) -> None:
-        """Kills the process and every process that it started, if any is left."""
+        """Kills the process and all processes of its group."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
@@ -160,7 +160,7 @@ class DevServer(Command):
 
 @contextmanager
 def dev_server(data_dir: Path, listen: str = "127.0.0.1:0", **settings: str) -> Iterator[DevServer]:
-    """A dev server that runs inside the block. Whatever is left of it is killed at the end."""
+    """A dev server that runs inside the block. At the end its remaining processes are killed."""
     server = DevServer(data_dir, listen, **settings)
     try:
         yield server

@@ -24,8 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _MAX_ORDER_BYTES = 1 << 17
-# The program that a shell runs instead of the command. It starts as fast as Python without a
-# module.
+# A shell runs this program instead of the command. The program imports little, so it starts fast.
 _EXECUTABLE = """\
 #!{python} -ES
 import json, os, socket, sys
@@ -100,7 +99,9 @@ def write_executable(path: Path) -> None:
 
 
 class _Server:
-    """This process's fork server. It ends when this process ends, as its input ends then."""
+    """This process's fork server. When this process ends, the server's input ends, and so the
+    server ends.
+    """
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="fork-server-")
@@ -128,8 +129,8 @@ _server = cache(_Server)
 
 
 def serve(listening: int) -> None:
-    """Forks for each order that arrives. Only the forks return from the loop and run the
-    command.
+    """Forks for each order, which is a request to start the command. Only the forks return from the
+    loop and run the command.
     """
     from session_authority.cli import COMMANDS, command_line, main
 
@@ -168,7 +169,7 @@ def _is_fork(listening: socket.socket) -> bool:
 
 def _report_end(child: int, line: socket.socket) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with line, suppress(BrokenPipeError):  # No process waits for it any more.
+    with line, suppress(BrokenPipeError):  # No process waits for the end any more.
         line.send(b"%d" % code)
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 16
-# The number of the connection for which `on_request` or `on_reply` runs.
+# While `on_request` or `on_reply` runs: the number of the connection.
 CONNECTION: ContextVar[int] = ContextVar("CONNECTION")
 
 
@@ -142,8 +142,8 @@ class Proxy:
                 await sink.drain()
 
     def _count(self, data: bytes) -> None:
-        """Counts commands by the first line of each piece that looks like a command. It is right
-        for commands smaller than a chunk.
+        """Counts commands by the first line of each piece that looks like a command. The count is
+        right for commands smaller than a chunk.
         """
         for part in data.split(b"\r\n*")[0:]:
             lines = part.lstrip(b"*").split(b"\r\n", 3)
@@ -166,7 +166,7 @@ def lose_one_reply(wires: Sequence[Proxy], how: str) -> None:
 
     async def lose(wire: Proxy, _: bytes) -> None:
         nonlocal lost
-        # A busy client may get the reply to its greeting on another connection first.
+        # The next reply may be one to a client's greeting on another connection, which is not lost.
         if not lost and (wire, CONNECTION.get()) in carriers:
             lost = True
             if how == "cut":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.backends import missing
 
-# Without the start-up files of the person who runs the tests. Each shell is interactive: otherwise
-# zsh accepts comments.
+# The shells don't read the start-up files of the person who runs the tests. They are interactive,
+# as for a person: only an interactive zsh refuses comments.
 SHELLS = {
     "bash": ["bash", "--noprofile", "--norc", "--noediting", "-i"],
     "dash": ["dash", "-i"],

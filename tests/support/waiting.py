@@ -20,7 +20,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) 
 
 
 async def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Waits the same way in an event loop. The condition may be a coroutine function."""
+    """Waits as `wait_for` does, in an event loop. The condition may be a coroutine function."""
     try:
         async with asyncio.timeout(seconds):
             while True:

@@ -234,8 +234,8 @@ def times(victim: Victim) -> Texts:
     for value in (None, "", "1", 1.5, float(issued), True, -1, [issued], 10**12, 10**400):
         yield f"not before {told(value)}", victim.saying(nbf=value)
     for before in (1, 29, 3600):
-        yield f"over {before} s before it began", victim.saying(exp=issued - before)
-    yield "begun when another is over", victim.saying(iat=issued + 20, exp=issued + 10)
+        yield f"ended {before} s before it was issued", victim.saying(exp=issued - before)
+    yield "issued 10 s after its end", victim.saying(iat=issued + 20, exp=issued + 10)
 
 
 @kind

@@ -397,10 +397,10 @@ def unencoded_payloads(victim: Victim) -> Texts:
         start = base64url(json.dumps(header).encode())
         signature = base64url(SECRET.sign(f"{start}.{payload}".encode()))
         for how, middle in (
-            ("apart", ""),
+            ("detached", ""),
             ("plain", payload),
             ("encoded", base64url(payload.encode())),
         ):
             yield f"{name}, {how}", f"{start}.{middle}.{signature}"
     header_text, _, signature = victim.text.split(".")
-    yield "a real one's, apart", f"{header_text}..{signature}"
+    yield "a real token, with its payload detached", f"{header_text}..{signature}"

@@ -64,7 +64,7 @@ def spellings(victim: Victim) -> Texts:
         yield f"{algorithm.value}, percent-encoded", text.replace(".", "%2E")
         yield f"{algorithm.value}, in wide letters", "".join(chr(ord(c) + 0xFEE0) for c in text)
         yield f"{algorithm.value}, in UTF-16", text.encode("utf-16-le").decode()
-        yield f"{algorithm.value}, an А of Cyrillic", text.replace("e", "е", 1)
+        yield f"{algorithm.value}, a Cyrillic letter", text.replace("e", "е", 1)
         yield f"{algorithm.value}, other full stops", text.replace(".", "。")
         yield f"{algorithm.value}, bits to spare", _with_bits_to_spare(text)
 
@@ -144,7 +144,7 @@ def cuts(victim: Victim) -> Texts:
 @kind
 def flips(victim: Victim) -> Texts:
     for algorithm, text in victim.real_ones().items():
-        # The step is no multiple of eight: bits of every position in a byte are flipped.
+        # The step is odd, so bits of every position in a byte are flipped.
         for name, flipped in flipped_bits(text, step=53):
             yield f"{algorithm.value}, {name}", flipped
 
@@ -176,7 +176,7 @@ def rubbish(victim: Victim) -> Texts:
 
 @kind
 def overlong(victim: Victim) -> Texts:
-    """Tokens that are right except for their length."""
+    """Tokens that are right except for their length, and long texts of one letter."""
     for size in (MAX_TOKEN_BYTES + 1, MAX_TOKEN_BYTES + 2, 8192, 60_000, 1_000_000, 10_000_000):
         yield f"{size} characters", _of_size(victim, size)
     for letter in ("a", ".", "A.", "\ud800"):

@@ -71,8 +71,8 @@ class Victim:
         key: SigningKey = SECRET,
         sign: Sign | None = None,
     ) -> str:
-        """A text that differs from a real token only in the named parts. Otherwise a real key of
-        the service signs it.
+        """A text that differs from a real token only in the given parts. Without `sign`, the key
+        signs the text.
         """
         return compact(
             header_of(key) if header is None else header,
@@ -139,7 +139,9 @@ def json_with(members: Mapping[str, Any], name: str, value: str) -> bytes:
 
 
 def flipped_bits(text: str, step: int = 1) -> Texts:
-    """The text with one bit changed: every bit in turn, or one of so many."""
+    """Texts that differ from this text in one bit: in each bit whose number is a multiple of
+    `step`.
+    """
     for number in range(0, len(text) * 8, step):
         position, bit = divmod(number, 8)
         yield (

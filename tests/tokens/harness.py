@@ -1,5 +1,4 @@
-"""What the tests of tokens use: keys whose life is described in a line, key folders, and a forger's
-tools.
+"""What the tests of tokens use: keys that one line describes, key folders, and a forger's tools.
 
 The forger encodes by itself and not with the room's own functions, so that it can also encode
 wrongly.
@@ -27,7 +26,7 @@ ISSUER, AUDIENCE = "https://sessions.example", "example"
 
 @cache
 def material(algorithm: Algorithm, name: str = "") -> SigningKey:
-    """A key that is made once for all tests, another one for each name."""
+    """A key of this algorithm and this name. It is made once, and all tests share it."""
     return generate(algorithm, NOW - 30 * DAY)
 
 

@@ -1,6 +1,4 @@
-"""Every text that is no token of the service is refused with its reason, and no text makes the
-verifier fail.
-"""
+"""Every text that is no token of the service is refused, and no text makes the verifier fail."""
 
 from __future__ import annotations
 
@@ -113,7 +111,7 @@ def work(monkeypatch):
 def test_a_text_that_is_too_long_is_not_decoded(tokens, victim, work):
     long = [(name, text) for _, name, text in forgeries(victim) if len(text) > MAX_TOKEN_BYTES]
     assert len(long) > 15
-    work.clear()  # The forger's own key.
+    work.clear()  # Drops the forger's work.
     for name, text in long:
         assert tokens.verify(text, NOW) is None, name
         assert work == [], name
@@ -208,7 +206,7 @@ def test_a_token_of_4_kib_is_good_and_a_longer_one_is_not(tokens, victim):
     assert {size: size <= MAX_TOKEN_BYTES for size in sizes} == sizes
 
 
-# ----- every one of very many
+# ----- many texts of each kind
 
 
 @ALL
@@ -251,7 +249,7 @@ def test_deep_nesting_below_a_deep_stack_is_refused(tokens, victim):
     assert dive(sys.getrecursionlimit() - 300) is None
 
 
-# With halves of characters (Cs), which no encoding can write.
+# With surrogates (category Cs), which UTF-8 cannot encode.
 characters = st.characters() | st.characters(categories=["Cs"])
 anything = st.text(characters, max_size=200)
 

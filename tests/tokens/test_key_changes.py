@@ -151,7 +151,9 @@ def test_a_whole_folder_that_leaked_is_replaced(keys):
     ring = load_keyring(keys)
     assert ring.revoked() == {key.kid for key in before.keys}
     assert len(ring.keys) == 5
-    assert ring.key("leaked").revoked_at == NOW - 9 * DAY, "it stays revoked since then"
+    assert ring.key("leaked").revoked_at == NOW - 9 * DAY, (
+        "the key keeps the time of its revocation"
+    )
 
 
 def test_of_several_keys_none_is_revoked_if_one_cannot_be(keys):
@@ -180,7 +182,7 @@ def test_a_replacement_that_crashes_leaves_a_signing_key_and_can_be_repeated(
     if not published:
         retire(keys, "next", NOW, LIFETIME)
     replace_ = os.replace
-    for written in range(10):  # Files, before it crashes.
+    for written in range(10):  # Files that are written before the crash.
         left = written
 
         def crash(*args):

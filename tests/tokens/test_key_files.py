@@ -1,4 +1,6 @@
-"""Key files: all of them are read or none, and no other user may read or change them."""
+"""Key files: all of them are read or none. Only the owner may change them, and only the owner and
+the group may read them.
+"""
 
 from __future__ import annotations
 
@@ -192,14 +194,14 @@ def test_a_folder_that_is_mounted_read_only_may_have_any_mode(closed, monkeypatc
     monkeypatch.setattr(os, "statvfs", lambda _: read_only)
     assert exposed(closed) == []
     (closed / "a.json").chmod(0o644)
-    assert len(exposed(closed)) == 1, "its files may not"
+    assert len(exposed(closed)) == 1, "the files of the folder must still be closed"
 
 
 def test_another_user_s_files_are_not_changed(closed, monkeypatch):
     mine = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     if mine == 0:
-        assert exposed(closed) == [], "root's are trusted"
+        assert exposed(closed) == [], "files of root are trusted"
         os.chown(closed / "a.json", 2, -1)
         path = closed / "a.json"
         fault = f"{path}: belongs to another user (2), who can change it; mend it: chown 1 '{path}'"

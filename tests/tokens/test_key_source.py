@@ -112,7 +112,7 @@ def test_a_change_during_a_read_is_noticed_the_next_time(keys, monkeypatch):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """How often the files were read."""
+    """The looks at the states of the key files."""
     seen = []
 
     def noted(path):

@@ -69,7 +69,7 @@ def test_no_key_id_looks_like_an_option(monkeypatch):
     assert key.private == b"t" * 32
 
 
-def test_a_key_of_a_wrong_size_is_refused():
+def test_new_keys_have_3072_bits_or_32_bytes_and_differ():
     assert number(material(Algorithm.RS256).to_json()["jwk"]["n"]).bit_length() == 3072  # type: ignore[index]
     assert len(material(Algorithm.HS256).private) == 32  # type: ignore[arg-type]
     assert material(Algorithm.HS256, "one").private != material(Algorithm.HS256, "other").private
@@ -170,10 +170,10 @@ UNFIT = {
     "wrong kty": (with_jwk(ED_KEY, kty="EC"), "must have the kty OKP"),
     "wrong curve": (with_jwk(ED_KEY, crv="Ed448"), "must have the crv Ed25519"),
     "wrong EC curve": (with_jwk(EC_KEY, crv="P-384"), "must have the crv P-256"),
-    "someone else's x": (with_jwk(ED_KEY, x=OTHER_ED.to_json()["jwk"]["x"]), "no valid key"),  # type: ignore[index]
+    "the x of another key": (with_jwk(ED_KEY, x=OTHER_ED.to_json()["jwk"]["x"]), "no valid key"),  # type: ignore[index]
     "short d": (with_jwk(ED_KEY, d="AAAA"), "no valid key"),
     "a point off the curve": (with_jwk(EC_KEY, x=base64url(b"\x01" * 32)), "no valid key"),
-    "a d of nobody": (with_jwk(EC_KEY, d=base64url(b"\x01" * 32)), "no valid key"),
+    "a d that does not fit": (with_jwk(EC_KEY, d=base64url(b"\x01" * 32)), "no valid key"),
     "an RSA key of mixed parts": (with_jwk(RS_KEY, q=RS_KEY.to_json()["jwk"]["p"]), "no valid key"),  # type: ignore[index]
     "a member that is no text": (with_jwk(HS_KEY, k=1), "no valid key"),
     "a member that is a list": (with_jwk(RS_KEY, n=["AQAB"]), "no valid key"),
@@ -185,7 +185,7 @@ UNFIT = {
         "canonical",
     ),
     "leading zeros": (with_jwk(RS_KEY, e="AAEAAQ"), "canonical"),
-    "a secret of one byte": (
+    "a secret of equal bytes": (
         with_jwk(HS_KEY, k=base64url(bytes(32))),
         "has only 1 different bytes",
     ),
@@ -210,7 +210,7 @@ def test_the_error_of_an_unfit_key_names_the_rule(value, rule):
     jwk = value.get("jwk") if isinstance(value, dict) else None
     for name, member in jwk.items() if isinstance(jwk, dict) else ():
         assert name not in PRIVATE or len(str(member)) < 6 or str(member) not in str(caught.value)
-    # Nor in the cause of the exception, which may be printed.
+    # The cause of the exception may be printed too, so there is none.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 

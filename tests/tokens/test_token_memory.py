@@ -133,12 +133,12 @@ def test_tokens_that_have_ended_are_forgotten_as_others_arrive(keys):
         fresh = replace(TOKEN, copy=number + 1, issued_at=now, expires_at=now + lifetime)
         assert tokens.verify(tokens.sign(fresh), now) is not None
     held = len(tokens._remembered)
-    assert 10 <= held <= 12, "those that are good, give or take the leeway"
+    assert 10 <= held <= 12, "the tokens that are good, with the leeway"
 
 
 def test_an_ended_token_that_is_presented_again_keeps_no_others_in_memory(keys, monkeypatch):
-    """The memory forgets ended tokens from the longest unused one on. An old token that is
-    presented again and again, as for renewal, must not keep the others in memory.
+    """The memory first forgets the ended token that was not used for the longest time. An old token
+    that is presented again and again, as for renewal, must not keep the others in memory.
     """
     tokens, now, lifetime = tokens_of(keys), NOW, TOKEN.expires_at - TOKEN.issued_at
     old = tokens.sign(TOKEN)

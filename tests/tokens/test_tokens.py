@@ -95,7 +95,7 @@ def test_a_token_is_read_back(tmp_path, algorithm):
         assert tokens.verify(text, NOW) == TOKEN
 
 
-# RFC 9864 renames EdDSA to Ed25519, which few libraries know by now.
+# RFC 9864 renames EdDSA to Ed25519. Few libraries know the new name so far.
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 @ALL
 def test_another_library_verifies_a_token(tmp_path, algorithm):
@@ -213,8 +213,8 @@ def test_every_valid_token_is_read_back(tokens, token):
 
 def test_the_largest_tokens_fit(tmp_path):
     """Claims that fit at the sign-in fit in every later token, whichever key signs. Long claims fit
-    beside long methods, or beside a long user ID, but not claims that JSON writes six times as
-    long.
+    beside long methods, or beside a long user ID. JSON may write a character with six bytes, and
+    claims of such characters may not fit.
     """
     private = generate_private_key(public_exponent=65537, key_size=4096)
     longest = replace(
@@ -236,7 +236,7 @@ def test_the_largest_tokens_fit(tmp_path):
         text = tokens.sign(replace(largest, generation=2**32 - 1))
         assert len(text) <= 4000
         assert tokens.verify(text, NOW) is not None
-    # To the byte, or nearly: base64url has no text of some lengths.
+    # The limit is exact to the byte, or nearly: base64url has no text of some lengths.
     for length in range(740, 840):
         largest = replace(TOKEN, user_id="u" * 255, claims={"c": "x" * length, **plain})
         size = len(tokens.sign(replace(largest, generation=2**32 - 1)))
@@ -248,7 +248,7 @@ def test_the_largest_tokens_fit(tmp_path):
 
 
 @pytest.mark.parametrize("claims", [{"c": "\x00" * 1023}, {"c": '"' * 1800}])
-def test_a_token_that_would_be_too_large_later_is_not_signed(keys, claims):
+def test_a_token_that_is_too_large_is_not_signed(keys, claims):
     largest = replace(TOKEN, user_id="\U0001f600" * MAX_USER_ID_CHARACTERS, claims=claims)
     with pytest.raises(TokenTooLarge, match="the limit is 4096") as caught:
         tokens_of(keys).sign(largest)
@@ -397,7 +397,7 @@ def test_tokens_of_invented_keys_cause_a_limited_number_of_reads(keys, monkeypat
         now = NOW + number * timedelta(milliseconds=1)
         assert tokens.verify(text, now) is None
         assert tokens.verify(good, now) == TOKEN
-    assert len(looks) == 11, "ten, and the one of the stranger who made the token up"
+    assert len(looks) == 11, "ten, and one by the stranger who made up the token"
 
 
 def test_remembered_tokens_are_forgotten_when_keys_change(keys, verifications):

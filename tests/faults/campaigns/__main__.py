@@ -27,8 +27,8 @@ from tests.faults.campaigns.catalogue import CAMPAIGNS
 from tests.faults.campaigns.results import Result
 from tests.faults.recorder import now
 
-# Stores that sync each change would wait for the disk most of the time. Without that, their writes
-# still survive a process that is killed here.
+# On a disk, a store that syncs each change would wait for the disk most of the time. In memory, the
+# writes still survive when a process is killed.
 _SHARED_MEMORY = Path("/dev/shm")
 _MEMORY = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
 
@@ -44,7 +44,7 @@ async def _run(campaign: Campaign, order: Order, tally: Tally) -> None:
 
 
 def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
-    """Runs a campaign. Returns True if it found a violation."""
+    """Runs a campaign. Returns True if the campaign found a violation, or if the rig failed."""
     trials, started, build = given.trials or campaign.wanted, now(), results.build()
     order = Order(given.seed, trials, started + 60 * given.minutes, given.until_broken)
     tally = Tally()
@@ -81,7 +81,7 @@ def _failed_elsewhere(campaign: Campaign, given: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    """Exits with 1 if a violation was found."""
+    """Exits with 1 if a violation was found, or if the rig failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seed", type=int, default=1)

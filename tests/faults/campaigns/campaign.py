@@ -60,13 +60,13 @@ class Order:
     seed: int
     trials: int
     ends_at: float
-    """By the clock of histories. A round that began before is played to its end."""
+    """By the clock of histories. A round that began before this time is played to its end."""
     until_broken: bool = False
     """Ends with the first round that has a violation."""
 
     def left(self, tally: Tally, most: int, under_way: int = 0) -> int:
-        """How many trials the next round has, at most `most`, while others are `under_way`. 0 if
-        the campaign is over.
+        """How many trials the next round has, at most `most`. The trials that are `under_way` in
+        other rounds are not made again. 0 if the campaign is over.
         """
         if now() > self.ends_at or (self.until_broken and tally.violations):
             return 0

@@ -1,8 +1,9 @@
 """Calls that are cancelled by the thousand, over connections that are cut and delayed: every answer
 that arrives belongs to the call's own user.
 
-Each item of a batch is a trial. Calls validate the tokens of users. An answer that names another
-user, device or session is a violation, and so is a refusal: no user signs out.
+Each answer is a trial; in a batch, the answer to each item. Calls validate the tokens of users. An
+answer that names another user, device or session is a violation, and so is a refusal: no user signs
+out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BATCH = 250
 _CALLERS = 12
 _BATCHES_OF_CALLS = 0.5  # The share of calls that are batches. The others validate one token.
 _CANCELLED = 0.4
-_LONGEST_SECONDS = 0.03  # Until a call is cancelled.
+_LONGEST_SECONDS = 0.03  # The longest time until a call is cancelled.
 _MAY_FAIL = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED"}
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -144,7 +145,7 @@ async def _dirty(stage: Stage, random: Random) -> None:
 
 
 async def cancel_storm(folder: Path, order: Order, tally: Tally) -> None:
-    """Makes this many calls."""
+    """Makes calls until `order.trials` answers have arrived, or until the time is over."""
     random = Random(f"{order.seed} storm")
     async with standalone(folder, TOKEN_TTL="2h") as stage, round_on(stage) as this_round:
         asked = await _sign_in_all(this_round, order.seed, random)

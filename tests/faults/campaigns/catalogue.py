@@ -30,7 +30,8 @@ from tests.faults.replicated import CLUSTER, SENTINEL, acknowledged, cluster, se
 from tests.faults.stage import standalone
 from tests.faults.troubles import STANDALONE, Trouble, store_emptied
 
-# Changes are REPLICATED once both replicas are back: the next fault waits for that.
+# A change is REPLICATED only while both replicas follow. The longer pause leaves time for such
+# changes before the next fault.
 ACKNOWLEDGED = replace(LONG_FAULTS, trouble_pause=2.0)
 
 CAMPAIGNS = (
@@ -49,7 +50,7 @@ CAMPAIGNS = (
     Campaign("races", "issue and renew racing revocations, over three servers", 10_000, races),
     Campaign(
         "cancel-storm",
-        "calls given up, connections dirtied; every answer its own user's",
+        "calls cancelled, connections cut and delayed; each answer names its own user",
         1_000_000,
         cancel_storm,
     ),
@@ -159,7 +160,7 @@ CAMPAIGNS = (
             ),
         )
     ),
-    Campaign("clocks", "a server's clock set wrong by 6 s to a day", 100, skewed_clocks),
+    Campaign("clocks", "a server's clock set wrong by 6 s to 28 hours", 100, skewed_clocks),
     Campaign("policy-flips", "a caller's rights taken away and given back", 100, policy_flips),
     Campaign(
         "on-valkey", "all faults, on Valkey 9.1", 20, playing(standalone, *STANDALONE.values())

@@ -1,8 +1,9 @@
 """Records that are cut, torn, foreign, or of a later version.
 
-A record that can't be read affects only its own device: its session is denied, and nothing else of
-the user changes. A later version's record that an earlier version may read is read. Each trial
-damages the session or the device record of one of two devices, and checks both.
+A record that can't be read affects only its own device. If the record is a session, this session is
+denied. Nothing else of the user changes. A later version may add marks and bytes to a session
+record of a known format: such a record is read. Each trial damages the session record or the device
+record of one of two devices, and checks both devices.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ def _foreign(_: bytes, random: Random) -> bytes:
 
 
 def _later_format(whole: bytes, random: Random) -> bytes:
-    """A record of a version whose sessions an earlier one must not read."""
+    """A record of a later version that this version must not read."""
     head = whole[0] & 0xF0 | random.randrange(5, 16)
     return sealed(bytes([head]) + whole[1:-_CHECK_BYTES])
 
 
 def _later_marks(whole: bytes, random: Random) -> bytes:
-    """A record of a version whose sessions an earlier one may read: marks, and bytes at the end."""
+    """A record of a later version that this version may read: new marks, and more bytes."""
     head = whole[0] | random.choice((0x40, 0x80, 0xC0))
     more = random.randbytes(random.randrange(2))
     return sealed(bytes([head]) + whole[1:-_CHECK_BYTES] + more)

@@ -9,8 +9,9 @@ from tests.support.proxy import CONNECTION, Proxy
 
 
 class LossyWire(Proxy):
-    """Loses the reply to the next script for a user whom `lose_reply_about` names: the store gets
-    the request, and its reply is dropped. Then it cuts the connection, or is silent on it.
+    """Loses the reply to the next script for a user whom `lose_reply_about` names. The store gets
+    the request, and the wire drops the reply. Then the wire cuts the connection, or sends nothing
+    more over the connection.
     """
 
     def __init__(self, target: str) -> None:
@@ -22,11 +23,11 @@ class LossyWire(Proxy):
         self.on_request, self.on_reply = self._request, self._reply
 
     def lose_reply_about(self, user: str, *, silently: bool) -> None:
-        """Loses replies for this user from now on."""
+        """Loses the reply to the next script for this user."""
         self._awaited[KeyNames().sessions(user).encode()] = user, silently
 
     def spare(self, user: str) -> None:
-        """Loses no reply for this user any more."""
+        """Forgets this user, if no reply was lost so far."""
         self._awaited.pop(KeyNames().sessions(user).encode(), None)
 
     async def _request(self, data: bytes) -> None:

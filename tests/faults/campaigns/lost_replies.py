@@ -46,7 +46,7 @@ class Trial:
     def __init__(self, this_round: Round, user: str, random: Random) -> None:
         self.user = user
         self.calls: list[Call] = []
-        """The calls for the change: the one whose reply was lost, and those after it."""
+        """The first call, whose reply was lost, and the retry that was answered."""
         self._round = this_round
         self._random = random
         self._first, self._other = random.sample(range(len(this_round.servers)), 2)

@@ -92,7 +92,7 @@ OF_CAMPAIGNS = (
             "        now = asyncio.get_running_loop().time()\n"
             "        if self.master_address and now < getattr(self, 'until', 0):\n"
             "            return self.master_address\n"
-            # One server may do it, or both, or none.
+            # One server may keep to the primary, or both, or none: the time decides.
             "        self.until = now + 25 * (int(1000 * now) % 2)\n"
             "        while True:\n            switches = self._switches\n",
         ),

@@ -55,7 +55,7 @@ def set_up() -> None:
 
 @contextmanager
 def split(*flows: str) -> Iterator[None]:
-    """Drops the packets of these flows: each as `ip rule` selects it."""
+    """Drops the packets of these flows. Each flow is a selector of `ip rule`."""
     rules = [f"pref 10 {flow} lookup {_TABLE}" for flow in flows]
     for rule in rules:
         _ip(f"rule add {rule}")

@@ -22,8 +22,8 @@ from tests.faults.troubles import Trouble, named
 OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
 # The clients are few: if a call is slow or fails, the cause should be the fault and not the load.
 _SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
-# For faults of 10 s and more. Clients with longer pauses still make a thousand calls during one of
-# these faults.
+# For faults that last for many seconds. Clients with longer pauses still make hundreds of calls
+# during each of these faults.
 LONG_FAULTS = replace(_SCRIPT, pause=0.6)
 _ROUND = 10
 # The number of seeds for the runs of one campaign. Each run needs its own seed, because the names
@@ -43,9 +43,9 @@ def playing(
     Args:
         open_stage: Opens a stage.
         troubles: The faults.
-        each_round: The number of faults in a run.
+        each_round: The number of faults in a run, at the most.
         script: The load during the faults. The campaign sets its seed and its troubles.
-        stages: How many stages are played on at the same time, for faults that mostly wait.
+        stages: How many stages are used at the same time: more than one if a fault mostly waits.
     """
     script = replace(script, troubles=named(*troubles))
 
@@ -91,7 +91,7 @@ async def store_stopped_for_long(stage: Stage, random: Random) -> None:
 
 
 async def store_flaps(stage: Stage, random: Random) -> None:
-    """The store hangs and goes on, and one server's connections break, many times in a second."""
+    """The store hangs and goes on, and a server's connections break, many times in a second."""
     process = stage.store.process_id
     for _ in range(random.randint(5, 15)):
         os.kill(process, signal.SIGSTOP)

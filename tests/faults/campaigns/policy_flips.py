@@ -1,9 +1,9 @@
 """The policy file takes a caller's rights away and gives them back, while that caller and another
 caller call two servers.
 
-Once a server has refused the caller, it refuses every call of that caller until the right is given
-back. Once it has answered again, it goes on answering. Other callers notice nothing. Each change is
-a trial.
+Once a server has refused the caller, the server refuses every call of that caller until the right
+is given back. Once the server has answered this caller again, it goes on answering. Other callers
+notice nothing. Each change is a trial.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TABLE = "[callers.{name}]\nroles = {roles}\n"
 _NO_ANSWER = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 _DENIED = "PERMISSION_DENIED"
 _CALLS = 25  # Calls of each caller at each server, after a change is in force.
-_PATIENCE_SECONDS = 30.0  # Until the change is in force.
+_PATIENCE_SECONDS = 30.0  # The longest wait until a change is in force.
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def _is_in_force(caller: Caller, expected: str, tally: Tally) -> bool:
 
 
 async def policy_flips(folder: Path, order: Order, tally: Tally) -> None:
-    """Changes the policy this often."""
+    """Changes the policy `order.trials` times, or until the time is over."""
     random = Random(f"{order.seed} flips")
     policy, tokens = folder / "access.toml", folder / "caller-tokens"
     _write_policy(policy, denied=False)

@@ -1,5 +1,6 @@
 """Short histories of one user: sign-ins, renewals and revocations that race each other over several
-server processes. Each history must be one that calls in some order could have made.
+server processes. The answers must be those of calls that are made one after the other, in some
+order.
 """
 
 from __future__ import annotations

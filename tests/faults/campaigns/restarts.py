@@ -1,5 +1,5 @@
 """Servers and workers that are restarted in turn under the Python client's load. No call fails: the
-client has another server, or another worker, and retries.
+client has another server, or another worker, and retries. Only calls to hung workers may fail.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _CALLERS = 6
 _PAUSE_SECONDS = 0.02
 # The speed of a busy machine is not tested here.
 _TIMEOUT, _STORE_TIMEOUT = timedelta(seconds=10), "5s"
-_UNTIL_USED_SECONDS = 3.0  # From a connection, which may belong to a health check.
+_UNTIL_USED_SECONDS = 3.0  # After a connection was made: it may belong to a health check.
 _WORKERS = 2
 _PATIENCE_SECONDS = 60.0
-_SHOWN_CHARACTERS = 45  # Of an error, to count errors by.
+# Of an error. Errors that begin with the same characters are counted together.
+_SHOWN_CHARACTERS = 45
 _TABLES, _ESTABLISHED = ("/proc/net/tcp", "/proc/net/tcp6"), "01"
 
 
@@ -128,8 +129,8 @@ async def _restart(server: ServerProcess) -> None:
     await asyncio.to_thread(server.stop)
     await asyncio.to_thread(server.start)
     await asyncio.to_thread(server.wait_until_serving)
-    # Otherwise the client may have no server while the next one restarts: it reconnects after two
-    # seconds at most.
+    # The client reconnects after two seconds at most. Without the wait, the client may have no
+    # server while the next server restarts.
     connected = partial(_has_connections, server)
     await eventually(connected, "the client to connect", _PATIENCE_SECONDS)
     await asyncio.sleep(_UNTIL_USED_SECONDS)
@@ -141,8 +142,8 @@ async def restarted_workers(folder: Path, order: Order, tally: Tally) -> None:
 
 
 async def hung_workers(folder: Path, order: Order, tally: Tally) -> None:
-    """Stops one worker after the other for good. Its supervisor notices, and starts another one. A
-    call to a hung worker may exceed its deadline, as its server has no other address to try.
+    """Stops one worker after the other, and never continues it. The supervisor notices, and starts
+    another worker. A call to a hung worker may exceed its deadline.
     """
     await _replace_workers(folder, order, tally, signal.SIGSTOP)
 
@@ -168,8 +169,8 @@ async def _listens(server: ServerProcess, times: int) -> None:
 
 
 def _workers(server: ServerProcess) -> list[int]:
-    """The processes of its workers. Its children are these and the process that tracks shared
-    resources.
+    """The process IDs of a server's workers. The server has one more child: the process that tracks
+    shared resources.
     """
     return [
         number
@@ -179,7 +180,7 @@ def _workers(server: ServerProcess) -> list[int]:
 
 
 def _has_connections(server: ServerProcess) -> bool:
-    """Returns whether a client is connected to it."""
+    """Returns whether a client is connected to the server."""
     port = int(server.address.rpartition(":")[2])
     lines = [line for name in _TABLES for line in Path(name).read_text().splitlines()[1:]]
     rows = [line.split() for line in lines]

@@ -57,7 +57,9 @@ class Result:
     seconds: int
 
     def after(self, before: Result | None) -> Result:
-        """This result added to the earlier one, if that is of the same build."""
+        """The sum of this result and the earlier result, if both are of the same build. Otherwise
+        this result.
+        """
         if before is None or before.build != self.build:
             return self
         names = ("trials", "calls", "violations", "lost", "seconds")
@@ -65,8 +67,8 @@ class Result:
         return replace(self, seeds=before.seeds + self.seeds, **sums)
 
     def is_of(self, seed: int, of_build: str) -> bool:
-        """Returns whether this seed was played with this build: it would only find the same
-        again.
+        """Returns whether this seed was played with this build. If so, another run would only find
+        the same again.
         """
         return seed in self.seeds and self.build == of_build
 

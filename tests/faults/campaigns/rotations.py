@@ -1,8 +1,9 @@
 """Renewals with requests in flight: tabs that renew at once, clients that cancel calls, lose
 replies, and are killed and return with an older token. Each new generation is a trial.
 
-Only a limited number of clients have requests under way at the same time: a machine that is too
-busy makes the campaign slower. It must not leave calls without an answer that no client cancelled.
+Only a limited number of clients have requests under way at the same time. So a busy machine only
+makes the campaign slower. With more clients, calls might get no answer in time although no client
+cancelled them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from tests.faults.recorder import Answered, Held, unless_cancelled
 from tests.faults.stage import standalone
 
 _CLIENTS = 1_000
-_GENERATIONS = 8  # Of each client in a round. The first generation is the sign-in's.
+_GENERATIONS = 8  # The renewals of each client in a round, after its sign-in.
 _GIVEN_UP, _LOST, _KILLED = 0.05, 0.05, 0.04
-_LONGEST_SECONDS = 0.05  # Until a call is cancelled.
+_LONGEST_SECONDS = 0.05  # The longest time until a call is cancelled.
 
 
 class Client:
@@ -49,8 +50,8 @@ class Client:
         self._jar = given.held
 
     async def renew(self) -> None:
-        """Lets all tabs send a request at once; some of them renew. Returns whether the client has
-        a newer token.
+        """Lets all tabs send a request at once; one or two of them renew. Counts the new
+        generation, if there is one.
         """
         before = self._jar
         assert before is not None
@@ -108,7 +109,7 @@ async def _round(clients: list[Client], seconds: float) -> None:
 
 
 async def rotations(folder: Path, order: Order, tally: Tally) -> None:
-    """Makes this many renewals."""
+    """Makes renewals until there are `order.trials` new generations, or until the time is over."""
     random, number = Random(f"{order.seed} rotations"), 0
     async with standalone(folder, wire=None, TOKEN_TTL="2h") as stage:
         while most := order.left(tally, _CLIENTS * _GENERATIONS):

@@ -12,7 +12,8 @@ from tests.faults.history import Event, History
 from tests.faults.recorder import Answered, Recorder, Server, now
 from tests.faults.stage import TERMS, Stage
 
-# At the same time: enough to keep two servers busy, and few enough for every answer to be in time.
+# The number of trials at the same time: enough to keep two servers busy, and few enough for every
+# answer to be in time.
 AT_ONCE = 24
 # A token must be this old before it is renewed.
 UNTIL_RENEWED_SECONDS = TERMS.alarm_after + 0.5
@@ -52,12 +53,12 @@ async def round_on(stage: Stage) -> AsyncIterator[Round]:
 
 
 async def side_by_side(trials: Iterable[Awaitable[None]], at_once: int = AT_ONCE) -> None:
-    """Makes all trials, this many at the same time."""
+    """Makes all trials, `at_once` of them at the same time."""
     turn = asyncio.Semaphore(at_once)
 
     async def make(trial: Awaitable[None]) -> None:
         async with turn:
-            with suppress(TrialOver):  # The checks find the answer that ended it.
+            with suppress(TrialOver):  # The checks judge the answer that ended the trial.
                 await trial
 
     async with asyncio.TaskGroup() as group:
@@ -66,11 +67,13 @@ async def side_by_side(trials: Iterable[Awaitable[None]], at_once: int = AT_ONCE
 
 
 class TrialOver(Exception):
-    """A trial can't go on: its error allows no retry, or there is no other answer."""
+    """A trial can't go on: a call ended with an error that allows no retry, or for a minute all
+    attempts failed.
+    """
 
 
 async def answered(ask: Callable[[], Awaitable[Answered]]) -> Answered:
-    """The first answer that is no error, after any number of attempts. Raises TrialOver."""
+    """The first answer that is no error. Tries again for a minute. Raises TrialOver."""
     until = now() + _PATIENCE_SECONDS
     while True:
         given = await ask()

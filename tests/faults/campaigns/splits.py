@@ -27,7 +27,7 @@ from tests.support.backends import SentinelGroup, ValkeyServer
 _REST = "127.0.0.2"  # The address from which replicas and Sentinels connect.
 _NODES = "127.0.1.0/24"
 _SOURCES = [f"127.0.1.{number}" for number in range(1, 7)]
-_LONGEST_SECONDS = 3.0  # How long a split goes on after another primary was promoted.
+_LONGEST_SECONDS = 3.0  # The longest time that a split goes on after another primary was promoted.
 
 
 async def primary_split(stage: Stage, random: Random) -> None:
@@ -68,7 +68,7 @@ split_sentinel = playing(
     script=LONG_FAULTS,
     stages=2,
 )
-# On one stage, as each node of it has its own address.
+# On one stage at a time: the nodes of a second stage would have the same addresses.
 split_cluster = playing(
     partial(cluster, sources=_SOURCES),
     Trouble(node_split, ends_watches=True, loses_writes=True),

@@ -51,7 +51,7 @@ class RedisServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it, again."""
+        """Starts the server. Also starts it again after it was killed."""
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -89,12 +89,12 @@ def oldest() -> str | None:
     """The program of the oldest Redis, if it is there."""
     if not _OLDEST.exists():
         return None
-    _OLDEST.chmod(0o755)  # Its package does not say so.
+    _OLDEST.chmod(0o755)  # The package leaves the file without this mode.
     return str(_OLDEST)
 
 
 def on_redis(find: Callable[[], str | None], *left_out: str) -> Run:
-    """The campaign that makes every fault of a single store on this server, without the ones in
+    """The campaign that makes every fault of a single store on this server, except the faults in
     `left_out`. Without the program there are no trials.
     """
     troubles = [trouble for name, trouble in STANDALONE.items() if name not in left_out]

@@ -1,5 +1,5 @@
-"""One table for all proxies: which request gets which answer. Where a proxy gives another answer,
-its row says so, and fails when the proxy gives the usual answer.
+"""One table for all proxies: which request gets which answer. If a proxy gives another answer, the
+row names this exception. The test of the row then fails if the proxy gives the usual answer.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ PREFLIGHT: Headers = [
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An answer. `arrives`: the app receives the request; `known`: with the visitor's identity,
-    otherwise as an anonymous one. `headers` are some headers of the answer, each with the start of
-    its value.
+    """An answer. If `arrives`, the app receives the request. If `known`, the request has the
+    visitor's identity, and otherwise it is anonymous. `headers` has some headers of the answer,
+    each with the start of its value.
     """
 
     status: int
@@ -108,14 +108,14 @@ CASES = [
     # Apps that keep their token themselves.
     Case("an app goes on", app, GOOD),
     Case(
-        "two bearer tokens are none",
+        "two bearer tokens count as no token",
         doubled_authorization,
         JSON_401,
         exceptions={"nginx": Outcome(400)},
     ),
     # Cookies.
     Case("cookies that came twice are good", doubled, GOOD, more=PAGE),
-    Case("cookies of two sessions are none", planted, REDIRECT, more=PAGE),
+    Case("cookies of two sessions count as no cookie", planted, REDIRECT, more=PAGE),
     Case("64 KiB of cookies", many_cookies, GOOD, more=PAGE),
     # Kinds of routes.
     Case("nobody on an optional route", nobody, ANONYMOUS, target="/news/today", more=PAGE),
@@ -123,7 +123,7 @@ CASES = [
     Case("a renewal on an optional route", expired, RENEWED, target="/news/today", more=PAGE),
     Case("nobody on a disabled route", nobody, ANONYMOUS, target="/public/x", more=PAGE),
     Case("a user on a disabled route", browser, ANONYMOUS, target="/public/x", more=PAGE),
-    Case("a fresh sign-in where one is wanted", browser, GOOD, target="/account/password"),
+    Case("a fresh sign-in on a route that requires it", browser, GOOD, target="/account/password"),
     # The rights of other origins.
     Case(
         "a page of another origin posts",

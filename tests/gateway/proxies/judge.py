@@ -40,7 +40,7 @@ def judge(upstream: Upstream, response: Response, user: str, outcome: Outcome) -
 
 
 def judge_arrival(arrival: Arrival, user: str) -> None:
-    """The app sees this user, once, or no identity at all; and no forged header."""
+    """The app sees this user once, or no identity. The app sees no forged header."""
     for name in IDENTITY:
         values = arrival.values(name)
         assert len(values) <= 1, (name, values)
@@ -58,5 +58,5 @@ def _judge_cookies(response: Response, outcome: Outcome) -> None:
     wiped = [line for line in ours if "Max-Age=0;" in line]
     assert names == ([] if outcome.cookies == NO_COOKIES else sorted((TOKEN, DEVICE)))
     assert len(wiped) == {NO_COOKIES: 0, BOTH: 0, WIPED: 2}[outcome.cookies]
-    # The app's own cookie stays beside them.
+    # The response also has the app's own cookie, if the app answered with status 200.
     assert lines.count(OWN_COOKIE) == (outcome.arrives and outcome.status == 200)

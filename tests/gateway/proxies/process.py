@@ -17,7 +17,8 @@ from tests.support.fork_server import ROOT
 from tests.support.waiting import wait_for
 
 _PATIENCE = 40.0  # Seconds.
-# The gateway waits for the service for four seconds, and the proxies for the gateway for five.
+# The gateway waits four seconds for the service. Traefik waits 30 seconds for the gateway, and the
+# other proxies wait five seconds.
 CONFIG = """\
 [authority]
 address = "{authority}"
@@ -111,7 +112,7 @@ class GatewayProcess:
 def running_gateway(
     folder: Path, authority: str, ports: Mapping[int, int], *, insecure: bool = False
 ) -> Iterator[GatewayProcess]:
-    """A gateway that is ready; whatever is left of it is killed."""
+    """A gateway that is ready. Its process is killed at the end of the block."""
     process = GatewayProcess(folder, authority, ports, insecure)
     process.start()
     try:

@@ -26,8 +26,8 @@ _PATIENCE = 40.0  # Seconds.
 def running(
     name: str, folder: Path, ports: Mapping[int, int], change: Callable[[str], str] = str
 ) -> Iterator[int]:
-    """The proxy, until the end of the block. Yields its port. `change` makes the variant of its
-    file that a comment there describes.
+    """Runs the proxy until the end of the block. Yields its port. `change` changes the text of the
+    configuration, as a comment in the configuration describes.
     """
     program, *arguments = PROXIES[name]
     try:
@@ -68,7 +68,7 @@ def running(
 
 
 def _routes(port: int) -> bool:
-    """True once it has read its routes: some programs listen before."""
+    """True once the proxy has read its routes: some proxies listen earlier."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     try:
         connection.request("GET", "/public/ready")

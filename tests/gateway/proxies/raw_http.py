@@ -13,7 +13,8 @@ from typing import Any
 from tests.gateway.proxies.upstream import MARK
 
 PATIENCE = 30.0  # Seconds, on a busy machine.
-# Not the address of the proxies, which the gateway trusts. Envoy has another name for 127.0.0.1.
+# This is not the address of the proxies, which the gateway trusts. For a client at 127.0.0.1, Envoy
+# would write its own address into X-Forwarded-For.
 CLIENT = "127.0.0.2"
 _marks = count(1)
 

@@ -14,7 +14,9 @@ from tests.support.ports import free_port
 
 
 class Stage:
-    """Everything that the tests of one module share. Proxies start when a test first needs them."""
+    """Everything that all tests of the proxies share in one run. Proxies start when a test first
+    needs them.
+    """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
@@ -37,6 +39,6 @@ class Stage:
 
 @contextmanager
 def stage_in(folder: Path) -> Iterator[Stage]:
-    """A stage, until its module's tests are over."""
+    """A stage, until the end of the block."""
     with ExitStack() as stack:
         yield Stage(folder, stack)

@@ -25,7 +25,7 @@ FORGERIES: dict[str, Headers] = {
     "twice": [*_PLAIN, *_PLAIN],
     "once empty": [*((name, "") for name in IDENTITY), *_PLAIN],
     "named hop by hop": [*_PLAIN, ("Connection", f"close, {', '.join(IDENTITY)}")],
-    "names to be": [("Connection", f"close, {', '.join(IDENTITY)}")],
+    "names only in Connection": [("Connection", f"close, {', '.join(IDENTITY)}")],
     "of the gateway's answer": [
         *((f"X-Session-Set-Cookie-{number}", FORGED) for number in (1, 2, 3)),
         ("X-Session-Status", FORGED),
@@ -45,7 +45,7 @@ FORGERIES: dict[str, Headers] = {
 }
 # Traefik knows no patterns: docs/gateway.md says so.
 NOT_TAKEN_OFF = {"traefik": {"with dots", "with one dot", "with odd signs"}}
-# They remove the names in their configuration, and no others: docs/gateway.md says so.
+# These proxies remove only the names in their configuration: docs/gateway.md says so.
 WITHOUT_PATTERNS = ("nginx", "traefik")
 ROUTES = {"required": "/shelf", "optional": "/news/x", "disabled": "/public/x"}
 

@@ -50,7 +50,9 @@ def test_an_error_in_the_script_lets_no_request_pass(stage: Stage, tmp_path: Pat
 
 
 def test_http_2_has_the_same_answers(stage: Stage, haproxy: int):
-    """Its targets are absolute, although no client sends them in this form."""
+    """HAProxy shows the target of an HTTP/2 request as an absolute URL, although no client sends
+    this form.
+    """
     visit = browser(stage.authority)
     url = f"http://127.0.0.1:{haproxy}"
     transport = httpx.HTTPTransport(http1=False, http2=True, local_address=CLIENT)

@@ -28,7 +28,7 @@ def judge_outage(stage: Stage, response: Response, status: int = 503) -> None:
 
 
 def from_each_proxy(stage: Stage, visits: dict[str, Visit]) -> Iterator[Response]:
-    """Requests through all proxies at once, so that all wait as long as one."""
+    """Sends one request through each proxy at the same time, so that the test waits only once."""
     ports = {name: stage.proxy(name) for name in visits}
     with ThreadPoolExecutor(len(ports)) as threads:
         yield from threads.map(

@@ -1,5 +1,5 @@
-"""No spelling of a path gets past a route: however an app reads the target that it receives, the
-path is one that requires no sign-in.
+"""No spelling of a path gets past a route. If the app receives a request of a visitor who is not
+signed in, each path that an app may read from the target requires no sign-in.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def test_no_path_gets_past_a_route(stage: Stage, proxy: str, target: str):
 
 
 def test_a_trick_in_the_path_gives_a_user_no_other_identity(stage: Stage, proxy: str):
-    """A user gets the same identity by a path with a trick as by one without."""
+    """A request of a user arrives with the identity of this user, or with no identity."""
     visit = browser(stage.authority)
     for target in TRICKS:
         response = send(stage.proxy(proxy), target, [*visit.headers, *PAGE])
@@ -135,8 +135,8 @@ def test_a_trick_in_the_path_gives_a_user_no_other_identity(stage: Stage, proxy:
 
 
 def test_the_readings_see_through_each_trick():
-    """Otherwise the test above could not fail: each trick except the odd ones has a reading that is
-    closed, unless it is open in every reading.
+    """Otherwise `test_no_path_gets_past_a_route` could not fail. Each trick has a reading on a path
+    that requires a sign-in. Two harmless tricks are exceptions: they are open in every reading.
     """
     harmless = {target for target in TRICKS if all(OPEN.fullmatch(r) for r in readings(target))}
     assert harmless == {"public/x", "/shelf;/../public/x"}

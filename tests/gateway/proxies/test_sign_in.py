@@ -61,8 +61,8 @@ def test_a_person_signs_in(ports: dict[int, int], proxy: str, tmp_path: Path):
 
 @pytest.mark.parametrize("target", ["/shelf", "/news/x"])
 def test_the_app_gets_no_trace_of_credentials(stage: Stage, proxy: str, target: str):
-    """An app would read an empty device ID as a device ID, and would think that a browser is an
-    app.
+    """The app behind the proxy would read an empty `X-Device-Id` header as a device ID, and would
+    take the browser for a mobile app.
     """
     visit = browser(stage.authority)
     response = send(stage.proxy(proxy), target, [*visit.headers, *PAGE])

@@ -11,13 +11,14 @@ from session_authority_client.types import IssuedDevice
 from tests.gateway.proxies.raw_http import Headers
 
 TOKEN, DEVICE = "__Host-session", "__Host-device"
-# Browsers send a kind of request by headers; over plain HTTP, as here, by `Accept` alone.
+# The headers of a browser show the kind of the request: over plain HTTP, as here, only `Accept`
+# shows it.
 PAGE: Headers = [("Accept", "text/html,application/xhtml+xml")]
 SCRIPT: Headers = [("Accept", "application/json")]
 
 _users = count(1)
-# The settings of the fake service: the age at which a token is renewed, and the age at which the
-# browser counts as having kept it.
+# The intervals of the fake service. A token can be renewed at the age of `_ALARM_AFTER`. At the age
+# of `_DURABLE_AFTER`, the browser counts as having stored the token.
 _ALARM_AFTER, _DURABLE_AFTER = timedelta(minutes=5), timedelta(minutes=3)
 
 

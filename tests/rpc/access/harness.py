@@ -66,7 +66,7 @@ PUBLIC = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-# The methods that each caller of the policy may call besides.
+# The methods that each caller of the policy may call besides those in PUBLIC.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
     "gateway": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
@@ -208,7 +208,7 @@ class House:
         }
 
     def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> ListenOptions:
-        """The ports that these files make."""
+        """The options of the ports of a server with these files."""
         files = TlsFiles(self.server.certificate, self.server.key, self.ca.file if mutual else None)
         source = TlsSource(files, now) if tls else None
         more.setdefault("capacity", Capacity())
@@ -228,7 +228,7 @@ async def ended(stream: Any) -> Refusal:
             pass
     except grpc.aio.AioRpcError as error:
         return refusal_of(error)
-    raise AssertionError("it ended as if all were well")
+    raise AssertionError("the stream ended without an error")
 
 
 async def outcomes(visitor: Visitor) -> dict[str, Refusal]:

@@ -126,7 +126,7 @@ async def test_only_an_operator_may_validate_without_a_trace(enter: Enter):
     )
 
 
-async def test_in_a_batch_such_an_item_fails_alone(enter: Enter):
+async def test_an_item_with_observe_only_fails_alone_in_a_batch(enter: Enter):
     asks = [pb.ValidateSessionRequest(observe_only=number == 1) for number in range(3)]
     batch = pb.BatchValidateSessionsRequest(requests=asks)
     results = (await (await enter("gateway")).call("BatchValidateSessions", batch)).results
@@ -172,7 +172,7 @@ ISSUE = path_of("IssueDevice")
         "",
     ],
 )
-async def test_a_path_that_is_not_exactly_an_rpc_s_leads_nowhere(
+async def test_a_path_that_differs_from_the_path_of_an_rpc_is_unimplemented(
     stage: Stage, enter: Enter, path: str
 ):
     guard = stage.server._guards[0]
@@ -192,8 +192,8 @@ async def test_a_path_that_is_not_exactly_an_rpc_s_leads_nowhere(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    # gRPC itself refuses some.
+    # gRPC itself refuses some of these paths.
     assert seen in ([], [(path, guard._no_method)] * len(visitors)), (
-        "it came as it was sent, and nothing answers to it"
+        "the path arrives unchanged, and no method has it"
     )
     assert await stage.dump() == {}

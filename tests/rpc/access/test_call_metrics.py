@@ -42,7 +42,7 @@ async def test_all_kinds_of_methods_are_counted_in_the_same_way(stage_with: Stag
     await stage.refused("ValidateSession", b"\xff")
     await stage.refused("ListDevices", b"\xff")
     await stage.refused("/made.up/Name", b"")
-    # Its one message, and the end of the stream.
+    # Reflection sends one message, and then ends the stream.
     reflect = stage.channel.stream_stream(REFLECT)
     [answer] = [answer async for answer in reflect(iter([b""]), timeout=PATIENCE)]
     assert answer

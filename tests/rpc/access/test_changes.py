@@ -109,7 +109,7 @@ async def test_a_changed_policy_is_used(stage: Stage, house: House, enter: Enter
     house.rewrite('roles = ["issuer"]', 'roles = ["watcher"]')
     await becomes(login, "IssueDevice", not_allowed("IssueDevice"))
     assert await login.outcome("WatchEvents") == ANSWERED
-    assert await account.outcome("ListDevices") == ANSWERED, "others see nothing of it"
+    assert await account.outcome("ListDevices") == ANSWERED, "other callers keep their permissions"
     await told(logged, "access_changed")
 
 
@@ -228,7 +228,7 @@ async def test_a_broken_file_is_logged_once_and_changes_nothing(
     path.write_text("more nonsense\n")
     await told(logged, "access_not_changed", 2)  # Another fault is logged.
     path.write_text(sound)
-    await eventually(lambda: broken(stage, "access") == 0, "it to be mended")
+    await eventually(lambda: broken(stage, "access") == 0, "the repaired file to be used")
     assert await account.outcome("ListDevices") == ANSWERED
 
 
@@ -312,7 +312,7 @@ async def test_broken_certificates_are_logged_once_and_change_nothing(
     assert await (await enter("login")).outcome("IssueDevice") == ANSWERED
     house.ca.file.write_bytes(house.ca.pem)
     new.copy_to(house.server)
-    await eventually(lambda: broken(stage, "certificates") == 0, "them to be mended")
+    await eventually(lambda: broken(stage, "certificates") == 0, "the repaired files to be used")
     assert await served_by(stage) == serial(new)
 
 
@@ -326,7 +326,7 @@ async def test_after_an_authority_is_replaced_no_old_caller_is_accepted(
     assert (
         await (await enter(pair=fresh)).outcome("IssueDevice")
     ).code is grpc.StatusCode.UNAVAILABLE
-    house.ca.file.write_bytes(house.ca.pem + other.pem)  # First both, then the new one.
+    house.ca.file.write_bytes(house.ca.pem + other.pem)  # First both CAs, then only the new CA.
     await told(logged, "certificates_changed")
     for pair in (house.pairs["login"], fresh):
         assert await (await enter(pair=pair)).outcome("IssueDevice") == ANSWERED
@@ -335,5 +335,5 @@ async def test_after_an_authority_is_replaced_no_old_caller_is_accepted(
     assert (await (await enter("login")).outcome("IssueDevice")).code is grpc.StatusCode.UNAVAILABLE
     assert await (await enter(pair=fresh)).outcome("IssueDevice") == ANSWERED
     assert await connected.outcome("IssueDevice") == ANSWERED, (
-        "who is in stays in, until the connection's time is over"
+        "a connection that is open keeps its caller"
     )

@@ -150,7 +150,7 @@ async def test_tokens_over_plaintext_from_elsewhere_need_a_setting(
         assert await visitor.outcome("ListDevices") == (ANSWERED if allowed else IN_PLAINTEXT)
     async with visiting(stage.ports.main, token=new_token()) as visitor:
         assert await visitor.outcome("ListDevices") == (UNKNOWN if allowed else IN_PLAINTEXT), (
-            "says nothing of a token"
+            "the answer does not show whether the token is good"
         )
     assert len(asked) == (0 if allowed else 2)
     assert all(peer.startswith("ipv4:127.0.0.1:") for peer in asked)
@@ -227,7 +227,7 @@ BAD: dict[str, Callable[[House], Pair]] = {
         uris=[f"{SPIFFE}login"]
     ),
 }
-# These don't get as far as a call.
+# With these certificates, the TLS handshake fails.
 HANGS_UP = {
     "expired",
     "not valid yet",
@@ -301,7 +301,8 @@ async def test_the_port_for_health_answers_nothing_else(stage: Stage, house: Hou
     async with visiting(
         stage.ports.bearer, trust=house.ca.pem, token=house.tokens["ops"]
     ) as visitor:
-        # An answer of another port must not be known at this one.
+        # These calls are answered at another port first. The port for health must still refuse
+        # them.
         await outcomes(visitor)
     async with visiting(stage.ports.health, token=house.tokens["ops"]) as visitor:
         found = await outcomes(visitor)

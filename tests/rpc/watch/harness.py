@@ -25,7 +25,7 @@ EXPIRED = Refusal(
     "session-authority",
 )
 WATCH = "/session_authority.v1.SessionAuthorityService/WatchEvents"
-LEFT_OPEN = 100 * PATIENCE  # Seconds; no watch of these tests ends by its deadline.
+LEFT_OPEN = 100 * PATIENCE  # Seconds; longer than any watch of these tests lasts.
 # The watches under way; a fixture ends them.
 open_watches: list[Any] = []
 
@@ -57,7 +57,7 @@ class Watch:
     async def next(self, count: int = 1) -> list[pb.Event]:
         """Returns the next events."""
         told = len(self.events)
-        async with asyncio.timeout(PATIENCE):  # Heartbeats would keep it waiting for ever.
+        async with asyncio.timeout(PATIENCE):  # Heartbeats would keep the loop going for ever.
             while len(self.events) < told + count:
                 await self.read()
         assert len(self.events) == told + count
@@ -73,7 +73,7 @@ class Watch:
 
 
 def told(event: pb.Event) -> dict[str, Any]:
-    """All fields that an event sets, without the empty ones. The event's ID is checked here."""
+    """The fields that an event sets, without the event's ID. Asserts that the ID is well formed."""
     said = MessageToDict(event, preserving_proto_field_name=True)
     event_id = said.pop("event_id")
     assert event_id.isascii()

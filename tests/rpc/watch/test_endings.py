@@ -49,7 +49,7 @@ async def test_a_cursor_can_be_used_at_another_server(
     events = await everything.next(3)
     assert {event.user_id for event in events} == {"ada", "bob", "cyd"}
     assert first.event_id in {event.event_id for event in events}, (
-        "an event has the same ID whenever it is told"
+        "an event has the same ID in each watch"
     )
 
 
@@ -102,7 +102,7 @@ async def test_a_client_that_never_reads_is_disconnected_and_disturbs_nobody(
     stage = valkey_stage
     async with deaf_channel(stage) as channel:
         deaf: Any = channel.unary_stream(WATCH)(b"", timeout=LEFT_OPEN)
-        await eventually(lambda: watchers(stage) == 1, "it to watch")
+        await eventually(lambda: watchers(stage) == 1, "the client to watch")
         good = await Watch(stage).started()
         number = 0
         async with asyncio.timeout(2 * PATIENCE):
@@ -111,7 +111,7 @@ async def test_a_client_that_never_reads_is_disconnected_and_disturbs_nobody(
                 number += 50
                 await good.next(50)
                 assert stage.feed._reader.recent.held_events <= 200
-                assert number < 20_000, "in the end it is sent away"
+                assert number < 20_000, "the client is disconnected in the end"
         assert stage.counted("WatchEvents") == {"OUT_OF_RANGE": 1}
         assert sorted(event.reason[:5] for event in good.events) == [
             f"{i:05}" for i in range(number)
@@ -133,22 +133,22 @@ async def test_a_client_that_never_reads_its_history_is_sent_at_most_a_page(valk
             pb.WatchEventsRequest(start_time=timestamp(START - DAY)).SerializeToString(),
             timeout=LEFT_OPEN,
         )
-        await eventually(lambda: len(written) >= 256, "its first page")
+        await eventually(lambda: len(written) >= 256, "the first page of the client")
         good = await Watch(stage).started()
         for number in range(20):
             await happen(stage, "bob", number)
             assert [event.user_id for event in await good.next()] == ["bob"]
-        assert len(written) < 1500, "what it does not take is not even read"
+        assert len(written) < 1500, "events that the client does not take are not encoded"
         deaf.cancel()
-        await eventually(lambda: watchers(stage) == 1, "it to be gone")
+        await eventually(lambda: watchers(stage) == 1, "the watch to be gone")
 
 
 @pytest.mark.parametrize("since", [{}, {"start_time": timestamp(START - DAY)}], ids=["now", "past"])
 async def test_a_watch_that_is_ended_in_its_first_message_learns_of_it(
     valkey_stage: Stage, since: dict[str, Any]
 ):
-    """A watch that never learned of it would wait for ever for a server that has forgotten the
-    watch.
+    """A client that does not learn of the end would wait for ever for a server that has forgotten
+    the watch.
     """
     stage = valkey_stage
     await stage.sign_in("ada")
@@ -242,7 +242,7 @@ async def test_a_watch_with_a_deadline_ends_by_it(stage: Stage):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await read_all(call)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: watchers(stage) == 0, "it to be gone")
+    await eventually(lambda: watchers(stage) == 0, "the watch to be gone")
 
 
 # --- what it costs others -------------------------------------------------------------------------

@@ -279,7 +279,9 @@ async def test_a_revoked_key_makes_one_event_however_many_servers_find_it(
         "all servers to know",
     )
     another = await stage_with(valkey_backend)  # The same holds for a server that is started later.
-    await eventually(lambda: another.authority._keys.told_revoked == {old}, "it to know too")
+    await eventually(
+        lambda: another.authority._keys.told_revoked == {old}, "the new server to know too"
+    )
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
     assert [len(entries) for entries in found] == [1]
 
@@ -321,7 +323,7 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     retire(folder, over, START + 30 * DAY, DAY)
     add_key(folder, early)
     await eventually(
-        lambda: all(not s.authority._keys.told_vanished for s in stages), "it to be back"
+        lambda: all(not s.authority._keys.told_vanished for s in stages), "the key to be back"
     )
     promote(folder, early.kid, START + 30 * DAY)
     await eventually(lambda: all_know_who_signs(early.kid), "the promotion to be seen")
@@ -331,7 +333,7 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     revoke(folder, early.kid, START + 30 * DAY, replace=True)
     [event] = await watch.next()
     assert event.key_id == early.kid, (
-        "that it was told of as removed does not keep it from being told of as revoked"
+        "the revocation of a key is an event, although its removal was an event before"
     )
     await eventually(
         lambda: all(len(s.authority._keys.told_revoked) == 2 for s in stages), "all servers to know"

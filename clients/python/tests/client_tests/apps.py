@@ -1,5 +1,6 @@
-"""Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. AUTHORITY is the
-service's address, TIMEOUT its timeout in seconds. The query of a sign-in is the user's name.
+"""Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. The environment
+variable AUTHORITY is the address of the service, and TIMEOUT is the client's timeout in seconds.
+The query of a sign-in is the user's name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes clients that wait long enough for an answer on a busy machine."""
+"""Apps in eight frameworks. Their pages need a session, and a recent sign-in."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Apps = Mapping[str, Callable[[FakeAuthority, Flow], Any]]
 
 
 def _client(authority: FakeAuthority) -> Callable[[], SessionAuthority]:
-    """Clients that wait for an answer on a machine that has much else to do."""
+    """Returns a function that makes clients with a long timeout, because a machine may be busy."""
     return partial(authority.client, timeout=PATIENCE)
 
 

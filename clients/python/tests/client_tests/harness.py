@@ -191,8 +191,8 @@ def away(request: Message, context: grpc.ServicerContext) -> None:
 
 
 class Hang:
-    """Answers nothing until the call is over, no matter which side ended it. `began` and `over`
-    show how far the call is.
+    """Answers nothing until the call is over, no matter whether the client or the server ended the
+    call. `began` and `over` show how far the call is.
     """
 
     def __init__(self) -> None:

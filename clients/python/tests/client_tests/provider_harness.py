@@ -32,7 +32,9 @@ PATIENCE_SECONDS = 40.0
 
 
 class Provider:
-    """A provider that signs in every known user after a click on its own page."""
+    """A provider that signs in the user whom the app names as its `client_id`, after a click on the
+    provider's own page.
+    """
 
     def __init__(self) -> None:
         self.app = FastAPI()

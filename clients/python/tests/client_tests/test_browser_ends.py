@@ -168,5 +168,5 @@ def test_a_sign_out_elsewhere_ends_the_websocket_and_the_event_stream(
             assert elsewhere.revoke_device("ada", site.session.device_id)
         wait_for(lambda: "stopped" in told(), "the stream to stop", SECONDS)
         wait_for(lambda: "closed 4401 session_ended" in told(), "the socket to close", SECONDS)
-        assert told().count("again") == 1, "it comes again once"
-        assert site.opened == opened + 1, "and is answered 401, which stops it"
+        assert told().count("again") == 1, "the browser requests the stream once more"
+        assert site.opened == opened + 1, "the answer 401 stops the browser"

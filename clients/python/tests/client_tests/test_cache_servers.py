@@ -1,8 +1,8 @@
 """The near cache with two real servers. The clients watch and call one server, which gets into
 trouble. The other server goes on revoking.
 
-The trouble lasts longer than the cache trusts its last proof, so the checker's bound is the
-documented bound.
+A server that is stopped stays stopped for longer than the cache trusts its last proof, so the
+checker's bound is the documented bound.
 """
 
 from __future__ import annotations

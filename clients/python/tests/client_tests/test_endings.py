@@ -142,7 +142,7 @@ async def test_a_visit_is_notified_of_the_end_of_its_session(
         await hurry(flavour)
     assert await waiting
     await asyncio.wait_for(called.wait(), PATIENCE.total_seconds())
-    assert await flavour.ended(visit), "it has ended, also for a caller that comes later"
+    assert await flavour.ended(visit), "the session has also ended for a caller that comes later"
 
 
 async def test_the_service_decides_when_a_session_ends_by_time(kind: Any):

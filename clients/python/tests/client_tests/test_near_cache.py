@@ -148,9 +148,9 @@ async def test_passive_validations_neither_read_nor_fill_the_cache(
     await ask(client)
     assert [request.passive for request in scripted[0].requests[-2:]] == [True, False]
     await client.validate_session("token of ada", DEVICE, passive=True)
-    assert len(scripted[0].calls) == 3, "the end may have been put off since"
+    assert len(scripted[0].calls) == 3, "a passive validation asks the service"
     await ask(client)
-    assert len(scripted[0].calls) == 3, "and what is known of a use stays"
+    assert len(scripted[0].calls) == 3, "the cache keeps the answer to a use"
 
 
 async def test_equal_validations_at_the_same_time_share_one_answer(
@@ -169,7 +169,7 @@ async def test_equal_validations_at_the_same_time_share_one_answer(
     assert [request.access_token for request in service.requests].count("token of ada") == 1
 
 
-async def test_a_validation_after_an_event_does_not_join_a_request_of_before(
+async def test_a_validation_after_an_event_does_not_join_a_request_from_before_the_event(
     scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted

@@ -259,7 +259,7 @@ def test_an_event_that_may_have_ended_the_session_causes_a_check(watched: Scene,
     watched.watch(told)
     assert watched.ended == []
     assert watched.ask() == [ONE]
-    assert watched.ask() == [], "a session that lives is not asked for again"
+    assert watched.ask() == [], "a live session is not checked again"
 
 
 @pytest.mark.parametrize("told", PASSES, ids=str)
@@ -290,9 +290,9 @@ def test_a_break_of_the_watch_ends_no_session_and_causes_checks(watched: Scene):
     assert watched.ended == []
     assert watched.wait() <= 1
     assert watched.ask() == [ONE]
-    assert 15 <= watched.wait() <= 16, "without a watch it is asked for again and again"
+    assert 15 <= watched.wait() <= 16, "without a watch, checks go on"
     watched.begin()
-    assert watched.ask() == [ONE], "what happened before this watch is not told"
+    assert watched.ask() == [ONE], "a watch has no earlier events"
     watched.passed += 10
     watched.watch()
     assert watched.ask() == []

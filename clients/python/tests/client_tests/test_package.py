@@ -61,7 +61,7 @@ def test_the_client_and_the_service_can_share_a_process():
         "session_authority.v1",
         "session_authority_client.wire",
     )
-    assert theirs.pool is ours.pool, "else this proves nothing"
+    assert theirs.pool is ours.pool, "the test needs both in one pool"
     request = service_pb.IssueDeviceRequest(user_id="ada", claims={"plan": "pro"})
     assert client_pb.IssueDeviceRequest.FromString(request.SerializeToString()).claims == {
         "plan": "pro"

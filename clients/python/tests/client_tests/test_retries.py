@@ -190,7 +190,7 @@ async def test_every_sign_in_has_its_own_request_id_unless_the_caller_gives_one(
 
 
 def about(timeout: timedelta) -> float:
-    """The longest form of a timeout on the wire, as gRPC rounds timeouts up."""
+    """The longest timeout that may arrive at the service: gRPC rounds timeouts up."""
     return 1.05 * timeout.total_seconds()
 
 

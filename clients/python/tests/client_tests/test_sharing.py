@@ -54,7 +54,7 @@ def test_many_threads_each_get_their_own_answers(fake: Fake):
     ):
         assert all(threads.map(work, range(16)))
     asked = [len(getattr(request, "requests", ())) or 1 for request in fake.requests()]
-    assert sum(asked) == 16 * 25, "each was asked for once"
+    assert sum(asked) == 16 * 25, "each validation was sent once"
 
 
 async def test_many_tasks_each_get_their_own_answers(fake: Fake):
@@ -76,7 +76,7 @@ async def test_a_cancelled_task_cancels_its_call(fake: Fake):
             await task
         await happens(hang.over)
         await authority.get_signing_keys()
-    assert len(fake.calls) == 2, "it was tried again"
+    assert len(fake.calls) == 2, "the cancelled call was sent once"
 
 
 def test_a_client_may_be_made_before_its_loop_runs_and_belongs_to_one_loop(fake: Fake):

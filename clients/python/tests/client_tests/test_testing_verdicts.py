@@ -166,7 +166,7 @@ ROWS: dict[Row, Sequence[str]] = {}
 
 
 def row(*told: str) -> Callable[[Row], Row]:
-    """A history of which this is told."""
+    """Registers a history, and the results that it must have."""
 
     def add(history: Row) -> Row:
         ROWS[history] = told
@@ -290,7 +290,7 @@ async def test_the_fake_judges_as_the_service_does(case: Case, kind: str, tmp_pa
 
 @EACH_WORLD
 @pytest.mark.parametrize("history", ROWS, ids=lambda history: history.__name__)
-async def test_it_tells_what_the_service_does(kind: str, history: Row, tmp_path: Path):
+async def test_the_fake_answers_as_the_service_does(kind: str, history: Row, tmp_path: Path):
     async with open_world(kind, tmp_path, ReplayAlarm.PRESENTED) as world:
         assert await history(world) == list(ROWS[history])
 
