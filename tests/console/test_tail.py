@@ -385,7 +385,7 @@ def test_the_help_explains_the_options():
         "--type",
         "--since",
         "--count",
-        "restarts",
+        "restart",
         "15m",
     ):
         assert word in result.stdout

@@ -26,8 +26,11 @@ PATIENCE_SECONDS = 120
 
 
 def variables(arguments: str) -> dict[str, str]:
-    """The environment in which `make` gives a target these arguments."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")}
+    """The environment in which `make` gives a target these arguments. The arguments of the `make`
+    that runs this test are left out.
+    """
+    dropped = ("SESSION_AUTHORITY_", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     return {**kept, "ARGS": arguments}
 
 

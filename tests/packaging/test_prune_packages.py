@@ -94,4 +94,4 @@ def test_the_page_and_a_traceback_are_unchanged_at_a_third_of_the_size(packages:
 def test_packages_with_another_layout_are_refused(tmp_path: Path):
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run(tmp_path, ROOT / "scripts" / "prune_packages.py", tmp_path)
-    assert "other files than is known here" in failed.value.stderr
+    assert "lack files that this script removes" in failed.value.stderr

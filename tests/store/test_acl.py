@@ -149,7 +149,9 @@ async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) ->
             await eventually(lambda: pinged(admin, asked), "it to ask")
         await store.commit(Commit(USER, NOW, events=(event(USER),)))
         await eventually(lambda: hears(HERE), "it to hear")
-    assert (heard[:1], heard[-1:]) == ([None], [HERE])
+    # A busy listener may have connected again at the end: then None follows.
+    assert heard[:1] == [None]
+    assert HERE in heard
     # A listener whose ping was refused may have connected again, and was then woken, too.
     assert admin is None or ("command", "ping") not in refused(admin)
 

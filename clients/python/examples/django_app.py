@@ -36,7 +36,7 @@ DEVICES = DevicesPage(path="/devices", secure_account_url="/password")
 settings.configure(  # in a project of yours, this is settings.py
     MIDDLEWARE=["session_authority_client.django.SessionAuthorityMiddleware"],
     SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY, **credentials_from_environment()),
-    # Behind HTTPS, leave `cookies` out: insecure cookies work at http://localhost only.
+    # Behind HTTPS, leave `cookies` out: these cookies work at http://localhost only.
     SESSION_AUTHORITY_FLOW=Flow(
         sign_in_url="/sign-in", devices=DEVICES, cookies=Cookies(insecure=True)
     ),

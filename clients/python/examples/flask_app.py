@@ -26,7 +26,7 @@ from session_authority_client.flask import install, require_session, visit
 from session_authority_client.flow import Flow
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
-# Behind HTTPS, leave `cookies` out: insecure cookies work at http://localhost only.
+# Behind HTTPS, leave `cookies` out: these cookies work at http://localhost only.
 DEVICES = DevicesPage(path="/devices", secure_account_url="/password")
 FLOW = Flow(sign_in_url="/sign-in", devices=DEVICES, cookies=Cookies(insecure=True))
 

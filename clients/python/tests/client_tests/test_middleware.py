@@ -214,7 +214,7 @@ async def test_another_user_is_signed_in_even_if_the_old_session_can_not_be_ende
             await browser.post("/sign-in", params={"user": "ada"})
             assert (await browser.post("/sign-in", params={"user": "bob"})).status_code == 200
             assert (await browser.get("/me")).json() == "bob"
-    assert "is not signed out there: PERMISSION_DENIED" in caplog.text
+    assert "is not signed out: PERMISSION_DENIED" in caplog.text
 
 
 # --- requests that are denied ---------------------------------------------------------------------
