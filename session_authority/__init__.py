@@ -1,5 +1,5 @@
-"""Session Authority, a service for other services. It answers whether a user's session on a device
-is still good.
+"""Contains Session Authority, a gRPC service that tells other services whether a user's session on
+a device is still valid.
 """
 
 __version__ = "0.1.0"

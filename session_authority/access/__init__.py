@@ -1,8 +1,9 @@
-"""Knows the callers, the names that identify them, and the RPCs that each caller may call. All of
-this is data. A call without permission is denied.
+"""Decides which RPCs each caller may call. The policy file and the token file define the callers,
+the names and tokens that identify each caller, and the permissions of each caller. A call without
+permission is denied.
 
-This package knows neither gRPC nor the clock. The package `rpc` finds out which caller makes a
-call.
+This package does not use gRPC, and reads no clock. The package `rpc` uses this package to find out
+which caller makes a call.
 """
 
 from session_authority.access.callers import (

@@ -1,9 +1,10 @@
-"""Makes, stores, checks and removes bearer tokens of callers that have no certificate.
+"""Makes, stores, checks and removes the bearer tokens of callers that have no certificate.
 
-A token is a prefix and 256 random bits. Secret scanners can recognize the prefix. A file has one
-line for each token: the caller, the token's ID, the time when the token was added, and the SHA-256
-of the token. The token can't be computed from its line. A caller may have several good tokens at
-once, so that a new token can replace an old one without a gap.
+A token is a prefix and 256 random bits. Secret scanners can recognize the prefix. A token file has
+one line for each token. A line has the caller's name, the token's ID, the time at which the token
+was added, and the SHA-256 of the token. The token can't be computed from its line. A caller may
+have several good tokens at the same time. With two tokens, a caller can switch to the new token
+before the old token is removed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _TITLE = "# caller  token ID  added  SHA-256 of the token\n"
 
 @dataclass(frozen=True, slots=True)
 class CallerToken:
-    """The stored facts of a caller's token. `digest` is the SHA-256 of the token."""
+    """The data that a token file has about one token of a caller. `digest` is the SHA-256 of the
+    token.
+    """
 
     caller: str
     added_at: datetime
@@ -44,7 +47,7 @@ class CallerToken:
 
     @property
     def token_id(self) -> str:
-        """The ID of the token, which is shown to people: the start of the digest in hexadecimal."""
+        """The ID of the token: the first 8 hexadecimal digits of the digest."""
         return self.digest.hex()[:_ID_CHARACTERS]
 
     def matches(self, digest: bytes) -> bool:
@@ -70,8 +73,8 @@ def new_token() -> str:
 
 
 def read_tokens(path: Path) -> tuple[CallerToken, ...]:
-    """Reads the tokens in a file. Raises AccessError if the file can't be read or is not UTF-8, and
-    otherwise with all faults of its lines.
+    """Returns the tokens in a token file. Raises AccessError if the file can't be read, is not
+    UTF-8, or has lines that are not valid. The error names all lines that are not valid.
     """
     try:
         text = path.read_text("utf-8")
@@ -100,14 +103,14 @@ def read_tokens(path: Path) -> tuple[CallerToken, ...]:
 
 
 def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken:
-    """Adds a token of a caller to the file. Makes the file if it does not exist. Raises AccessError
-    if the caller's name breaks the rule for names, if the file has faults, or if the file can't be
-    read or written.
+    """Adds a token of a caller to a token file. Creates the file if it does not exist. Raises
+    AccessError if the caller's name breaks NAME_RULE, if the file has faults, or if the file can't
+    be read or written.
     """
     if not is_name(caller):
         raise AccessError(f"the caller's name {NAME_RULE}")
     added = CallerToken(caller, now.replace(microsecond=0), digest_of(token))
-    path = path.resolve()  # a link stays a link: its target is changed
+    path = path.resolve()  # if the path is a link, the target of the link is replaced
     with _alone(path):
         _write(path, [*(read_tokens(path) if path.exists() else ()), added])
     return added
@@ -115,15 +118,16 @@ def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
     """Removes the tokens of a caller that have this `token_id`, or all tokens of the caller if
-    `token_id` is None. Returns the removed tokens. Raises AccessError if the caller has no such
-    token, if the file has faults, or if the file can't be read or written.
+    `token_id` is None. Returns the removed tokens. Raises AccessError if there is no token to
+    remove, if the file has faults, or if the file can't be read or written.
     """
     path = path.resolve()
     with _alone(path):
         tokens = read_tokens(path)
         gone = [t for t in tokens if t.caller == caller and token_id in (None, t.token_id)]
         if not gone:
-            # The error does not show the ID: a person may have pasted the token itself by mistake.
+            # The error does not show `token_id`, because a person may have entered the token itself
+            # by mistake.
             which = "token with this ID" if token_id is not None else "token"
             raise AccessError(f"{path}: the caller {caller!r} has no {which}")
         _write(path, [token for token in tokens if token not in gone])
@@ -144,9 +148,9 @@ def _parsed(line: str) -> CallerToken | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Locks the file against changes by other processes that use this lock, while the context
-    lasts. The lock is on a second file, because the file itself is replaced. Raises AccessError if
-    the second file can't be opened.
+    """Locks a token file inside the `with` block, so that no other process that uses this lock
+    changes the file. The lock is on a second file, because the token file itself is replaced at
+    each change. Raises AccessError if the second file can't be opened.
     """
     try:
         handle = os.open(
@@ -167,7 +171,8 @@ def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
         for token in tokens
     ]
     try:
-        # If root changes the file, the service must still be able to read it.
+        # The new file keeps the mode and the owner of the old file. If root changes the file, the
+        # service must still be able to read the file.
         replace_file(path, "".join([_TITLE, *lines]).encode(), keep_access=True)
     except OSError as error:
         raise AccessError(f"{path}: can't be written: {error.strerror}") from None

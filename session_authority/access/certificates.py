@@ -1,7 +1,7 @@
-"""Reads the names in a certificate that may stand for a caller.
+"""Reads the names in a TLS certificate. The names may identify a caller.
 
-The names that the TLS library returns are not used: this library cuts a name at its first NUL byte,
-so that one name could look like another.
+This module does not use the names that gRPC's TLS library returns, because that library cuts a name
+at its first NUL byte. A name that was cut could be equal to another caller's name.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from functools import lru_cache
 
 from cryptography import x509
 
-# The names of certificates up to this size are cached. The certificates in the cache need at most
-# 16 MiB. Their names need more memory in addition, above all if they are many and short.
+# For certificates of up to this size, the names are cached. The certificates in the cache need at
+# most 16 MiB. The names in the cache need more memory in addition, especially if a certificate has
+# many short names.
 _MAX_REMEMBERED_BYTES = 16 * 1024
 
 
 def names_in(pem: bytes) -> tuple[str, ...]:
-    """The URIs and the DNS names among a certificate's subject alternative names (RFC 5280
-    §4.2.1.6). The DNS names are in lower case.
+    """Returns the URIs and the DNS names among a certificate's subject alternative names (RFC 5280
+    §4.2.1.6). The DNS names are returned in lower case.
 
-    A certificate that can't be read has no names. URIs without "://" and DNS names with "://" are
-    left out: a CA may check only one of the two kinds, so they must not look alike.
+    Returns no names if the certificate can't be read. A URI without "://" is left out, and so is a
+    DNS name with "://". A CA may check only URIs, or only DNS names, so a URI must never be equal
+    to a DNS name.
     """
     return _remembered(pem) if len(pem) <= _MAX_REMEMBERED_BYTES else _read(pem)
 

@@ -1,4 +1,4 @@
-"""The errors of policy files and of files with caller tokens."""
+"""Defines the error that is raised for policy files and token files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 from session_authority.runtime.text import printable
 
-# A token in a place where it does not belong. An error must not show it.
+# Matches a caller's token inside a text. An error message must not show a token.
 _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessError(Exception):
-    """A policy file or a file of caller tokens can't be used, or a change of the tokens is
-    impossible. The message has a line for each fault.
+    """Raised if a policy file or a token file can't be used, or if the tokens can't be changed. The
+    message has one line for each fault.
 
-    Text that looks like a token is left out of the message. Control characters are escaped, as a
-    name in a file may contain any characters.
+    The message does not show text that looks like a token. Control characters in the message are
+    escaped, because a name in a file may contain any characters.
     """
 
     def __init__(self, *faults: str) -> None:

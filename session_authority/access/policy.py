@@ -1,7 +1,7 @@
-"""Combines the policy file and the callers' tokens into the permissions of all callers. A call that
-the policy does not allow is denied.
+"""Combines the policy file and the token file into the permissions of all callers. A call that the
+policy file does not allow is denied.
 
-If a file changes and is broken, the earlier permissions stay in force.
+If a changed policy file or token file is not valid, the earlier permissions stay in force.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from session_authority.runtime.files import Reread
 
 
 class Access:
-    """The callers and their permissions.
+    """Holds the callers and their permissions, and finds the caller of a certificate or token.
 
-    If `anyone` is set, every call counts as a call of that caller. `unknown` are the callers of
-    tokens that the policy does not name. `has_one_caller` is True if all calls come from one
-    caller.
+    If `anyone` is not None, every call counts as a call of this caller. `unknown` has the names of
+    callers that have a token but are not in the policy file. `has_one_caller` is True if at most
+    one caller can be identified.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Access:
         self.has_one_caller = anyone is not None or len(named) <= 1
 
     def by_certificate(self, names: Iterable[str]) -> set[Caller]:
-        """The callers that the names in a certificate stand for. A certificate that stands for
-        several callers must not be accepted.
+        """Returns the callers to whom the names in a certificate belong. If the names belong to
+        several callers, the certificate must not be accepted.
         """
         return {self._certificates[name] for name in names if name in self._certificates}
 
     def by_token(self, token: str) -> Caller | None:
-        """The caller to whom a bearer token belongs, or None. The token is compared with every
-        stored token, each time in constant time.
+        """Returns the caller to whom a bearer token belongs, or None if the token is unknown. The
+        token's digest is compared with every stored digest, each time in constant time.
         """
         digest, found = digest_of(token), None
         for kept, caller in self._tokens:
@@ -58,16 +58,16 @@ class Access:
 
 
 def everybody() -> Access:
-    """The permissions in development: every client that can connect may call everything."""
+    """Returns the permissions for development: every client that can connect may call every RPC."""
     return Access(anyone=Caller.of("anonymous", Role))
 
 
 def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = False) -> Access:
-    """Reads the permissions from a policy file and, if there is one, from a file of caller tokens.
-    Raises AccessError with all faults.
+    """Reads the permissions from a policy file and, if `tokens` is not None, from a token file.
+    Raises AccessError with all faults of the two files.
 
-    A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` is True.
-    Then the token is ignored, like an unknown token.
+    A token of a caller that is not in the policy file is a fault. With `nobodys_tokens`, a token of
+    an unknown caller is no fault, but is ignored.
     """
     faults: list[str] = []
     found: Policy | None = None
@@ -95,10 +95,11 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
 
 
 class AccessSource(Reread[Access]):
-    """The permissions from files that may change. They are read again after a change. If a changed
-    file is broken, the earlier permissions stay in force. Raises AccessError.
+    """The permissions in a policy file and a token file. `refresh` reads the files again if they
+    have changed. The constructor and `refresh` raise AccessError if a file is not valid. After an
+    error of `refresh`, the earlier permissions stay in force.
 
-    Tokens of callers that the policy does not name are ignored.
+    Tokens of callers that are not in the policy file are ignored.
     """
 
     def __init__(self, policy: Path, tokens: Path | None) -> None:

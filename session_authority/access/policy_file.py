@@ -1,8 +1,7 @@
 """Reads the policy file, a TOML file that names callers, their roles, and the names in their
 certificates.
 
-An error names all faults of the file at once. The module `roles` decides which RPCs a role may
-call.
+An error names all faults of the file. The module `roles` decides which RPCs a role may call.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from session_authority.runtime.toml_files import faults_of, raise_faults, read_t
 
 T = TypeVar("T")
 
-# A URI SAN (RFC 5280 §4.2.1.6), such as a SPIFFE ID, has a scheme and an authority. A DNS SAN is a
-# host name.
+# The forms of the certificate names in a policy file (RFC 5280 §4.2.1.6): a URI with a scheme and
+# an authority, such as a SPIFFE ID, or a DNS name.
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]{1,2000}", re.ASCII)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*", re.ASCII)
@@ -40,8 +39,8 @@ _DNS = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The contents of a policy file: all callers by their names, and the callers by the names in
-    their certificates.
+    """The contents of a policy file. `callers` has each caller under the caller's name.
+    `certificates` has a caller under each name in the caller's certificates.
     """
 
     callers: Mapping[str, Caller]
@@ -49,7 +48,9 @@ class Policy:
 
 
 def read_policy(path: Path) -> Policy:
-    """Reads the callers from a policy file. Raises AccessError with all faults of the file."""
+    """Returns the contents of a policy file. Raises AccessError with all faults if the file can't
+    be read or is not valid.
+    """
     try:
         file = _PolicyFile.model_validate(read_toml(path), context=set())
     except ValidationError as error:
@@ -73,7 +74,10 @@ def _texts(value: object) -> list[str]:
 
 
 def _known(value: object, known: Mapping[str, T], what: str) -> list[T]:
-    """The values that the texts name. Raises ValueError with a line for each unknown text."""
+    """Returns the values in `known` for a list of texts. Raises ValueError if `value` is no list of
+    texts. Also raises ValueError if some texts are not in `known`, with one line for each unknown
+    text. `what` is the word for a value in the error message.
+    """
     texts, rule = _texts(value), f"is no {what}; there are {', '.join(known)}"
     raise_faults([f"{text!r} {rule}" for text in texts if text not in known])
     return [known[text] for text in texts]
@@ -113,8 +117,8 @@ def _name(name: str) -> str:
 
 
 class _CallerTable(BaseModel):
-    """The TOML table of one caller. The context of the validation holds the names of certificates
-    that were read so far.
+    """The TOML table of one caller. The validation context is the set of the certificate names that
+    were read before. This set is used to find repeated names.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -133,7 +137,7 @@ class _PolicyFile(BaseModel):
     ] = {}
 
 
-# The texts for faults that pydantic finds.
+# The error messages for the faults that pydantic itself finds, by pydantic's type of error.
 _RULES = {
     "dict_type": "must be tables, each under [callers.NAME]",
     "model_type": "must be a table",
@@ -142,7 +146,9 @@ _RULES = {
 
 
 def _in_words(fault: ErrorDetails) -> tuple[str, str]:
-    """The position of a fault in the file, and the rule that is broken there."""
+    """Returns the position of a fault in the policy file, and the rule that the file breaks at this
+    position.
+    """
     *table, field = fault["loc"]
     if fault["type"] == "extra_forbidden":
         known = f"are {', '.join(_CallerTable.model_fields)}" if table else "is [callers.NAME] only"

@@ -1,7 +1,7 @@
-"""Holds `ROWS`, the table of RPCs and the roles that may call each of them. A call of an RPC
-without a row is denied.
+"""Defines `ROWS`, the table of the roles that may call each RPC. A call of an RPC without a row in
+this table is denied.
 
-The policy file decides which callers have which roles. It may also allow a caller single RPCs.
+The policy file gives each caller its roles. The policy file may also allow a caller single RPCs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SERVICE = "session_authority.v1.SessionAuthorityService"
 
 
 class Role(Enum):
-    """The role of a caller."""
+    """The role of a caller. A role permits some RPCs: see `ROWS`."""
 
     ISSUER = "issuer"
     VALIDATOR = "validator"
@@ -27,8 +27,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The permission for one RPC: callers with one of these roles may call it. If the RPC is
-    `public`, every client that can connect may call it.
+    """The permission for one RPC: callers with one of the `roles` may call the RPC. If `public` is
+    True, every client that can connect may call the RPC.
     """
 
     roles: frozenset[Role] = frozenset()
@@ -39,7 +39,7 @@ def _row(*roles: Role) -> Row:
     return Row(frozenset((*roles, Role.OPERATOR)))
 
 
-# The rows by the full path of the RPC in gRPC. An operator may call everything.
+# The row of each RPC, by the RPC's full path in gRPC. An operator may call every RPC in this table.
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
         f"/{_SERVICE}/IssueDevice": _row(Role.ISSUER),
@@ -60,8 +60,9 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _row(),
     }
 )
-# The paths of RPCs by their names in the policy file. The name of an RPC of another service has its
-# service in front.
+# The path of each RPC that is not public, by the RPC's name in the policy file. An RPC of
+# SessionAuthorityService is named without the service. The name of an RPC of another gRPC service
+# begins with the name of that service.
 RPC_PATHS = {
     path.removeprefix(f"/{_SERVICE}/").removeprefix("/"): path
     for path, row in ROWS.items()
@@ -70,14 +71,14 @@ RPC_PATHS = {
 
 
 def rows_missing(paths: Iterable[str]) -> list[str]:
-    """The RPCs among these paths that have no row in the table."""
+    """Returns those of the paths that have no row in `ROWS`."""
     return sorted(set(paths) - ROWS.keys())
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller and its permissions. `paths` are the RPCs that the caller may call. `may_observe` is
-    True if the caller may validate with `observe_only`.
+    """A caller and its permissions. `paths` has the paths of the RPCs that the caller may call.
+    `may_observe` is True if the caller may validate with `observe_only`.
     """
 
     name: str
@@ -85,13 +86,15 @@ class Caller:
     may_observe: bool = False
 
     def rpcs(self) -> list[str]:
-        """The names of the RPCs that the caller may call, spelled as in the policy file."""
+        """Returns the names of the RPCs that the caller may call, as they are spelled in the policy
+        file.
+        """
         return [name for name, path in RPC_PATHS.items() if path in self.paths]
 
     @classmethod
     def of(cls, name: str, roles: Iterable[Role], rpcs: Iterable[str] = ()) -> Caller:
-        """Makes a caller from its roles, and from the paths of single RPCs that it may also
-        call.
+        """Makes a caller from its roles. `rpcs` are the paths of single RPCs that the caller may
+        also call.
         """
         held = frozenset(roles)
         by_role = {path for path, row in ROWS.items() if row.roles & held}

@@ -1,6 +1,6 @@
-"""Puts the use cases together and hands each call to its use case. The method of the use case names
-the errors that this use case can raise. In addition, every use case that reads or writes records
-can raise StoreUnavailable.
+"""Assembles the use cases, and passes each call to its use case. The docstring of each use case
+names the errors that the use case can raise. In addition, every use case that reads or writes
+records can raise StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from session_authority.tokens import Tokens
 
 
 class Authority:
-    """The use cases of the service. All times are aware, in UTC, and truncated to milliseconds.
-    `actor` is always the name of the caller.
+    """Offers the use cases of the service. All times are aware, in UTC, and truncated to
+    milliseconds. `actor` is always the name of the caller.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class Authority:
     async def validate_session(
         self, presented: Presented, *, observe_only: bool = False
     ) -> Validation:
-        """Judges a token on a device at this moment."""
+        """Decides what a presented token is worth now, together with the device ID that came with
+        the token.
+        """
         return await self._sessions.validate_session(presented, observe_only=observe_only)
 
     def keep_answer(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
@@ -88,26 +90,27 @@ class Authority:
         self._kept.keep(asked, validation, answer)
 
     def kept_answer(self, asked: AsPresented) -> Awaitable[bytes | None]:
-        """The kept answer to a validation, if the store shows that the answer still holds. Else
-        None.
+        """Returns the kept answer to a validation, if the store shows that the answer still holds.
+        Returns None if the token must be judged.
         """
         return self._kept.answer(asked)
 
     async def kept_answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
-        """For each of many validations, the kept answer, or None if there is none, or an error of
-        the store.
+        """Returns one result for each of many validations. The result is the kept answer, or None
+        if the token must be judged, or the error of reading the store.
         """
         return await self._kept.answers(asked)
 
     async def renew_session(self, presented: Presented) -> RenewedSession:
-        """Swaps the current token for the next one."""
+        """Renews a session: swaps the presented token for a newer one, if necessary."""
         return await self._sessions.renew_session(presented)
 
     async def update_session(
         self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
     ) -> int:
-        """Changes the claims of the session on a device, or of all sessions of a user. Returns how
-        many sessions have the new claims, including sessions that had them before.
+        """Changes the claims of the session on a device, or of all sessions of a user. Returns the
+        number of sessions that now have the new claims, including sessions that had the same claims
+        before.
 
         Args:
             user_id: The user.
@@ -118,7 +121,7 @@ class Authority:
         return await self._updates.update_session(user_id, device_id, claims, actor)
 
     async def check_session(self, name: SessionName) -> SessionState:
-        """The state of a session. The call names the session by its IDs, without a token."""
+        """Returns the state of a session, which the call names by its IDs and without a token."""
         return await self._checks.check_session(name)
 
     async def list_devices(
@@ -130,14 +133,15 @@ class Authority:
         page_size: int,
         page_token: str,
     ) -> DevicePage:
-        """A page of a user's devices, sorted by activity, the latest first.
+        """Returns a page of a user's devices. The device that was used last comes first.
 
         Args:
             user_id: The user.
-            current_device_id: The device that is shown as the current one, if there is one.
-            include_signed_out: Lists devices without a session, too.
+            current_device_id: The device that is shown as the current one. None if no device is
+                current.
+            include_signed_out: True if devices without a live session are listed, too.
             page_size: The largest number of devices on the page.
-            page_token: The `next_page_token` of the page before. Empty for the first page.
+            page_token: The `next_page_token` of the previous page. Empty for the first page.
         """
         return await self._devices.list_devices(
             user_id,
@@ -148,19 +152,19 @@ class Authority:
         )
 
     async def update_device(self, user_id: str, device_id: UUID, display_name: str) -> ListedDevice:
-        """Gives a device a name. An empty name removes the name."""
+        """Gives a device a name. An empty `display_name` removes the name."""
         return await self._devices.update_device(user_id, device_id, display_name)
 
     async def revoke_device(
         self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str
     ) -> bool:
-        """Signs a user out on a device. Returns True if the user was signed in there.
+        """Signs a user out on a device. Returns True if the user was signed in on the device.
 
         Args:
             user_id: The user.
             device_id: The device.
             reason: The reason that is written into the event.
-            forget: Removes the record of the device, too.
+            forget: True if the record of the device is removed, too.
             actor: The name of the caller.
         """
         return await self._devices.revoke_device(
@@ -170,14 +174,14 @@ class Authority:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices, or on all but one. Returns the number of these devices
-        on which the user was signed in.
+        """Signs a user out on all devices, or on all devices except one. Returns the number of
+        devices on which a live session ended.
 
         Args:
             user_id: The user.
-            except_device_id: The device that stays signed in. None if there is none.
+            except_device_id: The device that stays signed in. None if no device stays signed in.
             reason: The reason that is written into the event.
-            forget: Removes the records of the devices, too.
+            forget: True if the records of the devices are removed, too.
             actor: The name of the caller.
         """
         return await self._devices.revoke_all(
@@ -185,16 +189,18 @@ class Authority:
         )
 
     def signing_keys(self) -> list[dict[str, str]]:
-        """The public keys, as JWKs."""
+        """Returns the public keys, as JWKs."""
         return self._keys.signing_keys()
 
     async def tell_of_revoked_keys(self) -> None:
-        """Writes one event for each signing key that was revoked or removed early."""
+        """Writes one event for each signing key that was revoked, or that was removed before the
+        tokens that it signed had expired.
+        """
         await self._keys.tell_of_revoked_keys()
 
     async def reassert(self) -> int:
-        """Ends sessions again that this process has ended in the last minute, if a failover has
-        lost their ends. Returns the number of sessions that were ended again.
+        """Ends sessions once more that this process has ended in the last minute, if a failover has
+        undone their end. Returns the number of sessions that were ended once more.
         """
         return await self._reassertions.reassert()
 
@@ -204,6 +210,6 @@ class Authority:
 
     async def settle_within(self, limit: timedelta) -> None:
         """Waits until every best-effort write is done, but no longer than `limit`. Drops the writes
-        that take longer.
+        that are not done within this time.
         """
         await self._best_effort.settle_within(limit.total_seconds())

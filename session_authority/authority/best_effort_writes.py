@@ -1,8 +1,8 @@
-"""Carries out best-effort writes in the background. These are writes that may be lost: marks of
-use, last-seen times, and the removal of ended sessions.
+"""Carries out best-effort writes in the background. Best-effort writes are writes that may be lost:
+marks of use, last-seen times, and the removal of ended sessions.
 
-The number of writes under way is limited, so that they can't fill the memory while the store is
-away. Writes over the limit are dropped and counted.
+The number of best-effort writes under way is limited, so that the writes can't fill the memory
+while the store is not available. Writes over the limit are dropped and counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_PENDING_WRITES = 1024
 
 
 class BestEffortWrites:
-    """The best-effort writes that are under way, at most one for each device of a user."""
+    """Owns the best-effort writes that are under way, at most one for each device of a user."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -29,8 +29,9 @@ class BestEffortWrites:
     def write(
         self, user_id: str, key: bytes, work: Callable[[], Coroutine[Any, Any, object]]
     ) -> None:
-        """Starts `work`, unless another write for the device or too many writes are under way. Then
-        `work` is not done, and the next request that finds the same changes writes them.
+        """Starts `work` in the background. Does not start `work` if another write for the device is
+        under way, or if too many writes are under way. If `work` is not started, a later request
+        that needs the same changes tries to write them again.
         """
         device = (user_id, key)
         if device in self._pending:
@@ -44,7 +45,7 @@ class BestEffortWrites:
 
     async def settle_within(self, seconds: float) -> None:
         """Waits until every write is done, but no longer than `seconds`. Drops and counts the
-        writes that take longer.
+        writes that are not done within this time.
         """
         late = await self._tasks.settle_within(seconds)
         self._metrics.best_effort_writes_dropped.inc(late)

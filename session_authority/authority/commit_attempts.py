@@ -1,6 +1,6 @@
-"""Repeats the decision and the commit of a use case until no record has changed in between, but at
-most MAX_ATTEMPTS times. In one process, the sign-ins, renewals and updates of one user run one
-after the other.
+"""Repeats the decision and the commit of a use case if another request changed the records between
+the read and the commit. A use case has at most MAX_ATTEMPTS attempts. In one process, the locks of
+this module make the sign-ins, renewals and updates of one user run one after the other.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from session_authority.runtime.backoff import Backoff
 from session_authority.runtime.metrics import Metrics
 
 MAX_ATTEMPTS = 8
-# The pause is drawn from the whole range that starts at 0. This keeps rival attempts apart best.
+# The pause before another attempt: a random share of a time that doubles with each attempt. The
+# share may be as small as 0, because this keeps rival attempts apart best.
 _BACKOFF = Backoff(timedelta(milliseconds=4), timedelta(milliseconds=256), least_share=0)
 
 
 class Attempts:
-    """The attempts of one use case to decide and commit.
+    """Counts the attempts of one use case to decide and commit.
 
-    In the loop `while True: now = await attempts.next()`, each attempt gets its time. Later
-    attempts wait a little, so that rival attempts do not collide again.
+    The use case has the loop `while True: now = await attempts.next()`. Each pass of the loop is
+    one attempt with its own time. Before a second or later attempt, `next` pauses, so that rival
+    attempts do not collide again.
     """
 
     def __init__(self, clock: Callable[[], datetime], metrics: Metrics) -> None:
@@ -33,8 +35,8 @@ class Attempts:
         self._made = 0
 
     async def next(self) -> datetime:
-        """Begins the next attempt and returns its time. Raises Conflict after MAX_ATTEMPTS
-        attempts.
+        """Begins the next attempt and returns its time. Raises Conflict if MAX_ATTEMPTS attempts
+        were made already.
         """
         if self._made == MAX_ATTEMPTS:
             raise Conflict
@@ -46,11 +48,11 @@ class Attempts:
 
 
 class UserLocks:
-    """Locks with which this process makes only one sign-in, renewal or update of a user at a time.
-    With these locks, few use cases must decide again. Validations and revocations do not take the
-    locks.
+    """Owns a lock for each user. With the lock, this process makes only one sign-in, renewal or
+    update of a user at a time. So a commit seldom fails because another request has changed a
+    record. Validations and revocations do not take the lock.
 
-    Correctness does not depend on these locks, as other processes do not see them.
+    Correctness does not depend on these locks, because other processes do not see them.
     """
 
     def __init__(self) -> None:

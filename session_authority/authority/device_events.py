@@ -1,4 +1,4 @@
-"""Makes events about a device, with the facts from the record of the device."""
+"""Makes events about a device, with facts from the record of the device."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def device_event(
 
     Args:
         kind: The type of the event.
-        now: When it happened.
+        now: The time of the event.
         user_id: The user of the device.
         actor: The name of the caller.
-        device: The record of the device. None if it is not known.
-        session: The session on the device. None if it is not known.
+        device: The record of the device. None if the record is not known.
+        session: The record of the session on the device. None if the session is not known.
     """
     event = Event(
         kind, now, user_id, actor, session_id=None if session is None else session.session_id

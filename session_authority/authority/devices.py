@@ -1,4 +1,4 @@
-"""Lists a user's devices, names them, and signs the user out on them."""
+"""Lists the devices of a user, gives them names, and signs the user out on devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from session_authority.store.records import Commit, Committed, Stored
 
 
 class Devices:
-    """The use cases of ListDevices, UpdateDevice, RevokeDevice and RevokeAll."""
+    """Carries out ListDevices, UpdateDevice, RevokeDevice and RevokeAll."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -34,16 +34,17 @@ class Devices:
         page_size: int,
         page_token: str,
     ) -> DevicePage:
-        """A page of a user's devices, sorted by activity, the latest first.
+        """Returns a page of a user's devices. The device that was used last comes first.
 
         Args:
             user_id: The user.
-            current_device_id: The device that is shown as the current one, if there is one.
-            include_signed_out: Lists devices without a session, too.
+            current_device_id: The device that is shown as the current one. None if no device is
+                current.
+            include_signed_out: True if devices without a live session are listed, too.
             page_size: The largest number of devices on the page.
-            page_token: The `next_page_token` of the page before. Empty for the first page.
+            page_token: The `next_page_token` of the previous page. Empty for the first page.
 
-        Raises InvalidRequest if the page token is not a page token of this list.
+        Raises InvalidRequest if `page_token` is not empty and is no page token of this list.
         """
         scope = pages.list_scope(user_id, include_signed_out)
         after = None
@@ -70,8 +71,9 @@ class Devices:
         return DevicePage(page, more, len(everything))
 
     async def update_device(self, user_id: str, device_id: UUID, display_name: str) -> ListedDevice:
-        """Gives a device a name. An empty name removes the name. Raises DeviceNotFound,
-        Conflict.
+        """Gives a device a name. An empty `display_name` removes the name. Raises DeviceNotFound if
+        the user has no such device. Raises Conflict if other requests change the record of the
+        device at each attempt.
         """
         key = device_key(device_id)
         async with self._resources.user_locks.of(user_id):
@@ -90,13 +92,13 @@ class Devices:
     async def revoke_device(
         self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str
     ) -> bool:
-        """Signs a user out on a device. Returns True if the user was signed in there.
+        """Signs a user out on a device. Returns True if the user was signed in on the device.
 
         Args:
             user_id: The user.
             device_id: The device.
             reason: The reason that is written into the event.
-            forget: Removes the record of the device, too.
+            forget: True if the record of the device is removed, too.
             actor: The name of the caller.
         """
         key, now = device_key(device_id), self._resources.clock()
@@ -112,14 +114,14 @@ class Devices:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices, or on all but one. Returns the number of these devices
-        on which the user was signed in.
+        """Signs a user out on all devices, or on all devices except one. Returns the number of
+        devices on which a live session ended.
 
         Args:
             user_id: The user.
-            except_device_id: The device that stays signed in. None if there is none.
+            except_device_id: The device that stays signed in. None if no device stays signed in.
             reason: The reason that is written into the event.
-            forget: Removes the records of the devices, too.
+            forget: True if the records of the devices are removed, too.
             actor: The name of the caller.
         """
         now = self._resources.clock()
@@ -141,9 +143,10 @@ class Devices:
 
 
 def _shown_bytes(device: Stored[DeviceRecord]) -> int:
-    """The approximate number of bytes that a device needs in an answer. It is the size of the
-    record plus the sizes of the user agent and the description, which the record holds only in a
-    packed form.
+    """Returns the approximate number of bytes that a device needs in an answer. The number is the
+    size of the device's record, plus the size of the user agent, plus twice the size of the name of
+    the client. The record has the user agent and the description of the client only in a compressed
+    form.
     """
     client = device.record.last_client
     name = "" if client.appearance is None else client.appearance.name

@@ -1,12 +1,15 @@
-"""Keeps encoded answers to validations, and repeats them as long as nothing has changed.
+"""Keeps encoded answers to validations, and repeats an answer as long as its session has not
+changed.
 
-Redis is read for every validation. A kept answer is repeated on two conditions. The session's
-record on the primary must be, byte for byte, the record that was judged. And the verdict must not
-have changed with time (see `steady_verdicts`). A validation that gets a kept answer writes nothing.
-So the answer is the same for every caller, and for all facts of the client.
+A kept answer is repeated on two conditions. First, the record of the session on the primary is,
+byte for byte, the record that was judged. Second, the verdict has not changed with time (see
+`steady_verdicts`). So Redis is read before each repetition of an answer. A validation that gets a
+kept answer writes nothing, so the answer does not depend on the caller or on the facts of the
+client.
 
-A kept answer belongs to a verified token, and is dropped with it. All tokens are dropped when the
-signing keys change.
+A kept answer belongs to a verified token that this process remembers. If the process forgets the
+token, the process drops the answer, too. The process forgets all tokens when the signing keys
+change.
 """
 
 from __future__ import annotations
@@ -22,16 +25,19 @@ from session_authority.domain.results import Validation
 from session_authority.domain.steady_verdicts import Steadiness
 from session_authority.store import Question
 
-# The memory that a kept answer needs, without the encoded answer and the question (measured: 680).
+# The number of bytes of memory that a kept answer needs, without the encoded answer and without the
+# `Question` to the store (measured: 680).
 _KEPT_BYTES = 768
-# The length of a device ID in its usual spelling. Answers to other spellings, such as an ID between
-# blanks, are not kept.
+# The number of characters of a device ID in its usual spelling. If the device ID of a request has
+# another length, because it is between blanks for example, the answer is not kept.
 _USUAL_CHARACTERS = 36
 
 
 @dataclass(frozen=True, slots=True)
 class _KeptAnswer:
-    """The kept answer to a token, for requests with exactly this text as the device ID."""
+    """The kept answer to the validation of a token. The answer is repeated only for requests whose
+    device ID has exactly the text `device_id`.
+    """
 
     device_id: str
     steadiness: Steadiness
@@ -40,7 +46,7 @@ class _KeptAnswer:
 
 
 class KeptAnswers:
-    """The answers that are kept together with verified tokens."""
+    """Keeps answers together with the verified tokens that they are about."""
 
     def __init__(self, resources: Resources) -> None:
         self._store = resources.store
@@ -60,8 +66,8 @@ class KeptAnswers:
         self._tokens.keep(asked.access_token, kept, size)
 
     async def answer(self, asked: AsPresented) -> bytes | None:
-        """The kept answer to a validation, if the store shows that the answer still holds. None
-        means that the token must be judged.
+        """Returns the kept answer to a validation, if the store shows that the answer still holds.
+        Returns None if the token must be judged.
         """
         kept = self._find(asked, self._clock())
         if kept is None or await self._store.ask(kept.question) != kept.steadiness.raw:
@@ -70,8 +76,8 @@ class KeptAnswers:
         return kept.answer
 
     async def answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
-        """For each of many validations, the kept answer, or None if the token must be judged, or
-        the error of the read.
+        """Returns one result for each of many validations. The result is the kept answer, or None
+        if the token must be judged, or the error of reading the store.
         """
         now = self._clock()
         found: list[_KeptAnswer | None] = [self._find(one, now) for one in asked]
@@ -91,8 +97,9 @@ class KeptAnswers:
         return answers
 
     def _find(self, asked: AsPresented, now: datetime) -> _KeptAnswer | None:
-        """The kept answer to a request at this moment. The caller must still compare it with the
-        store. A request with `observe_only` never gets a kept answer.
+        """Returns the kept answer to a request, if the answer still holds at this moment. The
+        caller of this method must still compare the record in the store with the record that was
+        judged. Returns None for a request with `observe_only`.
         """
         kept = self._tokens.recall(asked.access_token, now)
         if (

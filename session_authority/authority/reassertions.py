@@ -1,8 +1,9 @@
-"""Ends sessions again whose ends a failover may have lost.
+"""Ends sessions once more if a failover may have undone their end.
 
-A replica that is promoted may lack the latest changes. A session whose end was confirmed to a
-caller would then be good again. Each process remembers for a while which sessions it ended. If one
-of these sessions is in the store again, the process ends it once more.
+When the primary fails, a replica becomes the new primary, and may lack the latest changes. If the
+end of a session is among the missing changes, the session is good again, although a caller knows
+that the session has ended. So each process remembers for a while which sessions it has ended. If a
+remembered session is in the store again, the process ends it once more.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from session_authority.store import SessionStore
 from session_authority.store.records import Commit, Committed, RemovedSessions
 from session_authority.store.removed_sessions import readable
 
-# How long a process remembers that it ended a session. A replica that lags behind further than this
-# is not fit to be promoted.
+# How long a process remembers that it ended a session. A replica that lags behind the primary for
+# longer than this is not fit to become the primary.
 MEMORY = timedelta(seconds=60)
-# If more ends or sessions than this are noted within MEMORY, the oldest are forgotten. An end
-# occupies about 1.5 KiB, and 100 bytes for each of its sessions: at most 32 MiB in all.
+# The largest number of remembered changes that ended sessions, and the largest number of sessions
+# in these changes. If a process notes more, it forgets the oldest changes. A change needs about 1.5
+# KiB of memory, and 100 bytes for each of its sessions. All remembered changes together need at
+# most 32 MiB.
 _MOST_ENDS, _MOST_SESSIONS = 16_384, 65_536
 _AT_ONCE = 32
 
@@ -34,8 +37,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """The ended sessions of a user, the event of their end, and the time until which they are
-    remembered.
+    """Sessions of a user that one change ended, the event about this change, and the time until
+    which the sessions are remembered.
     """
 
     user_id: str
@@ -45,7 +48,9 @@ class _Ended:
 
 
 class Reassertions:
-    """The sessions that this process has ended within the time MEMORY."""
+    """Remembers the sessions that this process has ended within the time MEMORY, and ends them once
+    more if necessary.
+    """
 
     def __init__(
         self,
@@ -60,8 +65,8 @@ class Reassertions:
         self._sessions = 0
 
     def note(self, user_id: str, sessions: RemovedSessions, event: Event) -> None:
-        """Notes that this process ended these sessions. `event` is the event of their end, and is
-        written once more if they must be ended again.
+        """Notes that this process ended these sessions. `event` is the event about the end of the
+        sessions. If the sessions must be ended once more, `event` is written again.
         """
         now = self._clock()
         if sessions:
@@ -74,8 +79,9 @@ class Reassertions:
         return len(self._ended) > _MOST_ENDS or self._sessions > _MOST_SESSIONS
 
     async def reassert(self) -> int:
-        """Ends the remembered sessions that are in the store again. Returns the number of these
-        sessions. Raises StoreUnavailable, Conflict. After an error, call it again.
+        """Ends the remembered sessions that are in the store again. Returns the number of sessions
+        that were ended once more. Raises StoreUnavailable if the store fails, and Conflict if other
+        requests change the same records at each attempt. After an error, call this method again.
         """
         now, again = self._clock(), 0
         remembered = [ended for ended in self._ended if ended.until > now]

@@ -1,5 +1,5 @@
-"""The resources that all use cases share: the store, the tokens, the limits, the clock, and
-randomness.
+"""Defines the resources that all use cases share: the store, the tokens, the limits, the clock,
+random numbers, and others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from session_authority.tokens import Tokens, TokenTooLarge
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Everything that a use case may use. `clock` returns aware UTC times, truncated to
+    """The resources that all use cases share. `clock` returns aware times in UTC, truncated to
     milliseconds.
     """
 
@@ -46,13 +46,13 @@ class Resources:
     places: Places
 
     def attempts(self) -> Attempts:
-        """Makes the attempts of one use case."""
+        """Makes the counter of the attempts of one use case."""
         return Attempts(self.clock, self.metrics)
 
     def placed(self, client: Client) -> Client:
-        """The client with the place of its IP address, unless the caller gave a place. Call this
-        only for a client that will be written: a plain validation needs no place, and must not wait
-        for a look-up.
+        """Returns the client with the place of its IP address, unless the caller gave a place. Call
+        this method only for a client that will be written. Most validations write no client, and
+        must not wait for the look-up of a place.
         """
         address = placed_address(client.ip_address)
         if client.place != NO_PLACE or address is None:
@@ -60,16 +60,16 @@ class Resources:
         return replace(client, place=self.places(address))
 
     def new_uuid(self) -> UUID:
-        """A random UUID (RFC 9562 §5.4)."""
+        """Makes a random UUID (RFC 9562 §5.4)."""
         return UUID(bytes=self.random_bytes(16), version=4)
 
     def assigned_id(self) -> UUID:
-        """Makes a device ID for a request without one."""
+        """Makes a device ID for a request without a device ID."""
         return assign_device_id(self.random_bytes(RANDOM_BYTES))
 
     def new_copy(self) -> int:
-        """Makes the number that tells a copy of a token from other copies: 16 random bits. It is
-        never 0, because 0 stands for any copy.
+        """Makes the number that tells a copy of a token from other copies: 16 random bits. The
+        number is never 0, because 0 stands for any copy.
         """
         while True:
             copy = int.from_bytes(self.random_bytes(2))
@@ -77,17 +77,16 @@ class Resources:
                 return copy & MAX_COPY
 
     def sign(self, token: Token) -> str:
-        """Signs a token and returns its text. Raises InvalidRequest if the fields of the token make
-        it too large.
-        """
+        """Signs a token and returns its text. Raises InvalidRequest if the token is too large."""
         try:
             return self.tokens.sign(token)
         except TokenTooLarge as error:
             raise _too_large(token, error) from None
 
     def sign_first(self, token: Token) -> str:
-        """Signs the first token of a session and returns its text. Raises InvalidRequest if its
-        fields make this token or a later one too large. So no renewal fails because of the size.
+        """Signs the first token of a session and returns its text. Raises InvalidRequest if this
+        token is too large, or if a later token of the session with the same claims would be too
+        large. So no renewal with the same claims fails because of the size.
         """
         try:
             self.tokens.check_room(token)
@@ -96,8 +95,8 @@ class Resources:
         return self.sign(token)
 
     def check_claims(self, token: Token) -> None:
-        """Checks the size of a token with new claims. Raises InvalidRequest if the claims make this
-        token or a later one too large.
+        """Checks the size of a token with new claims. Raises InvalidRequest if this token, or a
+        later token of its session with the same claims, would be too large.
         """
         try:
             self.tokens.check_room(token)
@@ -105,7 +104,7 @@ class Resources:
             raise InvalidRequest([FieldViolation("claims", _room_rule(error))]) from None
 
     def has_room_for_any_claims(self, token: Token) -> bool:
-        """Returns True if the tokens of this session have room for any allowed claims."""
+        """Returns True if tokens of the session of `token` have room for any allowed claims."""
         try:
             self.tokens.check_room(replace(token, claims=LARGEST_CLAIMS))
         except TokenTooLarge:
@@ -115,22 +114,25 @@ class Resources:
     def remove_ended(
         self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime
     ) -> None:
-        """Removes the records of sessions that have expired, in the background."""
+        """Removes the records of sessions that have expired. The records are removed in the
+        background, by a best-effort write.
+        """
         if ended:
             gone = dict.fromkeys(ended)
             commit = Commit(user_id, now, if_sessions=ended, set_sessions=gone, durable=False)
             self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
     def count_live(self, removed: RemovedSessions, now: datetime) -> int:
-        """Counts the removed sessions that were live: sessions before their absolute end and before
-        their idle end. Sessions that can't be read are not counted.
+        """Counts the removed sessions that were live at `now`. Sessions that can't be read are not
+        counted.
         """
         return count_live(removed, self.limits, now)
 
 
 def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:
-    """The error for a token that is too large. It names the fields of the request that need room in
-    the token: the user ID, and the claims and the authentication methods if there are any.
+    """Makes the error for a token that is too large. The error names the fields of the request that
+    need room in the token: the user ID, and the claims and the authentication methods if the token
+    has any.
     """
     told = _room_rule(error)
     given = {"user_id": True, "claims": token.claims, "auth_methods": token.auth_methods}

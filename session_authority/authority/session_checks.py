@@ -1,5 +1,5 @@
-"""Says whether a session still lives. Callers ask this for connections that stay open for longer
-than a token lives, such as WebSockets. The check needs no token and writes nothing.
+"""Checks whether a session is still live. Callers need this check for connections that stay open
+for longer than a token lasts, such as WebSockets. The check needs no token and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from session_authority.domain.verdicts import SessionStatus, state_of
 
 
 class SessionChecks:
-    """The use case of CheckSessions."""
+    """Carries out CheckSessions."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
     async def check_session(self, name: SessionName) -> SessionState:
-        """The state of a session at this moment."""
+        """Returns the state of a session at this moment."""
         limits = self._resources.limits
         stored = await self._resources.store.session(name.user_id, device_key(name.device_id))
         record = None if stored is None else stored.record

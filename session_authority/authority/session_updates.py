@@ -19,7 +19,7 @@ from session_authority.store.records import Commit, Committed, UserState
 
 
 class SessionUpdates:
-    """The use case of UpdateSession."""
+    """Carries out UpdateSession."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -29,11 +29,12 @@ class SessionUpdates:
     async def update_session(
         self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
     ) -> int:
-        """Changes the claims of the session on a device, or of all sessions of a user. Returns how
-        many sessions have the new claims, including sessions that had them before.
+        """Changes the claims of the session on a device, or of all sessions of a user. Returns the
+        number of sessions that now have the new claims, including sessions that had the same claims
+        before.
 
-        Nothing is written for sessions that have these claims already, so a repeated call writes no
-        second event. A session that ends during the call stays ended.
+        Nothing is written for sessions that have the new claims already. So a repeated call does
+        not write a second event. A session that ends during the call stays ended.
 
         Args:
             user_id: The user.
@@ -41,7 +42,9 @@ class SessionUpdates:
             claims: The claims that the sessions get.
             actor: The name of the caller.
 
-        Raises SessionNotFound, InvalidRequest, Conflict.
+        Raises SessionNotFound if the user is not signed in on `device_id`. Raises InvalidRequest if
+        a token with the claims would be too large. Raises Conflict if other requests change the
+        same records at each attempt.
         """
         key = None if device_id is None else device_key(device_id)
         async with self._resources.user_locks.of(user_id):
@@ -72,7 +75,8 @@ class SessionUpdates:
                     events=(self._event(user_id, device_id, actor, state, now),),
                 )
                 if not change.changed:
-                    # an earlier call may have changed the claims, so the replicas must confirm
+                    # An earlier call may have changed the claims, and replicas may not have that
+                    # change yet.
                     if change.claims:
                         await self._store.confirm(user_id)
                     return len(change.claims)
@@ -80,7 +84,9 @@ class SessionUpdates:
                     return len(change.claims)
 
     def _check_room(self, user_id: str, state: UserState, change: ClaimsChange) -> None:
-        """Raises InvalidRequest if a token with the new claims would be too large."""
+        """Raises InvalidRequest if a token of a changed session would be too large with the new
+        claims.
+        """
         for key, wanted in change.claims.items():
             record = state.sessions[key].record
             self._resources.check_claims(
@@ -101,8 +107,8 @@ class SessionUpdates:
     def _event(
         self, user_id: str, device_id: UUID | None, actor: str, state: UserState, now: datetime
     ) -> Event:
-        """The event of the change. It contains no claims, because events are kept for longer than
-        sessions, and more services receive them.
+        """Makes the event about the change of claims. The event contains no claims, because events
+        are kept for longer than sessions, and more services receive events.
         """
         kind = EventType.SESSION_UPDATED
         if device_id is None:

@@ -1,5 +1,5 @@
-"""Validates and renews sessions. This module judges a presented token, hands out renewed tokens,
-and reacts to a denied token.
+"""Validates and renews sessions. This module judges the presented token, hands out renewed tokens,
+and raises alarms and writes quiet events about denied tokens.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from session_authority.domain.steady_verdicts import Steadiness, steadiness
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
-# A session has at most one quiet event of each type in an hour. With `REPLAY_ACTION=deny`, this is
-# also true of its alarms. This process remembers up to this number of the latest of these events.
+# The largest number of quiet events that this process remembers, so that it does not write them
+# again within an hour. With `REPLAY_ACTION=deny`, alarms are remembered in the same way.
 _MAX_QUIET_SESSIONS = 16384
 
 
@@ -37,7 +37,9 @@ _MAX_QUIET_SESSIONS = 16384
 class _Judged:
     """One attempt to judge a presented token: the token, the stored session, and the time.
 
-    `claims` is read only for renewals, and only if the store has claims for the session.
+    `stored` is None if the store has no session. `claims` has the claims that the store has for the
+    session. `claims` is None if the store has no claims, and in every validation, because a
+    validation does not read the claims.
     """
 
     presented: Presented
@@ -53,7 +55,7 @@ class _Judged:
 
     @property
     def claims_now(self) -> Mapping[str, str]:
-        """The claims for a token of this session that is made now."""
+        """The claims for a token of this session that is signed now."""
         return self.token.claims if self.claims is None else self.claims.record.claims
 
     def commit_of(
@@ -64,13 +66,15 @@ class _Judged:
         *,
         durable: bool = True,
     ) -> Commit:
-        """The commit that replaces the record that was read.
+        """Makes the commit that replaces the session record that was read.
 
         Args:
             record: The new record of the session. None removes the record.
-            device: The device's record that was read, if the commit replaces it, too. Else None.
-            touched: The new record of the device.
-            durable: True if replicas must have the commit.
+            device: The device's record that was read. None if the commit does not replace this
+                record.
+            touched: The new record of the device. None if the commit does not replace the record.
+            durable: True if the commit must survive a failover, so that the commit waits for
+                replicas.
         """
         key = self.token.device_key
         return Commit(
@@ -86,7 +90,7 @@ class _Judged:
 
 
 class Sessions:
-    """The use cases of ValidateSession and RenewSession."""
+    """Carries out ValidateSession and RenewSession."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -100,17 +104,20 @@ class Sessions:
     async def validate_session(
         self, presented: Presented, *, observe_only: bool = False
     ) -> Validation:
-        """Judges a token on a device at this moment. With `observe_only` nothing is written. Raises
-        Conflict.
+        """Decides what a presented token is worth now, together with the device ID that came with
+        the token. Writes nothing if `observe_only` is true. Raises Conflict if other requests
+        change the same records at each attempt.
         """
         validation = await self._validate(presented, observe_only)
         self._metrics.verdict(validation.status)
         return validation
 
     async def renew_session(self, presented: Presented) -> RenewedSession:
-        """Swaps the current token for the next one. If the last reply may have been lost, this
-        hands out another copy of the next token. A token that is too young for a renewal is kept,
-        or is signed again with newer claims. Raises Conflict.
+        """Renews a session. If the current generation is old enough, the client gets a token of the
+        next generation. If the last reply may have been lost, the client gets another copy of the
+        token in that reply. In all other cases the client keeps its token, or gets the same token
+        with newer claims. Raises Conflict if other requests change the same records at each
+        attempt.
         """
         renewed = await self._renew(presented)
         self._metrics.renewed(renewed.status)
@@ -162,8 +169,8 @@ class Sessions:
                 )
 
     def _steadiness(self, judged: _Judged, used: SessionRecord) -> Steadiness | None:
-        """How long the answer to an active token may be repeated. None if the use of the token
-        changes the record of the session: then the answer must not be repeated.
+        """Computes how long the answer to an active token may be repeated. Returns None if the
+        answer must not be repeated, because the use of the token changes the record of the session.
         """
         stored = judged.stored
         if stored is None or used is not stored.record:
@@ -171,8 +178,8 @@ class Sessions:
         return steadiness(used, stored.raw, judged.token, self._limits, judged.now)
 
     def _denied(self, status: SessionStatus, device_id: UUID | None) -> Validation:
-        """The answer to a validation that is denied before a record is read. If the request has no
-        device ID, the answer assigns one.
+        """Returns the answer to a validation that is denied before a record is read. If the request
+        has no device ID, the answer assigns a new device ID.
         """
         assigned = device_id is None
         return Validation(status, device_id or self._resources.assigned_id(), assigned)
@@ -224,8 +231,8 @@ class Sessions:
     def _kept(
         self, judged: _Judged, device_id: UUID, record: SessionRecord, reissue: bool
     ) -> RenewedSession:
-        """The answer to a renewal after which the client keeps its token. With `reissue` the token
-        is signed again, with the claims that the session has now.
+        """Returns the answer to a renewal after which the client keeps its token. If `reissue` is
+        true, the token is signed once more, with the claims that the session has now.
         """
         token = replace(judged.token, claims=judged.claims_now) if reissue else judged.token
         session = self._active(token, device_id, record)
@@ -233,14 +240,14 @@ class Sessions:
         return RenewedSession(SessionStatus.ACTIVE, session, text)
 
     def _active(self, token: Token, device_id: UUID, record: SessionRecord) -> ActiveSession:
-        """The active session of a token."""
+        """Returns the active session of a token, with the ends that `record` gives it."""
         return ActiveSession(
             token, device_id, record.expires_at(self._limits), record.absolute_end(self._limits)
         )
 
     def _token_of(self, presented: Presented) -> Token | SessionStatus:
-        """The verified token, or the status that says why the token can't be used. This does not
-        check whether the token has expired.
+        """Returns the verified token, or the status TOKEN_MISSING or TOKEN_INVALID if there is no
+        good token. Does not check whether the token has expired.
         """
         if not presented.access_token:
             return SessionStatus.TOKEN_MISSING
@@ -248,9 +255,9 @@ class Sessions:
         return SessionStatus.TOKEN_INVALID if token is None else token
 
     def _successor_of(self, judged: _Judged, record: SessionRecord) -> Token:
-        """A new copy of the record's generation, for the client that presented a token. The copy is
-        issued now, even if its generation is older. The age of a copy is used as proof that the
-        client has kept it.
+        """Makes the token that a renewal hands out: a new copy of the generation of `record`. The
+        new copy is issued at the present time, even if the generation is older. So the age of the
+        new copy shows how long its client can have kept it.
         """
         return replace(
             judged.token,
@@ -262,8 +269,9 @@ class Sessions:
         )
 
     async def _act_on(self, judged: _Judged, verdict: Verdict) -> int | None:
-        """Does what a denied token requires, such as an alarm. Returns the number of devices on
-        which this signed the user out, or None if the token must be judged again.
+        """Does what the verdict on a denied token requires, such as an alarm. Returns the number of
+        devices on which the alarm signed the user out. Returns None if a record has changed, so
+        that the token must be judged again.
         """
         if judged.stored is None:
             return 0
@@ -335,8 +343,9 @@ class Sessions:
     async def _leave_quiet_event(
         self, judged: _Judged, kind: EventType, cause: ReplayCause | None
     ) -> None:
-        """Writes a quiet event, at most one of each type in an hour for a session. A denied token
-        may be presented again and again, and must not flood the services that watch events.
+        """Writes a quiet event about a denied token. A session gets at most one quiet event of each
+        type in an hour. A client may present a denied token again and again, and this must not
+        flood the services that watch events.
         """
         token = judged.token
         if (kind, token.session_id) in self._quiet:
@@ -354,12 +363,11 @@ class Sessions:
         self._quiet[kind, token.session_id] = True
 
     async def _record_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
-        """Writes the facts that a good token has proved. Returns False if the token must be judged
-        again.
+        """Writes the new record of a session after the use of an active token. Returns False if the
+        stored record has changed, so that the token must be judged again.
 
-        Marks are written in the background, and may be lost. If the store has lost writes, a token
-        can prove that its session had reached a later state than the record. Then the record is
-        moved forward to that state, and this is committed before the answer.
+        New marks are written in the background, and may be lost. If the token proves that the store
+        has lost writes, the new record is instead committed before the answer.
         """
         if verdict.forwarded is not None:
             if not isinstance(await self._store.commit(judged.commit_of(used)), Committed):
@@ -387,11 +395,12 @@ class Sessions:
         durable: bool,
     ) -> bool:
         """Commits the new record of a session. Also commits a new record of its device, if the
-        device was last seen at least one touch interval ago and the request is not passive. If the
-        record of the session stays the same, nothing is committed. With `durable`, the method then
-        waits until replicas have the earlier writes.
+        request is not passive and the device was last seen at least one touch interval ago.
 
-        Returns False if a record that was read has changed in between.
+        If the record of the session stays the same, nothing is committed. If nothing is committed
+        and `durable` is true, the method waits until replicas have the earlier writes.
+
+        Returns False if a record in the store has changed since it was read.
         """
         if used == judged.record:
             if durable:
@@ -411,8 +420,8 @@ class Sessions:
 
 
 def _presented_as(device_id: UUID, token: Token) -> tuple[bytes, bool]:
-    """Returns the key of the presented device ID, and whether a validation once assigned this ID.
-    The second value is True only if the ID is not the token's own device ID.
+    """Returns the key of the presented device ID. The second result is True if a validation
+    assigned this device ID and it is not the token's own device ID.
     """
     key = device_key(device_id)
     return key, key != token.device_key and is_assigned(device_id)

@@ -1,5 +1,5 @@
-"""Signs a user in on a device. Repeated requests with the same `request_id` sign the user in only
-once in 15 minutes.
+"""Signs a user in on a device. If a request is repeated with the same `request_id` within 15
+minutes, the user is signed in only once.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from session_authority.store.records import (
     UserState,
 )
 
-# The reason in the event, if a session that a new sign-in had replaced is ended again after a
-# failover.
+# The reason in an event about a session that a new sign-in had replaced. The event is written only
+# if a failover lost the replacement and the session is ended once more.
 _REPLACED = "replaced"
-# The outcome in the metrics for a sign-in that repeats an earlier request with the same ID.
+# The name in the metrics of a sign-in that repeats an earlier request with the same `request_id`.
 _REPEATED = "repeated"
 
 
 class SignIns:
-    """The use case of IssueDevice."""
+    """Carries out IssueDevice."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -54,7 +54,10 @@ class SignIns:
     async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
         """Signs a user in on a device.
 
-        Raises DeviceLimitReached, RequestIdReused, RequestIdSpent, InvalidRequest, Conflict.
+        Raises DeviceLimitReached if the sign-in would exceed the limit of devices and the service
+        must not end other sessions. Raises RequestIdReused or RequestIdSpent if the `request_id`
+        was used before and the answer can't be repeated. Raises InvalidRequest if the token would
+        be too large. Raises Conflict if other requests change the same records at each attempt.
         """
         metrics = self._resources.metrics
         try:
@@ -68,7 +71,7 @@ class SignIns:
         return issued
 
     async def _issue(self, request: SignInRequest, actor: str) -> tuple[IssuedDevice, str]:
-        """Signs the user in. Returns the answer, and the name of the outcome in the metrics."""
+        """Signs the user in. Returns the answer, and the name of the result in the metrics."""
         request = replace(request, client=self._resources.placed(request.client))
         device_id = request.device_id or self._resources.new_uuid()
         session_id = self._resources.random_bytes(SESSION_ID_BYTES)
@@ -87,8 +90,8 @@ class SignIns:
                     return issued, "new_device" if issued.new_device else "known_device"
 
     async def _state_for(self, request: SignInRequest, key: bytes, now: datetime) -> UserState:
-        """Reads as much of the user's state as the sign-in needs. For a user with many devices,
-        this is nearly always a small part of the state.
+        """Reads as much of the user's state as the sign-in needs. If the user has many devices, a
+        small part of the state is nearly always enough.
         """
         state = await self._store.user_at(request.user_id, key, request.request_id)
         if state.issued is not None or needs_all_records(
@@ -127,8 +130,8 @@ class SignIns:
             now=now,
             unreadable={*state.unreadable_sessions, *state.unreadable_devices},
         )
-        # The token is signed before anything is written, because a token that can't be signed must
-        # leave no session behind.
+        # The token is signed before anything is written: if signing fails, no session may be left
+        # in the store.
         token = self._token(request, key, decision.session, now)
         access_token = self._resources.sign_first(token)
         kept = self._claims_to_keep(token)
@@ -190,8 +193,8 @@ class SignIns:
         )
 
     def _note_ended(self, decision: SignIn, state: UserState, commit: Commit, key: bytes) -> None:
-        """Notes the ended sessions for `Reassertions`: the session that the new session replaced,
-        and the evicted sessions.
+        """Tells `Reassertions` which sessions this sign-in has ended: the session that the new
+        session replaced, and the evicted sessions.
         """
         note, user_id = self._resources.reassertions.note, commit.user_id
         signed_in, *evictions = commit.events
@@ -222,12 +225,13 @@ class SignIns:
     async def _try_issue_again(
         self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime
     ) -> IssuedDevice | None:
-        """Returns the answer to a request that repeats an earlier request: another copy of the same
-        token. Returns None if a record has changed in between.
+        """Returns the answer to a request that repeats an earlier request with the same
+        `request_id`. The answer has another copy of the first token of the session. Returns None if
+        a record has changed since it was read.
 
-        Raises RequestIdReused if the contents of the request differ from the earlier request.
-        Raises RequestIdSpent if a token of the session was seen, if the session has a newer
-        generation, was replaced or has ended, or if the record of the session or of the device is
+        Raises RequestIdReused if the two requests have different contents. Raises RequestIdSpent if
+        a token of the session was seen, or if the session has a newer generation, was replaced or
+        has ended. Also raises RequestIdSpent if the record of the session or of the device is
         missing. A use of a token before the age of `DURABLE_AFTER` does not count as seen.
         """
         if issued.request_digest != request.digest():
@@ -278,7 +282,9 @@ class SignIns:
     def _token(
         self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
     ) -> Token:
-        """Makes a new copy of the token of the record's generation. The copy is issued now."""
+        """Makes a new copy of the token of the record's generation. The copy is issued at the
+        present time.
+        """
         return Token(
             user_id=request.user_id,
             device_key=key,
@@ -293,10 +299,12 @@ class SignIns:
         )
 
     def _claims_to_keep(self, first: Token) -> SessionClaims | None:
-        """Returns the claims to store with a session, given the first token of the session. The
-        stored claims include the authentication methods. With the methods, a later call can find
-        out whether other claims fit into a token. Returns None if any allowed claims fit into a
-        token, as they nearly always do.
+        """Returns the claims that the store must have for a session from the sign-in on. Returns
+        None if any allowed claims fit into a token of the session, as they nearly always do.
+        `first` is the first token of the session.
+
+        The result includes the authentication methods, so that a later call can compute whether
+        other claims fit into a token.
         """
         if self._resources.has_room_for_any_claims(first):
             return None

@@ -1,5 +1,5 @@
-"""Publishes the public signing keys, and writes events about signing keys that were revoked or
-removed early.
+"""Publishes the public signing keys. Writes events about signing keys that were revoked, or that
+were removed before the tokens that they signed had expired.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from session_authority.store.records import Commit, Once
 
 
 class SigningKeys:
-    """The use case of GetSigningKeys, and the events about revoked keys."""
+    """Carries out GetSigningKeys, and writes the events about revoked keys."""
 
     def __init__(self, resources: Resources) -> None:
         self._store = resources.store
@@ -22,20 +22,21 @@ class SigningKeys:
         self.told_vanished: set[str] = set()
 
     def signing_keys(self) -> list[dict[str, str]]:
-        """The public keys, as JWKs (RFC 7517)."""
+        """Returns the public keys, as JWKs (RFC 7517)."""
         return self._tokens.public_jwks()
 
     async def tell_of_revoked_keys(self) -> None:
-        """Writes one event for each revoked key, even if several processes find the key. The event
-        is needed because caches may still hold tokens that the key signed.
+        """Writes one event for each revoked key, even if several processes notice the revocation.
+        Other services need the event because their caches may still hold tokens that the key
+        signed.
 
-        A key that is removed early counts as revoked. Its tokens are void, too, and perhaps no
-        process saw its revocation. Such a key may be added and removed again, so there is at most
-        one event an hour for it.
+        A key that was removed before its tokens had expired counts as revoked, because its tokens
+        are void, too. A removed key may be added and removed again. So for each key, there is at
+        most one event in an hour about its removal.
         """
         now = self._clock()
         revoked, vanished = self._tokens.void_keys(now)
-        self.told_vanished &= vanished  # forgets keys that came back, as they may vanish again
+        self.told_vanished &= vanished  # forgets keys that were added again
         for kid in revoked - self.told_revoked:
             await self._tell_of(kid, self._store.once_for_key(kid), now)
             self.told_revoked.add(kid)

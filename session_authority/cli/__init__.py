@@ -1,15 +1,16 @@
-"""Owns the command line. Commands start the service, check its health, manage its keys, show and
-deliver its events. The work itself is done in other rooms.
+"""Owns the command line. Commands start the service, check the service's health, manage its keys,
+show its events, and more. The other rooms do the work of the commands.
 
-Exit codes: 0 for success; 1 if the answer is no or the work failed; 2 for wrong usage or settings.
+Exit codes: 0 means success, 1 means that the answer is no or that the command failed, 2 means wrong
+usage or settings.
 """
 
 from __future__ import annotations
 
 import os
 
-# gRPC reads this variable when gRPC is imported. Without it, each failed handshake of an unknown
-# client leaves a line in the log that is no JSON.
+# gRPC reads this variable when gRPC is imported. Without the variable, gRPC writes a line into the
+# log for each failed handshake of an unknown client, and the line is not JSON.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import gc
@@ -25,8 +26,9 @@ from session_authority.cli.terminal import Commands, out
 
 __all__ = ["app", "main"]
 
-# Each command, the module that it is in, and the name that the module gives it. If a command is
-# given, only its module is imported: to import all modules takes longer than most commands.
+# Maps each command to its module, and to its name in this module. If the first argument is a
+# command, only the module of this command is imported. To import all modules takes longer than most
+# commands.
 COMMANDS = {
     "dev": ("dev", "dev"),
     "serve": ("serve", "serve"),
@@ -44,7 +46,8 @@ COMMANDS = {
     "restored": ("restored", "restored"),
     "sessions": ("sessions", "app"),
 }
-# A shell's completion sets this variable to ask for all commands.
+# To complete a command line, a shell runs this program with this variable set. The program must
+# then import all commands.
 _COMPLETION = "_SESSION_AUTHORITY_COMPLETE"
 
 app: typer.Typer
@@ -58,7 +61,7 @@ def __getattr__(name: str) -> Any:
 
 
 def command_line(names: Iterable[str]) -> typer.Typer:
-    """The command line with the commands of these names, and `version`."""
+    """Returns the command line with the commands of these names, and the command `version`."""
     line = typer.Typer(
         name="session-authority",
         cls=Commands,
@@ -108,9 +111,9 @@ def _options(
 
 
 def main() -> None:
-    """The entry point of the `session-authority` command."""
-    # Imported modules stay in memory. To look for garbage among them would take a tenth of the time
-    # that the imports take.
+    """Runs the command `session-authority`."""
+    # The garbage collector is off during the imports, because imported modules stay in memory. A
+    # search for garbage in these modules would take a tenth of the time of the imports.
     gc.disable()
     try:
         line = command_line(_wanted(sys.argv[1:]))
@@ -121,7 +124,9 @@ def main() -> None:
 
 
 def _wanted(arguments: list[str]) -> Iterable[str]:
-    """The commands that these arguments may mean: all, unless the first argument names one."""
+    """Returns the commands whose modules must be imported for these arguments. If the first
+    argument names no command, or if a shell completes the command line, returns all commands.
+    """
     first = arguments[0] if arguments and _COMPLETION not in os.environ else ""
     if first in {"version", "--version"}:
         return ()

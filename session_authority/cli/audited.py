@@ -1,7 +1,8 @@
-"""Writes the acts of commands into the audit log, if the setting AUDIT_LOG names a file.
+"""Writes a line into the audit log for each command that has the decorator `audited`, if the
+setting AUDIT_LOG names a file.
 
-With the value `stderr`, a command writes no line: the person who gave the command reads its
-standard error.
+If AUDIT_LOG is `stderr`, commands write no audit lines, because a command's standard error goes to
+the person who runs the command.
 """
 
 from __future__ import annotations
@@ -23,25 +24,27 @@ from session_authority.runtime.settings import SettingsError, load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# The names of arguments in the log. The log uses the same names for the fields of requests.
+# Maps the name of a command's argument to its name in the audit log. The audit lines of requests
+# use the same names.
 _NAMES = {"user": "user_id", "kid": "key_ids", "kids": "key_ids", "name": "of_caller"}
 _NAMES |= {"token": "token_id", "promote_now": "promote", "everything": "all"}
 
 
-# The facts for the audit log about the command that runs.
+# The fields for the audit line of the command that runs.
 _fields: ContextVar[dict[str, Any]] = ContextVar("audited", default={})  # noqa: B039 - replaced
 
 
 def audit(**fields: Any) -> None:
-    """Adds fields to the command's line in the audit log, such as the ID of a new key. `outcome`
-    replaces the outcome if the exit code only reports a finding.
+    """Adds fields to the audit line of the command that runs, such as the ID of a new key. The
+    field `outcome` replaces the outcome in the line. A command gives this field if it succeeds, but
+    exits with 1 to report what it found.
     """
     _fields.get().update(fields)
 
 
 def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a command: its outcome goes to the audit log, with the arguments named in `told`. A
-    log that can't be written causes a warning, and does not stop the command.
+    """Decorates a command, so that its outcome is written into the audit log, with the arguments
+    that `told` names. If the log can't be written, the command still runs, and prints a warning.
     """
 
     def decorate(command: Callable[P, R]) -> Callable[P, R]:
@@ -85,11 +88,13 @@ def _note(action: str, outcome: str, fields: dict[str, Any]) -> None:
 
 
 def _who() -> dict[str, str]:
-    """The person who gave the command, and the address."""
+    """Returns fields that name the person who runs the command, and the address from which the
+    person is logged in.
+    """
     user = os.getuid()
     try:
         name = pwd.getpwuid(user).pw_name
-    except KeyError:  # as in a container
+    except KeyError:  # for example in a container
         name = str(user)
     came_from = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
     return {
@@ -100,7 +105,9 @@ def _who() -> dict[str, str]:
 
 
 def _text(value: Any) -> Any:
-    """The value in a form for JSON. None for a flag that is not set."""
+    """Returns the value of an argument in a form for JSON. Returns None for an empty value, such as
+    a flag that is not set.
+    """
     if isinstance(value, Enum):
         return value.value
     return value or None

@@ -1,4 +1,6 @@
-"""`session-authority callers`: manages the bearer tokens of callers without certificates."""
+"""Implements `session-authority callers`, which manages the bearer tokens of callers that have no
+certificate.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ NameArgument = Annotated[
 @errors_in_one_line()
 @audited("callers add", "name")
 def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
-    """Make a token for a caller, and print it. It is shown only once, and stored nowhere."""
+    """Make a token for a caller, and print the token. The token is shown only once, and is stored
+    nowhere.
+    """
     file, policy = _file(tokens), load_settings().access_policy
     if policy is not None and name not in read_policy(policy).callers:
         fail(f"{name!r} is no caller of {policy}: name it there first")
@@ -87,7 +91,7 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
 @app.command("list")
 @errors_in_one_line()
 def callers_list(tokens: FileOption = None, as_json: JsonOption = False) -> None:
-    """List the callers, with the RPCs, the certificates and the tokens of each."""
+    """List the callers, with the RPCs, the certificates and the tokens of each caller."""
     settings = load_settings()
     file, policy = tokens or settings.caller_tokens, settings.access_policy
     if file is None and policy is None:
@@ -97,7 +101,7 @@ def callers_list(tokens: FileOption = None, as_json: JsonOption = False) -> None
             WRONG_USAGE,
         )
     there = file is not None and os.path.exists(file)
-    if policy is None and not there:  # not repeated: it may be the token itself
+    if policy is None and not there:  # don't show the name: it may be a token
         fail("--tokens: there is no such file", WRONG_USAGE)
     found = read_policy(policy) if policy is not None else None
     kept = read_tokens(file) if file is not None and there else ()
@@ -129,7 +133,7 @@ def _certificates(name: str, policy: Policy | None) -> list[str]:
 
 
 def _row(name: str, policy: Policy | None, kept: Sequence[CallerToken]) -> dict[str, object]:
-    """A caller, in the form that programs read."""
+    """Returns what `--json` prints about a caller."""
     return {
         "caller": name,
         "may_call": _rpcs(name, policy),
@@ -158,8 +162,8 @@ def callers_remove(
     ] = None,
     tokens: KnownFileOption = None,
 ) -> None:
-    """Remove the tokens of a caller, or one token. Within a second, the service refuses calls with
-    a removed token, and ends watches with it.
+    """Remove all tokens of a caller, or one token. Within a second, the service refuses calls with
+    a removed token, and ends the watches that use a removed token.
     """
     for gone in remove_tokens(_file(tokens), name, token):
         out.print(f"{name} has the token {gone.token_id} no longer.", markup=False)

@@ -1,4 +1,6 @@
-"""Defines the options of commands that call a server: its address, and the credentials for it."""
+"""Defines the options of commands that call a server: the address of the server, and the
+credentials for the call.
+"""
 
 from __future__ import annotations
 
@@ -85,8 +87,8 @@ def _server(
     *,
     for_health: bool,
 ) -> Target:
-    """Returns the server that these options name. `_OPTIONS` has the parameters of this function
-    except `for_health`. If an option is wrong, the command fails.
+    """Returns the server that these options name. The list `_OPTIONS` has all parameters of this
+    function except `for_health`. If an option is invalid, the command fails.
     """
     if (tls_cert is None) != (tls_key is None):
         fail("--tls-cert and --tls-key: give both or neither", WRONG_USAGE)
@@ -129,11 +131,12 @@ _OPTIONS = [
 
 
 def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
-    """Adds the options to a command. The first argument of the command becomes the server that the
-    options name.
+    """Decorates a command: adds the options that name a server. The command gets this server as its
+    first argument.
 
-    The default address is LISTEN. With `for_health` the default address is HEALTH_LISTEN, if
-    HEALTH_LISTEN is set and the options ask for no TLS.
+    The default address of the server is the setting LISTEN. If `for_health` is True, the default
+    address is the setting HEALTH_LISTEN, provided that HEALTH_LISTEN is set and that no option asks
+    for TLS.
     """
 
     def decorate(command: Command) -> Command:
@@ -156,8 +159,9 @@ def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
 
 
 def _listens_at(for_health: bool) -> Listen:
-    """Returns the address at which a server with the settings of this process listens. With
-    `for_health` this is HEALTH_LISTEN if it is set, else LISTEN.
+    """Returns the address at which a server with the settings of this process listens. The address
+    is HEALTH_LISTEN if `for_health` is True and HEALTH_LISTEN is set. In all other cases, the
+    address is LISTEN.
     """
     settings = load_settings()
     listen: Listen = (for_health and settings.health_listen) or settings.listen
@@ -165,11 +169,12 @@ def _listens_at(for_health: bool) -> Listen:
 
 
 def token_of(option: str, content: bytes) -> str:
-    """Returns the token in a file. `content` is the content of the file. If the content is not one
-    token, the command fails, and does not show the content.
+    """Returns the token in a file. `content` is the content of the file. If the content is not
+    exactly one token, the command fails with an error that names `option`. The error does not show
+    the content.
     """
     token = content.decode("ascii", "replace").strip()
-    if re.fullmatch("[!-~]+", token) is None:  # an error of gRPC would show the token
+    if re.fullmatch("[!-~]+", token) is None:  # gRPC's error would show a wrong token
         fail(f"{option}: must hold a token and nothing else", WRONG_USAGE)
     return token
 

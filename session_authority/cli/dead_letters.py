@@ -1,4 +1,4 @@
-"""`session-authority relay dead`: looks after events that could not be delivered."""
+"""Implements `session-authority relay dead`, which lists, retries and drops dead letters."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def dead_list(
     ] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List the events that could not be delivered, with the reasons."""
+    """List the events that could not be delivered, and the reasons."""
     settings = relay_settings()
     names = _names(settings, endpoint, endpoints)
     titles = ("endpoint", "event ID", "type", "user", "attempts", "reason", "given up")
@@ -95,7 +95,7 @@ def dead_list(
 
 
 def _row(endpoint: str, letter: DeadLetter) -> dict[str, object]:
-    """A dead letter, in the form that programs read."""
+    """Returns what `--json` prints about a dead letter."""
     return {
         "endpoint": endpoint,
         "event_id": letter.event_id,
@@ -116,8 +116,8 @@ def dead_retry(
     endpoint: EndpointOption = None,
     endpoints: EndpointsOption = None,
 ) -> None:
-    """Send dead letters once more, now. An event that arrives is no dead letter any more. The exit
-    code is 1 if an event does not arrive.
+    """Send dead letters to their endpoints again, now. An event that is delivered is no longer a
+    dead letter. The exit code is 1 if an event is not delivered.
     """
     settings = relay_settings()
     by_name = {found.name: found for found in endpoints_of(settings, endpoints)}
@@ -150,7 +150,7 @@ def dead_drop(
     endpoint: EndpointOption = None,
     endpoints: EndpointsOption = None,
 ) -> None:
-    """Forget events that could not be delivered."""
+    """Delete events that could not be delivered."""
     settings = relay_settings()
     names = _names(settings, endpoint, endpoints)
 
@@ -219,8 +219,9 @@ async def _chosen(
 
 
 def _names(settings: Settings, endpoint: str | None, endpoints: Path | None) -> list[str]:
-    """The name of the endpoint that the user named, even if the file no longer has this endpoint.
-    Without such a name, the names of all endpoints in the file.
+    """Returns the names of the endpoints whose dead letters the command uses. If the user gave
+    `--endpoint`, only this name is returned, even if the file does not have this endpoint. If the
+    user did not give `--endpoint`, the names of all endpoints in the file are returned.
     """
     if endpoint is not None:
         return [endpoint]

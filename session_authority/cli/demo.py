@@ -1,4 +1,4 @@
-"""`session-authority demo`: plays a session's life against a running server."""
+"""Implements `session-authority demo`, which shows the life of a session on a running server."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def demo(
         ),
     ] = 60.0,
 ) -> None:
-    """Play a session's whole life against a running dev server, and tell what happens.
+    """Play a session's whole life on a running dev server, and print what happens.
 
-    Signs a made-up user in on two devices, renews, steals a token, and sees the alarm. Start the
-    server with short intervals: SESSION_AUTHORITY_GRACE, SESSION_AUTHORITY_DURABLE_AFTER and
-    SESSION_AUTHORITY_ALARM_AFTER ([bold]make run[/bold] does). With longer intervals, the demo also
-    needs a longer [bold]--patience[/bold].
+    Signs a made-up user in on two devices, renews tokens, steals a token, and shows the alarm.
+    Start the server with short intervals: SESSION_AUTHORITY_GRACE, SESSION_AUTHORITY_DURABLE_AFTER
+    and SESSION_AUTHORITY_ALARM_AFTER ([bold]make run[/bold] does). With longer intervals, the demo
+    also needs a longer [bold]--patience[/bold].
     """
     from session_authority.console.demo import DemoFailed, play
 

@@ -1,4 +1,6 @@
-"""`session-authority dev`: everything on this machine, for development."""
+"""Implements `session-authority dev`, which runs the service with a store and a key on one machine,
+for development.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def _default_data_dir() -> Path:
 
 
 def _dev_keys(folder: Path) -> Path:
-    """The development key folder, with a key that signs."""
+    """Returns the key folder for development. If the folder is missing or empty, creates a signing
+    key in it.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.glob("[!.]*"))):
         made = now()
         add_key(folder, replace(generate(Algorithm.EDDSA, made), promoted_at=made))
@@ -94,7 +98,7 @@ def _dev_keys(folder: Path) -> Path:
 
 
 def _refuse_off_loopback(settings: Settings) -> None:
-    """Refuses to listen where another machine could call: development is for one machine."""
+    """Raises SettingsError if `dev` would listen at an address that other machines can reach."""
     listens = {
         "LISTEN": settings.listen,
         "BEARER_LISTEN": settings.bearer_listen,
@@ -112,14 +116,18 @@ def _refuse_off_loopback(settings: Settings) -> None:
 
 
 def _refuse_faults(settings: Settings, *titles: str) -> None:
-    """Runs some of the checks of `serve`."""
+    """Runs the checks of `serve` that have these titles. Raises SettingsError if a check finds a
+    fault, but allows unsafe settings.
+    """
     checked = [check for check in preflight.check_files(settings) if check.title in titles]
     if faults := preflight.refusals(checked, frozenset(Unsafe)):
         raise SettingsError("\n".join(faults))
 
 
 def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
-    """Prints what a developer wants to know and to paste."""
+    """Prints the address and the intervals of the service. Also prints commands that a developer
+    can copy.
+    """
     certificate = settings.tls_certificate
     options = "-plaintext" if certificate is None else f"-cacert {certificate}"
     if settings.access_policy is not None:
@@ -154,8 +162,8 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         ("A whole session's life, told", f"session-authority demo --address {listen}"),
         ("What happens, as it happens", f"session-authority events tail --address {listen}"),
     ]
-    # This URL is printed only for the bundled store: the developer can't know it otherwise, and it
-    # has no password.
+    # The URL of Redis is printed only for the bundled Valkey. A developer can't know this URL, and
+    # it contains no password.
     if data_dir is not None and settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
         relay = f"SESSION_AUTHORITY_REDIS_URL={url} session-authority relay"
@@ -165,7 +173,7 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         out.print(f"[dim]# {title}[/dim]")
         out.print(line, markup=False, soft_wrap=True)
     out.print("\nCtrl-C stops it.\n")
-    out.file.flush()  # a pipe would keep it until the end
+    out.file.flush()  # output to a pipe is buffered
 
 
 def _brief(duration: timedelta) -> str:

@@ -1,4 +1,6 @@
-"""`session-authority devices`: what a support desk does for a user who calls."""
+"""Implements `session-authority devices`, which shows where a user is signed in, and signs the user
+out. These commands are for a support desk.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +99,8 @@ def devices_revoke(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign a user out: on one device, on all, or on all but one. Exit code 1 if the user was signed
-    in on none of them.
+    """Sign a user out: on one device, on all devices, or on all devices but one. Exit code 1 means
+    that the user was signed in on none of these devices.
     """
     from session_authority.console.support import CallFailed, revoke_all, revoke_device
 
@@ -137,5 +139,7 @@ def _cells(device: dict[str, Any]) -> tuple[str, ...]:
 
 
 def minute(moment: str) -> str:
-    """A moment of the JSON mapping, for tables."""
+    """Returns a moment in a form for tables, without seconds. `moment` is a time in protobuf's JSON
+    format. For an empty text, returns `-`.
+    """
     return f"{moment[:10]} {moment[11:16]}Z" if moment else "-"

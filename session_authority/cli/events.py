@@ -1,4 +1,4 @@
-"""`session-authority events`: shows what happens to sessions."""
+"""Implements `session-authority events`, which shows what happens to sessions."""
 
 from __future__ import annotations
 
@@ -59,8 +59,9 @@ def events_tail(
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
-    Continues after a restart of the server, without a gap. If a gap can't be avoided, a line says
-    so. [bold]--user[/bold] does not leave out events that concern all users.
+    After a restart of the server, the command continues without a gap. If events may be missing,
+    the command prints a line that says so. [bold]--user[/bold] does not leave out events that
+    concern all users.
     """
     from session_authority.console import tail
     from session_authority.console.following import TailFailed

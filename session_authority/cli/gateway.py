@@ -1,4 +1,6 @@
-"""`session-authority gateway`: answers proxies that ask about requests."""
+"""Implements `session-authority gateway`, which answers proxies that ask whether a request may go
+on to an app.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def gateway(
 ) -> None:
     """Answer proxies that ask whether a request may go on to an app.
 
-    Runs until it is stopped; start as many as you like. See docs/gateway.md.
+    Runs until it is stopped. You can start several gateways, as many as you like. See
+    docs/gateway.md.
     """
     try:
         from session_authority.gateway.configuration import GatewayConfigError, load_gateway_config

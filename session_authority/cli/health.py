@@ -1,4 +1,4 @@
-"""`session-authority health`: asks a server whether it is serving."""
+"""Implements `session-authority health`, which asks a server whether it is serving."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def health(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a server whether it is serving: exit code 0 if it is, 1 if not.
+    """Ask a server whether it is serving. The exit code is 0 if the server is serving, 1 if not.
 
-    Without [bold]--address[/bold] and TLS, the command asks at SESSION_AUTHORITY_HEALTH_LISTEN if
-    that is set.
+    Without [bold]--address[/bold] and TLS, the command asks at the address
+    SESSION_AUTHORITY_HEALTH_LISTEN, if that setting is given.
     """
     status = health_of(target.reachable(), timeout, LIVENESS if liveness else "")
     if as_json:

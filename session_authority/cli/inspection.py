@@ -1,4 +1,6 @@
-"""`session-authority inspect`: shows what Redis holds of a user, and removes what can't be read."""
+"""Implements `session-authority inspect`, which shows the records of a user in Redis, and removes
+records that can't be read.
+"""
 
 from __future__ import annotations
 
@@ -86,28 +88,29 @@ def inspect(
         repaired, left = _run(settings, lambda inspection: _repair(inspection, user))
         _tell(repaired, left, as_json)
     if left:
-        audit(outcome="OK", unreadable=left)  # the exit code only reports a finding
+        audit(outcome="OK", unreadable=left)  # exit code 1 means no failure here
         raise typer.Exit(FAILED)
 
 
 async def _repair(inspection: Inspection, user: str) -> tuple[Repaired, int]:
-    """The removed records, and the number of records that still can't be read. These are mostly
-    records of a later version of the service, which a repair keeps.
+    """Removes the records of a user that can't be read. Returns the removed records, and the number
+    of records that still can't be read. Most of the remaining records were written by a later
+    version of the service. A repair keeps the records of a later version.
     """
     repaired = await inspection.repair(user, now())
     return repaired, (await inspection.inspect(user)).unreadable_count
 
 
 def _run(settings: Settings, work: Callable[[Inspection], Coroutine[Any, Any, _T]]) -> _T:
-    """The result of some work in Redis. The command fails if Redis is away, or if the records keep
-    changing.
+    """Runs `work` with the records in Redis, and returns its result. The command fails if Redis
+    gives no answer, or if the records keep changing.
     """
 
     async def run() -> _T:
         async with inspection_of(settings) as inspection:
             return await work(inspection)
 
-    logs.configure("critical")  # what can't be read is shown, not logged
+    logs.configure("critical")  # unreadable records are shown, not logged
     try:
         return asyncio.run(run())
     except StoreUnavailable:
@@ -117,7 +120,7 @@ def _run(settings: Settings, work: Callable[[Inspection], Coroutine[Any, Any, _T
 
 
 def _rows(found: Inspected, limits: SessionLimits, moment: datetime) -> Iterator[Row]:
-    """The form that programs read: a row for each key and each record."""
+    """Yields what `--json` prints: a row for each key and for each record."""
     state = found.state
     for name in found.keys:
         readable = name.kind not in found.other_types
@@ -219,7 +222,7 @@ def _state(row: Row) -> str:
 
 
 def _in_words(span: timedelta) -> str:
-    """A span of time, in its largest unit."""
+    """Returns a span of time in words, rounded down to the largest unit that fits."""
     for unit, name in _STEPS:
         if span >= unit:
             return f"{span // unit} {name}"

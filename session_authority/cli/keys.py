@@ -1,4 +1,4 @@
-"""`session-authority keys`: keeps the keys that sign tokens."""
+"""Implements `session-authority keys`, which manages the keys that sign tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ from session_authority.tokens import (
     revoke_keys,
 )
 
-# Services that verify tokens read GetSigningKeys regularly. They know a key of this age.
+# When a key has this age, services that verify tokens themselves know the key, because they call
+# GetSigningKeys regularly.
 _REREAD_TIME = timedelta(minutes=10)
 _STATES_HELP = f"Only in this state ({', '.join(s.value for s in KeyState)}); may be repeated."
 
@@ -142,7 +143,7 @@ def keys_promote(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
 ) -> None:
-    """Let a key sign from now on. The previous key goes on verifying."""
+    """Let a key sign from now on. The tokens that the previous key signed stay good."""
     _promote(key_folder(directory), kid)
     out.print(f"{kid} signs.", markup=False)
 
@@ -163,8 +164,8 @@ def keys_revoke(
 ) -> None:
     """Void all tokens that a leaked key signed, at once and for good.
 
-    Users with such tokens must sign in again. The signing key needs a successor:
-    [bold]--replace[/bold] chooses or makes one.
+    Users with tokens of the leaked key must sign in again. If the signing key is revoked, another
+    key must sign: [bold]--replace[/bold] promotes a published key, or makes a new key.
     """
     folder = key_folder(directory)
     revoke_keys(folder, kids, now(), replace)
@@ -198,10 +199,10 @@ def keys_retire(
         bool, typer.Option("--force", help="Remove the key even if its tokens are still in use.")
     ] = False,
 ) -> None:
-    """Remove a key that nothing needs any more.
+    """Remove a key that is no longer needed.
 
-    The command refuses this while a session may still have a token that the key signed. Without the
-    key, the user of that session must sign in again.
+    The command refuses to remove a key while a session may still have a token that the key signed.
+    Without the key, the user of that session must sign in again.
     """
     limits = load_settings().session_limits()
     retire(
@@ -215,7 +216,7 @@ def keys_retire(
 
 
 def _row(ring: Keyring, key: SigningKey) -> dict[str, object]:
-    """A key, in the form that programs read."""
+    """Returns what `--json` prints about a key."""
     return {
         "key_id": key.kid,
         "algorithm": key.algorithm.value,
@@ -254,7 +255,9 @@ def _promote(folder: Path, kid: str) -> None:
 
 
 def key_folder(given: Path | None) -> Path:
-    """The folder that an option or the settings name."""
+    """Returns the key folder that the option `--dir` names, or else the folder that the settings
+    name. If neither names a folder, the command fails.
+    """
     folder = given or load_settings().keys
     if folder is None:
         fail("name the key folder with --dir or SESSION_AUTHORITY_KEYS", WRONG_USAGE)

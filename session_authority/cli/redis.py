@@ -1,5 +1,7 @@
-"""`session-authority redis-acl`: prints the permissions that the service and its relay need in
-Redis. This module also checks the URL of Redis for other commands.
+"""Implements `session-authority redis-acl`, which prints the permissions that the service and its
+relay need in Redis.
+
+This module also checks the URL of Redis for other commands.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from session_authority.runtime.settings import Settings, SettingsError, load_set
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.acl import acl_rules
 
-# A name of these characters needs no quotes in a shell, in redis-cli and in an ACL file.
+# A name of these characters needs no quotes in a shell, in redis-cli or in an ACL file.
 _USER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class AclFormat(StrEnum):
-    """The use of the printed line: a command for redis-cli, or a line of the server's ACL file."""
+    """Says what is printed: a command for redis-cli, or a line for the server's ACL file."""
 
     SETUSER = "setuser"
     FILE = "file"
@@ -43,8 +45,8 @@ def redis_acl(
 
     Replace PASSWORD by a password. Write the name and the password into
     SESSION_AUTHORITY_REDIS_URL: redis://NAME:PASSWORD@host. The user may use only keys that begin
-    with SESSION_AUTHORITY_REDIS_PREFIX. Make the user on each primary and each replica, and on each
-    node of a cluster.
+    with SESSION_AUTHORITY_REDIS_PREFIX. Create the user on each primary and each replica, and on
+    each node of a cluster.
     """
     if _USER_NAME.fullmatch(user) is None:
         fail("--user: must be 1 to 64 letters, digits, '_', '.' or '-'", WRONG_USAGE)

@@ -1,4 +1,4 @@
-"""`session-authority relay`: delivers events to HTTP endpoints."""
+"""Implements `session-authority relay`, which delivers events to HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ app.add_typer(dead_letters.app, name="dead")
 @app.callback()
 @errors_in_one_line()
 def relay(context: typer.Context, endpoints: EndpointsOption = None) -> None:
-    """Deliver events until stopped."""
+    """Deliver events until the command is stopped."""
     if context.invoked_subcommand is not None:
         if endpoints is not None:
             fail(f"give --endpoints after {context.invoked_subcommand}", WRONG_USAGE)
@@ -80,7 +80,7 @@ def status(endpoints: EndpointsOption = None, as_json: JsonOption = False) -> No
 
 
 def _row(state: DeliveryState) -> dict[str, int]:
-    """The state of an endpoint, in the form that programs read."""
+    """Returns what `--json` prints about the state of an endpoint."""
     return {
         "waiting": state.waiting,
         "under_way": state.taken,
@@ -92,5 +92,5 @@ def _row(state: DeliveryState) -> dict[str, int]:
 
 @app.command()
 def secret() -> None:
-    """Make a secret for signatures. Each endpoint needs one of its own."""
+    """Make a secret for signatures. Each endpoint needs its own secret."""
     out.print(new_secret(), markup=False)

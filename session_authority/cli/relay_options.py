@@ -1,4 +1,6 @@
-"""Owns what the commands of the relay share: the file of endpoints, and the state of deliveries."""
+"""Owns what the `relay` commands share: the option for the endpoints file, and access to the state
+of deliveries.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ T = TypeVar("T")
 
 
 def relay_settings() -> Settings:
-    """The settings, with a Redis URL that can be used. Raises SettingsError."""
+    """Returns the settings. Raises SettingsError if a setting is invalid, or if no Redis URL is
+    set.
+    """
     settings = load_settings()
     if settings.redis_url is None:
         raise SettingsError("SESSION_AUTHORITY_REDIS_URL: must be set")
@@ -42,8 +46,9 @@ def relay_settings() -> Settings:
 
 
 def endpoints_of(settings: Settings, given: Path | None) -> tuple[Endpoint, ...]:
-    """The endpoints in the given file, or else in the file that the settings name. Raises
-    SettingsError.
+    """Returns the endpoints in the file `given`. If `given` is None, returns the endpoints in the
+    file that the settings name. Raises SettingsError if no file is named, or if the file is
+    invalid.
     """
     path = given or settings.relay_endpoints
     if path is None:
@@ -58,8 +63,8 @@ def endpoints_of(settings: Settings, given: Path | None) -> tuple[Endpoint, ...]
 
 
 def with_deliveries(settings: Settings, work: Callable[[Deliveries], Coroutine[Any, Any, T]]) -> T:
-    """Runs some work on the state of deliveries, and returns its result. The command fails if Redis
-    is away.
+    """Runs `work` with the state of deliveries, and returns its result. The command fails if Redis
+    gives no answer.
     """
 
     async def run() -> T:

@@ -1,4 +1,6 @@
-"""`session-authority restored`: voids what a restored Redis would bring back."""
+"""Implements `session-authority restored`, which voids all tokens that were issued before Redis was
+restored from a backup.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,10 @@ def restored(
 ) -> None:
     """Void every token that was issued before Redis was restored from a backup.
 
-    The backup lacks the revocations since it was made, so it brings revoked sessions back. Nothing
-    says which sessions these are, so all users must sign in again. Run the command before the
-    servers start on the restored Redis. To run it again with the same [bold]--at[/bold] does no
-    harm.
+    The backup lacks the revocations that came after it, so revoked sessions are live again in the
+    restored Redis. Nothing shows which sessions were revoked, so all users must sign in again. Run
+    the command before the servers start on the restored Redis. You may run the command again with
+    the same [bold]--at[/bold].
     """
     present = now()
     moment = present if at is None else _moment(at)

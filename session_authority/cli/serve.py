@@ -1,4 +1,6 @@
-"""`session-authority serve` runs the service. `check` shows the faults that `serve` would find."""
+"""Implements `session-authority serve`, which runs the service, and `session-authority check`,
+which shows the faults that `serve` would find.
+"""
 
 from __future__ import annotations
 
@@ -58,11 +60,11 @@ def serve(listen: ListenOption = None) -> None:
 def check(
     listen: ListenOption = None, as_json: JsonOption = False, running: RunningOption = False
 ) -> None:
-    """Check everything that [bold]serve[/bold] checks before it starts, and show what is wrong:
-    exit code 1 if anything is wrong.
+    """Check everything that [bold]serve[/bold] checks before it starts, and show what is wrong. The
+    exit code is 1 if anything is wrong.
 
-    Also checks that the ports are free. While the service runs, it uses the ports: then give
-    [bold]--running[/bold]. Starts nothing and changes nothing.
+    Also checks that the ports are free. If the service runs, it uses the ports, so give
+    [bold]--running[/bold]. The command starts nothing and changes nothing.
     """
     settings = load_settings(listen=listen)
     logs.configure("error")
@@ -83,7 +85,9 @@ def check(
 
 
 def _rows(checked: preflight.Checked, allowed: frozenset[Unsafe]) -> Iterator[dict[str, str]]:
-    """A row for each fault of a check, or one row with the finding of a check without faults."""
+    """Yields a row for each fault of a check. If there are no faults, yields one row that says what
+    the check found.
+    """
     if not checked.faults:
         yield {"check": checked.title, "result": "ok", "text": checked.found}
     for fault in checked.faults:

@@ -1,4 +1,4 @@
-"""`session-authority sessions`: says what a token is worth."""
+"""Implements `session-authority sessions`, which shows whether a token is good."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-# The meaning of each status, in a few words.
+# Explains each status of a token in a few words.
 MEANINGS = {
     "ACTIVE": "the session is good",
     "TOKEN_MISSING": "no token came",
@@ -77,11 +77,11 @@ def sessions_show(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a token on a device. This does not count as a use, and raises no alarm. Exit code 1
-    means that the session is not good.
+    """Show whether a token is good on a device. This check does not count as a use of the session,
+    and raises no alarm. Exit code 1 means that the session is not good.
 
-    The token is read from a file or from standard input, because other users of the machine can
-    see arguments.
+    The token is read from a file or from standard input, because other users of the machine can see
+    arguments.
     """
     from session_authority.console.support import CallFailed, worth_of
 
@@ -102,7 +102,9 @@ def sessions_show(
 
 
 def _read(path: Path | None) -> bytes:
-    """Reads the token without showing it."""
+    """Reads the token from the file, or from standard input if `path` is None. A terminal does not
+    show the token.
+    """
     if path is None and sys.stdin.isatty():
         return getpass.getpass("Access token: ").encode()
     try:

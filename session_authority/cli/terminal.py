@@ -1,4 +1,4 @@
-"""Owns what a person sees of a command: what it prints, and how it fails."""
+"""Owns what commands print: results, tables, JSON and errors."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_USAGE = 2
 
-# The first words of the parser's messages that repeat an argument.
+# The first words of those errors of the argument parser that repeat an argument.
 _REPEATING = ("Got unexpected extra argument(s)", "No such command", "No such option")
 _HARMLESS = re.compile(r"No such (command '[a-z][a-z-]{,19}'|option: --?[a-z][a-z-]{,19})([ .]|$)")
 
-# Nearly every line of a table is shorter than this.
+# The width of a table whose lines must not be wrapped. Nearly every line is shorter than this
+# width.
 _WHOLE_LINE_COLUMNS = 1000
 
 out = Console(highlight=False, emoji=False)
@@ -44,15 +45,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:
-    """Ends the command with this exit code, after it has printed each line of the text."""
+    """Prints each line of the text to standard error, and ends the command with this exit code."""
     for line in text.splitlines() or [text]:
         err.print(f"session-authority: {line}", markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
 def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None:
-    """The value of an option that names a file. If there is no such file, the command fails. The
-    error does not repeat the value, as a user may have given the secret itself in place of a file.
+    """Returns the value of an option that names a file. If the file does not exist, the command
+    fails. The error does not repeat the value, because a user may have given a secret in place of
+    the name of a file.
     """
     if path is not None and not os.path.exists(path):  # False for text that can't be a file's name
         fail(f"{option.opts[0]}: there is no such file", WRONG_USAGE)
@@ -60,29 +62,33 @@ def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None
 
 
 class Commands(TyperGroup):
-    """Commands whose errors do not repeat an unknown argument, as it may be a secret
-    (`--token-file Bearer abc`). Words that can't be a secret are repeated. The help names no Python
-    types.
+    """A group of commands. A usage error does not repeat an unknown argument, because the argument
+    may be a secret (`--token-file Bearer abc`). But an unknown command or option in lower case is
+    repeated, because it can't be a secret. The help names no Python types.
     """
 
     def make_context(self, *given: Any, **more: Any) -> Any:
-        """Reads the arguments before the command's name. Raises a usage error."""
+        """Parses the options before the command's name. Raises a usage error if an option is
+        invalid.
+        """
         with _nothing_repeated():
             return super().make_context(*given, **more)
 
     def get_params(self, ctx: Any) -> Any:
-        """The options of the group itself."""
+        """Returns the options of the group itself."""
         return _without_types(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, if there is one."""
+        """Returns the command of this name, or None if there is no such command."""
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             _without_types([*command.params, command.get_help_option(ctx)])
         return command
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command that the arguments name. Raises a usage error."""
+        """Runs the command that the arguments name. Raises a usage error if the command gets a
+        wrong argument or option.
+        """
         with _nothing_repeated():
             return super().invoke(ctx)
 
@@ -100,8 +106,9 @@ def _nothing_repeated() -> Iterator[None]:
 
 
 def _without_types(params: Any) -> Any:
-    """The same parameters, without types in their help. Else the help would show `<bool>` behind
-    each flag, and `<str>` behind each argument.
+    """Changes these parameters so that the help does not show their types, and returns them.
+    Without the change, the help would show `<bool>` after each flag, and `<str>` after each
+    argument.
     """
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
@@ -111,8 +118,9 @@ def _without_types(params: Any) -> Any:
     return params
 
 
-# The errors that a person can mend, by their modules. The modules are not imported here: a
-# command that has not imported a module can't have raised its errors.
+# Maps modules to their error classes, for errors that a user can correct. The modules are not
+# imported here. If a command has not imported a module, the command can't raise the error of this
+# module.
 MENDABLE = {
     "session_authority.access": "AccessError",
     "session_authority.geoip": "GeoipError",
@@ -131,7 +139,9 @@ _OF_SETTINGS = "SettingsError"
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Decorates a command: an error that a person can mend ends it without a traceback."""
+    """Decorates a command. If the command raises an error that MENDABLE lists, the command prints
+    the message without a traceback, and fails.
+    """
     try:
         yield
     except Exception as error:
@@ -142,8 +152,9 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def show(table: Table, *, whole_lines: bool = False) -> None:
-    """Prints a table. Its lines are not wrapped if a program reads them. With `whole_lines` they
-    are not wrapped on a terminal, either, so that a user can copy an ID.
+    """Prints a table. A terminal shows long lines wrapped, unless `whole_lines` is True. With
+    `whole_lines`, a user can copy an ID as a whole. If the output is not a terminal, no line is
+    wrapped.
     """
     if out.is_terminal and not whole_lines:
         out.print(table)
@@ -154,7 +165,7 @@ def show(table: Table, *, whole_lines: bool = False) -> None:
 
 
 def show_json(row: Mapping[str, object]) -> None:
-    """Prints one line of JSON. The line is ASCII, and moments have the form of RFC 3339."""
+    """Prints one line of JSON. The line is ASCII. Moments have the form of RFC 3339."""
     line = json.dumps(row, default=_rfc3339, separators=(",", ":"))
     out.print(line, markup=False, soft_wrap=True)
 
@@ -165,5 +176,5 @@ def _rfc3339(value: object) -> str:
 
 
 def when(moment: datetime | None) -> str:
-    """A moment, for tables."""
+    """Returns a moment in a form for tables, or `-` for None."""
     return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")

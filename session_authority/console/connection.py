@@ -1,5 +1,5 @@
-"""Connects to a running server over gRPC, as any other caller does. The health command and other
-commands use this connection.
+"""Connects to a running server over gRPC, as any other caller does. The functions of this package
+make all their calls with the channels of this module.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from session_authority.console.connection_faults import why_unreachable
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
 
-# The addresses to call for a server that listens at all addresses.
+# Each key means all addresses of a machine. A server that listens at the key is called at the
+# value.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, and the credentials for it. All fields of type bytes are PEM.
+    """A server to call, and the credentials for the calls. All fields of the type bytes contain
+    PEM.
 
-    With `tls` the connection is encrypted. The server's certificate must be signed by `ca`, or,
-    without `ca`, by a CA that gRPC trusts. The certificate must be for `server_name`, or, without
-    `server_name`, for the address.
+    If `tls` is True, the connection is encrypted. The server's certificate must be signed by `ca`,
+    or by a CA that gRPC trusts if `ca` is None. The certificate must be for `server_name`, or for
+    the address if `server_name` is None.
     """
 
     address: Listen
@@ -40,13 +42,17 @@ class Target:
         return str(self.address)
 
     def reachable(self) -> Target:
-        """Returns the same server, with an address that this machine can call."""
+        """Returns the same server, with an address that this machine can call. Only the address of
+        a server that listens at all addresses is changed.
+        """
         host = _EVERYWHERE.get(self.address.host, self.address.host)
         return replace(self, address=Listen(host, self.address.port))
 
 
 def channel_to(target: Target) -> grpc.Channel:
-    """Makes a channel directly to the server, without a web proxy."""
+    """Makes a channel to the server. The channel does not use the web proxy that environment
+    variables may name.
+    """
     # Each channel gets its own connection. By default, channels to one address share a connection.
     options: list[tuple[str, Any]] = [
         ("grpc.enable_http_proxy", 0),
@@ -67,7 +73,7 @@ def channel_to(target: Target) -> grpc.Channel:
 
 
 class _Details(grpc.ClientCallDetails):
-    """The details of a call, with one more entry in its metadata."""
+    """The details of a call, with one more entry in the metadata."""
 
     def __init__(self, details: grpc.ClientCallDetails, name: str, value: str) -> None:
         self.method = details.method
@@ -79,7 +85,7 @@ class _Details(grpc.ClientCallDetails):
 
 
 class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Adds a bearer token to each call (RFC 6750 §2.1). The call credentials of gRPC can't do this,
+    """Adds a bearer token to each call (RFC 6750 §2.1). gRPC's own call credentials can't be used,
     because they work only over TLS.
     """
 
@@ -115,8 +121,8 @@ def failure_of(target: Target, error: grpc.RpcError) -> str:
 
 def health(target: Target, timeout_seconds: float, service: str = "") -> str:
     """Returns the health of a service, or of the whole server if `service` is empty. The result is
-    `SERVING`, `NOT_SERVING`, or the reason why there is no answer. This function does not wait for
-    a server that can't be reached.
+    a status such as `SERVING` or `NOT_SERVING`, or the reason why there is no answer. If the
+    connection fails, this function does not try again.
     """
     with channel_to(target) as channel:
         try:

@@ -1,5 +1,6 @@
-"""Explains in plain words why a connection failed. Examples are a port where nothing listens, a
-wrong protocol, and a wrong certificate. The error texts of gRPC are hard to understand for people.
+"""Explains in plain words why a connection failed. For example, nothing listens at the port, the
+server speaks another protocol, or a certificate is wrong. The error texts of gRPC are hard to
+understand.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ _SPEAKS_TLS = "the server speaks TLS: give --tls, or its CA with --tls-ca"
 _SPEAKS_PLAINTEXT = "the server speaks plaintext: leave --tls, --tls-ca and --tls-cert out"
 _WANTS_CERTIFICATE = "the server wants a certificate: give --tls-cert and --tls-key"
 _REFUSES_CERTIFICATE = "the server does not accept the certificate of --tls-cert"
-# The explanations, by a part of gRPC's error text.
+# Each key is a part of gRPC's error text, and each value explains an error whose text has this
+# part.
 _REASONS = {
     "Connection refused": "nothing listens there: connection refused",
     "lookup failed": "there is no host of this name",
@@ -28,17 +30,17 @@ _REASONS = {
     ),
     "Expected SETTINGS frame": "the program that listens there is no gRPC server",
 }
-# Parts of gRPC's error texts for a peer that closed the connection. For some mistakes, gRPC gets no
-# other information.
+# gRPC's error text has one of these parts if the server closed the connection. For some mistakes of
+# the caller, such as a missing certificate, the text says nothing more.
 _HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe", "CERTIFICATE_REQUIRED")
 
 
 def why_unreachable(
     address: Listen, details: str, *, tls: bool = False, with_certificate: bool = False
 ) -> str:
-    """Returns the reason why a call to the address failed, according to gRPC's error text. If this
-    text only says that the peer closed the connection, a test connection is made. Returns gRPC's
-    error text if this module knows no reason for it.
+    """Returns the reason why a call to the address failed, according to `details`, the error text
+    of gRPC. If `details` only says that the server closed the connection, this function tries a TLS
+    handshake to find the reason. Returns `details` if this module knows no reason for it.
     """
     for part, reason in _REASONS.items():
         if part in details:
@@ -51,8 +53,8 @@ def why_unreachable(
 
 
 def _speaks_tls(address: Listen) -> bool:
-    """Returns True if a TLS handshake with the address succeeds. No data of a call is sent, so the
-    certificate is not verified.
+    """Returns True if a TLS handshake with the address succeeds. The certificate is not verified,
+    because this function sends no data of a call.
     """
     context = ssl.create_default_context()
     context.check_hostname = False

@@ -1,5 +1,5 @@
-"""Plays the whole life of a session against a running server, and explains each step. It is for
-people who want to see the calls and have not installed `grpcurl`.
+"""Plays the whole life of a session against a running server, and explains each step. The demo is
+for people who want to see the calls and have not installed `grpcurl`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class DemoFailed(Exception):
 
 
 def play(server: Target, out: Console, renewal_time: timedelta) -> None:
-    """Plays the demo. Raises DemoFailed if the server is not ready, if a call fails, or if a step
-    has another result than expected or takes too long.
+    """Plays the demo. `renewal_time` is the longest time that one step may wait, for example until
+    a token is old enough for a renewal. Raises DemoFailed if the server is not ready or a call
+    fails. Also raises DemoFailed if a step takes too long or does not have the expected result.
     """
     target = server.reachable()
     status = health(target, _CALL_SECONDS)
@@ -210,8 +211,8 @@ class _Life:
         return answers[-1]
 
     def _watch_until_replayed(self, on: pb.IssueDeviceResponse, newer: str) -> list[str]:
-        """Validates the old token until it counts as replayed, while its successor is in use.
-        Returns the statuses that the old token had.
+        """Validates the token of `on` and its successor `newer` in turns, until the token of `on`
+        counts as replayed. Returns the statuses that the token of `on` had.
         """
         seen: list[str] = []
 

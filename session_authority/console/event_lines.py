@@ -1,7 +1,7 @@
 """Writes each event as one line: as a row of a table for people, and as JSON for programs.
 
-Strangers choose names and user agents, so only the printable characters of these texts reach a
-terminal.
+Anybody can choose the names of devices and the user agents. So a row of the table has only the
+printable characters of such texts, and JSON has escapes for all other characters.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _STYLES = {
 
 
 def json_line(event: pb.Event) -> str:
-    """Returns an event in protobuf's JSON mapping, with the names of the contract. The text is
-    ASCII.
+    """Returns an event in protobuf's JSON mapping, with the names of the fields in the contract.
+    The text is ASCII.
     """
     return json.dumps(MessageToDict(event, preserving_proto_field_name=True), separators=(",", ":"))
 
@@ -75,8 +75,8 @@ class EventTable:
         return captured.get().removesuffix("\n")
 
     def _widths(self) -> tuple[int, ...]:
-        """Returns the widths of all columns except the last column. On a terminal with at least 108
-        columns, the last column of the table has at least 30 columns of the terminal.
+        """Returns the widths of all columns except the last, in characters. If the terminal is at
+        least 108 characters wide, the last column has at least 30 characters.
         """
         if not self._out.is_terminal:
             return (*_FIXED, 36, 28, 64)
@@ -111,7 +111,7 @@ def _details(event: pb.Event) -> Iterator[str]:
 
 
 def _words(kind: Any, number: int, prefix: str) -> str:
-    """Returns the value of an enum in words, or as a number if only a newer version knows the
+    """Returns the name of an enum's value in words, or the number if this version does not know the
     value.
     """
     try:

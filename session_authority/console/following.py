@@ -1,4 +1,4 @@
-"""Follows the events of a server. After a restart of the server, the watch goes on at the last
+"""Watches the events of a server. After a restart of the server, the watch continues at the last
 cursor.
 """
 
@@ -19,11 +19,12 @@ from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 _FIRST_ANSWER_SECONDS = 5.0
-_SILENCE_SECONDS = 30.0  # three heartbeats
+_SILENCE_SECONDS = 30.0  # three intervals of heartbeats
 _BACKOFF = Backoff(first=timedelta(milliseconds=200), longest=timedelta(seconds=5))
-# A watch may send an event twice. People should not mistake the repeated event for a second alarm.
+# A watch may send an event twice. The IDs of this many events are remembered, so that people do not
+# mistake a repeated event for a second alarm.
 _REMEMBERED_EVENTS = 10_000
-# The codes after which another call can't help.
+# If a call has failed with one of these codes, a further call would fail, too.
 _FINAL_CODES = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -41,15 +42,15 @@ class TailFailed(Exception):
 def follow(
     target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]
 ) -> Iterator[Sequence[pb.Event]]:
-    """Yields the events of each message of a watch, each event only once. It recognizes a repeated
-    event among the last 10,000 events. The first message and the heartbeats have no events.
+    """Yields a list of the events of each message of a watch. An event that was already among the
+    last 10,000 events is left out. The lists for the first message and for heartbeats are empty.
 
-    When the connection breaks, the server is called again from the last cursor. `say` gets a text
-    when two calls in a row have failed, when the server answers again after two or more failures,
-    and when events may have been missed. A single failure is normal, and gets no text.
+    When the connection breaks, a new call continues at the last cursor. `say` gets a text when two
+    calls in a row have failed, and when the server answers again after two or more failures. `say`
+    also gets a text when events may have been missed. A single failure is normal, and gets no text.
 
-    Raises TailFailed if the server does not answer or is not ready at the start, or if it refuses
-    the watch.
+    Raises TailFailed if the server does not answer or is not ready at the start, or if the server
+    refuses the watch.
     """
     status = health(target, _FIRST_ANSWER_SECONDS)
     if status != "SERVING":
@@ -75,7 +76,7 @@ def follow(
                 raise TailFailed(
                     f"{target}: {reason}: {printable(error.details() or '')}"
                 ) from None
-            if code is grpc.StatusCode.OUT_OF_RANGE:  # the reason CURSOR_EXPIRED
+            if code is grpc.StatusCode.OUT_OF_RANGE:  # with the reason CURSOR_EXPIRED
                 say(
                     f"{target}: events may have been missed, it can't go on from where this watch"
                     " was; going on from now"
@@ -92,9 +93,9 @@ def follow(
 def _messages(
     target: Target, ask: pb.WatchEventsRequest, timeout_seconds: float
 ) -> Iterator[pb.WatchEventsResponse]:
-    """Yields the messages of one call, until the call ends or the server is silent for too long.
-    Each call has its own channel, because a channel that has failed waits longer each time before
-    it connects again.
+    """Yields the messages of one call, until the call ends. The call is cancelled if the server
+    sends no message for too long. Each call has its own channel, because a channel that has failed
+    several times waits longer and longer before it connects again.
     """
     with channel_to(target) as channel:
         call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)

@@ -1,9 +1,9 @@
 """Does the work of a support desk: lists the devices of a user, signs users out on devices, and
-judges tokens.
+gets the verdicts on tokens.
 
-Each function makes one kind of call of the contract. Any other caller with the same roles may make
-these calls, too. Devices and validations are returned as messages in protobuf's JSON mapping, with
-the names of the contract.
+Each function makes one kind of call of the contract. Every caller that has the needed roles may
+make these calls. The results for devices and validations are messages in protobuf's JSON mapping,
+with the names of the fields in the contract.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class CallFailed(Exception):
 
 
 def devices_of(target: Target, user_id: str, *, signed_out: bool) -> Iterator[dict[str, Any]]:
-    """Yields the devices of a user, sorted by activity, the latest first. With `signed_out` the
-    devices where the user is signed out are included. Raises CallFailed.
+    """Yields the devices of a user, sorted by activity, the latest first. If `signed_out` is True,
+    devices on which the user is signed out are included. Raises CallFailed if the server gives no
+    answer or refuses the call.
     """
     request = pb.ListDevicesRequest(
         user_id=user_id, page_size=_PAGE_SIZE, include_signed_out=signed_out
@@ -45,8 +46,8 @@ def devices_of(target: Target, user_id: str, *, signed_out: bool) -> Iterator[di
 
 
 def revoke_device(target: Target, user_id: str, device_id: str, reason: str) -> int:
-    """Signs a user out on a device. Returns the number of devices on which the user was signed in:
-    one or none. Raises CallFailed.
+    """Signs a user out on a device. Returns 1 if the user was signed in on the device, or else 0.
+    Raises CallFailed if the server gives no answer or refuses the call.
     """
     request = pb.RevokeDeviceRequest(user_id=user_id, device_id=device_id, reason=reason)
     with _service(target) as service:
@@ -54,8 +55,9 @@ def revoke_device(target: Target, user_id: str, device_id: str, reason: str) -> 
 
 
 def revoke_all(target: Target, user_id: str, reason: str, except_device_id: str = "") -> int:
-    """Signs a user out on all devices, or on all but one. Returns the number of these devices on
-    which the user was signed in. Raises CallFailed.
+    """Signs a user out on all devices, except on `except_device_id` if it is given. Returns the
+    number of devices on which the call ended a sign-in. Raises CallFailed if the server gives no
+    answer or refuses the call.
     """
     request = pb.RevokeAllRequest(user_id=user_id, reason=reason, except_device_id=except_device_id)
     with _service(target) as service:
@@ -63,7 +65,10 @@ def revoke_all(target: Target, user_id: str, reason: str, except_device_id: str 
 
 
 def worth_of(target: Target, access_token: str, device_id: str) -> dict[str, Any]:
-    """Judges a token on a device. This writes nothing and raises no alarm. Raises CallFailed."""
+    """Returns the service's verdict on a token that is presented with a device ID. The call writes
+    nothing and raises no alarm. Raises CallFailed if the server gives no answer or refuses the
+    call.
+    """
     request = pb.ValidateSessionRequest(
         access_token=access_token, device_id=device_id, observe_only=True
     )

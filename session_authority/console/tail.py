@@ -1,8 +1,8 @@
 """Shows the events of sessions live, one event in a line: as a table for people, and as JSON for
 programs.
 
-After a restart of the server, the tail continues at the last cursor. Strangers choose names and
-user agents, so only the printable characters of these texts reach a terminal.
+After a restart of the server, the watch continues at the last cursor. Anybody can choose the names
+of devices and the user agents, so the output has only the printable characters of such texts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ EVENT_TYPES = tuple(
 def question(
     types: Iterable[str], user_ids: Iterable[str], since: str | None, now: datetime
 ) -> pb.WatchEventsRequest:
-    """Makes the request to the server from the options. Raises ValueError with the option and the
-    rule that it breaks.
+    """Makes the request for a watch from the options of the command. Raises ValueError if an option
+    is wrong. The text of the error names the option and the rule that it breaks.
     """
     names = [given.upper().removeprefix("EVENT_TYPE_") for given in types]
     for name in names:
@@ -71,18 +71,20 @@ def _moment(since: str, now: datetime) -> Timestamp:
 def tail(
     target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: bool, count: int | None
 ) -> None:
-    """Shows events until `count` events are shown, or without an end. Raises TailFailed.
+    """Shows `count` events, or events without an end if `count` is None. Raises TailFailed if the
+    events can't be watched or written.
 
     The process exits at once on Ctrl-C, on SIGTERM, and when the program that reads the output
-    exits. This is the usual way to end a watch.
+    exits.
     """
     _end_when_told()
     try:
         batches = follow(target.reachable(), ask, _say)
-        first = next(batches)  # this waits for the server's first answer before anything is shown
+        first = next(batches)  # waits for the server's first answer before anything is shown
         events = islice(chain(first, chain.from_iterable(batches)), count)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # The character set of the locale may lack characters of the names.
+            # If the character set of the output lacks a character of a name, Python writes an
+            # escape and raises no error.
             sys.stdout.reconfigure(errors="backslashreplace")
         table = EventTable(out)
         if not as_json:
@@ -92,14 +94,14 @@ def tail(
     except BrokenPipeError:
         _end()
     except OSError as error:
-        # Otherwise Python would try to write the rest again when it exits.
+        # Without this line, Python would try to write the rest of the output again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise TailFailed(f"can't write: {error.strerror}") from None
 
 
 def _end(*_: object) -> NoReturn:
-    """Exits the process at once, without any cleanup. This is safe: every line is written already,
-    and no other work is left half done.
+    """Exits the process at once, without any cleanup. The exit is safe, because every line of the
+    output is already written, and no other work is left half done.
     """
     os._exit(0)
 

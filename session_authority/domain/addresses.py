@@ -1,8 +1,8 @@
-"""Reads an end user's IP address from the forms in which proxies and libraries write it. It also
-decides how exactly the service keeps the address.
+"""Reads an end user's IP address from a text in any form that proxies and libraries write. Reduces
+the address to the part that the service keeps.
 
-The address is only shown to people. So a text without an address is no error, and gives an empty
-address.
+The address is shown to people, and its place is looked up. No decision depends on the address, so a
+text without an address is no error, and gives an empty address.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ import re
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-# A text that is not a plain address is cut at this length, and then searched for an address. The
-# longest correct form is a list of hops.
+# `shown_address` cuts a text that is not a plain address at this number of characters, and then
+# searches the text for an address. The limit leaves room for the addresses of many proxies.
 _MAX_READ_CHARACTERS = 1024
-# The parameter `for` in the first element of a `Forwarded` header (RFC 7239).
+# Finds the parameter `for` in the first element of a `Forwarded` header (RFC 7239). The value of
+# `for` is the address of the client.
 _FORWARDED = re.compile(r"(?:^|;)\s*for\s*=\s*(\"[^\"]*\"|[^\s;,\"]+)", re.IGNORECASE | re.ASCII)
-# The prefixes of an address: gRPC and mail write the name of the address family, and Java writes a
-# slash before the address of a peer.
+# The prefixes that an address may have. gRPC and mail write the name of the address family before
+# the address. Java writes a slash before the address of a peer.
 _PREFIX = re.compile(r"(?:ipv4:|ipv6:|/)", re.IGNORECASE | re.ASCII)
-# A port may be obfuscated (RFC 7239 §6.3). It may also be missing after the colon.
+# The port that may follow an address. The port may be obfuscated (RFC 7239 §6.3), or be missing
+# after the colon.
 _PORT = r"(?::(?:\d{1,5}|_[\w.-]+)?)?"
 _IN_BRACKETS = re.compile(rf"\[([^\[\]]*)\]{_PORT}", re.ASCII)
 _V4_WITH_PORT = re.compile(rf"([\d.]+){_PORT}", re.ASCII)
 
 _NETWORK_BITS = {4: 24, 6: 48}
-# The bits of a 6to4 address before the IPv4 address in it (RFC 3056).
+# The number of bits of a 6to4 address before the IPv4 address that it contains (RFC 3056).
 _6TO4_BITS = 16
-# Networks whose addresses do not tell a place: the addresses of a machine, a link or a site, the
-# addresses inside a carrier's network (RFC 6598), and multicast and reserved addresses.
+# Networks whose addresses say nothing about the place of a device. The list has networks inside a
+# machine, on a link, in a site or in a carrier's network (RFC 6598), multicast networks, and
+# reserved networks.
 _PLACELESS = tuple(
     map(
         ip_network,
@@ -41,8 +44,8 @@ _PLACELESS = tuple(
 
 
 class AddressDetail(Enum):
-    """How exactly the service keeps addresses of end users: in full, as their network, or not at
-    all.
+    """Says how exactly the service keeps the addresses of end users: in full, as their network, or
+    not at all.
     """
 
     FULL = "full"
@@ -51,12 +54,14 @@ class AddressDetail(Enum):
 
 
 def kept_address(shown: str, detail: AddressDetail) -> str:
-    """Returns the part of a shown address that the service keeps: the full address, its network, or
-    nothing.
+    """Returns the part of an address that the service keeps. `shown` is a result of
+    `shown_address`, or an earlier result of this function.
 
-    The network is /24 for IPv4 and /48 for IPv6. For a 6to4 address it is /40, which is the /24 of
-    the IPv4 address inside. If a stored address is already a network, NETWORK keeps it unchanged.
-    FULL returns `shown` unchanged. Otherwise a text that is no address becomes empty.
+    With FULL, `shown` is returned unchanged. With NONE, the result is empty. With NETWORK, the
+    result is the network of the address: /24 for IPv4, and /48 for IPv6. A 6to4 address becomes its
+    /40, which ends with the /24 of the IPv4 address inside the 6to4 address. If `shown` is a
+    network already, NETWORK keeps it unchanged. If `shown` is not an address, NETWORK makes it
+    empty.
     """
     if detail is AddressDetail.FULL or not shown:
         return shown
@@ -73,9 +78,9 @@ def kept_address(shown: str, detail: AddressDetail) -> str:
 
 
 def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
-    """Returns the address with which a place can be looked up. For a 6to4 address it is the IPv4
-    address inside. None if `shown` is empty or a network, or if the address does not tell a place.
-    An example is a private address.
+    """Returns the address with which a place can be looked up: the address in `shown`, or the IPv4
+    address inside a 6to4 address. Returns None if `shown` is empty or a network, or if the address
+    says nothing about a place. For example, a private address says nothing about a place.
     """
     if not shown or not _canonical(shown):
         return None
@@ -86,12 +91,13 @@ def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
 
 
 def shown_address(text: str) -> str:
-    """Returns the IPv4 or IPv6 address in a text, in its usual form. Empty if there is none.
+    """Returns the IPv4 or IPv6 address in a text, in its usual form. Returns an empty text if there
+    is no address.
 
-    A port, brackets and a zone are removed. An IPv4 address that is mapped to IPv6
-    (`::ffff:192.0.2.1`) becomes IPv4. In a list, only the first entry that is not blank counts: in
-    `X-Forwarded-For` it is the address of the client. If this entry is no address (`unknown`), the
-    result is empty.
+    A port, brackets and a zone are removed from the address. An IPv4 address that is mapped to IPv6
+    (`::ffff:192.0.2.1`) becomes IPv4. In a list of addresses, only the first entry that is not
+    blank counts. In `X-Forwarded-For`, the first entry is the address of the client. If the first
+    entry of a list is not an address (for example, `unknown`), the result is empty.
     """
     if not text:
         return ""
@@ -105,7 +111,7 @@ def _bare(text: str) -> str:
         first = forwarded[1]
     plain = first.strip().strip('"').strip()
     plain = _PREFIX.sub("", plain, count=1) if _PREFIX.match(plain) else plain
-    # gRPC writes the brackets of a peer in this way
+    # gRPC writes the brackets of an IPv6 peer as %5B and %5D.
     plain = plain.replace("%5B", "[").replace("%5D", "]")
     for form in (_IN_BRACKETS, _V4_WITH_PORT):
         if found := form.fullmatch(plain):

@@ -1,10 +1,13 @@
-"""Makes the device IDs that a validation assigns to a request without one, and recognizes them.
+"""Makes the device IDs that a validation assigns to requests without a device ID, and recognizes
+these IDs in later requests.
 
-A client should keep such an ID for its next sign-in. Some clients send it at once, together with a
-token of another device. Such a request is denied, but it must raise no alarm, as the service itself
-assigned the ID. An assigned ID looks random, and only this module recognizes it. The mark in the ID
-is no secret: a client that forges such an ID only avoids the alarm. A client that sends no device
-ID avoids the alarm, too.
+A client should keep an assigned ID for its next sign-in. Some clients send the assigned ID earlier,
+together with a token of another device. A request with an assigned ID and a token of another device
+is denied without an alarm, because the service itself assigned the ID.
+
+An assigned ID looks random, but its last 4 bytes are a hash of its first 12 bytes. The hash in the
+ID is no secret: a client that forges an assigned ID only avoids the alarm. A client that sends no
+device ID avoids the alarm, too.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ RANDOM_BYTES = 12
 
 def assign_device_id(random: bytes) -> UUID:
     """Makes a new device ID from 12 random bytes. The ID has the form of a random UUID (RFC 9562
-    §5.4) and 90 random bits.
+    §5.4), and has 90 random bits.
     """
     form = bytearray(random)
     form[6] = 0x40 | form[6] & 0x0F
@@ -27,8 +30,8 @@ def assign_device_id(random: bytes) -> UUID:
 
 
 def is_assigned(device_id: UUID) -> bool:
-    """Returns True if a validation assigned the ID. Of the other IDs, one in four billion is
-    mistaken for an assigned ID.
+    """Returns True if a validation assigned the ID. Also returns True for one in four billion other
+    IDs.
     """
     return _mark(device_id.bytes[:RANDOM_BYTES]) == device_id.bytes[RANDOM_BYTES:]
 

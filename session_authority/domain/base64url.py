@@ -1,5 +1,5 @@
-"""Encodes and decodes Base64 for URLs without padding (RFC 7515 §2). Each value has only one
-accepted spelling.
+"""Encodes and decodes base64url without padding (RFC 7515 §2). Only one encoding of each value is
+accepted.
 """
 
 from __future__ import annotations
@@ -7,12 +7,12 @@ from __future__ import annotations
 import base64
 from binascii import a2b_base64
 
-# Translates the letters of base64url to those of base64. Padding, and the two letters that only
-# base64 has, become invalid.
+# Translates the letters of base64url to the letters of base64. Padding, and the two letters of
+# base64 that base64url does not have, become invalid.
 _PLAIN_LETTERS = bytes.maketrans(b"-_+/=", b"+/!!!")
-# The key is the number of letters after the last whole group of four. The value has the padding,
-# and the letters with which the text may end: letters whose unused bits are 0. None allows every
-# letter.
+# The rules for the end of a text, by the number of letters after the last whole group of four. Each
+# rule has the missing padding, and the allowed last letters, whose unused bits are 0. None allows
+# every letter.
 _ENDS = {
     0: (b"", None),
     2: (b"==", frozenset(b"AQgw")),
@@ -26,8 +26,8 @@ def encode_base64url(data: bytes) -> str:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decodes base64url without padding. Raises ValueError unless the text is the canonical
-    encoding of some bytes.
+    """Decodes base64url without padding. Raises ValueError if the text is not the canonical
+    encoding of any bytes.
     """
     letters = text.encode("ascii")
     padding, last = _ENDS.get(len(letters) % 4, (b"", frozenset()))

@@ -1,5 +1,5 @@
-"""The end user's browser or app as the caller describes it, and its place. These facts are shown to
-people, and never trusted.
+"""Defines the facts about the end user's browser or app, and about its place. The service shows
+these facts to people, and never trusts them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UNKNOWN_NAME = "Unknown device"
 
 
 class FormFactor(Enum):
-    """The kind of a device."""
+    """The kinds of devices."""
 
     UNKNOWN = "unknown"
     DESKTOP = "desktop"
@@ -29,11 +29,11 @@ class FormFactor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """The description of a client for people. Unknown parts are empty, except the name: it is then
-    "Unknown device".
+    """The description of a client for people. A part that is not known is empty, except the name: a
+    name that is not known is "Unknown device".
 
-    An example: the system "Android 16", the browser "Chrome 148", the kind phone, and the model
-    "Pixel 10 Pro". The name is made of these parts: "Chrome 148 on Pixel 10 Pro".
+    For example, the browser "Chrome 148", the form factor PHONE, the system "Android 16" and the
+    model "Pixel 10 Pro" give the name "Chrome 148 on Pixel 10 Pro".
     """
 
     operating_system: str = ""
@@ -45,10 +45,12 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The facts that the caller knows about the end user's browser or app. Empty means unknown.
+    """The facts that the caller knows about the end user's browser or app. A fact that is not known
+    is empty.
 
-    `place` is given by the caller, or else looked up from the address. `appearance` is the stored
-    description. It is set only if the client was read from the store.
+    `place` is the place that the caller gave. If the caller gave no place, `place` is the place
+    that was looked up from the address. `appearance` is the stored description. `appearance` is set
+    only if the client was read from the store.
     """
 
     ip_address: str = ""
@@ -60,8 +62,8 @@ class Client:
     appearance: Appearance | None = field(default=None, compare=False)
 
     def updated_by(self, newer: Client) -> Client:
-        """Returns this client, updated with all facts that `newer` has. The other facts stay,
-        unless they belong to an address or a user agent that `newer` replaces.
+        """Returns this client, updated with all facts that `newer` has. Facts that `newer` lacks
+        stay, unless they belong to an address or a user agent that `newer` replaces.
         """
         if newer is NO_CLIENT:
             return self
@@ -73,13 +75,15 @@ class Client:
             hints=self._hints_updated_by(newer),
             # The old place does not belong to the new address.
             place=newer.place if newer.ip_address or newer.place != NO_PLACE else self.place,
-            # The stored description belongs to the old user agent and hints. If there is no stored
-            # description, readers of the client make a new description.
+            # The stored description belongs to the old user agent and hints. Without a stored
+            # description, code that shows the client makes a new description.
             appearance=None if newer.user_agent or newer.hints != NO_HINTS else self.appearance,
         )
 
     def kept(self, detail: AddressDetail) -> Client:
-        """Returns this client, with its address reduced to the part that the service keeps."""
+        """Returns this client, with its address reduced to the part that the service keeps.
+        `detail` says which part the service keeps.
+        """
         if detail is AddressDetail.FULL:
             return self
         return replace(self, ip_address=kept_address(self.ip_address, detail))
@@ -87,7 +91,7 @@ class Client:
     def _hints_updated_by(self, newer: Client) -> ClientHints:
         is_another_agent = newer.user_agent not in {"", self.user_agent}
         if is_another_agent and newer.hints == NO_HINTS:
-            return NO_HINTS  # the old brands and versions do not belong to the new agent
+            return NO_HINTS  # the old hints do not belong to the new user agent
         return newer.hints.completed_by(self.hints)
 
 

@@ -1,5 +1,5 @@
-"""The devices of a user: the facts that the service remembers about them, and their order in the
-list.
+"""Defines the devices of a user: the facts that the service remembers about each device, and the
+order of the devices in the list.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
 from session_authority.domain.verdicts import ReplayCause
 
-# How long a theft alarm stays in the list of devices.
+# The list of devices shows a theft alarm for this long.
 ALARM_MEMORY = timedelta(days=28)
-# This many bytes of a session's ID distinguish the sign-ins on one device.
+# The number of bytes of a session's ID that distinguish the sign-ins on one device.
 _SIGN_IN_ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SignInMethods:
-    """How the user proved their identity at a sign-in.
+    """The authentication methods by which the user proved their identity at a sign-in.
 
-    `session_id` is the start of the ID of the session that this sign-in began. It shows whether the
-    methods belong to the current session: an earlier version of the service, which stores no
-    methods, may have handled a later sign-in.
+    `session_id` is the start of the ID of the session that the sign-in began. `session_id` shows
+    whether the methods belong to the current session of the device. The methods may be older than
+    the current session, because an earlier version of the service, which stores no methods, may
+    have handled the last sign-in.
     """
 
     session_id: bytes
@@ -36,11 +37,11 @@ class SignInMethods:
 
     @classmethod
     def of(cls, session_id: bytes, auth_methods: tuple[str, ...]) -> SignInMethods:
-        """Returns the methods of the sign-in that began the session."""
+        """Returns the methods of the sign-in that began the session with this ID."""
         return cls(session_id[:_SIGN_IN_ID_BYTES], auth_methods)
 
     def are_of(self, session: SessionRecord) -> bool:
-        """Returns True if the session began with this sign-in."""
+        """Returns True if the session began with the sign-in that had these methods."""
         return session.session_id[:_SIGN_IN_ID_BYTES] == self.session_id
 
 
@@ -56,10 +57,10 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """The record of a user's device. The record outlives the sessions on the device.
+    """The store's record of a user's device. The record outlives the sessions on the device.
 
     `display_name` is the name that the user chose. `later` holds bytes that a later version of the
-    service wrote. They are kept unchanged and never read.
+    service wrote. The service keeps the bytes in `later` unchanged and never reads them.
     """
 
     device_id: UUID
@@ -73,36 +74,36 @@ class DeviceRecord:
     later: bytes = b""
 
     def shown_name(self) -> str:
-        """Returns the name to show for the device: the name that the user gave, or else the app's
-        name, or else a name made from the client hints and the user agent.
+        """Returns the name to show for the device: the name that the user gave, or else the name
+        that the app gave, or else a name made from the client hints and the user agent.
         """
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name
 
     def auth_methods_of(self, session: SessionRecord) -> tuple[str, ...]:
-        """Returns the methods by which the user signed in to a session on the device. Empty if they
-        are not known.
+        """Returns the methods by which the user signed in to a session on the device. Returns an
+        empty tuple if the methods are not known.
         """
         methods = self.last_sign_in
         return () if methods is None or not methods.are_of(session) else methods.auth_methods
 
     def recent_alarm(self, now: datetime) -> Alarm | None:
-        """Returns the last theft alarm on the device. None if there was no alarm, or if it is too
-        old to be listed.
+        """Returns the last theft alarm on the device. Returns None if there was no alarm, or if the
+        alarm is too old to be listed.
         """
         alarm = self.last_alarm
         return None if alarm is None or now - alarm.happened_at > ALARM_MEMORY else alarm
 
     def kept(self, detail: AddressDetail) -> DeviceRecord:
-        """Returns the device, with the address of its client reduced to the part that the service
-        keeps.
+        """Returns the device's record, with the address of its client reduced to the part that the
+        service keeps. `detail` says which part the service keeps.
         """
         client = self.last_client.kept(detail)
         return self if client is self.last_client else replace(self, last_client=client)
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
-        """Returns the device's record after `client` has used the device."""
+        """Returns the device's record after `client` has used the device at `now`."""
         return replace(
             self,
             last_client=self.last_client.updated_by(client),
@@ -112,13 +113,13 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
-    """A device as the list shows it.
+    """A device as the list of devices shows it.
 
-    `key` is the device key. `session` is the live session on the device, if there is one.
-    `expires_at` is the moment at which this session ends if it is not used again. At `absolute_end`
-    the session ends even if it is used. `current` is true for the device from which the end user
-    looks at the list. `auth_methods` are the methods of the sign-in that began the session.
-    `last_alarm` is None if there was no alarm, or if the alarm is too old to be listed.
+    `key` is the device key. `session` is the live session on the device, or None. `expires_at` is
+    the moment at which the session ends if it is not used again. `absolute_end` is the moment at
+    which the session ends even if it is used. `current` is true for the device from which the end
+    user looks at the list. `auth_methods` has the methods of the sign-in that began the session.
+    `last_alarm` is None if there was no theft alarm, or if the alarm is too old to be listed.
     """
 
     key: bytes
@@ -132,7 +133,7 @@ class ListedDevice:
 
     @property
     def last_seen_at(self) -> datetime:
-        """The moment at which the device was last active."""
+        """The moment at which the device or its session was last used."""
         return (
             self.device.last_seen_at
             if self.session is None
@@ -140,8 +141,8 @@ class ListedDevice:
         )
 
     def sort_key(self) -> tuple[float, bytes]:
-        """Returns the sort key of the device in the list: the newest activity comes first, then the
-        device key decides.
+        """Returns the sort key of the device in the list. The device that was used last comes
+        first. If two devices were last used at the same moment, their device keys decide.
         """
         return (-self.last_seen_at.timestamp(), self.key)
 
@@ -153,14 +154,15 @@ def listed(
     limits: SessionLimits,
     now: datetime,
 ) -> ListedDevice:
-    """Returns the device as the list shows it at `now`. A session that has ended is left out.
+    """Returns the device as the list of devices shows it at `now`. If the session has ended, the
+    result has no session.
 
     Args:
         key: The device key.
         device: The record of the device.
         session: The record of the session on the device. None if there is no session.
         limits: The limits of sessions.
-        now: The time.
+        now: The present time.
     """
     alarm = device.recent_alarm(now)
     if session is None or not session.is_live(limits, now):
@@ -192,9 +194,9 @@ def list_devices(
         sessions: The records of the user's sessions, by device key.
         devices: The records of the user's devices, by device key.
         current_key: The key of the device that is marked as current. None if no device is marked.
-        include_signed_out: Shows devices without a live session, too.
+        include_signed_out: True if devices without a live session are shown, too.
         limits: The limits of sessions.
-        now: The time.
+        now: The present time.
     """
     shown = (
         replace(listed(k, d, sessions.get(k), limits, now), current=k == current_key)

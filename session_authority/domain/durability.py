@@ -1,9 +1,10 @@
-"""Collects whether the writes of a call are on the primary alone, or on replicas, too.
+"""Collects, for each call, whether its writes are on the primary alone or also on enough replicas.
 
-A write on the primary alone is lost if the primary is lost before a replica has the write. The
-store notes each write that must survive this loss, and whether enough replicas confirmed the write.
-With `REPLICAS_ACK=0` the service waits for no replicas, so no write counts as confirmed. The store
-notes no marks, as losing a mark is harmless. The code that answers the call collects the notes.
+A write on the primary alone is lost if the primary fails before a replica has the write. For each
+write that must survive a failure of the primary, the store notes whether enough replicas confirmed
+the write. With `REPLICAS_ACK=0` the service waits for no replicas, so no write counts as confirmed.
+The store makes no notes about marks, as losing a mark is harmless. The code that answers the call
+collects the notes.
 """
 
 from __future__ import annotations
@@ -17,25 +18,28 @@ from session_authority.domain.errors import FieldViolation, InvalidRequest, NotR
 
 
 class Durability(Enum):
-    """Which servers certainly have a write: the primary alone, or enough replicas, too."""
+    """Says which servers have a write for certain: only the primary, or also enough replicas."""
 
     LOCAL = auto()
     REPLICATED = auto()
 
 
 class Confirmations:
-    """The notes about one call: for each of its writes, whether enough replicas confirmed it."""
+    """The notes about the writes of one call. Each note says whether enough replicas confirmed one
+    write.
+    """
 
     def __init__(self) -> None:
         self._noted: list[bool] = []
 
     @property
     def durability(self) -> Durability | None:
-        """The durability of all writes together. LOCAL if too few replicas confirmed at least one
-        of the writes, else REPLICATED. None if the store noted no write.
+        """The durability of all writes together. The value is LOCAL if too few replicas confirmed
+        at least one of the writes, and REPLICATED if enough replicas confirmed all writes. The
+        value is None if the store noted no write.
 
-        If an earlier call already did the work, the present call writes nothing. The store then
-        notes whether enough replicas have the earlier write.
+        If an earlier call already made the change, the present call writes nothing. For a call that
+        writes nothing, the store notes whether enough replicas have the earlier write.
         """
         if not self._noted:
             return None
@@ -53,12 +57,12 @@ _of_call: ContextVar[Confirmations | None] = ContextVar("confirmations", default
 def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
     """Collects the notes about all writes inside the `with` block.
 
-    Raises InvalidRequest at once if replication is `required` but not `offered`. If `required`,
-    raises NotReplicated after the block if too few replicas confirmed at least one of the writes.
-    If the block raises an exception, only this exception is raised.
+    Raises InvalidRequest before the block if `required` is true and `offered` is false. Raises
+    NotReplicated after the block if `required` is true and too few replicas confirmed at least one
+    of the writes. If the block raises an exception, only this exception is raised.
 
     Args:
-        required: The caller demands that replicas have the writes.
+        required: The caller demands that enough replicas have the writes.
         offered: The service waits for replicas (its setting `REPLICAS_ACK` is not 0).
     """
     if required and not offered:
@@ -75,8 +79,8 @@ def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
 
 
 def note(*, confirmed: bool) -> None:
-    """Notes, for the call that is being answered, whether enough replicas confirmed a write. Does
-    nothing outside of a `with confirmations` block.
+    """Notes whether enough replicas confirmed a write of the call that is being answered. Does
+    nothing outside of the `with` block of `confirmations`.
     """
     collected = _of_call.get()
     if collected is not None:

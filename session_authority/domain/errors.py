@@ -1,8 +1,8 @@
-"""The reasons for which a request fails: one exception for each reason of the public contract,
+"""Defines the errors of requests: one exception for each error reason of the public contract,
 except INTERNAL. INTERNAL stands for every other exception.
 
-The `rpc` package maps each exception to a gRPC status by its type. The message is written for the
-caller, so it never contains a token, a key or the text of a driver.
+The `rpc` package maps each exception to a gRPC status by its type. The message of an exception is
+sent to the caller, so it never contains a token, a key, or a text of the Redis driver.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """A field that breaks its rule: the path of the field in the request, and the rule."""
+    """A field that breaks its rule. `field` is the path of the field in the request, and
+    `description` is the rule.
+    """
 
     field: str
     description: str
@@ -25,8 +27,8 @@ class AuthorityError(Exception):
 
 
 class InvalidRequest(AuthorityError):
-    """Fields of the request break their rules. The exception names these fields and the rules.
-    `metadata` has values with which a program can correct the request. Often it is empty.
+    """Fields of the request break their rules. `violations` names the fields and the rules.
+    `metadata` has values with which a program can correct the request, and is often empty.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class MessageTooLarge(AuthorityError):
 
 
 class RequestIdReused(AuthorityError):
-    """A `request_id` was sent again, but with different contents."""
+    """A sign-in has the `request_id` of an earlier sign-in, but different contents."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -61,7 +63,9 @@ class RequestIdReused(AuthorityError):
 
 
 class RequestIdSpent(AuthorityError):
-    """The session that this `request_id` started has been used, replaced or ended since then."""
+    """A sign-in repeats the `request_id` of an earlier sign-in, but the session of the earlier
+    sign-in has since been used, replaced or ended.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -71,7 +75,9 @@ class RequestIdSpent(AuthorityError):
 
 
 class DeviceLimitReached(AuthorityError):
-    """The user is signed in on as many devices as the limit allows."""
+    """The user is signed in on as many devices as the limit allows, so a sign-in on another device
+    is refused.
+    """
 
     def __init__(self, max_devices: int) -> None:
         super().__init__(f"the user is signed in on {max_devices} devices, which is the limit")
@@ -79,7 +85,7 @@ class DeviceLimitReached(AuthorityError):
 
 
 class DeviceNotFound(AuthorityError):
-    """The user does not have the requested device."""
+    """The service knows no device of the user with the requested device ID."""
 
     def __init__(self) -> None:
         super().__init__("the user has no device with this device_id")
@@ -93,7 +99,9 @@ class SessionNotFound(AuthorityError):
 
 
 class Conflict(AuthorityError):
-    """Other requests kept changing the records that this request had read. Nothing was written."""
+    """The service tried several times to carry out the request, but other requests changed the same
+    records each time. Nothing was written.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -102,7 +110,7 @@ class Conflict(AuthorityError):
 
 
 class CursorExpired(AuthorityError):
-    """A watch can't continue from its position without missing events."""
+    """A watch can't continue from its position in the events without missing events."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -112,7 +120,7 @@ class CursorExpired(AuthorityError):
 
 
 class StoreUnavailable(AuthorityError):
-    """The store can't be reached, is slow, or refuses commands."""
+    """The store (Redis) can't be reached, is slow, or refuses commands."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -121,7 +129,7 @@ class StoreUnavailable(AuthorityError):
 
 
 class NotReplicated(AuthorityError):
-    """The change was written on the primary, but too few replicas confirmed it in time."""
+    """The primary has written the change, but too few replicas confirmed the change in time."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -134,8 +142,8 @@ class NotReplicated(AuthorityError):
 
 class DeadlineTooShort(AuthorityError):
     """The caller's deadline left too little time to use the store, or the request took too long to
-    arrive. Nothing was done. A health watch also raises this exception, if the caller took too long
-    to read an answer.
+    arrive. The service did nothing for the request. A health watch raises this exception, too, if
+    its caller takes too long to read an answer.
     """
 
     retry_after = timedelta(0)
@@ -148,7 +156,7 @@ class DeadlineTooShort(AuthorityError):
 
 class CallerUnknown(AuthorityError):
     """The service does not know the caller. `shown` holds the names in the caller's certificate,
-    for the log only.
+    which go only into the log.
     """
 
     def __init__(
@@ -177,8 +185,8 @@ class Stopping(AuthorityError):
 
 
 class NotReady(AuthorityError):
-    """The server can't trust its answers: its clock is wrong, its store is unsafe, or it could not
-    read its signing keys or its access policy for 5 seconds.
+    """The server can't trust its answers. There are three possible reasons: its clock is wrong, its
+    store is unsafe, or for 5 seconds it could not read its signing keys or its access policy.
     """
 
     retry_after = timedelta(milliseconds=500)
@@ -188,9 +196,9 @@ class NotReady(AuthorityError):
 
 
 class Overloaded(AuthorityError):
-    """Too many calls or streams are under way. `of_caller` is true if this caller has reached its
-    own share. It is false if the process has reached its limit. A stream of an unknown caller also
-    ends with this exception when a new stream takes its place.
+    """Too many calls or streams are under way. `of_caller` is true if this caller or its connection
+    has reached its own limit. `of_caller` is false if the process has reached its limit. A stream
+    of an unknown caller also ends with this exception when a new stream takes its slot.
     """
 
     retry_after = timedelta(milliseconds=100)

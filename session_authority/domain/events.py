@@ -1,4 +1,6 @@
-"""The events about sessions, for services that notify users or that drop cached answers."""
+"""Defines the events about sessions. Services that watch the events can notify users, or drop
+cached answers.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,14 @@ from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 
-# Stands in the place of a user ID if the event concerns all users.
+# The user ID of an event that concerns all users.
 NOBODY = ""
 
 
 class EventType(Enum):
-    """The type of an event. UNKNOWN stands for a type that a later version of the service wrote."""
+    """The type of an event. UNKNOWN stands for a type that a later version of the service wrote,
+    and that this version does not know.
+    """
 
     UNKNOWN = "unknown"
     DEVICE_SIGNED_IN = "device_signed_in"
@@ -34,8 +38,8 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event, with enough facts to write a mail about it. Fields that do not apply to its type
-    keep their defaults.
+    """An event about a session, a user or a signing key, with enough facts to write a mail about
+    the event. A field that does not apply to the type of the event keeps its default.
 
     `client` is the client that signed in or presented a token. `device_client` is the last known
     client of the device, and `device_display_name` is the device's name. `user_id` is NOBODY if the
@@ -61,7 +65,7 @@ class Event:
 
     def kept(self, detail: AddressDetail) -> Event:
         """Returns the event, with the addresses of its clients reduced to the part that the service
-        keeps.
+        keeps. `detail` says which part the service keeps.
         """
         client, device_client = self.client.kept(detail), self.device_client.kept(detail)
         return replace(self, client=client, device_client=device_client)
@@ -69,14 +73,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event as it was written, with its ID. The ID is the same for every receiver."""
+    """An event as it was stored, with its ID. All receivers of the event get the same ID."""
 
     event_id: str
     event: Event
 
 
 class Concerning(Protocol):
-    """The facts by which a filter selects an event."""
+    """An object with the facts by which a filter selects an event."""
 
     @property
     def type(self) -> EventType:
@@ -84,14 +88,14 @@ class Concerning(Protocol):
 
     @property
     def user_id(self) -> str:
-        """The user whom the event concerns. NOBODY if it concerns all users."""
+        """The ID of the user whom the event concerns. NOBODY if the event concerns all users."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """The events that a watcher wants: events of these types, about these users. If a field is
-    empty, every type or every user is wanted. An event that concerns all users passes any list of
-    users, but its type must be wanted.
+    """The events that a watcher wants: events of the given types, about the given users. Empty
+    `types` select every type, and empty `user_ids` select every user. An event that concerns all
+    users passes any `user_ids`, but its type must be selected.
     """
 
     types: frozenset[EventType] = frozenset()
@@ -105,5 +109,5 @@ class EventFilter:
 
     @property
     def is_open(self) -> bool:
-        """Returns True if every event passes the filter."""
+        """True if every event passes the filter."""
         return not (self.types or self.user_ids)

@@ -1,10 +1,15 @@
-"""Decides which connections of a port are closed to make room for new connections.
+"""Decides which connections to a TCP port are closed to make room for new connections.
 
-Connections of unknown callers are closed first: connections without a call before connections with
-a call, and the longest silent connections first. In this way, a quarter of a port's connections
-stays free for known callers. When known callers hold more than fifteen sixteenths of the
-connections, idle connections of the caller with the most connections are closed. A connection on
-which a known caller has a call is never closed. All functions are pure.
+If more than three quarters of the connections that a port may have are open, connections of unknown
+callers are closed. So unknown callers can't occupy the last quarter of the connections. An unknown
+caller's connection without a call under way is closed before one with a call. If two connections of
+unknown callers both have a call under way, or both have none, the connection with the older last
+call is closed first.
+
+If more than fifteen sixteenths of the connections that a port may have are still open, idle
+connections of known callers are closed, too. The known caller with the most connections loses
+connections first. A connection on which a known caller has a call under way is never closed. All
+functions are pure.
 """
 
 from __future__ import annotations
@@ -13,16 +18,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A quarter of a port's connections (at least one) is kept free of unknown callers. A sixteenth is
-# kept free of idle connections of known callers: none if the port may have fewer than 16.
+# Unknown callers may not use the last quarter of a port's connections (at least one connection).
+# Idle connections of known callers may not use the last sixteenth (no connection, if the port may
+# have fewer than 16).
 _FREE_OF_STRANGERS, _FREE_OF_IDLE_CALLERS = 4, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A connection of one port. `active_at` is the time of the last call on the connection, or else
-    the time at which the connection was first seen, in seconds of any clock. `calls` is the number
-    of calls under way. `caller` is None for an unknown caller.
+    """A connection to one port. `active_at` is the time of the last call on the connection. If
+    there was no call, `active_at` is the time at which the connection was first seen. `active_at`
+    is in seconds, by any clock. `calls` is the number of calls under way. `caller` is None for an
+    unknown caller.
     """
 
     peer: str

@@ -1,21 +1,24 @@
-"""Shares a limited number of places fairly between callers.
+"""Shares a limited number of places fairly between callers. A place is a unit of capacity: a call
+or a stream occupies one or more places while it is under way.
 
-Calls and streams occupy places while they are under way. They can't be stopped cheaply, so a caller
-must leave places free before other callers come. A caller may hold up to eight times as many
-places as are free. This is the dynamic threshold of switches with a shared buffer (Choudhury and
-Hahne, 1998). A single caller can use eight ninths of the places. If several callers want all
-places, their shares become equal. The module does not await, read a clock or use gRPC.
+Running calls and streams can't be stopped cheaply. So a caller must leave some places free, even if
+no other caller needs these places yet. A caller may hold up to eight times as many places as are
+free. A limit that depends on the free places is called a dynamic threshold. Network switches use
+dynamic thresholds for a shared buffer (Choudhury and Hahne, 1998). A single caller can use eight
+ninths of the places. If several callers want all places, their shares become equal.
+
+The module does not await, read a clock or use gRPC.
 """
 
 from __future__ import annotations
 
-# A caller may hold at most this many times the number of free places. Both numbers count after the
-# caller has got the wanted places.
+# A caller may hold at most this many times the number of free places. The held places and the free
+# places are counted after the caller has got the wanted places.
 HELD_PER_FREE = 8
 
 
 class FairShare:
-    """A number of places, and how many of these places each caller holds, by the caller's name."""
+    """Counts the places that each caller holds, out of the number `places` of all places."""
 
     def __init__(self, places: int) -> None:
         self.places = places
@@ -27,17 +30,17 @@ class FairShare:
         return self._held_by.get(caller, 0)
 
     def most(self, *, sole: bool) -> int:
-        """Returns the number of places that a caller can hold while no other caller holds any. A
-        `sole` caller is the only possible caller, so it need not leave places free.
+        """Returns the number of places that one caller can hold while no other caller holds any. If
+        `sole` is true, no other caller is possible, so the caller need not leave places free.
         """
         if sole:
             return self.places
         return max(HELD_PER_FREE * self.places // (HELD_PER_FREE + 1), 1)
 
     def fits(self, caller: str, wanted: int, *, sole: bool) -> bool:
-        """Returns True if the caller may hold this many more places. A caller that holds no place
-        may always take one, even the last free place. Other callers must leave the last place free,
-        unless the caller is `sole`, the only possible caller.
+        """Returns True if the caller may get `wanted` more places. A caller that holds no place may
+        get one even if it is the last free place. A caller that holds a place must leave at least
+        one place free, unless `sole` is true: no other caller is possible.
         """
         free = self.places - self.held - wanted
         if free < 0 or sole:
@@ -46,11 +49,11 @@ class FairShare:
         return held + wanted <= HELD_PER_FREE * free or (held == 0 and wanted == 1)
 
     def is_full(self, wanted: int) -> bool:
-        """Returns True if fewer places than this are free, so that no caller could get them."""
+        """Returns True if fewer than `wanted` places are free, so that no caller could get them."""
         return self.places - self.held < wanted
 
     def take(self, caller: str, wanted: int) -> None:
-        """Gives places to a caller without checking that they fit."""
+        """Gives `wanted` places to a caller, without checking that this many are free."""
         self.held += wanted
         self._held_by[caller] = self._held_by.get(caller, 0) + wanted
 

@@ -1,9 +1,9 @@
 """Checks the fields of requests.
 
 Other modules check tokens, page tokens, cursors, places and client hints. A `FieldChecks` collects
-all violations of one request, so that a caller learns of every mistake at once. Each check except
-`batch` returns the checked value. After a violation the returned value is meaningless, and `done`
-raises InvalidRequest.
+all violations of one request, so that one error names all violations. Each method for a field
+returns the checked value, except `batch`. If the field breaks its rule, the returned value is
+meaningless, and `done` raises InvalidRequest later.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ DEFAULT_PAGE_SIZE = 50
 MAX_WATCHED_USERS = 1000
 MIN_SESSION_TTL = timedelta(seconds=1)
 
-# Names that already have a meaning in a token, by a standard (RFC 7519, RFC 8693, RFC 9068, OpenID
-# Connect Core) or in this service (such as `dk` and `gen`). Names of permissions (RFC 9068
-# §2.2.3.1) are reserved, too: a permission must not last as long as a session does.
+# Names that a claim must not have, because they already have a meaning in a token. Standards (RFC
+# 7519, RFC 8693, RFC 9068, OpenID Connect Core) define most of these names, and this service
+# defines the others (for example, `dk` and `gen`). Names of permissions (RFC 9068 §2.2.3.1) are
+# reserved, too, because a permission must not last as long as a session.
 RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
 )
-# Claims of the largest size that is allowed.
+# Claims of the largest allowed size, for computing whether any allowed claims fit into a token.
 LARGEST_CLAIMS = {"a": "b" * (MAX_CLAIMS_BYTES - len('{"a":""}'))}
-# The characters of URIs (RFC 3986 §2). OpenID providers and SAML use URIs to name claims and
-# methods.
+# The characters of URIs (RFC 3986 §2). OpenID providers and SAML use URIs as names of claims and of
+# authentication methods.
 _URI_CHARACTERS = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]"
 _URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
 _CLAIM_NAME = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_CLAIM_NAME_CHARACTERS}}}", re.ASCII)
@@ -58,8 +59,8 @@ _AUTH_METHOD = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_AUTH_METHOD_CHARACTERS}}}
 
 
 class FieldChecks:
-    """Checks the fields of one request. Each request needs a new instance. Call `done` after the
-    last field.
+    """Checks the fields of one request. Make a new instance for each request, and call `done` after
+    the last field.
     """
 
     def __init__(self) -> None:
@@ -76,8 +77,8 @@ class FieldChecks:
 
     def user_id(self, value: str, field: str = "user_id") -> str:
         """Checks a user ID: 1–255 characters, no white space at the ends, and no control characters
-        or other invisible characters (`is_name` has the exact rule). Nothing is normalised, so two
-        spellings of one name are two users.
+        or other invisible characters (`is_name` has the exact rule). The user ID is not normalized,
+        so two different spellings in Unicode are two users.
         """
         if not value:
             self._broken(field, "must not be empty")
@@ -92,8 +93,8 @@ class FieldChecks:
         return value
 
     def device_id(self, value: str, field: str = "device_id") -> UUID:
-        """Checks a required UUID. Where a malformed ID means "assign one", use `parse_uuid`
-        instead.
+        """Checks a device ID that must be a UUID. If a malformed device ID counts as missing in a
+        request, use `parse_uuid` instead.
         """
         parsed = parse_uuid(value)
         if parsed is None:
@@ -102,7 +103,7 @@ class FieldChecks:
         return parsed
 
     def optional_device_id(self, value: str, field: str) -> UUID | None:
-        """Checks a device ID that may be missing. Empty text becomes None."""
+        """Checks a device ID that may be missing. Returns None for an empty text."""
         return self.device_id(value, field) if value else None
 
     def client(
@@ -113,13 +114,13 @@ class FieldChecks:
         app_version: str,
     ) -> Client:
         """Returns the client in a form that can be shown. Facts that can't be shown are left out,
-        and long texts are cut. So no fact of the client breaks a rule.
+        and long texts are cut. So no client breaks a rule.
 
         Args:
             ip_address: A text with an IP address.
-            user_agent: The user agent, cut at 512 bytes.
-            display_name: The name that the app gives the device, cut at 100 characters.
-            app_version: The version of the app, cut at 64 characters.
+            user_agent: The user agent, which is cut at 512 bytes.
+            display_name: The name that the app gives the device, which is cut at 100 characters.
+            app_version: The version of the app, which is cut at 64 characters.
         """
         return Client(
             ip_address=shown_address(ip_address),
@@ -129,9 +130,9 @@ class FieldChecks:
         )
 
     def display_name(self, value: str) -> str:
-        """Cleans and checks a name that a user gives. The cleaned name has at most 100 characters.
-        The name may be empty. White space alone counts as empty. Other invisible characters alone
-        break the rule.
+        """Cleans and checks a name that a user gives a device. The cleaned name has at most 100
+        characters, and may be empty. A text of white space alone counts as empty. A text of other
+        invisible characters alone breaks the rule.
         """
         name = cleaned(value)
         if len(name) > MAX_DISPLAY_NAME_CHARACTERS:
@@ -143,20 +144,22 @@ class FieldChecks:
         return name
 
     def reason(self, value: str) -> str:
-        """Returns the reason in a form that can be shown: cleaned, and cut at 128 characters."""
+        """Returns the reason of a revocation in a form that can be shown: cleaned, and cut at 128
+        characters.
+        """
         return cut(cleaned(value), MAX_REASON_CHARACTERS)
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
-        """Checks claims. Each name has 1–128 characters of a URI, and is not reserved. All claims
-        together have at most 1 KiB, as the JSON that goes into the token.
+        """Checks the claims for a session. Each name must have 1–128 characters of a URI, and must
+        not be reserved. The JSON of all claims, which goes into the token, must have at most 1 KiB.
         """
         if any(_CLAIM_NAME.fullmatch(name) is None for name in value):
             self._broken("claims", f"names must be 1 to {MAX_CLAIM_NAME_CHARACTERS} {_URI_RULE}")
         for name in sorted(RESERVED_CLAIMS & value.keys()):
             self._broken(f"claims.{name}", "is a reserved name")
         claims = dict(value)
-        # The size of the JSON counts, not the size of the texts: JSON spells some characters with
-        # six bytes. A token has a size limit of its own, which is checked elsewhere.
+        # The size of the JSON counts, not the size of the texts, because JSON spells some
+        # characters with six bytes. The use cases also check the size of the whole token.
         if (
             claims
             and len(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
@@ -166,8 +169,8 @@ class FieldChecks:
         return claims
 
     def auth_methods(self, value: Sequence[str]) -> tuple[str, ...]:
-        """Checks authentication methods. There are at most 8. Each one is a name (RFC 8176) or a
-        URI of 1–128 characters.
+        """Checks a list of at most 8 authentication methods. Each method must have 1–128
+        characters, and must be a name (RFC 8176) or a URI.
         """
         if len(value) > MAX_AUTH_METHODS:
             self._broken("auth_methods", f"must have at most {MAX_AUTH_METHODS} entries")
@@ -179,8 +182,8 @@ class FieldChecks:
         return tuple(value)
 
     def session_ttl(self, value: timedelta | None, longest: timedelta) -> timedelta:
-        """Checks the longest life of a session: from one second to `longest`, the service's own
-        limit. If `value` is None, returns the service's limit.
+        """Checks the longest life that a request allows a session, which must be from one second to
+        `longest`. `longest` is the service's own limit. Returns `longest` if `value` is None.
         """
         if value is None:
             return longest
@@ -193,10 +196,10 @@ class FieldChecks:
     ) -> timedelta | None:
         """Checks an idle timeout, and lowers it to a step that a record can hold.
 
-        The timeout is at least `shortest`, and at most `longest`, which is the service's own
-        timeout. If `value` is None, returns None: the service's own timeout then applies. The
-        error's metadata has both limits in seconds, so that a caller can choose the nearest allowed
-        value.
+        The timeout must be from `shortest` to `longest`, the service's own timeout. If `value` is
+        None, returns None, so that the service's own timeout applies. If the timeout breaks the
+        rule, the metadata of the error has both limits in seconds. With the limits, a caller can
+        choose the nearest allowed timeout.
         """
         if value is None:
             return None
@@ -208,7 +211,9 @@ class FieldChecks:
         return shortened(value)
 
     def request_id(self, value: str) -> UUID | None:
-        """Checks a request ID: a UUID (AIP-155). Empty text means no request ID, and gives None."""
+        """Checks a request ID, which must be a UUID (AIP-155). Returns None for an empty text,
+        which means that the request has no request ID.
+        """
         if not value:
             return None
         parsed = parse_uuid(value)
@@ -217,7 +222,7 @@ class FieldChecks:
         return parsed
 
     def page_size(self, value: int) -> int:
-        """Checks the size of a page: from 0, which means the default of 50, to 1,000."""
+        """Checks the size of a page, from 0 to 1,000. Returns the default of 50 for 0."""
         if value < 0:
             self._broken("page_size", "must not be negative")
         elif value > MAX_PAGE_SIZE:
@@ -232,8 +237,8 @@ class FieldChecks:
         return [self.user_id(user_id, f"user_ids[{i}]") for i, user_id in enumerate(value)]
 
     def event_type(self, value: EventType | None, field: str) -> EventType:
-        """Checks a type of event. `value` is None if the contract has no such type, which is a
-        violation.
+        """Checks a type of event. If `value` is None, the contract does not have the requested
+        type, which is a violation.
         """
         if value is None:
             self._broken(field, "must be a type of event that there is")
@@ -241,8 +246,8 @@ class FieldChecks:
         return value
 
     def start_time(self, seconds: int, *, has_cursor: bool) -> datetime:
-        """Checks the moment at which a watch starts, in seconds since 1970. A watch can't have both
-        a start time and a cursor.
+        """Checks the moment at which a watch starts, in seconds since 1970. A request can't have
+        both a start time and a cursor.
         """
         if has_cursor:
             self._broken("start_time", "must not be given together with a cursor")
@@ -253,13 +258,13 @@ class FieldChecks:
 
     def batch(self, size: int, field: str = "requests") -> None:
         """Checks that a batch has 1–500 entries. `field` is the name of the field that holds the
-        entries. The error also calls the entries by this name.
+        entries. The text of the error also calls the entries by the name in `field`.
         """
         if not 1 <= size <= MAX_BATCH:
             self._broken(field, f"must be 1 to {MAX_BATCH} {field}, not {size}")
 
     def session_id(self, value: str) -> bytes:
-        """Checks a session ID of 32 hexadecimal digits, and returns its bytes."""
+        """Checks a session ID, which must have 32 hexadecimal digits. Returns the ID's bytes."""
         if _SESSION_ID.fullmatch(value) is None:
             self._broken("session_id", "must be 32 hexadecimal digits")
             return b""

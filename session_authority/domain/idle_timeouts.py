@@ -1,9 +1,10 @@
-"""The idle timeouts of sessions whose sign-in requested a timeout of its own.
+"""Defines the idle timeouts that a sign-in can request for its session.
 
-A session record has one byte for this timeout, so there are 255 steps. The steps are minutes up to
-2 hours, 5 minutes up to 4 hours, and 15 minutes up to 12 hours. Then they are hours up to 2 days,
-and days up to 45 days. A time between two steps becomes the shorter step, and a time of more than
-45 days becomes 45 days.
+A session record has one byte for the idle timeout, so only 255 timeouts are possible. This module
+calls the possible timeouts steps. There is a step for each minute up to 2 hours, for each 5 minutes
+up to 4 hours, and for each 15 minutes up to 12 hours. There is a step for each hour up to 2 days,
+and for each day up to 45 days. A time between two steps becomes the shorter step. A time of more
+than 45 days becomes 45 days.
 """
 
 from __future__ import annotations
@@ -23,14 +24,12 @@ SHORTEST = STEPS[0]
 
 
 def step_of(asked: timedelta) -> int:
-    """Returns the number of the longest step that is not longer than the given time. The first step
-    has the number 1. The given time must be at least a minute.
+    """Returns the number of the longest step that is not longer than `asked`. The first step has
+    the number 1. `asked` must be at least a minute.
     """
     return bisect_right(STEPS, asked)
 
 
 def shortened(asked: timedelta) -> timedelta:
-    """Returns the longest step that is not longer than the given time. The given time must be at
-    least a minute.
-    """
+    """Returns the longest step that is not longer than `asked`, which must be at least a minute."""
     return STEPS[step_of(asked) - 1]

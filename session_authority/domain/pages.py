@@ -1,9 +1,11 @@
-"""Cuts the device list into pages, and makes the token that says where the next page starts.
+"""Cuts the device list into pages, and makes page tokens: texts that say where the next page
+starts.
 
-A page token is opaque and versioned. It holds a digest of the list and of the position in the list,
-so a token that was changed or cut, or that belongs to another list, is refused. Anyone can compute
-the digest, as it has no key. But the token protects nothing: it only selects a page of a list that
-the caller may read anyway.
+A page token is opaque to callers. A page token holds a version, the position in the list, and a
+digest of the position and of the list's identity. So a page token that was changed or cut, or that
+belongs to another list, is refused. Anyone can compute the digest, as the digest has no key. A
+forged page token does no harm, because a page token only selects a page of a list that the caller
+may read anyway.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Callable, Sequence
 from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.devices import ListedDevice
 
-# This is far below 4 MiB, the largest answer that clients of gRPC accept by default. The sizes of
-# the devices are only approximate.
+# The largest size of a page in bytes. Clients of gRPC accept answers of at most 4 MiB by default.
+# The limit is far below 4 MiB, because the sizes of the devices are only approximate.
 MAX_PAGE_BYTES = 1024 * 1024
 _VERSION = 1
 _FORM = struct.Struct(">Bd16s8s")  # version, sort key of the last device (time, key), digest
@@ -25,8 +27,9 @@ _FORM = struct.Struct(">Bd16s8s")  # version, sort key of the last device (time,
 def first_page(
     devices: Sequence[ListedDevice], size: int, bytes_of: Callable[[ListedDevice], int]
 ) -> tuple[ListedDevice, ...]:
-    """Returns the first devices of a list: at most `size`, and only as many as fit into an answer.
-    The first device is always on the page. The page is empty if the list is empty.
+    """Returns the first devices of a list: at most `size` devices, which have at most
+    MAX_PAGE_BYTES together. If the first device alone is larger, the page has only this device. The
+    page is empty if the list is empty.
 
     Args:
         devices: The list from the start of the page on.
@@ -42,16 +45,16 @@ def first_page(
 
 
 def page_token(last: ListedDevice, scope: bytes) -> str:
-    """Makes the token of the page that follows the device `last`. `scope` identifies the list, as
-    `list_scope` returns it.
+    """Makes the token of the page that follows the device `last`. `scope` is the result of
+    `list_scope` for the list.
     """
     moment, key = last.sort_key()
     return encode_base64url(_FORM.pack(_VERSION, moment, key, _digest(moment, key, scope)))
 
 
 def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
-    """Returns the sort key after which the page starts. None if the text is no page token, or is
-    the page token of another list.
+    """Returns the sort key after which the page starts. Returns None if the text is not a page
+    token of the list that `scope` identifies.
     """
     try:
         version, moment, key, digest = _FORM.unpack(decode_base64url(text))
@@ -63,7 +66,9 @@ def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
 
 
 def list_scope(user_id: str, include_signed_out: bool) -> bytes:
-    """Returns the bytes that identify a list, for the digest in its page tokens."""
+    """Returns the bytes that identify a list of devices. Page tokens contain a digest of these
+    bytes.
+    """
     return hashlib.sha256(f"{int(include_signed_out)}:{user_id}".encode()).digest()
 
 

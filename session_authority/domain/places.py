@@ -1,7 +1,7 @@
-"""The place of an end user as people see it: a city and a country.
+"""Defines the place of an end user, which is a city and a country.
 
-This module checks places, and reads them from the records of a database. A place is only shown to
-people, so nothing is refused: parts that can't be shown are left out.
+This module checks places, and reads places from the records of a GeoIP database. A place is only
+shown to people, so no place is refused: parts that can't be shown are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from session_authority.domain.text import cleaned, cut
 
 MAX_CITY_CHARACTERS = 100
-# The language in which cities are shown, as databases have English names for nearly all cities.
+# The language in which cities are shown. Databases have English names for nearly all cities.
 _LANGUAGE = "en"
 # The country codes of ISO 3166-1 alpha-2, and XK, which software uses for Kosovo.
 COUNTRY_CODES = frozenset(
@@ -41,23 +41,27 @@ NO_PLACE = Place()
 
 def shown_place(city: str, country_code: str) -> Place:
     """Returns the place in a form that can be shown. The city is cleaned, and cut at 100
-    characters. The country code is kept, in upper case, if it is in `COUNTRY_CODES`.
+    characters. The country code is returned in upper case if it is in `COUNTRY_CODES`, and is left
+    out if it is not.
     """
-    # In upper case some letters become two: "ß" would become the code of South Sudan.
+    # Only ASCII texts are read, because `upper` turns some other letters into two letters: "ß"
+    # would become "SS", the code of South Sudan.
     code = country_code.strip().upper() if country_code.isascii() else ""
     return Place(cut(cleaned(city), MAX_CITY_CHARACTERS), code if code in COUNTRY_CODES else "")
 
 
 def place_of_record(record: object) -> Place:
-    """Returns the place in a record of a City or Country database. The record may have any
-    contents.
+    """Returns the place in a record of a GeoIP database of cities or countries. The record may have
+    any contents.
     """
     city = _at(record, "city", "names", _LANGUAGE)
     return shown_place(city, _at(record, "country", "iso_code"))
 
 
 def _at(record: object, *path: str) -> str:
-    """Returns the text at the end of a path through nested maps. Empty if there is none."""
+    """Returns the text at the end of a path through nested mappings. Returns an empty text if the
+    path does not lead to a text.
+    """
     for name in path:
         if not isinstance(record, Mapping):
             return ""

@@ -1,7 +1,7 @@
-"""The reasons for which calls are refused, under the names that metrics use.
+"""Lists the reasons for which calls are refused, under the names that metrics use.
 
-Nearly all of these calls are refused before they are carried out. The exceptions are streams that
-the server ends while they are under way.
+Nearly all refused calls are refused before they are carried out. A stream counts as refused, too,
+if the server ends the stream for one of the reasons in this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ REASONS = (*_REASONS.values(), _CALLER_SHARE, UNKNOWN_METHOD)
 
 
 def refusal_of(error: Exception) -> str | None:
-    """Returns the name of the reason for a refusal. None if the error is not a refusal."""
+    """Returns the name of the reason for which an error refuses a call. Returns None if the error
+    is no refusal.
+    """
     if isinstance(error, errors.Overloaded) and error.of_caller:
         return _CALLER_SHARE
     return _REASONS.get(type(error))

@@ -1,4 +1,6 @@
-"""Decides which token a renewal hands out, and what the use of a token proves."""
+"""Decides which token a renewal hands out, and which marks the use of a token adds to the record of
+the session.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,19 @@ from session_authority.domain.verdicts import SessionStatus, Verdict, is_durable
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The decision on a renewal.
+    """The decision on a renewal, as `renew` makes it.
 
-    `record` is the record of the session after the renewal, which may equal the stored record. None
-    leaves the stored record unchanged, because the token was denied. If `hand_out` is true, the
-    record must be committed before a token is handed out. If the verdict has a `forwarded` record,
-    `record` must be committed, too. In all other cases the record only has new marks, and losing
-    the marks is harmless. If `reissue` is true, the presented token is signed once more and handed
-    out, with the claims from the store.
+    If the token is denied, `record` is None, and the stored record stays unchanged. If the token is
+    active, `record` is the record of the session after the renewal, which may equal the stored
+    record.
+
+    If `hand_out` is true, a token of the generation in `record` is handed out. `record` must be
+    committed before the answer if `hand_out` is true or if the verdict has a `forwarded` record. If
+    `hand_out` is false and the verdict has no `forwarded` record, `record` differs from the stored
+    record only in marks and in `stored_claims`, and losing this difference is harmless.
+
+    If `reissue` is true, the presented token is signed once more with the claims from the store,
+    and is handed out.
     """
 
     verdict: Verdict
@@ -37,16 +44,18 @@ def mark(
     *,
     passive: bool = False,
 ) -> SessionRecord:
-    """Adds to the session's record the marks that the use of an active token proves.
+    """Returns the record of a session with the marks that the use of a token proves. Losing a mark
+    is harmless.
 
-    Returns `record` itself if there is no new mark. Losing a mark is harmless.
+    Returns `record` itself if there is no new mark.
 
     Args:
         record: The record of the session.
-        token: The presented token. Its verdict must be ACTIVE.
+        token: The presented token, whose verdict must be ACTIVE.
         limits: The limits of sessions.
-        now: The time.
-        passive: The session does not count as used, so its last-seen time stays the same.
+        now: The present time.
+        passive: True if the session does not count as used, so that its last-seen time stays the
+            same.
     """
     holder, first_seen, last_seen = (
         record.holder,
@@ -54,9 +63,9 @@ def mark(
         record.last_seen_at if passive else _touched(record, limits, now),
     )
     if token.generation == record.generation:
-        # A queued upload may carry a copy that its client replaced long ago. With REPLAY_ALARM set
-        # to `renewed`, such an upload must do no harm, so only a renewal decides which copy is in
-        # use.
+        # An upload that was queued for a long time may carry a copy that its client has replaced.
+        # With REPLAY_ALARM set to `renewed`, such an upload must not make its copy the holder. So
+        # with `renewed`, only a renewal decides which copy is in use.
         settles = limits.replay_alarm is ReplayAlarm.PRESENTED
         if settles and holder is None and _is_settled(record, token, limits, now):
             holder = token.copy
@@ -72,19 +81,20 @@ def mark(
 
 
 def _is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
-    """Returns True if the token is the copy of the record's generation that the client uses.
+    """Returns True if a use of the token proves that the client keeps this token, and no other copy
+    of the record's generation.
 
-    No copy is handed out later than `GRACE` after the date of its generation. So if the date is at
-    least `ALARM_AFTER` old, each copy is at least `DURABLE_AFTER` old. The age of the token is
-    checked nevertheless: a failover may have brought back a record with an older date, after copies
-    were handed out.
+    A client that presents a copy at the age of `DURABLE_AFTER` or more has kept the copy. No copy
+    is handed out later than `GRACE` after the date of its generation. So if the date is at least
+    `ALARM_AFTER` old, each copy of the generation is at least `DURABLE_AFTER` old. The age of the
+    token is checked, too, because a failover may bring back a record with an older date.
     """
     return now - record.dated_at >= limits.alarm_after and is_durable(token, limits, now)
 
 
 def _touched(record: SessionRecord, limits: SessionLimits, now: datetime) -> datetime:
-    """Returns the new last-seen time. While the old time is younger than `touch_interval`, the old
-    time stays, so that not every use causes a write.
+    """Returns the last-seen time of a session that is used now. The time in the record is replaced
+    only if it is at least `touch_interval` old, so that not every use causes a write.
     """
     return now if now - record.last_seen_at >= limits.touch_interval else record.last_seen_at
 
@@ -100,19 +110,21 @@ def renew(
     passive: bool = False,
     claims: Mapping[str, str] | None = None,
 ) -> Renewal:
-    """Decides a renewal. The client gets the next generation, another copy of the current
-    generation, the same token with newer claims, or no token.
+    """Decides a renewal. The client gets a token of the next generation, another copy of the
+    current generation, the same token with newer claims, or no token.
 
     Args:
-        record: The record of the token's user and the *token's* device key.
-        token: The presented token.
+        record: The session record of the token's user on the *token's* device. None if the store
+            has no such record.
+        token: The presented token, which may have expired.
         presented_key: The key of the device ID that came with the token.
         limits: The limits of sessions.
-        now: The time.
-        assigned: As for `judge`.
-        passive: The session does not count as used, so its last-seen time stays the same.
-        claims: The claims that the store has for the session. None if the store has none: then the
-            token's claims are current.
+        now: The present time.
+        assigned: True if a validation assigned the presented device ID, as for `judge`.
+        passive: True if the session does not count as used, so that its last-seen time stays the
+            same.
+        claims: The claims that the store has for the session. None if the store has no claims, so
+            that the token's own claims are current.
     """
     renewal = _renew(record, token, presented_key, limits, now, assigned=assigned, claims=claims)
     if not passive or renewal.record is None:
@@ -153,11 +165,13 @@ def _keep(
     claims: Mapping[str, str] | None,
     now: datetime,
 ) -> Renewal:
-    """Decides the renewal of a token that is too young for the next generation. Requests with a
-    token of the previous generation may still be under way, and must not look like a replay.
+    """Decides a renewal for which it is too early to begin the next generation. Requests with a
+    token of the previous generation may still be under way. If the next generation began now, a
+    token of the previous generation would look like a replay.
 
-    If the token's claims are old and the token has not expired, the token is signed once more with
-    the new claims. Nothing else in the token changes, so both tokens get the same verdicts.
+    If the store has other claims than the token, and the token has not expired, the token is signed
+    once more with the claims from the store. Nothing else in the token changes, so the old and the
+    new token get the same verdicts.
     """
     if claims is None:
         return Renewal(verdict, record=used)
@@ -167,9 +181,9 @@ def _keep(
 
 
 def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
-    """Notes in the record that tokens have the stored claims: NEWER becomes IN_TOKENS. Call this
-    when a token with the stored claims was presented, or when a new generation begins, as its
-    tokens get these claims.
+    """Returns the record with a note that tokens have the stored claims: NEWER becomes IN_TOKENS.
+    Call this function when a token with the stored claims was presented. Also call this function
+    when a new generation begins, because the tokens of a new generation get the stored claims.
     """
     if record.stored_claims is StoredClaims.NEWER:
         return replace(record, stored_claims=StoredClaims.IN_TOKENS)
@@ -179,11 +193,11 @@ def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
 def _rotate(
     record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> SessionRecord:
-    """Returns the record with the next generation. The copy that renews is settled, so no other
-    copy of its generation stays valid.
+    """Returns the record with the next generation. The presented copy becomes the predecessor, so
+    no other copy of its generation stays valid.
 
-    If other copies stayed valid, two clients could share a session for ever: each client would
-    renew before the other client presents its token.
+    If other copies stayed valid, two clients with different copies could share a session for ever:
+    each client would renew before the other client presents its token.
     """
     return replace(
         _with_claims_in_tokens(record),
@@ -198,12 +212,12 @@ def _rotate(
 
 
 def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> SessionRecord:
-    """Returns the record for the hand-out of another copy of its generation. Call this only if no
-    copy of this generation has been seen yet.
+    """Returns the record to commit before another copy of its current generation is handed out.
+    Call this function only if no copy of the current generation has been seen yet.
 
-    The generation gets a new date if its date is older than `GRACE`. With the old date, the first
-    copy that is presented could become the holder at once. Then the other copy, still under way,
-    would look like a thief's token.
+    The generation gets a new date if its date is older than `GRACE`. If the generation kept the old
+    date, the first copy that is presented could become the holder at once. Another copy might still
+    be under way to its client, and would then look like a thief's token.
     """
     if now - record.dated_at <= limits.grace:
         return replace(record, last_seen_at=_touched(record, limits, now))

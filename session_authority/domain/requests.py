@@ -1,5 +1,5 @@
-"""The requests to the use cases, in the terms of the domain. Their values are checked, except the
-access tokens, which the use cases verify, and the values in `AsPresented`.
+"""Defines the requests to the use cases. The fields of a request are checked, with two exceptions:
+the use cases verify the access tokens, and the fields of `AsPresented` are unchecked.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from session_authority.domain.clients import Client
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token as an end user's request carried it.
+    """A token and the other facts that the request of an end user brought.
 
     `device_id` is None if the device ID was missing or malformed. `actor` is the name of the
-    caller. If `passive`, the end user did nothing, so the session does not count as used.
+    caller. If `passive` is true, the end user did nothing, so the session does not count as used.
     """
 
     access_token: str
@@ -31,9 +31,9 @@ class Presented:
 
 
 class AsPresented(NamedTuple):
-    """The unchecked fields of a request to validate a token. The first three fields are the raw
-    values of the fields with the same names in `Presented`. With `observe_only`, the validation
-    writes nothing.
+    """The unchecked fields of a request to validate a token. The first three fields have the raw
+    values of the fields of `Presented` with the same names. If `observe_only` is true, the
+    validation writes nothing.
     """
 
     access_token: str
@@ -53,8 +53,8 @@ class SessionName:
 
 @dataclass(frozen=True, slots=True)
 class SignInRequest:
-    """A checked request to sign a user in. If `device_id` is None, the service assigns one. If
-    `idle_timeout` is None, the service's own timeout applies.
+    """A checked request to sign a user in. If `device_id` is None, the service assigns a device ID.
+    If `idle_timeout` is None, the service's own timeout applies.
     """
 
     user_id: str
@@ -67,11 +67,11 @@ class SignInRequest:
     idle_timeout: timedelta | None = None
 
     def digest(self) -> bytes:
-        """Returns the SHA-256 of the request's contents. The digest distinguishes a retry from
-        another request with the same `request_id`.
+        """Returns the SHA-256 of the request's contents. The digest shows whether a second request
+        with the same `request_id` is a retry or a different request.
 
-        The end user's client is not included: before a retry, a phone may have left the Wi-Fi, or
-        an app may have been updated.
+        The facts of the end user's client are not part of the digest. Before a retry, a phone may
+        have left the Wi-Fi, or an app may have been updated.
         """
         contents: list[object] = [
             self.user_id,

@@ -1,4 +1,4 @@
-"""The answers of the use cases, in the terms of the domain."""
+"""Defines the answers of the use cases, in the terms of the domain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from session_authority.domain.verdicts import SessionStatus
 @dataclass(frozen=True, slots=True)
 class IssuedDevice:
     """The answer to a sign-in. `device_id_assigned` is true if the service made the device ID.
-    `evicted` are the devices whose sessions ended to make room.
+    `evicted` has the devices whose sessions ended because the user had too many sessions.
     """
 
     device: ListedDevice
@@ -28,9 +28,9 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSession:
-    """An active session: its token, its device, and its ends according to its record. Without
-    another use the session ends at `expires_at`. At `absolute_end` the session ends even if it is
-    used.
+    """An active session: its token, the ID of its device, and two ends according to its record. At
+    `expires_at` the session ends if it is not used again. At `absolute_end` the session ends even
+    if it is used.
     """
 
     token: Token
@@ -41,9 +41,10 @@ class ActiveSession:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The answer to a validation. `session` is set if the status is ACTIVE. `revoked_devices` is
-    the number of devices on which an alarm signed the user out. `steadiness` is set if the service
-    may give the same answer again.
+    """The answer to a validation. `device_id` is the presented device ID, or a new ID if
+    `device_id_assigned` is true. `session` is set if the status is ACTIVE. `revoked_devices` is the
+    number of devices on which an alarm signed the user out. `steadiness` is set if the service may
+    give the same answer again.
     """
 
     status: SessionStatus
@@ -58,7 +59,7 @@ class Validation:
 @dataclass(frozen=True, slots=True)
 class SessionState:
     """The state of a session that was named without a token. If the status is ACTIVE, `expires_at`
-    and `absolute_end` are set as in `ActiveSession`.
+    and `absolute_end` are set, with the same meaning as in `ActiveSession`.
     """
 
     status: SessionStatus
@@ -68,8 +69,9 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class RenewedSession:
-    """The answer to a renewal. `session` is set if the status is ACTIVE. `access_token` is set if a
-    token is handed out. If an ACTIVE answer has no `access_token`, the client keeps its token.
+    """The answer to a renewal. `session` is set if the status is ACTIVE. `access_token` is set if
+    the client gets a token. If the status is ACTIVE and `access_token` is None, the client keeps
+    its token. `revoked_devices` is the number of devices on which an alarm signed the user out.
     """
 
     status: SessionStatus
@@ -80,7 +82,9 @@ class RenewedSession:
 
 @dataclass(frozen=True, slots=True)
 class DevicePage:
-    """One page of the list of a user's devices."""
+    """One page of the list of a user's devices. `next_page_token` is empty on the last page.
+    `total_size` is the number of devices in the whole list.
+    """
 
     devices: tuple[ListedDevice, ...]
     next_page_token: str

@@ -1,8 +1,8 @@
-"""The claims that the store has for a session, and the decision to change claims.
+"""Defines the claims that the store has for a session, and decides a change of claims.
 
-Nearly all sessions have their claims only in their tokens, until a caller changes the claims. The
-store has claims from the sign-in on only if a token of the session may have too little room for
-other claims.
+Nearly all sessions have claims only in their tokens, until a caller changes the claims of the
+session. For a few sessions, the store has claims from the sign-in on: sessions whose tokens may
+have too little room for the largest allowed claims.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from session_authority.domain.sessions import SessionRecord, StoredClaims
 
 @dataclass(frozen=True, slots=True)
 class SessionClaims:
-    """The claims that all new tokens of a session get.
+    """The claims that the store has for a session. All new tokens of the session get these claims.
 
-    If a token of the session has too little room for the largest allowed claims, `auth_methods` has
-    the methods of the sign-in, else `auth_methods` is empty. With the methods, a later call can
-    compute the room for other claims.
+    `auth_methods` has the authentication methods of the sign-in if the tokens of the session may
+    have too little room for the largest allowed claims. With the methods, a later call can compute
+    whether other claims fit into a token. If the tokens have room for the largest allowed claims,
+    `auth_methods` is empty.
     """
 
     session_id: bytes
@@ -31,11 +32,11 @@ class SessionClaims:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsChange:
-    """The decision on a change of claims. Keys are device keys.
+    """The decision on a change of claims. The keys of both mappings are device keys.
 
     `claims` has the new claims of each live session that the change concerns. `changed` has the new
-    records of the sessions for which the store has no claims, or other claims. The claims in tokens
-    do not count here.
+    record of each session for which the store has no claims, or other claims than the new claims.
+    The claims in the session's tokens are not compared.
     """
 
     claims: Mapping[bytes, SessionClaims]
@@ -56,10 +57,10 @@ def change_claims(
     Args:
         sessions: The records of the user's sessions, by device key. Only live sessions change.
         stored: The claims that the store has, by device key.
-        key: The key of the device whose session changes. None for all sessions of the user.
+        key: The key of the device whose session changes. None changes all sessions of the user.
         claims: The new claims.
         limits: The limits of sessions.
-        now: The time.
+        now: The present time.
     """
     wanted: dict[bytes, SessionClaims] = {}
     changed: dict[bytes, SessionRecord] = {}
@@ -75,7 +76,9 @@ def change_claims(
 
 
 def _claims_of(record: SessionRecord, stored: SessionClaims | None) -> SessionClaims | None:
-    """Returns the stored claims of the session. None if the store has no claims of this session."""
+    """Returns the claims that the store has for the session. Returns None if the store has none, or
+    if `stored` belongs to another session on the device.
+    """
     if record.stored_claims is StoredClaims.NONE or stored is None:
         return None
     return stored if stored.session_id == record.session_id else None

@@ -1,4 +1,4 @@
-"""The intervals, limits and actions on which every decision about a session depends."""
+"""Defines the intervals, limits and actions on which decisions about sessions depend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from session_authority.domain.idle_timeouts import SHORTEST
 
 
 class ReplayAction(Enum):
-    """The action of the service when it detects a replay."""
+    """The actions that the service can take when it detects a replay."""
 
     REVOKE_ALL = "revoke_all"
     REVOKE_DEVICE = "revoke_device"
@@ -18,8 +18,8 @@ class ReplayAction(Enum):
 
 
 class ReplayAlarm(Enum):
-    """Which use of a replayed token on its own device raises the alarm: any use, or only a renewal.
-    A live token from another device raises the alarm at any use.
+    """Says which use of an old token on its own device raises the alarm: any use, or only a
+    renewal. A live token that another device presents raises the alarm at any use.
     """
 
     PRESENTED = "presented"
@@ -27,7 +27,9 @@ class ReplayAlarm(Enum):
 
 
 class DeviceLimitAction(Enum):
-    """The action of the service when a user signs in on more devices than the limit."""
+    """The actions that the service can take when a user signs in on more devices than `max_devices`
+    allows.
+    """
 
     EVICT_OLDEST = "evict_oldest"
     REJECT = "reject"
@@ -35,7 +37,9 @@ class DeviceLimitAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """The intervals, limits and actions of the settings with the same names."""
+    """The intervals, limits and actions that the operator can set. Each field has the name of its
+    setting, in lower case.
+    """
 
     token_ttl: timedelta = timedelta(hours=1)
     session_ttl: timedelta = timedelta(days=30)
@@ -52,25 +56,29 @@ class SessionLimits:
     @property
     def shortest_idle_timeout(self) -> timedelta:
         """The shortest idle timeout that a sign-in may request: a minute, or twice the touch
-        interval if this is longer. Last-seen times are late by up to the touch interval.
+        interval if this is longer. A shorter timeout could end a session that is in use, because
+        the last-seen time in a record may be late by the touch interval.
         """
         return max(SHORTEST, 2 * self.touch_interval)
 
 
-# A token is accepted for this long after its end, as clocks differ (RFC 7519 §4.1.4).
+# A validation accepts a token for this long after the token's end, because clocks differ (RFC 7519
+# §4.1.4).
 LEEWAY = timedelta(seconds=30)
-# By how many generations a token may be ahead of the store, after a failover that lost writes.
+# The largest number of generations by which a token may be ahead of the record in the store. A
+# token can be ahead after a failover that lost writes.
 MAX_LOST_GENERATIONS = 1000
-# How long a device without a session is remembered after it was last seen. If a user has more than
-# 2 × `max_devices` devices, the oldest devices without a session are forgotten earlier.
+# How long the store remembers a device without a session after the device was last seen. If a user
+# has more than 2 × `max_devices` devices, the oldest of the user's devices without a session are
+# forgotten earlier.
 DEVICE_MEMORY = timedelta(days=180)
-# How long a `request_id` is remembered.
+# How long the store remembers the `request_id` of a sign-in.
 REQUEST_MEMORY = timedelta(minutes=15)
-# How long the service remembers that it announced a key's revocation. It is longer than any
-# session.
+# How long the store remembers that the service wrote the event about the revocation of a signing
+# key. This interval is longer than any session.
 KEY_EVENT_MEMORY = timedelta(days=500)
-# A session has at most one quiet event of each type in this time.
+# A session has at most one quiet event of each type in this interval.
 QUIET_EVENT_INTERVAL = timedelta(hours=1)
-# The longest allowed setting of `SESSION_TTL`. A record could describe 497 days: it has offsets of
-# 4 bytes, in units of 10 ms.
+# The longest time to which `SESSION_TTL` can be set. The record of a session could hold times up to
+# 497 days after the sign-in, in offsets of 4 bytes with units of 10 ms.
 MAX_SESSION_TTL = timedelta(days=400)

@@ -1,4 +1,4 @@
-"""The record of a session in the store, and the contents of the session's tokens."""
+"""Defines the record of a session in the store, and the contents of the session's tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ MAX_COPY = 0xFFFF
 
 
 class StoredClaims(Enum):
-    """Says whether the store has claims of a session, separate from the session's record. If the
-    store has claims, every new token gets these claims. NEWER means that possibly no token has
-    these claims yet.
+    """Says whether the store has claims for a session, apart from the session's record. If the
+    store has claims, every new token of the session gets these claims.
+
+    NONE means that the store has no claims for the session. IN_TOKENS means that a token of the
+    session has the stored claims. NEWER means that possibly no token of the session has the stored
+    claims yet.
     """
 
     NONE = 0
@@ -29,20 +32,24 @@ class StoredClaims(Enum):
 class SessionRecord:
     """The store's record of one session of a user on a device. The session may be past its end.
 
-    `replaced` is the start of the ID of the session that was live on the device at the sign-in
-    (None: there was no live session). `holder` is the only copy of the current generation that is
-    still good (None: every copy is good). `predecessor` is the only copy of the previous generation
-    that is still good (None: every copy is good).
+    `replaced` is the start of the ID of an earlier session: the session that was live on the device
+    when this session began. `replaced` is None if no session was live. `holder` is the only copy of
+    the current generation that is still good. `holder` is None while every copy of the current
+    generation is good. `predecessor` is the only copy of the previous generation that is still
+    good. `predecessor` is None if every copy of the previous generation is good.
 
-    `dated_at` is when the current generation was made. `copy_again` can move this date.
-    `token_ends_at` is the end of the tokens of this generation. `ends_at` is the absolute end as
-    set at sign-in; see `absolute_end`. `first_seen_at` is when a client first proved that it keeps
-    a token of this generation (None: not yet). `last_seen_at` is the time of a use: either the last
-    use, or a use at most `touch_interval` before the last use.
+    `dated_at` is the time at which the current generation was made, or a later time that
+    `copy_again` has set. `token_ends_at` is the time at which the tokens of the current generation
+    expire. `ends_at` is the absolute end that was set at sign-in; see `absolute_end`.
+    `first_seen_at` is the time at which a token of the current generation was first seen.
+    `first_seen_at` is None if no token of the current generation was seen yet. `last_seen_at` is
+    the time of the last use, or of a use at most `touch_interval` before the last use. If the store
+    lost a touch, `last_seen_at` is older.
 
-    `idle_timeout` is the idle timeout as set at sign-in, one of the steps of `idle_timeouts` (None:
-    the service's own timeout). `stored_claims` says where the session's claims are. `later` holds
-    bytes that a later version of the service wrote. These bytes are kept unchanged and never read.
+    `idle_timeout` is the idle timeout that the sign-in requested, one of the steps of
+    `idle_timeouts`. If `idle_timeout` is None, the service's own timeout applies. `stored_claims`
+    says whether the store has claims for the session. `later` holds bytes that a later version of
+    the service wrote. The service keeps the bytes in `later` unchanged and never reads them.
     """
 
     session_id: bytes
@@ -62,7 +69,7 @@ class SessionRecord:
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
         """Returns the moment at which the session ends even if it is used: the end that was set at
-        sign-in, or an earlier end if `SESSION_TTL` was lowered since then.
+        sign-in, or an earlier end if `SESSION_TTL` was lowered after the sign-in.
         """
         return min(self.ends_at, self.signed_in_at + limits.session_ttl)
 
@@ -82,8 +89,8 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The contents of an access token. The first five fields are the token's identity. `copy`
-    distinguishes two clients that have tokens of the same generation.
+    """The contents of an access token. The first five fields together identify the token. `copy`
+    tells two tokens of the same generation apart.
     """
 
     user_id: str

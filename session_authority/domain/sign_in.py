@@ -18,11 +18,12 @@ from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 class SignIn:
     """The decision on a sign-in, for all sessions and devices of the user.
 
-    Keys are device keys. `replaced` is true if the device had a live session. `new_device` is true
-    if the service had no record of the device. `first_device` is true if the service had no record
-    of any device of the user, and the user had no live session. `ended` has the sessions on other
-    devices that are past their end. `evicted` has the live sessions that end to make room. `pruned`
-    has the devices that the service forgets.
+    `ended`, `evicted` and `pruned` contain device keys. `replaced` is true if the device had a live
+    session before. `new_device` is true if the service had no record of the device. `first_device`
+    is true if the service had no record of any device of the user, and the user had no live
+    session. `ended` names the sessions on other devices that are past their end. `evicted` names
+    the live sessions that end to make room for the new session. `pruned` names the devices that the
+    service forgets.
     """
 
     session: SessionRecord
@@ -51,23 +52,25 @@ def decide_sign_in(
     unreadable: Set[bytes] = frozenset(),
 ) -> SignIn:
     """Decides a sign-in on a device. Raises DeviceLimitReached if the user is signed in on as many
-    other devices as the limit allows, and the limit's action is to reject.
+    other devices as the limit allows, and `device_limit_action` is REJECT.
 
     Args:
-        sessions: The records of the user's sessions, by device key. Records may be left out, here
-            and in `devices`, unless `needs_all_records` returns True.
+        sessions: The records of the user's sessions, by device key. Records may be missing in
+            `sessions` and in `devices`, unless `needs_all_records` returns True.
         devices: The records of the user's devices, by device key.
-        key: The key of the device.
+        key: The device key of the device.
         device_id: The ID of the device.
         session_id: The ID of the new session.
         client: The client that signs in.
         session_end: The absolute end of the new session.
         limits: The limits of sessions.
-        now: The time.
-        idle_timeout: The idle timeout that the sign-in requested. None for the service's own.
-        auth_methods: How the user proved their identity.
-        unreadable: The keys of devices with a record that can't be read. Such a device counts as
-            known, and as signed out. Its records stay unchanged unless the sign-in is on it.
+        now: The present time.
+        idle_timeout: The idle timeout that the sign-in requested. None means the service's own
+            timeout.
+        auth_methods: The authentication methods by which the user proved their identity.
+        unreadable: The keys of devices with a record that can't be read. A device in `unreadable`
+            counts as known and as signed out. Its records stay unchanged, unless it is the device
+            of the sign-in.
     """
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
@@ -118,33 +121,37 @@ def needs_all_records(
 ) -> bool:
     """Returns True if the decision on a sign-in needs records that were not read.
 
-    The decision may need these records for four reasons: to make room, to know whether an old
-    device has a session, to know whether this is the user's first device, and to forget devices if
-    there are more than 2 × `max_devices`.
+    The decision may need these records to find the sessions that must end to make room, or to know
+    whether an old device has a session. The decision may also need these records to know whether
+    this is the user's first device. If the user has more than 2 × `max_devices` devices, the
+    decision needs all records to find the devices to forget.
 
     Args:
         sessions: The records of sessions that were read, by device key.
         devices: The records of devices that were read, by device key.
-        key: The key of the device of the sign-in.
+        key: The key of the device on which the user signs in.
         unread_sessions: How many records of sessions were not read.
         unread_devices: How many records of devices were not read.
         limits: The limits of sessions.
-        now: The time.
+        now: The present time.
     """
     if not unread_sessions and not unread_devices:
         return False
     live = {k for k, s in sessions.items() if s.is_live(limits, now)}
     may_be_too_many = len(live - {key}) + unread_sessions >= limits.max_devices
     remembered = {*devices, key}
-    # A session that was not read may still use the device.
+    # An old device is forgotten unless it has a session, and this session may be among the records
+    # that were not read.
     some_is_old = any(k not in live and _is_old(d, now) for k, d in devices.items() if k != key)
     too_many_remembered = len(remembered) + unread_devices > 2 * limits.max_devices
     return may_be_too_many or some_is_old or too_many_remembered or not devices
 
 
 def _make_room(others: Mapping[bytes, SessionRecord], limits: SessionLimits) -> tuple[bytes, ...]:
-    """Returns the sessions that end to make room for a new session: the sessions that have not been
-    used for the longest time. Raises DeviceLimitReached if sessions must not end for this reason.
+    """Returns the device keys of the sessions that end to make room for a new session. The sessions
+    in `others` that have not been used for the longest time end. `others` has the live sessions on
+    the user's other devices. Raises DeviceLimitReached if a session would have to end, but
+    `device_limit_action` is REJECT.
     """
     surplus = len(others) - limits.max_devices + 1
     if surplus <= 0:
@@ -161,9 +168,13 @@ def _forgettable(
     now: datetime,
     joining: bytes,
 ) -> tuple[bytes, ...]:
-    """Returns the devices to forget: devices that are not in `kept`, and that are too old or exceed
-    the limit of 2 × `max_devices`. `kept` has the device of the sign-in (`joining`), and the
-    devices with a session that stays live.
+    """Returns the keys of the devices to forget. Devices in `kept` are not forgotten. A device that
+    is not in `kept` is forgotten if it was last seen more than DEVICE_MEMORY ago. If the user still
+    has more than 2 × `max_devices` devices, the oldest of the devices outside `kept` are forgotten,
+    too.
+
+    `kept` has the device of the sign-in (`joining`), and the devices with a session that stays
+    live.
     """
     spare = sorted(
         (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
@@ -186,15 +197,18 @@ def new_session(
     now: datetime,
     idle_timeout: timedelta | None = None,
 ) -> SessionRecord:
-    """Makes the record of a new session. Its generation is 1, and no token has been seen yet.
+    """Makes the record of a new session. The session has the generation 1, and no token of the
+    session has been seen yet.
 
     Args:
         session_id: The ID of the new session.
-        replaced: The live session that was on the device before. None if there was none.
+        replaced: The live session that the new session replaces on the device. None if no session
+            was live on the device.
         session_ttl_end: The absolute end of the new session.
         limits: The limits of sessions.
-        now: The time.
-        idle_timeout: The idle timeout that the sign-in requested. None for the service's own.
+        now: The present time.
+        idle_timeout: The idle timeout that the sign-in requested. None means the service's own
+            timeout.
     """
     return SessionRecord(
         session_id=session_id,

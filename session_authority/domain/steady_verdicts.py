@@ -1,8 +1,9 @@
 """Computes how long a validation gives the same answer if the session's record stays the same.
 
-The service may keep the answer. It gives the answer again after a read has shown that the record is
-the same. Then only the passage of time can change the results of `judge` and `mark`. This module
-computes the first moment at which they change.
+The service may keep the answer to a validation. Before the service gives a kept answer again, it
+reads the record of the session, and checks that the record is still the same. While the record is
+the same, only the passage of time can change the results of `judge` and `mark`. This module
+computes the first moment at which these results change.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from datetime import datetime
 from session_authority.domain.session_limits import LEEWAY, ReplayAlarm, SessionLimits
 from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
 
-# A function that computes the first moment at which a condition changes. It returns None if time
-# does not change the condition.
+# A function of this type computes the first moment at which one condition of the answer changes.
+# The function returns None if the passage of time does not change the condition.
 _Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Steadiness:
-    """How long an ACTIVE answer holds while the bytes of the session's record are `raw`.
+    """Says how long an ACTIVE answer holds while the bytes of the session's record are `raw`.
 
-    The answer holds from `since` on, and before `until`. For a passive request, which does not
-    count as a use, the answer holds before `passive_until`.
+    The answer holds from `since` until just before `until`. The answer to a passive request holds
+    until just before `passive_until`. `passive_until` may be later than `until`, because a passive
+    request does not count as a use.
     """
 
     raw: bytes
@@ -33,22 +35,22 @@ class Steadiness:
     passive_until: datetime
 
     def holds_at(self, now: datetime, *, passive: bool) -> bool:
-        """Returns True if a request at this moment gets the same answer."""
+        """Returns True if a request at the moment `now` gets the same answer."""
         return self.since <= now < (self.passive_until if passive else self.until)
 
 
 def steadiness(
     record: SessionRecord, raw: bytes, token: Token, limits: SessionLimits, now: datetime
 ) -> Steadiness | None:
-    """Computes how long the answer to a token on its own device holds. None if the answer may
-    change at once.
+    """Computes how long the answer to a token with its own device ID holds. Returns None if the
+    answer must not be repeated.
 
     Args:
         record: The record of the session.
-        raw: The same record as the store has it.
+        raw: The bytes of the same record in the store.
         token: The presented token.
         limits: The limits of sessions.
-        now: The time.
+        now: The present time.
     """
     passive_until = steady_until(record, token, limits, now, passive=True)
     if passive_until is None:
@@ -65,12 +67,12 @@ def steady_until(
     *,
     passive: bool = False,
 ) -> datetime | None:
-    """Computes the moment until which the answer to a token on its own device stays the same, if
-    the session's record stays the same.
+    """Computes the first moment at which the answer to a token with its own device ID can change,
+    although the session's record stays the same.
 
-    Until then, the token is ACTIVE, the advice to renew is unchanged, and a use of the token adds
-    no mark to the record. The result is None if one of these conditions is false now. It is also
-    None if the token is no good copy of the current generation of the record's session.
+    Before the returned moment, the token is ACTIVE, the advice to renew is unchanged, and a use of
+    the token adds no mark to the record. Returns None if the token is not ACTIVE now, or is not of
+    the current generation. Also returns None if a use of the token adds a mark now.
     """
     if not _is_newest(record, token):
         return None
@@ -85,7 +87,7 @@ def steady_until(
 
 
 def _is_newest(record: SessionRecord, token: Token) -> bool:
-    """Returns True if the token is a good copy of the record's current generation."""
+    """Returns True if the token is a copy of the record's current generation that is still good."""
     return (
         token.session_id == record.session_id
         and token.generation == record.generation
@@ -104,15 +106,15 @@ def _session_is_over(record: SessionRecord, _: Token, limits: SessionLimits) -> 
 def _token_is_durable(
     record: SessionRecord, token: Token, limits: SessionLimits
 ) -> datetime | None:
-    """Computes the first moment at which a use of the token proves that its client keeps it. None
-    if a token of this generation was already seen.
+    """Computes the first moment at which a use of the token proves that its client has kept the
+    token. Returns None if a token of the record's generation was already seen.
     """
     return None if record.first_seen_at is not None else token.issued_at + limits.durable_after
 
 
 def _copy_is_settled(record: SessionRecord, token: Token, limits: SessionLimits) -> datetime | None:
-    """Computes the first moment at which a validation of the token makes this token the only good
-    copy. None if no validation does this.
+    """Computes the first moment at which a validation of the token makes this token the holder.
+    Returns None if the record has a holder already, or if validations never set the holder.
     """
     if record.holder is not None or limits.replay_alarm is not ReplayAlarm.PRESENTED:
         return None
@@ -124,8 +126,9 @@ def _touch_is_due(record: SessionRecord, limits: SessionLimits) -> datetime:
 
 
 def _renewal_is_advised(record: SessionRecord, token: Token) -> datetime | None:
-    """Returns the first moment at which less than half of the token's life is left. None if the
-    token's claims are old, as its client is then advised to renew at all times.
+    """Returns the first moment at which less than half of the token's life is left. Returns None if
+    the store has claims that the token may lack, because the client is then advised to renew at any
+    time.
     """
     if record.stored_claims is StoredClaims.NEWER:
         return None

@@ -1,7 +1,8 @@
-"""Cleans text from outside before it is shown to people, and checks names that are compared.
+"""Cleans texts of callers and end users before the texts are shown to people. Checks names that the
+service compares.
 
-`cleaned` and `cut` refuse no text. `is_printable` and `is_name` tell the caller whether to refuse a
-text. The module compares no texts, so it does not normalise them.
+`cleaned` and `cut` accept every text. With `is_printable` and `is_name`, other code decides whether
+to refuse a text. No function of this module compares texts or normalizes them.
 """
 
 from __future__ import annotations
@@ -9,40 +10,44 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# The zero width non-joiner and joiner. Names in many scripts, and many emoji, need them.
+# The zero width non-joiner and the zero width joiner. Names in many scripts, and many emoji, need
+# these characters.
 _JOINERS = "\u200c\u200d"
-# Characters that look like a space but are not: four Hangul fillers and Braille's empty pattern.
+# Characters that look like a space, but that Python does not treat as white space: four Hangul
+# fillers and Braille's empty pattern.
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
 # Selectors that choose whether a symbol is shown as a text or as an emoji.
 _EMOJI_FORMS = "\ufe0e\ufe0f"
-# Characters that Python calls printable but nobody sees: the blank letters, the grapheme joiner,
-# two inherent vowels of Khmer, and selectors of a character's form.
+# Characters that Python calls printable although they are invisible: the blank letters, the
+# grapheme joiner, two inherent vowels of Khmer, and selectors of a character's form.
 _UNSEEN = frozenset(
     f"{_BLANK_LETTERS}\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
 _VIRAMA = 9  # the combining class of the signs that join two consonants into one
-# The flag of a part of a country: a black flag, invisible letters, and a character that ends them.
+# The emoji of the flag of a part of a country: a black flag, invisible letters, and a character
+# that ends the letters.
 _TAGGED_FLAG = re.compile("(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)")
-# Longer text is cut before its characters are examined, so that cleaning takes a bounded time. The
-# limit is twice the longest text that is kept, which is a user agent. Printable ASCII without
-# double spaces needs no such examination, and is not cut.
+# `cleaned` cuts a text at this number of characters before it examines the characters, so that
+# cleaning takes a bounded time. The limit is twice the longest text that is kept, which is a user
+# agent. Printable ASCII without double spaces is not cut, because its characters need no
+# examination.
 _MAX_READ_CHARACTERS = 1024
 
 
 def is_printable(text: str) -> bool:
     """Returns True if the text has no control characters and no other characters that Python calls
     unprintable, except joiners and the flags of parts of countries. So a terminal treats no
-    character as a command. A few accepted characters are invisible.
+    character of the text as a command. A few of the accepted characters are invisible.
     """
     return all(c.isprintable() or c in _JOINERS for c in _TAGGED_FLAG.sub("", text))
 
 
 def is_name(text: str) -> bool:
-    """Returns True if the text can be a name that is compared with other names. Such a text is not
-    empty, starts with a visible character, and ends with neither white space nor a joiner. It has
-    no other invisible characters than spaces of any width, joiners between other characters, and
-    characters that choose the form of a symbol.
+    """Returns True if the text can be a name that is compared with other names. Such a name is not
+    empty, starts with a visible character, and ends with neither white space nor a joiner. Such a
+    name may contain only these invisible characters: spaces of any width, joiners between other
+    characters, and characters that choose the form of a symbol.
     """
     if text.isascii() and text.isprintable():
         return text != "" and text == text.strip(" ")
@@ -64,12 +69,12 @@ def _may_follow(before: str, character: str) -> bool:
 def cleaned(text: str) -> str:
     """Returns the text in a form that can be shown in one line.
 
-    White space of any kind becomes one plain space, and is removed at the ends. Characters that are
-    not printable are removed: control characters, marks that change the writing direction, soft
-    hyphens, and private and unassigned characters. Joiners stay where a script or an emoji needs
-    them. A few other invisible characters stay, such as the selectors of a symbol's form. The
-    result is empty if no visible character is left. Only the first 1,024 characters are read,
-    unless the text is printable ASCII without double spaces.
+    Each run of white space becomes one plain space. White space at the ends is removed. Characters
+    that are not printable are removed: control characters, characters that change the writing
+    direction, soft hyphens, and private and unassigned characters. Joiners stay where a script or
+    an emoji needs them. A few other invisible characters stay, such as the selectors of a symbol's
+    form. The result is empty if no visible character is left. Only the first 1,024 characters are
+    read, unless the text is printable ASCII without double spaces.
     """
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
@@ -80,15 +85,16 @@ def cleaned(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Cuts a text after at most `limit` characters, and removes a space at the cut. Characters that
-    are shown as one sign stay together, such as a letter with its marks, an emoji, or a flag.
+    """Returns at most the first `limit` characters of a text, without a space at the cut.
+    Characters that are shown as one sign stay together, such as a letter with its accents, an
+    emoji, or a flag. A sign that is longer than `limit` is cut, too.
     """
     if len(text) <= limit:
         return text
     end = limit
     while end > 0 and _belongs_together(text, end):
         end -= 1
-    return cleaned(text[: end or limit])  # a sign that is longer than `limit` is cut, too
+    return cleaned(text[: end or limit])  # `end` is 0 if the first sign is longer than `limit`
 
 
 def _shown(character: str) -> str:
@@ -98,18 +104,20 @@ def _shown(character: str) -> str:
 
 
 def _is_visible(character: str) -> bool:
-    """Returns True if the character is visible by itself. A space, a joiner or a mark is not."""
+    """Returns True if the character is visible by itself. White space, control characters, joiners
+    and combining accents are not visible by themselves.
+    """
     return unicodedata.category(character)[0] not in "ZCM"
 
 
 def _without_loose_joiners(text: str) -> str:
-    """Removes joiners that connect nothing. A joiner stays after a virama, and between two
-    characters outside ASCII. One pass is enough for any number of joiners.
+    """Removes joiners that connect nothing. A joiner stays after a virama, which joins two
+    consonants, and between two characters outside ASCII.
     """
     if not any(joiner in text for joiner in _JOINERS):
         return text
     kept: list[str] = []
-    waiting = ""  # a joiner that stays if it can connect the next character
+    waiting = ""  # a joiner that stays if the next character is outside ASCII
     for character in text:
         if character in _JOINERS:
             before = kept[-1] if kept and not waiting else ""
@@ -126,8 +134,8 @@ def _without_loose_joiners(text: str) -> str:
 
 
 def _belongs_together(text: str, i: int) -> bool:
-    """Returns True if the characters before and after position `i` are shown as one sign, according
-    to the most frequent rules of Unicode's Annex 29.
+    """Returns True if the characters before and after position `i` are shown as one sign. The
+    function knows only the most important rules of Unicode's Annex 29.
     """
     before, after = text[i - 1], text[i]
     if "\U000e0020" <= after <= "\U000e007f":  # the invisible letters inside a flag

@@ -1,9 +1,11 @@
-"""Decides on a presented token, by the table of verdicts in docs/design.md.
+"""Decides what a presented token is worth, by the table of verdicts in docs/design.md.
 
-A client proves that it keeps a token by presenting it at the age of `DURABLE_AFTER` or more. Before
-that age, the token may be lost with the client's process, and the client may have only an older
-token. So a token is not superseded when its successor is made, but when its successor is *seen*.
-The order of tokens comes from their generations, and never from clocks.
+A client can lose a new token, and keep only the older token. For example, the client's process may
+die before the new token is on the disk. A client that presents a new token at the age of
+`DURABLE_AFTER` or more has kept the new token: the token is *seen*. So the older token is
+superseded when the new token is seen, and not when the new token is made.
+
+Generations, and not clocks, decide which of two tokens is newer.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from session_authority.domain.sessions import (
 
 
 class SessionStatus(Enum):
-    """The statuses of a presented token, under the names of the public contract."""
+    """The status of a presented token, or of a session that is named without a token. The public
+    contract uses the same names for the statuses.
+    """
 
     ACTIVE = "active"
     TOKEN_MISSING = "token_missing"
@@ -41,7 +45,7 @@ class SessionStatus(Enum):
 
 
 class ReplayCause(Enum):
-    """Why a token counts as replayed."""
+    """The reasons for which a token can count as a replay."""
 
     SUPERSEDED_TOKEN = "superseded_token"
     SECOND_COPY = "second_copy"
@@ -51,12 +55,15 @@ class ReplayCause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision on a presented token.
+    """The decision on a presented token, as `judge` makes it.
 
-    `cause` says why the token is REPLAYED. If the status is SUPERSEDED, a `cause` says why a
-    renewal with the same token would be REPLAYED, and None means that it would be SUPERSEDED, too.
-    `forwarded` is set if the store lost writes in a failover. It is the record that the token
-    proves, and must be committed in place of the record that was read.
+    If `status` is REPLAYED, `cause` is the reason. If `status` is SUPERSEDED, `cause` tells what a
+    renewal with the same token would get: REPLAYED for this cause, or SUPERSEDED if `cause` is
+    None. With any other status, `cause` is None.
+
+    `forwarded` is None unless the token proves that the store lost writes in a failover.
+    `forwarded` is a record with the generation of the token, and must be committed in place of the
+    record that was read.
     """
 
     status: SessionStatus
@@ -75,21 +82,22 @@ def judge(
     assigned: bool = False,
     renews: bool = False,
 ) -> Verdict:
-    """Applies the table of verdicts, from its row "record: none" on, to a verified token and the
-    device key that came with the token.
+    """Judges a verified token and the device key that came with the token, by the table of verdicts
+    from its row "record: none" on.
 
-    The end of the token itself is no row here. A validation checks it before it calls `judge`, and
-    a renewal accepts an expired token.
+    `judge` does not check whether the token has expired, because a renewal may use an expired
+    token. A validation checks this before it calls `judge`.
 
     Args:
-        record: The record of the token's user and the *token's* device key.
-        token: The token.
+        record: The session record of the token's user on the *token's* device. None if the store
+            has no such record.
+        token: The verified token.
         presented_key: The key of the device ID that came with the token.
         limits: The intervals, and `replay_alarm`.
-        now: The time.
-        assigned: A validation assigned the presented device ID to an earlier request without a
-            device ID (see `assigned_ids`).
-        renews: The token is presented for renewal.
+        now: The present time.
+        assigned: True if a validation assigned the presented device ID to an earlier request
+            without a device ID (see `assigned_ids`).
+        renews: True if the token is presented for renewal, and not for validation.
     """
     if record is None:
         return Verdict(SessionStatus.NO_SESSION)
@@ -103,21 +111,22 @@ def judge(
         and limits.replay_alarm is ReplayAlarm.RENEWED
         and not renews
     ):
-        # A queued upload carries the token that its client had when the upload was queued. So with
-        # this setting an old token alone is no sign of theft. But each client that stays in use
+        # Some clients queue uploads, and send an upload later with the token that was current when
+        # the upload was queued. For these clients the operator chooses RENEWED: an old token in a
+        # validation is then no sign of theft. A thief is still found: each client that stays in use
         # must renew, and a renewal with an old token raises the alarm.
         return Verdict(SessionStatus.SUPERSEDED, cause=verdict.cause, renew_recommended=True)
     return verdict
 
 
 def _judge_elsewhere(verdict: Verdict, assigned: bool) -> Verdict:
-    """Returns the verdict on a token that another device presented. `verdict` is the verdict that
-    the token would get on its own device.
+    """Returns the verdict on a token that came with the device ID of another device. `verdict` is
+    the verdict that the token would get with the ID of its own device.
     """
     is_live = verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED)
-    # An alarm would do more harm than good in these cases: the token's session is over on its own
-    # device, the token was superseded a short time ago, or a validation assigned the device ID. In
-    # each case the request is denied, so an attacker gains nothing.
+    # An alarm would do more harm than good if the token's session has ended or was replaced, if the
+    # token was superseded a short time ago, or if a validation assigned the device ID. Without an
+    # alarm the request is still denied, so an attacker gains nothing.
     if is_live and not assigned and verdict.cause is not ReplayCause.REPLACED_SESSION:
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.LEFT_DEVICE)
     return Verdict(SessionStatus.WRONG_DEVICE)
@@ -129,8 +138,9 @@ def _judge_on_its_device(
     if token.session_id == record.session_id:
         return _judge_generation(record, token, limits, now)
     if record.replaced is not None and token.session_id[:REPLACED_ID_BYTES] == record.replaced:
-        # A token that was made shortly before the new sign-in may have reached its client after the
-        # sign-in, and the client may have kept it.
+        # A token of the replaced session may have been made shortly before the new sign-in. If a
+        # token of the replaced session arrives at its client after the token of the new session,
+        # the client may keep the older token.
         crossed = token.issued_at > record.signed_in_at - limits.alarm_after
         if (
             crossed
@@ -143,17 +153,17 @@ def _judge_on_its_device(
 
 
 def is_durable(token: Token, limits: SessionLimits, now: datetime) -> bool:
-    """Returns True if presenting the token now proves that its client keeps it.
+    """Returns True if a client that presents the token now proves that it has kept the token.
 
-    The age of the token counts. The record's date does not count, as another client can change that
-    date.
+    The age of the token counts, and not the age of the record's date: a renewal by another client
+    can change the record's date.
     """
     return now - token.issued_at >= limits.durable_after
 
 
 def _should_renew(record: SessionRecord, token: Token, now: datetime) -> bool:
-    """Returns True if a token of the newest generation is past half its life, or may lack the
-    session's claims.
+    """Returns True if the client of a token of the newest generation should renew the token. A
+    token should be renewed if it is past half its life, or may lack the claims that the store has.
     """
     half_life = (token.expires_at - token.issued_at) / 2
     return token.expires_at - now < half_life or record.stored_claims is StoredClaims.NEWER
@@ -199,10 +209,10 @@ def state_of(
     record: SessionRecord | None, session_id: bytes, limits: SessionLimits, now: datetime
 ) -> SessionStatus:
     """Returns the status of a session that is named without a token: ACTIVE, NO_SESSION,
-    SESSION_EXPIRED or SESSION_ENDED. `record` is the record of the session's user and device.
+    SESSION_EXPIRED or SESSION_ENDED. `record` is the session record of the same user and device.
 
-    A later sign-in on the device ends the session. The status stays SESSION_ENDED even if the later
-    session has expired, as long as the store has the record of the later session.
+    A later sign-in on the device ends the session. The status is SESSION_ENDED as long as the store
+    has the record of a later session on the device, even if the later session has expired.
     """
     if record is None:
         return SessionStatus.NO_SESSION

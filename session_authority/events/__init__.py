@@ -1,8 +1,8 @@
-"""Delivers events: the feed that watchers follow, its cursors, and the form of events in the
-contract.
+"""Owns the feed, which brings events from the log to watchers. Also owns the cursors of the feed,
+and the conversion of events to messages of the contract.
 
-This room does not know who gets the events, or by which protocol. The gRPC interface and the relay
-build on it.
+This room does not know which protocol carries the events. The gRPC interface uses the feed, and the
+relay uses the conversion.
 """
 
 from session_authority.events.feed import Feed

@@ -1,9 +1,9 @@
 """Writes and reads the cursors of the event log. A cursor is the position that a watcher has
 reached, as opaque text.
 
-A cursor consists of a version, a message of the internal protos, and a checksum. The checksum
-reveals a cursor that was cut or made up, and the service refuses it. A cursor is no secret and
-protects nothing.
+A cursor contains a version, an `EventCursor` message and a checksum. If a client has cut or
+invented a cursor, the checksum is wrong, and the service refuses the cursor. A cursor is not a
+secret, and gives no permissions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHECKSUM_BYTES = 4
 
 
 def cursor_of(position: LogPosition) -> str:
-    """The cursor for a position, as URL-safe text."""
+    """Returns the cursor for a position, as URL-safe text."""
     as_of = to_ms(position.as_of)
     latest = max([as_of, *(ms for ms, _ in position.entries)])
     message = EventCursor(
@@ -40,10 +40,10 @@ def cursor_of(position: LogPosition) -> str:
 
 
 def parse_cursor(text: str, streams: int) -> LogPosition | None:
-    """The position that a cursor names in a log with this number of streams. None if the text is
-    not a cursor.
+    """Returns the position that a cursor names. `streams` is the number of streams in the log.
+    Returns None if the text is not a valid cursor.
 
-    Raises CursorExpired for a cursor in another version of the format.
+    Raises CursorExpired if the cursor has another version of the format than `_VERSION`.
     """
     if len(text) > MAX_CURSOR_CHARACTERS:
         return None
@@ -57,8 +57,8 @@ def parse_cursor(text: str, streams: int) -> LogPosition | None:
         position = _position(EventCursor.FromString(body[1:]), streams)
     except (ValueError, DecodeError):
         return None
-    # Protobuf accepts many encodings of one message. Only the encoding that the service itself
-    # writes is valid.
+    # Several encodings in protobuf decode to the same message. Only the encoding that the service
+    # itself writes is valid.
     return position if position is not None and cursor_of(position) == text else None
 
 

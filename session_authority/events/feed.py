@@ -1,14 +1,15 @@
 """Sends events to any number of watchers.
 
-One reader of the log puts events into one short memory. All watchers read from this memory, each
-watcher at its own pace. A watcher that begins in the past first reads the older events from the
-log. Then the watcher joins the other watchers, and reads from the memory. A watch that falls behind
-the oldest events in this memory is ended, so no watcher costs more memory than another. Each event
-that the reader reads is serialised once. A message for several watchers without a filter is built
-once.
+One reader takes events from the log, and puts them into a buffer of recent batches. All watchers
+read from this buffer, each watcher at its own pace. A watcher that begins in the past first gets
+older events from the log, and then also reads from the buffer. If a watcher is so slow that the
+buffer has dropped the watcher's next batch, the watch is ended. So a slow watcher uses no more
+memory than a fast one. Each event that the reader reads is encoded once. Watchers without a filter
+that read the same batches usually share one encoded message.
 
-A watch depends on the partitions of its users, and on the partition of events that concern all
-users. Faults of other partitions neither end nor refuse the watch.
+A watch with a filter for users depends on the partitions of these users, and on the partition with
+the events that concern all users. Errors in partitions on which a watch does not depend neither
+prevent nor end the watch.
 
 The reader runs only while there is a watcher.
 """
@@ -47,11 +48,11 @@ _log = structlog.get_logger(__name__)
 
 
 class _Watcher:
-    """The position of a watcher in the memory, and the means to end its watch.
+    """Tracks which batch of the buffer a watcher needs next, and can end the watch.
 
-    `next` is the number of the batch that the watcher reads next, or 0 if the watcher has not
-    joined yet. `joins` is the number of the batch in the memory with which a watcher that has not
-    joined yet will begin. `joins` is 0 as long as this batch is not known.
+    `next` is the number of the batch that the watcher reads next, or 0 if the watcher does not read
+    from the buffer yet. `joins` is the number of the first batch that the watcher will read from
+    the buffer after it has got older events from the log. `joins` is 0 if this number is not known.
     """
 
     def __init__(self, only: EventFilter) -> None:
@@ -64,13 +65,13 @@ class _Watcher:
 
     @property
     def needs(self) -> float:
-        """The number of the first batch that the watcher needs; infinite if that number is not
-        known yet.
+        """Returns the number of the first batch that the watcher needs, or infinity if this number
+        is not known yet.
         """
         return self.next or self.joins or math.inf
 
     def expire(self) -> None:
-        """Interrupts the watch, even while the watch waits for a slow connection."""
+        """Ends the watch with CursorExpired, even while the watch waits for a slow connection."""
         self.expired = True
         self.timeout.reschedule(asyncio.get_running_loop().time())
 
@@ -103,7 +104,7 @@ class Feed:
         self._reader = self._new_reader()
 
     def _new_reader(self) -> Reader:
-        """Makes a new reader, which starts after all events that are already in the log."""
+        """Creates a reader that starts after all events that are already in the log."""
         return Reader(
             self._log,
             self._messages,
@@ -120,16 +121,17 @@ class Feed:
         return await self._log.primaries()
 
     async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
-        """Sends the events after a cursor or a moment, or from now on, until the call is cancelled.
+        """Sends events to a watcher, until the call is cancelled.
 
         Args:
-            since: A cursor or a moment. None begins with events from now on.
-            only: The events that the watcher wants.
+            since: The cursor after which events are sent, or the moment from which events are sent.
+                None means that only new events are sent.
+            only: The filter for the events that the watcher wants.
             send: Sends an encoded message to the watcher.
 
-        Raises InvalidRequest for a text that is no cursor. Raises CursorExpired if events may be
-        missing, at the start or later. Raises StoreUnavailable if the log can't be read before the
-        watcher has joined. Also raises the errors of `send`.
+        Raises InvalidRequest if `since` is a text that is not a cursor. Raises CursorExpired if the
+        watcher may miss events, at the start or later. Raises StoreUnavailable if the log can't be
+        read before the watcher reads from the buffer. Also raises the errors of `send`.
         """
         position = _position_of(since) if isinstance(since, str) else since
         watcher = _Watcher(only)
@@ -145,7 +147,7 @@ class Feed:
         self, watcher: _Watcher, since: LogPosition | datetime | None, send: Send
     ) -> NoReturn:
         reader, wanted = self._reader, watcher.wanted
-        # If all partitions could be read, the reader has now read all events that were written
+        # In each partition that could be read, the reader has now read all events that were written
         # before this call.
         look = await reader.fresh_look()
         watcher.begun = True
@@ -159,8 +161,8 @@ class Feed:
         while True:
             while watcher.next == reader.recent.end:
                 await self._await_news()
-            # No await may come between this check and the next read, as the batch to read could be
-            # forgotten during the await.
+            # No `await` may come between this check and `message_from`. During an `await`, the
+            # buffer may drop the batch that this watcher reads next.
             if watcher.expired:
                 raise CursorExpired
             start = watcher.next
@@ -173,17 +175,17 @@ class Feed:
     def _note_lag(self, oldest_ms: int | None) -> None:
         if oldest_ms is not None:
             lag = self._clock().timestamp() - oldest_ms / 1000
-            self._metrics.watch_lag.add(max(lag, 0.0))  # the clock of Redis may be ahead
+            self._metrics.watch_lag.add(max(lag, 0.0))  # the clock of Redis may be ahead of ours
 
     async def _catch_up(self, watcher: _Watcher, since: LogPosition | datetime, send: Send) -> int:
-        """Sends the events after `since` that the reader has already read. Returns the number of
-        the batch in the memory with which the watcher continues.
+        """Sends those events after `since` that the reader has already read. Returns the number of
+        the first batch that the watcher reads from the buffer.
         """
         reader, wanted = self._reader, watcher.wanted
         start = reader.meet(await self._history.start_of(since))
         if isinstance(since, LogPosition):
-            # This check comes before anything is sent, as a watch with an expired cursor must fail
-            # at once.
+            # This check comes before any message is sent, because a watch with an expired cursor
+            # must fail at once.
             await self._history.check(start, reader.position(), wanted.partitions)
         entries = list(start.entries)
         await self._send(send, [], start)
@@ -220,13 +222,15 @@ class Feed:
 
     @asynccontextmanager
     async def _attended_by(self, watcher: _Watcher) -> AsyncIterator[None]:
-        """Keeps the reader running until the `with` block ends."""
+        """Counts the watcher until the `with` block ends. The reader runs while at least one
+        watcher is counted.
+        """
         self._watchers.add(watcher)
         self._metrics.watchers.set(len(self._watchers))
         if self._reading is None:
             self._reader = self._new_reader()
-            # The reader works for all watchers. So its log lines must not have the name of the
-            # caller that is the first to watch.
+            # The reader works for all watchers. The empty context keeps the name of the first
+            # watcher's caller out of the reader's log messages.
             self._reading = asyncio.get_running_loop().create_task(
                 self._reader.run(), context=Context()
             )
@@ -246,8 +250,8 @@ class Feed:
         await asyncio.shield(self._news)
 
     def _told(self) -> None:
-        """Wakes all watchers for a new batch, and forgets the batches that no watcher needs. Ends
-        the watches whose next batch is forgotten already.
+        """Handles a new batch in the buffer: ends the watches whose next batch was dropped, drops
+        the batches that no watcher needs, and wakes all watchers.
         """
         recent = self._reader.recent
         for watcher in self._watchers:
@@ -258,7 +262,7 @@ class Feed:
         settle(self._news, True)
 
     def _lost(self, partitions: frozenset[int], reason: str) -> None:
-        """Ends all watches that have begun and depend on these partitions."""
+        """Ends all watches that have begun and depend on one of these partitions."""
         gone = [
             watcher
             for watcher in self._watchers
@@ -275,7 +279,7 @@ class Feed:
 
 
 def _partitions_of(only: EventFilter) -> frozenset[int]:
-    """Returns the partitions that can have events which pass the filter."""
+    """Returns the partitions that can have events for this filter."""
     if not only.user_ids:
         return EVERY_PARTITION
     return frozenset(partition(user_id) for user_id in (*only.user_ids, NOBODY))

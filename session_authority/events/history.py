@@ -1,4 +1,4 @@
-"""Reads the log of events from the position of a watcher or of the reader."""
+"""Reads pages of events from the log, after given positions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from session_authority.store import EventLog
 from session_authority.store.event_log import HistoryGone, Page, trim_margin
 from session_authority.store.log_position import EntryId, LogPosition
 
-# How many events one read returns at most, so that other calls get their turn.
+# The most events that one read returns by default. A longer read would keep other calls waiting.
 MAX_READ_EVENTS = 256
 
 Pages = Mapping[int, Page | HistoryGone | StoreUnavailable]
 
 
 class History:
-    """Reads the events in the log in pages, so that other calls get their turn."""
+    """Reads the events of the log in pages."""
 
     def __init__(self, log: EventLog, clock: Callable[[], datetime]) -> None:
         self._log = log
         self._clock = clock
 
     async def read(self, after: Mapping[int, EntryId], limit: int = 0) -> Pages:
-        """Reads, for each given partition, the page after an entry. The result has the reason for a
-        partition without a page.
+        """Reads a page of each partition in `after`. `after` maps a partition to the entry before
+        the page.
+
+        In the result, a partition that could not be read has the reason in place of its page.
+        `limit` is the most events of each page. If `limit` is 0, all pages together have at most
+        MAX_READ_EVENTS events.
         """
         if not after:
             return {}
@@ -34,7 +38,7 @@ class History:
         return await self._log.read(after, limit=limit, now=self._clock())
 
     async def read_on(self, after: Mapping[int, EntryId], limit: int = 0) -> dict[int, Page]:
-        """Reads, for each given partition, the page after an entry. Raises CursorExpired if events
+        """Reads a page of each partition in `after`, as `read` does. Raises CursorExpired if events
         after one of the entries are missing, StoreUnavailable if a partition can't be read.
         """
         pages: dict[int, Page] = {}
@@ -47,32 +51,35 @@ class History:
         return pages
 
     async def start_of(self, since: LogPosition | datetime) -> LogPosition:
-        """The position at which a watch from a cursor or a moment begins. Raises CursorExpired for
-        a cursor that is too old, StoreUnavailable if a moment can't be found in any partition.
+        """Returns the position at which a watch begins. `since` is the position in a cursor, or a
+        moment. Raises CursorExpired if the cursor is too old. Raises StoreUnavailable if `since` is
+        a moment and no partition can be read.
         """
         now, memory = self._clock(), self._log.memory
         if isinstance(since, datetime):
-            # All events since the moment come after the position. So the time of the position is
-            # usually the moment itself, but it is never in the future. If the moment is older than
-            # the log, a time within the log is used, so that the watch's cursors can be resumed for
-            # a while. But events that the watcher has not received may be trimmed in the meantime.
+            # The time of the position is the moment itself, but it is never in the future. If the
+            # moment is older than the log, a time within the log is used instead. Without this
+            # rule, the first cursors of the watch would be too old to be resumed. But if the
+            # watcher resumes with one of its first cursors, events that the watcher has not
+            # received may have been trimmed.
             as_of = min(max(since, now - memory + 2 * trim_margin(memory)), now)
             return await self._log.at(since, as_of)
-        # A cursor must be younger than the oldest event that is kept. If the setting for how long
-        # events are kept was changed after the cursor was made, the shorter time counts.
+        # A cursor is too old if the log may have trimmed an event after the cursor's position. If
+        # the setting for how long events are kept was changed after the cursor was made, the
+        # shorter time counts.
         memory = min(since.memory, memory)
         if since.as_of < now - memory + trim_margin(memory):
             raise CursorExpired
         return replace(since, memory=memory)
 
     async def check(self, start: LogPosition, tip: LogPosition, partitions: Iterable[int]) -> None:
-        """Checks that the log still has the events that followed a position in these partitions. A
-        partition is not checked if the reader of the log is at the same entry.
+        """Checks that the log still has the events after a position. Skips a partition if `start`
+        and `tip` have the same entry there.
 
         Args:
-            start: The position.
+            start: The position of a watcher.
             tip: The position of the reader of the log.
-            partitions: The partitions.
+            partitions: The partitions to check.
 
         Raises CursorExpired if events are missing, StoreUnavailable if a partition can't be read.
         """

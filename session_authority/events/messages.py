@@ -1,4 +1,6 @@
-"""Converts events to the messages of the contract. The feed and the relay share this conversion."""
+"""Converts events to the messages of the public contract. The feed and the relay share this
+conversion.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The enums of the contract and of the domain have the same names. Only UNKNOWN has the name
-# UNSPECIFIED in the contract. These dicts pair their values by name.
+# Each enum below exists in the contract and in the domain. The values have the same names in both
+# enums, but the domain's UNKNOWN is UNSPECIFIED in the contract. The dicts below map the values of
+# one enum to the values of the other.
 FORM_FACTORS = {
     factor: cast(
         "pb.FormFactor",
@@ -52,13 +55,13 @@ _REPLAY_ACTION = {
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """The message of the contract for a moment."""
+    """Returns a moment as a message of the contract."""
     return Timestamp(seconds=to_seconds(moment), nanos=moment.microsecond * 1000)
 
 
 def client_info_message(client: Client) -> pb.ClientInfo:
-    """The message of the contract for a client, with the facts that the caller gave. The place may
-    come from the database of places.
+    """Returns a client as a message of the contract. The message has the facts that the caller
+    gave, but the place may come from the service's GeoIP database.
     """
     return pb.ClientInfo(
         ip_address=client.ip_address,
@@ -88,13 +91,13 @@ def _hints_message(hints: ClientHints) -> pb.ClientHints:
 
 
 def alarm_message(alarm: Alarm) -> pb.DeviceAlarm:
-    """The message of the contract for an alarm about a device."""
+    """Returns an alarm about a device as a message of the contract."""
     cause = None if alarm.cause is None else _REPLAY_CAUSE[alarm.cause]
     return pb.DeviceAlarm(create_time=timestamp(alarm.happened_at), replay_cause=cause)
 
 
 def event_message(recorded: RecordedEvent) -> pb.Event:
-    """The message of the contract for an event."""
+    """Returns an event as a message of the contract."""
     event = recorded.event
     message = pb.Event(
         event_id=recorded.event_id,
@@ -121,8 +124,8 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
 
 
 def event_type_name(number: pb.EventType) -> str:
-    """The name of an event's type in the contract, without its prefix. The name is UNSPECIFIED if
-    this version of the service does not know the type.
+    """Returns the name of an event type in the contract, without the prefix EVENT_TYPE_. The name
+    is UNSPECIFIED if this version of the service does not know the type of the event.
     """
     return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
 
@@ -141,21 +144,22 @@ def _event_client(client: Client) -> pb.EventClient:
 
 
 class WatchMessages:
-    """Writes the parts of a watch's messages. Several encoded parts in a row are one message with
-    the contents of all these parts.
+    """Encodes the parts of the messages that a watch sends. Each part is an encoded
+    `WatchEventsResponse`. If several parts are joined, the result decodes to one message with the
+    contents of all these parts.
     """
 
     def event(self, recorded: RecordedEvent) -> bytes:
-        """An encoded message with one event."""
+        """Returns an encoded message with one event."""
         return pb.WatchEventsResponse(events=[event_message(recorded)]).SerializeToString()
 
     def cursor(self, cursor: str) -> bytes:
-        """An encoded message with a cursor."""
+        """Returns an encoded message with a cursor."""
         return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
 
     def read_time(self, moment: datetime, uptime: timedelta) -> bytes:
-        """A proof: an encoded message which says that all events up to a moment were sent. `uptime`
-        is the same moment by the monotonic clock.
+        """Returns a proof: an encoded message which says that all events up to a moment were sent.
+        `uptime` is the same moment by the monotonic clock.
         """
         message = pb.WatchEventsResponse(read_time=timestamp(moment))
         message.read_uptime.FromTimedelta(uptime)

@@ -1,5 +1,5 @@
-"""Notes which primary serves each partition. A reader of the log must know when another primary
-takes over.
+"""Records which Redis primary serves each partition. If a primary was replaced or restarted, it may
+have lost events, so the reader of the log must know about the change.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The partitions whose primary has changed since the last look.
+    """Lists the partitions whose primary has changed since the previous check.
 
     `restarted` has the partitions whose primary was restarted on the same server. `moved` has the
-    partitions that another server serves now. If only one server serves all partitions, the two
-    cases can't be distinguished, and each change counts as `moved`.
+    partitions that another server serves now. Outside of a cluster, a restart can't be
+    distinguished from a move, so each change counts as `moved`.
     """
 
     restarted: frozenset[int] = frozenset()
@@ -22,20 +22,21 @@ class Changes:
 
 
 class Primaries:
-    """The names of the primaries of all partitions, as `EventLog.primaries` returns them."""
+    """Stores the names of the primaries of all partitions, as `EventLog.primaries` returns them."""
 
     def __init__(self, names: Iterable[str | None] = ()) -> None:
         self._names = list(names)
 
     def are_others(self, names: Iterable[str | None]) -> bool:
-        """Notes the names. Returns True if the primary of a partition has changed. A primary that
-        gives no answer counts as unchanged.
+        """Stores these names in place of the known names. Returns True if the primary of a
+        partition has changed. A name that is None means that the primary did not answer, and counts
+        as unchanged.
         """
         return self.changes(names) != Changes()
 
     def changes(self, names: Iterable[str | None]) -> Changes:
-        """Notes the names, and returns the changes. A partition counts as unchanged if its primary
-        gives no answer.
+        """Stores these names in place of the known names, and returns the changes. A name that is
+        None means that the primary did not answer, and counts as unchanged.
         """
         known, found = self._names, list(names)
         if not known:
@@ -51,7 +52,7 @@ class Primaries:
         return Changes(restarted, frozenset(changed) - restarted)
 
     def with_same_primary(self, numbers: Collection[int]) -> frozenset[int]:
-        """These partitions, and all other partitions that the same primaries serve."""
+        """Returns these partitions, and all other partitions that have the same primaries."""
         names = {self._names[number] for number in numbers} - {None}
         others = (number for number, name in enumerate(self._names) if name in names)
         return frozenset(numbers).union(others)

@@ -1,15 +1,17 @@
-"""Reads the log of events for all watchers in this process. There is one reader for any number of
+"""Reads the log of events for all watchers in this process. One reader serves any number of
 watchers.
 
-The reader wakes when a partition has new events. It also reads all partitions once a second, in
-case a wake-up was lost. In a cluster each primary is independent: while one primary is away, the
-events of the others are sent. When that primary is back, its own events follow without a gap, from
-the entry that was read last. Until then, there is no proof that all of its events were sent.
+The reader reads a partition when Redis announces new events in the partition. The reader also reads
+all partitions once a second, in case an announcement was lost. The primaries of a Redis cluster are
+independent: if one primary can't be reached, the events of the other primaries are still sent. When
+a primary can be reached again, the reader continues after the last entry that it read from this
+primary, so no event is missing. While a primary can't be reached, the reader sends no proof for the
+partitions of this primary.
 
-A primary that was restarted on the same server continues the same log. The primary may have lost
-its last writes, and the events of these writes. A cache may hold answers that depend on the lost
-writes, and no event corrects these answers. So the reader sends no proof for as long as a cache may
-believe the last proof.
+If a primary is restarted on the same server, it continues the same log. But a restarted primary may
+have lost its last writes, together with their events. A near cache may hold answers that depend on
+lost writes, and no event corrects these answers. So the reader sends no proof for the partitions of
+a restarted primary until near caches no longer trust the proofs from before the restart.
 """
 
 from __future__ import annotations
@@ -46,10 +48,12 @@ from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, LogPosition, is_moment
 
 EVERY_PARTITION = frozenset(range(PARTITIONS))
-# Caches believe a proof for 15 seconds, and clocks may differ in speed a little.
+# A near cache trusts a proof for 15 seconds. The other 5 seconds are a margin, because clocks
+# differ in speed.
 SILENCE = timedelta(seconds=20)
-# How far back the reader goes for a watcher with an earlier position, in a partition that the
-# reader has not read yet.
+# If a watcher begins at an earlier position than the reader, the reader moves back to the watcher's
+# position in partitions that it has not read yet. But the reader does not move back for a watcher
+# whose position is older than this limit.
 _MAX_STEP_BACK = timedelta(minutes=5)
 
 _log = structlog.get_logger(__name__)
@@ -60,11 +64,11 @@ Told = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of one round over all partitions. `moment` is the time of the wall clock when the
-    round began, and `uptime` is the time of the monotonic clock.
+    """Describes the result of one round of the reader. `moment` is the time when the round began,
+    by the wall clock. `uptime` is the same time by the monotonic clock.
 
-    `unproven` has the partitions for which there is no proof that all events up to that time were
-    read.
+    `unproven` has the partitions for which the reader can't prove that it has read all events up to
+    `moment`.
     """
 
     moment: datetime
@@ -73,11 +77,11 @@ class Look:
 
 
 class Reader:
-    """Reads the log while there is a watcher. While it runs, the reader has one position in the
-    log.
+    """Reads the log from one position on, while there is a watcher. Adds the events to `recent`,
+    the buffer that the watchers read.
 
     `lost` is called with the partitions in which events may have been missed, and with a reason for
-    the log lines of the service. `told` is called when `recent` has another batch.
+    the log messages of the service. `told` is called after a batch was added to `recent`.
     """
 
     def __init__(
@@ -105,7 +109,8 @@ class Reader:
         self._entries: list[EntryId] = []
         self._as_of = clock()
         self._unplaced = EVERY_PARTITION
-        # The partitions in which the position is only a moment, and not an entry.
+        # The partitions in which the position is a moment, because their last entry could not be
+        # read.
         self._unread: set[int] = set()
         self._primaries = Primaries()
         self._silent_until: dict[int, timedelta] = {}
@@ -133,7 +138,7 @@ class Reader:
                     outcome = error
                 except Exception as error:  # noqa: BLE001
                     # The reader must continue after any error. The watchers that wait for this
-                    # round get the error.
+                    # round get StoreUnavailable.
                     _log.error("feed_failed", **logs.fault(error))
                     self.start_over("events that were read could not be sent")
                     outcome = StoreUnavailable()
@@ -142,8 +147,8 @@ class Reader:
                 settle(wanted, outcome)
 
     async def fresh_look(self) -> Look:
-        """Waits until a round that began after this call has looked at every partition. Raises
-        StoreUnavailable if no partition could be read.
+        """Waits for a round over all partitions that begins after this call, and returns its
+        result. Raises StoreUnavailable if no partition could be read or the round failed.
         """
         if self._wanted is None:
             self._wanted = asyncio.get_running_loop().create_future()
@@ -151,17 +156,20 @@ class Reader:
         return await asyncio.shield(self._wanted)
 
     def position(self) -> LogPosition:
-        """The position up to which the reader has read."""
+        """Returns the position up to which the reader has read."""
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def meet(self, start: LogPosition) -> LogPosition:
-        """Returns the position at which a watcher starts. `start` is the watcher's own position.
-        May move the reader's position back to the watcher's position.
+        """Returns the position at which a watcher starts. `start` is the position that the watcher
+        asked for. May also move the reader's position back.
 
-        This is necessary for partitions in which the reader's or the watcher's position is only a
-        moment. These partitions are read from the earlier of the two positions, so that no watcher
-        misses an event. If the reader has read an entry before the watcher's moment, the watcher
-        starts after this entry. This works even while the primary of the partition is away.
+        In a partition, the position of the reader or of the watcher may be a moment and not an
+        entry. If so, the watcher begins at the earlier of the two positions in this partition, and
+        misses no event. If the reader's position is earlier, the watcher starts there. If the
+        watcher's position is earlier, and the reader's position is a moment, the reader moves back
+        to the watcher's position. But the reader does not move back if `start` is more than 5
+        minutes old. This method does not read the log, so the primary of the partition need not
+        answer.
         """
         recent = self._clock() - start.as_of <= _MAX_STEP_BACK
         entries = list(start.entries)
@@ -174,9 +182,8 @@ class Reader:
         return replace(start, entries=tuple(entries))
 
     def start_over(self, reason: str, partitions: frozenset[int] = EVERY_PARTITION) -> None:
-        """Moves the reader's position to the end of these partitions at the next round. Calls
-        `lost`, because watchers may have missed events. Caches may then hold answers that depend on
-        lost writes.
+        """Makes the next round move the reader's position to the end of these partitions. Calls
+        `lost` at once, because watchers may miss events of these partitions.
         """
         self._unplaced |= partitions
         self._lost(partitions, reason)
@@ -186,9 +193,10 @@ class Reader:
         self._bell.set()
 
     async def _round(self, full: bool) -> Look:
-        """Reads all partitions to their ends, or only the partitions with new events. A partition
-        whose primary is away does not delay the events of the others. Raises StoreUnavailable if no
-        partition could be read.
+        """Reads all partitions to their ends if `full` is True. If `full` is False, usually reads
+        only the partitions with new events. If one primary gives no answer, the events of other
+        primaries are still added to the buffer. Raises StoreUnavailable if none of the partitions
+        could be read.
         """
         began, moment, uptime = time.monotonic(), self._clock(), self._uptime()
         full |= bool(self._unplaced)
@@ -218,8 +226,9 @@ class Reader:
         return look
 
     async def _read(self, behind: set[int]) -> tuple[Pages, set[int]]:
-        """Reads the pages after the reader's position. Also returns the partitions in which the
-        position was moved during the read: these must be read again.
+        """Reads the next page of each partition in `behind`. Returns the pages, and the partitions
+        in which the position was moved during the read. The pages lack the moved partitions, which
+        must be read again.
         """
         asked = {number: self._entries[number] for number in behind}
         pages = await self._history.read(asked)
@@ -247,9 +256,9 @@ class Reader:
         self._unplaced = frozenset()
 
     async def _lose(self, gone: set[int]) -> frozenset[int]:
-        """Starts over in partitions whose log was replaced or trimmed too early. Also starts over
-        in all other partitions of the same primaries, as these may have changed, too. Returns all
-        these partitions.
+        """Calls `start_over` for the partitions in `gone`, whose logs were replaced or trimmed too
+        early. The call includes all other partitions of the same primaries, because their logs may
+        have been replaced, too. Returns the partitions of the call.
         """
         lost = self._primaries.with_same_primary(gone)
         self.start_over("the log was replaced, or was trimmed too early", lost)
@@ -261,8 +270,8 @@ class Reader:
         return frozenset(self._silent_until)
 
     def _prove(self, look: Look, began: float) -> None:
-        """Adds a heartbeat to the recent batches if a heartbeat is due, or if a partition without
-        proof has a proof again.
+        """Adds a heartbeat with a proof to the buffer if a heartbeat is due, or if a partition has
+        a proof again after a time without one. Adds nothing if no partition has a proof.
         """
         recovered = self._unproven - look.unproven
         self._unproven = look.unproven
@@ -273,8 +282,9 @@ class Reader:
             self._keep([], Proof(proof, look.unproven))
 
     def _advance(self, pages: Pages) -> list[FoundEvent]:
-        """Moves the position to the end of the pages. Divides their events into portions. Adds all
-        portions except the last one to the recent batches, and returns the last portion.
+        """Moves the reader's position to the end of these pages. Divides the events of the pages
+        into portions that fit into one message. Adds all portions except the last one to the
+        buffer, and returns the last portion.
         """
         found: list[FoundEvent] = []
         ends = list(self._entries)
@@ -291,12 +301,12 @@ class Reader:
         return last
 
     def found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
-        """The event as a `FoundEvent`: its place in the log, and its encoded message."""
+        """Encodes an event. Returns the encoded event with its partition and its entry."""
         event, message = recorded.event, self._messages.event(recorded)
         return FoundEvent(number, entry, WrittenEvent(event.type, event.user_id, message))
 
     def _keep(self, events: Sequence[FoundEvent], proof: Proof = NO_PROOF) -> None:
-        """Adds a batch to the recent batches, and calls `told`."""
+        """Adds a batch to the buffer, and calls `told`."""
         written = tuple(event.written for event in events)
         cursor = self._messages.cursor(cursor_of(self.position()))
         oldest_ms = min((event.entry[0] for event in events), default=None)
@@ -305,7 +315,7 @@ class Reader:
 
 
 def advance(entries: list[EntryId], events: Iterable[FoundEvent]) -> None:
-    """Moves a position in the log to the end of these events."""
+    """Moves a position forward: in each partition, to the last of these events."""
     for event in events:
         entries[event.partition] = event.entry
 
@@ -318,7 +328,8 @@ def settle(future: asyncio.Future[Any] | None, outcome: object) -> None:
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
-        # If no watcher waits any more, nothing else reads the exception, and asyncio would log it.
+        # If no watcher waits any longer, nothing else reads the exception, and asyncio would log
+        # it. This call reads the exception, so that asyncio does not log it.
         future.exception()
     else:
         future.set_result(outcome)

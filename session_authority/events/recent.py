@@ -1,9 +1,10 @@
-"""The short memory from which all watchers of a process read, each watcher at its own pace.
+"""Buffers the latest events for all watchers of a process. Each watcher reads from the buffer at
+its own pace.
 
-Batches that all watchers have read are forgotten when the next batch comes. The memory is limited.
-When it is full, the oldest batches are forgotten, and the watch of a watcher that still needs them
-is ended. So no watcher costs more memory than another. A message for several watchers without a
-filter is built once.
+When a new batch comes, the buffer drops the batches that all watchers have read. The size of the
+buffer is limited. When the buffer is full, it drops the oldest batches, and the feed ends the
+watches that still need a dropped batch. So a slow watcher uses no more memory than a fast one.
+Watchers without a filter that read the same batches usually share one encoded message.
 """
 
 from __future__ import annotations
@@ -14,24 +15,23 @@ from dataclasses import dataclass
 from session_authority.domain.events import EventFilter, EventType
 from session_authority.store.log_position import EntryId
 
-# By how many events and bytes a watcher may fall behind.
+# The limits of the buffer: the most events, and the most bytes of memory.
 MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
-# The bytes of memory for an event and for a batch, in addition to the bytes of their messages
-# (measured: 180 and 270).
+# The bytes of memory that an event and a batch occupy, in addition to the bytes of their messages.
+# Measured were 180 bytes for an event, and 270 for a batch.
 _EVENT_BYTES, _BATCH_BYTES = 200, 300
-# When a message has this many events or more, no further batch is added. A message of several
-# batches has at most this many bytes. Clients of gRPC accept 4 MiB, unless they are set to accept
-# more.
+# When a message has MAX_MESSAGE_EVENTS events or more, no further batch is added to the message. A
+# message of several batches has at most MAX_MESSAGE_BYTES. By default, gRPC clients accept messages
+# of up to 4 MiB.
 MAX_MESSAGE_EVENTS, MAX_MESSAGE_BYTES = 500, 1024 * 1024
-# How many built messages are remembered for other watchers.
+# The most encoded messages that are kept, in case several watchers need the same message.
 MAX_JOINED_MESSAGES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenEvent:
-    """The part of a message that describes an event, and the fields by which a watcher chooses
-    events. The event itself is not kept, as it occupies several times as much memory as its
-    message.
+    """An event in its encoded form, with the fields that a watcher's filter checks. The decoded
+    event is not kept, because it occupies several times as much memory as the encoded form.
     """
 
     type: EventType
@@ -41,7 +41,7 @@ class WrittenEvent:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """An event and its place in the log: the partition and the entry."""
+    """An event that was read from the log, with its partition and its entry."""
 
     partition: int
     entry: EntryId
@@ -50,8 +50,8 @@ class FoundEvent:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The part of a message which says up to which moment all events were sent. The proof is not
-    valid for the partitions in `unproven`.
+    """An encoded proof that all events up to a moment were sent. The proof is not valid for the
+    partitions in `unproven`.
     """
 
     message: bytes
@@ -63,7 +63,7 @@ NO_PROOF = Proof(b"", frozenset())
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The events that a watcher wants, and the partitions that can have such events."""
+    """Combines the filter of a watcher and the partitions that can have events for this filter."""
 
     only: EventFilter
     partitions: frozenset[int]
@@ -71,21 +71,21 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The events from one read of the log, and the position that the read reached. A heartbeat is a
-    batch without events: it proves that all events were read.
+    """Holds events that were read from the log together, and the cursor for the position after
+    these events. A heartbeat is a batch that has a proof and no events.
     """
 
     events: tuple[WrittenEvent, ...]
     cursor: bytes
     proof: Proof = NO_PROOF
     oldest_ms: int | None = None
-    """When the oldest event of the batch was committed, in ms by the clock of Redis. None if the
-    batch has no events.
+    """The time when Redis stored the oldest event of the batch, in milliseconds by the clock of
+    Redis. None if the batch has no events.
     """
 
     @property
     def size(self) -> int:
-        """The number of bytes of the batch in a message."""
+        """Returns the number of bytes that the batch adds to a message without a filter."""
         return (
             sum(len(event.message) for event in self.events)
             + len(self.cursor)
@@ -94,22 +94,24 @@ class Batch:
 
     @property
     def held_bytes(self) -> int:
-        """The number of bytes that the batch occupies in memory."""
+        """Returns the approximate number of bytes that the batch occupies in memory."""
         names = sum(len(event.user_id) for event in self.events)
         return self.size + names + _EVENT_BYTES * len(self.events) + _BATCH_BYTES
 
 
 class RecentBatches:
-    """The latest batches by their numbers, from `first` to the number before `end`."""
+    """Buffers the latest batches. `batches` has the batches with the numbers from `first` to `end -
+    1`.
+    """
 
     def __init__(self) -> None:
         self.batches: dict[int, Batch] = {}
-        self.first = self.end = 1  # not 0, as 0 stands for a watcher that has not joined yet
+        self.first = self.end = 1  # not 0, which marks a watcher without a next batch
         self.held_events = self.held_bytes = 0
         self.joined: dict[tuple[int, int], bytes] = {}
 
     def add(self, batch: Batch) -> None:
-        """Adds a batch, and forgets the oldest batches if the memory is full."""
+        """Adds a batch. Drops the oldest batches if the buffer exceeds one of its limits."""
         self.batches[self.end] = batch
         self.end += 1
         self.held_events += len(batch.events)
@@ -119,7 +121,7 @@ class RecentBatches:
             self._forget_first()
 
     def forget_before(self, number: int) -> None:
-        """Forgets the batches before this number, as no watcher needs them any more."""
+        """Drops the batches before this number, because no watcher needs them any more."""
         while self.first < number:
             self._forget_first()
 
@@ -130,9 +132,9 @@ class RecentBatches:
         self.held_bytes -= old.held_bytes
 
     def message_from(self, start: int, wanted: Wanted) -> tuple[bytes, int]:
-        """The next message for a watcher that has read all batches before `start`, and the number
-        of the batch with which the watcher continues. The message is empty if the filter leaves
-        nothing to send.
+        """Returns the next message for a watcher that has read all batches before `start`, and the
+        number of the batch that the watcher reads next. The message is empty if the batches have no
+        event that passes the filter, and no proof for the watcher.
         """
         end = self._reach(start)
         if not wanted.only.is_open:
@@ -140,23 +142,24 @@ class RecentBatches:
         message = self.joined.get((start, end))
         if message is None:
             message = _joined(self._between(start, end), wanted)
-            # If there are this many messages, each watcher is probably at a different batch. Then
-            # messages are seldom shared, so all of them are forgotten.
+            # If the dict has this many messages, each watcher probably reads a different batch, and
+            # messages are seldom shared. So all kept messages are dropped.
             if len(self.joined) == MAX_JOINED_MESSAGES:
                 self.joined.clear()
             self.joined[start, end] = message
         return message, end
 
     def oldest_ms(self, start: int, end: int) -> int | None:
-        """When the oldest event of these batches was committed, in ms by the clock of Redis. None
-        if they have no events.
+        """Returns the time when Redis stored the oldest event of these batches, in milliseconds by
+        the clock of Redis. Returns None if the batches have no events. `end` is the number after
+        the last batch.
         """
         moments = [batch.oldest_ms for batch in self._between(start, end)]
         return min((ms for ms in moments if ms is not None), default=None)
 
     def _reach(self, start: int) -> int:
-        """The number after the last batch that fits into one message with the batches from `start`
-        on. The message has at least one batch, even if that batch is too large.
+        """Returns the number after the last batch of a message that begins with the batch `start`.
+        A message has at least one batch, even if this batch exceeds the limit.
         """
         end, events, size = start, 0, 0
         while end < self.end and events < MAX_MESSAGE_EVENTS:
@@ -172,8 +175,9 @@ class RecentBatches:
 
 
 def portions(found: Iterable[FoundEvent]) -> list[list[FoundEvent]]:
-    """The events in the same order, in lists that each fit into one message. There is at least one
-    list, which may be empty.
+    """Divides events into lists, and keeps their order. The events of one list fit into one
+    message, unless one event alone is too large. Returns at least one list, which is empty if there
+    are no events.
     """
     lists: list[list[FoundEvent]] = [[]]
     size = 0

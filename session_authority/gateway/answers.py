@@ -1,5 +1,6 @@
-"""Makes the gateway's answers, for every protocol of a proxy. An answer either allows the request
-and has the headers for the app, or denies it and has the response for the client.
+"""Makes the gateway's answers to proxies, in one form for all protocols of proxies. An answer
+either allows a request or denies it. The answer has the headers for the app if the request is
+allowed, and the response for the client if the request is denied.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from session_authority_client import Session
 from session_authority_client.adapter import Refused, Response
 from session_authority_client.flow import Flow, NoAnswer
 
-# gRPC's codes (google.rpc.Code), by the HTTP status of a denial.
+# Maps the HTTP status of a denial to the code of gRPC (google.rpc.Code).
 _GRPC_CODES = {
     HTTPStatus.BAD_REQUEST: 3,
     HTTPStatus.SEE_OTHER: 16,
@@ -24,7 +25,8 @@ _GRPC_CODES = {
     HTTPStatus.SERVICE_UNAVAILABLE: 14,
 }
 _UNKNOWN = 2
-# Each protocol writes lengths and cookies itself, so these are not among the headers of an answer.
+# The content length and the cookies are not among the headers of an answer. The code for each
+# protocol of proxies writes the length and the cookies itself.
 _OF_THE_MESSAGE = frozenset({"content-length", "set-cookie"})
 
 
@@ -34,22 +36,28 @@ class Answer:
 
     Args:
         allowed: True if the request goes on to the app.
-        status: The status that the client gets if the request is denied. 200 if it is allowed. A
-            denied gRPC call also has 200, as its gRPC status is among the headers.
-        denial_status: The status of a denial for protocols in which 2xx allows the request. It is
-            never 2xx for a denied request.
-        headers: The headers to add to the response to the client, even if the app answers.
+        status: The HTTP status that the client gets if the request is denied. The status is 200 if
+            the request is allowed. The status is also 200 for a denied gRPC call, because its gRPC
+            status is among the headers.
+        denial_status: The HTTP status of a denial for proxies that treat any 2xx as permission.
+            `denial_status` is never 2xx for a denied request.
+        headers: The headers that the proxy adds to the response to the client. If the request is
+            allowed, the proxy adds these headers to the response of the app.
         body: The body of a denial.
-        upstream: The headers of the request to the app. Each replaces all headers of that name that
-            the client sent. All identity headers are always present, and empty without a session.
-        removed: The names of headers that must not reach the app.
-        cookies: The lines of `Set-Cookie` for the client, even if the app answers.
-        session: The user's active session, if there is one.
-        device_id: The ID of the browser or app, if it is known.
-        outage: True if the service gave no answer. Then the denial says nothing about the session.
-        retry_after: The seconds after which the client may try again. None if the response names no
-            time.
-        code: The reason of a denial in one word, for logs, and for nginx and clients of gRPC.
+        upstream: The headers that the proxy sets in the request to the app. Each of these headers
+            replaces all headers of the same name from the client. All identity headers are always
+            present. The identity headers are empty if there is no session.
+        removed: The names of client headers that must not reach the app.
+        cookies: The values of the `Set-Cookie` headers for the client. If the request is allowed,
+            the proxy adds these headers to the response of the app.
+        session: The user's active session. None if the gateway has found no active session.
+        device_id: The device ID of the browser or app. An empty text if the device ID is not known.
+        outage: True if the request is denied because the service gave no answer. A denial during an
+            outage says nothing about the session.
+        retry_after: The seconds after which the client may try again. None if the response to the
+            client names no time.
+        code: The reason of a denial in one word, for logs, for nginx, and for clients of gRPC. An
+            empty text if the request is allowed.
         kind: The kind of the request.
     """
 
@@ -80,7 +88,9 @@ def allowed(
     session: Session | None = None,
     device_id: str = "",
 ) -> Answer:
-    """Returns the answer to a request that goes on to the app."""
+    """Returns the answer for a request that goes on to the app. `carried` has the headers with
+    credentials that go on to the app.
+    """
     credentials = (
         ("Cookie", carried.cookie),
         ("Authorization", carried.authorization),
@@ -101,7 +111,7 @@ def allowed(
 
 
 def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ...] = ()) -> Answer:
-    """Returns the answer to a request that the flow refuses."""
+    """Returns the answer for a request that the flow refuses."""
     return denied(
         request,
         refusal.answer,
@@ -112,7 +122,9 @@ def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ..
 
 
 def not_understood(response: Response) -> Answer:
-    """Returns the answer to a call of the proxy that does not describe a request."""
+    """Returns the answer to an authorization request that does not describe the original
+    request.
+    """
     return Answer(
         allowed=False,
         status=response.status,
@@ -131,16 +143,17 @@ def denied(
     cookies: tuple[str, ...] = (),
     outage: bool = False,
 ) -> Answer:
-    """Returns the answer to a denied request. It contains the response for a browser or a program.
-    If the request is a gRPC call, the response is converted to a gRPC response.
+    """Returns the answer for a request that is denied. `response` is the HTTP response for the
+    client. If the client made a gRPC call, the HTTP response is converted to a gRPC response.
     """
     headers = tuple(
         (name, value) for name, value in response.headers if name.lower() not in _OF_THE_MESSAGE
     )
     retry = next((value for name, value in headers if name.lower() == "retry-after"), None)
     status, body = response.status, response.body
-    # One denial has the status 200: a page that sends a browser back to the same URL, this time
-    # with its strict cookies.
+    # One kind of denial has the status 200: a page that makes a browser request the same URL again.
+    # The browser left out its `SameSite=Strict` cookies in the first request, and sends them in the
+    # second.
     denial_status = status if not 200 <= status < 300 else HTTPStatus.UNAUTHORIZED.value
     kind = request.kind
     if kind in (Kind.GRPC, Kind.GRPC_WEB):
@@ -168,8 +181,9 @@ def denied(
 
 
 def _grpc_type(request: GatewayRequest, kind: Kind) -> str:
-    """Returns the content type of a gRPC response. It is the content type of the request, if that
-    type has a valid form.
+    """Returns the content type of a gRPC response. If the content type of the request is short and
+    has a valid form, the response has the same content type. If not, the response has the plain
+    content type of gRPC or gRPC-Web.
     """
     asked = request.headers["content-type"][0]
     known = asked.replace("+", "").replace("-", "").replace("/", "").isalnum() and asked.isascii()

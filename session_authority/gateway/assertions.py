@@ -1,9 +1,11 @@
-"""Makes assertions. An assertion is a short token about a session, for one app. The app can trust
-the assertion even if the app does not trust the network.
+"""Makes assertions. An assertion is a signed token about a session, for one app. An assertion is
+valid for a minute. Because the app can check the signature, the app need not trust the network.
 
-The gateway keeps the assertion of a session and an app, and sends it with each request. It signs a
-new assertion when half of the life is over, or when the session or the keys have changed. It names
-the session and proves nothing about the request. It does not contain the client's access token.
+The gateway caches one assertion for each session and app, and sends it with each request of the
+session to the app. The gateway signs a new assertion when half of the lifetime of the cached
+assertion is over. The gateway also signs a new assertion when the session or the keys have changed.
+An assertion names the session, and proves nothing about the request. An assertion does not contain
+the client's access token.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from session_authority.gateway.routes import Route
 from session_authority_client import Session
 
 LIFETIME_SECONDS = 60
-# An assertion is sent only with this much of its life left, as requests may wait in queues, and
-# clocks differ.
+# An assertion is sent only if it is still valid for this long, because requests may wait in queues,
+# and the clocks of machines differ.
 _LEAST_LEFT_SECONDS = 30
-# Each cached assertion occupies about 2 KB.
+# At most this many assertions are cached. Each cached assertion occupies about 2 KB of memory.
 _MAX_KEPT = 10_000
 
 
@@ -34,10 +36,12 @@ class Signer(Protocol):
 
     @property
     def version(self) -> int:
-        """How often the keys have changed."""
+        """Counts how often the keys have changed."""
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """Signs a token with these claims, and returns its text. Raises CannotSign."""
+        """Signs a token with these claims, and returns its text. Raises CannotSign if no key can
+        sign.
+        """
 
 
 class _Kept(NamedTuple):
@@ -48,8 +52,8 @@ class _Kept(NamedTuple):
 
 
 class Assertions:
-    """Makes the assertions of one issuer. A route without an app gets no assertion, as the
-    assertion would have no audience. `clock` returns seconds since the Unix epoch.
+    """Makes the assertions of one issuer. If a route names no app, its requests get no assertion,
+    because the assertion would have no audience. `clock` returns seconds since the Unix epoch.
     """
 
     def __init__(self, signer: Signer, issuer: str, clock: Callable[[], float] = time.time) -> None:
@@ -60,7 +64,7 @@ class Assertions:
 
     def __call__(self, session: Session, route: Route) -> str:
         """Returns the assertion of a session for the app of a route. The text is empty if the route
-        has no app. Raises CannotSign.
+        names no app. Raises CannotSign if no key can sign.
         """
         if not route.audience:
             return ""

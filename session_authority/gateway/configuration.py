@@ -1,9 +1,10 @@
-"""Reads the gateway's configuration file: a TOML file with listeners, the service's address, the
-flow and the apps.
+"""Reads the gateway's configuration file, a TOML file with the listeners, the address of the
+service, the settings of the flow, and the apps.
 
-The error for a file names many faults at once, each by the field and the rule. A rule about several
-fields of a table is checked only if each of these fields is right by itself. The file contains no
-secrets: it names the files of a token and a key.
+If the file has faults, the error names many faults at once, each with its field and the rule that
+the field breaks. A rule about several fields of a table is checked only if each field of the table
+is valid by itself. The configuration file contains no secret. The configuration only names the
+files that contain the gateway's token and private key.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class _Context:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """Returns the path of a file. It is relative to the folder of the configuration file unless it
-    is absolute.
+    """Returns the path of a file that the configuration names. A relative path starts at the folder
+    of the configuration file.
     """
     assert isinstance(info.context, _Context)
     if not isinstance(value, str) or not value or "\0" in value:
@@ -93,10 +94,11 @@ class _Table(BaseModel):
 
 
 class AuthorityTable(_Table):
-    """The address of the service, and the gateway's credentials.
+    """The address of the service, and the credentials that the gateway presents to the service.
 
-    `near_cache` is the number of sessions that the gateway keeps. If it is 0, the gateway asks the
-    service about each request. `timeout` is the time limit of one call.
+    `near_cache` is the largest number of sessions in the gateway's near cache. If `near_cache` is
+    0, the gateway asks the service about each request. `timeout` is the time limit of one call to
+    the service.
     """
 
     address: Annotated[str, Field(min_length=1)]
@@ -122,8 +124,9 @@ class AuthorityTable(_Table):
         return self
 
     def credentials(self) -> Credentials:
-        """Returns the credentials with which the client calls the service. Raises ValueError,
-        OSError.
+        """Returns the credentials that the gateway presents to the service. Raises ValueError if a
+        file has the wrong contents, or if a certificate or a key lacks its counterpart. Raises
+        OSError if a file can't be read.
         """
         given = {
             f"AUTHORITY_{name}": str(getattr(self, field))
@@ -133,7 +136,7 @@ class AuthorityTable(_Table):
         return credentials_from_environment(given)
 
     def cache(self) -> NearCache | None:
-        """Returns a new near cache. None if `near_cache` is 0."""
+        """Returns a new near cache, or None if the setting `near_cache` is 0."""
         if not self.near_cache:
             return None
         return NearCache(max_entries=self.near_cache, max_age=self.near_cache_max_age)
@@ -156,11 +159,12 @@ class ListenTable(_Table):
 
 
 class GrpcTable(ListenTable):
-    """The addresses for Envoy's calls over gRPC.
+    """The addresses at which Envoy calls the gateway over gRPC.
 
-    `on_outage` says what Envoy gets when the service gives no answer. "abort" is a failed call, to
-    which Envoy applies `status_on_error` and `failure_mode_allow`. "response" is an error response
-    with the status 503, which Envoy understands from 1.37 on. Envoy sends it to the client if
+    `on_outage` says what Envoy gets while the service gives no answer. With "abort", Envoy's call
+    fails. After this failure, Envoy applies its settings `status_on_error` and
+    `failure_mode_allow`. With "response", Envoy gets an error response with the status 503. Envoy
+    understands such a response from version 1.37 on, and sends this response to the client if
     `failure_mode_allow` is false.
     """
 
@@ -168,7 +172,7 @@ class GrpcTable(ListenTable):
 
 
 class CookiesTable(_Table):
-    """The settings of the cookies, which are those of the client's `Cookies`."""
+    """The settings of the cookies, which mean the same as in the Python client's `Cookies`."""
 
     token: str = "session"
     device: str = "device"
@@ -182,7 +186,9 @@ class CookiesTable(_Table):
         return self
 
     def cookies(self) -> Cookies:
-        """Returns the cookies with these settings. Raises ValueError."""
+        """Returns the `Cookies` with these settings. Raises ValueError if a setting is not
+        valid.
+        """
         rule = self.device_same_site
         return Cookies(
             token=self.token,
@@ -194,7 +200,9 @@ class CookiesTable(_Table):
 
 
 class DevicesTable(_Table):
-    """Some settings of the page of devices. They mean the same as in the client's `DevicesPage`."""
+    """Settings of the page on which users see their devices. The settings mean the same as in the
+    Python client's `DevicesPage`.
+    """
 
     path: str = "/devices"
     secure_account_url: str | None = None
@@ -208,7 +216,9 @@ class DevicesTable(_Table):
         return self
 
     def page(self) -> DevicesPage:
-        """Returns the page of devices with these settings. Raises ValueError."""
+        """Returns the page of devices with these settings. Raises ValueError if a setting is not
+        valid, or if a library for the page is not installed.
+        """
         try:
             return DevicesPage(**self.model_dump())
         except (ImportError, TypeError) as error:
@@ -216,7 +226,7 @@ class DevicesTable(_Table):
 
 
 class FlowTable(_Table):
-    """Some settings of the flow. They mean the same as in the client's `Flow`."""
+    """Settings of the flow, which mean the same as in the Python client's `Flow`."""
 
     sign_in_url: str | None = None
     trusted_proxies: list[str] = []
@@ -233,7 +243,9 @@ class FlowTable(_Table):
     )
     @classmethod
     def _alone(cls, value: _T, info: ValidationInfo) -> _T:
-        """Checks each field separately, so that the error names all faults at once."""
+        """Checks a field without the other fields, so that the error names the faults of all fields
+        at once.
+        """
         name = str(info.field_name)
         try:
             Flow(**{name: value})  # type: ignore[arg-type]
@@ -253,16 +265,17 @@ class FlowTable(_Table):
 
 
 class AppTable(_Table):
-    """An app behind the proxies. `audience` is the audience of the app's assertions. By default it
-    is the app's name.
+    """An app behind the proxies. `audience` is the audience of the app's assertions. If `audience`
+    is None, the audience is the app's name.
     """
 
     audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
 class AssertionsTable(_Table):
-    """The settings of `X-Session-Assertion`. `keys` is a folder with keys that `session-authority
-    keys` makes. `issuer` is the issuer that apps expect.
+    """The settings of the header `X-Session-Assertion`. `keys` is the folder of the signing keys,
+    which the command `session-authority keys` makes. `issuer` is the issuer that apps expect in an
+    assertion.
     """
 
     keys: _Path
@@ -270,8 +283,9 @@ class AssertionsTable(_Table):
 
 
 class OAuthCallerTable(_Table):
-    """A program that may introspect tokens. The hashes are the SHA-256 of its secrets, in
-    hexadecimal. There are two hashes while a secret is being replaced.
+    """A program that may introspect tokens. `secret_sha256` has the SHA-256 hash of each secret of
+    the program, in hexadecimal. While a secret is being replaced, the program has two secrets. If
+    `may_revoke` is True, the program may also revoke tokens.
     """
 
     secret_sha256: Annotated[list[_Hash], Field(min_length=1)]
@@ -298,11 +312,15 @@ class GatewayConfig(_Table):
         return self
 
     def client_flow(self) -> Flow:
-        """Returns the flow, with the page of devices if it is configured."""
+        """Returns the flow with its settings. The flow has the page of devices if that page is
+        configured.
+        """
         return self.flow.flow(self.devices)
 
     def callers(self) -> OAuthCallers:
-        """Returns the programs that may introspect tokens. Some of them may revoke tokens, too."""
+        """Returns the programs that may introspect tokens. Some of these programs may also revoke
+        tokens.
+        """
         return OAuthCallers(
             {
                 name: OAuthCaller(tuple(map(bytes.fromhex, table.secret_sha256)), table.may_revoke)
@@ -311,12 +329,16 @@ class GatewayConfig(_Table):
         )
 
     def routes(self) -> Routes:
-        """Returns the reader of routes. It knows the configured apps."""
+        """Returns the reader of the options of routes. The reader accepts only the configured
+        apps.
+        """
         return Routes({name: table.audience or name for name, table in self.apps.items()})
 
 
 def load_gateway_config(path: Path) -> GatewayConfig:
-    """Reads the configuration from a TOML file. Raises GatewayConfigError with the faults."""
+    """Reads the configuration from a TOML file. Raises GatewayConfigError if the file can't be read
+    or has faults.
+    """
     try:
         found = read_toml(path)
     except ValueError as error:
@@ -328,7 +350,7 @@ def load_gateway_config(path: Path) -> GatewayConfig:
         raise GatewayConfigError("\n".join(f"{path}: {fault}" for fault in faults)) from None
 
 
-# The rules in words, for the errors that pydantic finds, by the type of the error.
+# Maps each type of pydantic's errors to the text of the rule that the field breaks.
 _RULES: dict[str, str] = {
     "extra_forbidden": "is not known",
     "missing": "must be given",
@@ -347,7 +369,7 @@ _PATTERNS = {
 
 
 def _in_words(fault: ErrorDetails) -> tuple[str, str]:
-    """Returns the place of a fault in the file, and the rule that it breaks."""
+    """Returns the name of the field that has the fault, and the rule that the field breaks."""
     where = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "the file"
     rule = _RULES.get(fault["type"], fault["msg"])
     if fault["type"] == "string_pattern_mismatch":

@@ -1,7 +1,7 @@
-"""Decides which of a client's credentials go on to the app.
+"""Decides which credentials of a request go on to the app.
 
-By default no credentials of a session go on: an app that gets the identity needs no token, and
-can't leak one.
+By default, the access token and the device ID do not go on. The app gets the user's identity in
+headers, so it needs no token. An app that has no token can't leak a token.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _BLANK = " \t"
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """The headers with credentials as the app gets them. The text of a header that must not go on
-    is empty.
+    """The values of the headers with credentials in the request to the app. The value of a header
+    that must not go on is empty.
     """
 
     cookie: str
@@ -31,17 +31,18 @@ class Onward:
 def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
     """Returns the headers with credentials that go on to the app.
 
-    Without `keep`, the app gets its own cookies without the cookies of the session. If
-    `flow.bearer` is True, the app gets no device ID, and no `Authorization` header with a bearer
-    token, whether this service issued the token or not. With `keep`, all these headers go on. An
-    `Authorization` header or a device ID with two values never goes on.
+    If `keep` is False, the app gets the cookies of the request except the cookies of the session.
+    If `keep` is False and `flow.bearer` is True, the app gets no device ID and no bearer token,
+    even if another service issued the token. If `keep` is True, the cookies, the `Authorization`
+    header and the device ID go on. An `Authorization` header or a device ID with several values
+    never goes on.
     """
     cookies = headers.get("cookie", ())
     authorization = headers.get("authorization", ())
     devices = headers.get(flow.device_header.lower(), ())
     if keep:
-        # If such a header has two values, the gateway has used neither of them. So neither value
-        # goes on.
+        # If `Authorization` or the device ID has several values, the gateway has used none of the
+        # values. So none of the values goes on.
         return Onward("; ".join(cookies), _only(authorization), _only(devices))
     ours = flow.cookies.names
     kept = [

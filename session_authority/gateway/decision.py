@@ -1,8 +1,8 @@
-"""Decides about one request for the gateway.
+"""Decides whether the original request of a client may go on to an app, and makes the gateway's
+answer to the proxy.
 
-A proxy asks the gateway a question: whether the original request of a client may go on to an app.
-The decision comes from the flow of the client, which asks the service. This module builds the
-answer from the decision, and knows no protocol of a proxy.
+The flow of the Python client decides about the session, and calls the service. This module makes
+the answer from the decision of the flow. This module does not depend on the protocol of the proxy.
 """
 
 from __future__ import annotations
@@ -38,28 +38,29 @@ from session_authority_client.flow import Flow
 _log = structlog.get_logger(__name__)
 
 Assertions = Callable[[Session, Route], str]
-"""Makes the assertion of a session for the app of a route. An empty text stands for no
-assertion.
+"""A function that makes the assertion of a session for the app of a route. The function returns an
+empty text if the app gets no assertion.
 """
 
 _VARY = ("Vary", ", ".join(VARIES))
-# The gateway can't see the app's rules for caches. So it assumes that the app sets `Cache-Control`.
+# The gateway can't see the headers of the app's response. So the gateway assumes that the app sets
+# `Cache-Control` itself.
 _APP_DECIDES = ("cache-control",)
-# A fault in a proxy's configuration shows with each request, so it is logged only once in this
-# time.
+# A fault in a proxy's configuration occurs with each request. So the gateway logs at most one such
+# fault in this time.
 _FAULT_LOG_SECONDS = 60.0
 
 
 class Gateway:
-    """Decides whether requests go on to their apps. The owner of the client closes the client and
-    its cache.
+    """Decides whether requests go on to their apps. The gateway does not close `authority`: the
+    code that opened `authority` closes it.
 
     Args:
         authority: The client of the service.
         flow: The settings of the flow.
-        routes: Reads the options of the proxies' routes.
+        routes: Reads the options of routes. If None, the gateway makes a reader that knows no apps.
         assertions: Makes the assertions for apps. None if apps get no assertions.
-        metrics: Counts the answers.
+        metrics: Counts the answers. If None, the gateway makes its own metrics.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class Gateway:
         self._next_fault_log = 0.0
 
     async def decide(self, request: GatewayRequest, route: Route) -> Answer:
-        """Returns the answer to a request. Never raises for a fault of the request or the
-        service.
+        """Returns the answer for an original request on a route. If the request is faulty or the
+        service gives no answer, the result is a denial and not an exception.
         """
         began = monotonic()
         answer = await self._decide(request, route)
@@ -92,15 +93,17 @@ class Gateway:
         return answer
 
     def misrouted(self, request: GatewayRequest, fault: RouteFault) -> Answer:
-        """Returns a denial for a request to a route whose options are wrong, and logs the fault."""
+        """Returns a denial for a request on a route whose options are wrong. Logs the fault, unless
+        a fault was logged less than a minute ago.
+        """
         self._log_fault("route_options_wrong", fault)
         answer = answers.denied(request, _told(500, "misconfigured"), code="misconfigured")
         self.metrics.count(answer, 0.0)
         return answer
 
     def not_understood(self, fault: Exception) -> Answer:
-        """Returns a denial for a question that does not describe the original request, and logs the
-        fault.
+        """Returns a denial for an authorization request that does not describe the original
+        request. Logs the fault, unless a fault was logged less than a minute ago.
         """
         self._log_fault("question_not_understood", fault)
         answer = answers.not_understood(_told(400, "not_understood"))
@@ -122,7 +125,8 @@ class Gateway:
             if route.preflights is Preflights.PASS:
                 return answers.allowed(request, self.flow, carried)
             return answers.denied(request, _told(403, "preflight"), code="preflight")
-        # Only pages are redirected. gRPC calls and WebSocket handshakes are not pages.
+        # Only a request for a page may be redirected to the sign-in. A gRPC call or a WebSocket
+        # handshake is no request for a page.
         sign_in = route.sign_in if request.kind is Kind.HTTP else SignIn.STATUS
         try:
             visit = await self._visits[sign_in].open(
@@ -179,8 +183,10 @@ class Gateway:
         )
 
     def _admitted(self, route: Route, visit: AsyncVisit) -> Session | None:
-        """Returns the session, or None on an `OPTIONAL` route if there is no session. Raises
-        Refused.
+        """Returns the session of the visit. Returns None if the visit has no session and the route
+        does not need a session. Raises Refused if the route needs a session and the visit has no
+        session. Also raises Refused if the sign-in of the session does not meet the options
+        `max_age` or `auth_methods` of the route.
         """
         if route.session is Need.OPTIONAL:
             return visit.session

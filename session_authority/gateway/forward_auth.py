@@ -1,10 +1,10 @@
-"""Answers the questions that proxies ask over HTTP, in the form that each kind of proxy
-understands.
+"""Answers the authorization requests that proxies send over HTTP, in the form that each kind of
+proxy understands.
 
-The options of a route are a part of the path that the proxy's configuration names, such as
-`/forward-auth:session=optional&max_age=5m`. The options are not in the query. Some proxies send the
-query of the original request as the query of their authorization request, and the client chooses
-the original query.
+The proxy's configuration names the path of the authorization requests. The options of a route are a
+part of this path, as in `/forward-auth:session=optional&max_age=5m`. The options must not be in the
+query of the authorization request. Some proxies replace this query by the query of the original
+request, which the client chooses.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from session_authority.gateway.requests import GatewayRequest
 from session_authority.gateway.routes import RouteFault
 
 _PATH = re.compile(r"/(forward-auth|auth-request|ext-authz)(?::([^/]*))?(/.*)?", re.DOTALL)
-# A reply has this many headers `X-Session-Set-Cookie-N`. Each of them has one cookie or is empty.
-# They are for proxies that join the lines of `Set-Cookie`. The cookies are the token, the device
-# ID, and the mark of a session that ends with the browser.
+# Each reply to nginx and each reply for an allowed request has this many headers
+# `X-Session-Set-Cookie-N`, each with one cookie or empty. The numbered headers are for proxies that
+# join several `Set-Cookie` headers into one. There are at most three cookies: the token, the device
+# ID, and a cookie that says that the session ends with the browser.
 MAX_COOKIES = 3
-# nginx passes on only these statuses of a denial. It turns every other status into its own 500.
+# nginx understands only these statuses of a denial. nginx turns every other status of a denial into
+# its own 500.
 _NGINX_STATUSES = frozenset({401, 403})
 _FOR_NGINX = {303: 401}
 _ENVOY_REMOVES = "X-Envoy-Auth-Headers-To-Remove"
@@ -32,7 +34,7 @@ _ENVOY_REMOVES = "X-Envoy-Auth-Headers-To-Remove"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response to a proxy."""
+    """An HTTP response of the gateway."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -40,15 +42,15 @@ class Reply:
 
 
 class ForwardAuth:
-    """Answers proxies that ask over HTTP."""
+    """Answers authorization requests over HTTP."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     async def reply(self, question: Question) -> Reply | None:
-        """Returns the response to the proxy's authorization request, or None if its path is not a
-        path of authorization requests. If the original request can't be understood, the response
-        has the status 400.
+        """Returns the response to the proxy's authorization request, or None if the request's path
+        is not a path of authorization requests. If the original request can't be understood, the
+        response has the status 400.
         """
         path, _, query = question.target.partition("?")
         found = _PATH.fullmatch(path)
@@ -57,8 +59,9 @@ class ForwardAuth:
         form, options, rest = found[1], found[2] or "", found[3] or ""
         try:
             if form == "ext-authz":
-                # In this form the query and the path below the prefix are those of the original
-                # request.
+                # In the form `ext-authz`, the authorization request has the query of the original
+                # request. The path of the authorization request is `/ext-authz` with the options,
+                # and then the path of the original request.
                 target = f"{rest or '/'}?{query}" if "?" in question.target else rest or "/"
                 request = passed_on(question, target)
             elif rest not in ("", "/"):
@@ -83,10 +86,10 @@ _Told = tuple[tuple[str, str], ...]
 
 
 def _plain(answer: Answer) -> Reply:
-    """Returns the reply for proxies that pass a denial on unchanged.
+    """Returns the reply for proxies that send a denial to the client unchanged.
 
-    A denial therefore has only headers for the browser. A script can read all of them except
-    `Set-Cookie`.
+    So a denial has only headers that may reach the browser. Scripts can read all headers of a
+    response except `Set-Cookie`.
     """
     if answer.allowed:
         return Reply(200, (*answer.headers, *_for_proxy(answer)))
@@ -96,8 +99,9 @@ def _plain(answer: Answer) -> Reply:
 def _for_envoy(answer: Answer) -> Reply:
     """Returns the reply for Envoy.
 
-    Envoy copies headers from the reply to the request, and keeps the client's own header if the
-    reply lacks it. So the reply for an allowed request names the headers that Envoy must remove.
+    Envoy copies headers from the reply into the request to the app. If the reply lacks a header,
+    Envoy keeps the client's header of this name. So the reply for an allowed request names the
+    headers that Envoy must remove.
     """
     reply = _plain(answer)
     if not (answer.allowed and answer.removed):
@@ -107,8 +111,9 @@ def _for_envoy(answer: Answer) -> Reply:
 
 
 def _for_nginx(answer: Answer) -> Reply:
-    """Returns the reply for nginx, which understands 2xx, 401 and 403. The status for the client,
-    the reason and the target of a redirect are in headers that no browser gets.
+    """Returns the reply for nginx, which understands only the statuses 2xx, 401 and 403. Additional
+    headers have the status for the client, the reason, and the target of a redirect. nginx does not
+    send these headers to the browser.
     """
     told = (*_for_proxy(answer), *_details(answer))
     if answer.allowed:
@@ -127,11 +132,12 @@ _FORMS: Mapping[str, Callable[[Answer], Reply]] = {
 
 
 def _for_proxy(answer: Answer) -> _Told:
-    """Returns the headers for the proxy to copy to the app, and the cookies.
+    """Returns the headers that the proxy copies into the request to the app, and the cookies for
+    the client.
 
-    Identity headers are always present. A proxy that copies them thus overwrites identity headers
-    from the client. A header with credentials is never empty. An app would read an empty device ID
-    as a device ID, and mistake a browser for an app.
+    All identity headers are always present, so that the proxy overwrites identity headers from the
+    client. A header with credentials is left out if it is empty. An app would read an empty device
+    ID as the device ID of a program, and so mistake a browser for a program.
     """
     return (*answer.upstream, *_cookies(answer), *_numbered(answer.cookies))
 
@@ -158,10 +164,11 @@ def _numbered(cookies: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _check_query(query: str, request: GatewayRequest) -> None:
-    """Checks the query of a question. Raises BadQuestion.
+    """Checks the query of an authorization request. Raises BadQuestion if the query is neither
+    empty nor the query of the original request.
 
-    Some proxies send the query of the original request, which is ignored. Any other query is an
-    option in the wrong place.
+    Some proxies send the query of the original request, and the gateway ignores this query. Any
+    other query probably has options of a route, which belong in the path.
     """
     if query and query != request.target.partition("?")[2]:
         raise BadQuestion(

@@ -1,14 +1,14 @@
 """Makes the identity headers for apps, and lists the client headers that must not reach an app.
 
-An app trusts the identity headers. So the gateway sets all identity headers of each request that
-goes on to the app. All are empty if nobody is signed in, or if the gateway does not look for a
-session: on a route that disables sessions, and for a preflight that a route passes on. The
-assertion can be empty with a session, too. Identity headers overwrite headers of the same names
-from a client.
+An app trusts the identity headers. So the gateway sets all identity headers in each request that
+goes on to the app. The identity headers overwrite headers of the same names from the client. All
+identity headers are empty if nobody is signed in. The identity headers are also empty on a route
+that disables sessions, and for a CORS preflight that a route passes on. The header for the
+assertion is also empty if the app gets no assertion.
 
-Values are ASCII. In IDs and in methods, all characters except visible ASCII are percent-encoded.
-"%" is encoded, too, so that two different users never look the same. A space separates two methods.
-Claims are JSON.
+The values of the identity headers are ASCII. In IDs and in names of sign-in methods, all characters
+except visible ASCII are percent-encoded. "%" is encoded, too, so that different IDs always have
+different encoded forms. A space separates two methods. The header for the claims contains JSON.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ IDENTITY_HEADERS = (
 _OURS = "x-session-"
 _NO_ALPHANUMERIC = re.compile("[^a-z0-9]")
 _NAMES = frozenset(name.lower() for name in IDENTITY_HEADERS)
-# All visible ASCII characters except "%".
+# These characters are not percent-encoded: all visible ASCII characters except "%".
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
-# The identity headers of at most this many session objects are kept. The near cache gives the same
-# object to all requests of a session.
+# The identity headers of at most this many session objects are cached. The near cache gives the
+# same object to all requests of a session.
 _MAX_KEPT_SESSIONS = 4096
 
 ANONYMOUS: Pairs = tuple((name, "") for name in IDENTITY_HEADERS)
@@ -48,7 +48,7 @@ ANONYMOUS: Pairs = tuple((name, "") for name in IDENTITY_HEADERS)
 
 
 class IdentityHeaders:
-    """Makes the identity headers of sessions, and remembers them for each session object."""
+    """Makes the identity headers of sessions, and caches them for each session object."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Session, Pairs]] = {}
@@ -58,7 +58,7 @@ class IdentityHeaders:
         assertion.
         """
         found = self._kept.get(id(session))
-        # No other object can have this ID while the session is kept here.
+        # While the cache holds a session object, no other object has the same `id()`.
         if found is not None and found[0] is session:
             pairs = found[1]
         else:
@@ -87,7 +87,7 @@ def forged(names: Iterable[str]) -> list[str]:
 
     Many servers read `X_Session_User` as `X-Session-User`, and PHP also reads `X.Session.User` as
     `X-Session-User`. So the result has each name that such a server reads as a name with the prefix
-    `X-Session-`. The names of the identity headers are not in the result, because the gateway
+    `X-Session-`. The exact names of the identity headers are not in the result, because the gateway
     overwrites these headers.
     """
     return sorted(

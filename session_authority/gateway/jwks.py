@@ -8,13 +8,16 @@ from session_authority.gateway.forward_auth import Reply
 from session_authority.gateway.web import App, Receive, Scope, Send, send_reply
 
 JWKS_PATH = "/.well-known/jwks.json"
-# A key is published before it signs. An app that reads the page this often usually knows the key in
-# time.
+# Apps may cache the page for this time. A new key is on the page before the key signs assertions.
+# So an app that reads the page again after this time usually has the key before its first
+# signature.
 _MAX_AGE_SECONDS = 300
 
 
 def jwks_app(jwks: Callable[[], bytes]) -> App:
-    """Returns an app that serves the present JSON text of a key set."""
+    """Returns an ASGI app that serves a key set. At each request, the app calls `jwks` for the
+    present JSON text.
+    """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         del receive

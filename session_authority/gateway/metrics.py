@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.requests import Kind
 
-# The range goes from an answer of the near cache to a time-out of the service.
+# The smallest buckets are for answers from the near cache. The largest buckets are for calls of the
+# service that time out.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -22,7 +23,8 @@ class GatewayMetrics:
             ("status", "kind"),
             registry=self.registry,
         )
-        # A look-up by labels takes as long as counting, so the counters are kept here.
+        # Finding a counter by its labels takes as long as counting. So the counters that were found
+        # are cached here.
         self._counters: dict[tuple[int, Kind], Counter] = {}
         self._seconds = Histogram(
             "session_authority_gateway_seconds",
@@ -32,7 +34,7 @@ class GatewayMetrics:
         )
 
     def count(self, answer: Answer, seconds: float) -> None:
-        """Counts an answer, and records how many seconds it took."""
+        """Counts an answer, and records how many seconds the gateway took for it."""
         key = (200 if answer.allowed else answer.denial_status, answer.kind)
         counter = self._counters.get(key)
         if counter is None:

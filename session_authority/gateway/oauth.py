@@ -1,10 +1,11 @@
-"""Serves token introspection (RFC 7662) and revocation (RFC 7009), for frameworks and gateways that
-speak no other protocol.
+"""Serves token introspection (RFC 7662) and revocation (RFC 7009), for frameworks and API gateways
+that support no other protocol.
 
-A token alone proves nothing here. A request must also have the device ID as the parameter
-`device_id`. With the device ID an introspection is a usual validation, and finds a replay. Without
-the device ID a token is never active: the gateway does not call the service, so that no alarm is
-raised. A revocation without the device ID is an error.
+A token alone is not enough: a request must also have the device ID, as the parameter `device_id`.
+With the device ID, an introspection is an ordinary validation, which also finds a replay. An
+introspection without the device ID returns that the token is not active. The gateway does not call
+the service for an introspection without the device ID, because the call could raise an alarm. A
+revocation without the device ID is an error.
 """
 
 from __future__ import annotations
@@ -59,14 +60,16 @@ class BadForm(Exception):
 
 
 class OAuth:
-    """Answers introspections and revocations. `authority` needs the role `manager` to revoke."""
+    """Answers introspections and revocations. The client `authority` needs the role `manager` for
+    revocations.
+    """
 
     def __init__(self, authority: AsyncSessionAuthority, callers: OAuthCallers) -> None:
         self._authority = authority
         self._callers = callers
 
     def apps(self) -> list[tuple[str, App]]:
-        """Returns the paths that are served here, each with its ASGI app."""
+        """Returns the paths that this class serves, each with its ASGI app."""
         return [
             (INTROSPECTION_PATH, self._app(self._introspect)),
             (REVOCATION_PATH, self._app(self._revoke)),
@@ -147,7 +150,9 @@ class OAuth:
 
 
 def _told(session: Session) -> dict[str, object]:
-    """Returns the facts of a session. A fact that has a name in RFC 7662 has this name here."""
+    """Returns the facts of an active session for an introspection. A fact that has a name in RFC
+    7662 has the same name in the result.
+    """
     return {
         "active": True,
         "token_type": "Bearer",
@@ -169,7 +174,7 @@ def _token(form: Form) -> str:
 
 
 async def _form(scope: Scope, receive: Receive) -> Form:
-    """Reads the form from a request. Raises BadForm."""
+    """Reads the form from a request. Raises BadForm if the request has no valid form."""
     if scope["method"] != "POST":
         raise BadForm("the method must be POST")
     kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]

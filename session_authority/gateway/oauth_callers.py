@@ -1,10 +1,10 @@
-"""Identifies the programs that may introspect and revoke. Each program has an ID and a secret (RFC
-6749, section 2.3.1).
+"""Identifies the programs that may introspect and revoke tokens. Each program has an ID and a
+secret (RFC 6749, section 2.3.1).
 
-Secrets are random texts, and this module knows only their hashes. If an address has sent
-MAX_FAILURES wrong secrets, its further wrong secrets are refused with TooManyFailures until
-FAILURE_WINDOW_SECONDS have passed since the first wrong secret. A caller with the right secret is
-never refused, as several programs may call from one address.
+Secrets are random texts, and this module knows only their hashes. An address may send MAX_FAILURES
+wrong secrets in a window of FAILURE_WINDOW_SECONDS, which starts with the first wrong secret.
+Further wrong secrets in the window are refused with TooManyFailures. A caller with the right secret
+is never refused, because several programs may call from one address.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _NO_HASH = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class OAuthCaller:
-    """A program that may introspect.
+    """A program that may introspect tokens.
 
-    `hashes` are the SHA-256 hashes of its secrets. There are two of them while a secret is being
-    replaced.
+    `hashes` are the SHA-256 hashes of the program's secrets. While a secret is being replaced, the
+    program has two secrets.
     """
 
     hashes: tuple[bytes, ...]
@@ -43,7 +43,9 @@ class NotAuthenticated(Exception):
 
 
 class TooManyFailures(Exception):
-    """The caller has no valid credentials, and its address has recently failed often."""
+    """The caller has no valid credentials, and the caller's address has recently sent too many
+    wrong secrets.
+    """
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("too many failures")
@@ -71,14 +73,17 @@ class OAuthCallers:
     ) -> OAuthCaller:
         """Returns the caller according to its `Authorization: Basic` header or its form.
 
-        `address` is the address that the caller calls from. Raises AmbiguousCaller,
-        NotAuthenticated, TooManyFailures.
+        `address` is the address that the caller calls from. Raises NotAuthenticated if the
+        credentials are missing or wrong. If the address has already sent too many wrong
+        credentials, raises TooManyFailures instead. Raises AmbiguousCaller if there are credentials
+        in two places, two different IDs, or credentials that can't be read.
         """
         name, secret = _credentials(authorization, form)
         caller = self._callers.get(name)
         presented = hashlib.sha256(secret.encode()).digest()
-        # All hashes are compared, and an unknown name is compared with a dummy hash. So the time
-        # reveals at most that a caller has several secrets.
+        # The secret is compared with all hashes of the caller. If the name is unknown, the secret
+        # is compared with a dummy hash. So the response time reveals at most that a caller has
+        # several secrets.
         hashes = (_NO_HASH,) if caller is None else caller.hashes
         found = [hmac.compare_digest(presented, known) for known in hashes]
         if caller is not None and any(found):
@@ -88,7 +93,9 @@ class OAuthCallers:
         raise NotAuthenticated
 
     def _check_failures(self, address: str) -> None:
-        """Raises TooManyFailures if the address has failed too often within the window."""
+        """Raises TooManyFailures if the address has sent MAX_FAILURES wrong secrets in the current
+        window.
+        """
         began, failures = self._failures.get(address, (0.0, 0))
         left = began + FAILURE_WINDOW_SECONDS - self._clock()
         if failures >= MAX_FAILURES and left > 0:

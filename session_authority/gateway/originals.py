@@ -1,11 +1,12 @@
-"""Reads the original request from a proxy's question over HTTP, and checks original requests of all
-protocols.
+"""Reads the original request from a proxy's authorization request over HTTP. Also checks the
+original requests that Envoy describes over gRPC.
 
-In most forms, the proxy describes the original request in headers, and the headers count only if
-they come from a trusted proxy. In the form `ext-authz`, the proxy's authorization request has the
-method, the host and the headers of the original request. Each fact must have only one value, as a
-second value may come from the client. A question that can't be understood is a fault, and the
-request is denied.
+In the forms `forward-auth` and `auth-request`, the proxy describes the original request in headers.
+The gateway uses such headers only if a trusted proxy sent them. In the form `ext-authz`, the
+authorization request has the method, the host and the headers of the original request. If a fact,
+such as the host, has two different values, one value may come from the client. So the original
+request is denied. The original request is also denied if the authorization request can't be
+understood.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class BadQuestion(ValueError):
-    """A proxy's question does not describe the original request, or is not allowed."""
+    """A proxy's authorization request does not describe a valid original request, has options in
+    its query, or comes from a proxy that is not trusted.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A proxy's question over HTTP. Its fields describe the request that the proxy itself sent."""
+    """A proxy's authorization request over HTTP. The fields describe the authorization request
+    itself, and not the original request.
+    """
 
     method: str
     scheme: str
@@ -39,8 +44,9 @@ class Question:
 
 
 def forwarded(flow: Flow, question: Question) -> GatewayRequest:
-    """Returns the original request from `X-Forwarded-*`, or from `X-Original-Method`, `-URI`,
-    `-URL`. Raises BadQuestion.
+    """Returns the original request from the headers `X-Forwarded-*`, or from `X-Original-Method`,
+    `X-Original-URI` and `X-Original-URL`. Raises BadQuestion if the proxy is not trusted, or if the
+    headers do not describe a valid request.
     """
     if not flow.trusts(question.peer):
         raise BadQuestion(
@@ -57,8 +63,8 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
     scheme = _agreed("scheme", headers, "x-forwarded-proto", also=url[0]) or question.scheme
     host = _agreed("host", headers, "x-forwarded-host", also=url[1])
     if not host and "x-forwarded-method" not in headers:
-        # Without `X-Forwarded-Method`, the proxy counts as nginx. The configuration of nginx makes
-        # nginx send the original `Host`.
+        # If `X-Forwarded-Method` is missing, the proxy is taken for nginx. In the documented
+        # configuration, nginx sends the original `Host`.
         host = _agreed("host", headers, "host")
     if not host:
         raise BadQuestion("X-Forwarded-Host must tell the original's host")
@@ -69,15 +75,15 @@ def passed_on(question: Question, target: str) -> GatewayRequest:
     """Returns the original request of a proxy whose authorization request has the method, the host
     and the headers of the original request. `target` is the original target.
 
-    Raises BadQuestion.
+    Raises BadQuestion if the original request is not valid.
     """
     host = _agreed("host", question.headers, "host")
     return original(question.method, question.scheme, host, target, question.headers, question.peer)
 
 
 def _original_url(headers: Headers) -> tuple[str, str, str]:
-    """Returns the scheme, host and target of `X-Original-URL`. They are empty without this
-    header.
+    """Returns the scheme, the host and the target of `X-Original-URL`. The scheme, the host and the
+    target are empty if the header is missing. Raises BadQuestion if the header is not a URL.
     """
     url = _agreed("URL", headers, "x-original-url")
     if not url:
@@ -89,11 +95,11 @@ def _original_url(headers: Headers) -> tuple[str, str, str]:
 
 
 def _agreed(what: str, headers: Headers, *names: str, also: str = "") -> str:
-    """Returns the value on which these headers agree. Returns an empty text if none of them is
-    present.
+    """Returns the value on which the headers with these names and `also` agree. Returns an empty
+    text if there is no value.
 
-    Raises BadQuestion if two values differ: a proxy sets some of these headers, and a client may
-    have sent the others.
+    Raises BadQuestion if two of these values differ. A proxy sets only some of these headers, so a
+    client may have sent the others.
     """
     values = {value.strip(" \t") for name in names for value in headers.get(name, ())}
     values |= {also} if also else set()
@@ -111,8 +117,8 @@ def original(
     peer: str,
     deadline: float | None = None,
 ) -> GatewayRequest:
-    """Checks the facts that a proxy reports, and returns the original request. Raises
-    BadQuestion.
+    """Checks the facts that a proxy reports, and returns the original request. Raises BadQuestion
+    if the method, the scheme, the host or the target is not valid.
     """
     if not _METHOD.fullmatch(method):
         raise BadQuestion("the original's method is none")
@@ -120,8 +126,9 @@ def original(
         raise BadQuestion("the original's scheme is neither http nor https")
     if not _HOST.fullmatch(host):
         raise BadQuestion("the original's host is none")
-    # Clients may send the absolute form of a target, even to a server (RFC 9112, section 3.2.2).
-    # The proxy has already decided which host is meant.
+    # Clients may send a target in its absolute form, with a scheme and a host (RFC 9112, section
+    # 3.2.2). The scheme and the host of such a target are dropped, because the proxy has already
+    # decided which host is meant.
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is not None:
         target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"

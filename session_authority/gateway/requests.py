@@ -1,4 +1,6 @@
-"""Describes the request that a proxy asks about, for all proxy protocols."""
+"""Describes the original request that a proxy asks about, in one form for all protocols of
+proxies.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 Headers = Mapping[str, Sequence[str]]
-"""The headers of a request: their values under their lower-case names."""
+"""The headers of a request. Each key is a lower-case name, and each value has all values of that
+header.
+"""
 
 
 class Kind(Enum):
@@ -22,14 +26,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayRequest:
-    """The request of an end user's browser or app, as it reached the proxy.
+    """The original request of an end user's browser or app, as it reached the proxy.
 
-    `target` is the path with its query, as the client sent them, without a scheme and a host. It
-    can also be `*`. `peer` is the address that the flow compares with `trusted_proxies`. If the
-    proxy asks over HTTP, `peer` is the address of the proxy, and empty at a unix socket. If Envoy
-    asks over gRPC, `peer` is the source that Envoy reports. `deadline` is the time of the monotonic
-    clock at which the answer must be ready. It is None if the proxy names no time limit, and always
-    if the proxy asks over HTTP.
+    `target` is the path with its query, as the client sent them, without a scheme and a host.
+    `target` can also be `*`. `peer` is the address that the flow compares with `trusted_proxies`.
+    If the proxy asks over HTTP, `peer` is the address of the proxy, or an empty text if the proxy
+    uses a unix socket. If Envoy asks over gRPC, `peer` is the address of the client that Envoy
+    reports. `deadline` is the time of the monotonic clock at which the answer must be ready, in
+    seconds. `deadline` is None if the proxy names no time limit, and always None if the proxy asks
+    over HTTP.
     """
 
     method: str
@@ -45,10 +50,12 @@ class GatewayRequest:
         object.__setattr__(self, "kind", _kind_of(self.method, self.headers))
 
     def headers_at_origin(self) -> Headers:
-        """Returns the headers as the browser sent them, with the host that the browser asked for.
+        """Returns the headers as the client sent them. The header `Host` has the host that the
+        client asked for.
 
-        A WebSocket handshake gets its `Upgrade` header back. A proxy that asks over HTTP drops that
-        header, as the header concerns only the connection between the client and the proxy.
+        A WebSocket handshake gets its `Upgrade` header back. A proxy that asks over HTTP drops the
+        `Upgrade` header, because the header concerns only the connection between the client and the
+        proxy.
         """
         if self.kind is not Kind.HTTP and _is_handshake(self.headers):
             return {**self.headers, "host": (self.host,), "upgrade": ("websocket",)}
@@ -67,8 +74,8 @@ def _kind_of(method: str, headers: Headers) -> Kind:
 
 
 def _is_preflight(method: str, headers: Headers) -> bool:
-    """Returns True if a browser asks whether a script of another origin may send a request (Fetch,
-    "CORS").
+    """Returns True if the request is a CORS preflight. With a preflight, a browser asks whether a
+    script of another origin may send a request.
     """
     return (
         method == "OPTIONS"
@@ -80,9 +87,9 @@ def _is_preflight(method: str, headers: Headers) -> bool:
 def _is_handshake(headers: Headers) -> bool:
     """Returns True if the request opens a WebSocket.
 
-    One header of a handshake is enough. If another request is taken for a handshake, it is only
-    treated more strictly: it gets no redirect, and the flow checks its origin like the origin of a
-    handshake.
+    The request needs to have only one of the headers of a handshake. A request that is wrongly
+    taken for a handshake is only treated more strictly: it gets no redirect, and the flow checks
+    its origin.
     """
     return (
         "websocket" in ",".join(headers.get("upgrade", ())).lower()

@@ -1,7 +1,9 @@
-"""Reads the options of a route, which the proxy's configuration sets for its requests.
+"""Reads the options of a route. The configuration of a proxy sets these options for the requests of
+the route.
 
-Options come only from the proxy's configuration, and never from a request of a client. An unknown
-or wrong option is a fault, and the request is denied: a misspelt `max_age` must not open a route.
+Options come only from the proxy's configuration, and never from a request of a client. If an option
+is unknown or wrong, each request of the route is denied. For example, if `max_age` is misspelt, its
+check must not be skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from session_authority.runtime.durations import parse_duration
 
 _E = TypeVar("_E", bound=Enum)
 _METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+;=%]{1,128}", re.ASCII)
-# At most this many routes are kept, as nothing else limits their number.
+# At most this many routes are cached. Nothing else limits how many different routes a proxy can
+# send.
 _MAX_KEPT_ROUTES = 1000
 _MAX_OPTIONS = 20
 
@@ -30,8 +33,9 @@ class RouteFault(ValueError):
 class Need(Enum):
     """States whether a route needs a session.
 
-    A `DISABLED` route lets all requests pass, without a check and without identity. On an
-    `OPTIONAL` route only a request with a valid session has an identity.
+    A `DISABLED` route lets all requests pass without a check and without an identity. An `OPTIONAL`
+    route lets requests with and without a session pass, but only a request with a valid session has
+    an identity.
     """
 
     REQUIRED = "required"
@@ -40,8 +44,9 @@ class Need(Enum):
 
 
 class SignIn(Enum):
-    """The answer for a browser's page without a session: a redirect if a sign-in URL is set, or
-    401.
+    """States what a browser gets if it requests a page without a session. With REDIRECT, the
+    browser is redirected to the sign-in URL, or gets 401 if no sign-in URL is set. With STATUS, the
+    browser gets 401.
     """
 
     REDIRECT = "redirect"
@@ -49,7 +54,9 @@ class SignIn(Enum):
 
 
 class Preflights(Enum):
-    """The answer to CORS preflights. They pass without identity, or they are denied with 403."""
+    """States what happens to CORS preflights. With PASS, preflights go on to the app without an
+    identity. With DENY, preflights are denied with 403.
+    """
 
     PASS = "pass"
     DENY = "deny"
@@ -64,10 +71,11 @@ class Credentials(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The options of one route.
+    """The options of one route, which say how the gateway treats requests on this route.
 
-    `max_age` and `auth_methods` are the options of a step-up. `audience` is the audience of an
-    assertion. It is empty without an `app`.
+    `max_age` is the largest age of the sign-in. `auth_methods` are sign-in methods, of which the
+    sign-in must have used at least one. `audience` is the audience of the app's assertions.
+    `audience` is empty if `app` is empty.
     """
 
     session: Need = Need.REQUIRED
@@ -81,8 +89,8 @@ class Route:
 
 
 class Routes:
-    """Reads the options of routes. `audiences` has the audience of each app under the app's
-    name.
+    """Reads the options of routes. `audiences` has the audience of each app, under the name of the
+    app.
     """
 
     def __init__(self, audiences: Mapping[str, str] | None = None) -> None:
@@ -90,7 +98,9 @@ class Routes:
         self._kept: dict[frozenset[tuple[str, str]], Route] = {}
 
     def read(self, options: Mapping[str, str]) -> Route:
-        """Returns the route with these options. Raises RouteFault."""
+        """Returns the route with these options. Raises RouteFault if an option is unknown or
+        wrong.
+        """
         key = frozenset(options.items())
         route = self._kept.get(key)
         if route is None:
@@ -100,8 +110,9 @@ class Routes:
         return route
 
     def read_text(self, text: str) -> Route:
-        """Reads a route from a text in the form of a query, such as `session=optional&app=shop`.
-        Raises RouteFault.
+        """Returns the route with the options in a text. The text has the form of a query, such as
+        `session=optional&app=shop`. Raises RouteFault if the text can't be read, or if an option is
+        unknown or wrong.
         """
         if not text:
             return self.read({})

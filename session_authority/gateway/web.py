@@ -1,7 +1,7 @@
 """Serves the gateway's HTTP port: the authorization requests of proxies, the page of devices,
 health, the public keys of assertions, and OAuth introspection and revocation.
 
-This module never reads the body of a question.
+This module never reads the body of an authorization request.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ _OF_THE_MESSAGE = frozenset({"content-length", "connection", "transfer-encoding"
 
 
 class Health:
-    """The health of the gateway. It is ready from the service's first answer until it drains."""
+    """The health of the gateway. The gateway is ready from the first answer of the service until
+    the process begins to stop.
+    """
 
     def __init__(self) -> None:
         self.ready = False
 
     def reply(self, path: str) -> Reply | None:
-        """Returns the response to a probe. Returns None if the request is not a probe.
+        """Returns the response to a health probe, or None if `path` is not the path of a health
+        probe.
 
-        An outage of the service does not make the gateway unready. The gateway then answers with
-        503, which tells a proxy more than a missing gateway does.
+        The gateway stays ready during an outage of the service, and answers authorization requests
+        with 503. For a proxy, the status 503 says more than a gateway that does not answer.
         """
         if path == "/healthz":
             return _text(200, "ok\n")
@@ -45,7 +48,9 @@ class Health:
 
 
 class GatewayApp:
-    """The ASGI app of the gateway. `apps` are further apps, each with the path that it answers."""
+    """The ASGI app of the gateway. `apps` are additional ASGI apps, each with the path that it
+    answers.
+    """
 
     def __init__(
         self,
@@ -108,5 +113,7 @@ async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with 404, as the gateway has no page but the page of devices."""
+    """Answers with 404. The middleware of the page of devices calls this app for other pages, but
+    the gateway has no other page.
+    """
     await send_reply(scope, _text(404, "there is nothing here\n"), send)

@@ -1,7 +1,8 @@
-"""Looks up where an IP address is, in a database file in MaxMind's DB format. The operator replaces
-the file from time to time.
+"""Finds the city and country of an IP address in a database file in MaxMind's DB format. The
+operator replaces the file from time to time.
 
-This package never makes a call fail: an address without a valid entry in the file has no place.
+A look-up never fails. If the file has no valid entry for an address, the place of the address is
+empty.
 """
 
 from session_authority.geoip.database import (

@@ -1,9 +1,10 @@
-"""Reads a database of places into memory.
+"""Reads a database of places into memory, and finds the places of IP addresses in the database.
 
-The file itself is not mapped into memory: if a mapped file is overwritten in place, the process
-ends (SIGBUS), or reads a mixture of old and new. The compiled reader needs about ten microseconds
-for an address. The reader in Python needs a hundred times as long. The service uses the reader in
-Python if there is no compiled reader, or if the system has no `memfd_create`.
+The file is copied and not mapped into memory. If a mapped file is overwritten in place, SIGBUS may
+end the process, or the process may read a mixture of old and new data. The library maxminddb has
+two readers. The compiled reader needs about ten microseconds for an address, and the reader in
+Python needs a hundred times as long. The service uses the reader in Python if the compiled reader
+is not installed, or if the system has no `memfd_create`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import maxminddb
 from session_authority.domain.places import NO_PLACE, Place, place_of_record
 from session_authority.domain.text import cleaned, cut
 
-# The largest City databases on the market have a third of this size.
+# The largest size of a database that the service reads. The largest City databases on the market
+# have a third of this size.
 MAX_DATABASE_BYTES = 1 << 30
-# The metadata are at the end of the file (https://maxmind.github.io/MaxMind-DB/).
+# The metadata are in the last 128 KiB of a database file, after this marker
+# (https://maxmind.github.io/MaxMind-DB/).
 _METADATA_MARKER = b"\xab\xcd\xefMaxMind.com"
 _METADATA_BYTES = 128 << 10
 _KINDS_WITH_PLACES = ("city", "country", "enterprise", "location")
@@ -37,17 +40,17 @@ Places = Callable[[IPv4Address | IPv6Address], Place]
 
 
 class GeoipError(Exception):
-    """A database of places can't be used. The message names the file and its fault."""
+    """Raised if a database of places can't be used. The message names the file and its fault."""
 
 
 def nowhere(_: IPv4Address | IPv6Address) -> Place:
-    """Returns no place for any address. It is used where no database is set."""
+    """Returns an empty place for any address. This function is used if there is no database."""
     return NO_PLACE
 
 
 class GeoipDatabase:
-    """A database of places, with its `kind` (such as "GeoLite2-City") and the time at which it was
-    built, in seconds since 1970.
+    """A database of places. `kind` is the name of the database's kind, such as "GeoLite2-City".
+    `built_at_seconds` is the time at which the database was built, in seconds since 1970.
     """
 
     def __init__(self, reader: Any, kind: str, built_at_seconds: float) -> None:
@@ -62,16 +65,19 @@ class GeoipDatabase:
 
     @property
     def has_places(self) -> bool:
-        """True if the name of the database's kind shows that the database has places."""
+        """True if the name of the database's kind contains a word that stands for places, such as
+        "city".
+        """
         return any(kind in self.kind.lower() for kind in _KINDS_WITH_PLACES)
 
     def place_of(self, address: IPv4Address | IPv6Address) -> Place:
-        """Returns the place of an address, as far as the database has it. Returns NO_PLACE if the
-        database has no entry for the address, or a damaged entry.
+        """Returns the place of an address. The city or the country is empty if the database does
+        not have it. Returns NO_PLACE if the database has no entry or a damaged entry for the
+        address.
         """
         try:
             return place_of_record(self._reader.get(str(address)))
-        except Exception:  # noqa: BLE001 - a damaged record makes readers raise all kinds
+        except Exception:  # noqa: BLE001 - a damaged record may cause any exception
             return NO_PLACE
 
 
@@ -91,7 +97,7 @@ def open_database(path: Path) -> GeoipDatabase:
         reader = _reader_of(contents)
         metadata = reader.metadata()
         kind, built_at_seconds = metadata.database_type, metadata.build_epoch
-    except Exception:  # noqa: BLE001 - damaged metadata make readers raise all kinds
+    except Exception:  # noqa: BLE001 - damaged metadata may cause any exception
         raise GeoipError(f"{path}: is damaged, or no database in MaxMind's format") from None
     if not isinstance(kind, str) or not isinstance(built_at_seconds, int):
         raise GeoipError(f"{path}: does not say what kind of database it is, and from when")
@@ -101,12 +107,13 @@ def open_database(path: Path) -> GeoipDatabase:
 
 
 def _read(path: Path) -> bytes | None:
-    """Returns the contents of the file, or None if they can't be a database. None also for a file
-    of more than 1 GiB, and for anything that is no regular file. Raises OSError.
+    """Returns the contents of the file. Returns None if the path is no regular file, if the file
+    has more than 1 GiB, or if there is no metadata marker near the end of the file. Raises OSError
+    if the file can't be read.
 
-    The end of a large file is checked before the whole file is read.
+    The end of the file is checked before the whole file is read, because the file may be large.
     """
-    # Without O_NONBLOCK the opening of a pipe would block.
+    # Without O_NONBLOCK, `os.open` would block if the path is a named pipe.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DATABASE_BYTES:
@@ -119,8 +126,8 @@ def _read(path: Path) -> bytes | None:
 
 
 def _reader_of(contents: bytes) -> Any:
-    """Returns a reader of the contents. The reader uses a copy in memory, so a change of the file
-    has no effect on the reader.
+    """Returns a reader of a database with these contents. The reader uses a copy in memory, so a
+    later change of the database file has no effect on the reader.
     """
     if not _HAS_COMPILED_READER or not hasattr(os, "memfd_create"):
         return maxminddb.open_database(io.BytesIO(contents), maxminddb.MODE_FD)

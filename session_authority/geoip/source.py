@@ -1,4 +1,6 @@
-"""Holds the present database of places, and reads the file again when it changes."""
+"""Keeps the present database of places in memory, and reads the database file again when the file
+has changed.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from session_authority.runtime.files import Reread
 
 
 class GeoipSource(Reread[GeoipDatabase]):
-    """A file with a database of places, which is read again after changes. The constructor and
-    `refresh` raise GeoipError if the file can't be read or has no usable database.
+    """The database of places in a file. `refresh` reads the file again if the file has changed. The
+    constructor and `refresh` raise GeoipError if the file can't be read or has no usable database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +25,9 @@ class GeoipSource(Reread[GeoipDatabase]):
         return self.current.place_of(address)
 
     def is_readable(self) -> bool:
-        """Returns True if the file can be opened. The file is not read, as it may be large."""
+        """Returns True if the database file can be opened. The file is not read, because the file
+        may be large.
+        """
         try:
             for path in self._files():
                 path.open("rb").close()

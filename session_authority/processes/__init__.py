@@ -1,5 +1,5 @@
-"""Assembles the processes from the rooms: the service, its workers, the relay and the gateway. It
-also checks for unsafe settings before a start.
+"""Assembles and runs the processes of the project: the service, its workers, the relay and the
+gateway. This package also checks the settings before the service starts.
 
 This package decides nothing about sessions.
 """

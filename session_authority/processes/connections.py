@@ -1,9 +1,9 @@
-"""Keeps room for new connections at this process's ports, and closes the connections of peers that
-do not read their answers.
+"""Closes connections at the ports of this process in two cases: a port has too many connections, or
+a peer does not read its answers.
 
-gRPC limits the connections of a port, and closes a new connection beyond the limit at once. Unknown
-clients could fill the limit and lock callers out. So this module chooses connections and closes
-them before the limit is reached.
+gRPC limits the number of connections of a port. While a port has its largest number of connections,
+gRPC closes each new connection at once. Unknown clients could open so many connections that known
+callers can't connect. So this module closes some connections before the limit is reached.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from session_authority.runtime.logs import LogThrottle
 from session_authority.runtime.metrics import Metrics
 
 _LOOK_SECONDS, _HASTY_LOOK_SECONDS = 0.5, 0.1
-# With many connections it takes long to list them. So the pause after a check is at least this many
-# times as long as the CPU time of the listing. The listings then take at most 2 % of the time, or
-# 10 % while connections must be closed.
+# The list of the connections takes long to make if there are many connections. So the pause after a
+# check is at least this many times as long as the CPU time that the list took. With the first
+# value, making the lists takes at most 2 % of the time of a CPU core. The second value applies
+# after a check that found too many connections. With the second value, making the lists takes at
+# most 10 %.
 _PAUSE_PER_LOOK, _HASTY_PAUSE_PER_LOOK = 50, 10
 
 _log = structlog.get_logger(__name__)
@@ -34,8 +36,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A listening port, with its name in metrics, its limit of connections, and notes on its
-    peers.
+    """Describes a listening port: its name in metrics, its number, the largest number of its
+    connections (`bound`), and the peers that have made calls.
     """
 
     name: str
@@ -45,7 +47,9 @@ class Port:
 
 
 class Connections:
-    """Checks the connections of a server's ports, and closes connections if necessary."""
+    """Checks the connections of a server's ports. Closes connections of a port that has too many,
+    and the connections of peers that do not read their answers.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -56,18 +60,20 @@ class Connections:
         self._throttle = LogThrottle()
 
     def watch(self, port: Port) -> None:
-        """Adds a port to check."""
+        """Adds a port whose connections are checked from now on."""
         self._ports[port.number] = port
         self._metrics.connections.labels(port.name).set(0)
         self._metrics.connections_limit.labels(port.name).set(port.bound)
 
     async def run(self) -> NoReturn:
-        """Checks the connections again and again, with pauses between the checks."""
+        """Checks the connections of all added ports again and again, with a pause before each
+        check.
+        """
         while True:
             await asyncio.sleep(self._pause_seconds())
             try:
                 await self.look()
-            except Exception as error:  # noqa: BLE001 - whatever it is, looking must go on
+            except Exception as error:  # noqa: BLE001 - the checks must go on after any error
                 _log.error("look_at_connections_failed", **logs.fault(error))
 
     def _pause_seconds(self) -> float:
@@ -76,7 +82,9 @@ class Connections:
         return max(_LOOK_SECONDS, _PAUSE_PER_LOOK * self._look_took_seconds)
 
     async def look(self) -> None:
-        """Checks the connections now, and closes connections if necessary."""
+        """Checks the connections of all added ports once. Closes connections if a port has too
+        many, or if a peer does not read its answers.
+        """
         began_at = monotonic()
         found = await asyncio.to_thread(self._find)
         self._first_seen = {one: self._first_seen.get(one, began_at) for one in found}
@@ -96,9 +104,9 @@ class Connections:
         seen = [self._seen(port, connection) for connection in found]
         crowd = {one.peer for one in evicted(seen, port.bound)}
         self._hasty |= bool(crowd)
-        # `slow` is called after the wait for the thread that listed the connections. If this
-        # process stood still before, it has sent its waiting answers during that wait. So the peers
-        # of these answers do not look slow.
+        # `slow` is called after the wait for the thread that lists the connections. If the system
+        # had stopped this process for a while, the process sends its overdue answers during this
+        # wait. So the peers of these answers do not count as slow.
         slow = port.peers.slow(monotonic())
         for reason, peers in (("crowded", crowd), ("answers_not_read", slow)):
             closed = sum(
@@ -121,7 +129,8 @@ class Connections:
     def _forget(self, found: Mapping[Connection, int], began_at: float) -> None:
         """Forgets the peers of connections that were already closed when the check began.
 
-        No peer is forgotten if `found` is empty, as on a system that does not list connections.
+        If `found` is empty, no peer is forgotten. On systems other than Linux, connections can't be
+        listed, so `found` is always empty.
         """
         if found:
             names = {connection.peer for connection in found}

@@ -1,5 +1,5 @@
-"""Runs the gRPC server for Envoy's questions. Standing tasks answer if the installed gRPC supports
-them.
+"""Runs the gRPC server that answers the authorization requests of Envoy. Standing tasks answer
+these requests if standing tasks work with the installed release of grpc.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from session_authority.runtime.settings import Acceptor
 
 _log = structlog.get_logger(__name__)
 
-# One Envoy sends the questions about all its present requests over few connections.
+# An Envoy has few connections to the gateway. Over these few connections, Envoy sends the
+# authorization requests for all requests that it is handling. So one connection may have many calls
+# at once.
 _CAPACITY = Capacity(per_connection=10_000)
 
 
 class _Failure(NamedTuple):
-    """The status with which a call fails."""
+    """The gRPC status of a call that fails."""
 
     code: grpc.StatusCode
     details: str
@@ -44,7 +46,7 @@ _FAULT = _Failure(grpc.StatusCode.INTERNAL, "internal error")
 
 
 class ExtAuthzServer:
-    """A gRPC server that answers Envoy until it is stopped."""
+    """Answers the authorization requests of Envoy over gRPC, from `start` to `stop`."""
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
@@ -52,8 +54,8 @@ class ExtAuthzServer:
         self._socket: Path | None = None
 
     async def start(self, table: GrpcTable, acceptor: Acceptor = Acceptor.STANDING) -> list[str]:
-        """Listens at the addresses in the table, and returns these addresses. Raises
-        CannotListen.
+        """Listens at the addresses of the table. Returns the addresses as texts, with the bound
+        port. Raises CannotListen if the server can't listen at an address.
         """
         options = server_options(_CAPACITY, share_port=False)
         if await acceptor_that_works(acceptor) is Acceptor.STANDING:
@@ -67,12 +69,15 @@ class ExtAuthzServer:
             raise
         await self._server.start()
         if self._socket is not None:
-            # A proxy runs as another user. So the group of the socket may use the socket, too.
+            # A proxy usually runs as another user than the gateway. So the socket's group may also
+            # use the socket.
             self._socket.chmod(0o660)
         return listening
 
     async def stop(self, grace_seconds: float) -> None:
-        """Stops the server. Calls that are under way may finish within the grace period."""
+        """Stops the server and removes its unix socket. Calls that are under way may finish within
+        `grace_seconds`.
+        """
         if self._server is not None:
             await self._server.stop(grace_seconds)
         if self._socket is not None:
@@ -108,7 +113,7 @@ class ExtAuthzServer:
         return server
 
     async def _answer(self, context: Any) -> bytes | grpc.Status:
-        """Answers a call in a standing task."""
+        """Answers a call of Envoy in a standing task."""
         message = await context.read()
         reply = await self._reply(message if isinstance(message, bytes) else b"", context)
         return cast(bytes | grpc.Status, reply)
@@ -123,7 +128,7 @@ class ExtAuthzServer:
     async def _reply(self, message: bytes, context: Any) -> bytes | _Failure:
         try:
             reply = await self._checks.reply(message, context.time_remaining())
-        except Exception as error:  # noqa: BLE001 - gRPC would send the text of any error
+        except Exception as error:  # noqa: BLE001 - else gRPC would send the error to Envoy
             _tell(error)
             return _FAULT
         return _NO_ANSWER if reply is None else reply
@@ -134,4 +139,6 @@ def _tell(error: Exception) -> None:
 
 
 def _nothing(_: Any) -> None:
-    """Does nothing. The acceptor calls this after an answer is sent."""
+    """Does nothing. The acceptor calls this function when the answer to a call is sent, or when
+    Envoy no longer waits for the answer.
+    """

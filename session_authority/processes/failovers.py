@@ -1,5 +1,6 @@
-"""Notices when another server has become a primary, or when a primary has restarted, and repeats
-the changes that this primary may lack.
+"""Repeats the latest changes after a failover or a restart of a primary. After a failover, another
+server is the primary, and may lack the latest changes. A restarted primary may lack the latest
+changes, too.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from session_authority.events.primaries import Primaries
 
 
 class Failovers:
-    """Repeats changes after a failover or a restart of a primary.
+    """Checks for failovers and restarts of primaries, and repeats the latest changes after a
+    failover or a restart.
 
     `primaries` returns the name of the primary of each partition, or None for a primary that gives
-    no answer. `reassert` repeats the latest changes.
+    no answer. `reassert` repeats the latest changes: if a primary has lost the write with which
+    this process ended a session, `reassert` ends the session again.
     """
 
     def __init__(
@@ -28,7 +31,9 @@ class Failovers:
         self._owed = False
 
     async def look(self) -> None:
-        """Checks for a failover now. If the store fails, the next check tries again."""
+        """Compares the names of the primaries with the names at the last check. Calls `reassert` if
+        a primary has changed or restarted. If the store fails, the next check tries again.
+        """
         try:
             self._owed |= self._primaries.are_others(await self._ask())
             if self._owed:

@@ -1,4 +1,6 @@
-"""Assembles a gateway, and runs it until it gets a signal to stop."""
+"""Assembles a gateway from its configuration, and runs the gateway until the process gets SIGTERM
+or SIGINT.
+"""
 
 from __future__ import annotations
 
@@ -33,52 +35,59 @@ from session_authority_client import AsyncSessionAuthority, SessionAuthorityErro
 
 _log = structlog.get_logger(__name__)
 
-# Browsers keep at most about 64 KiB of cookies for a site. The other headers of the browser and the
-# headers of the proxy come in addition.
+# Browsers keep about 64 KiB of cookies for a site at most, and a request can have all these
+# cookies. The rest of this limit is for the other headers of the browser, and for the headers of
+# the proxy.
 _MAX_HEADER_BYTES = 128 * 1024
 _BACKLOG = 2048
-# The proxy must be the side that closes idle connections, and Envoy keeps them for up to an hour.
-# If the gateway closed a connection at the moment when a proxy uses it, the proxy's call would
-# fail.
+# An idle connection must be closed by the proxy, and not by the gateway. If the gateway closed a
+# connection at the moment when the proxy sends a request on this connection, the request would
+# fail. By default, Envoy closes an idle connection after an hour, so the gateway waits for more
+# than an hour.
 _KEEP_ALIVE_SECONDS = 3700
-# The gateway probes the service at this interval until the first answer.
+# Until the service answers for the first time, the gateway calls the service at this interval.
 _PROBE_SECONDS = 1.0
-# This text can't be a token. So the service answers after its first check, and doesn't ask Redis.
+# The gateway validates this text in order to find out whether the service answers. The text is no
+# valid token. The service finds this without a call of Redis, so the validation costs little.
 _NO_TOKEN = "-"
 _CLIENT = "session_authority_client"
 
 
 class _HttpServer(uvicorn.Server):
-    """An HTTP server that leaves signals to the process."""
+    """An HTTP server that installs no signal handlers. `run_gateway` handles the signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Captures no signals."""
+        """Does nothing, and replaces uvicorn's method, which would handle the signals."""
         yield
 
 
 class _ClientLog(logging.Handler):
-    """Copies the client's log lines, for example about an outage, into the log of the process.
+    """Copies the log records of the service's Python client, for example about an outage, into the
+    log of this process.
 
-    The client's lines name no end user and no token.
+    The records of the Python client name no end user and no token.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one log line of the client."""
+        """Writes one log record of the Python client into the log of this process."""
         _log.log(record.levelno, record.getMessage())
 
 
 def _show_client_log() -> None:
     logger = logging.getLogger(_CLIENT)
     logger.addHandler(_ClientLog())
-    # If each refused request had a log line, clients could fill the log.
+    # The Python client logs some refused requests at the level INFO. At the level INFO, browsers
+    # and programs could fill the log with such records.
     logger.setLevel(logging.WARNING)
     logger.propagate = False
 
 
 @asynccontextmanager
 async def authority_of(config: GatewayConfig) -> AsyncIterator[AsyncSessionAuthority]:
-    """Opens a client of the service, with its cache, and closes it at the end of the block."""
+    """Opens a client of the service, with the near cache from the configuration. Closes the client
+    at the end of the block.
+    """
     table = config.authority
     client = AsyncSessionAuthority(
         table.address, timeout=table.timeout, cache=table.cache(), **table.credentials()
@@ -88,7 +97,9 @@ async def authority_of(config: GatewayConfig) -> AsyncIterator[AsyncSessionAutho
 
 
 async def answers_of(authority: AsyncSessionAuthority) -> str:
-    """Calls the service once. Returns the reason if the call failed, or else an empty text."""
+    """Calls the service once, to find out whether it answers. Returns an empty text if the service
+    answers, or else the reason why the call failed.
+    """
     try:
         await authority.validate_session(_NO_TOKEN, "")
     except SessionAuthorityError as error:
@@ -97,8 +108,8 @@ async def answers_of(authority: AsyncSessionAuthority) -> str:
 
 
 async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> None:
-    """Answers proxies until SIGTERM or SIGINT. Raises CannotListen. Raises KeyringError if the keys
-    of assertions are broken.
+    """Answers proxies until the process gets SIGTERM or SIGINT. Raises CannotListen if the gateway
+    can't listen at an address. Raises KeyringError if the keys of assertions can't be used.
     """
     descriptors.raise_limit()
     logs.watch_loop()
@@ -144,14 +155,16 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
 
 
 async def _serve_ext_authz(gateway: Gateway, table: GrpcTable) -> ExtAuthzServer:
-    """Starts the server that answers Envoy. Raises CannotListen."""
+    """Starts the server that answers Envoy over gRPC. Raises CannotListen if the server can't
+    listen at an address of the table.
+    """
     server = ExtAuthzServer(Checks(gateway, error_responses=table.on_outage == "response"))
     _log.info("listening", grpc=await server.start(table))
     return server
 
 
 async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> None:
-    """Waits for the first answer of the service, and then makes the gateway ready."""
+    """Calls the service again and again until it answers, and then marks the gateway as ready."""
     last = ""
     while failure := await answers_of(authority):
         if failure != last:
@@ -165,7 +178,9 @@ async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> Non
 async def _serve_http(
     app: App, drain_timeout: timedelta, sockets: Sequence[socket.socket], stop: asyncio.Event
 ) -> None:
-    """Serves HTTP until `stop` is set, and then finishes the answers that are under way."""
+    """Serves HTTP until `stop` is set. Requests that are under way when `stop` is set may finish
+    within `drain_timeout`.
+    """
     server = _HttpServer(
         uvicorn.Config(
             app,
@@ -196,7 +211,9 @@ def _close(sockets: Sequence[socket.socket], table: ListenTable | None) -> None:
 
 
 def _sockets(table: ListenTable) -> Sequence[socket.socket]:
-    """Opens the listening sockets of a protocol. Raises CannotListen."""
+    """Opens listening sockets at the addresses of a table. Raises CannotListen if the process can't
+    listen at an address.
+    """
     found = []
     if table.listen is not None:
         found.append(_tcp_socket(table.listen))
@@ -222,7 +239,9 @@ def _tcp_socket(listen: Listen) -> socket.socket:
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    """Opens a unix socket that the group may use, too, as a proxy runs as another user."""
+    """Opens a listening unix socket that the group of its file may use, too. A proxy usually runs
+    as another user than the gateway.
+    """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_stale(path):
@@ -237,7 +256,9 @@ def _unix_socket(path: Path) -> socket.socket:
 
 
 def _is_stale(path: Path) -> bool:
-    """Returns True if no process listens at the unix socket, for example after a kill."""
+    """Returns True if the path is a unix socket at which no process listens. A gateway that was
+    killed leaves such a socket.
+    """
     if not path.is_socket():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):

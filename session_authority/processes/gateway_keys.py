@@ -1,4 +1,4 @@
-"""Holds the keys with which a gateway signs assertions, and reads them again when their files
+"""Holds the keys that sign the assertions of a gateway, and reads the key files again when they
 change.
 """
 
@@ -19,10 +19,12 @@ _LOOK_SECONDS = 1.0
 
 
 class _Signer(AssertionSigner):
-    """Signs for the gateway, which knows no keys."""
+    """Signs assertions for the package `gateway`. Raises CannotSign instead of KeyringError,
+    because that package does not import the package `tokens`.
+    """
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """Returns the text of a token with these claims. Raises CannotSign."""
+        """Returns the text of a token with these claims. Raises CannotSign if no key can sign."""
         try:
             return super().sign(claims)
         except KeyringError as error:
@@ -30,8 +32,9 @@ class _Signer(AssertionSigner):
 
 
 class AssertionKeys:
-    """Makes assertions, and reads the key files again when they change. Raises KeyringError if the
-    files are broken at the start, if no key signs, or if the key that signs has no public part.
+    """Makes assertions, and reads the key files again when they change. The constructor raises
+    KeyringError if the files are broken, if no key signs, or if the key that signs has no public
+    part.
     """
 
     def __init__(self, table: AssertionsTable) -> None:
@@ -41,15 +44,16 @@ class AssertionKeys:
         self.jwks = self._signer.jwks
 
     async def keep_up(self) -> None:
-        """Checks the key files again and again until the task is cancelled."""
+        """Checks every second whether the key files have changed, until the task is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.look()
 
     def look(self) -> None:
         """Reads the keys again if their files have changed. Broken files are logged once for each
-        fault, and the old keys stay in use. If no key signs after a change, this is logged, too.
-        But then the old keys are gone, and requests that need an assertion are denied.
+        fault, and the keys that were read before stay in use. If the changed files have no key that
+        signs, an error is logged, and the earlier keys are no longer used. While no key signs,
+        requests that need an assertion are denied.
         """
         try:
             signing = self._signer.refresh()

@@ -1,5 +1,5 @@
-"""Makes grpc.aio servers with limits and certificates. With the acceptor STANDING, standing tasks
-answer the busiest methods of a server.
+"""Makes grpc.aio servers with limits and certificates. If the acceptor is `Acceptor.STANDING`,
+standing tasks answer the busiest methods of a server.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from session_authority.runtime import logs
 from session_authority.runtime.settings import Acceptor
 from session_authority.runtime.tls import Certificates, TlsSource
 
-# A request slightly over a method's limit should get the service's own error, which is clearer.
+# gRPC's limit of a message is this much above the limit of the service. So if a request is slightly
+# over the limit of the service, the caller gets the service's own error, which is clearer than
+# gRPC's error.
 _SPARE_BYTES = 64 * 1024
-# Requests of end users wait for these methods.
+# Standing tasks answer these methods. Apps call these methods while requests of end users wait.
 STANDING_METHODS = frozenset({"ValidateSession", "BatchValidateSessions", "RenewSession"})
 
 if TYPE_CHECKING:
@@ -28,12 +30,13 @@ _log = structlog.get_logger(__name__)
 
 
 async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
-    """Returns the acceptor in the settings, or grpc.aio's own if the installed grpc supports no
-    other.
+    """Returns `wanted`, or `Acceptor.STOCK` if standing tasks are wanted but do not work with the
+    installed release of grpc. STOCK is grpc.aio's own acceptor.
     """
     if wanted is Acceptor.STANDING:
         try:
-            # With another release of grpc even this import may fail.
+            # Even this import may fail if the internals of the installed release of grpc are
+            # different.
             from session_authority.rpc.acceptor_check import check
 
             await check()
@@ -46,7 +49,9 @@ async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
 def new_server(
     guard: Guard, capacity: Capacity, acceptor: Acceptor, *, share_port: bool
 ) -> tuple[grpc.aio.Server, MethodsByName]:
-    """Returns a server whose calls pass a guard, and the object to which methods are added."""
+    """Returns a server whose calls first pass `guard`, and the object to which the server's methods
+    are added.
+    """
     options = server_options(capacity, share_port=share_port)
     if acceptor is Acceptor.STOCK:
         server = grpc.aio.server(interceptors=[guard], options=options)
@@ -62,11 +67,12 @@ def _log_fault(error: Exception) -> None:
 
 
 class MethodsByName:
-    """A server that finds methods by their names alone.
+    """Adds methods to a server, and makes the server find them by their names.
 
-    Generated code also registers each method with grpc.aio. Then grpc.aio waits for the next call
-    of each method separately. For every call it would set up and end as many waits as there are
-    methods.
+    Generated code adds each method as a generic handler, and also registers the method with
+    grpc.aio. For registered methods, grpc.aio would wait for the next call of each method
+    separately. For every call, grpc.aio would set up and end as many waits as there are methods. So
+    this class drops the registration.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -77,11 +83,13 @@ class MethodsByName:
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Adds nothing, as these methods are also among the generic handlers."""
+        """Does nothing, as generated code also adds these methods as generic handlers."""
 
 
 class StandingMethods(MethodsByName):
-    """A server like `MethodsByName`, but standing tasks answer the busiest methods."""
+    """Adds methods like `MethodsByName`, and makes standing tasks answer the methods in
+    STANDING_METHODS.
+    """
 
     def __init__(self, server: grpc.aio.Server, core: StandingServer, guard: Guard) -> None:
         super().__init__(server)
@@ -89,7 +97,7 @@ class StandingMethods(MethodsByName):
         self._guard = guard
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Makes standing tasks answer the busiest of these methods."""
+        """Makes standing tasks answer the methods in `handlers` that STANDING_METHODS names."""
         for name in STANDING_METHODS & handlers.keys():
             path = f"/{service}/{name}"
             method = self._guard.unary(path, handlers[name])
@@ -97,34 +105,38 @@ class StandingMethods(MethodsByName):
 
 
 def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:
-    """Returns the limits of the gRPC server. The limits of single methods are in the guard."""
+    """Returns gRPC's options for the limits of a server. The guard checks the limits of single
+    methods.
+    """
     return [
         ("grpc.max_receive_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_send_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.absolute_max_metadata_size", 16 * 1024),
         ("grpc.max_concurrent_streams", capacity.per_connection),
-        # The limit of each port. gRPC closes further connections at once.
+        # The limit of connections of each port. gRPC closes further connections at once.
         ("grpc.max_allowed_incoming_connections", capacity.connections),
-        # Up to this many calls that are just ending do not count against a connection's limit of
-        # calls.
+        # A connection may have up to this many calls that are just ending, in addition to its limit
+        # of calls.
         ("grpc.http2.max_deallocating_streams", 1000),
         # A client that connects but does not finish the handshake within this time is disconnected.
         ("grpc.server_handshake_timeout_ms", 5_000),
-        # The limits of calls that wait for this process. Above the first number of calls gRPC
-        # refuses some calls, and above the second number all calls. The third number is in seconds:
-        # gRPC drops a call that has waited this long.
+        # The next three limits are for calls that have arrived, but that this process has not taken
+        # from gRPC yet. If more calls wait than the first number, gRPC refuses some of the calls.
+        # If more calls wait than the second number, gRPC refuses all further calls. The third
+        # number is in seconds: gRPC drops a call that has waited this long.
         ("grpc.server.max_pending_requests", 1000),
         ("grpc.server.max_pending_requests_hard_limit", 2000),
         ("grpc.server_max_unrequested_time_in_server", 5),
-        # Clients may ping this often to keep idle connections open. A client that keeps pinging
-        # more often is disconnected.
+        # Clients may send a ping at this interval to keep an idle connection open. A client that
+        # repeatedly sends pings at shorter intervals is disconnected.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Connections are closed after some time, so that new servers get a share of them.
+        # A connection is closed after half an hour. The client then connects again, perhaps to a
+        # server that was started later.
         ("grpc.max_connection_age_ms", 30 * 60_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.so_reuseport", int(share_port)),
@@ -134,17 +146,20 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
 def server_credentials(
     tls: TlsSource | None, *, ask_for_certificates: bool = True
 ) -> grpc.ServerCredentials | None:
-    """Returns the credentials of a port. None means plaintext. If there is a CA for clients, each
-    client must have a certificate of this CA, unless `ask_for_certificates` is False.
+    """Returns the credentials of a port, or None for a plaintext port if `tls` is None. If the
+    certificates include a CA for clients, each client must present a certificate of this CA, unless
+    `ask_for_certificates` is False.
 
-    Each connection gets the certificates that are current when the connection is made.
+    A new connection uses the certificates that are current when the connection is made.
     """
     if tls is None:
         return None
     given = tls.current
 
     def news() -> grpc.ServerCertificateConfiguration | None:
-        """Returns new certificates, or None. A thread of gRPC calls this at each handshake."""
+        """Returns the current certificates, or None if they have not changed since the last call. A
+        thread of gRPC calls this function at each handshake.
+        """
         nonlocal given
         current = tls.current
         if current is given:
@@ -153,7 +168,8 @@ def server_credentials(
         return _configuration(current)
 
     wanted = ask_for_certificates and given.client_ca is not None
-    # The type stubs of gRPC lack None, which means that nothing has changed.
+    # The result None means that the certificates have not changed, but the type stubs of gRPC do
+    # not allow None.
     ask: Any = news
     return grpc.dynamic_ssl_server_credentials(
         _configuration(given), ask, require_client_authentication=wanted

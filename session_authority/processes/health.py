@@ -1,5 +1,5 @@
-"""Determines the health of the service from the last probe of the store and the readiness of the
-process.
+"""Determines whether the service is healthy, from the last probe of the store and from the
+readiness of this process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 
 PROBE_TIMEOUT = timedelta(seconds=1)
-# The health service reports the same health under two names. The empty name is the server as a
-# whole.
+# The health service reports the same health under two names. The empty name stands for the server
+# as a whole.
 _NAMES = ("", SERVICE_NAME)
 
 _log = structlog.get_logger(__name__)
@@ -35,12 +35,13 @@ class UnsafeStore(Exception):
 
 
 class StoreProbe:
-    """Probes the store. Reports the result to the readiness, the health service, the metrics and
-    the log.
+    """Probes the store. Reports the result to `readiness`, to the health service, to the metrics
+    and to the log.
 
     `verify` returns the faults that make the store unsafe. A probe calls `verify` if the store
     answers, refuses no permission, and has the right time. After `verify` has found the store safe,
-    it is not called again. If `verify` finds the store unsafe, `failure` raises UnsafeStore.
+    no probe calls it again. If `verify` finds the store unsafe, the method `failure` raises
+    UnsafeStore. If `verify` is None, the store is not verified.
     """
 
     def __init__(
@@ -60,13 +61,13 @@ class StoreProbe:
         self.serving: bool | None = None
 
     async def failure(self) -> None:
-        """Waits until the service must end, which usually never happens. Then raises
+        """Waits until a probe finds the store unsafe, however long this takes, and then raises
         UnsafeStore.
         """
         await asyncio.shield(self._unsafe)
 
     async def probe(self) -> None:
-        """Probes the store now, and reports changes of the health."""
+        """Probes the store once. Updates the metrics, and reports the health if it has changed."""
         store_fault = await self._store_fault()
         self._metrics.store_up.set(int(store_fault is None))
         reason = store_fault or self._readiness.fault()
@@ -94,8 +95,8 @@ class StoreProbe:
                 if missing := await self._store.missing_permissions():
                     fault = f"the store refuses its user {', '.join(missing)}: see redis-acl"
                 times = await self._store.server_times()
-                # The clocks are noted even if the store refuses the write below, as validations
-                # still work.
+                # The clocks are checked before the write below, so that they are checked even if
+                # the store refuses writes. Validations need the right time, but no writes.
                 moment = now()
                 clock_fault = self._readiness.note_clocks(moment, times)
                 ahead = ((moment - time).total_seconds() for time in times)
@@ -106,13 +107,16 @@ class StoreProbe:
         except (AuthorityError, TimeoutError):
             fault = fault or "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001
-            # An answer that makes no sense does not prove that the store is healthy.
+            # An unexpected error, such as an answer that can't be decoded, is a fault of the store,
+            # too.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        # The store is verified even if it refuses writes, as validations need no writes.
+        # The store is verified even if it refuses writes, because validations need no writes.
         return (await self._verified() if answered else None) or fault
 
     async def _verified(self) -> str | None:
-        """Verifies the store if necessary. Returns the reason if the store must not be used."""
+        """Calls `verify`, unless `verify` is None or has already found the store safe. Returns the
+        reason why the store must not be used, or None if there is no such reason.
+        """
         if self._verify is None:
             return None
         try:
@@ -125,7 +129,8 @@ class StoreProbe:
             return None
         if not self._unsafe.done():
             self._unsafe.set_exception(UnsafeStore("\n".join(faults)))
-            # If no `failure` waits, nothing else reads the exception, and asyncio would log it.
+            # asyncio logs an exception that no code has read. Here the exception is read, in case
+            # no caller waits in `failure`.
             self._unsafe.exception()
         fault = f"the store is unsafe: {'; '.join(faults)}"
         self._readiness.note_store(fault)

@@ -1,8 +1,9 @@
-"""Answers `grpc.health.v1` with the health that the service reports.
+"""Implements the gRPC health service (`grpc.health.v1`), which reports the health of this process.
 
-gRPC's own servicer writes to a watcher while it holds a lock, and every change of health needs this
-lock. A watcher that does not read would block all changes of health, and the stop of the process.
-Here no watcher holds a lock. If a watcher does not read in time, its watch ends.
+gRPC's own implementation holds a lock while it writes to a watcher (a client of `Watch`), and each
+change of health needs this lock. So a watcher that does not read would block all changes of health,
+and the stop of the process. The implementation in this module uses no lock, and ends the watch of a
+watcher that does not read in time.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from session_authority.domain.errors import DeadlineTooShort
 from session_authority.rpc.peers import MAX_ANSWER_SECONDS
 from session_authority.rpc.status import Refused
 
-# This name stands for the process itself. Its status is always SERVING, because any answer proves
-# that the event loop runs. A liveness probe leads to a restart if the process does not answer, and
-# a restart helps only if the event loop hangs. So faults of the store or of files don't change this
-# status.
+# The name LIVENESS stands for the process itself. The status of LIVENESS is always SERVING, because
+# any answer proves that the event loop runs. If a liveness probe gets no answer, the process is
+# restarted. A restart helps only if the event loop hangs, so faults of the store or of files don't
+# change the status of LIVENESS.
 LIVENESS = "liveness"
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Answers questions about the health of a name, and serves watches of the health."""
+    """Answers calls for the health of a name, and serves watches of the health."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {
@@ -44,7 +45,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
         """Returns the health of all names."""
-        messages: Any = health_pb2  # the type stubs lack this method
+        messages: Any = health_pb2  # the type stubs lack HealthListResponse
         return messages.HealthListResponse(
             statuses={
                 name: health_pb2.HealthCheckResponse(status=status)
@@ -53,9 +54,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         )
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
-        """Sends the health of one name now, and again when the health has changed. Changes during
-        the sending of a message are combined into one message. Raises DeadlineTooShort if the
-        client does not read a message within MAX_ANSWER_SECONDS.
+        """Sends the health of one name now, and again each time the health has changed. If the
+        health changes while a message is being sent, only the newest health is sent next. Raises
+        DeadlineTooShort if the client does not read a message within MAX_ANSWER_SECONDS.
         """
         told: Any = None
         while True:
@@ -74,7 +75,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             told = status
 
     async def set(self, service: str, status: Any) -> None:
-        """Changes the health of a name, unless the service is stopping."""
+        """Sets the health of a name. Does nothing after `enter_graceful_shutdown`."""
         if not self._stopping:
             self._statuses[service] = status
             self._tell()

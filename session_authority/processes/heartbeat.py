@@ -1,7 +1,9 @@
-"""Finds workers that hang, for their parent process (the supervisor).
+"""Finds worker processes that hang. The parent process of the workers (the supervisor) uses this
+module.
 
-The event loop of each worker writes beats into a pipe. If the beats stop, the loop is blocked, or
-the process is stopped. This module only finds hung workers. `workers` ends and replaces them.
+The event loop of each worker writes a byte, called a beat, into a pipe at regular intervals. If the
+beats stop, the event loop of the worker is blocked, or its process is stopped. This module only
+finds workers that hang, and the module `workers` kills and replaces such workers.
 """
 
 from __future__ import annotations
@@ -15,29 +17,32 @@ from typing import NoReturn
 from session_authority.runtime.tasks import repeat
 
 BEAT_SECONDS = 0.5
-# An event loop under load is late by tenths of a second. Nothing that runs in the loop takes whole
-# seconds.
+# A worker that sends no beat for this long counts as hung. Under load, an event loop runs work some
+# tenths of a second late. No code that runs in the event loop takes whole seconds.
 HUNG_AFTER_SECONDS = 10.0
-# Before its first beat a worker loads code, keys and rules, perhaps on a busy machine.
+# A worker that has sent no beat since its start counts as hung only after this longer time. Before
+# its first beat, a worker loads code, keys and rules, perhaps on a busy machine.
 STARTED_AFTER_SECONDS = 60.0
-# If more time passes between two checks, the supervisor itself did not run. Perhaps the workers did
-# not run either, because all processes or the machine were stopped. So only this much of the time
-# counts as silence of a worker.
+# At most this much of the time between two checks counts as silence of a worker. If more time
+# passes between two checks, the supervisor itself did not run. Perhaps all processes or the whole
+# machine were stopped, so that the worker did not run either.
 MAX_STEP_SECONDS = 1.0
 
 
 class Heart:
-    """The worker's end of the pipe. It sends the beats."""
+    """Sends the beats of a worker through the worker's end of the pipe."""
 
     def __init__(self, writer: Connection) -> None:
         self._writer = writer
-        # The pipe fills while the supervisor does not run. The worker must not wait for the
-        # supervisor.
+        # While the supervisor does not run, the pipe fills up. Writes to a full pipe must fail,
+        # because the worker must not wait for the supervisor.
         os.set_blocking(writer.fileno(), False)
         self._beating: asyncio.Task[NoReturn] | None = None
 
     def start(self) -> None:
-        """Starts the beats, which go on for as long as the event loop runs."""
+        """Sends the first beat now, and a further beat every BEAT_SECONDS for as long as the event
+        loop runs.
+        """
         self._beat()
         self._beating = asyncio.create_task(repeat(self._beat, BEAT_SECONDS, "beat_failed"))
 
@@ -47,7 +52,7 @@ class Heart:
 
 
 class Pulse:
-    """The supervisor's end of one worker's pipe. It receives the beats."""
+    """Receives the beats of one worker at the supervisor's end of the pipe."""
 
     def __init__(self, reader: Connection) -> None:
         self._reader = reader
@@ -56,7 +61,8 @@ class Pulse:
         self._limit_seconds = STARTED_AFTER_SECONDS
 
     def is_hung(self, passed_seconds: float) -> bool:
-        """Returns True if the worker has sent no beat for too long.
+        """Returns True if the worker has sent no beat for HUNG_AFTER_SECONDS. Before the first
+        beat, the limit is STARTED_AFTER_SECONDS.
 
         `passed_seconds` is the time since the last call of this method.
         """
@@ -67,7 +73,7 @@ class Pulse:
         return self._silent_seconds > self._limit_seconds
 
     def close(self) -> None:
-        """Closes the pipe."""
+        """Closes the supervisor's end of the pipe."""
         self._reader.close()
 
     def _beats(self) -> bool:

@@ -1,4 +1,6 @@
-"""Assembles the inspection of Redis, which works without a running service."""
+"""Assembles an `Inspection`, which reads and repairs the data of users in Redis. An inspection
+needs no running service.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from session_authority.store import Inspection, SessionStore
 
 @asynccontextmanager
 async def inspection_of(settings: Settings) -> AsyncIterator[Inspection]:
-    """Opens an inspection of the Redis in the settings, and closes it at the end of the block."""
+    """Opens an `Inspection` of the Redis that the settings name. Closes the connections to Redis at
+    the end of the block.
+    """
     client, keys = connect_as_set(settings)
     store = SessionStore(
         client,

@@ -19,8 +19,8 @@ from session_authority.runtime.settings import Settings
 
 
 class CannotListen(Exception):
-    """The process can't listen at an address, or can't protect the metrics there as the settings
-    say.
+    """The process can't listen at an address, or can't protect the metrics at an address with TLS
+    or a token as the settings say.
     """
 
 
@@ -33,11 +33,11 @@ _REASONS = {
 
 def refuse_taken(listen: Listen) -> None:
     """Raises CannotListen if this process can't listen at this address. For example, another
-    process listens there, the host has no address, the address is not this machine's, or the user
-    may not listen on the port.
+    process already listens at the address, the host name has no address, or the address belongs to
+    another machine. The user may also lack the permission to listen on the port.
 
-    Without this check, several workers would silently share the port with that process. With one
-    worker, gRPC would print an error line of its own.
+    Without this check, several workers would silently share the port with another process. A single
+    worker would fail without this check, too, but gRPC would print an error line of its own.
     """
     try:
         [(family, kind, _, _, address), *_] = socket.getaddrinfo(
@@ -56,8 +56,8 @@ def refuse_taken(listen: Listen) -> None:
 
 
 def refuse_taken_socket(path: Path) -> None:
-    """Raises CannotListen if a process listens at the unix socket, as gRPC would replace the
-    socket.
+    """Raises CannotListen if a process already listens at the unix socket. Without this check, gRPC
+    would replace the socket of the other process.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
         probe.connect(str(path))
@@ -67,9 +67,10 @@ def refuse_taken_socket(path: Path) -> None:
 def bind(
     server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None
 ) -> Listen:
-    """Listens at the address, and returns the address with the bound port. Raises CannotListen.
+    """Listens at the address, and returns the address with the bound port. Raises CannotListen if
+    the server can't listen at the address.
 
-    Without credentials the port is plaintext.
+    If `credentials` is None, the port is plaintext.
     """
     try:
         if credentials is None:
@@ -86,14 +87,16 @@ def bind(
 
 
 def serve_metrics(registry: CollectorRegistry, settings: Settings) -> None:
-    """Serves metrics over HTTP if the settings name an address for them. Raises CannotListen."""
+    """Serves metrics over HTTP if METRICS_LISTEN is set. Raises CannotListen if the address, the
+    certificate or the file with the token can't be used.
+    """
     listen = settings.metrics_listen
     if listen is None:
         return
     tls = None
     try:
         if settings.metrics_tls:
-            assert settings.tls_certificate is not None  # the settings require it
+            assert settings.tls_certificate is not None  # METRICS_TLS requires both files
             assert settings.tls_key is not None
             tls = TlsContext(settings.tls_certificate, settings.tls_key)
         if settings.metrics_token_file is not None:

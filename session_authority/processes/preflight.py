@@ -1,8 +1,8 @@
-"""Checks everything before `serve` starts. The command `check` shows the results of the same
-checks, and also checks the ports.
+"""Checks the settings, the files that they name, and the store before the service starts. The
+command `check` shows the results of all checks in this module, including the check of the ports.
 
-Each check examines one thing, and names all its faults. The setting ALLOW_UNSAFE can allow a fault
-that has a name in `Unsafe`. No check ever shows a secret.
+Each check examines one subject, and reports all faults that it finds. The setting ALLOW_UNSAFE can
+allow a fault that has a name in `Unsafe`. The text of a fault never contains a secret.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
-# A database is old after half a year, as IP addresses move to other cities and countries over time.
+# The database of places counts as old after half a year, because IP addresses move to other cities
+# and countries over time.
 _OLD_DATABASE = timedelta(days=183)
 _STORE_TIME_LIMIT = timedelta(seconds=5)
-# `_STORE_UNSAFE` has the faults of the store that can be allowed. `_PASSING` has faults that may
-# end by themselves.
+# `_STORE_UNSAFE` has the faults of the store that ALLOW_UNSAFE can allow, each with its name in
+# ALLOW_UNSAFE. `_PASSING` has the faults of the store that may end without a change by an operator.
 _STORE_UNSAFE = {
     FaultName.EVICTING: Unsafe.EVICTING_STORE,
     FaultName.VOLATILE: Unsafe.VOLATILE_STORE,
     FaultName.PLAINTEXT: Unsafe.PLAINTEXT_STORE,
 }
 _PASSING = frozenset({FaultName.UNREACHABLE, FaultName.NO_ROOM})
-# While the store has one of these faults, its other faults can't be found.
+# While the store has one of these faults, the other faults of the store can't be found.
 _HIDING = frozenset({FaultName.UNREACHABLE})
-# Too few replicas don't prevent a start, as each answer of the service states its own durability.
+# Too few replicas do not prevent a start. The answer to a call that writes says whether enough
+# replicas have the write.
 _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 
 
@@ -53,8 +55,10 @@ _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 class Fault:
     """A fault that a check found.
 
-    `unsafe` is the name under which a setting may allow the fault. A `passing` fault may end by
-    itself soon. A `hiding` fault hides other faults. A `harmless` fault does not prevent a start.
+    `unsafe` is the name of the fault in the setting ALLOW_UNSAFE, or None if the setting can't
+    allow the fault. A `passing` fault may end without a change by an operator. While the store has
+    a `hiding` fault, the other faults of the store can't be found. A `passing` or `harmless` fault
+    does not prevent a start.
     """
 
     text: str
@@ -66,7 +70,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The result of a check: its subject, its faults, and a short text about what it found."""
+    """The result of a check. `title` names the subject of the check, and `found` says in a few
+    words what the check found.
+    """
 
     title: str
     faults: tuple[Fault, ...]
@@ -74,7 +80,7 @@ class Checked:
 
 
 def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str]:
-    """Returns the texts of the faults that prevent a start and that no setting allows."""
+    """Returns the texts of the faults that prevent a start and that are not in `allowed`."""
     return [
         text_of(fault)
         for check in checked
@@ -84,7 +90,7 @@ def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str
 
 
 def text_of(fault: Fault) -> str:
-    """Returns the text of a fault, with the name that would allow it, if there is one."""
+    """Returns the text of a fault. If ALLOW_UNSAFE can allow the fault, the text also says how."""
     if fault.unsafe is None:
         return fault.text
     return f"{fault.text} (or allow it: {PREFIX}ALLOW_UNSAFE={fault.unsafe.value})"
@@ -96,7 +102,7 @@ async def check_everything(settings: Settings) -> list[Checked]:
 
 
 def check_files(settings: Settings) -> Iterator[Checked]:
-    """Runs the checks that need no connection."""
+    """Runs the checks that need no connection to the store."""
     for title, check in _CHECKS.items():
         faults: list[Fault] = []
         found = check(settings, faults.append)
@@ -104,12 +110,13 @@ def check_files(settings: Settings) -> Iterator[Checked]:
 
 
 async def check_store(settings: Settings) -> Checked:
-    """Checks that Redis answers, accepts writes and has the right time. Also checks its version and
-    its configuration. Finds no fault without a usable URL, as another check reports the URL.
+    """Checks that Redis answers, accepts writes and has the right time. Also checks the version and
+    the configuration of Redis. Reports no fault if the URL of Redis is missing or broken, because
+    `check_files` reports such a URL.
     """
     title = "store"
     if settings.redis_url is None or _url_fault(settings) is not None:
-        return Checked(title, ())  # another check reports it
+        return Checked(title, ())  # `check_files` reports the URL
     client, keys = connect_as_set(settings)
     try:
         found = await faults_of(
@@ -136,7 +143,9 @@ async def check_store(settings: Settings) -> Checked:
 
 
 def check_ports(settings: Settings) -> Checked:
-    """Checks that the ports are free. `serve` notices a taken port when it listens."""
+    """Checks that the ports in the settings are free. The command `serve` does not run this check,
+    because it notices a taken port when it listens.
+    """
     listens: dict[str, list[Listen | None]] = {
         "LISTEN": [settings.listen],
         "BEARER_LISTEN": [settings.bearer_listen],
@@ -147,7 +156,7 @@ def check_ports(settings: Settings) -> Checked:
     for name, each in listens.items():
         for listen in each:
             if listen is None or listen.port > MAX_PORT:
-                continue  # nothing to check, or another check reports it
+                continue  # there is no port that could be checked
             try:
                 refuse_taken(listen)
             except CannotListen as error:
@@ -157,7 +166,8 @@ def check_ports(settings: Settings) -> Checked:
 
 async def store_refusals(settings: Settings) -> list[str]:
     """Returns the texts of the faults of the store that prevent a start and that no setting allows.
-    Raises StoreUnavailable if the store does not answer.
+    Raises StoreUnavailable if the store has a fault that hides other faults, for example if Redis
+    does not answer.
     """
     checked = await check_store(settings)
     if any(fault.hiding for fault in checked.faults):
@@ -165,7 +175,7 @@ async def store_refusals(settings: Settings) -> list[str]:
     return refusals([checked], settings.allow_unsafe)
 
 
-# --- Each function checks one thing, passes faults to `tell`, and returns what it found in words --
+# --- A check passes each fault to `tell`, and returns a text about what it found ------------------
 
 _Tell = Callable[[Fault], None]
 

@@ -1,9 +1,9 @@
-"""Decides whether this process may answer calls. Its clock must be right and its store safe, and
-its keys and access policy must be readable.
+"""Decides whether this process may answer calls. The clock of the process must be right, the store
+must be safe, and the files of keys and permissions must be readable.
 
-Every call except a health check checks the readiness. So this check must be fast, and only reads
-two clocks. This module measures nothing and reads no file. The probe of the store and the checks of
-files report their results to this module.
+Every call except a health check first checks the readiness. So the check of the readiness must be
+fast, and reads only two clocks. This module does not ask the store and reads no file. `StoreProbe`
+asks the store, `WatchedFiles` reads the files, and both report their results to this module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from session_authority.domain.errors import NotReady, StoreUnavailable
 from session_authority.runtime.clock import now, uptime
 
 MAX_CLOCK_SKEW = timedelta(seconds=5)
-# Files may be unreadable for at most this time, as they may contain a revocation.
+# Files may be unreadable for at most this time. A file that can't be read may contain a revocation
+# that this process does not know yet.
 MAX_UNREADABLE = timedelta(seconds=5)
 
 _FOR_EVER = timedelta.max
@@ -23,20 +24,22 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Readiness:
-    """Refuses calls until the store was found safe and the clock right. Later it refuses calls
-    while the clock is wrong or files can't be read.
+    """Refuses calls until the store was found safe and the clock of this process was found right.
+    Later `Readiness` refuses calls while the clock is wrong, the store is unsafe, or the files of
+    keys or permissions can't be read.
 
-    Between two probes it compares the wall clock with a monotonic clock. So the next call after a
-    step of the wall clock notices the step. A store that stops answering is no reason to refuse all
-    calls. The calls that need the store fail by themselves. In a cluster, calls that need another
-    primary succeed.
+    Each check of the readiness compares the wall clock with a monotonic clock. So if the wall clock
+    is set to a wrong time between two probes of the store, the next call notices the wrong time. If
+    the store stops answering, `Readiness` refuses no calls. Calls that need the store get an error
+    from the store. In a cluster, some primaries may still answer, and calls that need only these
+    primaries succeed.
 
     Args:
         must_verify: True if no call may be answered before the store was found safe.
         clock: Returns the time of the process's wall clock.
         uptime: Returns the time since the machine started, by a monotonic clock.
         found_right: Called after a probe that finds the wall clock right, with the time of the wall
-            clock and the uptime at that moment. Not called if this process may have stood still
+            clock and the uptime at that moment. Not called if this process may have been stopped
             between the readings of the two clocks.
     """
 
@@ -54,17 +57,20 @@ class Readiness:
         self._store_fault: str | None = (
             "the store was not yet found to be safe" if must_verify else None
         )
-        # The smallest and the largest lead of the wall clock over the clocks of the primaries.
+        # `_ahead` says how far the wall clock is ahead of the clocks of the primaries: the smallest
+        # and the largest difference. `_ahead` is None before the store's first answer.
         self._ahead: tuple[timedelta, timedelta] | None = None
-        # The start of the machine by the wall clock of the last probe. If the wall clock is right,
-        # the start lies between `_first_start_at` and `_last_start_at`.
+        # `_started_at` is the time at which the machine started, computed from the wall clock at
+        # the last probe. While the wall clock is right, the same computation gives a time between
+        # `_first_start_at` and `_last_start_at`.
         self._started_at = self._first_start_at = self._last_start_at = _NEVER
         self._unreadable_at: dict[str, timedelta] = {}
         self._first_unreadable_at = _FOR_EVER
 
     def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> str | None:
-        """Notes the time of this process and of every primary. Returns the fault of the wall clock,
-        if it has one.
+        """Stores how far the wall clock is ahead of the clocks of the primaries. `moment` is the
+        time of the wall clock, and `primaries` has the time of each primary's clock at that moment.
+        Returns the fault of the wall clock, or None if the wall clock is right.
         """
         ahead = [moment - time for time in primaries]
         self._ahead = min(ahead), max(ahead)
@@ -73,21 +79,21 @@ class Readiness:
         self._first_start_at = self._started_at - MAX_CLOCK_SKEW - min(ahead)
         self._last_start_at = self._started_at + MAX_CLOCK_SKEW - max(ahead)
         fault = self._clock_fault(moment, passed)
-        # If this process stood still between `moment` and now, the uptime may belong to a later
-        # time.
+        # If this process was stopped after `moment` was read, the uptime belongs to a later time
+        # than `moment`. So `found_right` is not called if this process may have been stopped.
         if fault is None and abs(self._clock() - moment) <= MAX_CLOCK_SKEW:
             self._found_right(moment, passed)
         return fault
 
     def note_store(self, fault: str | None) -> None:
-        """Notes the reason why the store is unsafe, or None if the store is safe."""
+        """Stores the reason why the store is unsafe, or None if the store is safe."""
         self._store_fault = fault
 
     def note_readable(self, what: str) -> None:
-        """Notes that files of this kind could be read just now.
+        """Notes that the files of the kind `what` could be read just now.
 
-        After the first call for a kind, a further call for this kind must follow each time within
-        MAX_UNREADABLE. Otherwise the files count as unreadable.
+        After the first call for a kind, further calls for the kind must follow at intervals of at
+        most MAX_UNREADABLE. If no such call follows, the files of the kind count as unreadable.
         """
         self._unreadable_at[what] = self._uptime() + MAX_UNREADABLE
         self._first_unreadable_at = min(self._unreadable_at.values())
@@ -100,7 +106,9 @@ class Readiness:
             raise StoreUnavailable if self._ahead is None else NotReady
 
     def fault(self) -> str | None:
-        """Returns the reason why this process must not answer now. None if it may answer."""
+        """Returns the reason why this process must not answer calls now, or None if it may
+        answer.
+        """
         if self._ahead is None:
             return "the store has not answered yet"
         if self._store_fault is not None:
@@ -115,10 +123,10 @@ class Readiness:
         return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
 
     def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
-        """Returns the fault of the wall clock at this time and uptime, according to the last probe.
-        None if the wall clock is right.
+        """Returns the fault of the wall clock at the time `moment` and the uptime `passed`,
+        according to the last probe. Returns None if the wall clock is right.
         """
-        assert self._ahead is not None  # set by the store's first answer
+        assert self._ahead is not None  # `note_clocks` has set it
         started_at = moment - passed
         if self._first_start_at <= started_at <= self._last_start_at:
             return None

@@ -1,4 +1,4 @@
-"""Assembles a relay, and runs it until it gets a signal to stop."""
+"""Assembles a relay, and runs it until the process gets SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from session_authority.runtime.tasks import repeat
 from session_authority.runtime.tracing import tracing
 from session_authority.store import Backlogs, Deliveries, EventLog
 
-# Reading the backlogs costs Redis some tenths of a millisecond for each endpoint. Prometheus
-# usually does not scrape at shorter intervals.
+# The backlogs are read at this interval. Reading the backlogs costs Redis some tenths of a
+# millisecond for each endpoint. Prometheus usually does not scrape more often.
 BACKLOG_INTERVAL = timedelta(seconds=15)
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,9 @@ _log = structlog.get_logger(__name__)
 async def deliveries_of(
     settings: Settings, metrics: RelayMetrics | None = None
 ) -> AsyncIterator[tuple[Deliveries, EventLog]]:
-    """Opens the state of deliveries and the event log in the Redis of the settings."""
+    """Opens the state of deliveries and the event log in the Redis that the settings name. Closes
+    the connections to Redis at the end of the block.
+    """
     client, keys = connect_as_set(settings)
     if metrics is not None:
         show_traffic(client, metrics)
@@ -54,8 +56,9 @@ async def deliveries_of(
 async def show_backlogs(
     backlogs: Backlogs, endpoints: Sequence[str], metrics: RelayMetrics
 ) -> None:
-    """Updates the metrics that show how far the deliveries to endpoints are behind. If the store
-    gives no answer, the backlogs are removed from the metrics.
+    """Updates the metrics about the backlogs of endpoints: the number and the largest age of
+    undelivered events, and the number of dead letters. If the store gives no answer, the backlogs
+    are removed from the metrics.
     """
     try:
         found = await backlogs.look(endpoints)
@@ -79,8 +82,9 @@ async def _watch_backlogs(
 
 
 async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
-    """Delivers events to the endpoints until SIGTERM or SIGINT. Raises CannotListen,
-    TracingError.
+    """Delivers events to the endpoints until the process gets SIGTERM or SIGINT. Raises
+    CannotListen if the metrics can't be served. Raises TracingError if tracing can't work with its
+    settings.
     """
     descriptors.raise_limit()
     logs.watch_loop()

@@ -23,18 +23,19 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """Files that may change.
+    """A value that is read from files, and read again when the files change.
 
-    `version` counts the changes. `pending` is True after a change that only one check has seen.
-    Such a change counts when the next check sees the same files.
+    `version` counts how often changed files were read. A change is used only after two checks in a
+    row have seen the same files. At the first check, the writing of a file may not be finished.
+    `pending` is True after a change that only one check has seen.
     """
 
     version: int
     pending: bool
 
     def refresh(self) -> bool:
-        """Reads the files again if they have changed. Returns True in this case. Raises an error if
-        the files are broken.
+        """Reads the files again if they have changed. Returns True if the files were read. Raises
+        an error if the files are broken.
         """
 
     def is_readable(self) -> bool:
@@ -42,12 +43,13 @@ class Source(Protocol):
 
 
 class WatchedFiles:
-    """Watches files for changes. Broken files are logged as an error, once for each fault. Their
-    earlier contents stay in use.
+    """Watches the files of one kind for changes. If files are broken, the fault is logged once as
+    an error, and the earlier contents stay in use.
 
-    `readable` is called with the kind of the files at the start, and after each check that could
-    read the files. It is also called if the contents are broken, as then an operator must correct
-    the files. While files can't be read, nobody knows their contents, so `readable` is not called.
+    `readable` is called with the kind of the files (`what`) at the start, and after each check that
+    could read the files. `readable` is also called if the contents are broken, because the service
+    goes on with the earlier contents until an operator corrects the files. `readable` is not called
+    while files can't be read, because the files may contain a revocation.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class WatchedFiles:
         self._broken = metrics.files_broken.labels(what)
 
     def changed(self) -> bool:
-        """Checks the files. Returns True if new contents are in use since the last check."""
+        """Checks the files. Returns True if new contents are in use since the last call."""
         try:
             self._source.refresh()
         except (KeyringError, AccessError, CertificateError, GeoipError, OSError) as error:
@@ -123,21 +125,25 @@ class Reloading:
         self._certificate_files = (
             None if self._tls is None else WatchedFiles("certificates", self._tls, metrics)
         )
-        # The database of places signs no user in or out. So the service goes on while this file
-        # can't be read.
+        # The database of places does not decide whether a session is valid. So calls are answered
+        # even while the file of this database can't be read.
         self._geoip_files = (
             None if geoip is None else WatchedFiles("geoip_database", geoip, metrics)
         )
 
     def tell_current(self) -> None:
-        """Shows the state of the files at the start in metrics and log."""
+        """Shows the state of the files in the metrics, and logs tokens of callers that the policy
+        does not name. A server calls this method at its start.
+        """
         self._tell_certificate_end()
         self._tell_keys()
         self._tell_tokens_of_nobody()
         self._tell_geoip_build()
 
     def looks(self) -> Sequence[Callable[[], Awaitable[None] | None]]:
-        """Returns the checks of all files. A server repeats each check in a loop of its own."""
+        """Returns one check for each kind of files. A server repeats each check in a loop of its
+        own.
+        """
         return (
             self._look_at_access,
             self._look_at_keys,
@@ -146,8 +152,8 @@ class Reloading:
         )
 
     async def _look_at_geoip(self) -> None:
-        # This check runs in a thread, as the file may have a hundred megabytes and its disk may be
-        # slow.
+        # The check of the database of places runs in a thread, because the file may have a hundred
+        # megabytes and the disk may be slow.
         if self._geoip_files is not None and await asyncio.to_thread(self._geoip_files.changed):
             self._tell_geoip_build()
 
@@ -160,10 +166,10 @@ class Reloading:
         if self._key_files.changed():
             self._tell_keys()
             try:
-                self._keys.current.signing  # noqa: B018 - raises if there is none
+                self._keys.current.signing  # noqa: B018 - raises if no key signs
             except KeyringError as error:
-                # A removed key must not be used any more. So the change counts even if no key that
-                # signs is left. But then no user can sign in.
+                # A removed key must not be used any more. So changed key files are used even if
+                # they have no key that signs. While no key signs, no user can sign in.
                 _log.error("no_key_signs", reason=str(error))
 
     def _look_at_certificates(self) -> None:

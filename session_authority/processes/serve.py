@@ -1,4 +1,6 @@
-"""Runs one process of the service with given settings, until a signal or a fault ends it."""
+"""Runs one process of the service with given settings, until a signal or a fault ends the
+process.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,18 @@ async def running(
     settings: Settings, mode: Mode, offer: Offer | None = None
 ) -> AsyncIterator[tuple[Server, Ports]]:
     """Runs a service from its settings. The service listens inside the block, and stops in an
-    orderly way after it.
+    orderly way at the end of the block.
 
-    `offer` gets the registry of the metrics. Without `offer` the metrics are served as the settings
-    say.
+    `offer` is called with the registry of the metrics, and must serve these metrics. If `offer` is
+    None, the metrics are served as the settings say.
 
-    Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError, AuditLogError.
+    Raises CannotListen if the process can't listen at an address. Raises KeyringError, AccessError,
+    CertificateError, GeoipError or AuditLogError if the files that the error is about can't be
+    used.
     """
-    assert settings.keys is not None  # the command line checks this
+    assert settings.keys is not None  # the command line has checked this setting
     source = KeySource(settings.keys)
-    source.current.signing  # noqa: B018 - raises if there is none
+    source.current.signing  # noqa: B018 - raises if no key signs
     options = listen_options_as_set(settings)
     options = replace(options, acceptor=await acceptor_that_works(options.acceptor))
     geoip = geoip_as_set(settings)
@@ -109,10 +113,11 @@ async def running(
 async def serve(
     settings: Settings, mode: Mode, ready: Callable[[Listen], None], offer: Offer | None = None
 ) -> None:
-    """Runs the service until SIGTERM or SIGINT, or until the parent process of this worker has
-    ended. Calls `ready` with the address when the service listens.
+    """Runs the service until the process gets SIGTERM or SIGINT. A worker also ends when its parent
+    process has ended. `ready` is called with the address when the service listens.
 
-    Raises the errors that `running` raises, TracingError, and UnsafeStore.
+    Raises the errors that `running` raises. Raises TracingError if tracing can't work with its
+    settings, and UnsafeStore if a probe finds the store unsafe.
     """
     logs.watch_loop()
     stop = stop_on_signal()

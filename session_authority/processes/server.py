@@ -1,7 +1,8 @@
 """Runs a server of the service: its ports, its health, its repeated work, and its orderly end.
 
-At the end, health first turns to NOT_SERVING. Then unary calls that are under way may finish. Then
-the streams are ended, and everything is closed.
+When the server stops, its health first changes to NOT_SERVING. After this change, unary calls that
+are under way may finish. After the unary calls, the streams are ended. After the streams, pending
+marks are written.
 """
 
 from __future__ import annotations
@@ -55,16 +56,17 @@ from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
-# Probes come one at a time, so the port for health needs few connections.
+# Health probes usually come one at a time, so the port for health needs few connections.
 HEALTH_CONNECTIONS = 64
 # The store is probed and files are checked at this interval.
 PROBE_INTERVAL = timedelta(milliseconds=500)
-# After all other calls, streams get this time to learn that the service ends.
+# When a server stops, its streams go on for this time after its unary calls have ended, so that
+# watchers of the health receive NOT_SERVING.
 _STREAM_NOTICE_SECONDS = 0.1
-# Handlers that gRPC has cancelled get this time to end, as gRPC does not wait for them.
+# Handlers that gRPC has cancelled get this time to end, because gRPC does not wait for their end.
 _CANCELLED_HANDLERS_SECONDS = 1.0
-# The last writes of marks and last-seen times get this time. Without this limit, a store that hangs
-# could keep a server from ending for minutes.
+# When a server stops, its last writes of marks and last-seen times get this time. Without this
+# limit, a store that hangs could delay the end of the server for minutes.
 _LAST_WRITES = timedelta(seconds=2)
 
 
@@ -73,8 +75,8 @@ class UncoveredRpcs(Exception):
 
 
 class Server:
-    """A server of the service, which can be started only once. Raises UncoveredRpcs if an RPC has
-    no row in the access table.
+    """A server of the service, which can be started only once. The constructor raises UncoveredRpcs
+    if an RPC has no row in the access table.
     """
 
     def __init__(
@@ -118,7 +120,9 @@ class Server:
         self._offer(SessionAuthorityService(authority, feed, self._observer.auditor))
 
     def _offer(self, service: SessionAuthorityService) -> None:
-        """Adds all services to the main server."""
+        """Adds all services to the main server. Raises UncoveredRpcs if an RPC of these services
+        has no row in the access table.
+        """
         pb_grpc.add_SessionAuthorityServiceServicer_to_server(service, self._methods)
         self._offer_health(self._methods)
         services: list[Any] = [
@@ -165,8 +169,8 @@ class Server:
         return replace(whole, connections=min(whole.connections, HEALTH_CONNECTIONS))
 
     def _watch_connections(self, **listens: Listen | None) -> None:
-        """Adds ports whose connections are checked. All these ports share the guard of the main
-        server.
+        """Adds ports of the main server whose connections are checked. All these ports share the
+        guard of the main server, and so its peers.
         """
         bound, peers = self._options.capacity.connections, self._guards[0].peers
         for name, listen in listens.items():
@@ -174,7 +178,9 @@ class Server:
                 self._connections.watch(Port(name, listen.port, bound, peers))
 
     async def start(self, ports: Ports) -> Ports:
-        """Listens, and returns the addresses with the bound ports. Raises CannotListen."""
+        """Starts to listen at the addresses, and returns the addresses with the bound ports. Raises
+        CannotListen if the process can't listen at an address.
+        """
         tls = self._options.tls
         main = bind(self._server, ports.main, server_credentials(tls))
         bearer = health = None
@@ -196,7 +202,7 @@ class Server:
         return Ports(main, bearer, health)
 
     async def failure(self) -> None:
-        """Waits until the service must end, which usually never happens. Then raises
+        """Waits until a probe finds the store unsafe, however long this takes, and then raises
         UnsafeStore.
         """
         await self._probe.failure()
@@ -205,20 +211,20 @@ class Server:
         """Ends the service in an orderly way.
 
         Sets the health of all names except LIVENESS to NOT_SERVING, and lets unary calls that are
-        under way finish within `grace`. After these calls, ends the streams. At the end, writes
-        pending marks if the store accepts them soon.
+        under way finish within `grace`. After the unary calls, ends the streams. Last, writes
+        pending marks for at most two seconds.
         """
         if self._repeated is not None:
             self._repeated.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._repeated
         await self._health.enter_graceful_shutdown()
-        # Each server is stopped only once. A second call of grpc.aio's `stop` may find a server
-        # that the first call destroyed, and crash the process.
+        # The method `stop` of grpc.aio is called only once for each server. A second call of `stop`
+        # may use a server that the first call has destroyed, and crash the process.
         stopping = asyncio.gather(*(s.stop(grace.total_seconds()) for s in self._servers))
         await self._idle(grace.total_seconds())
         if any(guard.is_streaming for guard in self._guards):
-            await asyncio.sleep(_STREAM_NOTICE_SECONDS)  # so watchers hear NOT_SERVING
+            await asyncio.sleep(_STREAM_NOTICE_SECONDS)  # so watchers receive NOT_SERVING
             for guard in self._guards:
                 guard.end_streams()
         await stopping
@@ -231,7 +237,9 @@ class Server:
             await asyncio.wait_for(idle, timeout_seconds)
 
     async def _repeat(self) -> None:
-        """Repeats the probe, the checks of files and other work. No part waits for another."""
+        """Repeats the probe of the store, the checks of files and other work. Each kind of work has
+        its own loop, so slow work does not delay other work.
+        """
         repeated: list[Callable[[], Any]] = [
             self._probe_once,
             self._end_streams_if_unfit,
@@ -254,11 +262,11 @@ class Server:
                 await self._authority.tell_of_revoked_keys()
 
     async def _trim_once(self) -> None:
-        """Removes old events of all partitions. A partition that gets new events would not need
-        this, as each write of an event removes old events.
+        """Removes old events in all partitions. Each write of an event also removes old events, but
+        only in the partition of the event.
 
-        Does nothing while this process must not answer calls. For example, if the clocks differ,
-        the store's clock may be the wrong one.
+        Does nothing while this process must not answer calls. For example, if the clock of the
+        store is wrong, the store could take new events for old ones.
         """
         if self._readiness.fault() is None:
             with contextlib.suppress(AuthorityError):  # the next trim tries again

@@ -1,4 +1,4 @@
-"""Watches for the reasons to end a process: a signal, or the end of its parent."""
+"""Notices what ends a process: a signal, or the end of its parent process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def stop_on_signal() -> asyncio.Event:
 
 
 def survive_hangup() -> None:
-    """Makes this process survive SIGHUP, which logrotate sends after it has moved a log file.
+    """Makes this process ignore SIGHUP, which logrotate sends after it has moved a log file.
 
-    The audit log notices the new file by itself.
+    The signal is not needed: the audit log notices by itself that its file was moved.
     """
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def stop_with_parent(stop: asyncio.Event) -> None:
-    """Sets the event when the parent process has ended, as no worker may outlive its supervisor.
-    Does nothing in a process that is no worker.
+    """Sets `stop` when the parent process of a worker has ended, because no worker may run longer
+    than its supervisor. Does nothing in a process that is no worker.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -33,7 +33,7 @@ def stop_with_parent(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
 
     def orphaned(sentinel: int) -> None:
-        loop.remove_reader(sentinel)  # it stays readable for ever
+        loop.remove_reader(sentinel)  # the sentinel stays readable for ever
         stop.set()
 
     loop.add_reader(parent.sentinel, orphaned, parent.sentinel)

@@ -42,7 +42,9 @@ def build_authority(
     clock: SteadyClock,
     geoip: GeoipSource | None = None,
 ) -> Authority:
-    """Makes the authority, with random bytes from the operating system."""
+    """Makes the `Authority`, which carries out the use cases. The authority gets its random bytes
+    from the operating system.
+    """
     limits = settings.session_limits()
     tokens = Tokens(
         source,
@@ -62,14 +64,16 @@ def build_authority(
 
 
 def geoip_as_set(settings: Settings) -> GeoipSource | None:
-    """Opens the database of places if the settings name one. Raises GeoipError."""
+    """Opens the database of places, or returns None if the settings name no database. Raises
+    GeoipError if the database can't be used.
+    """
     return None if settings.geoip_database is None else GeoipSource(settings.geoip_database)
 
 
 @contextmanager
 def observer_as_set(settings: Settings) -> Iterator[Observer]:
-    """Makes the observer of calls from the settings, and closes its log after the block. Raises
-    AuditLogError.
+    """Makes the observer of calls from the settings. Closes the audit log at the end of the block.
+    Raises AuditLogError if the audit log can't be opened.
     """
     audit_log = None if settings.audit_log is None else AuditLog(str(settings.audit_log))
     try:
@@ -80,8 +84,10 @@ def observer_as_set(settings: Settings) -> Iterator[Observer]:
 
 
 def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
-    """Makes a client of the Redis in the settings. Also returns the names of its keys."""
-    assert settings.redis_url is not None  # the command line checks this
+    """Makes a client of the Redis that the settings name. Also returns a `KeyNames`, which makes
+    the names of the service's keys in Redis.
+    """
+    assert settings.redis_url is not None  # the command line has checked this setting
     limits = Limits(
         reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections
     )
@@ -90,8 +96,8 @@ def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
 
 
 def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
-    """Makes the metrics show the round trips to Redis, the sizes of batches, the exchanges that
-    wait for a connection, and the errors.
+    """Makes the metrics show the traffic of a client of Redis: round trips, sizes of batches,
+    exchanges that wait for a connection, and errors.
     """
     traffic = traffic_of(client)
     metrics.redis_round_trips.show(traffic.reads, "read")
@@ -102,7 +108,9 @@ def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
 
 
 def listen_options_as_set(settings: Settings) -> ListenOptions:
-    """Makes the rules of the ports from the settings. Raises AccessError, CertificateError."""
+    """Makes the rules of the ports from the settings. Raises AccessError if the access policy or
+    the tokens of callers can't be used. Raises CertificateError if the certificates can't be used.
+    """
     access = tls = None
     if settings.access_policy is not None:
         access = AccessSource(settings.access_policy, settings.caller_tokens)

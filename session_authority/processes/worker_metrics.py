@@ -1,9 +1,10 @@
-"""Gathers the metrics of all workers for one endpoint.
+"""Gathers the metrics of all workers, for one address that Prometheus scrapes.
 
-Each worker shares a pair of sockets with its parent, and answers there in a thread. The parent asks
-all workers at the same time, and waits only a short time. A worker that hangs or starts is left out
-of the gauges. Its last known counts stay in the sums. Counts between the last answer of a worker
-and its death are lost.
+A pair of sockets connects each worker with its parent process. In each worker, a thread answers the
+requests of the parent. The parent asks all workers at the same time, and waits for at most
+PATIENCE_SECONDS. The gauges leave out a worker that hangs or is being started. The sums of the
+counters still include the last known counts of a worker that hangs or is being started. If a worker
+dies, the counts since the last answer of this worker are lost.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from session_authority.runtime.logs import LogThrottle, fault
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.summed_metrics import Family, pack, summed, together, unpack
 
-# Prometheus waits for 10 seconds. A sound worker answers in a hundredth of a second.
+# The parent waits this long for the answers of workers. Prometheus waits for 10 seconds by default.
+# A worker that does not hang answers in a hundredth of a second.
 PATIENCE_SECONDS = 2.0
-# The gauges of the process that starts the workers have this value in the label `worker`.
+# The gauges of the parent process have this value in the label `worker`.
 PARENT = "parent"
-# A question is a number. An answer repeats the number, and then states how many bytes follow. The
-# answer states zero if the worker has no metrics to send.
+# To request metrics, the parent sends a number. The answer has the same number, the length of the
+# metrics in bytes, and then the metrics. The length is zero if the worker has no metrics to send.
 _QUESTION, _HEAD = struct.Struct("!Q"), struct.Struct("!QI")
 _MAX_PART_BYTES = 256 * 1024
 _LOG_INTERVAL_SECONDS = 60.0
@@ -40,23 +42,25 @@ _throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
 
 def answer_parent(end: socket.socket, registry: CollectorRegistry) -> None:
-    """Starts a thread that answers the parent's questions for metrics."""
+    """Starts a thread that answers the parent's requests for metrics."""
     threading.Thread(target=_answer, args=(end, registry), daemon=True).start()
 
 
 def _answer(end: socket.socket, registry: CollectorRegistry) -> None:
     end.setblocking(True)
-    with suppress(OSError), end:  # the parent is gone, so this process ends, too
+    with suppress(OSError), end:  # the parent has ended, so this process ends, too
         while question := end.recv(_QUESTION.size, socket.MSG_WAITALL):
             packed = _packed(registry)
             end.sendall(_HEAD.pack(*_QUESTION.unpack(question), len(packed)) + packed)
 
 
 def _packed(registry: CollectorRegistry) -> bytes:
-    """Returns the encoded metrics. They are empty after an error, which must not end the thread."""
+    """Returns the encoded metrics of this worker. Returns no bytes after an error, because an error
+    must not end the thread.
+    """
     try:
         return pack(registry)
-    except Exception as error:  # noqa: BLE001 - of any collector
+    except Exception as error:  # noqa: BLE001 - any collector may raise any error
         if _throttle.count("failed", monotonic()) is not None:
             _log.error("worker_metrics_failed", **fault(error))
         return b""
@@ -65,13 +69,15 @@ def _packed(registry: CollectorRegistry) -> bytes:
 class WorkerLink:
     """The parent's end of the connection to a worker.
 
-    The link gets a new connection each time the worker is started.
+    The link gets a new connection each time a process of the worker is started.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.last: Sequence[Family] = ()
-        """The metrics in the last answer that had metrics. Empty before the first such answer."""
+        """The metrics in the last answer that had metrics. `last` is empty before the first answer
+        with metrics.
+        """
         self.is_sound = False
         """True if the worker is connected, and its last answer had metrics."""
         self.socket: socket.socket | None = None
@@ -79,7 +85,9 @@ class WorkerLink:
         self._received = bytearray()
 
     def connect(self) -> socket.socket:
-        """Makes a new connection. Returns its other end, for a process that is about to start."""
+        """Makes a new connection. Returns the worker's end of the connection, for the process that
+        is about to start.
+        """
         self.socket, other = socket.socketpair()
         self.socket.setblocking(False)
         self._asked = self._answered = 0
@@ -87,21 +95,23 @@ class WorkerLink:
         return other
 
     def disconnect(self) -> Sequence[Family]:
-        """Closes the connection to an ended process. Returns the last metrics of the process."""
+        """Closes the connection to a worker's process that has ended. Returns the last metrics of
+        the ended process.
+        """
         self._hang_up()
         last, self.last = self.last, ()
         return last
 
     @property
     def waits(self) -> bool:
-        """True if the last question has no answer yet."""
+        """True if the worker is connected and has not answered the last request for metrics yet."""
         return self.socket is not None and self._answered < self._asked
 
     def ask(self) -> None:
         """Asks the worker for metrics.
 
-        Does not ask if the worker has no connection. Does not ask either if an earlier question is
-        still open, so that questions do not pile up at a process that hangs.
+        Does nothing if the worker has no connection. Also does nothing while an earlier request has
+        no answer, so that requests do not pile up at a worker that hangs.
         """
         if self.socket is not None and not self.waits:
             try:
@@ -112,7 +122,9 @@ class WorkerLink:
                 self._asked += 1
 
     def hear(self) -> None:
-        """Receives bytes of an answer from the worker."""
+        """Receives the next bytes of an answer from the worker. Stores the metrics when the answer
+        is complete.
+        """
         assert self.socket is not None
         try:
             part = self.socket.recv(_MAX_PART_BYTES)
@@ -140,7 +152,9 @@ class WorkerLink:
 
 
 class GatheredMetrics(Collector):
-    """The metrics of all workers, and of this process, which starts the workers."""
+    """Collects the metrics of all workers, and of this process, which is the parent of the
+    workers.
+    """
 
     def __init__(self, workers: int) -> None:
         self._links = [WorkerLink(str(index)) for index in range(workers)]
@@ -157,12 +171,14 @@ class GatheredMetrics(Collector):
             return self._links[index].connect()
 
     def disconnect(self, index: int) -> None:
-        """Disconnects a worker that has ended, and keeps its counts."""
+        """Disconnects a worker that has ended, and keeps its counts for the sums."""
         with self._lock:
             self._gone = summed([*self._gone, *self._links[index].disconnect()])
 
     def describe(self) -> Iterator[Metric]:
-        """Returns all metrics without numbers, for scrapes that name some of the metrics."""
+        """Returns all metrics without values. The Prometheus library uses the result for scrapes
+        that ask only for some metrics.
+        """
         for metric in (_up(), *Metrics().registry.collect()):
             yield Metric(metric.name, metric.documentation, metric.type)
 
@@ -181,7 +197,9 @@ class GatheredMetrics(Collector):
             return iter([up, *together(counted, present | {PARENT: own})])
 
     def _gather(self) -> list[WorkerLink]:
-        """Asks all workers for metrics. Returns the workers that have answered with metrics."""
+        """Asks all workers for metrics. Returns the workers that have answered with metrics within
+        PATIENCE_SECONDS.
+        """
         late = [link for link in self._links if link.waits]
         for link in self._links:
             link.ask()
@@ -194,7 +212,7 @@ class GatheredMetrics(Collector):
                 for key, _ in selector.select(left):
                     link = key.data
                     link.hear()
-                    if not link.waits and link in late:  # the answer is to an old question
+                    if not link.waits and link in late:  # the answer is for an earlier scrape
                         late.remove(link)
                         link.ask()
                     if not link.waits:

@@ -1,10 +1,11 @@
 """Runs one or several processes of the service. Several processes listen on the same port, and the
 kernel spreads the connections over the processes (SO_REUSEPORT).
 
-If there are several workers, their parent process (the supervisor) serves only the metrics of all
-workers. It starts the workers, kills workers that hang, and replaces workers that died. It also
-passes an orderly end on to the workers. Workers are spawned and never forked, as gRPC's threads
-don't survive a fork. A worker whose parent has ended ends, too.
+Several processes (workers) have a parent process, the supervisor, which answers no calls. The
+supervisor starts the workers, kills workers that hang, replaces workers that died, and serves the
+metrics of all workers. When the supervisor gets SIGTERM or SIGINT, it sends SIGTERM to the workers,
+which then end in an orderly way. Workers are spawned and never forked, as gRPC's threads don't
+survive a fork. If the supervisor dies, its workers end, too.
 """
 
 from __future__ import annotations
@@ -41,15 +42,16 @@ from session_authority.runtime.tls import CertificateError
 from session_authority.runtime.tracing import TracingError
 from session_authority.tokens import KeyringError
 
-# A worker that died is started again after a short delay. This many deaths within this many seconds
-# mean a lasting fault, which an operator should see. Then workers start after a longer delay while
-# another worker lives. If no worker lives, the supervisor ends all workers and raises
-# WorkersFailed.
+# A worker that died is started again after the short delay. If _MAX_DEATHS workers die within
+# _DEATHS_SECONDS, there is a lasting fault, which an operator should see. During such a fault, a
+# worker is started again after the long delay if another worker lives. If no worker lives during
+# such a fault, the supervisor ends all workers and raises WorkersFailed.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MAX_DEATHS, _DEATHS_SECONDS = 10, 60.0
 # The supervisor checks the workers' beats at this interval.
 _LOOK_SECONDS = 0.5
-# A worker gets this time after its drain to end. A killed worker gets this time, too.
+# After its drain time-out, a worker gets this additional time to end, and is then killed. The
+# supervisor waits this long for the end of a killed worker.
 _END_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -60,11 +62,15 @@ class WorkersFailed(Exception):
 
 
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
-    """Runs the service in as many processes as the settings say, until SIGTERM or SIGINT.
+    """Runs the service in as many processes as the settings say, until this process gets SIGTERM or
+    SIGINT.
 
-    With one worker, `ready` is called when the service listens. Raises CannotListen, and all errors
-    that `serve` raises. With several workers, `ready` is called when the workers are started.
-    Raises CannotListen, WorkersFailed.
+    With one worker, the service runs in this process, and `ready` is called when the service
+    listens. With several workers, `ready` is called when the processes of the workers are started.
+
+    Raises CannotListen if the service can't listen at an address. With one worker, also raises the
+    errors that `serve` raises. With several workers, raises WorkersFailed if the workers keep
+    dying.
     """
     descriptors.raise_limit()
     listens = [
@@ -122,9 +128,9 @@ class _Supervisor:
             raise WorkersFailed("the workers keep dying; the log says of what")
 
     def _replace(self, worker: _Worker) -> bool:
-        """Plans another process in place of a worker's process that died.
+        """Plans the start of a new process for a worker whose process has died.
 
-        Returns False if workers die too often for a new start and no worker lives.
+        Returns False, and plans nothing, if workers die too often and no worker lives.
         """
         self._deaths.append(time.monotonic())
         often = (
@@ -141,7 +147,9 @@ class _Supervisor:
 
 
 class _Worker:
-    """One worker: its present process, or the time at which its next process starts."""
+    """A worker of the supervisor: its present process, or the time at which its next process
+    starts.
+    """
 
     def __init__(
         self, index: int, settings: Settings, mode: Mode, metrics: GatheredMetrics
@@ -156,13 +164,15 @@ class _Worker:
         self._due_at_seconds = 0.0
 
     def start_when_due(self) -> None:
-        """Starts the worker's process, unless it has one or the delay is not over."""
+        """Starts the worker's process, unless the worker already has a process, or the delay before
+        the next process is not over.
+        """
         if self.process is not None or time.monotonic() < self._due_at_seconds:
             return
         context = multiprocessing.get_context("spawn")
         reader, writer = context.Pipe(duplex=False)
         link = self._metrics.connect(self._index)
-        with writer, link:  # the worker gets its own copies
+        with writer, link:  # the worker has its own copies
             self.process = context.Process(
                 target=_work,
                 args=(self._settings, self._mode, self._index, writer, link),
@@ -173,12 +183,12 @@ class _Worker:
         self._started_at_seconds = time.monotonic()
 
     def start_after(self, delay_seconds: float) -> None:
-        """Sets the delay before the worker's next process."""
+        """Sets the delay before the start of the worker's next process."""
         self._due_at_seconds = time.monotonic() + delay_seconds
 
     def kill_if_hung(self, passed_seconds: float) -> None:
-        """Kills the worker's process if its event loop hangs. Such a process can't end by
-        itself.
+        """Kills the worker's process if its event loop hangs. A process with a hung event loop does
+        not react to SIGTERM. `passed_seconds` is the time since the last call of this method.
         """
         if self.process is None or self._pulse is None or self.process.exitcode is not None:
             return
@@ -198,8 +208,8 @@ class _Worker:
         return True
 
     def lives(self) -> bool:
-        """Returns True if the process runs, and was started more than _LONG_RESTART_DELAY_SECONDS
-        ago. A process that fails at its start ends sooner.
+        """Returns True if the worker's process runs, and was started more than
+        _LONG_RESTART_DELAY_SECONDS ago. A process that fails at its start ends sooner.
         """
         return (
             self.process is not None
@@ -208,12 +218,14 @@ class _Worker:
         )
 
     def terminate(self) -> None:
-        """Asks the worker's process to end in an orderly way."""
+        """Sends SIGTERM to the worker's process, so that it ends in an orderly way."""
         if self.process is not None:
             self.process.terminate()
 
     def join(self, timeout_seconds: float) -> None:
-        """Waits until the process has ended. Kills the process if this takes too long."""
+        """Waits until the worker's process has ended. Kills the process if it has not ended after
+        `timeout_seconds`.
+        """
         if self.process is not None:
             self.process.join(timeout_seconds)
             if self.process.exitcode is None:
@@ -250,6 +262,7 @@ def _work(
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001
-        # The parent starts another worker. The log must have the error in a single line.
+        # The supervisor starts another process for this worker. An uncaught error would print a
+        # traceback of many lines, but each log entry must be a single line.
         _log.error("worker_failed", worker=index, **logs.fault(error))
         sys.exit(1)

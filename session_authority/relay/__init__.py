@@ -1,8 +1,8 @@
 """Delivers events to HTTP endpoints as signed webhooks. Each event is delivered at least once, or
 becomes a dead letter.
 
-This package keeps no state of its own, as the store knows how far deliveries have come. The service
-does not need this package, and this package does not need the service.
+This package keeps no state of its own: the store records which events were delivered. The gRPC
+service does not need the relay, and the relay does not need the gRPC service.
 """
 
 from session_authority.relay.endpoints import Endpoint, EndpointsError, new_secret

@@ -1,10 +1,12 @@
-"""Delivers the events of one partition to one endpoint. Takes events from the log, sends them, and
-tries again until each event has arrived or is given up.
+"""Delivers the events of one partition to one endpoint. Takes events from the log, and sends each
+event until the event is delivered or given up.
 
-An event may be sent twice, with the same ID. This happens if the answer of the endpoint is late or
-lost. It also happens if a relay dies before it has noted that the event arrived, or if the relay is
-cut off from the store. `sharing` decides which relay delivers a partition, and `window` decides the
-order of events.
+The endpoint may get an event more than once, each time with the same ID. A relay sends an event
+again if the endpoint's response was late or lost. An event is also sent again if a relay dies, or
+loses its connection to the store, before it has stored that the event was delivered.
+
+The module `sharing` decides which relay delivers a partition. The module `window` decides the order
+of events.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Sends(Protocol):
-    """Sends events to one endpoint, as `webhooks.Sender` does."""
+    """Sends events to one endpoint. `webhooks.Sender` implements this protocol."""
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
         """Sends one event to the endpoint."""
@@ -45,17 +47,18 @@ class Sends(Protocol):
 
 
 class Route:
-    """The parts that the deliveries of all partitions to one endpoint share.
+    """Holds what the deliveries to one endpoint have in common. All partitions use the same
+    `Route`.
 
     Args:
         relay: The name of this relay, which holds the leases.
-        deliveries: The store's state of deliveries.
-        endpoint: The endpoint to deliver to.
-        sender: Sends to that endpoint.
-        source: The `source` of each CloudEvent.
+        deliveries: Reads and writes the state of deliveries in the store.
+        endpoint: The endpoint that gets the events.
+        sender: Sends events to the endpoint.
+        source: The value of the attribute `source` in each CloudEvent.
         clock: Returns the present time.
         metrics: Counts deliveries.
-        pace: The intervals, delays and limits.
+        pace: The intervals, delays and limits of deliveries.
     """
 
     def __init__(
@@ -78,16 +81,16 @@ class Route:
         self.passes = EventFilter(types=endpoint.types).passes
         self.slots = asyncio.Semaphore(endpoint.max_in_flight)
         self.health = EndpointHealth(endpoint.name, pace.give_up_after, clock)
-        # The last entry of each partition that this relay has seen. At first it is a moment shortly
-        # before this relay's first look at the partition. If the store loses its groups, deliveries
-        # start again after this entry.
+        # For each partition, the last log entry that this relay has taken. Before the relay has
+        # taken an entry, the value is an ID from shortly before this relay's first round. If Redis
+        # loses a consumer group, the new group starts after this entry.
         self.reached: dict[int, EntryId] = {}
         self._sender = sender
         self._source = source
         self._metrics = metrics
 
     async def send(self, taken: TakenEvent) -> Delivered | Refused:
-        """Sends an event once. The caller must hold one of the slots."""
+        """Sends an event once. The caller must have acquired one of the `slots`."""
         event = taken.event
         assert event is not None
         body = cloud_event(RecordedEvent(taken.event_id, event), self._source)
@@ -101,22 +104,26 @@ class Route:
         return outcome
 
     def count(self, outcome: str) -> None:
-        """Counts the outcome of an attempt, or an event that was given up."""
+        """Adds 1 to the metric of this outcome: `delivered`, `failed` or `given_up`."""
         self._metrics.deliveries.labels(self.endpoint, outcome).inc()
 
     async def close(self) -> None:
-        """Closes the endpoint's connections, and removes this relay from its list of relays."""
+        """Closes the connections to the endpoint. Removes this relay from the store's list of
+        relays that deliver to the endpoint.
+        """
         await self._sender.close()
         with contextlib.suppress(StoreUnavailable):
             await self.deliveries.leave(self.endpoint, self.relay)
 
 
 class PartitionDelivery:
-    """Delivers the events of one partition to one endpoint while this relay holds the lease."""
+    """Delivers the events of one partition to one endpoint while this relay holds the lease of the
+    partition.
+    """
 
     def __init__(self, route: Route, lease: Lease) -> None:
         self.look = asyncio.Event()
-        """Set when there may be events to take from the log."""
+        """This flag is set when the log may have events to take."""
         self._route = route
         self._lease = lease
         self._window = Window()
@@ -127,11 +134,11 @@ class PartitionDelivery:
 
     @property
     def ended(self) -> bool:
-        """True after the lease was lost or given back."""
+        """Returns True after this delivery has ended, because the lease was lost or given back."""
         return self._task.done()
 
     async def stop(self) -> None:
-        """Finishes the sends that are under way, and gives the lease back."""
+        """Waits for the sends that are under way, and gives the lease back."""
         self._halt()
         await asyncio.wait([self._task])
 
@@ -144,7 +151,7 @@ class PartitionDelivery:
             await self._deliver_all()
         except LeaseLost:
             _log.info("lease_lost", endpoint=self._route.endpoint, partition=self._lease.number)
-        except Exception as error:  # noqa: BLE001 - the lease goes back, and some relay starts anew
+        except Exception as error:  # noqa: BLE001 - after any error, the lease is given back
             self._log_failure(error)
         finally:
             self._stopping.set()
@@ -154,7 +161,8 @@ class PartitionDelivery:
     async def _finish_sending(self) -> None:
         """Waits for the sends that are under way.
 
-        Extends the lease meanwhile, as the next holder must not send the same events.
+        Extends the lease during the wait, so that no other relay acquires the lease and sends the
+        same events again.
         """
         while self._senders:
             with contextlib.suppress(TimeoutError):
@@ -176,7 +184,7 @@ class PartitionDelivery:
                     continue
             except StoreUnavailable:
                 self._lease.refuse_if_lost()
-                fetch = self._fetch_unsettled  # a lost reply may have had events
+                fetch = self._fetch_unsettled  # if a reply was lost, its events count as taken
                 await self._pause(pace.store_pause.total_seconds())
                 continue
             if not more:
@@ -188,14 +196,17 @@ class PartitionDelivery:
         await self._lease.start_group(self._route.reached[number])
 
     async def _fetch_unsettled(self) -> bool:
-        """Fetches events that a holder of the lease took earlier, except those that are under way
-        here.
+        """Fetches the events that this relay, or an earlier holder of the lease, has taken from the
+        log and not settled. Leaves out events that are in the window already. Always returns True,
+        so that the caller fetches new events next.
         """
         await self._start(await self._lease.unsettled(but=self._window.entries()))
         return True
 
     async def _fetch(self) -> bool:
-        """Takes as many new events as there is room for. Returns True if there may be more."""
+        """Takes new events from the log, as many as the window has room for. Returns True if the
+        events fill this room, because the log may then have more events.
+        """
         room = self._window.room()
         self._full = room == 0
         taken = await self._lease.take(room)
@@ -203,8 +214,8 @@ class PartitionDelivery:
         return 0 < room == len(taken)
 
     async def _start(self, events: Sequence[TakenEvent]) -> None:
-        """Starts the delivery of the events that were taken. Settles events that the endpoint does
-        not want.
+        """Adds these events to the window, and starts their delivery. Settles the events that the
+        endpoint does not want.
         """
         reached, number = self._route.reached, self._lease.number
         skipped: list[EntryId] = []
@@ -226,7 +237,7 @@ class PartitionDelivery:
             await self._lease.settle(skipped)
 
     async def _deliver_to(self, user: str) -> None:
-        """Delivers the events of a user, in order."""
+        """Delivers the events of a user one after the other, in the order of the window."""
         try:
             while (taken := self._window.first(user)) and not self._stopping.is_set():
                 await self._deliver(taken)
@@ -235,13 +246,13 @@ class PartitionDelivery:
                     self.look.set()  # the window has room again
         except LeaseLost:
             self._halt()
-        except Exception as error:  # noqa: BLE001 - the lease goes back, and some relay starts anew
+        except Exception as error:  # noqa: BLE001 - after any error, the lease is given back
             self._log_failure(error)
             self._halt()
 
     async def _deliver(self, taken: TakenEvent) -> None:
-        """Tries again and again until the event has arrived or is given up, or until this delivery
-        stops.
+        """Sends an event until the event is delivered or given up, or until this object stops
+        delivering.
         """
         attempts, pace = taken.attempts, self._route.pace
         happened_at = _happened_at(taken)
@@ -267,7 +278,9 @@ class PartitionDelivery:
             await self._pause(pace.delay_seconds(count, outcome.retry_after))
 
     async def _send(self, taken: TakenEvent) -> Delivered | Refused | None:
-        """Sends an event once. Returns None if this delivery stops before a slot is free."""
+        """Sends an event once. Returns None if this object stops before a slot of the endpoint is
+        free.
+        """
         if not await self._acquire_slot():
             return None
         try:
@@ -277,8 +290,8 @@ class PartitionDelivery:
             self._route.slots.release()
 
     async def _acquire_slot(self) -> bool:
-        """Waits for one of the endpoint's slots. Returns False, and acquires no slot, if this
-        delivery stops first.
+        """Waits until a slot of the endpoint is free, and acquires the slot. If this object stops
+        during the wait, returns False and acquires no slot.
         """
         waiting = asyncio.ensure_future(self._route.slots.acquire())
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -305,7 +318,7 @@ class PartitionDelivery:
         await self._lease.put_aside(taken, count, reason, self._route.clock())
 
     async def _pause(self, seconds: float) -> None:
-        """Waits until the time is over, the endpoint has recovered, or this delivery stops."""
+        """Waits for `seconds`, but returns early if the endpoint recovers or this object stops."""
         await wait_for_any(self._stopping, self._route.health.recovered, seconds=seconds)
 
     def _log_failure(self, error: Exception) -> None:
@@ -316,8 +329,8 @@ class PartitionDelivery:
 def _happened_at(taken: TakenEvent) -> datetime | None:
     """Returns the time of the event, or None if the event can't be read.
 
-    This is a function of its own, so that the caller keeps no reference to the event while it
-    waits.
+    The code is in a separate function, so that the decoded event is freed at once. A local variable
+    of the caller would keep the event in memory during all attempts to deliver the event.
     """
     event = taken.event
     return None if event is None else event.happened_at

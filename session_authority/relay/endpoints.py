@@ -1,6 +1,7 @@
-"""Defines an endpoint: where events are delivered, which events, and the secrets that sign them.
+"""Defines an endpoint: its URL, the types of events that it gets, and the secrets that sign these
+events.
 
-`endpoints_file` reads endpoints from a file.
+The module `endpoints_file` reads endpoints from a file.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from session_authority.domain.events import EventType
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 DEFAULT_IN_FLIGHT = 16
 SECRET_PREFIX = "whsec_"
-# Finds a secret in the wrong field, which an error must not show.
+# Finds a secret that a user wrote into the wrong field. An error must not show the secret.
 _SHOWN_SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9+/=_-]+", re.ASCII)
 
 
 class EndpointsError(Exception):
-    """The endpoints can't be used. The message has a line for each fault, and leaves out text that
-    looks like a secret.
+    """An error that says why the endpoints can't be used. The message has a line for each fault. In
+    the message, text that looks like a secret is replaced by `whsec_...`.
     """
 
     def __init__(self, faults: str) -> None:
@@ -31,12 +32,13 @@ class EndpointsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint, and the events that are delivered to it.
+    """Describes an HTTP endpoint, and the events that are delivered to the endpoint.
 
-    Each event is signed with all `secrets`. The newest secret comes first. Empty `types` mean all
-    types. `timeout` limits one whole exchange. `max_in_flight` is how many events one relay sends
-    to the endpoint at the same time, in all partitions together. `private` allows addresses that
-    are not on the public Internet.
+    Each event gets one signature for each of `secrets`. If `types` is empty, events of all types
+    are delivered. `timeout` limits one attempt, from the look-up of the host to the end of the
+    response. `max_in_flight` is the most events that one relay sends to the endpoint at the same
+    time, over all partitions. If `private` is True, the host of `url` may have addresses that are
+    not public.
     """
 
     name: str
@@ -49,7 +51,7 @@ class Endpoint:
 
 
 def new_secret() -> str:
-    """Returns a new secret for signatures: 32 random bytes in the form of the Standard Webhooks
-    specification.
+    """Returns a new secret for signatures, in the text form of the Standard Webhooks specification:
+    `whsec_` and the base64 of 32 random bytes.
     """
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()

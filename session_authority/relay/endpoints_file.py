@@ -1,7 +1,8 @@
-"""Reads the endpoints file, a TOML file with the endpoints that events are delivered to.
+"""Reads the endpoints file, a TOML file that lists the endpoints to which events are delivered.
 
-All faults of a file are reported together. Each fault names the field and the broken rule, and the
-endpoint if the field belongs to an endpoint. Text that looks like a secret is not shown.
+One error reports the faults of all fields. Each fault names the field and the rule that the field
+breaks. The fault also names the endpoint, if the field belongs to an endpoint. Text that looks like
+a secret is not shown.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ _TYPES = {kind.name: kind for kind in EventType if kind is not EventType.UNKNOWN
 
 
 def load_endpoints(path: Path) -> tuple[Endpoint, ...]:
-    """Reads the endpoints from a TOML file. Raises EndpointsError with all faults."""
+    """Reads the endpoints from a TOML file. Raises EndpointsError if the file can't be read, breaks
+    a rule, or exposes secrets to other users of the machine.
+    """
     faults: list[str] = []
     try:
         found = read_toml(path)
@@ -67,8 +70,8 @@ def load_endpoints(path: Path) -> tuple[Endpoint, ...]:
 
 
 def _exposure_of_secrets(path: Path, found: Mapping[str, Any]) -> list[str]:
-    """Returns how a file with secrets is exposed to other users, or nothing if it has no
-    secrets.
+    """Returns the faults that expose the file to other users of the machine, such as a file mode.
+    Returns no faults if the file contains no secrets.
     """
     tables = found.get("endpoint")
     if isinstance(tables, list) and any(
@@ -80,7 +83,9 @@ def _exposure_of_secrets(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 @dataclass(slots=True)
 class _Context:
-    """The folder of the file, and the names of the endpoints that were read so far."""
+    """Gives the validators the folder of the endpoints file, and the names of the endpoints that
+    were read so far.
+    """
 
     folder: Path
     names: set[str] = field(default_factory=set)
@@ -118,7 +123,7 @@ def _secret_files(value: object, info: ValidationInfo) -> list[bytes]:
     found: list[bytes] = []
     faults: list[str] = []
     for name in _texts(value):
-        if name.startswith(SECRET_PREFIX):  # a secret must not be shown as a file's name
+        if name.startswith(SECRET_PREFIX):  # the fault must not show a secret as a file's name
             faults.append("must be names of files; a secret itself belongs in secrets")
             continue
         path = info.context.folder / name
@@ -140,13 +145,15 @@ def _secret_files(value: object, info: ValidationInfo) -> list[bytes]:
 
 
 def _decoded(texts: Iterable[str]) -> tuple[list[bytes], list[str]]:
-    """Decodes secrets. Returns the secrets, and a fault for each text that is not a secret."""
+    """Decodes secrets from their texts. Returns the secrets, and a fault for each text that is not
+    a secret.
+    """
     secrets: list[bytes] = []
     faults: list[str] = []
     for text in texts:
         try:
             secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-        except ValueError:  # neither base64 nor even ASCII
+        except ValueError:  # the text is not base64, or not ASCII
             secret = b""
         if text.startswith(SECRET_PREFIX) and len(secret) in _SECRET_BYTES:
             secrets.append(secret)
@@ -167,7 +174,7 @@ def _url(url: str) -> str:
 
 
 class _EndpointTable(BaseModel):
-    """The table of one endpoint in the file."""
+    """Validates the table of one endpoint in the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -201,8 +208,8 @@ class _EndpointsFile(BaseModel):
     endpoint: Annotated[list[_EndpointTable], Field(min_length=1, validate_default=True)] = []
 
 
-# The rules in words, for the faults that pydantic finds. The key is the field that breaks a rule.
-# If the field is not here, the key is pydantic's type of the error.
+# The texts of the rules, for faults that pydantic finds. A key is the name of the field that breaks
+# a rule. If the dict has no such key, the key is pydantic's type of the error.
 _RULES: dict[int | str, str] = {
     "name": "must be 1 to 32 lower-case letters, digits or '-'",
     "url": "must be given",
@@ -215,7 +222,9 @@ _RULES: dict[int | str, str] = {
 
 
 def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
-    """Returns the place of a fault in the file, and the rule that is broken there."""
+    """Returns the field that has a fault, with its endpoint if there is one, and the rule that the
+    field breaks. `found` is the parsed content of the file.
+    """
     kind, (first, *rest) = fault["type"], fault["loc"]
     number, field = rest[:2] if len(rest) > 1 else (None, first)
     if kind == "extra_forbidden":
@@ -223,7 +232,7 @@ def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
         if number is not None:
             known = ", ".join(sorted(_EndpointTable.model_fields))
         rule = f"is not known; there are {known}"
-    elif kind in ("value_error", "no_secret"):  # the message is in words already
+    elif kind in ("value_error", "no_secret"):  # a validator of this module wrote the message
         rule = fault["msg"]
     else:
         rule = _RULES.get(field) or _RULES.get(kind, fault["msg"])
@@ -235,7 +244,7 @@ def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
 
 
 def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
-    """Returns the rule that a URL breaks, or an empty text."""
+    """Returns the rule that a URL breaks, or an empty text if the URL breaks no rule."""
     if not url.isascii() or not url.isprintable() or " " in url:
         return "must be ASCII without white space; write other host names as punycode"
     if parts.scheme not in ("https", "http") or not host:
@@ -249,7 +258,7 @@ def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
     if parts.scheme == "http" and not is_loopback(host, mapped=False):
         return "must be https, unless it is on this machine"
     try:
-        httpx.URL(url)  # httpx has further rules: 0177.0.0.1 is no address
+        httpx.URL(url)  # httpx has more rules: it refuses the host 0177.0.0.1
     except httpx.InvalidURL:
         return "must name a host"
     return ""

@@ -1,7 +1,7 @@
-"""Holds the lease of a partition. Only the relay that holds the lease takes events of the partition
-for an endpoint, and notes their outcome.
+"""Holds the lease of a partition for an endpoint. Only the relay that holds the lease takes events
+of the partition for this endpoint, and stores the outcomes of the deliveries.
 
-`sharing` decides which relay leases which partitions.
+The module `sharing` decides which relay leases which partitions.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from session_authority.store.log_position import EntryId
 
 
 class Lease:
-    """A lease. It must be acquired just before this object is made. `unsettled` and `take` raise
-    LeaseLost if another relay holds the lease. `settle`, `note_failure` and `put_aside` raise
-    LeaseLost if the store does not answer until the lease may have ended.
+    """Represents a lease that this relay holds. The lease must be acquired just before this object
+    is made. `unsettled` and `take` raise LeaseLost if this relay no longer holds the lease.
+    `settle`, `note_failure` and `put_aside` raise LeaseLost if the store gives no answer before the
+    lease may have expired.
 
     Args:
-        deliveries: The store's state of deliveries.
+        deliveries: Reads and writes the state of deliveries in the store.
         number: The number of the partition.
         endpoint: The name of the endpoint.
         relay: The name of the relay that holds the lease.
-        store_pause: The pause before the next try if the store does not answer.
+        store_pause: The pause before a write is tried again, if the store gave no answer.
     """
 
     def __init__(
@@ -48,14 +49,18 @@ class Lease:
         self._extend(monotonic())
 
     def refuse_if_lost(self) -> None:
-        """Raises LeaseLost if another relay may hold the lease by now."""
+        """Raises LeaseLost if the lease may have expired, because another relay may then hold the
+        lease.
+        """
         if monotonic() >= self._ends_at_seconds:
             raise LeaseLost
 
     async def unsettled(self, but: Container[EntryId]) -> Sequence[TakenEvent]:
-        """Returns the events that were taken from the log but not settled, except those in `but`.
+        """Returns the events that were taken from the log but not settled, except the entries in
+        `but`. Extends the lease.
 
-        Raises StoreUnavailable, GroupGone.
+        Raises LeaseLost if this relay no longer holds the lease, StoreUnavailable if the store
+        gives no answer, GroupGone if the store lost the consumer group.
         """
         began = monotonic()
         taken = await self._deliveries.unsettled(*self._at, self._relay, but)
@@ -63,30 +68,34 @@ class Lease:
         return taken
 
     async def take(self, count: int) -> Sequence[TakenEvent]:
-        """Takes new events from the log. Raises StoreUnavailable, GroupGone."""
+        """Takes up to `count` new events from the log, and extends the lease.
+
+        Raises LeaseLost if this relay no longer holds the lease, StoreUnavailable if the store
+        gives no answer, GroupGone if the store lost the consumer group.
+        """
         began = monotonic()
         taken = await self._deliveries.take(*self._at, self._relay, count)
         self._extend(began)
         return taken
 
     async def start_group(self, after: EntryId) -> None:
-        """Creates the consumer group again, after this entry, if the store lost the group. Raises
-        StoreUnavailable.
+        """Creates the consumer group of the endpoint again, if the store lost the group. The group
+        starts after the entry `after`. Raises StoreUnavailable if the store gives no answer.
         """
         await self._deliveries.start_group(*self._at, after)
 
     async def settle(self, entries: Sequence[EntryId]) -> None:
-        """Notes that these events have arrived or need no delivery."""
+        """Stores that these events were delivered, or that the endpoint does not want them."""
         await self._write(lambda: self._deliveries.settle(*self._at, entries))
 
     async def note_failure(self, entry: EntryId, attempts: Attempts) -> None:
-        """Notes the failed attempts of an event, so that the next holder of the lease knows
+        """Stores the failed attempts of an event, so that the next holder of the lease can read
         them.
         """
         await self._write(lambda: self._deliveries.note_failure(*self._at, entry, attempts))
 
     async def put_aside(self, taken: TakenEvent, count: int, reason: str, now: datetime) -> None:
-        """Notes that an event was given up after this many attempts."""
+        """Makes an event a dead letter after `count` failed attempts."""
         await self._write(lambda: self._deliveries.put_aside(*self._at, taken, count, reason, now))
 
     async def release(self) -> None:
@@ -95,8 +104,8 @@ class Lease:
             await self._deliveries.release(*self._at, self._relay)
 
     async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Writes to the store. Tries again while the store does not answer and the lease is
-        held.
+        """Calls `write` until a call succeeds. Raises LeaseLost if the store gives no answer before
+        the lease may have expired.
         """
         while True:
             try:
@@ -107,5 +116,5 @@ class Lease:
             await asyncio.sleep(self._store_pause_seconds)
 
     def _extend(self, began_at_seconds: float) -> None:
-        """Extends the lease, counted from the start of the request that extended it."""
+        """Computes the end of the lease from the start of the request that extended the lease."""
         self._ends_at_seconds = began_at_seconds + LEASE_TIME.total_seconds()

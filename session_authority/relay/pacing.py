@@ -1,7 +1,7 @@
-"""Decides when a delivery is tried again. It knows the pause after a failure, when an endpoint has
-recovered, and when an event is given up.
+"""Decides how long to wait after a failed delivery, when an endpoint has recovered, and when an
+event is given up.
 
-This module sends nothing and stores nothing.
+This module sends no requests, and stores nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from session_authority.runtime.backoff import Backoff
 _BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=15))
 # After this many failures in a row an endpoint counts as failing.
 _OUTAGE_FAILURES = 5
-# When a failing endpoint recovers, waiting events are sent without delay, but at most once in this
-# time.
+# When a failing endpoint recovers, the events that wait for their next attempt are sent at once,
+# but at most once in this interval.
 _RECOVERY_INTERVAL_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -28,38 +28,42 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The intervals, delays and limits of a relay. Tests pass shorter times."""
+    """Holds the intervals, delays and limits of a relay. Tests pass shorter times."""
 
     give_up_after: timedelta = timedelta(hours=24)
-    """An event is given up when its attempts have failed for this long.
-    `EndpointHealth.is_hopeless` has one more rule.
+    """An event is given up if its attempts have failed for this long. `EndpointHealth.is_hopeless`
+    also applies a second rule.
     """
     backoff: Backoff = _BACKOFF
-    """The delay after each failed attempt."""
+    """Computes the delay after a failed attempt."""
     round_interval: timedelta = timedelta(seconds=2)
-    """Relays count each other and share out the partitions at this interval. Leases last longer."""
+    """At this interval, each relay counts the relays, and acquires or gives back leases. A lease
+    lasts longer than the interval.
+    """
     look_interval: timedelta = timedelta(seconds=3)
-    """A relay looks for events at this interval, in case a wake-up was lost. Each look extends the
-    lease.
+    """After this interval, a relay reads the log even if the store has announced no new events,
+    because an announcement may have been lost. Each read extends the lease.
     """
     store_pause: timedelta = timedelta(milliseconds=500)
     """The delay before the next request to a store that did not answer."""
 
     def delay_seconds(self, failures: int, retry_after: timedelta | None) -> float:
-        """Returns the delay until the next attempt, at least the pause that the endpoint wants."""
+        """Returns the delay before the next attempt. The delay is at least `retry_after`, if the
+        endpoint asked for this pause.
+        """
         seconds = self.backoff.seconds(failures)
         return seconds if retry_after is None else max(seconds, retry_after.total_seconds())
 
 
 class EndpointHealth:
-    """The latest results of deliveries to an endpoint."""
+    """Records whether the latest deliveries to an endpoint succeeded."""
 
     def __init__(
         self, endpoint: str, give_up_after: timedelta, clock: Callable[[], datetime]
     ) -> None:
         self.recovered = asyncio.Event()
-        """Set when a failing endpoint recovers, but at most once in 30 seconds. Then a new
-        `asyncio.Event` takes its place.
+        """This `asyncio.Event` is set when a failing endpoint recovers, but at most once in 30
+        seconds. Each time, a new `asyncio.Event` takes the place of the one that is set.
         """
         self._endpoint = endpoint
         self._give_up_after = give_up_after
@@ -69,7 +73,7 @@ class EndpointHealth:
         self._recovered_at_seconds = float("-inf")
 
     def note_success(self) -> None:
-        """Records an event that the endpoint accepted."""
+        """Records that the endpoint accepted an event."""
         failures, self._failures, self._failing_since = self._failures, 0, None
         now = monotonic()
         if (
@@ -82,26 +86,30 @@ class EndpointHealth:
             recovered.set()
 
     def note_failure(self, reason: str) -> None:
-        """Records an attempt that the endpoint failed."""
+        """Records that an attempt to deliver an event to the endpoint failed."""
         self._failures += 1
         self._failing_since = self._failing_since or self._clock()
         if self._failures == _OUTAGE_FAILURES:
             _log.warning("endpoint_failing", endpoint=self._endpoint, reason=reason)
 
     def note_earlier_failure(self, at: datetime) -> None:
-        """Records the time of a failure that is noted in the store, unless this object has recorded
-        a failure since the last success.
+        """Records the time of an earlier failure, which was read from the store. Does nothing if
+        this object has recorded a failure since the last success.
         """
         if self._failures == 0 and self._failing_since is None:
             self._failing_since = at
 
     def is_hopeless(self, happened_at: datetime, first_attempt_at: datetime) -> bool:
-        """Returns True if an event is to be given up. There are two rules for this.
+        """Returns True if one of two rules says that the relay must give an event up.
 
-        An event is given up if it has been tried for the time `give_up_after`. It is also given up
-        if it is that old, and its endpoint has failed for that time. Without the second rule, the
-        events that wait behind an outage would each be tried for that time, one after the other,
-        until the stream drops them.
+        The first rule: the attempts to deliver the event have failed for at least `give_up_after`.
+        The second rule: the event happened at least `give_up_after` ago, and all deliveries to the
+        endpoint have failed for at least `give_up_after`.
+
+        The second rule is for long outages. During an outage, most events stay in the log, and are
+        not tried before earlier events were given up. By the first rule alone, the relay would then
+        try each event that stayed in the log for `give_up_after`. Meanwhile, the stream would drop
+        other events that still wait.
         """
         now, enough = self._clock(), self._give_up_after
         if now - first_attempt_at >= enough:
@@ -114,7 +122,7 @@ class EndpointHealth:
 
 
 async def wait_for_any(*events: asyncio.Event, seconds: float) -> None:
-    """Waits until one of the events is set or the time is over."""
+    """Waits until one of the events is set, or until `seconds` have passed."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""Shares the partitions of the event log among all relays. For each endpoint, each relay holds
-leases of about as many partitions as the others.
+"""Shares the partitions of the event log among all relays. For each endpoint, all relays hold the
+leases of about the same number of partitions.
 
-`delivery` delivers the events of a partition.
+The module `delivery` delivers the events of a partition.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from session_authority.runtime.relay_metrics import RelayMetrics
 from session_authority.store import Deliveries, EventLog
 from session_authority.store.key_names import PARTITIONS
 
-# A round starts earlier or later than the pace says, by up to this share of the interval. So relays
-# take turns.
+# The pause between two rounds varies at random: it is longer or shorter than the interval by up to
+# this fraction. So the relays don't all start their rounds at the same time.
 ROUND_JITTER = 0.2
-# The clocks of two relays may differ by this much.
+# The clock of a relay may differ from the clock of Redis by this much.
 _MAX_CLOCK_SKEW = timedelta(seconds=5)
 
 _log = structlog.get_logger(__name__)
 
 
 class Relay:
-    """One relay, which delivers to all endpoints.
+    """Delivers events to all endpoints. Relays in other processes may deliver a part of the events.
 
     Args:
-        name: The name of this relay, which no other relay may have.
-        deliveries: The store's state of deliveries.
-        log: Announces events.
-        endpoints: Each endpoint with its sender.
-        source: The `source` of each CloudEvent.
+        name: The name of this relay. No other relay may have the same name.
+        deliveries: Reads and writes the state of deliveries in the store.
+        log: Announces which partitions have new events.
+        endpoints: Each endpoint, with the object that sends events to the endpoint.
+        source: The value of the attribute `source` in each CloudEvent.
         clock: Returns the present time.
         metrics: Counts deliveries.
-        pace: The intervals, delays and limits.
+        pace: The intervals, delays and limits. None means the defaults of `Pace`.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Relay:
         ]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Delivers events until `stop` is set. Then finishes the sends under way, and leaves all
-        other events to other relays.
+        """Delivers events until `stop` is set. Then waits for the sends that are under way, and
+        gives all leases back.
         """
         async with self._log.listening(self._hear):
             await asyncio.gather(*(share.run(stop) for share in self._shares))
@@ -90,7 +90,7 @@ class Relay:
 
 
 class EndpointShare:
-    """The partitions that this relay holds for one endpoint."""
+    """Owns the deliveries of the partitions that this relay has leased for one endpoint."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
@@ -99,19 +99,23 @@ class EndpointShare:
         self._leaving: dict[int, asyncio.Task[None]] = {}
 
     def wake(self, numbers: Iterable[int]) -> None:
-        """Makes the deliveries of these partitions look for events, where this relay holds them."""
+        """Makes the deliveries of these partitions read the log. Ignores partitions that this relay
+        has not leased.
+        """
         for number in numbers:
             if number in self._held:
                 self._held[number].look.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Delivers to this endpoint until `stop` is set."""
+        """Delivers events to the endpoint until `stop` is set. Then gives all leases of the
+        endpoint back.
+        """
         interval_seconds = self._route.pace.round_interval.total_seconds()
         try:
             while not stop.is_set():
                 try:
                     await self._share_out()
-                except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
+                except Exception as error:  # noqa: BLE001 - one error must not end the relay
                     fault = logs.fault(error)
                     _log.error("relay_round_failed", endpoint=self._route.endpoint, **fault)
                 jitter = random.uniform(1 - ROUND_JITTER, 1 + ROUND_JITTER)  # noqa: S311 - no secret
@@ -124,10 +128,10 @@ class EndpointShare:
 
     async def _share_out(self) -> None:
         """Acquires or gives back leases, so that all relays of the endpoint hold about the same
-        number.
+        number of leases.
         """
         route = self._route
-        with contextlib.suppress(StoreUnavailable):  # it is logged; the last count still serves
+        with contextlib.suppress(StoreUnavailable):  # logged by the store; keep the last count
             self._relays = max(await route.deliveries.enlist(route.endpoint, route.relay), 1)
         share = -(-PARTITIONS // self._relays)
         self._held = {number: held for number, held in self._held.items() if not held.ended}
@@ -135,8 +139,9 @@ class EndpointShare:
         if len(self._held) > share:
             self._give_back(random.sample(sorted(self._held), len(self._held) - share))
             return
-        # The next step also creates the consumer groups of partitions that other relays hold. So
-        # the endpoint gets all events that happen from now on, whichever relay delivers them.
+        # This step creates the endpoint's consumer groups in all partitions, even in those that
+        # other relays hold. A group remembers where deliveries begin. So the endpoint gets all
+        # later events, no matter which relay delivers them.
         begins = (
             self._begin(number) for number in range(PARTITIONS) if number not in route.reached
         )
@@ -158,10 +163,11 @@ class EndpointShare:
             self._route.reached[number] = (start, 0)
 
     async def _lease(self, number: int) -> Lease | None:
-        """Acquires the lease of a partition. Returns None if the lease is taken or the store does
-        not answer.
+        """Acquires the lease of a partition. Returns None if another relay holds the lease, or if
+        the store gives no answer.
 
-        Other partitions can be leased even if one partition's store does not answer.
+        A store that gives no answer for one partition may still answer for partitions on other
+        Redis servers, so this method raises no StoreUnavailable.
         """
         route = self._route
         with contextlib.suppress(StoreUnavailable):
@@ -174,6 +180,8 @@ class EndpointShare:
         return None
 
     def _give_back(self, numbers: Iterable[int]) -> None:
-        """Gives leases back. Each lease is given back after its sends under way have finished."""
+        """Starts to give back the leases of these partitions. Each lease is given back after the
+        sends of its partition have finished.
+        """
         for number in list(numbers):
             self._leaving[number] = asyncio.ensure_future(self._held.pop(number).stop())

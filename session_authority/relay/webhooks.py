@@ -1,10 +1,11 @@
-"""Sends one event to an endpoint, as a signed CloudEvent to an allowed address.
+"""Sends events to an endpoint as signed CloudEvents, and connects only to allowed addresses.
 
-A person who can name an endpoint must not reach hosts that only a private network can reach. So
-each attempt looks the host up. Addresses that are not public are left out, unless the file of the
-endpoints names the host in `private_hosts`. If the host itself is `localhost` or a loopback
-address, only loopback addresses are used. The connection goes to the address that was checked.
-Redirects are not followed, and only the status and `Retry-After` of an answer are used.
+The URL of an endpoint must not give access to hosts in a private network. So the relay looks up the
+host of the URL before each attempt, and checks the addresses. Addresses that are not public are
+left out, unless the endpoints file names the host in `private_hosts`. If the host is `localhost` or
+a loopback address, only loopback addresses are used. The relay connects to a checked address,
+without a second look-up. The relay follows no redirects, and uses only the status and the header
+`Retry-After` of a response.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 MAX_RETRY_AFTER = timedelta(hours=1)
 _MAX_ANSWER_BYTES = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
-# Python counts most of these ranges as public, but their addresses may lead to addresses that are
-# not public. The ranges belong to NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056) and its relays (RFC
-# 7526), and Teredo (RFC 4380). The last range is the address at which a virtual machine on Azure
-# reaches the platform of Azure.
+# Python counts most of these ranges as public. But a gateway may forward packets for these
+# addresses to an address that is not public. The ranges belong to NAT64 (RFC 6052, RFC 8215), 6to4
+# (RFC 3056), the relays of 6to4 (RFC 7526), and Teredo (RFC 4380). The last range is the address at
+# which virtual machines on Azure reach services of the Azure platform.
 _LEADING_ELSEWHERE = tuple(
     map(
         ip_network,
@@ -61,27 +62,29 @@ _LEADING_ELSEWHERE = tuple(
         ),
     )
 )
-# These ranges are not public, but some versions of Python (3.11 or later) count them as public. The
-# first range is for protocol assignments (RFC 6890 §2.2.2), and the second range is for
-# documentation (RFC 9637). The metadata service of one cloud has the address 192.0.0.192.
+# These ranges are not public, but some supported versions of Python count them as public. The first
+# range is for protocol assignments (RFC 6890 §2.2.2), and the second range is for documentation
+# (RFC 9637). The metadata service of one cloud provider has the address 192.0.0.192.
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "3fff::/20")))
 
 Address = IPv4Address | IPv6Address
-# Returns the addresses of a host and port.
+# The type of a function that returns the IP addresses of a host name for a port.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The endpoint accepted the event with a 2xx status."""
+    """Says that the endpoint accepted the event with a 2xx status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The endpoint did not accept the event, or it is unknown whether the endpoint accepted the
-    event. `reason` is for operators. `retry_after` is the pause that the endpoint asked for with
-    the status 429 or 503, but at most an hour. `retry_after` is None if the endpoint asked for no
-    pause.
+    """Says that an attempt failed: the endpoint refused the event, or the relay can't know whether
+    the endpoint accepted the event.
+
+    `reason` describes the failure for operators. `retry_after` is the pause that the endpoint asked
+    for with the status 429 or 503, but at most an hour. `retry_after` is None if the endpoint asked
+    for no pause.
     """
 
     reason: str
@@ -91,8 +94,8 @@ class Refused:
 def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
     """Returns the event in the JSON format of CloudEvents 1.0.
 
-    `data` is the contract's `Event` in protobuf's JSON mapping, with the field names of the
-    contract.
+    The attribute `data` is the message `Event` of the public contract, in protobuf's JSON format.
+    The fields of `data` have the names that they have in the contract.
     """
     message = event_message(recorded)
     envelope = {
@@ -105,7 +108,7 @@ def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
         "datacontenttype": "application/json",
         "data": MessageToDict(message, preserving_proto_field_name=True),
     }
-    if not recorded.event.user_id:  # a present attribute must not be empty
+    if not recorded.event.user_id:  # CloudEvents allows no empty attribute
         del envelope["subject"]
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -113,8 +116,8 @@ def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
 def signature_headers(
     secrets: Sequence[bytes], event_id: str, body: bytes, now: datetime
 ) -> dict[str, str]:
-    """Returns the headers of the Standard Webhooks specification: the ID, the time, and one
-    signature for each secret.
+    """Returns the headers that the Standard Webhooks specification defines: the ID of the event,
+    the time of the attempt, and one signature for each secret.
     """
     timestamp = str(to_seconds(now))
     signed = b".".join((event_id.encode(), timestamp.encode(), body))
@@ -129,8 +132,8 @@ def signature_headers(
 
 
 def is_public(address: Address) -> bool:
-    """Returns True if the address is public, and is in no range whose addresses may lead to other
-    addresses.
+    """Returns True if an address is public. Returns False for public addresses whose packets may be
+    forwarded to an address that is not public.
     """
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
@@ -143,17 +146,19 @@ def is_public(address: Address) -> bool:
 
 
 class Resolver:
-    """Looks up hosts with the system's resolver. Each `Resolver` has its own thread.
+    """Looks up host names with the resolver of the operating system.
 
-    So a name server that hangs does not delay the look-ups of other endpoints.
+    A look-up blocks its thread until the name server answers. Each `Resolver` has its own thread,
+    and each endpoint has its own `Resolver`. So a slow name server does not delay the look-ups of
+    other endpoints.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="look-up")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Returns the addresses of a host. Raises OSError, or UnicodeError for a name that can't be
-        encoded.
+        """Returns the IP addresses of a host. Raises OSError if the look-up fails, UnicodeError if
+        the host name can't be encoded.
         """
         look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._thread, look_up)
@@ -179,10 +184,10 @@ class Sender:
         self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
         self._client = httpx.AsyncClient(
             verify=tls or ssl.create_default_context(),
-            trust_env=False,  # use no proxy of the environment
+            trust_env=False,  # ignore proxies in environment variables
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keep no cookies
-            timeout=None,  # noqa: S113 - `_attempt` limits the whole exchange
+            timeout=None,  # noqa: S113 - `_attempt` has a time limit
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=endpoint.max_in_flight
             ),
@@ -193,8 +198,8 @@ class Sender:
         )
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
-        """Sends one event, and returns the outcome. Raises no error, as each failure is a
-        `Refused`.
+        """Sends one event, and returns the outcome. If the attempt fails, returns `Refused` and
+        raises no error.
         """
         tracer = active()
         if tracer is None:
@@ -220,7 +225,7 @@ class Sender:
             return Refused("no HTTP answer")
         except (httpx.HTTPError, OSError) as error:
             return Refused(f"connection lost ({type(error).__name__})")
-        except Exception as error:  # noqa: BLE001 - an endpoint may make httpx do anything
+        except Exception as error:  # noqa: BLE001 - a response may cause any error in httpx
             return Refused(f"failed ({type(error).__name__})")
 
     async def _send(
@@ -232,8 +237,9 @@ class Sender:
         deadline = monotonic() + self._endpoint.timeout.total_seconds()
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             last = left == 1
-            # An address that does not answer must leave time for the other addresses. The last
-            # address gets all the time that remains.
+            # If an address does not answer, time must be left for the next addresses. So the
+            # attempt to connect to an address may take only a share of the remaining time. The last
+            # address gets all of the remaining time.
             connect = None if last else (deadline - monotonic()) / left
             request = self._client.build_request(
                 "POST",
@@ -255,10 +261,10 @@ class Sender:
         raise AssertionError("the last address was tried")
 
     async def _call(self, request: httpx.Request) -> httpx.Response:
-        """Returns the start of the response.
+        """Sends the request. Returns the response before its body is read.
 
-        If a call is cancelled while TLS begins, httpcore leaves the connection of the call open. So
-        this method closes the connection after each failure.
+        If a request is cancelled during the TLS handshake, httpcore leaves the connection open. So
+        this method closes the connection after each error.
         """
         connected: list[Any] = []
 
@@ -275,8 +281,8 @@ class Sender:
             raise
 
     async def _addresses(self) -> Sequence[Address]:
-        """Returns those addresses of the endpoint's host to which events may be sent. Raises
-        httpx.ConnectError if the look-up fails.
+        """Looks up the host of the endpoint, and returns the addresses to which the relay may
+        connect. Raises httpx.ConnectError if the look-up fails.
         """
         try:
             found = await self._look_up()
@@ -285,8 +291,9 @@ class Sender:
         return [address for address in map(ip_address, found) if self._may_reach(address)]
 
     async def _look_up(self) -> Sequence[str]:
-        """Looks the host up. If a look-up is under way, waits for its result, as a second look-up
-        could begin only later.
+        """Looks up the host of the endpoint. If a look-up is already under way, waits for the
+        result of that look-up. A second look-up would start only after the first one, because the
+        resolver has one thread.
         """
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._resolve(self._host, self._port))
@@ -309,7 +316,7 @@ class Sender:
             read = 0
             async for chunk in response.aiter_raw():
                 read += len(chunk)
-                if read > _MAX_ANSWER_BYTES:  # the rest is not worth reading
+                if read > _MAX_ANSWER_BYTES:  # the relay does not use the body
                     break
         finally:
             await response.aclose()
@@ -323,7 +330,7 @@ class Sender:
         return Refused(f"status {response.status_code}", _retry_after(retry_after, now))
 
     async def close(self) -> None:
-        """Closes the connections, and waits no longer for the look-up under way."""
+        """Closes the connections to the endpoint. Stops waiting for a look-up that is under way."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
@@ -340,10 +347,10 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Returns the pause that `Retry-After` asks for, rounded up to seconds, but at most an hour.
-    Returns None if there is no value or the value is invalid.
+    """Returns the pause that the header `Retry-After` asks for, rounded up to whole seconds, but at
+    most an hour. Returns None if the header is missing or invalid.
 
-    The value is a number of seconds or a date (RFC 9110 §10.2.3).
+    `value` is the value of the header: a number of seconds, or a date (RFC 9110 §10.2.3).
     """
     if not value:
         return None

@@ -1,7 +1,7 @@
-"""Keeps the order of one partition's events that are under way.
+"""Keeps the events of one partition in order while they are delivered.
 
 The events of one user are sent one after the other. Events of different users don't wait for each
-other. This module sends nothing and knows no store.
+other. This module sends nothing, and does not use the store.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from datetime import datetime
 from session_authority.store.deliveries import TakenEvent
 from session_authority.store.log_position import EntryId
 
-# While this many counted events of a partition are taken and not yet settled, no more events are
-# taken from the log.
+# The limit of events in a window. Of one user's events, only the first few count toward this limit.
 _MAX_EVENTS = 128
-# At most this many events of one user are counted. A user whose events can't be delivered must
-# leave room for other users.
+# Of one user's events in a window, at most this many count toward _MAX_EVENTS. So a user whose
+# events can't be delivered leaves room for the events of other users.
 _MAX_COUNTED_EVENTS_PER_USER = 8
-# All events that were taken must fit into memory, even if they are not counted.
+# The limit of all events in a window, including those that don't count toward _MAX_EVENTS. All
+# events of a window must fit into memory.
 _MAX_EVENTS_IN_MEMORY = 4096
-# The limit of the bytes of events, as they are in the log. Most events have a few hundred bytes.
-# One read may exceed the limit. An event takes up to 512 more bytes of memory, so all events take
-# at most 4 MiB.
+# The limit of the encoded bytes of all events in a window. Most events have a few hundred bytes.
+# One read of the log may exceed the limit. Each event also takes up to 512 other bytes of memory,
+# so a full window takes about 4 MiB.
 MAX_BYTES_IN_MEMORY = 2 * 1024 * 1024
 
 
 class Window:
-    """The events of one partition that were taken from the log and are not yet settled."""
+    """Holds the events of one partition that were taken from the log and are not yet settled."""
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[TakenEvent]] = {}
@@ -48,7 +48,9 @@ class Window:
         return set(self._due_at)
 
     def add(self, user: str, taken: TakenEvent, due_at: datetime) -> bool:
-        """Adds an event with its due time. Returns True if it is the user's only event here."""
+        """Adds an event, with the time at which its delivery became due. Returns True if the window
+        has no other event of the user.
+        """
         self._due_at[taken.entry] = due_at
         self._bytes += len(taken.raw)
         queue = self._queues.setdefault(user, deque())
@@ -56,18 +58,20 @@ class Window:
         return len(queue) == 1
 
     def first(self, user: str) -> TakenEvent | None:
-        """Returns the user's first event, or None if the user has no event here."""
+        """Returns the first event of the user in the window, or None if the window has no event of
+        the user.
+        """
         queue = self._queues.get(user)
         return queue[0] if queue else None
 
     def due_at(self, taken: TakenEvent) -> datetime:
-        """Returns the time at which an event became due. By default the relay gives up a day
-        later.
+        """Returns the time at which the delivery of an event became due. The relay counts from this
+        time how long the attempts have failed.
         """
         return self._due_at[taken.entry]
 
     def remove_first(self, user: str) -> None:
-        """Removes the user's first event, which has arrived or was given up."""
+        """Removes the first event of the user from the window."""
         queue = self._queues[user]
         taken = queue.popleft()
         del self._due_at[taken.entry]

@@ -1,5 +1,5 @@
-"""Serves the gRPC interface: admits calls, decodes requests, calls the authority, and encodes
-answers.
+"""Serves the gRPC interface: admits calls, decodes requests, calls the package `authority`, and
+encodes answers.
 
 This package decides nothing about sessions.
 """

@@ -1,14 +1,15 @@
 """Accepts the calls of some methods with standing tasks, which answer one call after the other.
 
-For each call, grpc.aio starts three tasks. It accepts the next call only after several turns of the
-event loop. So calls that arrive together are answered one by one. Standing tasks wait for calls
-beforehand, and gRPC's core hands over calls as they arrive. Each call then needs only two more
-exchanges with the core: one for the request and one for the whole answer. All other parts of the
-server belong to grpc.aio.
+Without standing tasks, grpc.aio starts three tasks for each call, and accepts the next call only
+after several iterations of the event loop. So without standing tasks, calls that arrive together
+are answered one by one. Standing tasks already wait when calls arrive, and gRPC's core gives each
+call to a waiting task at once. To answer the call, the task needs only two more exchanges with the
+core: one for the request, and one for the whole answer. grpc.aio does all other work of the server.
 
-Only this module and `wakeups` use private names of grpc. This module knows neither the service nor
-its rules. `acceptor_check` finds out whether a release of grpc has what this module needs. If the
-release lacks something, even the import of this module may fail.
+Only this module and the module `wakeups` use private names of grpc. This module does not depend on
+the rules of the service. The module `acceptor_check` tests if a release of grpc has what this
+module needs. If a private name is missing from the release, even the import of this module may
+fail.
 """
 
 from __future__ import annotations
@@ -25,22 +26,24 @@ from session_authority.rpc import wakeups
 from session_authority.rpc.long_calls import LongCalls
 from session_authority.rpc.replies import Reply
 
-# When a task accepts a call, it starts another task if fewer tasks than the minimum wait for calls.
-# So no call waits for a task, even if many calls are under way. After its call, a task ends if the
-# maximum of tasks is already waiting.
+# The limits of the number of tasks that wait for calls of one method. When a task accepts a call
+# and fewer tasks than the minimum still wait, the task starts another task. So a call does not have
+# to wait until a running call ends. When a task has answered a call and the maximum of tasks is
+# already waiting, the task ends.
 MIN_WAITING_TASKS, MAX_WAITING_TASKS = 16, 128
 _NO_FLAGS = 0
 
 Answer = Callable[[Any], Awaitable[bytes | Reply | grpc.Status]]
-"""Answers the call with this context. Returns the serialized answer, or the status with which the
-call fails.
+"""A function that answers the call with the given context. The function returns the serialized
+answer, or the status with which the call fails.
 """
 
 
 class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
     """The server core of grpc.aio, with standing tasks for some methods.
 
-    `on_fault` is called with each unexpected error that an answer raises.
+    `on_fault` is called with each unexpected error that occurs while a standing task answers a
+    call.
     """
 
     def __init__(
@@ -53,30 +56,32 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
         self.on_fault = on_fault
-        # Only long calls are watched, to notice callers that give up. A watch of every call would
-        # cost a third of the time of an answer.
+        # Only long calls are watched. A watch notices if the caller of the call gives up. A watch
+        # of every call would cost a third of the time that an answer takes.
         self.long_calls: LongCalls[_Call] = LongCalls(_Call.watch)
         self.is_stopped = False
         self._methods: dict[bytes, _Method] = {}
 
     def answer(self, path: str, answer: Answer, sent: Callable[[Any], None]) -> None:
-        """Lets standing tasks answer a unary method. Must be called before the server starts.
+        """Lets standing tasks answer the calls of a unary method. Must be called before the server
+        starts.
 
         Args:
             path: The path of the method, such as `/package.Service/Method`.
             answer: Answers a call.
-            sent: Called with the context of each call for which `answer` was called. This happens
-                when the answer is sent, or when the caller has given up.
+            sent: Is called once for each call of `answer`, with the same context, after the answer
+                was sent or could not be sent. For example, an answer can't be sent if the caller
+                has given up.
         """
         name = path.encode()
         self._methods[name] = _Method(self, name, answer, sent)
         self.add_registered_method_handlers({path: None})
 
     def _make_request_call_future(self, name: bytes | None) -> Any:
-        """Returns the future for which grpc.aio waits until a call of a method arrives.
+        """Returns a future that grpc.aio awaits before it accepts a call of this method.
 
-        If standing tasks answer the method, grpc.aio never gets its calls. Then the future
-        completes when the server ends.
+        If standing tasks answer the method, the future does not complete before the server stops,
+        so grpc.aio gets no calls of the method.
         """
         method = None if name is None else self._methods.get(name)
         if method is None:
@@ -84,7 +89,7 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         return self.loop.create_task(method.run())
 
     async def shutdown(self, grace: float | None) -> None:
-        """Stops the server as grpc.aio does, and notes that it is stopped."""
+        """Stops the server as grpc.aio does, and then sets `is_stopped`."""
         await super().shutdown(grace)
         self.is_stopped = True
 
@@ -105,9 +110,10 @@ class _Method:
         self._waiting = 0
 
     async def run(self) -> NoReturn:
-        """Keeps standing tasks running until the server stops.
+        """Starts standing tasks, and waits until the server stops.
 
-        Then raises the error that a wait for a call in grpc.aio raises when the server stops.
+        When the server stops, raises `_RequestCallError`, because grpc.aio expects this error from
+        a wait for a call.
         """
         while self._waiting < MIN_WAITING_TASKS:
             self._start_task()
@@ -123,7 +129,7 @@ class _Method:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._over.done():
-            self._over.set_exception(error)  # this ends the server, as errors in grpc.aio do
+            self._over.set_exception(error)  # this error ends the server
 
     async def _answer_calls(self) -> None:
         server, name, loop = self._server, self._name, self._loop
@@ -133,7 +139,7 @@ class _Method:
             try:
                 state = await server._request_registered_call(name)  # noqa: SLF001
             except cygrpc._RequestCallError:  # noqa: SLF001
-                continue  # the server stops, or the call ended early
+                continue  # the server stops, or the call has ended already
             self._waiting -= 1
             if self._waiting < MIN_WAITING_TASKS:
                 self._start_task()
@@ -142,7 +148,7 @@ class _Method:
             await self._answer_call(call)
             if call.given_up or self._waiting >= MAX_WAITING_TASKS:
                 return
-            del call, state  # an idle task keeps no part of its last call
+            del call, state  # a waiting task keeps no part of its last call
             self._waiting += 1
         if not self._over.done():
             self._over.set_result(None)
@@ -150,8 +156,8 @@ class _Method:
     async def _answer_call(self, call: _Call) -> None:
         """Answers one call.
 
-        If the caller gives up, the task is cancelled and ends. Enough other tasks wait for calls
-        already.
+        If the caller gives up, the task that runs this method is cancelled and ends. The cancelled
+        task is not replaced, because enough other tasks already wait for calls.
         """
         server = self._server
         server.long_calls.add(call)
@@ -167,19 +173,19 @@ class _Method:
             finally:
                 self._sent(call)
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
-            pass  # the caller has gone, or the handler answered
+            pass  # the caller has gone, or the handler aborted the call
         except Exception as error:  # noqa: BLE001
-            # gRPC's core ends the call when nothing refers to it any more.
+            # gRPC's core ends the call when no object refers to the call any more.
             server.on_fault(error)
 
 
 class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
-    """The gRPC context of a call that a standing task answers, with the state of the call."""
+    """The gRPC context of a call that a standing task answers. Also holds the state of the call."""
 
     __slots__ = ("_closing", "_loop", "_state", "_task", "answered", "given_up")
 
     def begin(self, state: Any, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-        """Notes the task that answers the call, and gRPC's state of the call."""
+        """Stores the task that answers the call, and the state that gRPC has for the call."""
         self._state = state
         self._loop = loop
         self._task = task
@@ -187,7 +193,9 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
         self.answered = self.given_up = False
 
     def watch(self) -> None:
-        """Watches the call from now on: cancels the task if the caller gives up."""
+        """Starts to watch the call. If the caller gives up, the task that answers the call is
+        cancelled.
+        """
         if self._closing is None:
             self._closing = self._loop.create_task(self._closed())
 
@@ -222,7 +230,7 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
                 answer.trailing_metadata, answer.code.value[0], answer.details, _NO_FLAGS
             )
             operations = (initial, status)
-        if self._closing is None:  # each call needs this operation
+        if self._closing is None:  # gRPC needs this operation for each call
             operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
         sending: Awaitable[None] = cygrpc.execute_batch(self._state, operations, self._loop)
         return sending
@@ -233,8 +241,8 @@ def standing_server(
     options: Sequence[tuple[str, Any]],
     on_fault: Callable[[Exception], None],
 ) -> tuple[grpc.aio.Server, StandingServer]:
-    """Returns a server of grpc.aio, and its core. Methods for standing tasks are added to the
-    core.
+    """Returns a server of grpc.aio, and the core of this server. The method `answer` of the core
+    lets standing tasks answer a method of the service.
     """
     core = StandingServer(interceptors, options, on_fault)
     server = _server.Server.__new__(_server.Server)

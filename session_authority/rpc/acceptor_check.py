@@ -1,8 +1,8 @@
 """Checks that standing tasks work with the installed release of grpc.
 
-The check makes real calls over a socket in a temporary folder. Several calls come at once. One
-further call fails, one call has no request, and one call is cancelled by its caller. Then the check
-stops the server.
+The check makes real calls over a socket in a temporary folder. First, many calls arrive at the same
+time. Then one call fails, one call has no request, and one call is cancelled by its caller.
+Finally, the check stops the server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _PATH = "/session_authority.Check/Echo"
 _CHECK_SECONDS = 10.0
 _FAILS, _HANGS = b"fails", b"hangs"
 _DETAILS = (("reason-bin", b"\x00\xff"),)
-# There are more calls than tasks that wait for calls at the start.
+# The number of calls that arrive at the same time. The number exceeds the number of tasks that wait
+# for calls at the start.
 _CALLS = 2 * MIN_WAITING_TASKS
 
 
@@ -31,7 +32,9 @@ class NotAsNeeded(Exception):
 
 
 class _Echo:
-    """A method that answers each call with the request of the call."""
+    """A test method that answers a call with the request of the call. If there is no request, or
+    the request is `fails`, the call fails. If the request is `hangs`, the call gets no answer.
+    """
 
     def __init__(self) -> None:
         self.answered = 0
@@ -71,8 +74,8 @@ class _Failure(NamedTuple):
 
 
 async def check() -> None:
-    """Tests standing tasks with this release of grpc. After an error, grpc.aio uses its own sockets
-    again.
+    """Tests standing tasks with the installed release of grpc. If the test fails, calls
+    `wakeups.uninstall`, so that grpc.aio uses its own sockets again.
 
     Raises NotAsNeeded, or any other error that an unsuitable release raises.
     """

@@ -1,9 +1,9 @@
-"""Decides which calls the audit log records, and which of their fields.
+"""Decides which calls the audit log records, and which fields of these calls.
 
-The calls in the table `ACTS` are acts. The table names the fields of their requests and responses
-that the log gets. Of claims, the log gets only the names. The methods `looked` and `watched` write
-two more kinds of calls. The log never gets the value of a claim, or the name that a user gave a
-device.
+Calls of the methods in the table `ACTS` are recorded. The table names the fields of the request and
+of the response that the audit log gets. The methods `looked` and `watched` of `Auditor` record two
+more kinds of calls. The audit log gets the names of claims, but not their values. The audit log
+does not get the names that users gave their devices.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An RPC that the audit log records, with the fields that the log gets."""
+    """A method of the service whose calls the audit log records, with the fields that the audit log
+    gets.
+    """
 
     request: tuple[str, ...]
-    """The fields of the request that the log gets."""
+    """The fields of the request that the audit log gets."""
     response: tuple[str, ...] = ()
-    """The fields of the response that the log gets."""
+    """The fields of the response that the audit log gets."""
     is_look: bool = False
-    """True if the RPC only reads and changes nothing."""
+    """True if the method only reads data and changes nothing."""
 
 
 ACTS: Mapping[str, Act] = MappingProxyType(
@@ -47,7 +49,9 @@ ACTS: Mapping[str, Act] = MappingProxyType(
 
 
 class Auditor:
-    """Writes acts, look-ups and watches of certain users to the audit log."""
+    """Writes calls to the audit log: calls of the methods in ACTS, validations with `observe_only`,
+    and watches of certain users. Writes nothing if there is no audit log.
+    """
 
     def __init__(self, log: AuditLog | None = None) -> None:
         self._log = log
@@ -55,14 +59,14 @@ class Auditor:
     def ended(
         self, method: str, context: Context, request: Any, response: Any, code: grpc.StatusCode
     ) -> None:
-        """Writes a finished call to the audit log if the call was an act.
+        """Writes a call that has ended to the audit log, if the method of the call is in ACTS.
 
         Args:
             method: The name of the method.
             context: gRPC's context of the call.
             request: The request, or None if the call was refused before the request was read.
             response: The response, or None if the call failed.
-            code: The outcome of the call.
+            code: The status code of the call.
         """
         act = ACTS.get(method)
         if self._log is None or act is None:
@@ -84,9 +88,9 @@ class Auditor:
 
         Args:
             context: gRPC's context of the call.
-            user_id: The user of the session. It is empty if the user is not known.
-            code: The outcome of the call.
-            status: The name of the verdict. It is empty if there is none.
+            user_id: The user ID of the session, or an empty text if the user is not known.
+            code: The status code of the call.
+            status: The name of the token's status, or an empty text if there is no verdict.
         """
         if self._log is not None:
             told = {"observe_only": True, "user_id": user_id, "status": status}
@@ -95,7 +99,8 @@ class Auditor:
     def watched(self, context: Context, user_ids: Sequence[str]) -> None:
         """Writes to the audit log that a watch of certain users' events begins.
 
-        The line is written at the start, as a watch may last for days.
+        The line is written when the watch begins, because a watch may last for days. A watch of all
+        users gets no line.
         """
         if self._log is not None and user_ids:
             told = {"user_ids": list(user_ids)}

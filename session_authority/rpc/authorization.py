@@ -1,9 +1,11 @@
-"""Finds the caller of each call, and checks the caller's permission before the request is read.
+"""Identifies the caller of each call, and checks the caller's permission before the request is
+read.
 
-The names in a caller's certificate identify the caller. If they name no caller, or several callers,
-the bearer token of the call identifies the caller. Without an access policy, all calls come from
-one caller, `anonymous`. The call keeps its caller while it runs: for its handler, for tasks that
-the handler starts, and for the log.
+The names in the client's certificate identify the caller. If the names in the certificate match no
+caller, or several callers, the bearer token of the call identifies the caller. Without an access
+policy, all calls come from one caller, `anonymous`. While a call runs, the function `caller`
+returns the caller of this call, for the handler and for tasks that the handler starts. The log
+lines of the call contain the caller's name.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _log = structlog.get_logger(__name__)
 
 
 def caller() -> Caller:
-    """Returns the caller of the present call. Raises LookupError if no caller was admitted."""
+    """Returns the caller of the present call. Raises LookupError if the call was refused, or if
+    anyone may call the method of the call.
+    """
     calling = _calling.get()
     if calling is None:
         raise LookupError("nobody was admitted")
@@ -39,33 +43,36 @@ def caller() -> Caller:
 
 
 def caller_name() -> str | None:
-    """Returns the name of the present call's caller, even if this caller was refused. Returns None
-    if the caller is not known.
+    """Returns the name of the present call's caller, even if the caller has no permission for the
+    call. Returns None if the caller is not known.
     """
     return logs.caller_name.get()
 
 
 def is_calling(caller: Caller) -> None:
-    """Remembers the caller of the call for the running task, and for tasks that it starts."""
-    if _calling.get() is not caller:  # reading takes a third of the time of writing
+    """Sets the caller of the present call, for the running task and for the tasks that the running
+    task starts.
+    """
+    if _calling.get() is not caller:  # a read takes a third of the time of a write
         _calling.set(caller)
     if logs.caller_name.get() is not caller.name:
         logs.caller_name.set(caller.name)
 
 
 def no_one_is_calling() -> None:
-    """Forgets the caller of the previous call.
+    """Removes the caller that an earlier call has set in the running task.
 
-    A task answers one call after another. It must not attribute a call to the caller of an earlier
-    call. Most calls of a task come from the same caller. So the caller is forgotten only when the
-    next call has no caller or is refused.
+    A standing task answers one call after another, and must not attribute a call to the caller of
+    an earlier call. Most calls of a task come from the same caller, so removing the caller after
+    each call would be wasted work. The caller is removed only when the next call has no caller or
+    is refused.
     """
     _calling.set(None)
     logs.caller_name.set(None)
 
 
 class Authorizer:
-    """Admits callers that have permission, according to the access rules at the time of the call.
+    """Identifies callers, and checks their permissions by the access rules at the time of the call.
 
     With `plaintext_tokens`, bearer tokens are also accepted over unencrypted connections from other
     machines. `refuse_if_unfit` raises NotReady while the process must not answer any caller.
@@ -89,12 +96,14 @@ class Authorizer:
         return self._access().has_one_caller
 
     def admit(self, path: str, context: Context) -> Caller | None:
-        """Finds the caller of a call, remembers it, and returns it. Returns None for a method that
-        anyone may call.
+        """Identifies the caller of a call, and checks the caller's permission for the method with
+        this path. Sets the caller of the present call, and returns the caller. Returns None for a
+        method that anyone may call.
 
-        If the call is refused, the function `caller` raises LookupError afterwards. If only the
-        permission was missing, the function `caller_name` still returns the name of the caller, for
-        the log. Raises NotReady, CallerUnknown and CallerNotAllowed.
+        Raises NotReady if the process must not answer any caller, CallerUnknown if the caller can't
+        be identified, and CallerNotAllowed if the caller has no permission. After each of the three
+        errors, the function `caller` raises LookupError. After CallerNotAllowed, the function
+        `caller_name` still returns the name of the caller, for the log.
         """
         row = ROWS.get(path)
         if row is not None and row.public:
@@ -154,15 +163,18 @@ class Authorizer:
 
 
 def _for_the_log(error: CallerUnknown) -> dict[str, str]:
-    """Returns at most five names of a certificate for the log, each cut to 80 characters."""
+    """Returns the names in the client's certificate as a field for the log: at most five names,
+    each cut to 80 characters. Returns no field if the error has no names.
+    """
     return {"certificate": ", ".join(name[:80] for name in error.shown[:5])} if error.shown else {}
 
 
 def _bearer_token(context: Context) -> str | None:
-    """Returns the bearer token of a call, or None if the call has no such token.
+    """Returns the bearer token of a call, or None if the call has no bearer token.
 
-    Returns None, too, if the call has several `authorization` headers. A proxy in front of this
-    service may have checked another one of these headers.
+    Also returns None if the call has several `authorization` headers. A proxy in front of this
+    service may have checked only one of the headers, and this function might return the token in
+    another header.
     """
     found = [
         value for name, value in context.invocation_metadata() or () if name == "authorization"
@@ -175,7 +187,9 @@ def _bearer_token(context: Context) -> str | None:
 
 
 def _is_loopback_peer(peer: str) -> bool:
-    """Returns True if a gRPC peer, such as `ipv4:127.0.0.1:50000`, is on this machine."""
+    """Returns True if a peer is on this machine. `peer` is the name of the peer in gRPC, such as
+    `ipv4:127.0.0.1:50000`.
+    """
     family, _, rest = unquote(peer).partition(":")
     if family in ("ipv4", "ipv6"):
         return is_loopback(rest.rpartition(":")[0].strip("[]").partition("%")[0])

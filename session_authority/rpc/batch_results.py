@@ -1,8 +1,9 @@
-"""Assembles the results of a batch of validations from encoded answers.
+"""Assembles the answer to a batch of validations from encoded answers to single validations.
 
-Two encoded messages one after the other are one message with the contents of both (Protocol
-Buffers, "Last One Wins"). So each result is encoded as a batch with one result. The bytes of these
-small batches, one after the other, are the encoded whole batch.
+If the bytes of two encoded messages of one type are joined, the joined bytes are one message of the
+same type. The repeated fields of the joined message have the items of both original messages
+(Protocol Buffers, "Last One Wins"). So each result is encoded as a batch with one result. The
+joined bytes of all small batches are the encoded whole batch.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
 
 _METHOD = "BatchValidateSessions"
-# The tag of a field 1 that has a length before its value. It is the tag of `results` in the batch,
-# and of `response` in a result.
+# The tag of the field `results` of a batch, and of the field `response` of a result. Both fields
+# have the number 1 and a length before the value.
 _FIELD_1 = b"\x0a"
 
 
 def result_of(outcome: bytes | Exception) -> bytes:
-    """Returns an encoded batch with one result, which is an answer or an error."""
+    """Returns an encoded batch with one result. `outcome` is the encoded answer to a validation, or
+    the error of the validation.
+    """
     return failed(outcome) if isinstance(outcome, Exception) else answered(outcome)
 
 
@@ -36,13 +39,15 @@ def failed(error: Exception) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _opening(size: int) -> bytes:
-    """Returns the bytes before an answer of this size. They are cached, as few sizes are common."""
+    """Returns the bytes that come before an answer of `size` bytes in a batch with one result. The
+    bytes are cached, as most answers have one of a few sizes.
+    """
     response = _FIELD_1 + _varint(size)
     return _FIELD_1 + _varint(len(response) + size) + response
 
 
 def _varint(number: int) -> bytes:
-    """Encodes a length as a varint: seven bits in each byte, the lowest bits first."""
+    """Encodes a number as a varint: seven bits in each byte, the lowest bits first."""
     if number < 0x80:
         return bytes((number,))
     return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)

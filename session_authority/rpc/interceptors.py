@@ -1,9 +1,10 @@
-"""Checks every call before the call reaches its handler, as an interceptor of gRPC.
+"""Defines an interceptor of gRPC that checks every call before the call reaches its handler.
 
-The guard asks the authorizer for the caller, and reads the request only afterwards. For this
-purpose it offers each unary method to grpc.aio as a method that takes a stream. So unknown callers
-can't make the process hold their data. Methods that standing tasks answer read their requests in
-the same way.
+The interceptor, `Guard`, identifies the caller first, and reads the request only afterward. So
+callers that are refused can't fill the memory of the process with requests. By default, grpc.aio
+reads the request of a unary method before it calls the handler of the method. Therefore `Guard`
+declares each unary method to grpc.aio as a method that takes a stream of requests. Methods that
+standing tasks answer also read their requests only after the caller is identified.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from session_authority.rpc.unary import (
 )
 from session_authority.runtime.metrics import Metrics
 
-# A watch occupies one place for each 64 KiB of its request, because the request stays in memory
+# A watch occupies one slot for each 64 KiB of its request, because the request stays in memory
 # until the watch ends.
 _WATCH_BYTES_PER_PLACE = 64 * 1024
 _UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
@@ -45,15 +46,18 @@ _UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The limits of one process. They apply to the places of unary calls under way, to the places
-    of the streams of each method, to the calls of one connection, and to the connections of a port.
+    """The limits of one process. `calls` is the number of slots for running unary calls. `streams`
+    is the number of slots for the streams of each method. `per_connection` limits the calls at the
+    same time on one connection. `connections` limits the connections of one port.
 
-    Calls of a connection beyond its limit wait in the client, which costs this process nothing.
-    Refusing a call costs nearly as much as answering it, so refusals would not help against clients
-    that try again at once. But clients on gRPC's core 1.83 to 1.85.3, and perhaps later ones, have
-    a fault. A call that is cancelled while it waits in the client sometimes gets lost, and never
-    ends. So the default limit is so high that only a flood reaches it. RFC 9113 (section 6.5.2)
-    recommends no lower limit than this default.
+    If a connection has reached its limit of calls, further calls wait in the client, which costs
+    this process nothing. Refusing a call costs nearly as much as answering a call, so refusals
+    would not help against clients that try again at once.
+
+    The default of `per_connection` is so high that only a flood of calls reaches the limit. The
+    reason is a fault in clients on gRPC's core 1.83 to 1.85.3, and perhaps in later ones: a call
+    that is cancelled while it waits in the client sometimes never ends. RFC 9113 (section 6.5.2)
+    recommends allowing at least 100 calls at the same time on a connection.
     """
 
     calls: int = 256
@@ -63,7 +67,9 @@ class Capacity:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Wraps the handler of each method with its checks, and remembers the wrapped handler."""
+    """Wraps the handler of each method, so that each call is checked before the handler is called.
+    The wrapped handlers are cached.
+    """
 
     def __init__(
         self,
@@ -84,23 +90,23 @@ class Guard(grpc.aio.ServerInterceptor):
     async def idle(self) -> None:
         """Waits until no handler of a unary call is running.
 
-        Streams don't count, as they end with the server.
+        Running streams do not count, because streams end when the server stops.
         """
         await self._load.none.wait()
 
     @property
     def places_taken(self) -> int:
-        """The number of places that the unary calls under way occupy."""
+        """The number of slots that the running unary calls occupy."""
         return self._load.share.held
 
     @property
     def is_streaming(self) -> bool:
-        """True if a stream is under way."""
+        """True if at least one stream is running."""
         return bool(self._streams.all())
 
     def end_streams(self) -> None:
-        """Ends all streams, which would not end by themselves. Their callers get the error
-        Stopping.
+        """Ends all streams, because streams do not end by themselves. The callers of the streams
+        get the error Stopping.
         """
         self._streams.end_all()
 
@@ -113,28 +119,28 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Returns the guarded handler of the called method. If there is no such method, the handler
-        refuses the call.
+        """Returns the wrapped handler of the called method. If the method does not exist, returns a
+        handler that refuses the call.
         """
         guarded = self._guarded.get(details.method)
         if guarded is None:
             handler = await continuation(details)
             if handler is None:
-                return self._no_method  # not remembered, as clients can make up names
+                return self._no_method  # not cached: clients can invent names of methods
             guarded = self._guarded[details.method] = self._guard(details.method, handler)
         return guarded
 
     def unary(self, path: str, handler: Handler) -> UnaryMethod:
-        """Returns the guarded form of a unary method."""
+        """Returns an object that checks and answers the calls of a unary method."""
         parts = (self._metrics, self._authorizer, self._load, self.peers)
         if self._is_observed(path):
             return ObservedUnary(path, handler, self._observer, *parts)
         return UnaryMethod(path, handler, *parts)
 
     def _is_observed(self, path: str) -> bool:
-        """Returns True if the observer observes this method.
+        """Returns True if the calls of this method are reported to the observer.
 
-        The observer observes no method that is open to unknown callers.
+        Calls of methods that unknown callers may call are never reported.
         """
         row = ROWS.get(path)
         is_public = row is not None and row.public

@@ -1,9 +1,10 @@
-"""Finds the calls that take long, and keeps calls inside their deadlines.
+"""Finds the calls that take long, and stops calls whose deadlines have passed.
 
-Nearly all calls end within a few milliseconds, and a timer for each call costs 5 to 10 µs. So this
-module only remembers each call when it begins. One timer for all calls finds the calls that are
-still under way after one to two intervals of 10 ms. Only these calls get a timer, or a watch on
-their caller. A call with at most 20 ms until its deadline gets its timer at once.
+Nearly all calls end within a few milliseconds, and setting a timer for each call would cost 5 to 10
+µs. To save this cost, a call that begins is only added to a set. One timer for all calls finds the
+calls that are still running after 10 to 20 ms. Only long calls get their own timer for the
+deadline, or a task that notices if the caller gives up. If a deadline is at most 20 ms away when
+the call begins, the call gets its own timer at once.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 INTERVAL_SECONDS = 0.01
-# A call is watched after at most two intervals. The remaining intervals give gRPC's core time to
-# report that the caller has given up.
+# The number of intervals that `unless_given_up` waits. After at most two intervals, the call is
+# watched (see `LongCalls`). During the other intervals, gRPC's core can report that the caller has
+# given up.
 _INTERVALS_UNTIL_KNOWN = 8
 
 T = TypeVar("T")
 
 
 class LongCalls(Generic[T]):
-    """The calls under way. `found` is called once for each call that is still under way after one
-    to two intervals.
+    """Holds the running calls. `found` is called once for each call that is still running after one
+    to two intervals of 10 ms.
     """
 
     def __init__(self, found: Callable[[T], None]) -> None:
@@ -57,31 +59,35 @@ class LongCalls(Generic[T]):
 
 
 async def unless_given_up() -> None:
-    """Waits 80 ms or longer, so that gRPC has time to cancel the running task if its caller has
-    given up. When a caller gives up, its requests end as if they were complete. gRPC reports the
-    reason only later.
+    """Waits at least 80 ms, so that gRPC has time to cancel the running task if the caller has
+    given up. When a caller gives up, the stream of its requests ends as if the request were
+    complete. gRPC reports only later that the caller has given up.
     """
-    # Several short waits, because the timers of a blocked event loop are late.
+    # One long wait is not enough: if the event loop was blocked, the wait could end before gRPC's
+    # report is handled. During several short waits, the event loop can handle the report.
     for _ in range(_INTERVALS_UNTIL_KNOWN):
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
 class Deadlines:
-    """The deadlines of calls under way."""
+    """Makes the deadlines of calls. One common timer finds the calls that take long. Only calls
+    that take long, or have a short deadline, get their own timers.
+    """
 
     def __init__(self) -> None:
         self.long: LongCalls[Deadline] = LongCalls(Deadline.set_timer)
 
     def within(self, seconds: float, then_seconds: float) -> Deadline:
-        """Limits the time of a block of the running task, as `asyncio.timeout` does. At first the
-        limit is `seconds`. After `extend` is called, it is `then_seconds`. Both count from now.
+        """Returns a context manager that limits the time of a block of the running task, as
+        `asyncio.timeout` does. At first, the time limit is `seconds`. After `extend` was called,
+        the time limit is `then_seconds`. Both limits count from the call of `within`.
         """
         return Deadline(self.long, seconds, then_seconds)
 
 
 class Deadline:
-    """The deadline of one call, as a context manager. When the deadline has passed, the block is
-    cancelled and TimeoutError is raised.
+    """The deadline of one call, as a context manager. When the deadline has passed, the task is
+    cancelled, and the `with` block raises TimeoutError.
     """
 
     __slots__ = (
@@ -114,7 +120,7 @@ class Deadline:
         return self
 
     def extend(self) -> None:
-        """Applies the longer time limit from now on."""
+        """Applies the second time limit, `then_seconds`, instead of the first."""
         self._at = self._then_at
         self.is_extended = True
 
@@ -138,8 +144,8 @@ class Deadline:
         self._long.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        # Other code may have cancelled the task, too. The cancellation by that code must not be
-        # hidden.
+        # Other code may have cancelled the task, too. The CancelledError from that other code must
+        # not be replaced by a TimeoutError.
         if (
             self._is_over
             and self._task.uncancel() <= self._cancelling

@@ -1,5 +1,5 @@
-"""Decodes requests into checked values and encodes answers. It converts between the messages of the
-contract and the types of the domain. `events.messages` converts the events.
+"""Decodes requests into checked values of the domain, and encodes results of the domain as answers.
+The module `events.messages` encodes events.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ from session_authority.events.messages import (
 )
 from session_authority.v1 import session_authority_pb2 as pb
 
-# The statuses of the contract and of the domain have the same names, so this dict pairs them by
-# name.
+# Maps each status of the domain to the status with the same name in the contract.
 _STATUS = {
     status: cast("pb.SessionStatus", pb.SessionStatus.Value(f"SESSION_STATUS_{status.name}"))
     for status in SessionStatus
@@ -61,15 +60,17 @@ DURABILITY = {
 }
 
 
-# Longer hints are not cached. The hints of a browser are about 200 bytes long.
+# The limit of the size of client hints that are cached. The client hints of a browser are about 200
+# bytes long.
 _MAX_REMEMBERED_BYTES = 1024
 
 
 def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
     """Returns what a request presented: the token, the device ID, the facts of the client, and the
-    flag `passive`. A malformed device ID counts as missing.
+    flag `passive`. The result also has the name of the caller, `actor`. A malformed device ID
+    counts as missing.
 
-    Raises InvalidRequest.
+    Raises InvalidRequest if the facts of the client break a rule.
     """
     checks = FieldChecks()
     client = _client_of(message.client, checks)
@@ -104,8 +105,8 @@ def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
 
 
 def _hints_of(message: pb.ClientHints) -> ClientHints:
-    # Browsers send the same hints with each request. Because of this cache, a validation need not
-    # clean the same hints again.
+    # Browsers send the same client hints with each request. The cache saves the cost of cleaning
+    # the same hints in each validation.
     raw = message.SerializeToString()
     return _remembered(raw) if len(raw) <= _MAX_REMEMBERED_BYTES else _cleaned(message)
 
@@ -127,7 +128,9 @@ def _cleaned(message: pb.ClientHints) -> ClientHints:
 
 
 def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> SignInRequest:
-    """Returns the checked request for a sign-in. Raises InvalidRequest."""
+    """Returns the checked request for a sign-in. Raises InvalidRequest with all fields that break a
+    rule.
+    """
     checks = FieldChecks()
     request = SignInRequest(
         user_id=checks.user_id(message.user_id),
@@ -152,8 +155,8 @@ def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_t
     if not message.HasField(field):
         return None
     duration: Duration = getattr(message, field)
-    # Out-of-range durations don't fit a timedelta, so they are clamped. A clamped duration still
-    # violates the limit that is checked later.
+    # A timedelta can't hold all durations of the message, so the seconds are limited. A duration
+    # that is limited here is still outside of the range that is checked later.
     seconds = min(max(duration.seconds, -(10**9)), 10**9)
     return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
 
@@ -222,7 +225,9 @@ def renew_session_response(
 
 
 def session_name(message: pb.SessionName) -> SessionName:
-    """Returns the session that a message identifies. Raises InvalidRequest."""
+    """Returns the session that a message identifies. Raises InvalidRequest with all fields that
+    break a rule.
+    """
     checks = FieldChecks()
     user_id = checks.user_id(message.user_id)
     device_id = checks.device_id(message.device_id)
@@ -241,7 +246,9 @@ def session_state(state: SessionState) -> pb.SessionState:
 
 
 def device_message(listed: ListedDevice) -> pb.Device:
-    """Returns the message for a device, as lists, sign-ins and updates return it."""
+    """Returns the message for a device. The answers of ListDevices, IssueDevice and UpdateDevice
+    contain messages for devices.
+    """
     device, session = listed.device, listed.session
     client = device.last_client
     looks = appearance(client)
@@ -271,10 +278,10 @@ def device_message(listed: ListedDevice) -> pb.Device:
 
 
 def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
-    """Returns the position or time at which a watch starts, and the filter of its events. Without a
-    position or time, the watch starts now.
+    """Returns the start of a watch, and the filter for the events of the watch. The start is a
+    cursor, a time, or None if the request has neither. None means that the watch starts now.
 
-    Raises InvalidRequest.
+    Raises InvalidRequest with all fields that break a rule.
     """
     checks = FieldChecks()
     types = [

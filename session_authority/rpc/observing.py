@@ -1,9 +1,9 @@
-"""Observes calls for operators: writes spans, lines of an access log, and acts for the audit log.
+"""Reports calls to operators: as spans, as lines of an access log, and as acts in the audit log.
 
-The guard calls an observed method like any other method, and reports its outcome to this module.
-Requests of end users wait for the answers of some methods (BUSY_METHODS). These methods are
-observed only if an operator turns on the access log or traces. Otherwise these methods cost the
-same as without this module.
+A method whose calls are observed is wrapped in ObservedUnary or ObservedStream, which report each
+call to the `Observer`. The methods in BUSY_METHODS must be fast, because end users wait for their
+answers. So the methods in BUSY_METHODS are observed only if the access log or tracing is on. If the
+access log and tracing are off, observing adds no cost to the methods in BUSY_METHODS.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from session_authority.runtime.tracing import active
 if TYPE_CHECKING:
     from session_authority.runtime.otel import CallTrace
 
-# The limit of lines in the access log. Only the first calls of each second get a line. The limit
-# applies to each process.
+# The limit of lines that one process writes to the access log in a second. In each second, only the
+# calls that end first get a line.
 MAX_ACCESS_LINES_PER_SECOND = 500
-# These methods are observed only for the access log and for traces.
+# The methods that are observed only if the access log or tracing is on.
 BUSY_METHODS = frozenset(
     {"ValidateSession", "BatchValidateSessions", "CheckSessions", "RenewSession"}
 )
@@ -43,7 +43,9 @@ _log = structlog.get_logger(__name__)
 
 
 class ObservedCall:
-    """One call: its method, its ID, and its request and response if they are known."""
+    """A call that is observed: its method, its request ID, and its request and response, if these
+    are known.
+    """
 
     __slots__ = ("context", "fields", "method", "request", "response", "started_seconds", "trace")
 
@@ -58,12 +60,14 @@ class ObservedCall:
 
     @property
     def seconds(self) -> float:
-        """The seconds since the call began."""
+        """The time since the call began, in seconds."""
         return time.perf_counter() - self.started_seconds
 
     @contextmanager
     def traced(self) -> Iterator[None]:
-        """Runs the block as a part of the call's span, if the call has a span."""
+        """Makes the work inside the `with` block a part of the call's span. Does nothing if tracing
+        is off.
+        """
         if self.trace is None:
             yield
             return
@@ -78,9 +82,9 @@ _observed: ContextVar[ObservedCall | None] = ContextVar("observed", default=None
 
 
 class Observer:
-    """Reports calls. With `access_log`, calls get lines in the access log, at most 500 a second.
-    Administrative acts are written to the `audit_log`. If traces are made, each call of a known
-    caller gets a span.
+    """Reports calls to operators. With `access_log`, calls get lines in the access log, at most 500
+    a second. Administrative acts are written to `audit_log`, unless `audit_log` is None. If tracing
+    is on, each observed call of a known caller gets a span.
     """
 
     def __init__(self, *, access_log: bool = False, audit_log: AuditLog | None = None) -> None:
@@ -90,8 +94,8 @@ class Observer:
         self._tracer = active()
 
     def observes(self, method: str) -> bool:
-        """Returns True if the calls of this method are observed. The method must be one that needs
-        a permission.
+        """Returns True if the calls of this method are observed. `method` must not be a method that
+        anyone may call, such as a health check.
         """
         return self._access_log or self._tracer is not None or method not in BUSY_METHODS
 
@@ -103,10 +107,11 @@ class Observer:
         return ObservedCall(path.rpartition("/")[2], context, trace)
 
     def ended(self, call: ObservedCall, code: grpc.StatusCode) -> None:
-        """Logs a call that has ended. If the log fails, the answer is still sent."""
+        """Reports a call that has ended. If writing to the access log fails, the answer is still
+        sent.
+        """
         if call.trace is not None:
-            # By now a refused call has the name of its caller, unless the service does not know the
-            # caller.
+            # A refused call also has a `caller_name` if the service knows the caller.
             call.trace.end(code.name, known=logs.caller_name.get() is not None)
         self.auditor.ended(call.method, call.context, call.request, call.response, code)
         if self._access_log:
@@ -134,8 +139,8 @@ class ObservedUnary(UnaryMethod):
         self._behavior = _noting(self._behavior)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
-        """Returns the answer of a call, with the ID of the call, or the status with which the call
-        fails.
+        """Returns the answer of a call, together with the request ID of the call. If the call
+        fails, returns the status of the call instead.
         """
         call = self._observer.begun(self._path, context)
         observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
@@ -161,7 +166,7 @@ class ObservedStream(StreamMethod):
         self._observer = observer
 
     async def run(self, request: Any, context: Context) -> None:
-        """Carries out one call of the method, and reports it to the observer."""
+        """Answers one call of the method, and reports the call to the observer."""
         call = self._observer.begun(self._path, context)
         observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
         code = grpc.StatusCode.CANCELLED
@@ -184,7 +189,9 @@ class ObservedStream(StreamMethod):
 
 
 def _noting(behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Wraps a handler so that it stores the request and the response in the observed call."""
+    """Wraps a handler so that the wrapper stores the request and the response in the observed
+    call.
+    """
 
     async def noted(request: Any, context: Context) -> Any:
         call = _observed.get()

@@ -1,9 +1,9 @@
-"""Keeps the facts of each connection: its caller, its last use, and the answers that its peer has
-not read.
+"""Remembers facts about each connection: its caller, its last call, and the answers that its peer
+has not read.
 
-An answer that the peer does not read waits in gRPC's core, together with its call. It blocks no
-other call, but it occupies memory. So this module names the peers that do not read, and another
-module closes their connections. This module does not know sockets.
+An answer that the peer does not read waits in gRPC's core. A waiting answer delays no other call,
+but occupies memory. So `Peers.slow` finds the peers that do not read their answers, and another
+module closes their connections. This module does not use sockets.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from typing import Any
 
 import grpc
 
-# The peer must read an answer within this time, or the connection is closed.
+# A peer must read each answer within this time. If an answer waits longer than this time, the
+# connection of its peer is closed.
 MAX_ANSWER_SECONDS = 10.0
-# The limit of unread answers of all peers together. Each answer occupies about 15 KiB.
+# The limit of the unread answers of all peers together. Each unread answer occupies about 15 KiB of
+# memory.
 MAX_UNSENT_ANSWERS = 1000
-# An answer that has waited for a shorter time does not count as unread. It may belong to a burst of
-# calls from a peer that does read its answers.
+# An answer counts as unread only if it has waited for more than this time. A shorter wait is normal
+# when a peer makes many calls at once and reads the answers one by one.
 _AT_ONCE_SECONDS = 1.0
-# When this many peers are remembered, all peers without calls under way are forgotten.
+# When this many peers are remembered and another peer arrives, all peers without running calls are
+# forgotten.
 _MAX_REMEMBERED = 10_000
 
 
 class Peer:
-    """The other side of one connection. `caller` is the name of the caller that was admitted last
-    on the connection, or None if no caller was admitted. `calls` counts the peer's calls whose
-    answers are not sent yet.
+    """The process at the other end of one connection. `caller` is the name of the caller that was
+    admitted last on the connection, or None if no caller was admitted. `calls` is the number of the
+    peer's calls whose answers are not sent yet.
     """
 
     __slots__ = ("caller", "calls", "last_call_at", "name", "watches")
@@ -43,12 +46,15 @@ class Peer:
 
 
 class Peers:
-    """The peers that have made calls, by the names that gRPC gives them."""
+    """Holds the peers that have made calls. The key of a peer is the peer's name in gRPC, such as
+    `ipv4:192.0.2.1:50000`.
+    """
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
-        # The start of the wait and the peer, for each call (or its task) whose answer waits. The
-        # oldest entry is first.
+        # Contains each call whose answer is not sent yet. The key is the call, or the task that
+        # answers the call. The value is the time when the answer began to wait, and the peer of the
+        # call. The oldest entry is first.
         self._unsent: dict[object, tuple[float, Peer]] = {}
 
     def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
@@ -63,13 +69,13 @@ class Peers:
 
     def leave(self, peer: Peer, call: object) -> None:
         """Notes that the handler of a call has ended. From now until `sent` is called, the answer
-        waits for the peer to read it.
+        of this call waits for the peer to read the answer.
         """
         self._unsent[call] = (monotonic(), peer)
 
     def leave_with_task(self, peer: Peer) -> None:
-        """Notes that the handler of the running task's call has ended. The answer counts as sent
-        when the task ends.
+        """Notes that the handler of the running task's call has ended. The answer of this call
+        counts as sent when the task ends.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -77,27 +83,27 @@ class Peers:
         task.add_done_callback(self.sent)
 
     def sent(self, call: object) -> None:
-        """Notes that the answer of a call is sent, or that the caller no longer waits for the
+        """Notes that the answer of a call was sent, or that the caller no longer waits for the
         answer.
         """
         _, peer = self._unsent.pop(call)
         peer.calls -= 1
 
     def get(self, name: str) -> Peer | None:
-        """Returns the facts of a peer, or None if the peer is not known."""
+        """Returns the peer with this name, or None if the peer is not known."""
         return self._peers.get(name)
 
     def slow(self, now: float) -> set[str]:
         """Returns the names of the peers that do not read their answers. A peer is slow if one of
-        its answers has waited too long. If more than MAX_UNSENT_ANSWERS answers wait, the peers
-        with the most waiting answers are slow, too. `now` is a time of the monotonic clock, in
-        seconds.
+        its answers has waited for more than MAX_ANSWER_SECONDS. If all other peers together have
+        more than MAX_UNSENT_ANSWERS unread answers, the peers with the most unread answers also
+        count as slow. `now` is a time of the monotonic clock, in seconds.
         """
         found = set()
         waiting: Counter[str] = Counter()
         for since, peer in self._unsent.values():
             if now - since <= _AT_ONCE_SECONDS:
-                break  # The answers are in the order of age, the oldest first.
+                break  # All further answers are newer.
             waiting[peer.name] += 1
             if now - since > MAX_ANSWER_SECONDS:
                 found.add(peer.name)
@@ -111,9 +117,9 @@ class Peers:
         return found
 
     def keep_only(self, names: set[str], as_of: float) -> None:
-        """Forgets the peers that had no connection at the moment `as_of`. `names` are the peers
-        that had a connection then. Peers with calls under way, or with a call after `as_of`, are
-        kept.
+        """Forgets the peers whose connections have ended. `names` has the names of the peers that
+        had a connection at the time `as_of`, which is a time of the monotonic clock in seconds. A
+        peer with running calls, or with a call at `as_of` or later, is not forgotten.
         """
         gone = [
             name

@@ -1,5 +1,6 @@
-"""Defines a reply with trailing metadata. This module imports no other module of the service,
-because the acceptor is also tested with other versions of gRPC.
+"""Defines a reply with trailing metadata. The module `acceptor` imports this module, and is also
+tested with versions of gRPC that the rest of the service may not support. So this module imports no
+other module of the service.
 """
 
 from __future__ import annotations

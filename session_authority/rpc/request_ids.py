@@ -1,10 +1,10 @@
-"""Gives a call an ID: the ID that the caller sent, or a new ID. The busiest calls get an ID only if
-they fail, or if the access log or tracing is on.
+"""Gives a call a request ID: the ID that the caller sent, or a new ID. A call of a method in
+BUSY_METHODS gets a request ID only if the call fails, or if the access log or tracing is on.
 
-The ID is written on the lines of the log, and is sent back to the caller. The caller can quote the
-ID to ask for help. The ID is kept in gRPC's own state of the call. If the caller sends an ID that
-does not have the form `_FORM`, the call gets a new ID: the sent ID could fill the log or forge
-lines in the log.
+The log lines of a call contain its request ID, and the service sends the ID back to the caller. The
+caller can quote the ID to ask an operator for help. The ID is stored in the trailing metadata of
+gRPC's context of the call. If the caller sends an ID that does not match `_FORM`, the call gets a
+new ID. An ID that does not match `_FORM` could fill the log or forge log lines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Status(grpc.Status):
-    """A status with additional metadata."""
+    """A status of gRPC with trailing metadata."""
 
     code: grpc.StatusCode
     details: str
@@ -39,9 +39,10 @@ class _Status(grpc.Status):
 
 
 def request_id_of(context: Context) -> str:
-    """Returns the ID of a call. This is the ID that the caller sent, if the caller sent exactly one
-    ID of the right form. Otherwise it is a new ID. For the same call, this function always returns
-    the same ID. gRPC also sends the ID back if gRPC itself makes the status of the call.
+    """Returns the request ID of a call. If the caller sent exactly one ID, and this ID matches
+    `_FORM`, returns the ID that the caller sent. In all other cases, returns a new ID. Further
+    calls of this function with the same context return the same ID. The ID is added to the trailing
+    metadata of the call, so gRPC also sends the ID with a status that gRPC makes itself.
     """
     known: Any = context.trailing_metadata() or ()
     for name, value in known:
@@ -56,20 +57,20 @@ def request_id_of(context: Context) -> str:
 
 
 def reply(message: bytes, context: Context) -> Reply:
-    """Returns an answer that is sent back with the ID of its call."""
+    """Returns an answer with the request ID of its call as trailing metadata."""
     return Reply(message, ((HEADER, request_id_of(context)),))
 
 
 def named(status: grpc.Status, context: Context) -> grpc.Status:
-    """Returns a status that is sent back with the ID of its call."""
+    """Returns a status with the request ID of its call added to the trailing metadata."""
     with_id = (*(status.trailing_metadata or ()), (HEADER, request_id_of(context)))
     return _Status(status.code, status.details, with_id)
 
 
 @contextmanager
 def on_lines(context: Context) -> Iterator[None]:
-    """Adds the ID of the call to the log lines inside the block, unless they have the ID
-    already.
+    """Adds the request ID of the call to the log lines that are written inside the `with` block.
+    Does nothing if the log lines already have the ID.
     """
     if logs.call_fields.get() is not None:
         yield

@@ -1,5 +1,5 @@
-"""Implements the service's methods. Most methods have three steps: decode the request, call the
-authority, encode the answer. A watch reads from the feed instead.
+"""Implements the methods of the gRPC service. Most methods decode the request, call the
+`Authority`, and encode the answer. WatchEvents instead sends events from the `Feed`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
-# Verifying a signature takes time. So other calls get a turn after this many items of a batch.
+# Batches are processed in groups of this many items, and other calls can run between two groups.
+# Verifying the signatures of a whole batch at once would block the event loop for too long.
 _BATCH_ITEMS_AT_ONCE = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -122,7 +123,10 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         return answer
 
     async def _observe(self, presented: Presented, context: Context) -> Validation:
-        """Validates a token for an operator. This changes nothing except the audit log."""
+        """Validates a token for a request with `observe_only`. The validation changes no record,
+        and is written to the audit log. Raises CallerNotAllowed if the caller may not use
+        `observe_only`.
+        """
         user_id, status, code = "", "", grpc.StatusCode.PERMISSION_DENIED
         try:
             if not caller().may_observe:
@@ -140,7 +144,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     ) -> bytes:
         try:
             return batch_results.answered(await self._validate(request, asked, context))
-        except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
+        except Exception as error:  # noqa: BLE001 - one error must not fail other items
             return batch_results.failed(error)
 
     async def CheckSessions(
@@ -159,7 +163,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         try:
             state = await self._authority.check_session(messages.session_name(message))
             return pb.CheckSessionsResult(state=messages.session_state(state))
-        except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
+        except Exception as error:  # noqa: BLE001 - one error must not fail other items
             failure = failure_of(error, "CheckSessions")
         return pb.CheckSessionsResult(error=failure.message_of_batch())
 

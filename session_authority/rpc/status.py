@@ -1,7 +1,7 @@
 """Maps the errors of the domain to gRPC statuses with machine-readable details (AIP-193).
 
-One table maps the errors of the domain. An error that is missing from the table is a fault of the
-service, except Refused and TimeoutError. The status of a fault is INTERNAL, with a fixed text.
+An error that is missing from the table `_TABLE` is a fault of the service, unless the error is a
+Refused or a TimeoutError. The status of a fault is INTERNAL, with a fixed text.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from session_authority.v1 import session_authority_pb2 as pb
 DOMAIN = "session-authority"
 INTERNAL_TEXT = "internal error"
 _REASON_PREFIX = "ERROR_REASON_"
-# A status is sent in trailers. Clients refuse trailers of more than 8 KiB, and would then get no
-# reason at all.
+# The limits of the parts of a status. A status is sent in HTTP/2 trailers, and clients refuse
+# trailers of more than 8 KiB. A client that refuses the trailers can't learn why its call failed.
 _MAX_MESSAGE_CHARACTERS = 1024
 _MAX_VIOLATIONS_BYTES = 3072
 
@@ -83,8 +83,9 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
 
 
 class Refused(Exception):
-    """An error that the service's own contract does not define: of a call to `grpc.health.v1`, or
-    of a stream whose answer could not be written. Its status has no details.
+    """An error that the service's own contract does not define. Methods of `grpc.health.v1` raise
+    Refused, and so does a stream whose answer could not be written. The status of a Refused error
+    has no details.
     """
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
@@ -104,8 +105,9 @@ class Failure:
     metadata: tuple[tuple[str, str], ...] = ()
 
     def status(self) -> grpc.Status:
-        """Returns the gRPC status, with ErrorInfo and, where they apply, BadRequest and RetryInfo.
-        A failure without a reason has a status without details.
+        """Returns the gRPC status of this failure, with an ErrorInfo. The status also has a
+        BadRequest if there are violations, and a RetryInfo if `retry_after` is set. If `reason` is
+        unspecified, the status has no details.
         """
         if self.reason == errors_pb2.ERROR_REASON_UNSPECIFIED:
             return rpc_status.to_status(
@@ -127,8 +129,8 @@ class Failure:
         return rpc_status.to_status(status)
 
     def message_of_batch(self) -> pb.RequestError:
-        """Returns the failure as the result of one item of a batch, without `retry_after` and
-        `metadata`.
+        """Returns this failure as the error of one item of a batch. The result has no `retry_after`
+        and no `metadata`.
         """
         return pb.RequestError(
             code=code_number(self.code),
@@ -141,11 +143,11 @@ class Failure:
 
 
 def failure_of(error: Exception, method: str) -> Failure:
-    """Returns the failure that is sent to the caller of a method for an exception.
+    """Returns the failure that is sent to the caller if a method ends with this exception.
 
-    A TimeoutError counts as StoreUnavailable, because a call that runs out of time was waiting for
-    the store. Refused becomes a failure without a reason. Any other exception that is missing from
-    the table is a fault of the service.
+    A TimeoutError counts as StoreUnavailable, because a call that runs out of time was most
+    probably waiting for Redis. Refused becomes a failure without a reason. Any other exception that
+    is missing from `_TABLE` is a fault of the service, and is logged with the name of the method.
     """
     if isinstance(error, TimeoutError):
         error = errors.StoreUnavailable()
@@ -174,7 +176,9 @@ def failure_of(error: Exception, method: str) -> Failure:
 
 
 def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldViolation, ...]:
-    """Returns the violations without duplicates, and only as many as fit into a status."""
+    """Returns the violations without duplicates. If not all violations fit into a status, returns
+    only the first violations that fit.
+    """
     fitting, size = [], 0
     for violation in dict.fromkeys(violations):
         size += len(violation.field) + len(violation.description)
@@ -186,7 +190,7 @@ def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldV
 
 def _failure_of_fault(error: Exception, method: str) -> Failure:
     """Returns the failure for a fault of the service, and logs the fault. The caller gets only a
-    fixed text, and an ID with which an operator can find the fault in the log.
+    fixed text and an error ID. With the error ID, an operator can find the fault in the log.
     """
     error_id = secrets.token_hex(8)
     _log.error("internal_error", method=method, error_id=error_id, **fault(error))
@@ -205,6 +209,6 @@ def code_number(code: grpc.StatusCode) -> int:
 
 
 def code_of(context: Any) -> int:
-    """Returns the number of the status code with which a handler has ended its own call."""
+    """Returns the number of the status code with which a handler has aborted its own call."""
     code = context.code()
     return code_number(code) if isinstance(code, grpc.StatusCode) else int(code or 0)

@@ -1,12 +1,14 @@
-"""Manages the streams under way: which caller may begin another stream, which stream must make
-room, and how streams end.
+"""Manages the running streams: decides which caller may start a stream, and which stream ends to
+free a slot for another stream.
 
-A stream occupies a place from the moment when its request has arrived. A stream with a large
-request occupies several places. Each caller has a fair share of the places of each method. Unknown
-callers may watch health. Each of their connections may have a few streams. When all places of the
-method are occupied, a stream of the address with the most streams ends, and a new stream gets its
-place. The new stream is refused instead if its own address has as many streams. At the same
-address, the connections are compared in the same way.
+The streams of each method share a limited number of slots. A stream occupies a slot from the moment
+when its request has arrived. A stream with a large request occupies several slots. Each caller has
+a fair share of the slots of a method.
+
+Unknown callers may start only streams that watch health, and only a few streams on each connection.
+When all slots for streams that watch health are occupied, a new stream can take the slot of an
+older stream. The function `displaced` chooses the older stream that ends. If `displaced` chooses no
+stream, the new stream is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from session_authority.rpc.request_ids import named, on_lines
 from session_authority.rpc.status import Refused, code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
-# A client that watches health needs one stream for each service name.
+# The limit of streams on one connection of an unknown caller. A client that watches health needs
+# one stream for each service name.
 MAX_PUBLIC_STREAMS_PER_CONNECTION = 4
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,8 +42,8 @@ First = Callable[[Context], Awaitable[tuple[Any, int]]]
 
 
 class Stream:
-    """One stream under way. The handler gets this object instead of gRPC's context, and writes its
-    answers to it.
+    """A running stream. The handler of the method gets this object instead of gRPC's context, and
+    sends its answers with `write`.
     """
 
     def __init__(self, path: str, context: Context, peer: Peer) -> None:
@@ -52,32 +55,34 @@ class Stream:
         self._opening: asyncio.Task[None] | None = None
 
     async def write(self, message: Any) -> None:
-        """Sends one answer. If the write is cancelled, a later `abort` still reaches the caller.
+        """Sends one answer. If this method is cancelled, a later `abort` still reaches the caller.
 
-        On its own, gRPC sends the initial metadata with the first answer. If that write is
-        cancelled, gRPC sends the metadata again with the status, and gRPC's core refuses both. Then
-        the caller would wait for ever. So this method sends the metadata first, and this step can't
-        be cancelled.
+        The first call of this method sends gRPC's initial metadata alone, in a step that can't be
+        cancelled. Without the separate step, gRPC would send the metadata together with the first
+        answer. If the sending of the first answer were cancelled, gRPC would send the metadata
+        again, together with the status. gRPC's core would refuse the second metadata and also the
+        status, and the caller would wait for ever.
         """
         if self._opening is None:
             self._opening = asyncio.ensure_future(self.context.send_initial_metadata(()))
-            # Sending fails if the caller has gone. Then perhaps no task awaits the result, so the
-            # error is retrieved here.
+            # Sending the metadata fails if the caller has gone. The callback retrieves the error,
+            # because perhaps no task awaits the result, and asyncio would report an error that no
+            # code retrieves.
             self._opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._opening)
         await self.context.write(message)
 
     async def abort(self, status: grpc.Status) -> None:
         """Ends the call with a status. The caller gets the status after all answers that were
-        written. Raises grpc.aio.AbortError.
+        written. Raises grpc.aio.AbortError, as each call of gRPC's own `abort` does.
         """
         if self._opening is not None:
             await asyncio.wait([self._opening])
         await self.context.abort_with_status(named(status, self.context))
 
     def end(self, refusal: AuthorityError) -> None:
-        """Ends the stream: its handler is cancelled, and its caller gets `refusal`. A second call
-        does nothing.
+        """Ends the stream: the handler is cancelled, and the caller gets the status for `refusal`.
+        A second call does nothing.
         """
         if self.refusal is None:
             self.refusal = refusal
@@ -85,22 +90,25 @@ class Stream:
 
 
 class Streams:
-    """The streams under way. The streams of each method share `limit` places."""
+    """Holds the running streams. The streams of each method share `limit` slots."""
 
     def __init__(self, authorizer: Authorizer, limit: int) -> None:
         self._authorizer = authorizer
         self._max = limit
-        # The streams of each path, the oldest first. The inner dicts serve as sets that keep their
-        # order.
+        # The running streams of each method, by the path of the method, the oldest first. Each
+        # inner dict serves as an ordered set, so all its values are None.
         self._streams: dict[str, dict[Stream, None]] = {}
         self._shares: dict[str, FairShare] = {}
         self._ended: AuthorityError | None = None
 
     @contextmanager
     def admitted(self, stream: Stream, weight: int) -> Iterator[None]:
-        """Counts a stream while the context lasts. The stream of a known caller occupies `weight`
-        places, but at most as many as one caller can hold. The stream of an unknown caller counts
-        as one. Raises Overloaded, Stopping, NotReady, CallerUnknown and CallerNotAllowed.
+        """Counts a stream inside the `with` block. The stream of a known caller occupies `weight`
+        slots, but at most as many slots as one caller can hold. The stream of an unknown caller
+        occupies one slot.
+
+        Raises Overloaded if too few slots are free for the stream, and Stopping after `end_all` was
+        called. Raises NotReady, CallerUnknown or CallerNotAllowed if the caller is not admitted.
         """
         if self._ended is not None:
             raise self._ended
@@ -110,8 +118,9 @@ class Streams:
         others = self._streams.setdefault(stream.path, {})
         share = self._shares.setdefault(stream.path, FairShare(self._max))
         sole = self._authorizer.has_one_caller
-        # The weight is at most the number of places that a caller can hold while no other caller
-        # holds any. Otherwise a stream with a very large request could never be admitted.
+        # The weight is limited to the number of slots that a caller can hold while no other caller
+        # holds any slot. Without the limit on the weight, a stream with a very large request could
+        # never be admitted.
         weight = min(weight, share.most(sole=sole))
         if caller is None:
             self._make_room(list(others), stream.peer)
@@ -128,8 +137,9 @@ class Streams:
                 share.give_back(caller.name, weight)
 
     def _make_room(self, others: list[Stream], newcomer: Peer) -> None:
-        """Ends a stream of an unknown caller if there is no place for the newcomer. Raises
-        Overloaded if the newcomer is refused instead.
+        """Ends a stream of an unknown caller if no slot is free for a new stream. `newcomer` is the
+        peer that starts the new stream. Raises Overloaded if the new stream is refused instead, or
+        if `newcomer` already has too many streams.
         """
         mine = sum(stream.peer is newcomer for stream in others)
         if mine >= MAX_PUBLIC_STREAMS_PER_CONNECTION:
@@ -141,21 +151,22 @@ class Streams:
             raise Overloaded
         gone = others[chosen]
         gone.end(Overloaded())
-        del self._streams[gone.path][gone]  # The place of the ended stream is free at once.
+        del self._streams[gone.path][gone]  # This frees the slot of the ended stream at once.
 
     def all(self) -> list[Stream]:
-        """Returns all streams that are under way."""
+        """Returns all streams that are running."""
         return [stream for streams in self._streams.values() for stream in streams]
 
     def end_all(self) -> None:
-        """Ends all streams, and admits no more streams."""
+        """Ends all running streams. From now on, new streams are refused with Stopping."""
         self._ended = Stopping()
         for stream in self.all():
             stream.end(Stopping())
 
     def recheck(self) -> None:
-        """Ends the streams that would be refused now: by the access policy, or because this process
-        must not answer any caller.
+        """Ends each running stream whose caller would be refused now. A caller can be refused
+        because the access policy no longer allows the call, or because this process must not answer
+        any caller.
         """
         for stream in self.all():
             try:
@@ -165,9 +176,10 @@ class Streams:
 
 
 class StreamMethod:
-    """Calls one method that answers with a stream. If the method has one request, `first` reads the
-    request, and returns how many places the stream occupies. The handler may be a generator, or may
-    write the answers itself.
+    """Answers the calls of one method that sends a stream of answers. If the method takes one
+    request, `first` reads the request, and returns how many slots the stream occupies. `behavior`
+    is the handler of the method. The handler may be an asynchronous generator of answers, or may
+    send its answers with `Stream.write`.
     """
 
     def __init__(
@@ -205,13 +217,13 @@ class StreamMethod:
             code = code_of(context)
             raise
         except grpc.aio.InternalError:
-            # In gRPC, a write fails when the caller has gone. If the caller is still there, it gets
-            # this status.
+            # A write fails if the caller has gone. If the caller is still connected, the caller
+            # gets the status CANCELLED.
             gone = Refused(grpc.StatusCode.CANCELLED, "an answer could not be written")
             failure = failure_of(gone, self._name)
         except Exception as error:  # noqa: BLE001
-            # This is the last line of defence, because the text of the error must not reach the
-            # caller.
+            # An unexpected exception must not leave this method, because grpc.aio would send the
+            # text of the exception to the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
             with on_lines(context):
                 failure = failure_of(ended or error, self._name)

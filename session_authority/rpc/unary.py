@@ -1,12 +1,12 @@
-"""Calls unary methods, for grpc.aio and for standing tasks.
+"""Answers calls of unary methods, for grpc.aio and for standing tasks.
 
-The request is read as bytes, so that the size limit of the method is checked before anything is
-decoded. The call is kept inside its deadline. No unexpected exception leaves this module, because
-grpc.aio would send the text of the exception to the caller. Only grpc.aio.AbortError and
-asyncio.CancelledError leave this module.
+The request is read as bytes, so that the size limit of the method is checked before the request is
+decoded. A call is stopped when its deadline passes. Of all exceptions, only grpc.aio.AbortError and
+asyncio.CancelledError leave this module. All other exceptions become statuses here, because
+grpc.aio would send the text of an exception to the caller.
 
-A call occupies places while it is carried out. It occupies none while the service waits for its
-peer: before the request has arrived, and while the peer has not read the answer or the refusal.
+A call occupies slots only while its handler runs. A call occupies no slot while its request is
+arriving, or while the peer has not read the answer. A health check never occupies a slot.
 """
 
 from __future__ import annotations
@@ -48,21 +48,23 @@ _MAX_BYTES = {
     "WatchEvents": MAX_WATCH_BYTES,
 }
 _BATCH_METHODS = frozenset({"BatchValidateSessions", "CheckSessions"})
-# A batch occupies one place for each 4 KiB. A few items together have this size.
+# A batch occupies one slot for each 4 KiB of its request. A few items of a batch together have 4
+# KiB.
 _BATCH_BYTES_PER_CALL = 4 * 1024
-# These methods are answered even if too many calls are under way. Otherwise a probe would mistake a
-# busy server for a dead server.
+# These methods are answered even if all slots are occupied. If health checks were refused, a probe
+# would mistake a busy server for a dead server.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
-# The longest time of a call. A call without a deadline gets this time limit.
+# The time limit of each call. A call with an earlier deadline has less time.
 _MAX_CALL_SECONDS = 10.0
-# The time limit from the admission of a call until its whole request has arrived. In this time, a
-# client sends 64 KiB at 0.5 Mbit/s, or the largest batch at 34 Mbit/s.
+# The time limit from the admission of a call until its whole request has arrived. In one second, a
+# client can send 64 KiB at 0.5 Mbit/s, or the largest batch at 34 Mbit/s.
 MAX_BODY_SECONDS = 1.0
 _OK, _CANCELLED = code_number(grpc.StatusCode.OK), code_number(grpc.StatusCode.CANCELLED)
 # The name under which calls of unknown callers are counted.
 _STRANGERS = ""
-# The limit of requests of one caller that are arriving. Such requests do not prevent calls of other
-# callers, but they occupy memory.
+# The limit of requests of one caller that have not arrived completely. Requests that are arriving
+# occupy no slots, so they do not prevent calls of other callers. The limit is needed because
+# arriving requests occupy memory.
 _MAX_ARRIVING_PER_CALLER = 1000
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -70,8 +72,8 @@ Handler = Any  # grpc.RpcMethodHandler has no usable type annotations
 
 
 class Load:
-    """Counts the unary calls that are carried out, the places that they occupy, and the requests
-    that are arriving.
+    """Counts the unary calls whose handlers are running, the slots that these calls occupy, and the
+    requests that are still arriving.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,8 +85,8 @@ class Load:
         self.none.set()
 
     def expect(self, caller: str, *, limited: bool) -> None:
-        """Counts a request that is arriving. Raises Overloaded if the request is `limited` and too
-        many requests of its caller are arriving.
+        """Counts a request that begins to arrive. Raises Overloaded if `limited` is True and too
+        many requests of this caller are already arriving.
         """
         count = self.arriving.get(caller, 0)
         if count >= _MAX_ARRIVING_PER_CALLER and limited:
@@ -92,8 +94,8 @@ class Load:
         self.arriving[caller] = count + 1
 
     def expect_no_more(self, caller: str) -> None:
-        """Notes that a request has arrived completely, or that the service stopped waiting
-        for it.
+        """Notes that a request of this caller has arrived completely, or that the service no longer
+        waits for a request of this caller.
         """
         left = self.arriving[caller] - 1
         if left:
@@ -102,14 +104,14 @@ class Load:
             del self.arriving[caller]
 
     def begin(self, caller: str, weight: int) -> None:
-        """Counts a call whose handler begins, and the places that it occupies."""
+        """Counts a call whose handler starts, and gives `weight` slots to the call."""
         self.share.take(caller, weight)
         self.calls += 1
         if self.calls == 1:
             self.none.clear()
 
     def end(self, caller: str, weight: int) -> None:
-        """Frees the places of a call that has ended."""
+        """Counts a call whose handler has ended, and frees the `weight` slots of the call."""
         self.share.give_back(caller, weight)
         self.calls -= 1
         if not self.calls:
@@ -117,7 +119,7 @@ class Load:
 
 
 class UnaryMethod:
-    """Calls one unary method."""
+    """Answers the calls of one unary method."""
 
     def __init__(
         self,
@@ -153,19 +155,20 @@ class UnaryMethod:
         if isinstance(answer, bytes):
             return answer
         if isinstance(answer, Reply):
-            return answer.message  # gRPC already has the trailing metadata
+            return answer.message  # the context already has the trailing metadata
         await context.abort_with_status(answer)
         raise AssertionError("aborting raises")
 
     def sent(self, context: Context) -> None:
-        """Notes that the answer of a call is sent, or that the caller no longer waits for the
+        """Notes that the answer of a call was sent, or that the caller no longer waits for the
         answer.
         """
         self._peers.sent(context)
 
     async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
         """Returns the serialized answer of a call, or the status with which the call fails. This
-        method sends nothing. Raises grpc.aio.AbortError if the handler itself aborted the call.
+        method itself sends nothing to the caller. Raises grpc.aio.AbortError if the handler itself
+        aborted the call.
         """
         started = time.perf_counter()
         self._calls.started += 1
@@ -179,8 +182,8 @@ class UnaryMethod:
             code = code_of(context)
             raise
         except Exception as error:  # noqa: BLE001
-            # This is the last line of defence, because the text of the error must not reach the
-            # caller.
+            # An unexpected exception must not leave this method, because grpc.aio would send the
+            # text of the exception to the caller.
             with on_lines(context):
                 failure = failure_of(error, self._name)
             code = code_number(failure.code)
@@ -191,8 +194,9 @@ class UnaryMethod:
             self._peers.leave(peer, context)
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
-        """Admits a call, reads its request, and carries it out. This is one long coroutine, because
-        the event loop passes through each nested coroutine again after every wait.
+        """Checks the caller of a call, reads the request, and calls the handler. This method is one
+        long coroutine, because each nested coroutine would add a cost whenever the task continues
+        after a wait.
         """
         seconds = _time_for(context)
         caller = self._authorizer.admit(self._path, context)
@@ -231,29 +235,32 @@ class UnaryMethod:
             raise too_slow() from None
 
     def _weight(self, body: bytes, *, sole: bool) -> int:
-        """Returns the number of places that a call occupies while it is carried out: 0 for a health
-        check.
+        """Returns the number of slots that a call occupies while its handler runs. A health check
+        occupies no slot.
         """
         if not self._is_batch:
             return int(self._limited)
-        # The weight is at most the number of places that a caller can hold while no other caller
-        # holds any. Otherwise a very large batch could never be carried out.
+        # The weight is limited to the number of slots that a caller can hold while no other caller
+        # holds any slot. Without the limit on the weight, a very large batch could never be
+        # answered.
         return max(1, min(len(body) // _BATCH_BYTES_PER_CALL, self._load.share.most(sole=sole)))
 
 
 def limit_of(path: str) -> int:
-    """Returns the largest size of a request of a method, in bytes."""
+    """Returns the size limit for requests of a method, in bytes."""
     return _MAX_BYTES.get(path.rpartition("/")[2], MAX_MESSAGE_BYTES)
 
 
 def _time_for(context: Context) -> float:
-    """Returns the seconds that a call may take. Raises DeadlineTooShort."""
+    """Returns how many seconds the call may take. Raises DeadlineTooShort if the deadline of the
+    call is too near.
+    """
     left: float | None = context.time_remaining()
     if left is None:
         return _MAX_CALL_SECONDS
     seconds = min(seconds_to_work(left), _MAX_CALL_SECONDS)
     if seconds <= 0:
-        no_one_is_calling()  # The task may have answered a call of another caller before.
+        no_one_is_calling()  # Forgets the caller of the task's previous call.
         raise DeadlineTooShort
     return seconds
 
@@ -264,11 +271,11 @@ def too_slow() -> DeadlineTooShort:
 
 
 def checked(message: Any, limit: int) -> bytes:
-    """Returns the first message of a request, after checking its size.
+    """Checks the first message of a request, and returns this message.
 
-    Raises MessageTooLarge. Raises MalformedMessage if there is no message. This also happens if
-    gRPC itself refused to read the message and answered the call: there is no other sign of such a
-    refusal.
+    Raises MessageTooLarge if the message has more than `limit` bytes. Raises MalformedMessage if
+    there is no message. If gRPC itself refuses to read a message and answers the call, this
+    function also sees no message, and also raises MalformedMessage.
     """
     if message is grpc.aio.EOF:
         raise MalformedMessage
@@ -279,7 +286,9 @@ def checked(message: Any, limit: int) -> bytes:
 
 
 def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    """Decodes the message of a request. Raises MalformedMessage."""
+    """Decodes the message of a request. Raises MalformedMessage if the bytes are not a message of
+    the expected type.
+    """
     try:
         return decode(body)
     except DecodeError:
@@ -287,8 +296,8 @@ def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
 
 
 def unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Returns a serializer that passes serialized messages on unchanged. For example, a message
-    that is sent to many watchers, an answer from a cache, and the answer to a validation are
-    already serialized.
+    """Returns a serializer that returns bytes unchanged, and serializes all other messages with
+    `serialize`. Some handlers return bytes, for example for an answer from a cache, or for a
+    message that is sent to many watchers.
     """
     return lambda message: message if isinstance(message, bytes) else serialize(message)

@@ -1,12 +1,15 @@
-"""Makes grpc.aio wake the event loop only once for many of its events.
+"""Makes grpc.aio wake the event loop only once for several events of grpc.aio.
 
-The poller thread of grpc.aio writes one byte for each event into a pair of sockets. Each time the
-event loop wakes, grpc.aio reads only one byte, although it handles all waiting events. So every
-further byte wakes the event loop in vain. With this module the bytes go through a pipe, which is
-cheaper to write to, and all bytes are read together. An event is queued before its byte is written,
-so no event is missed.
+Without this module, the poller thread of grpc.aio writes one byte for each event into a socket
+pair. Each byte can wake the event loop. When the event loop wakes, grpc.aio handles all waiting
+events, but reads only one byte. So each further byte wakes the event loop again although no event
+waits.
 
-Like the acceptor, this module uses a private name of grpc.
+With this module, the bytes go through a pipe. Writing to a pipe costs less than writing to a
+socket. When the event loop wakes, all bytes in the pipe are read together. No event is missed,
+because the poller thread puts an event into the queue before it writes the byte of this event.
+
+This module uses a private name of grpc, as the module `acceptor` does.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ class PipeEnd:
         return self._descriptor
 
     def setblocking(self, flag: bool) -> None:
-        """Sets whether reads and writes wait for the other end."""
+        """Makes reads and writes wait for the other end of the pipe if `flag` is True. If `flag` is
+        False, reads and writes never wait.
+        """
         os.set_blocking(self._descriptor, flag)
 
     def recv(self, _count: int) -> bytes:
-        """Reads all bytes in the pipe, even if the caller asks for fewer bytes."""
+        """Reads all bytes in the pipe. Ignores the number of bytes that grpc.aio asks for."""
         return os.read(self._descriptor, _MAX_BYTES)
 
     def close(self) -> None:
@@ -46,13 +51,15 @@ class PipeEnd:
 
 
 class _Sockets:
-    """Replaces the module `socket` for grpc.aio, with a pipe instead of each pair of sockets."""
+    """Replaces the module `socket` in grpc.aio. `socketpair` makes a pipe instead of a pair of
+    sockets.
+    """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(socket, name)
 
     def socketpair(self) -> tuple[PipeEnd, PipeEnd]:
-        """Makes a pipe. Returns its end for reading and its end for writing."""
+        """Makes a pipe. Returns the pipe's end for reading and the pipe's end for writing."""
         reading, writing = os.pipe()
         return PipeEnd(reading), PipeEnd(writing)
 

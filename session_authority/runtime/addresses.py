@@ -1,4 +1,4 @@
-"""Parses hosts and ports for listening, and recognizes the addresses of this machine."""
+"""Parses hosts and ports for listening, and recognizes loopback addresses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ MAX_PORT = 65535
 
 
 class Listen:
-    """A host and a port, such as `127.0.0.1:50051` or `[::1]:50051`. With port 0, the system
-    chooses a free port.
+    """A host and a port on which a server listens, such as `127.0.0.1:50051` or `[::1]:50051`. With
+    port 0, the system chooses a free port.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -19,7 +19,9 @@ class Listen:
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Parses `HOST:PORT`. Raises ValueError."""
+        """Parses a text `HOST:PORT`, or returns a Listen unchanged. Raises ValueError for any other
+        value.
+        """
         if isinstance(value, cls):
             return value
         host, colon, port = str(value).rpartition(":")
@@ -42,7 +44,7 @@ class Listen:
         return is_loopback(self.host)
 
     def with_port(self, port: int) -> Listen:
-        """Returns the same host with another port."""
+        """Returns an address with the same host and another port."""
         return Listen(self.host, port)
 
     def __str__(self) -> str:
@@ -50,8 +52,9 @@ class Listen:
 
 
 def is_loopback(host: str, *, mapped: bool = True) -> bool:
-    """Returns True for a name or an address of this machine: `localhost`, 127.0.0.0/8 or `::1`.
-    With `mapped`, such an IPv4 address in its IPv6 form also counts (RFC 4291 §2.5.5.2).
+    """Returns True if `host` is `localhost`, `::1`, or an address in 127.0.0.0/8. With `mapped`,
+    also returns True for an IPv6 address that contains an address in 127.0.0.0/8, such as
+    `::ffff:127.0.0.1` (RFC 4291 §2.5.5.2).
     """
     if host.lower().rstrip(".") == "localhost":
         return True
@@ -60,6 +63,8 @@ def is_loopback(host: str, *, mapped: bool = True) -> bool:
     except ValueError:
         return False
     inner = getattr(address, "ipv4_mapped", None)
-    if inner is not None:  # Python 3.13 and later would judge the inner address in every case.
+    # Since Python 3.13, `address.is_loopback` checks the IPv4 address inside an IPv6 address, even
+    # without `mapped`.
+    if inner is not None:
         return mapped and bool(inner.is_loopback)
     return address.is_loopback

@@ -1,11 +1,13 @@
-"""Writes the audit log. Each line says which administrative act was done, by which caller, to which
-user, and from where.
+"""Writes the audit log. Each line says which administrative act was done, by which caller, from
+which address, and to which user.
 
-The audit log is separate from other logs, because it names users. It is written to standard error
-or to a file, with one JSON object on each line. Each line is appended in one write, so several
-processes can share a file. If the file was moved, for example by logrotate, the next line goes to a
-new file with the old name. An act never fails because it can't be logged. Lines that could not be
-written are counted, and reported in the log at most once a minute.
+The audit log is separate from other logs, because the audit log names users. The audit log is
+written to standard error or to a file, with one JSON object on each line. Each line is appended in
+one write, so several processes can share a file. If the file of the audit log was moved, for
+example by logrotate, the next line goes to a new file with the old name.
+
+If a line can't be written, the administrative act itself still succeeds. Lines that could not be
+written are counted, and their number is reported in the service's log at most once a minute.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import structlog
 from session_authority.runtime.logs import LineBudget, LogThrottle
 
 STDERR = "stderr"
-# The limit of lines for the look-ups and the failed or refused calls of each caller. Further lines
-# are only counted, because they could fill the disk. An act that changed something always gets its
-# line.
+# The limit of lines in a second for one caller's calls that only read data, fail or are refused.
+# Lines beyond this limit are only counted, because they could fill the disk. This limit does not
+# apply to an act that changed something.
 MAX_LIMITED_LINES_PER_SECOND = 100
 MAX_TEXT_CHARACTERS = 256
-# The limits of a list. A caller may send thousands of long names in a call that is refused.
+# The limits for a list of names in a line: the number of names, and the characters of each name. A
+# caller may send thousands of long names in a call that is refused, and lines with all these names
+# could fill the disk.
 MAX_NAMES, MAX_NAME_CHARACTERS = 32, 64
 _COMPLAINT_SECONDS = 60.0
 _MODE = 0o600
@@ -44,8 +48,8 @@ class AuditLogError(Exception):
 
 
 def target_fault(target: str) -> str | None:
-    """Returns the reason why an audit log can't be written to this target, or None if a check finds
-    no reason.
+    """Returns the reason why the audit log can't be written to this target, or None if no reason is
+    found. The target is a path or `stderr`.
     """
     path = Path(target)
     if target == STDERR:
@@ -60,7 +64,9 @@ def target_fault(target: str) -> str | None:
 
 
 class AuditFile:
-    """A file to which lines are only appended. Raises AuditLogError if it can't be opened."""
+    """A file to which lines are only appended. The constructor raises AuditLogError if the file
+    can't be opened.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,12 +77,15 @@ class AuditFile:
             raise AuditLogError(f"{path}: can't be written: {error.strerror}") from None
 
     def write(self, line: str) -> None:
-        """Appends a line. Raises OSError."""
+        """Appends a line, which must end with a line break. Raises OSError if the line can't be
+        written completely.
+        """
         if self._was_moved():
             opened = self._open()
             self.close()
             self._descriptor, self._is_torn = opened, False
-        # If the disk was full during the last write, the file may end with an incomplete line.
+        # If the disk was full during the last write, the file may end with an incomplete line. A
+        # line break separates the incomplete line from the new line.
         data = f"{chr(10) if self._is_torn else ''}{line}".encode()
         written = os.write(self._descriptor, data)
         self._is_torn = written < len(data)
@@ -89,7 +98,7 @@ class AuditFile:
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        # Opens the file without blocking. A pipe without a reader would block here.
+        # Without O_NONBLOCK, opening a pipe that has no reader would block.
         descriptor = os.open(self._path, flags | os.O_NONBLOCK, _MODE)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -97,7 +106,7 @@ class AuditFile:
             raise OSError(0, "is no regular file")
         if os.geteuid() == 0 and status.st_size == 0:
             # If root runs a command and creates the file, the service must still be able to write
-            # to the file. So the file gets the owner of its folder.
+            # to the file. So a file that root creates gets the owner of its folder.
             folder = self._path.absolute().parent.stat()
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
         return descriptor
@@ -111,10 +120,14 @@ class AuditFile:
 
 
 class _StandardError:
-    """Standard error of the process, looked up anew for each line."""
+    """Writes lines to standard error. `sys.stderr` is read again for each line, because other code
+    may replace it.
+    """
 
     def write(self, line: str) -> None:
-        """Writes a line. Raises OSError. Raises ValueError if standard error is closed."""
+        """Writes a line. Raises OSError if the line can't be written, or ValueError if standard
+        error is closed.
+        """
         sys.stderr.write(line)
         sys.stderr.flush()
 
@@ -123,7 +136,9 @@ class _StandardError:
 
 
 class AuditLog:
-    """Writes acts to standard error or to a file. Raises AuditLogError."""
+    """Writes administrative acts to standard error or to a file. The constructor raises
+    AuditLogError if the file can't be opened.
+    """
 
     def __init__(self, target: str) -> None:
         self._sink = _StandardError() if target == STDERR else AuditFile(Path(target))
@@ -132,14 +147,16 @@ class AuditLog:
         self._lost = 0
 
     def note(self, action: str, outcome: str, fields: Mapping[str, Any], *, limited: bool) -> None:
-        """Writes one act to the log. Raises nothing.
+        """Writes one act to the audit log. Raises no error if the line can't be written.
 
         Args:
-            action: The RPC or the command.
-            outcome: The status code of gRPC, or `OK` or `FAILED` for a command.
+            action: The name of the RPC or of the command.
+            outcome: The status code of gRPC for an RPC, or `OK` or `FAILED` for a command.
             fields: The caller, the peer, the user and further facts. Texts are cut at 256
-                characters, and lists at 32 names of 64 characters. Empty values are left out.
-            limited: True if the line may be left out when its caller causes too many lines.
+                characters. Lists are cut at 32 names, and each name at 64 characters. Empty values
+                are left out.
+            limited: True if the line may be left out because its caller has caused too many lines
+                in this second.
         """
         left_out = 0
         if limited:
@@ -166,25 +183,27 @@ class AuditLog:
             self._lost = 0
 
     def close(self) -> None:
-        """Closes the file of the log."""
+        """Closes the file of the audit log, if the audit log is a file."""
         self._sink.close()
 
     def _limit_of(self, caller: str) -> LineBudget:
-        """Returns the budget of lines of a caller. Callers without a known name share one budget.
-        The other names come from the access policy, so there are few budgets.
+        """Returns the budget that limits the lines of a caller. All callers without a known name
+        share one budget. The names of all other callers come from the access policy, so there are
+        few budgets.
         """
         return self._limits.setdefault(caller, LineBudget(MAX_LIMITED_LINES_PER_SECOND))
 
     def _complain(self, error: Exception) -> None:
         self._lost += 1
         if self._throttle.count("lost", monotonic()) is not None:
-            # Writing to the log may fail for the same full disk.
+            # An error is ignored here, because the service's log may be on the same full disk as
+            # the audit log.
             with suppress(OSError, ValueError):
                 _log.error("audit_log_failed", error=type(error).__name__, lost=self._lost)
 
 
 def _cut(value: Any) -> Any:
-    """Converts a value to a type that JSON can hold, and limits its size."""
+    """Converts a value to a type that JSON supports, and limits the length of texts and lists."""
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -1,9 +1,9 @@
-"""Counts gRPC calls under the metric names of go-grpc-middleware, which common dashboards know. It
-also counts the calls of each caller.
+"""Counts gRPC calls under the metric names of go-grpc-middleware, which common dashboards know.
+Also counts the calls of each caller.
 
-The thread of the event loop counts each call in two plain numbers and one histogram. The other
-metrics are computed from these when Prometheus scrapes. This module does not know gRPC: it gets
-methods and codes as texts and numbers.
+When a call begins and ends, the thread of the event loop changes only a few plain numbers. The
+metrics are computed from the counted numbers when Prometheus scrapes. This module does not use
+gRPC: other modules pass the names of methods and the numbers of status codes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 
 from session_authority.runtime.counters import Durations
 
-# The names of the codes as Go writes them, in the order of their numbers.
+# The names of gRPC's status codes as Go writes them. The position of each name is the number of the
+# code.
 CODES = (
     "OK",
     "Canceled",
@@ -38,12 +39,12 @@ CODES = (
     "DataLoss",
     "Unauthenticated",
 )
-# The label for callers that the access policy does not name, and for calls that are refused before
-# their caller is known.
+# The label value for callers that the access policy does not name, and for calls that are refused
+# before their caller is known.
 UNKNOWN_CALLER = "unknown"
-# The names of callers come from the policy. This number limits the callers of each method that have
-# their own series, in case a policy changes again and again. All further callers are counted as
-# `other`.
+# The limit of callers that have their own time series, for each method. The names of callers come
+# from the access policy, so only a policy that changes again and again reaches this limit. Callers
+# beyond this limit are counted as `other`.
 MAX_CALLERS = 1000
 _FURTHER_CALLERS = "other"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -51,8 +52,8 @@ _NAMES = ("grpc_type", "grpc_service", "grpc_method")
 
 
 class MethodName(NamedTuple):
-    """A method, as the labels of its metrics name it: its kind (`unary`, `server_stream` or
-    `bidi_stream`), its service, and its name.
+    """The name of a method, as the labels of the metrics contain it. `kind` is `unary`,
+    `server_stream` or `bidi_stream`.
     """
 
     kind: str
@@ -60,13 +61,14 @@ class MethodName(NamedTuple):
     name: str
 
 
-# Clients can call methods with invented names. All unknown methods are counted under this name.
+# The name under which all calls of unknown methods are counted, because clients can invent names of
+# methods.
 UNKNOWN_METHOD = MethodName("unary", "unknown", "unknown")
 
 
 class MethodCalls:
-    """Counts the calls of one method: how many have begun, how many calls of each caller ended with
-    each code, and how long the calls lasted.
+    """Counts the calls of one method: how many calls have begun, how many calls of each caller
+    ended with each status code, and how long the calls lasted.
     """
 
     __slots__ = ("by_caller", "durations", "started")
@@ -77,7 +79,9 @@ class MethodCalls:
         self.durations = Durations(_SECONDS)
 
     def end(self, caller: str | None, code: int, seconds: float) -> None:
-        """Counts a call that has ended, under the number of its status code."""
+        """Counts a call that has ended. `code` is the number of the status code. `caller` is None
+        if the caller is unknown.
+        """
         counts = self.by_caller.get(caller)
         if counts is None:
             counts = self._counts_of_new(caller)
@@ -98,20 +102,22 @@ class CallMetrics(Collector):
         registry.register(self)
 
     def of(self, path: str, kind: str) -> MethodCalls:
-        """Returns the calls of the method with this path, such as `/package.Service/Method`."""
+        """Returns the counts of the method with this path, such as `/package.Service/Method`.
+        `kind` is `unary`, `server_stream` or `bidi_stream`.
+        """
         service, _, name = path.strip("/").rpartition("/")
         return self._of(MethodName(kind, service, name))
 
     def of_unknown_methods(self) -> MethodCalls:
-        """Returns the calls of methods that do not exist."""
+        """Returns the counts for calls of methods that do not exist."""
         return self._of(UNKNOWN_METHOD)
 
     def _of(self, name: MethodName) -> MethodCalls:
         return self._methods.setdefault(name, MethodCalls())
 
     def describe(self) -> Iterator[Metric]:
-        """Returns all metrics without numbers. From these, the registry reads the names of the
-        metrics.
+        """Yields all metrics without values. The registry calls this method to learn the names of
+        the metrics.
         """
         yield CounterMetricFamily(
             "grpc_server_started", "Calls that began, refused ones too.", labels=_NAMES
@@ -134,7 +140,7 @@ class CallMetrics(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """Returns all metrics in the form that Prometheus reads."""
+        """Yields all metrics with their values, when Prometheus scrapes."""
         started, handled, handling, by_caller = self.describe()
         assert isinstance(handling, HistogramMetricFamily)
         assert isinstance(started, CounterMetricFamily)

@@ -1,9 +1,10 @@
-"""Counts things that happen with every call, in a form that Prometheus reads.
+"""Counts events that happen in every call, for metrics of Prometheus.
 
-The counters of prometheus_client take a lock for each number, and a call changes five numbers. Here
-one thread counts with plain numbers, and other threads may read them. A reader sees each number
-whole. At worst, a reader sees a call in one number, and does not yet see the call in another
-number. The rest of the service counts rarely, and uses the counters of prometheus_client.
+The counters of prometheus_client take a lock for each change of a number, and a call changes five
+numbers. So the counters of this module are plain numbers without locks. Only one thread changes the
+numbers of a counter, and other threads may read the numbers. A reader never gets a partly written
+number. At worst, a reader sees a call in one number before the call is counted in another number.
+For events that happen rarely, the service uses the counters of prometheus_client.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ Labels = tuple[str, ...]
 
 
 class CallCounter(Collector):
-    """Counts things by their labels. `counts` has a number for each combination of labels that
-    `begin` has added. To count, add to the number.
+    """A counter that has a number for each combination of label values. `begin` adds a combination
+    of label values. To count an event, add 1 to the number of a combination in `counts`.
     """
 
     def __init__(
         self, registry: CollectorRegistry, name: str, documentation: str, names: Sequence[str] = ()
     ) -> None:
         self.counts: dict[Labels, int] = {}
-        """The number for each combination of labels. Other code may replace this dict by a dict in
-        which it counts itself.
+        """The number for each combination of label values. Code that already counts in a dict of
+        its own may replace `counts` by this dict.
         """
         self._described = name, documentation
         self._names = names
         registry.register(self)
 
     def begin(self, *labels: str) -> Labels:
-        """Adds a number for these labels. The metric shows this number even while it is 0. Returns
-        the key of the number in `counts`.
+        """Adds a combination of label values, so that the metric shows the combination even while
+        its number is 0. Returns the key of the combination in `counts`.
         """
         self.counts.setdefault(labels, 0)
         return labels
 
     def describe(self) -> Iterator[CounterMetricFamily]:
-        """Returns the counter without numbers. The registry reads its name, because a scrape may
-        request metrics by name.
+        """Yields the counter without numbers. The registry needs the name of the counter, because a
+        scrape may request metrics by name.
         """
         yield CounterMetricFamily(*self._described, labels=self._names)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Returns the counter in the form that Prometheus reads."""
+        """Yields the counter with its numbers, when Prometheus scrapes."""
         [family] = self.describe()
         for labels, count in list(self.counts.items()):
             family.add_metric(labels, count)
@@ -58,8 +59,9 @@ class CallCounter(Collector):
 
 
 class Durations:
-    """Counts durations in intervals between bounds, and adds them up in seconds. The last interval
-    has no upper bound.
+    """A histogram of durations. `counts` has the number of durations in each interval between two
+    bounds, and in the last interval, which has no upper bound. `seconds` is the sum of all
+    durations.
     """
 
     __slots__ = ("_bounds", "counts", "seconds")
@@ -70,21 +72,22 @@ class Durations:
         self.seconds = 0.0
 
     def add(self, seconds: float) -> None:
-        """Counts one duration."""
+        """Counts one duration, which is in seconds."""
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.seconds += seconds
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Returns how many durations were at most as long as each bound, in the form of a
-        Prometheus histogram.
+        """Returns, for each bound, how many durations were at most as long as the bound. The result
+        has the form of a Prometheus histogram: the bounds are texts, and the last bound is `+Inf`.
         """
         names = [*map(floatToGoString, self._bounds), "+Inf"]
         return list(zip(names, accumulate(self.counts.copy()), strict=True))
 
 
 class DurationsByLabel(Collector):
-    """Counts durations of several kinds, each with its own values of the labels, or durations of
-    one kind without labels. With suitable bounds, this class also counts sizes and other values.
+    """A metric that has a histogram of durations for each combination of label values, or one
+    histogram without labels. With suitable bounds, the histograms can also count sizes or other
+    values.
     """
 
     def __init__(
@@ -102,21 +105,25 @@ class DurationsByLabel(Collector):
         registry.register(self)
 
     def of(self, *labels: str) -> Durations:
-        """Returns the durations of one kind."""
+        """Returns the histogram for these label values. Makes the histogram if there is none
+        yet.
+        """
         return self._kinds.setdefault(labels, Durations(self._bounds))
 
     def show(self, durations: Durations, *labels: str) -> None:
-        """Adds the durations of one kind to the metric. Other code counts these durations."""
+        """Adds a histogram to the metric, under these label values. The code that made the
+        histogram counts its durations.
+        """
         self._kinds[labels] = durations
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
-        """Returns the histogram without numbers. The registry reads its name, because a scrape may
-        request metrics by name.
+        """Yields the histogram without numbers. The registry needs the name of the histogram,
+        because a scrape may request metrics by name.
         """
         yield HistogramMetricFamily(*self._described, labels=self._names)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Returns the histogram in the form that Prometheus reads."""
+        """Yields the histogram with its numbers, when Prometheus scrapes."""
         [family] = self.describe()
         for labels, kind in list(self._kinds.items()):
             family.add_metric(labels, kind.buckets(), kind.seconds)

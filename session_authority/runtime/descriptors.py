@@ -1,7 +1,8 @@
-"""Finds how many file descriptors this process may have, and which descriptors are connections. It
-can also end a connection that a library would keep open.
+"""Finds how many file descriptors this process may have, and which file descriptors are
+connections. Can also shut down a connection that a library would keep open.
 
-Finding connections needs Linux. On other systems this module finds and ends no connections.
+Finding connections needs Linux. On systems other than Linux, this module finds no connections, and
+shuts none down.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 _OWN_DESCRIPTORS = "/proc/self/fd"
-# A higher limit, or no limit, counts as this number.
+# The highest limit that this module returns, even if the system has a higher limit or no limit.
 _UNLIMITED = 1 << 20
 
 
@@ -30,33 +31,33 @@ class Connection:
 
 
 def raise_limit() -> int:
-    """Raises the soft limit of descriptors to the hard limit. Returns the limit that applies
-    now.
+    """Raises the soft limit of file descriptors of this process to the hard limit. Returns the
+    limit that applies afterward.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The real limit of macOS is lower than the limit that macOS reports.
+    # macOS may refuse the hard limit that it reports, because its real limit is lower.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return limit()
 
 
 def limit() -> int:
-    """Returns the number of descriptors that this process may have now, at most 1,048,576."""
+    """Returns the number of file descriptors that this process may have now, at most 1,048,576."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED if soft == resource.RLIM_INFINITY else min(soft, _UNLIMITED)
 
 
 def attainable() -> int:
-    """Returns the number of descriptors that a process may have after it has raised its limit, at
-    most 1,048,576.
+    """Returns the number of file descriptors that a process may have after it has called
+    `raise_limit`, at most 1,048,576.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, _UNLIMITED)
 
 
 def connections(ports: Collection[int]) -> dict[Connection, int]:
-    """Returns the connections that peers made to these ports of this process, each with its
-    descriptor.
+    """Returns the connections that peers made to these ports of this process. The result maps each
+    connection to its file descriptor.
     """
     found = {}
     try:
@@ -72,8 +73,8 @@ def connections(ports: Collection[int]) -> dict[Connection, int]:
 
 
 def hang_up(connection: Connection, descriptor: int) -> bool:
-    """Ends a connection in both directions, as if the peer had closed it. Returns False if the
-    descriptor no longer belongs to this connection.
+    """Shuts down a connection in both directions, as if the peer had closed it. If the file
+    descriptor no longer belongs to this connection, does nothing and returns False.
     """
     with _copy(descriptor) as copy:
         if copy is None or _connection(copy) != connection:
@@ -85,8 +86,10 @@ def hang_up(connection: Connection, descriptor: int) -> bool:
 
 @contextmanager
 def _copy(number: int) -> Iterator[socket.socket | None]:
-    """Yields a copy of a descriptor, or None if the descriptor is not a socket. The caller examines
-    the copy, because the system may give the number to another file at any moment.
+    """Yields a copy of a file descriptor as a socket, or None if the file descriptor is not a
+    socket. The calling code examines the copy and not the original. Another thread may close the
+    original file descriptor at any moment, and the system may then use the same number for another
+    file.
     """
     try:
         copied = os.dup(number)
@@ -114,7 +117,9 @@ def _connection(copy: socket.socket) -> Connection | None:
 
 
 def peer_name(host: str, port: int) -> str:
-    """Returns the name that gRPC gives a peer. An IPv4 address in its IPv6 form counts as IPv4."""
+    """Returns the name that gRPC gives a peer. An IPv6 address that contains an IPv4 address, such
+    as `::ffff:192.0.2.1`, counts as this IPv4 address.
+    """
     if ":" not in host:
         return f"ipv4:{host}:{port}"
     bare, percent, scope = host.partition("%")

@@ -15,7 +15,7 @@ _ISO = TypeAdapter(timedelta)
 
 def parse_duration(value: object) -> object:
     """Parses a length of time, such as `90s`, or `PT15M` and `P30D` in ISO 8601. Returns a
-    timedelta unchanged. Raises ValueError for all other values.
+    timedelta unchanged. Raises ValueError for a value that is no length of time.
     """
     if not isinstance(value, str):
         if isinstance(value, timedelta):

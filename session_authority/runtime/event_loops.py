@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 
 class EventLoop(Enum):
-    """The event loops to choose from. A turn of uvloop's loop costs far less than a turn of
-    asyncio's own loop. An operator can choose asyncio's loop instead.
+    """The event loops between which an operator can choose. An iteration of uvloop costs far less
+    CPU time than an iteration of asyncio's own loop.
     """
 
     UVLOOP = "uvloop"
@@ -20,11 +20,13 @@ class EventLoop(Enum):
 
 
 def run(main: Coroutine[Any, Any, T], event_loop: EventLoop) -> T:
-    """Runs the coroutine on a new loop, as `asyncio.run` does, and returns its result.
+    """Runs the coroutine `main` on a new event loop, as `asyncio.run` does, and returns the result
+    of the coroutine.
 
-    Code that measures time reads a clock of the module `time`, such as `time.monotonic`, and never
-    `loop.time`. The time of `uvloop.Loop.time` stands still during a turn of the loop, so this time
-    is late after a stall.
+    Code that measures time must read a clock of the module `time`, such as `time.monotonic`. Code
+    that measures time must not read `loop.time`, because uvloop updates the value of `loop.time`
+    only once in each iteration of the loop. After code has blocked the loop, `loop.time` returns a
+    time that is too early.
     """
     if event_loop is EventLoop.ASYNCIO:
         return asyncio.run(main)

@@ -1,7 +1,7 @@
-"""Does the project's common work with files: it checks which other users can read or change them,
-replaces a file as a whole, and reads files again when they change.
+"""Works with files: checks which other users can read or change a file, replaces a file as a whole,
+and reads files again when they change.
 
-The package that reads a file defines what its content means.
+The package that uses a file defines what the content of the file means.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ T = TypeVar("T")
 
 def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False) -> list[str]:
     """Returns the faults that expose a file or folder to other users, each with the command that
-    corrects the fault. A fault is a file mode, or an owner who is neither root nor this process's
-    user. Links are followed. Raises OSError for a file that can't be examined.
+    corrects the fault. A fault is a mode that gives other users access, or an owner who is neither
+    root nor the user of this process. Symbolic links are followed. Raises OSError if the file or
+    its folder can't be examined.
 
-    The group may read a secret, because Kubernetes gives secrets this way to pods that don't run as
-    root. Every user may read a file that is not secret. The group and other users may not write to
-    the folder of the file, because they could replace the file. The owner of this folder is not
-    checked.
+    The group of a file may read a secret, because Kubernetes uses the group to give secrets to pods
+    that don't run as root. Every user may read a file that is not secret. It is a fault if the
+    group or other users may write to the folder of the file, because they could replace the file.
+    If the folder of the file has the sticky bit, its mode is no fault. The owner of the folder is
+    not checked.
 
     Args:
         path: The file or folder.
-        what: A description of the contents, for the message.
+        what: A description of the content for the message, such as `the key`.
         secret: True if only the owner and the group may read the file.
         alone: True to skip the check of the file's folder.
     """
@@ -38,8 +40,8 @@ def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False)
 
 
 def _exposed_folder(folder: Path, what: str) -> list[str]:
-    """Returns the faults that let other users replace files in a folder. A folder with the sticky
-    bit, such as /tmp, has no such faults. A file system that can't be written has none either.
+    """Returns a fault if the mode of the folder lets other users replace files in the folder. There
+    is no fault if the folder has the sticky bit, such as /tmp, or if its file system is read-only.
     """
     status = folder.stat()
     if status.st_mode & stat.S_ISVTX or os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -76,11 +78,13 @@ def _exposure(path: Path, what: str, secret: bool) -> list[str]:
 
 
 def replace_file(path: Path, data: bytes, *, keep_access: bool = False) -> None:
-    """Writes the whole file. If writing fails, the old file stays as it was. Raises OSError. If
-    only the sync of the folder fails, the new file is already in place.
+    """Replaces the file `path` as a whole, or creates it. If the file can't be replaced, raises
+    OSError, and the old file stays as it was. If only the sync of the folder fails, OSError is
+    raised although the new file is already in place.
 
-    Only the owner can read or write the new file. With `keep_access`, the new file gets the mode of
-    an old file and, if this user may do so, the owner and group.
+    Without `keep_access`, only the owner can read or write the new file. With `keep_access`, the
+    new file gets the mode of the old file, if there is one. If this process may change owners, the
+    new file also gets the owner and the group of the old file.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # The file has mode 0600.
     unfinished = Path(name)
@@ -102,7 +106,9 @@ def replace_file(path: Path, data: bytes, *, keep_access: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Ensures that the folder's new state survives a power cut. Raises OSError."""
+    """Writes the entries of the folder to the disk, so that a file that was just created or
+    replaced survives a power failure. Raises OSError if the folder can't be written to the disk.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -111,19 +117,22 @@ def sync_folder(folder: Path) -> None:
 
 
 class Reread(Generic[T]):
-    """The contents of files, which are read again when the files change.
+    """Keeps the content of files in `current`, and reads the files again when they change.
 
-    A change counts when two checks in a row see the same files, because a file that is still being
-    written may look complete at the first check. With `at_once`, a change counts at the first
-    check. `at_once` is for files that are always replaced as a whole. `version` counts the changes
-    that were read. `pending` is True after a change that only one check has seen. The constructor
-    and `refresh` raise the `error` for broken files.
+    `refresh` checks the files. `refresh` reads changed files only after two checks in a row have
+    seen the same state. A file that is still being written may look complete at the first check.
+    With `at_once`, `refresh` reads changed files at the first check. `at_once` is for files that
+    are always replaced as a whole.
+
+    `version` counts how often changed files were read. `pending` is True after the first check that
+    sees a change, until the second check. The constructor and `refresh` raise `error` if the files
+    are broken.
 
     Args:
-        paths: The files. None stands for no file.
-        read: Reads the files. Raises the error.
-        error: The error for files that can't be examined.
-        at_once: True if a change counts at the first check.
+        paths: The paths of the files. A path that is None is ignored.
+        read: Reads the files, and returns their content. Raises `error` if the files are broken.
+        error: The type of the exception for files that can't be examined or are broken.
+        at_once: True if changed files are read at the first check.
     """
 
     def __init__(
@@ -144,14 +153,14 @@ class Reread(Generic[T]):
         self.current = read()
 
     def refresh(self) -> bool:
-        """Checks the files, and reads them again if a change counts. Returns True if the files were
-        read.
+        """Checks the files, and reads changed files again: with `at_once` at the first check, else
+        at the second check that sees the same state. Returns True if the files were read.
 
-        Raises the error while the files are broken. Until they are repaired, `current` keeps its
-        value.
+        If the files are broken, raises the `error` of the constructor, and `current` keeps its old
+        value. The next call tries to read the files again.
         """
-        # The state is taken before the files are read. So the next check finds a change that
-        # happens while the files are read.
+        # The state of the files is taken before the files are read. So the next check finds a
+        # change that happens while the files are read.
         before, self._seen = self._seen, self._look()
         found = self._seen
         self.pending = not self._at_once and found not in (self._read_state, before)
@@ -172,13 +181,15 @@ class Reread(Generic[T]):
         return True
 
     def _files(self) -> Iterable[Path]:
-        """Returns the paths of the files that are read. Raises the error or OSError if they can't
-        be found.
+        """Returns the paths of the files that `is_readable` checks. A subclass may override this
+        method, and may raise OSError or the `error` of the constructor.
         """
         return self._paths
 
     def _look(self) -> object:
-        """Returns the state of the files: the `file_state` of each file. Raises the error."""
+        """Returns the state of the files, which is the `file_state` of each file. Raises the
+        `error` of the constructor if a file can't be examined.
+        """
         found = []
         for path in self._paths:
             try:
@@ -190,8 +201,8 @@ class Reread(Generic[T]):
 
 def file_state(path: Path) -> tuple[int, int, int]:
     """Returns the modification time, the size and the inode number of a file. A change of the file
-    changes at least one of them, unless a program sets the modification time back. The file itself
-    is not read. Raises OSError.
+    normally changes at least one of the three numbers. The content of the file is not read. Raises
+    OSError if the file can't be examined.
     """
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino

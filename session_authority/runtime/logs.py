@@ -1,8 +1,9 @@
 """Writes structured logs: readable lines on a terminal, and JSON lines elsewhere.
 
-The log never contains a token, a key, or an end user's address or user agent. Of an unexpected
-exception, the log contains only the type and the places in the code. The text of the exception, and
-the values of variables, could contain secrets.
+The log never contains a token, a key, or an end user's address or user agent. About an unexpected
+exception, the log contains only the type of the exception and the places in the code that the
+exception passed. The text of the exception and the values of variables are left out, because they
+could contain secrets.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from typing import Any, TextIO
 import structlog
 
 _MAX_FRAMES = 12
-# The limit of kinds of events that a throttle remembers. A kind can contain a name from a peer's
-# certificate, so peers can invent kinds.
+# The limit of the kinds of events that a `LogThrottle` remembers. A kind can contain a name from a
+# client's certificate, so clients can invent kinds.
 _MAX_KINDS = 1024
 
 # The name of the caller whose call is being answered. Each line that is logged during the call
-# contains it.
+# contains this name.
 caller_name: ContextVar[str | None] = ContextVar("caller_name", default=None)
-# The fields that identify the call: `request_id` and, while traces are made, `trace_id` and
-# `span_id`.
+# The fields that identify the call that is being answered: `request_id` and, while tracing is on,
+# `trace_id` and `span_id`.
 call_fields: ContextVar[Mapping[str, str] | None] = ContextVar("call_fields", default=None)
 
 
@@ -44,14 +45,14 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        # The line and its line break are written together. The workers share a stream, and their
-        # lines must not mix.
+        # This logger writes a line and its line break together. The worker processes share a
+        # stream, and separate writes of several processes could mix.
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
-    # Libraries log the text of exceptions and the arguments of calls. So only their critical lines
-    # are written, as plain text, and the service logs the useful facts itself. Of asyncio and grpc,
-    # no lines are written.
+    # Log lines of libraries can contain the text of exceptions and the arguments of calls. So only
+    # critical lines of libraries are written, as plain text, and no lines at all of asyncio and
+    # grpc. The service itself logs the useful facts.
     logging.basicConfig(
         stream=out, level=logging.CRITICAL, format="%(levelname)s %(name)s %(message)s", force=True
     )
@@ -71,8 +72,8 @@ def _add_call(
 
 
 def fault(error: BaseException) -> dict[str, Any]:
-    """Returns the facts of an unexpected exception that the log may contain: its type, and the last
-    12 frames that it passed, the innermost last.
+    """Returns the facts about an unexpected exception that the log may contain: the type of the
+    exception, and the last 12 frames of its stack trace. The innermost frame is the last one.
     """
     frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     return {
@@ -86,7 +87,7 @@ def fault(error: BaseException) -> dict[str, Any]:
 
 def watch_loop() -> None:
     """Makes the running event loop log the errors that no code handles, such as the error of a task
-    that nobody awaits. The log gets only the facts that `fault` returns.
+    that no code awaits. About each error, the log gets only the facts that `fault` returns.
     """
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -98,10 +99,11 @@ def watch_loop() -> None:
 
 
 class LogThrottle:
-    """A throttle for the log: at most one line in an interval for each kind of event.
+    """Limits log lines to one line in each interval for each kind of event.
 
-    It remembers up to 1,024 kinds. If there are more, it forgets the kind whose last event is the
-    oldest, with the count of its left-out lines.
+    A LogThrottle remembers up to 1,024 kinds. When there are more kinds, the LogThrottle forgets
+    the kind whose last event is the oldest. The number of left-out events of the forgotten kind is
+    lost.
     """
 
     def __init__(self, interval_seconds: float = 1.0) -> None:
@@ -109,8 +111,9 @@ class LogThrottle:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def count(self, kind: str, now: float) -> int | None:
-        """Counts an event of this kind. Returns how many events of the kind were left out since its
-        last line, or None if this event is left out, too. `now` is in seconds.
+        """Counts an event of this kind, which happens at the time `now` in seconds. Returns None if
+        the event must be left out of the log. Otherwise returns how many events of this kind were
+        left out since the last line of this kind.
         """
         quiet_until, left_out = self._kinds.pop(kind, (now, 0))
         loud = now >= quiet_until
@@ -123,7 +126,7 @@ class LogThrottle:
 
 
 class LineBudget:
-    """A budget for lines of one kind. It limits the lines in each second."""
+    """Limits how many log lines of one kind are written in each second."""
 
     def __init__(self, lines_per_second: int) -> None:
         self._lines_per_second = lines_per_second
@@ -132,8 +135,9 @@ class LineBudget:
         self._left_out = 0
 
     def count(self, now: float) -> int | None:
-        """Counts a line. Returns how many lines were left out since the last line that was written,
-        or None if this line is left out, too. `now` is in seconds.
+        """Counts a line that is to be written at the time `now` in seconds. Returns None if the
+        line must be left out. Otherwise returns how many lines were left out since the last line
+        that was written.
         """
         if int(now) != self._second:
             self._second, self._lines = int(now), 0

@@ -1,5 +1,5 @@
-"""Defines the metrics of the service. Label values come from fixed sets, are versions of software,
-or are names of callers in the access policy. No user, device or token is a label value.
+"""Defines the metrics of the service. Each label value is a member of a fixed set, a version of
+software, or the name of a caller in the access policy. No user, device or token is a label value.
 """
 
 from __future__ import annotations
@@ -155,13 +155,16 @@ class Metrics(ProcessMetrics):
         )
 
     def verdict(self, status: SessionStatus) -> None:
-        """Counts a presented token by its verdict."""
-        # Hashing an Enum would cost more than everything else in this method.
+        """Counts a presented token, by the status in the verdict on this token."""
+        # For ACTIVE, which is the most frequent status, no Enum is hashed. Hashing an Enum would
+        # cost more than the rest of this method.
         key = _ACTIVE if status is _ACTIVE_STATUS else self._by_status[status]
         self._verdicts.counts[key] += 1
 
     def renewed(self, status: SessionStatus) -> None:
-        """Counts a renewal and the verdict on its token, by the status of the token."""
+        """Counts a renewal, and also the verdict on the presented token. Both are counted under the
+        status of the presented token.
+        """
         self.verdict(status)
         self._renewals.counts[self._by_status[status]] += 1
 
@@ -174,17 +177,20 @@ class Metrics(ProcessMetrics):
         self._revocations.counts[self._by_revocation[kind]] += number
 
     def kept(self, number: int) -> None:
-        """Counts validations that a kept answer answered. The verdict on their tokens is ACTIVE."""
+        """Counts `number` validations that were answered from the cache of answers. Each validation
+        that the cache answers is also counted as a verdict ACTIVE, because the cache contains only
+        answers to active tokens.
+        """
         self._verdicts.counts[_ACTIVE] += number
         self._kept_answers.counts[()] += number
 
     def replay(self, cause: ReplayCause) -> None:
-        """Counts a replay for which an event was written, by its cause."""
+        """Counts a replay for which an event was written, by the cause of the replay."""
         self._replays[cause].inc()
 
     def refused(self, reason: str | None) -> None:
-        """Counts a refused call, by its reason (one of REASONS). If the reason is None, nothing is
-        counted.
+        """Counts a refused call, by the reason (one of REASONS). Counts nothing if the reason is
+        None, which means that the call was not refused.
         """
         if reason is not None:
             self._refused.counts[self._by_refusal[reason]] += 1

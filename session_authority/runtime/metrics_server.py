@@ -1,10 +1,11 @@
 """Serves metrics over HTTP, in plaintext or over TLS, to every client or only to clients with a
 token.
 
-The cost that unknown clients can cause is limited: few connections at once, small requests, little
-time for each part of a request, and few renderings a second. When too many renderings are
-requested, the server sends the last rendering again while it is fresh. Requests of one kind can't
-use up the renderings of another kind.
+The load that unknown clients can cause is limited. There are limits for the number of open
+connections, the size of a request, the time for each part of a request, and the renderings of the
+metrics in a second. When clients request more renderings than the limit allows, the server sends
+the last rendering again, if this rendering is not too old. Each kind of request has its own limit
+of renderings, so one kind of request can't use up the limit of another kind.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-# The limit of connections at once. The oldest connection is closed to make room for a new one.
+# The limit of open connections. When a new connection would exceed the limit, the oldest connection
+# is closed.
 MAX_CONNECTIONS = 16
-# Within this time, a client must send the next part of its request, or read the next part of the
-# answer.
+# The time limit for a client to send the next part of its request, or to read the next part of the
+# response.
 _TIMEOUT_SECONDS = 5.0
-# A request of Prometheus has about half a kilobyte.
+# The limit of the size of a request. A request of Prometheus has about half a kilobyte.
 MAX_REQUEST_BYTES = 16 * 1024
-# The limits of renderings for each of five budgets. A budget gains five renderings a second, up to
-# a reserve of 20. One Prometheus scrapes every few seconds. A flood of requests can't cause more
-# renderings than the budgets allow.
+# The limits of renderings of the metrics. There are five budgets: one for each of the four forms of
+# the whole page, and one for all other requests. Each budget gains five renderings a second, and
+# holds at most 20. Five renderings a second are enough, because a Prometheus server scrapes only
+# once in several seconds.
 _RENDERINGS_PER_SECOND, _RENDERINGS_AT_ONCE = 5.0, 20.0
-# A rendering of this age or less is sent again. Older renderings are not sent: if Prometheus got
-# the same numbers again and again, no alert would fire.
+# The largest age of a rendering that is sent again. Older renderings are not sent again: if
+# Prometheus got the same numbers again and again, no alert would fire.
 _MAX_PAGE_AGE_SECONDS = 2.0
 _OPEN_METRICS = "application/openmetrics-text"
 MIN_TOKEN_CHARACTERS = 16
@@ -47,9 +50,9 @@ _MAX_TOKEN_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """The protection of the metrics. `tls` returns the TLS context for a new connection. None means
-    plaintext. `token_file` holds the bearer token that a scrape must send. With None, every client
-    gets the metrics.
+    """Says how the metrics are protected. `tls` returns the TLS context for a new connection. If
+    `tls` is None, the metrics are served in plaintext. `token_file` contains the bearer token that
+    a client must send. If `token_file` is None, every client gets the metrics.
     """
 
     tls: Callable[[], ssl.SSLContext] | None = None
@@ -60,11 +63,13 @@ UNPROTECTED = Protection()
 
 
 class TokenError(Exception):
-    """The file of the token can't be used. The message does not contain the token."""
+    """The file with the bearer token can't be used. The message does not contain the token."""
 
 
 def read_token(path: Path) -> bytes:
-    """Reads the token from a file, without surrounding white space. Raises TokenError."""
+    """Reads the bearer token from a file, without surrounding white space. Raises TokenError if the
+    file can't be read, or if its content is not a token of the required form.
+    """
     try:
         with path.open("rb") as file:
             token = file.read(_MAX_TOKEN_BYTES + 1).strip()
@@ -81,12 +86,14 @@ def read_token(path: Path) -> bytes:
 
 
 class TlsContext:
-    """The TLS context of a certificate and its key. The files are read again when they change. If
-    the changed files are broken, the old context stays in use.
+    """Provides a TLS context with a certificate and its key. The files are read again when they
+    change. If the changed files are broken, the old context stays in use.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        """Reads the files for the first time. Raises OSError, ssl.SSLError."""
+        """Reads the files for the first time. Raises OSError or ssl.SSLError if the files can't be
+        used.
+        """
         self._files = certificate, key
         self._state = self._look()
         self._context = self._load()
@@ -110,8 +117,8 @@ class TlsContext:
 
 
 class _Limited(io.RawIOBase):
-    """The bytes that a client sends, up to a limit. At the limit, the stream ends as if the client
-    had closed the connection.
+    """A stream of the bytes that a client sends, up to MAX_REQUEST_BYTES. At MAX_REQUEST_BYTES, the
+    stream ends as if the client had closed the connection.
     """
 
     def __init__(self, source: Any) -> None:
@@ -123,7 +130,7 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Reads the available bytes, up to the limit."""
+        """Reads the available bytes into `buffer`, up to the limit of the stream."""
         part: bytes = self._source.read1(min(len(buffer), self._left))
         buffer[: len(part)] = part
         self._left -= len(part)
@@ -143,8 +150,8 @@ class _Handler(WSGIRequestHandler):
         super().setup()
         self.rfile = io.BufferedReader(_Limited(self.rfile))
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its own name
-        """Logs nothing, because the log is JSON and has no lines for requests for metrics."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Logs nothing, because requests for metrics get no lines in the service's log."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -165,8 +172,8 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answers in a new thread. If there are too many connections, it closes the oldest ones
-        first.
+        """Answers a connection in a new thread. If MAX_CONNECTIONS connections are open, closes the
+        oldest connection first.
         """
         with self._lock:
             while len(self._open) >= MAX_CONNECTIONS:
@@ -177,40 +184,46 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answers one request. Over TLS, this thread also performs the handshake first."""
+        """Answers one request. Over TLS, first performs the handshake, which also runs in the
+        thread of the connection.
+        """
         if self._tls is None:
             super().finish_request(request, client_address)
             return
         request.settimeout(_TIMEOUT_SECONDS)
-        # The TLS socket gets a copy of the descriptor, because the server closes the connection
-        # with the original.
+        # The TLS socket gets a copy of the file descriptor, because the server closes the
+        # connection with the original file descriptor.
         with self._tls().wrap_socket(request.dup(), server_side=True) as secure:
             super().finish_request(secure, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Closes a connection, and forgets it."""
+        """Closes a connection, and removes it from the open connections."""
         with self._lock:
             self._open.pop(request, None)
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Logs nothing, because clients may close their connection at any time."""
+        """Logs no error of a connection, because clients may close their connections at any
+        time.
+        """
 
 
 def _hang_up(request: Any) -> None:
-    with suppress(OSError):  # The thread of the connection is closing it at the same time.
+    with suppress(OSError):  # Another thread may have closed the connection.
         request.shutdown(socket.SHUT_RDWR)
 
 
 class _Budget:
-    """The number of renderings that requests of one kind may still cause."""
+    """Limits the renderings that requests of one kind cause."""
 
     def __init__(self) -> None:
         self._left = _RENDERINGS_AT_ONCE
         self._counted_at = time.monotonic()
 
     def take(self) -> bool:
-        """Uses one rendering of the budget. Returns False if none is left."""
+        """Takes one rendering from the budget. Returns False if the budget has no rendering
+        left.
+        """
         now = time.monotonic()
         gained = (now - self._counted_at) * _RENDERINGS_PER_SECOND
         self._left = min(self._left + gained, _RENDERINGS_AT_ONCE)
@@ -225,8 +238,8 @@ _Answer = tuple[str, Any, list[bytes]]
 
 
 class _Page:
-    """All metrics in one form. It holds the budget for new renderings in this form, and the last
-    rendering.
+    """The page with all metrics in one form: in the plain text format or in OpenMetrics, with gzip
+    or without. Holds the last rendering of this form, and the budget for new renderings.
     """
 
     def __init__(self, is_open_metrics: bool, is_gzipped: bool) -> None:
@@ -241,26 +254,31 @@ class _Page:
         self.last: _Answer | None = None
 
     def keep(self, answer: _Answer) -> None:
-        """Keeps a new rendering."""
+        """Stores a new rendering, which replaces the last rendering."""
         self.last, self.rendered_at = answer, time.monotonic()
 
     def fresh(self) -> _Answer | None:
-        """Returns the last rendering, or None if there is none or it is too old to be sent."""
+        """Returns the last rendering. Returns None if there is no rendering, or if the last
+        rendering is too old to be sent again.
+        """
         is_old = time.monotonic() - self.rendered_at > _MAX_PAGE_AGE_SECONDS
         return None if is_old else self.last
 
 
 class _App:
-    """Checks the token, and limits how often metrics are rendered."""
+    """The WSGI app that serves the metrics. Checks the bearer token of a request, and limits how
+    often the metrics are rendered.
+    """
 
     def __init__(self, registry: CollectorRegistry, token_file: Path | None) -> None:
         self._render = make_wsgi_app(registry)
         self._token_file = token_file
         self._lock = threading.Lock()
-        # The key says if the client wants OpenMetrics, and if it wants gzip.
+        # Each key of this dict has two parts: if the client accepts OpenMetrics, and if the client
+        # accepts gzip.
         self._pages = {form: _Page(*form) for form in product((False, True), repeat=2)}
-        # The budget of all other requests, such as scrapes that name metrics. Their renderings are
-        # not sent again.
+        # The budget of all requests that get no page of `_pages`, such as scrapes that name
+        # metrics. A rendering for a request of this budget is not sent again.
         self._others = _Budget()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -282,7 +300,9 @@ class _App:
         return body
 
     def _page_for(self, environ: dict[str, Any]) -> _Page | None:
-        """Returns the page that the client wants, or None if the request is not for all metrics."""
+        """Returns the page that the client wants, or None if the request does not ask for all
+        metrics.
+        """
         is_whole = environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING")
         if not is_whole or environ.get("PATH_INFO") == "/favicon.ico":
             return None
@@ -317,8 +337,9 @@ def _refuse(start_response: Any, status: str, header: tuple[str, str]) -> list[b
 def serve_metrics(
     registry: CollectorRegistry, host: str, port: int, protection: Protection = UNPROTECTED
 ) -> int:
-    """Serves the metrics from a new thread. Returns the port. Raises OSError if the service can't
-    listen on the address.
+    """Starts a thread that serves the metrics. Returns the port on which the server listens: if
+    `port` is 0, the system chooses a port. Raises OSError if the server can't listen on the
+    address.
     """
     family, address = next(
         (found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -1,9 +1,9 @@
 """Makes spans with OpenTelemetry, according to its semantic conventions 1.38 and later.
 
 No span contains facts about a person: no user, device or token, and no address of an end user. A
-separate thread exports spans. If its queue is full, the oldest spans are dropped, and no call ever
-waits for the exporter. This is the only module of the service that uses OpenTelemetry, and it is
-imported only where traces are made.
+separate thread exports the spans, so no call waits for an export. If the queue of the thread that
+exports spans is full, the oldest spans are dropped. Only this module of the service uses
+OpenTelemetry, and the module is imported only if tracing is on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from session_authority.runtime.tracing import TracingError
 SERVICE_NAME = "session-authority"
 _PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "grpc"
-# The names come from the specification of OpenTelemetry's variables.
+# The names of the samplers are those in OpenTelemetry's specification of environment variables.
 _SAMPLERS = (
     "always_on",
     "always_off",
@@ -41,12 +41,12 @@ _SAMPLERS = (
     "parentbased_always_off",
     "parentbased_traceidratio",
 )
-# For a server, these codes are errors. The other codes are errors of the caller (semantic
-# conventions for gRPC).
+# The status codes that count as errors of the server. All other codes except OK count as errors of
+# the caller (OpenTelemetry's semantic conventions for gRPC).
 SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-# The limit of the time for exporting the last spans when the process ends.
+# The time limit for the export of the last spans when the process ends.
 _SHUTDOWN_SECONDS = 2.0
 _COMPLAINT_SECONDS = 60.0
 _PROPAGATED = frozenset({"traceparent", "tracestate"})
@@ -63,15 +63,15 @@ class Tracer:
         self._tracer = provider.get_tracer(SERVICE_NAME, __version__)
 
     def call(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace:
-        """Returns the trace of a call that has just arrived. `enter` or `end` makes its span later.
-        The span starts at the time of the arrival.
+        """Returns the trace of a call that has just arrived. `enter` or `end` of the trace makes
+        the span later. The start time of the span is the time when the call arrived.
         """
         return CallTrace(self._tracer, path, metadata)
 
     @contextmanager
     def store_round_trip(self, operation: str, script: str) -> Iterator[None]:
-        """Makes a span around one exchange with the store, if the exchange is part of a recorded
-        span.
+        """Makes a span around one exchange with Redis. Makes no span if the current span is not
+        recorded.
         """
         if not trace.get_current_span().is_recording():
             yield
@@ -82,7 +82,7 @@ class Tracer:
             f"{operation} {script}",
             kind=SpanKind.CLIENT,
             attributes=attributes,
-            record_exception=False,  # The text of the exception may contain keys.
+            record_exception=False,  # The exception may quote keys of Redis.
             set_status_on_exception=False,
         ) as span:
             try:
@@ -98,9 +98,14 @@ class Tracer:
         begun_at_ns: int,
         error: str | None,
     ) -> None:
-        """Makes a span for one exchange with the store that served one or more recorded calls and
-        ends now. The new span is a child of the first call's span, and has links to the spans of
-        the other calls.
+        """Makes a span for an exchange with Redis that ends now. The new span is a child of the
+        first span in `askers`, and has links to the other spans in `askers`.
+
+        Args:
+            askers: The spans of the calls whose questions the exchange answers, at least one.
+            operations: The names of the commands in the exchange.
+            begun_at_ns: The time when the exchange began, in nanoseconds since 1970.
+            error: The type of the error if a command failed, or None.
         """
         first, *others = askers
         names = set(operations)
@@ -125,7 +130,7 @@ class Tracer:
 
     @contextmanager
     def delivery(self, endpoint: str, host: str, port: int) -> Iterator[DeliveryTrace]:
-        """Makes a span around one attempt to deliver an event."""
+        """Makes a span around one attempt to deliver an event to an endpoint."""
         attributes: dict[str, str | int] = {
             "http.request.method": "POST",
             "server.address": host,
@@ -142,26 +147,28 @@ class Tracer:
             yield DeliveryTrace(span)
 
     def shut_down(self) -> None:
-        """Exports the last spans, and waits at most two seconds for this."""
+        """Exports the last spans. Waits at most two seconds for the export."""
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(_SHUTDOWN_SECONDS)
 
 
 def note_http_status(status: int) -> None:
-    """Adds the HTTP status of the answer to the span of the delivery."""
+    """Adds the HTTP status of the endpoint's response to the current span, which is the span of a
+    delivery.
+    """
     trace.get_current_span().set_attribute("http.response.status_code", status)
 
 
 def asking() -> SpanContext | None:
-    """Returns the context of the span under way, if the span is recorded."""
+    """Returns the context of the current span, or None if the current span is not recorded."""
     span = trace.get_current_span()
     return span.get_span_context() if span.is_recording() else None
 
 
 class CallTrace:
-    """The trace of one call. A call of an unknown caller never gets a span, because such spans
-    could displace other spans.
+    """The trace of one call. A call of an unknown caller gets no span, because the spans of such
+    calls could displace other spans in the queue for the export.
     """
 
     __slots__ = ("_begun_at_ns", "_metadata", "_path", "_span", "_token", "_tracer")
@@ -177,9 +184,9 @@ class CallTrace:
         self._token: Any = None
 
     def enter(self) -> Mapping[str, str]:
-        """Begins the span of the call, for the work from here on. The span starts at the time when
-        the call arrived. Returns the IDs of the trace and the span for the log, or nothing if
-        OTEL_* variables switch tracing off.
+        """Makes the span of the call, and makes it the current span until `leave` is called.
+        Returns the IDs of the trace and of the span for the log. Returns an empty mapping if the
+        variables OTEL_* switch tracing off.
         """
         self._span = span = self._begin()
         self._token = otel_context.attach(trace.set_span_in_context(span))
@@ -192,12 +199,14 @@ class CallTrace:
         }
 
     def leave(self) -> None:
-        """Ends the part of the work that belongs to the span."""
+        """Restores the span that was current before `enter`. The span of the call goes on until
+        `end` is called.
+        """
         otel_context.detach(self._token)
 
     def end(self, code: str, *, known: bool) -> None:
-        """Ends the span. A refused call gets its span only here, and only if its caller is
-        known.
+        """Adds the status code to the span of the call, and ends the span. A call that was refused
+        before `enter` has no span yet, so `end` makes the span, unless the caller is unknown.
         """
         if self._span is None:
             if not known:
@@ -226,23 +235,24 @@ class DeliveryTrace:
         self._span = span
 
     def headers(self) -> dict[str, str]:
-        """Returns the headers that carry the trace to the endpoint."""
+        """Returns the HTTP headers that pass the trace on to the endpoint."""
         headers: dict[str, str] = {}
         _propagator.inject(headers)
         return headers
 
     def failed(self, reason: str) -> None:
-        """Marks the span as failed, because the event was not delivered."""
+        """Marks the span as failed. `reason` says why the event was not delivered."""
         _fail(self._span, reason)
 
 
 def exporting() -> Tracer:
-    """Makes a tracer whose spans are exported by OTLP over gRPC, as the variables OTEL_* say.
-    Raises TracingError if the variables can't be used.
+    """Makes a tracer whose spans are exported by OTLP over gRPC. The variables OTEL_* configure the
+    export. Raises TracingError if a variable OTEL_* is wrong.
     """
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    # The first variable is the more special one, and counts alone.
+    # If both variables in _PROTOCOL_VARIABLES are set, only the first one counts, because it is for
+    # traces alone.
     named = next((name for name in _PROTOCOL_VARIABLES if os.environ.get(name)), None)
     if named is not None and os.environ[named] != _PROTOCOL:
         raise TracingError(f"{named}: must be {_PROTOCOL}, the only supported protocol")
@@ -254,8 +264,9 @@ def exporting() -> Tracer:
 
 
 def _check_sampler() -> None:
-    """Checks the variables of the sampler. OpenTelemetry would only warn of a wrong value, and
-    record every trace that begins in this process. Raises TracingError.
+    """Checks the variables OTEL_* that choose which traces are recorded. Raises TracingError if one
+    of the variables has a wrong value. OpenTelemetry itself would only log a warning about a wrong
+    value, and would record every trace that begins in this process.
     """
     sampler = os.environ.get(OTEL_TRACES_SAMPLER, "").lower()
     if not sampler:
@@ -275,7 +286,7 @@ def _is_ratio(text: str) -> bool:
 
 
 def tracer_to(processor: Any) -> Tracer:
-    """Makes a tracer whose spans are sent to a span processor of OpenTelemetry."""
+    """Makes a tracer that sends its spans to a span processor of OpenTelemetry."""
     attributes = {"service.version": __version__}
     if "service.name" not in OTELResourceDetector().detect().attributes:
         attributes["service.name"] = SERVICE_NAME
@@ -285,8 +296,9 @@ def tracer_to(processor: Any) -> Tracer:
 
 
 class _Watched(SpanExporter):
-    """An exporter that counts the spans whose export failed, and reports their number in the log,
-    at most once a minute. Spans that a full queue dropped are not counted.
+    """Wraps an exporter, and counts the spans whose export failed. Reports in the log how many
+    spans were not exported, at most once a minute. Spans that were dropped because the export queue
+    was full are not counted.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -295,7 +307,7 @@ class _Watched(SpanExporter):
         self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Exports spans. OpenTelemetry calls this method in its own thread."""
+        """Exports spans. OpenTelemetry calls this method in the thread that exports spans."""
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
@@ -305,7 +317,7 @@ class _Watched(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Shuts the inner exporter down."""
+        """Shuts down the wrapped exporter."""
         self._exporter.shutdown()
 
     def _complain(self, count: int) -> None:
@@ -316,7 +328,7 @@ class _Watched(SpanExporter):
 
 
 def _carrier(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """Returns the headers of the trace context in the metadata of a call."""
+    """Returns the headers `traceparent` and `tracestate` from the metadata of a call."""
     return {
         name: value for name, value in metadata if name in _PROPAGATED and isinstance(value, str)
     }

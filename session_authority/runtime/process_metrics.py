@@ -24,7 +24,8 @@ from prometheus_client import (
 from session_authority import __version__
 from session_authority.runtime.counters import CallCounter, DurationsByLabel
 
-# Prometheus does not need a second series for each counter with its creation time.
+# Without this call, each counter would have a second time series with the time of its creation,
+# which Prometheus does not need.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _NAMESPACE = "session_authority"
@@ -33,7 +34,9 @@ _LAG_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 
 class ProcessMetrics:
-    """The metrics of one process, in a registry of their own."""
+    """Owns the metrics that each process has, and their registry. Also makes the metrics that a
+    subclass adds.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -69,17 +72,22 @@ class ProcessMetrics:
         )
 
     def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
-        """Makes a gauge. The name is given without the common prefix of all metrics."""
+        """Makes a gauge. `name` is the name of the gauge without the prefix
+        `session_authority_`.
+        """
         return Gauge(name, documentation, labels, namespace=_NAMESPACE, registry=self.registry)
 
     def rare(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
-        """Makes a counter that any thread may use. Such a counter costs more than the counters that
-        `counter` makes, so it is for things that do not happen with every call.
+        """Makes a counter that any thread may change. A counter from `rare` costs more CPU time
+        than a counter from the method `counter`. So `rare` is for events that do not happen in
+        every call.
         """
         return Counter(name, documentation, labels, namespace=_NAMESPACE, registry=self.registry)
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> CallCounter:
-        """Makes a counter for things that happen often. Only the event loop's thread may use it."""
+        """Makes a counter for events that happen often. Only the thread of the event loop may
+        change the counter.
+        """
         return CallCounter(self.registry, f"{_NAMESPACE}_{name}", documentation, labels)
 
     def durations(
@@ -89,20 +97,23 @@ class ProcessMetrics:
         bounds: Sequence[float] = (),
         labels: Sequence[str] = (),
     ) -> DurationsByLabel:
-        """Makes a histogram that only the event loop's thread may use. A histogram needs no bounds
-        if it only shows durations that other code counts.
+        """Makes a histogram. Only the thread of the event loop may add durations to the histogram.
+        `bounds` may be empty if other code makes the numbers of the histogram (see
+        `DurationsByLabel.show`).
         """
         full_name = f"{_NAMESPACE}_{name}"
         return DurationsByLabel(self.registry, full_name, documentation, labels, bounds)
 
     def name_build(self, acceptor: str) -> None:
-        """Shows the versions of the running software. `acceptor` is empty where no calls are
-        accepted.
+        """Sets the metric `build_info`, which shows the versions of the running software.
+        `acceptor` is empty in a process that accepts no gRPC calls.
         """
         self._build.labels(__version__, python_version(), _version_of("grpcio"), acceptor).set(1)
 
     async def watch_loop(self) -> NoReturn:
-        """Measures how late the event loop is, until the task is cancelled."""
+        """Measures four times a second how late the event loop runs a timer. Runs until the task is
+        cancelled.
+        """
         while True:
             due = monotonic() + _LAG_INTERVAL_SECONDS
             await asyncio.sleep(_LAG_INTERVAL_SECONDS)

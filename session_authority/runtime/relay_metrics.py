@@ -1,5 +1,5 @@
-"""Defines the metrics of a relay. Label values are names of endpoints, are versions of software, or
-come from fixed sets.
+"""Defines the metrics of a relay. Each label value is the name of an endpoint, a version of
+software, or a member of a fixed set.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from session_authority.runtime.process_metrics import ProcessMetrics
 
 
 class RelayMetrics(ProcessMetrics):
-    """The metrics of one relay."""
+    """The metrics of one relay process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class RelayMetrics(ProcessMetrics):
         )
 
     def forget_backlogs(self) -> None:
-        """Removes the numbers of waiting events and dead letters, and the ages of the oldest
-        events, because their present values are unknown.
+        """Removes the values of the gauges for undelivered events and dead letters. The relay calls
+        this method while it can't read the present values from Redis.
         """
         for gauge in (self.backlog, self.oldest, self.dead_letters):
             gauge.clear()

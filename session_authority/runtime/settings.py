@@ -1,9 +1,10 @@
-"""Reads all settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables
-take precedence over the file.
+"""Reads the settings of the service from environment variables (`SESSION_AUTHORITY_*`), and from a
+TOML file in which the settings have the same names. An environment variable has priority over the
+same setting in the TOML file.
 
-No other module reads these variables. All faults are reported together, each with the name of the
-setting and its rule. Rules between several settings are checked only when each setting is right by
-itself. The value of a secret setting is never shown.
+No other module reads the variables `SESSION_AUTHORITY_*`. All faults are reported together, each
+with the name of the setting and the rule that it breaks. A rule about several settings is checked
+only if each setting is valid by itself. The value of a secret setting is never shown.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
 _SERVICE_LINK = re.compile(
     r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?", re.ASCII
 )
-# The beginnings of contents that belong into a file: PEM, JSON, a caller's token, or an endpoint's
-# secret. A text of several lines also counts as content.
+# Matches a value that is the content of a file, and not the name of a file. The content of a file
+# is recognized if it is PEM, JSON, a caller's token, an endpoint's secret, or a text of several
+# lines.
 _CONTENT = re.compile(r"-----BEGIN |\{|sacall_|whsec_|.*\n", re.ASCII)
 
 
@@ -63,8 +65,8 @@ class SettingsError(Exception):
 
 
 class Unsafe(Enum):
-    """The names of unsafe settings. `serve` starts with an unsafe setting only if its name is
-    allowed.
+    """The names of unsafe configurations. The command `serve` starts with an unsafe configuration
+    only if the setting ALLOW_UNSAFE contains the name of this configuration.
     """
 
     PLAINTEXT = "plaintext"
@@ -77,7 +79,9 @@ class Unsafe(Enum):
 
 
 class Acceptor(Enum):
-    """The ways to accept the calls of the busiest methods."""
+    """The ways to accept the calls of the busiest methods. STANDING means standing tasks, and STOCK
+    means the code of grpc.aio.
+    """
 
     STANDING = "standing"
     STOCK = "stock"
@@ -90,7 +94,8 @@ def _listen(value: object) -> object:
 def _folder(value: object) -> object:
     if value == "":  # Path would take "" for the current folder
         raise ValueError("must not be empty")
-    # A later error message would show this content as the name of a missing file.
+    # The content of a file may be a secret. If the content were accepted as the name of a file, a
+    # later error message would show the secret as the name of a missing file.
     if isinstance(value, str) and _CONTENT.match(value):
         raise ValueError("must be the name of a file or folder, not what is in it")
     return value
@@ -118,7 +123,8 @@ Address = Annotated[Any, BeforeValidator(_listen)]
 Folder = Annotated[Path, BeforeValidator(_folder)]
 UnsafeNames = Annotated[frozenset[Unsafe], NoDecode, BeforeValidator(_names)]
 
-# Every token contains these names, and a token may have 4 KiB in all.
+# The type of ISSUER and AUDIENCE. The length is limited because every token contains both names,
+# and a token may have at most 4 KiB.
 Name = Annotated[
     str, _matching(r"[!-~]{1,200}", "must be 1 to 200 characters of ASCII without white space")
 ]
@@ -132,7 +138,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_ignore_empty=True,  # compose files pass on unset variables as empty ones
+        env_ignore_empty=True,  # Compose passes an unset variable on as an empty text
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -199,8 +205,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Returns the sources of settings, in order of precedence: the command line, environment
-        variables, the file, the preset of the assurance level.
+        """Returns the sources of settings. The first source that contains a setting has priority.
+        The sources are the command line, environment variables, the TOML file, and the preset of
+        the assurance level, in this order.
         """
         assert isinstance(init_settings, InitSettingsSource)
         file = config_file()
@@ -288,15 +295,16 @@ class Settings(BaseSettings):
         return faults
 
     def _shared_ports(self) -> list[str]:
-        """Returns the faults of settings that use the same port twice. With several workers, the
-        kernel would spread the calls over both uses of the port.
+        """Returns a fault for each pair of settings that use the same port. With several workers,
+        the system would accept both uses of the port, and would distribute the connections between
+        the two uses.
         """
         ports = [
             (name, listen.host, listen.port)
             for name in ("listen", "bearer_listen", "health_listen", "metrics_listen")
             if (listen := getattr(self, name)) is not None and listen.port
         ]
-        everywhere = {"0.0.0.0", "::"}  # noqa: S104 - the question is who listens there
+        everywhere = {"0.0.0.0", "::"}  # noqa: S104 - these addresses are only compared
         return [
             f"{name.upper()} and {other.upper()} must not both have the port {port}"
             for index, (name, host, port) in enumerate(ports)
@@ -307,8 +315,9 @@ class Settings(BaseSettings):
         ]
 
     def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
-        """Returns the settings that differ from the preset of the assurance level. The value of
-        each name is a pair: the set value and the preset value.
+        """Returns the settings that differ from the preset of the assurance level. The result maps
+        the name of each setting to a pair: the value of the setting, and the value in the preset.
+        Returns nothing if no assurance level is set.
         """
         preset = PRESETS[self.assurance] if self.assurance is not None else {}
         return {
@@ -318,7 +327,7 @@ class Settings(BaseSettings):
         }
 
     def session_limits(self) -> SessionLimits:
-        """Returns the settings that the domain's decisions need."""
+        """Returns the settings that the rules in the package `domain` need."""
         return SessionLimits(
             token_ttl=self.token_ttl,
             session_ttl=self.session_ttl,
@@ -335,10 +344,14 @@ class Settings(BaseSettings):
 
 
 class _Preset(PydanticBaseSettingsSource):
-    """The preset of the assurance level, for settings that no other source sets."""
+    """A source of settings that contains the preset of the assurance level. The preset applies only
+    to settings that no other source contains.
+    """
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """Returns the value of one setting in the preset."""
+        """Returns the value of one setting in the preset, or None if the preset does not contain
+        the setting.
+        """
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -348,8 +361,8 @@ class _Preset(PydanticBaseSettingsSource):
 
 
 class _TomlFile(TomlConfigSettingsSource):
-    """The settings from the TOML file. Names may be in any case, with or without the prefix:
-    `token_ttl`, `TOKEN_TTL` or `SESSION_AUTHORITY_TOKEN_TTL`.
+    """A source of settings that reads the TOML file. The names of settings may be in any case, with
+    or without the prefix: `token_ttl`, `TOKEN_TTL` or `SESSION_AUTHORITY_TOKEN_TTL`.
     """
 
     def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
@@ -383,14 +396,16 @@ class _TomlFile(TomlConfigSettingsSource):
 
 
 def config_file() -> Path | None:
-    """Returns the path of the TOML file of settings, or None if no file is named."""
+    """Returns the path of the TOML file of settings, or None if the variable
+    SESSION_AUTHORITY_CONFIG names no file.
+    """
     file = os.environ.get(CONFIG_FILE_VARIABLE)
     return Path(file) if file else None
 
 
 def load_settings(**given: Any) -> Settings:
-    """Loads the settings. A value in `given` takes precedence over all other sources, unless the
-    value is None. Raises SettingsError with all faults that were found.
+    """Loads the settings. A value in `given` has priority over all other sources, but None counts
+    as no value. Raises SettingsError with all faults that were found.
     """
     faults = [
         f"{name}: is not a setting"
@@ -411,8 +426,8 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _is_known(name: str) -> bool:
-    """True if the name is a setting, or a variable that Kubernetes sets in every pod because of a
-    service named session-authority.
+    """Returns True if `name` is a setting. Also returns True for a variable that Kubernetes sets in
+    every pod if there is a Kubernetes Service with the name session-authority.
     """
     return name.lower() in Settings.model_fields or _SERVICE_LINK.fullmatch(name) is not None
 

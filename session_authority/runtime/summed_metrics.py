@@ -1,8 +1,9 @@
-"""Combines the metrics of the processes of one service.
+"""Combines the metrics of all processes of the service.
 
-Counters and histograms are summed. After a process has ended, its counts stay in the sum, because a
-falling sum would look like a restart. Gauges belong to one process, and their sum rarely has a
-meaning. So each gauge gets an additional label with its process.
+Counters and histograms are summed. The counts of a process stay in the sum after the process has
+ended: if the sum fell, Prometheus would conclude that the service has restarted. Gauges are not
+summed, because the sum of a gauge rarely has a meaning. Each gauge gets a label with the name of
+its process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric of one process: its name, its documentation, its type, and its numbers."""
+    """One metric of one process, or the sum of this metric over several processes. `numbers` has
+    the value of each time series of the metric.
+    """
 
     name: str
     documentation: str
@@ -36,7 +39,9 @@ class Family:
 
 
 def pack(registry: CollectorRegistry) -> bytes:
-    """Packs the metrics of this process, for another process to unpack."""
+    """Encodes the metrics of this process, so that another process can decode them with
+    `unpack`.
+    """
     return json.dumps(
         [
             [m.name, m.documentation, m.type, [[s.name, s.labels, s.value] for s in m.samples]]
@@ -46,7 +51,7 @@ def pack(registry: CollectorRegistry) -> bytes:
 
 
 def unpack(packed: bytes) -> list[Family]:
-    """Unpacks the metrics of another process. Raises ValueError if the bytes are not JSON."""
+    """Decodes the metrics of another process. Raises ValueError if the bytes are not JSON."""
     found: list[Any] = json.loads(packed)
     return [
         Family(
@@ -60,8 +65,8 @@ def unpack(packed: bytes) -> list[Family]:
 
 
 def summed(families: Iterable[Family]) -> list[Family]:
-    """Sums the counters and histograms of several processes. Metrics with the same name become one
-    metric.
+    """Sums the counters and histograms of several processes, and leaves out the gauges. Metrics
+    with the same name become one metric.
     """
     found: dict[str, Family] = {}
     sums: dict[str, dict[Series, float]] = {}
@@ -77,12 +82,14 @@ def summed(families: Iterable[Family]) -> list[Family]:
 def together(
     cumulative: Iterable[Family], present: Mapping[str, Iterable[Family]]
 ) -> Iterator[Metric]:
-    """Combines the metrics of all processes.
+    """Yields the metrics of all processes: the sums of the counters and histograms, and the gauges
+    of each process.
 
     Args:
-        cumulative: The last known counts of each process.
-        present: The present metrics of each process, by the name of the process. The gauges get
-            this name as the label `worker`.
+        cumulative: The last known metrics of each process, including processes that have ended.
+            Gauges in `cumulative` are ignored.
+        present: The present metrics of each running process, by the name of the process. The gauges
+            of a process get the name of the process as the label `worker`.
     """
     for family in summed(cumulative):
         metric = _empty(family)

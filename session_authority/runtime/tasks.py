@@ -1,4 +1,6 @@
-"""Manages background tasks: work that a process waits for before it ends, and repeated work."""
+"""Manages background tasks: tasks that a process waits for before it ends, and work that is
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ _log = structlog.get_logger(__name__)
 
 
 class BackgroundTasks:
-    """The background tasks under way. This set holds a reference to each task, because the event
-    loop alone would not keep a task alive.
+    """Holds the background tasks that are running. The references in this object keep the tasks
+    alive, because the event loop has only weak references to tasks.
 
-    A failure is raised where the task is awaited. If no code awaits the task, asyncio reports the
-    failure.
+    If a task fails, the code that awaits the task gets the exception. If no code awaits the task,
+    asyncio reports the exception.
     """
 
     def __init__(self) -> None:
@@ -38,14 +40,14 @@ class BackgroundTasks:
         return task
 
     async def settled(self) -> None:
-        """Waits until no task is under way. This includes tasks that start during the wait."""
+        """Waits until no task is running. Also waits for tasks that start during the wait."""
         while self._running:
             await asyncio.wait(self._running)
 
     async def settle_within(self, seconds: float) -> int:
-        """Waits like `settled`, but at most this long. Then it cancels the tasks that are still
-        under way, and waits without a limit until they have ended. Returns the number of cancelled
-        tasks.
+        """Waits until no task is running, but at most `seconds`. Then cancels the tasks that are
+        still running, and waits without a time limit until these tasks have ended. Returns the
+        number of cancelled tasks.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -61,8 +63,8 @@ class BackgroundTasks:
 async def repeat(
     work: Callable[[], Awaitable[None] | None], interval_seconds: float, failure_event: str
 ) -> NoReturn:
-    """Does the work again and again, with a pause before each time. A failure is logged with the
-    name `failure_event`, and the work goes on.
+    """Calls `work` again and again, with a pause before each call. If `work` raises an exception,
+    logs the exception as the event `failure_event`, and continues.
     """
     while True:
         await asyncio.sleep(interval_seconds)
@@ -70,5 +72,5 @@ async def repeat(
             pending = work()
             if pending is not None:
                 await pending
-        except Exception as error:  # noqa: BLE001 - whatever it is, the work must go on
+        except Exception as error:  # noqa: BLE001 - the work must go on
             _log.error(failure_event, **logs.fault(error))

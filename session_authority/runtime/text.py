@@ -1,5 +1,5 @@
-"""Makes text from outside safe for terminals, so that a terminal shows the text and does not obey
-it.
+"""Makes text from outside safe for terminals: a terminal must show control characters in text from
+outside, and must not execute them.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from session_authority.domain.text import is_printable
 
 
 def printable(text: str) -> str:
-    """Replaces each character that a terminal would obey, or would not show, with an escape.
-    Examples are control characters, and characters that change the direction of text.
+    """Returns the text with an escape in place of each character that a terminal would execute, or
+    would not show. Examples of characters that get an escape are control characters, and characters
+    that change the direction of text.
     """
     if is_printable(text):
         return text

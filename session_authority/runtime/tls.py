@@ -1,9 +1,10 @@
-"""Reads the service's certificate, its key, and the CA of its callers from files. The files are
-read again when they change.
+"""Reads the certificate of the service, the private key of the certificate, and the CA of callers
+from files. The files are read again when they change.
 
-Everything is checked before it is used. For example, a key that belongs to another certificate is
-reported as an error here. Otherwise the handshakes of all callers would fail. If changed files are
-broken or incomplete, the old certificates stay in use.
+All files are checked before they are used. For example, a private key that does not belong to the
+certificate is reported as an error. Without the checks of this module, a wrong key would make the
+TLS handshakes of all callers fail. If changed files are broken or incomplete, the old certificates
+stay in use.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from session_authority.runtime.files import Reread
 
 MIN_RSA_BITS = 2048
-# The curves that gRPC's clients accept. With other curves, or with Ed25519, the handshake fails.
+# The elliptic curves that gRPC's clients accept. If a key has another curve, or is an Ed25519 key,
+# the TLS handshake fails.
 _CURVES = (SECP256R1, SECP384R1)
 
 
@@ -47,7 +49,9 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The paths of the files. With `client_ca`, callers need a certificate that this CA signed."""
+    """The paths of the TLS files. If `client_ca` is set, callers need a certificate that this CA
+    signed.
+    """
 
     certificate: Path
     key: Path
@@ -56,8 +60,8 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Certificates and their key in PEM form, as the TLS library needs them, and the time when the
-    certificate expires.
+    """The checked content of TLS files, in PEM form as the TLS library needs it. `ends_at` is the
+    time when the first certificate of `chain` expires.
     """
 
     chain: bytes
@@ -67,8 +71,9 @@ class Certificates:
 
 
 class TlsSource(Reread[Certificates]):
-    """The certificates from files that may change. While changed files are broken, the old
-    certificates stay in use. Raises CertificateError.
+    """Reads certificates from files, and reads the files again when they change. While changed
+    files are broken, the old certificates stay in use. The constructor and `refresh` raise
+    CertificateError if the files are broken.
     """
 
     def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
@@ -77,8 +82,8 @@ class TlsSource(Reread[Certificates]):
 
 
 def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:
-    """Reads all files, for a server or (without `for_server`) for a client. Raises CertificateError
-    with all faults.
+    """Reads and checks the TLS files of a server, or of a client if `for_server` is False. Raises
+    CertificateError with all faults of the files.
     """
     reading = _Reading(now)
     chain, certificates = reading.chain(files.certificate, for_server)
@@ -92,7 +97,9 @@ def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True
 
 
 def load_cas(path: Path, now: datetime) -> bytes:
-    """Reads the PEM of the trusted CAs. Raises CertificateError."""
+    """Reads a file of trusted CAs, and returns the content of the file, which is in PEM form.
+    Raises CertificateError if the file can't be read, or has no valid CA.
+    """
     reading = _Reading(now)
     pem = reading.cas(path)
     if reading.faults:
@@ -101,7 +108,7 @@ def load_cas(path: Path, now: datetime) -> bytes:
 
 
 class _Reading:
-    """Reads files, and collects their faults."""
+    """Reads TLS files, and collects the faults of these files."""
 
     def __init__(self, now: datetime) -> None:
         self.faults: list[str] = []
@@ -128,8 +135,9 @@ class _Reading:
             return pem, []
 
     def chain(self, path: Path, for_server: bool) -> tuple[bytes, list[x509.Certificate]]:
-        """Reads a certificate chain. Returns its PEM and its certificates. The first certificate
-        must be valid now and, if `for_server`, allowed for servers.
+        """Reads a file with a certificate chain. Returns the content of the file, which is in PEM
+        form, and the certificates. The first certificate must be valid now. If `for_server` is
+        True, the first certificate must also be allowed for servers.
         """
         pem, certificates = self._certificates(path)
         if certificates and (fault := self._fault_of(certificates[0])):
@@ -143,8 +151,8 @@ class _Reading:
         return pem, certificates
 
     def cas(self, path: Path) -> bytes:
-        """Reads the PEM of CA certificates. At least one of the certificates must be valid now, and
-        at least one must be a CA.
+        """Reads a file of CA certificates, and returns the content of the file, which is in PEM
+        form. At least one of the certificates must be valid now, and at least one must be a CA.
         """
         pem, certificates = self._certificates(path)
         faults = [self._fault_of(certificate) for certificate in certificates]
@@ -162,8 +170,10 @@ class _Reading:
         return None
 
     def key(self, path: Path, certificate: x509.Certificate | None) -> bytes:
-        """Reads the PEM of a private key. The key must not be encrypted, must be an RSA key of at
-        least 2,048 bits or a key for P-256 or P-384, and must match the certificate.
+        """Reads a file with a private key, and returns the content of the file, which is in PEM
+        form. The key must not be encrypted. Only RSA keys of at least 2,048 bits and keys for the
+        curves P-256 and P-384 are accepted. The key must belong to `certificate`, unless
+        `certificate` is None.
         """
         pem = self._bytes(path)
         if pem is None:
@@ -194,7 +204,7 @@ def _is_for_servers(certificate: x509.Certificate) -> bool:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        return True  # without this extension, the certificate is for all uses
+        return True  # without an extended key usage, all uses are allowed
     return bool(
         {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage)
     )

@@ -1,7 +1,8 @@
-"""Loads TOML files that people write into models. All faults of a file are reported together, each
-with its place and its rule.
+"""Reads TOML files, and reports the faults that a Pydantic model finds in their content. All faults
+of a file are reported together, each with its place in the file and the rule that it breaks.
 
-The package that reads a file defines what the content means, and how each rule is worded.
+The package that uses this module defines what the content of a file means, and how each rule is
+worded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is not UTF-8") from None
-    # for a number of 5,000 digits, tomllib raises a plain ValueError
+    # for a number of 5,000 digits, tomllib raises a plain ValueError instead of a TOMLDecodeError
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not TOML: {error}") from None
 
@@ -33,14 +34,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 def faults_of(
     error: ValidationError, in_words: Callable[[ErrorDetails], tuple[str, str]]
 ) -> list[str]:
-    """Returns one line for each fault. The faults of one table stand together. The tables have the
-    order in which the model found faults in them, after the top level. Unknown fields come first in
-    each table.
+    """Returns a line for each fault in a ValidationError. The lines are grouped by the tables of
+    the TOML file: first the top level, then the other tables in the order of their first faults.
+    Among the faults of each table, unknown fields come first.
 
     Args:
-        error: The error of the model. A validator that finds several faults raises one ValueError
-            with a line for each.
-        in_words: Returns the place of a fault, and its rule, in words.
+        error: The error that the model raised. If a validator finds several faults, its ValueError
+            has a line for each fault.
+        in_words: Returns two texts: where a fault is, and which rule it breaks.
     """
     found = error.errors(include_url=False)
     tables = list(dict.fromkeys([(), *(fault["loc"][:-1] for fault in found)]))

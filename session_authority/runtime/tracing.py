@@ -1,8 +1,8 @@
 """Switches tracing on or off for the process, and provides the object that makes spans.
 
-Tracing is global in a process, like its log. While tracing is off, nothing of OpenTelemetry is
-imported. While tracing is off, a validation never calls `active`: the objects that serve
-validations call `active` once, in their constructors.
+Tracing is global in a process, like logging. While tracing is off, the service imports no module of
+OpenTelemetry. While tracing is off, a validation never calls `active`, because the objects that
+answer validations have called `active` in their constructors.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 
 class TracingMode(Enum):
-    """The destination of spans."""
+    """The destination of spans. OFF means that no spans are made."""
 
     OFF = "off"
     OTLP = "otlp"
 
 
 class TracingError(Exception):
-    """Tracing can't work with its present settings. The message gives the reason."""
+    """Tracing can't start: OpenTelemetry is not installed, or a variable `OTEL_*` is wrong. The
+    message gives the reason.
+    """
 
 
 _active: Tracer | None = None
@@ -36,17 +38,19 @@ def active() -> Tracer | None:
 
 
 def install(tracer: Tracer | None) -> None:
-    """Sets the tracer of the process. Only objects that are made from now on use it."""
+    """Sets the tracer of the process, or removes it if `tracer` is None. Objects that have already
+    called `active` keep the tracer that `active` returned.
+    """
     global _active
     _active = tracer
 
 
 @contextmanager
 def tracing(mode: TracingMode) -> Iterator[None]:
-    """Makes traces inside the block, unless `mode` is OFF. With OTLP, the end of the block waits up
-    to two seconds for the export of the last spans.
+    """Switches tracing on inside the `with` block, unless `mode` is OFF. With OTLP, the end of the
+    block exports the last spans, and waits up to two seconds for this export.
 
-    Raises TracingError.
+    Raises TracingError if OpenTelemetry is not installed, or if a variable `OTEL_*` is wrong.
     """
     if mode is TracingMode.OFF:
         yield
@@ -59,7 +63,7 @@ def tracing(mode: TracingMode) -> Iterator[None]:
         raise TracingError(
             "TRACING=otlp needs OpenTelemetry: install session-authority[tracing]"
         ) from None
-    except ValueError as error:  # OpenTelemetry reads some of these variables when it is imported
+    except ValueError as error:  # the import reads some variables OTEL_*
         raise TracingError(f"the variables OTEL_* can't be used: {error}") from None
     install(tracer)
     try:
@@ -73,5 +77,7 @@ _NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
 def store_round_trip(operation: str, script: str) -> AbstractContextManager[Any]:
-    """Makes a span around one exchange with the store. Does nothing while tracing is off."""
+    """Returns a context manager that makes a span around one exchange with Redis. While tracing is
+    off, the context manager does nothing.
+    """
     return _NOTHING if _active is None else _active.store_round_trip(operation, script)

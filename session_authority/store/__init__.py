@@ -1,6 +1,7 @@
 """Stores sessions, devices and events of users in Redis, and defines how this data changes.
 
-This package makes no decisions. No other package connects to Redis.
+This package makes no decisions about sessions: the package `domain` decides. No other package of
+the service connects to Redis.
 """
 
 from session_authority.store.backlogs import Backlog, Backlogs

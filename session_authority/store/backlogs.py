@@ -1,8 +1,8 @@
-"""Shows an operator how many events wait for delivery to each endpoint.
+"""Counts for an operator the events that wait for delivery to each endpoint.
 
-`look` sends one command for each partition, and one for each endpoint in each partition. In each
-partition where events of an endpoint wait, `look` sends one or two more commands. It needs only the
-permissions of a relay, and changes nothing.
+`Backlogs.look` sends one command for each partition, and one for each endpoint in each partition.
+In each partition where events of an endpoint wait, `look` sends one or two more commands. `look`
+needs only the Redis permissions of a relay, and changes nothing in Redis.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from session_authority.store.deliveries import CONSUMER, Deliveries, groups_of
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, entry_id
 
-# Redis before version 7 does not count the entries that a group has not read. Later versions do not
-# always know the count. Without the count, this module counts the entries, up to this limit.
+# If Redis does not report how many entries a consumer group has not read, this module counts the
+# entries, up to this limit in each partition. Redis before version 7 never reports how many entries
+# are unread, and later versions do not always know.
 MAX_COUNTED_PER_PARTITION = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The events that an endpoint has not received yet: their number, and the time of the oldest
-    event according to the clock of Redis. `dead_letters` counts the events that were given up.
+    """Says how many events an endpoint has not received yet, and how many dead letters it has.
+
+    `events` may be too low if Redis did not report the number, see `MAX_COUNTED_PER_PARTITION`.
+    `oldest_at` is when Redis stored the oldest event that waits, by the clock of Redis (None: no
+    event waits).
     """
 
     events: int
@@ -40,13 +44,15 @@ class Backlogs:
         self._keys, self._reads = deliveries.keys, deliveries.reads
 
     async def look(self, endpoints: Sequence[str]) -> dict[str, Backlog]:
-        """Reads the backlog of each endpoint. Raises StoreUnavailable."""
+        """Returns the backlog of each endpoint, by the endpoint's name. Raises StoreUnavailable if
+        Redis is unreachable, slow, or refuses a command.
+        """
         groups = await groups_of(self._reads, self._keys)
         return {name: await self._of(name, [g.get(name, {}) for g in groups]) for name in endpoints}
 
     async def _of(self, endpoint: str, groups: Sequence[Mapping[str, Any]]) -> Backlog:
         """Reads the backlog of one endpoint. `groups` has the endpoint's consumer group in each
-        partition, or an empty mapping if the partition has none.
+        partition, or an empty mapping if the partition has no such group.
         """
         dead = await self._reads.ask(
             [("XLEN", self._keys.dead_letters(n, endpoint)) for n in range(PARTITIONS)]
@@ -65,7 +71,9 @@ class Backlogs:
         )
 
     async def _oldest_taken(self, endpoint: str, numbers: Sequence[int]) -> EntryId | None:
-        """Finds the oldest event of these partitions that a relay has taken but not settled."""
+        """Returns the ID of the oldest event of these partitions whose delivery a relay has begun
+        but not ended. Returns None if no delivery is under way.
+        """
         replies = await self._reads.ask(
             [
                 ("XREADGROUP", "GROUP", endpoint, CONSUMER, "COUNT", "1", "STREAMS", stream, "0")
@@ -78,9 +86,9 @@ class Backlogs:
     async def _unread(
         self, groups: Sequence[Mapping[str, Any]], numbers: Sequence[int]
     ) -> tuple[EntryId | None, dict[int, int]]:
-        """Finds the oldest event of these partitions that no relay has taken, and counts such
-        events in each partition. If the server counts them itself, at most one event of a partition
-        is read.
+        """Reads the events of these partitions that no relay has taken yet. Returns the ID of the
+        oldest event (None: no event), and the number of events that were read in each partition. If
+        Redis itself counts the events that no relay has taken, only the first event is read.
         """
         replies = await self._reads.ask(
             [

@@ -1,7 +1,9 @@
-"""Encodes a client for Redis: the facts that the caller sent, and the appearance that people see.
+"""Encodes and decodes a client for Redis. A client is an end user's browser or app. A client's
+record has the facts that the caller sent, and the appearance, which is a description for people.
 
-The appearance is stored, so that a list of devices does not have to parse user agents. A device's
-record stays for months, so user agent and appearance are packed to save memory.
+The appearance is stored, so that the service need not parse user agents for a list of devices. A
+device's record stays for months. To save memory, the record has a packed form of the user agent and
+of the appearance.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
 
 
 def client_record(client: Client) -> records_pb2.ClientRecord:
-    """Returns the record of a client, including the client's appearance."""
+    """Returns the protobuf record of a client. The record contains the user agent and the
+    appearance, neither of them packed.
+    """
     record = _bare_record(client)
     record.user_agent = client.user_agent
     if (looks := _looks_of(client)) is not None:
@@ -40,8 +44,9 @@ def client_record(client: Client) -> records_pb2.ClientRecord:
 
 
 def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, bytes]:
-    """Returns the record of a client, its packed user agent, and its packed appearance. If one of
-    the two can't be packed, the record contains both, and the packed values are empty.
+    """Returns the protobuf record of a client, the packed user agent, and the packed appearance. If
+    the user agent or the appearance can't be packed, the record itself contains both, and the two
+    packed values are empty.
     """
     looks = _looks_of(client)
     agent, packed_looks = pack(client.user_agent), b"" if looks is None else _packed(looks)
@@ -51,7 +56,7 @@ def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, byte
 
 
 def _bare_record(client: Client) -> records_pb2.ClientRecord:
-    """Returns the record of a client without the user agent and the appearance."""
+    """Returns the protobuf record of a client without the user agent and the appearance."""
     return records_pb2.ClientRecord(
         ip_address=client.ip_address,
         display_name=client.display_name,
@@ -72,8 +77,9 @@ def _packed(looks: Appearance) -> bytes | None:
 
 @lru_cache(REMEMBERED)
 def _looks_packed(looks: Appearance) -> bytes | None:
-    """Packs the parts of an appearance, one on each line. The last part is the name, which is left
-    out if it is the usual name. Returns None if the parts can't be packed.
+    """Packs the parts of an appearance, one on each line. The last line is the name. The last line
+    is empty if the name is the same as the result of `_usual_name`. Returns None if the appearance
+    has no name, or if a part can't be packed or contains a line break.
     """
     kind = looks.form_factor.value
     parts = [looks.operating_system, looks.browser, kind, looks.model, looks.name]
@@ -104,14 +110,17 @@ def _looks_unpacked(packed: bytes) -> Appearance | None:
 
 
 def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) -> Client:
-    """Decodes a client from its record, and from the packed user agent and appearance that are
-    stored next to the record.
+    """Decodes a client from its record, and from the packed user agent (`agent`) and the packed
+    appearance (`looks`) that are stored next to the record.
 
-    A user agent in the record takes precedence over the packed user agent. If there are both, an
-    earlier version of the service wrote the record later, and did not know the packed values. If
-    the record has an appearance but no user agent, that version made the appearance from the hints
-    alone. Then no stored appearance fits both the user agent and the hints, so the appearance is
-    computed anew.
+    If the record itself contains a user agent, the packed user agent and the packed appearance are
+    ignored, because they may be out of date. An earlier version of the service, which does not know
+    the packed values, leaves these values unchanged when it writes the record.
+
+    If the record contains an appearance but no user agent, an earlier version made this appearance
+    from the client hints alone. If there is also a packed user agent, the result has no appearance,
+    because no stored appearance fits both the user agent and the hints. Code that shows a client
+    without an appearance computes the appearance.
     """
     if record.user_agent:
         return client_of(record)
@@ -146,8 +155,9 @@ def _hints_record(hints: ClientHints) -> records_pb2.ClientHintsRecord | None:
 def client_of(
     record: records_pb2.ClientRecord, user_agent: str = "", looks: Appearance | None = None
 ) -> Client:
-    """Decodes a client from its record. A record of an earlier version has no appearance. If the
-    record has no user agent or appearance, the given one is used.
+    """Decodes a client from its record. If the record has no user agent, the client gets
+    `user_agent`. If the record has no appearance, the client gets `looks`. Earlier versions of the
+    service wrote records without an appearance.
     """
     hints = record.client_hints
     return Client(

@@ -1,28 +1,32 @@
-"""Encodes and decodes records in Redis.
+"""Encodes and decodes the records that the service stores in Redis.
 
-A session record is a struct of at most 63 bytes, because Redis keeps a hash compact only while
-no value is longer than 64 bytes. Its times are offsets from the sign-in in units of 10 ms, so all
-times are truncated to 10 ms. A record of format 3 or 4 that was read encodes to the same bytes
-again. All other records are protobuf (`records.proto`).
+A session record is a struct of at most 63 bytes, because Redis keeps a hash compact only while no
+value is longer than 64 bytes. The struct has the time of the sign-in in ms. All other times are
+offsets from the sign-in, truncated to units of 10 ms. If a session record of format 3 or 4 is
+decoded and encoded again, its bytes stay the same. The records that are not session records are
+protobuf messages (`records.proto`).
 
-    byte 0        marks (upper 4 bits), format (lower 4 bits: 3, or 4 with an idle timeout). Marks
-                  0x10 and 0x20 say where the claims are, see `StoredClaims`
+    byte 0        lower 4 bits: the format (3, or 4 with an idle timeout). Upper 4 bits: flags,
+                  which are called marks. The marks 0x10 and 0x20 say where the claims of the
+                  session are, see `StoredClaims`
     58 bytes      the fields, see `_SESSION`
-    1 byte        format 4 only: the number of the session's own idle timeout
-    0 to 2 bytes  what a later version appends (at most 1 in format 4)
-    2 bytes       CRC-16 (XMODEM, begun with 0xFFFF) of all bytes before
+    1 byte        format 4 only: the number of the session's own idle timeout, see `STEPS`
+    0 to 2 bytes  what a later version of the service appends (at most 1 byte in format 4)
+    2 bytes       CRC-16 (XMODEM with the start value 0xFFFF) of all bytes before the CRC
 
-Formats 1 and 2 are formats 3 and 4 without marks, appended bytes and CRC. This version reads
-formats 1 and 2, but does not write them: it writes such a session in format 3 or 4.
+Formats 1 and 2 are formats 3 and 4 without marks, appended bytes and CRC. This version of the
+service reads formats 1 to 4, and writes formats 3 and 4.
 
-A later version may be rolled back, so it keeps these rules (docs/records.md gives the reasons):
-1. A fact that an earlier reader may ignore is a mark or appended bytes. An earlier reader judges by
-   the fields that it knows, and writes marks and appended bytes back as it found them.
-2. A fact that an earlier reader must not ignore needs another format. An earlier reader denies such
-   a session.
-3. Byte 0 and the CRC keep their place and their meaning in every format.
-4. In a `DeviceRecord`, rule 1 means a field with a new number, and rule 2 a higher number in
-   `format`.
+If an upgrade is rolled back, an earlier version of the service reads records that a later version
+wrote. So each later version keeps these rules (docs/records.md gives the reasons):
+1. A new fact that an earlier version may ignore is stored as a mark or as appended bytes. The
+   earlier version judges tokens by the fields that it knows. When it changes the record, it keeps
+   unknown marks and appended bytes.
+2. A new fact that an earlier version must not ignore needs a new format number. The earlier version
+   denies all tokens of a session whose format it does not know.
+3. Byte 0 and the CRC keep their position and their meaning in every format.
+4. In a `DeviceRecord`, a fact as in rule 1 gets a field with a new number. A fact as in rule 2
+   needs a higher number in the field `format`.
 """
 
 from __future__ import annotations
@@ -58,50 +62,57 @@ _UNIT_MS = 10
 _UNIT = timedelta(milliseconds=_UNIT_MS)
 
 # The fields are: marks and format, session ID, replaced session, generation, holder, predecessor,
-# sign-in (6 bytes: high and low part). Then the offsets follow: date of the generation, end of the
-# token of this generation, absolute end, first seen, last seen.
+# time of the sign-in (6 bytes: high and low part). After these fields come five offsets from the
+# sign-in: start of the generation, end of its tokens, absolute end of the session, first seen, last
+# seen.
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
-# The fields of `_SESSION` that the life of a session depends on: marks and format, sign-in, date,
-# token's end, absolute end and last seen. The last four must all be present.
+# Unpacks from a whole session record only the fields that decide how long the session lives. The
+# unpacked fields are: marks and format, sign-in, start of the generation, end of its tokens,
+# absolute end, last seen. In a readable record, none of the last four offsets is `_NOT_SEEN`.
 _LIFETIME = struct.Struct(">B32xHIIII4xI2x")
 _PLAIN, _IDLE = 3, 4
 _UNCHECKED = {1: _PLAIN, 2: _IDLE}
 _FORMAT_BITS, _LATER_MARKS = 0x0F, 0xC0
-# The two marks that say where the claims are.
+# The two marks of byte 0 that say where the claims of a session are, and their position in the
+# byte.
 _CLAIMS_MARKS, _CLAIMS_SHIFT = 0x30, 4
 _CHECK = struct.Struct(">H")
 MAX_SESSION_BYTES = 63
-# The first bytes of sessions of the usual form, including any marks of a later version.
+# The values that byte 0 of a session record of format 3 can have, including the marks of a later
+# version of the service.
 _PLAIN_HEADS = frozenset(
     later | claims.value << _CLAIMS_SHIFT | _PLAIN
     for later in range(0, 0x100, 0x40)
     for claims in StoredClaims
 )
-# The format number of a `DeviceRecord`.
+# The highest `format` of a `DeviceRecord` that this version of the service can read.
 _DEVICE_FORMAT = 0
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
-# No clock of this service shows a later time. So a time that is computed from a stored time, such
-# as an idle end, still fits a datetime.
+# The latest time that `_read_ms` accepts. A time that is computed from an accepted time, such as an
+# idle end, still fits a `datetime`.
 _LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
 _LATE_HIGH = _LAST_MS >> 32
 
 
 class UnreadableRecord(Exception):
-    """A record is damaged, or another program wrote it. The message never contains the record."""
+    """A record can't be decoded. The record is damaged, or another program wrote it, or a later
+    version of the service wrote the record (LaterRecord). The message of the exception never
+    contains the record.
+    """
 
 
 class LaterRecord(UnreadableRecord):
-    """A record is intact, but a later version of the service wrote it in a format that this version
-    can't read.
+    """A record is intact, but a later version of the service wrote the record in a format that this
+    version can't read.
     """
 
 
 def _read_ms(milliseconds: int) -> datetime:
-    """Decodes a time of a record. Raises UnreadableRecord if the time is outside the range that the
-    service can write.
+    """Decodes a time that a record stores in ms since the epoch. Raises UnreadableRecord if
+    `milliseconds` is negative or greater than `_LAST_MS`.
     """
     if not 0 <= milliseconds <= _LAST_MS:
         raise UnreadableRecord("a record of a time that never was")
@@ -109,8 +120,10 @@ def _read_ms(milliseconds: int) -> datetime:
 
 
 def encode_session(record: SessionRecord) -> bytes:
-    """Encodes a session record into 61 bytes, or 62 with an idle timeout, and appends the bytes of
-    a later version. Times before the sign-in or more than 497 days after it are clamped.
+    """Encodes a session record into 61 bytes, or into 62 bytes if the session has its own idle
+    timeout. The bytes that a later version of the service appended make the result longer. A time
+    before the sign-in is stored as the time of the sign-in. A time more than 497 days after the
+    sign-in is stored as 497 days after the sign-in.
     """
     sign_in_ms = to_ms(record.signed_in_at)
     start = from_ms(sign_in_ms)
@@ -140,13 +153,14 @@ def encode_session(record: SessionRecord) -> bytes:
 
 
 def sealed(body: bytes | bytearray) -> bytes:
-    """Returns a session record with its CRC at the end."""
+    """Returns `body`, which is a session record without its CRC, followed by the CRC."""
     return bytes(body) + _CHECK.pack(crc_hqx(body, 0xFFFF))
 
 
 def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
-    """Splits a session record into its format, its fields, and the parts that a later version
-    wrote.
+    """Splits a session record into its format, the bytes of its fields, and the marks and appended
+    bytes that a later version of the service wrote. Format 1 is returned as 3, and format 2 as 4.
+    Raises LaterRecord for a format above 4, and UnreadableRecord if the record is damaged.
     """
     form = _UNCHECKED.get(raw[0]) if raw else None
     if form is not None and len(raw) == _SESSION.size + (form == _IDLE):
@@ -167,16 +181,17 @@ def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
 def plain_lifetimes(
     raws: Iterable[bytes],
 ) -> tuple[list[tuple[int, int, int]], list[bytes]]:
-    """Returns the lifetimes of the sessions of the usual form (format 3 with all times), and the
-    bytes of all other sessions, which may be unreadable.
+    """Returns the lifetimes of the sessions whose record has the usual form, and the bytes of all
+    other records. The records that do not have the usual form may be unreadable. The usual form is
+    an intact record of format 3 without appended bytes.
 
-    A lifetime consists of the sign-in in ms, and of the absolute end and the last use in ms after
-    the sign-in. This function is for thousands of sessions at once, because `decode_session` takes
-    ten times as long.
+    A lifetime has three numbers. The first is the time of the sign-in, in ms since the epoch. The
+    second and the third are the absolute end and the last use, in ms after the sign-in. Use this
+    function for thousands of sessions at once, because `decode_session` takes ten times as long.
     """
     lifetimes, others = [], []
     for raw in raws:
-        # The CRC over a whole record, including its own CRC bytes, is 0.
+        # The CRC of a whole intact record, including the two CRC bytes at its end, is 0.
         if len(raw) == _LIFETIME.size and not crc_hqx(raw, 0xFFFF):
             head, high, low, dated, token_end, end, last_seen = _LIFETIME.unpack(raw)
             if (
@@ -198,7 +213,9 @@ def _stored_claims(head: int) -> StoredClaims:
 
 
 def decode_session(raw: bytes) -> SessionRecord:
-    """Decodes a session record. Raises UnreadableRecord, LaterRecord."""
+    """Decodes a session record. Raises LaterRecord if `raw` has the format of a later version of
+    the service, and UnreadableRecord if `raw` is damaged.
+    """
     form, fields, later = _opened(raw)
     idle_timeout = None
     if form == _IDLE:
@@ -231,14 +248,14 @@ def decode_session(raw: bytes) -> SessionRecord:
 
 
 def encode_claims(claims: SessionClaims) -> bytes:
-    """Encodes claims as a `ClaimsRecord` message."""
+    """Encodes the claims of a session as a `ClaimsRecord` message."""
     return records_pb2.ClaimsRecord(
         session_id=claims.session_id, claims=claims.claims, auth_methods=claims.auth_methods
     ).SerializeToString()
 
 
 def decode_claims(raw: bytes) -> SessionClaims:
-    """Decodes a `ClaimsRecord` message. Raises UnreadableRecord."""
+    """Decodes a `ClaimsRecord` message. Raises UnreadableRecord if `raw` can't be decoded."""
     try:
         record = records_pb2.ClaimsRecord.FromString(raw)
     except DecodeError:
@@ -250,7 +267,9 @@ _M = TypeVar("_M", records_pb2.DeviceRecord, records_pb2.IssuedRecord)
 
 
 def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
-    """Decodes a message. Returns it with the ID of its device."""
+    """Decodes a message of a given type, and returns the message and the device ID in it. Raises
+    UnreadableRecord if `raw` can't be decoded, or if the device ID is not a UUID.
+    """
     try:
         record = message.FromString(raw)
         return record, UUID(bytes=record.device_id)
@@ -293,7 +312,9 @@ def _alarm_record(alarm: Alarm | None) -> records_pb2.AlarmRecord | None:
 
 
 def decode_device(raw: bytes) -> DeviceRecord:
-    """Decodes a `DeviceRecord` message. Raises UnreadableRecord, LaterRecord."""
+    """Decodes a `DeviceRecord` message. Raises LaterRecord if `raw` has the format of a later
+    version of the service, and UnreadableRecord if `raw` can't be decoded.
+    """
     record, device_id = _read(records_pb2.DeviceRecord, raw)
     if record.format > _DEVICE_FORMAT:
         raise LaterRecord(f"a DeviceRecord of format {record.format}, of a later version")
@@ -325,9 +346,9 @@ def _alarm(record: records_pb2.DeviceRecord) -> Alarm | None:
 
 
 def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:
-    """Returns the fields that a later version added to the message. Fields that it added to a
-    message inside this message are not returned. If there are any unknown fields, the message has
-    no other fields afterwards.
+    """Returns the encoded fields that a later version of the service added to `record`. Fields that
+    were added to a message inside `record` are not returned. If the result is not empty, this
+    function has removed all known fields from `record`.
     """
     if not len(UnknownFieldSet(record)):
         return b""
@@ -349,7 +370,7 @@ def encode_issued(issued: IssuedRecord) -> bytes:
 
 
 def decode_issued(raw: bytes) -> IssuedRecord:
-    """Decodes an `IssuedRecord` message. Raises UnreadableRecord."""
+    """Decodes an `IssuedRecord` message. Raises UnreadableRecord if `raw` can't be decoded."""
     record, device_id = _read(records_pb2.IssuedRecord, raw)
     return IssuedRecord(
         request_digest=record.request_digest,
@@ -362,8 +383,8 @@ def decode_issued(raw: bytes) -> IssuedRecord:
 
 
 def encode_event(event: Event) -> bytes:
-    """Encodes an event as an `EventRecord` message. The enums of the message and of the domain have
-    the same names.
+    """Encodes an event as an `EventRecord` message. An enum value of the message has the same name
+    as the value in `domain`, after a prefix such as `EVENT_TYPE_`.
     """
     device_client = (
         None if event.device_client == event.client else client_record(event.device_client)
@@ -389,8 +410,9 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(raw: bytes) -> Event:
-    """Decodes an event. A type, cause or action of a later version becomes unknown or None. Raises
-    UnreadableRecord.
+    """Decodes an `EventRecord` message. A type that only a later version of the service knows
+    becomes UNKNOWN. An unknown cause of a replay, or an unknown action, becomes None. Raises
+    UnreadableRecord if `raw` can't be decoded.
     """
     try:
         record = records_pb2.EventRecord.FromString(raw)

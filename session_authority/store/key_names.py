@@ -1,8 +1,9 @@
-"""Names everything in Redis, and spreads users over partitions.
+"""Makes the names of all keys and channels in Redis, and assigns users to partitions.
 
-A user's sessions, devices and events are in one of 64 partitions. So they share one hash tag and
-one cluster slot, and one script can change them together. The tags are chosen so that partitions
-spread evenly over the masters of a cluster.
+The sessions, devices and events of a user belong to one of 64 partitions. All keys of a partition
+have the same hash tag, so these keys are in one slot of a cluster. So one script can change these
+keys together. The hash tags are chosen so that the partitions are spread evenly over the primaries
+of a cluster.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def _slot(tag: str) -> int:
 
 
 def _tags() -> tuple[str, ...]:
-    """Returns the hash tags of the partitions. The tag of partition i is the smallest decimal whose
-    slot lies in the i-th of 64 equal ranges of slots.
+    """Returns the hash tags of the partitions. The tag of partition i is the smallest decimal
+    number whose slot lies in range i, when all slots are divided into 64 equal ranges.
     """
     found: dict[int, str] = {}
     number = 0
@@ -40,7 +41,7 @@ def _tags() -> tuple[str, ...]:
 TAGS = _tags()
 
 
-# One call needs the partition of its user several times in a row.
+# The cache helps because one call of the service needs the partition of its user several times.
 @lru_cache(maxsize=1024)
 def partition(user_id: str) -> int:
     """Returns the partition of a user, a number from 0 to 63."""
@@ -48,7 +49,7 @@ def partition(user_id: str) -> int:
 
 
 class KeyNames:
-    """Makes the names of keys and channels. All names begin with one prefix."""
+    """Makes the names of keys and channels. All names begin with the prefix of the service."""
 
     def __init__(self, prefix: str = "sa") -> None:
         self._prefix = prefix
@@ -60,75 +61,82 @@ class KeyNames:
         return self._heads[partition(user_id)]
 
     def sessions(self, user_id: str) -> str:
-        """Names the hash from device key to session record."""
+        """Returns the name of the hash with the session records of a user, by device key."""
         return f"{self._head(user_id)}s:{user_id}"
 
     def devices(self, user_id: str) -> str:
-        """Names the hash from device key to device record."""
+        """Returns the name of the hash with the device records of a user, by device key."""
         return f"{self._head(user_id)}d:{user_id}"
 
     def claims(self, user_id: str) -> str:
-        """Names the hash from device key to the claims of the session, if the store has the
-        claims.
+        """Returns the name of the hash with the claims of a user's sessions, by device key. The
+        hash has no claims for a session whose claims are only in its tokens.
         """
         return f"{self._head(user_id)}c:{user_id}"
 
     def request(self, user_id: str, request_id: UUID) -> str:
-        """Names the string with the result of the sign-in with this `request_id`."""
+        """Returns the name of the string with the result of the sign-in with this `request_id`."""
         return (
             f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
         )
 
     def told(self, user_id: str, session_id: bytes, kind: EventType) -> str:
-        """Names a string that exists if this session's quiet event of this kind was written in the
-        last hour.
+        """Returns the name of a string that exists if a quiet event of this type about this session
+        was written in the last hour.
         """
         return f"{self._head(user_id)}x:{session_id.hex()}:{kind.value}"
 
     def told_of_key(self, kid: str) -> str:
-        """Names a string that exists if the event about the revocation of this signing key was
-        written in the last 500 days.
+        """Returns the name of a string that exists if the event about the revocation of the signing
+        key `kid` was written in the last 500 days.
         """
         return f"{self._head(NOBODY)}k:{kid}"
 
     def told_of_removed_key(self, kid: str) -> str:
-        """Names a string that exists if the event about the removal of this signing key was written
-        in the last hour. The event is written if the key is removed before its tokens have ended.
+        """Returns the name of a string that exists if the event about the removal of the signing
+        key `kid` was written in the last hour. The service writes the event if a signing key is
+        removed before all tokens that it signed have ended.
         """
         return f"{self._head(NOBODY)}g:{kid}"
 
     def events(self, user_id: str) -> str:
-        """Names the stream with the events of the user's partition."""
+        """Returns the name of the stream with the events of the user's partition."""
         return self.stream(partition(user_id))
 
     def stream(self, number: int) -> str:
-        """Names the stream with the events of a partition, by its number."""
+        """Returns the name of the stream with the events of partition `number`."""
         return f"{self._heads[number]}e"
 
     def probe_in(self, number: int) -> str:
-        """Names a key of a partition that holds no data. The key exists for about a millisecond,
-        when `SessionStore.confirm` writes it.
+        """Returns the name of a key in a partition that never contains data. `SessionStore.confirm`
+        writes the key, which then exists for about a millisecond.
         """
         return f"{self._heads[number]}probe"
 
     def probes(self) -> list[str]:
-        """Returns the names of all keys of `probe_in`, one for each partition."""
+        """Returns the name of the `probe_in` key for each partition."""
         return [self.probe_in(number) for number in range(PARTITIONS)]
 
     def relays(self, endpoint: str) -> str:
-        """Names the sorted set of the relays that are running and deliver to an endpoint."""
+        """Returns the name of the sorted set of the relays that are alive and deliver to an
+        endpoint.
+        """
         return f"{self._prefix}:relays:{endpoint}"
 
     def lease(self, number: int, endpoint: str) -> str:
-        """Names the string with the relay that delivers a partition's events to an endpoint."""
+        """Returns the name of the string that says which relay holds the lease of a partition for
+        an endpoint.
+        """
         return f"{self._heads[number]}l:{endpoint}"
 
     def attempts(self, number: int, endpoint: str) -> str:
-        """Names the hash from entry to the failed attempts to deliver its event."""
+        """Returns the name of the hash with the failed attempts to deliver a partition's events to
+        an endpoint. Each field is the ID of an event's entry.
+        """
         return f"{self._heads[number]}a:{endpoint}"
 
     def dead_letters(self, number: int, endpoint: str) -> str:
-        """Names the stream with the events of a partition that could not be delivered to an
-        endpoint.
+        """Returns the name of the stream with the events of a partition that could not be delivered
+        to an endpoint.
         """
         return f"{self._heads[number]}z:{endpoint}"

@@ -1,8 +1,8 @@
-"""Packs user agents and their descriptions. A browser's user agent of 120 characters becomes about
-10 bytes.
+"""Packs user agents, and the descriptions of clients that people see. A browser's user agent of 120
+characters becomes about 10 bytes.
 
-A packed text has one byte for each character. A byte above 0x7F stands for a phrase that many user
-agents share. Texts with characters outside ASCII can't be packed.
+In a packed text, a byte up to 0x7F stands for one ASCII character. A byte above 0x7F stands for a
+phrase that many texts share. Texts with characters outside ASCII can't be packed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 
-# Records contain the numbers of these phrases permanently. So new phrases are added at the end, and
-# no phrase is ever changed, moved or removed. There is room for 128 phrases.
+# Stored records contain the numbers of phrases. So new phrases are added at the end, and no phrase
+# is ever changed, moved or removed. There is room for 128 phrases.
 PHRASES = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko)",
@@ -85,7 +85,7 @@ PHRASES = (
     " (iOS ",
     ".0.0.0",
     ".0",
-    # Phrases of the descriptions that people see.
+    # Phrases of the descriptions of clients that people see.
     "\ndesktop\n",
     "\nphone\n",
     "\ntablet\n",
@@ -118,8 +118,8 @@ PHRASES = (
     "https://",
 )
 _FIRST = 0x80
-# Most users have one of a few hundred user agents. A cache entry occupies at most 2 KiB, even if
-# Redis contains a longer text.
+# How many texts each cache keeps. Most users have one of a few hundred user agents. A cache entry
+# occupies at most 2 KiB, because the cached functions are not called for long texts.
 REMEMBERED = 1024
 MAX_PACKED_BYTES = MAX_USER_AGENT_BYTES
 _TEXTS = (*map(chr, range(_FIRST)), *PHRASES)
@@ -130,8 +130,8 @@ _ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True)
 
 
 def pack(text: str) -> bytes | None:
-    """Returns the packed text. Returns None if the text has characters that can't be packed, or is
-    longer than the longest user agent.
+    """Returns the packed text. Returns None if the text has characters outside ASCII, or more than
+    `MAX_USER_AGENT_BYTES` characters.
     """
     return _pack(text) if len(text) <= MAX_USER_AGENT_BYTES else None
 
@@ -144,8 +144,9 @@ def _pack(text: str) -> bytes | None:
 
 
 def unpack(packed: bytes) -> str | None:
-    """Returns the unpacked text, cut to the length of the longest user agent. Returns None if it
-    has a phrase of a later version, or if `packed` has more than MAX_PACKED_BYTES.
+    """Returns the unpacked text, cut to `MAX_USER_AGENT_BYTES` characters. Returns None if `packed`
+    has the number of a phrase that only a later version of the service knows, or has more than
+    `MAX_PACKED_BYTES` bytes.
     """
     return _unpack(packed) if len(packed) <= MAX_PACKED_BYTES else None
 

@@ -1,7 +1,9 @@
-"""Reads records one by one, so that an unreadable record affects only its own device.
+"""Decodes the records of a user one by one, so that an unreadable record affects only its own
+device.
 
-An unreadable record is never guessed. It counts as missing, so it grants nothing. Operators learn
-of such records from a metric, and from a line in the log at most once a minute.
+The service does not guess the contents of an unreadable record. An unreadable record counts as
+missing, so no token is accepted because of the record. A metric counts unreadable records for
+operators. The log reports an unreadable record at most once a minute.
 """
 
 from __future__ import annotations
@@ -40,22 +42,25 @@ _T = TypeVar("_T")
 
 
 def user_hash(user_id: str) -> str:
-    """Returns a user's name in logs: the first characters of the SHA-256 of the user ID."""
+    """Returns the name under which a user appears in logs: the first 16 hexadecimal digits of the
+    SHA-256 of the user ID.
+    """
     return hashlib.sha256(user_id.encode()).hexdigest()[:_USER_HASH_DIGITS]
 
 
 def state_of(
     reader: RecordReader, user_id: str, sessions: Any, devices: Any, request: Any = None
 ) -> UserState:
-    """Returns a user's state, read from the replies to three commands. Each reply may be
-    OTHER_TYPE.
+    """Returns a user's state, decoded from the replies to Redis commands. A reply is OTHER_TYPE if
+    the key in Redis has a type that the command can't read.
 
     Args:
-        reader: Decodes the records.
+        reader: The reader that decodes the records.
         user_id: The user.
-        sessions: The reply to HGETALL for the sessions, or some fields of them.
-        devices: The reply to HGETALL for the devices, or some fields of them.
-        request: The reply to GET for the result of a `request_id`. None if there is none.
+        sessions: The reply to HGETALL for the hash of sessions, or some fields of this reply.
+        devices: The reply to HGETALL for the hash of devices, or some fields of this reply.
+        request: The reply to GET for the result of a sign-in with a `request_id`. None if the
+            sign-in has no result yet, or no `request_id`.
     """
     both = {RecordKind.SESSION: sessions, RecordKind.DEVICE: devices}
     found_sessions = {k: reader.session(user_id, k, raw) for k, raw in _fields(sessions)}
@@ -79,7 +84,9 @@ def _fields(reply: Any) -> Iterable[tuple[bytes, bytes]]:
 
 
 class RecordReader:
-    """Decodes records, and reports the records that can't be read."""
+    """Decodes records. A metric counts the records that can't be read. The log reports at most one
+    of these records a minute.
+    """
 
     def __init__(
         self, metrics: Metrics | None, addresses: AddressDetail = AddressDetail.FULL
@@ -87,17 +94,18 @@ class RecordReader:
         self._addresses = addresses
         self._metrics = metrics
         if metrics is not None:
-            # The counters start at 0. If a counter started at 1, Prometheus would see no increase.
+            # Each counter is created with the value 0. If a counter began with the value 1,
+            # Prometheus would see no increase.
             for kind in RecordKind:
                 metrics.unreadable_records.labels(kind.value)
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
     def session(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionRecord] | Unreadable:
-        """Returns the session on the device with this key."""
+        """Decodes `raw`, the record of the session on the device with this key."""
         return self._read(RecordKind.SESSION, user_id, key, raw, codec.decode_session)
 
     def device(self, user_id: str, key: bytes, raw: bytes) -> Stored[DeviceRecord] | Unreadable:
-        """Returns the record of the device with this key."""
+        """Decodes `raw`, the record of the device with this key."""
 
         def decode(raw: bytes) -> DeviceRecord:
             record = codec.decode_device(raw)
@@ -108,9 +116,9 @@ class RecordReader:
         return self._read(RecordKind.DEVICE, user_id, key, raw, decode)
 
     def claims(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionClaims]:
-        """Returns the stored claims of the session on the device with this key. If the claims can't
-        be read, they count as missing: the result has an empty session ID, and the session's tokens
-        keep their own claims.
+        """Decodes `raw`, the stored claims of the session on the device with this key. If the
+        claims can't be read, the result has no claims and an empty session ID. The claims in the
+        session's tokens stay good.
         """
         found = self.readable_claims(user_id, key, raw)
         return found if isinstance(found, Stored) else Stored(_OF_NO_SESSION, raw)
@@ -118,17 +126,19 @@ class RecordReader:
     def readable_claims(
         self, user_id: str, key: bytes, raw: bytes
     ) -> Stored[SessionClaims] | Unreadable:
-        """Returns the stored claims of the session on the device with this key. If they can't be
-        read, the result gives the reason.
+        """Decodes `raw`, the stored claims of the session on the device with this key. If the
+        claims can't be read, the result is an Unreadable with the reason.
         """
         return self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
 
     def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:
-        """Returns the record of the sign-in with a `request_id`."""
+        """Decodes `raw`, the result of a sign-in with a `request_id`."""
         return self._read(RecordKind.REQUEST, user_id, None, raw, codec.decode_issued)
 
     def note_other_type(self, kind: RecordKind, user_id: str) -> None:
-        """Reports a key that holds no records, because it is of another type."""
+        """Reports that the Redis key for this kind of records has a type that the service can't
+        read. A key of another type has no records.
+        """
         self._tell(kind, user_id, None, OTHER_TYPE.reason)
 
     def _read(

@@ -1,4 +1,4 @@
-"""The values that the store accepts and returns."""
+"""Defines the values that the store accepts and returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class RecordKind(StrEnum):
-    """The kinds of records."""
+    """The kinds of records in Redis. REQUEST is the result of a sign-in with a `request_id`."""
 
     SESSION = "session"
     DEVICE = "device"
@@ -28,8 +28,8 @@ class RecordKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
-    """A record, and the bytes from which it was read. A commit compares these bytes with the store
-    to find out if the record has changed.
+    """A decoded record, and the bytes from which it was decoded. A commit compares the bytes of
+    `raw` with the bytes in Redis to find out if the record has changed.
     """
 
     record: T
@@ -38,8 +38,9 @@ class Stored(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that can't be read. It has the record's bytes, so that a commit can replace it, and
-    the reason. `later` is True if a later version of the service wrote the record.
+    """A record that can't be decoded. `raw` has the record's bytes, so that a commit can replace
+    the record. `reason` says why the record can't be decoded. `later` is True if a later version of
+    the service wrote the record.
     """
 
     raw: bytes
@@ -49,8 +50,8 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class IssuedRecord:
-    """The result of the sign-in with a `request_id`. `evicted` has the device keys of the evicted
-    sessions.
+    """The result of a sign-in with a `request_id`. `evicted` has the device keys of the sessions
+    that this sign-in ended because the user was signed in on too many devices.
     """
 
     request_digest: bytes
@@ -63,11 +64,13 @@ class IssuedRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """The stored records of a user, by device key, and the result of the given `request_id`.
+    """The stored records of a user, by device key. `issued` is the result of the sign-in with the
+    given `request_id` (None: no result, or no `request_id`).
 
-    The sessions are one hash, and the devices another. If one of the two keys is not a hash, its
-    kind is in `other_types`. `unread_sessions` and `unread_devices` are the numbers of records that
-    were not read. They are zero unless the state was read for one device.
+    A user's sessions are stored in one hash, and the devices in another hash. If a key that should
+    be a hash has another type, `other_types` has the kind of records that belong in the hash.
+    `unread_sessions` and `unread_devices` are the numbers of records that were not read. Both
+    numbers are zero unless `SessionStore.user_at` read the state.
     """
 
     sessions: Mapping[bytes, Stored[SessionRecord]]
@@ -81,14 +84,14 @@ class UserState:
     unread_devices: int = 0
 
     def session_at(self, key: bytes) -> Stored[SessionRecord] | Unreadable | None:
-        """Returns the stored session on a device. A commit passes this value to replace the
-        session.
+        """Returns the stored session on a device, even if it is unreadable. A commit that replaces
+        this session needs the result in its `if_sessions`.
         """
         return self.sessions.get(key) or self.unreadable_sessions.get(key)
 
     def device_at(self, key: bytes) -> Stored[DeviceRecord] | Unreadable | None:
-        """Returns the stored record of a device. A commit passes this value to replace the
-        record.
+        """Returns the stored record of a device, even if it is unreadable. A commit that replaces
+        this record needs the result in its `if_devices`.
         """
         return self.devices.get(key) or self.unreadable_devices.get(key)
 
@@ -99,19 +102,19 @@ class UserState:
         return len(self.sessions) + len(self.unreadable_sessions) + self.unread_sessions
 
     def session_records(self) -> dict[bytes, SessionRecord]:
-        """Returns the session records, without their bytes."""
+        """Returns the decoded session records by device key, without their bytes."""
         return {k: s.record for k, s in self.sessions.items()}
 
     def device_records(self) -> dict[bytes, DeviceRecord]:
-        """Returns the device records, without their bytes."""
+        """Returns the decoded device records by device key, without their bytes."""
         return {k: d.record for k, d in self.devices.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A key that a commit creates, and that must not exist before. So the commit takes place only
-    once in `memory_ms`. A key whose value is `unreadable`, or whose type is not string, counts as
-    missing.
+    """A Redis key that a commit creates, and that must not exist before the commit. The key expires
+    after `memory_ms`, so at most one commit with the same key takes place in `memory_ms`. A key
+    whose value is `unreadable` or whose type is not string counts as missing.
     """
 
     key: str
@@ -122,15 +125,17 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A decision about one user, and the records on which the decision was based.
+    """A decision to change the data of one user, and the records on which the decision was based.
 
-    Sessions, devices and claims are named by device key. If a session is removed, its claims are
-    removed with it, and need not be named. In the mappings of the `if_*` fields, None means "must
-    not exist". If `if_session_count` is None, the user may have any number of sessions. In the
-    `set_*` fields, None means "remove".
+    The mappings have device keys as their keys. A commit that removes a session also removes the
+    session's claims, so `set_claims` need not name the claims. In `if_sessions`, `if_devices` and
+    `if_claims`, the value None means that the record must not exist. If `if_session_count` is None,
+    the user may have any number of sessions. In `set_sessions`, `set_devices` and `set_claims`, the
+    value None means that the record is removed. `clear_sessions` removes all sessions.
 
-    If `durable` is True and replicas are configured, the commit waits until the replicas have the
-    changes, or until the wait times out. Set `durable` to False for a commit that may be lost.
+    If `durable` is True and the service is set to wait for replicas, the commit waits until the
+    replicas have the changes, or until a timeout. Set `durable` to False for a commit that may be
+    lost.
     """
 
     user_id: str
@@ -155,8 +160,9 @@ class Commit:
 
     @property
     def is_mark(self) -> bool:
-        """Returns True if the commit may be lost and may be sent twice. When such a commit is sent
-        again it does nothing, because it first compares the session that it changes.
+        """True if the commit may be lost and may be sent to Redis twice. If the commit is sent
+        twice, the second execution changes nothing, because the session is no longer the same as in
+        `if_sessions`.
         """
         changes = any(key in self.set_sessions for key in self.if_sessions)
         told = self.events or self.once is not None or self.clear_sessions
@@ -165,35 +171,35 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class RemovedSessions:
-    """The sessions that a write removed, in their stored form. A user may have had thousands of
-    sessions, so they are decoded only where needed: see the module `removed_sessions`. Some may be
-    unreadable.
+    """The stored bytes of the sessions that a commit or a revocation removed. Some of the sessions
+    may be unreadable. A user may have thousands of sessions, so the sessions are decoded only where
+    needed: see the module `removed_sessions`.
     """
 
     raws: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
-        """Returns the number of removed sessions, including unreadable ones."""
+        """Returns the number of removed sessions, including unreadable sessions."""
         return len(self.raws)
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A commit that took place, and the sessions that it removed."""
+    """The result of a commit that took place. `removed` has the sessions that were removed."""
 
     removed: RemovedSessions = RemovedSessions()
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A commit that did not take place, because a record on which the decision was based, or the
-    number of sessions, has changed. The use case must decide again.
+    """The result of a commit that did not take place. The number of sessions, or a record on which
+    the decision was based, has changed. The caller must decide again.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyDone:
-    """A commit that did not take place, because the key of its `once` exists already."""
+    """The result of a commit that did not take place, because the key in its `once` exists."""
 
 
 CommitResult = Committed | Changed | AlreadyDone

@@ -1,8 +1,8 @@
-"""Finds out which commands for sign-ins and revocations the Redis user may not run, before a call
-fails for this reason.
+"""Finds out which commands for sign-ins and revocations the Redis user may not run, before a
+sign-in or a revocation fails for this reason.
 
-No data is changed. The reports contain only names of commands that are known here, and no text from
-the server.
+The check leaves all data unchanged. The results of the check are names of commands that the service
+uses, and contain no text from the server.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from session_authority.store.key_names import KeyNames
 
 
 class Rehearsal:
-    """Checks the user's permissions on every primary. Raises StoreUnavailable if no primary
-    answers.
-    """
+    """Checks on every primary which commands the Redis user may run."""
 
     def __init__(self, client: RedisClient, keys: KeyNames, writes: Writes) -> None:
         self._client = client
@@ -32,7 +30,8 @@ class Rehearsal:
 
     async def missing(self) -> list[str]:
         """Returns the commands that sign-ins and revocations need but the Redis user may not run,
-        in alphabetical order.
+        in alphabetical order. A primary that does not answer is left out. Raises StoreUnavailable
+        if no primary answers.
         """
         asked = [self._writes.run(partial(self._ask, key)) for key in await self._probes()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -56,7 +55,7 @@ class Rehearsal:
         return [name.decode() for name in names]
 
     async def _probes(self) -> Sequence[str]:
-        """Returns the names of keys without data, one for each primary."""
+        """Returns the name of a key without data for each primary."""
         if not isinstance(self._client, Cluster):
             return [self._keys.probe]
         await self._writes.run(self._client.initialize)

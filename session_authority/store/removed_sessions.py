@@ -1,7 +1,7 @@
-"""Reads the sessions that a write removed, as far as a caller needs to know them.
+"""Reads the sessions that a commit or a revocation removed.
 
 Signing out thousands of devices must cost about as much as signing out one device. So sessions in
-the usual form are counted from their bytes, and only the others are decoded into records.
+the usual form (see `codec.plain_lifetimes`) are counted, but not decoded into records.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from session_authority.store.records import RemovedSessions
 
 
 def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
-    """Splits a script's reply into the sessions that the script removed. The reply has the sessions
-    one by one, or one string with all sessions and their length. A value that is too long for a
-    session is left out.
+    """Returns the sessions that a script removed, from the script's reply. The reply is a list of
+    the sessions, or it is the length of one session and one string with all sessions. In a list, a
+    value that is too long for a session is left out.
     """
     match reply:
         case [int(size), bytes(joined)]:
@@ -31,9 +31,7 @@ def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
 
 
 def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
-    """Yields the removed sessions that can be read. The others are left out, because they are gone
-    anyway.
-    """
+    """Yields the removed sessions that can be read. Unreadable sessions are left out."""
     for raw in removed.raws:
         try:
             yield codec.decode_session(raw)
@@ -42,13 +40,13 @@ def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
 
 
 def count_live(removed: RemovedSessions, limits: SessionLimits, now: datetime) -> int:
-    """Returns the number of these sessions that could be read and were live, see
-    `SessionRecord.is_live`. `now` is cut to whole milliseconds.
+    """Returns how many of the removed sessions could be read and were live at `now`, see
+    `SessionRecord.is_live`. For sessions in the usual form, `now` is truncated to whole ms.
     """
     lifetimes, others = codec.plain_lifetimes(removed.raws)
     now_ms = to_ms(now)
-    # The limits are rounded up. For a whole number of ms, "less than a fraction" means the same as
-    # "less than the next whole number".
+    # The limits are rounded up to whole ms. Ages are whole ms, and a whole number is less than a
+    # fraction exactly if it is less than the next whole number.
     session_ttl = -(-limits.session_ttl // MILLISECOND)
     idle_timeout = -(-limits.idle_timeout // MILLISECOND)
     live = 0

@@ -1,8 +1,9 @@
-"""Finds the faults that make a Redis unsafe for sessions. This module asks the running servers, and
-needs only the service's permissions.
+"""Finds the faults that make Redis servers unsafe for sessions. The checks ask the running servers,
+and need only the Redis permissions of the service.
 
-The texts of faults contain addresses, version numbers and other numbers of a server, but no other
-text from a server or from the driver. Such text could contain a password or a key.
+The text of a fault may contain addresses, version numbers and other numbers of a server. It
+contains no other text from a server or from redis-py, because such text could contain a password or
+a key.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _OLDEST_VALKEY, _OLDEST_REDIS = (7, 2), (6, 2)
 
 
 class FaultName(StrEnum):
-    """The kinds of faults."""
+    """The kinds of faults that a Redis server or its URL can have."""
 
     UNREACHABLE = "unreachable"
     NO_ROOM = "no_room"
@@ -54,8 +55,8 @@ class FaultName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """A fault, with a text for an operator. The text contains no password and no key. From a
-    server, it contains only addresses and numbers.
+    """A fault of a Redis server or of its URL, with a text for an operator. The text contains no
+    password and no key.
     """
 
     name: FaultName
@@ -66,14 +67,15 @@ class StoreFault:
 class _Server:
     who: str
     ask: Callable[..., Awaitable[Any]]
-    # A key without data that would be on this server. None if the server serves none of the probe
-    # keys.
+    # The name of a key that never contains data and that this server would store. None if the
+    # server stores none of the keys of `KeyNames.probes`.
     probe: str | None
 
 
 def plaintext_fault(url: str) -> StoreFault | None:
-    """Returns the fault of a URL that leads over a network without TLS, even if it leads only to
-    Sentinels. Returns None if the URL has no such fault. Raises BadRedisUrl.
+    """Returns a fault if the URL connects to another machine without TLS, even if that machine runs
+    only a Sentinel. Returns None if the URL has no such fault. Raises BadRedisUrl if the URL can't
+    be used.
     """
     tls, hosts = hosts_of(url)
     return None if tls else _seen_by_others(hosts, "the URL")
@@ -88,27 +90,28 @@ async def faults_of(
     max_skew: timedelta,
     replicas: int = 0,
 ) -> list[StoreFault]:
-    """Returns the faults of the primaries. The URL itself is checked by `plaintext_fault`. Raises
-    nothing.
+    """Returns the faults of all primaries. Does not check the URL, see `plaintext_fault`. Raises
+    nothing, because a server that can't be checked is itself a fault.
 
     Args:
-        client: The client of the Redis to examine.
+        client: The client of the Redis servers to check.
         keys: The names of keys.
-        now: This machine's clock.
-        time_limit: The longest time that the examination takes.
-        max_skew: How far the clocks of Redis and of this machine may differ.
-        replicas: The number of replicas for which changes wait.
+        now: Returns the time by this machine's clock.
+        time_limit: The longest time that the whole check takes.
+        max_skew: The largest allowed difference between the clocks of Redis and of this machine.
+        replicas: The number of replicas that must confirm a change. 0 if the service does not wait
+            for replicas.
     """
     shield, deadline = Shield(), monotonic() + time_limit.total_seconds()
 
     async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
         async with asyncio.timeout_at(deadline):
-            return await shield.run(work)  # the exchange runs to its end, even after the deadline
+            return await shield.run(work)  # `work` runs to its end, even after the deadline
 
     faults: list[StoreFault] = []
     try:
         servers = await within_time(_servers(client, keys))
-    except Exception as error:  # noqa: BLE001 - see below
+    except Exception as error:  # noqa: BLE001 - any error is a fault
         return [_unreachable("the cluster", error)]
     if isinstance(client, Cluster) and (served := len(client.nodes_manager.slots_cache)) < SLOTS:
         text = (
@@ -121,7 +124,7 @@ async def faults_of(
         try:
             return await within_time(_examine(server, now, max_skew, replicas))
         except Exception as error:  # noqa: BLE001
-            # A server whose answers make no sense counts as unreachable, too.
+            # A server whose answers can't be understood counts as unreachable, too.
             return [_unreachable(server.who, error)]
 
     for found in await asyncio.gather(*map(faults_at, servers)):
@@ -151,8 +154,8 @@ async def _examine(
     info = info_fields(await server.ask("INFO"))
     before = now()
     server_time = time_of(await server.ask("TIME"))
-    # The server read its clock at some moment between `before` and now. So the clocks differ by at
-    # least this much.
+    # The server read its clock after `before` and before the next call of `now`. So the clocks
+    # differ by at least `skew`.
     skew = max(before - server_time, server_time - now())
     found = [
         await _takes_no_writes(server),
@@ -172,8 +175,9 @@ async def _examine(
 
 async def _takes_no_writes(server: _Server) -> StoreFault | None:
     try:
-        # Changing a key that does not exist writes nothing. But a server that refuses sign-ins
-        # refuses this change, too: a replica, a full server, or a server whose disk is full.
+        # With XX, SET writes only a key that exists. The probe key does not exist, so nothing is
+        # written. But a server that refuses the writes of sign-ins also refuses SET and DEL for the
+        # probe key. Examples are a replica, and a server whose memory or disk is full.
         if server.probe is not None:
             await server.ask("SET", server.probe, "", "XX")
             await server.ask("DEL", server.probe)
@@ -225,13 +229,14 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
 
 
 def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFault | None:
-    """Returns the fault of a primary that has too few replicas, or that continues to write without
-    them. Returns None if there is no such fault.
+    """Returns a fault if a primary has fewer replicas than `replicas`, or if the primary would
+    continue to accept writes after it lost its replicas. Returns None if the primary has no such
+    fault.
     """
     there = int(info.get("connected_slaves", 0))
     if there < replicas:
         text = f"{who} has {there} replicas, but changes are to be on {replicas}: none will be"
-    # The server reports this field only if min-replicas-to-write is set.
+    # The server reports `min_slaves_good_slaves` only if min-replicas-to-write is set.
     elif replicas and "min_slaves_good_slaves" not in info:
         text = (
             f"{who} goes on taking writes when it has lost its replicas, and these writes are lost"
@@ -243,8 +248,9 @@ def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFaul
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
-    """Returns the fault of a server that does not answer or that refuses this user. A server that
-    does not answer may recover without an operator. A refusal lasts until an operator acts.
+    """Returns the fault for an error of a server. The fault is REFUSING if the server refuses the
+    Redis user. A refusal lasts until an operator acts. The fault is UNREACHABLE for all errors that
+    are not a refusal of the user. An unreachable server may recover without an operator.
     """
     words = in_plain_words(error)
     name = FaultName.REFUSING if words in REFUSALS else FaultName.UNREACHABLE
@@ -252,8 +258,9 @@ def _unreachable(who: str, error: Exception) -> StoreFault:
 
 
 def _led_to_in_plain(client: RedisClient) -> StoreFault | None:
-    """Returns the fault if Sentinels or the nodes of a cluster led the client over a network
-    without TLS. Returns None if they did not.
+    """Returns a fault if the client connects without TLS to a primary on another machine, and
+    Sentinels or the nodes of a cluster named this primary. Returns None if there is no such
+    primary.
     """
     hosts = hosts_led_to_in_plain(client)
     return _seen_by_others(hosts, "the cluster" if isinstance(client, Cluster) else "Sentinel")

@@ -1,8 +1,8 @@
-"""Reads the records of a user, commits decisions, and revokes sessions. All access to the records
-goes through this module.
+"""Reads the records of users, commits decisions, and revokes sessions. All access to the records of
+users goes through this module.
 
-It makes no decisions. The domain gets the records, and returns its decision as a `Commit`. Nothing
-is cached: every read asks the primary.
+This module makes no decisions. A caller reads the records, decides with functions of `domain`, and
+passes the decision as a `Commit`. No records are cached: every read asks the primary.
 """
 
 from __future__ import annotations
@@ -73,19 +73,20 @@ from session_authority.store.records import (
 from session_authority.store.rehearsal import Rehearsal
 from session_authority.store.removed_sessions import removed_sessions
 
-# A read for one device also returns up to this many other records, drawn at random. Most users have
-# no more records than these.
+# `SessionStore.user_at` reads up to this many fields that Redis draws at random from a user's hash.
+# Most users have at most four devices.
 OTHERS_READ = "4"
 
 
 class SessionStore:
-    """The records of all users. The methods that ask Redis raise StoreUnavailable if Redis is
-    unreachable, slow or refusing. But `ask_many` returns this error in place of an answer.
+    """Reads and changes the records of all users in Redis. If Redis is unreachable, slow, or
+    refuses a command, the methods that send commands raise StoreUnavailable. But `ask_many` returns
+    StoreUnavailable in place of an answer.
 
-    `event_memory` is how long an event is kept. `replicas` says how many replicas must have the
-    writes of a durable commit or a revocation. `domain.durability` notes if they confirmed the
-    writes. `addresses` says how exactly addresses are kept. It applies when records and events are
-    written, and when older records are read.
+    `event_memory` is how long the log keeps an event. `replicas` says how many replicas must
+    confirm a durable commit or a revocation. The store notes in `domain.durability` if enough
+    replicas confirmed the writes. `addresses` says how exactly IP addresses are stored. If an older
+    record has a more exact address, the address is reduced when the record is read.
     """
 
     def __init__(
@@ -110,20 +111,21 @@ class SessionStore:
         self._trim = Script("trim", asks_first=True)
         self._reads = read_path_of(client, keys.probe)
         self._marks = MarkWrites(self._ask_apart)
-        # One more connection is for marks, and one is spare.
+        # Writes do not use the following connections: the connections of the read lines and of the
+        # event log, one connection for marks, and one spare connection.
         others = max_lines(max_connections) + EVENT_LOG_CONNECTIONS + 1 + 1
         self._writes = Writes(self._reads, max(1, max_connections - others), traffic_of(client))
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     def question(self, user_id: str, key: bytes) -> Question:
-        """Returns the question for the session on one device. A caller that sends the question
-        often may keep it.
+        """Returns the question that `ask` and `ask_many` need to read the session on one device. A
+        caller that reads the session often may keep the question and use it again.
         """
         return self._reads.question("HGET", self._keys.sessions(user_id), key)
 
     async def ask(self, question: Question) -> bytes | None:
-        """Returns the stored bytes of a session, or None if there is no session. A key that is not
-        a hash has no session.
+        """Returns the stored bytes of the session that `question` asks for. Returns None if there
+        is no session, or if the Redis key of the user's sessions is not a hash.
         """
         try:
             found: bytes | None = await self._reads.ask(question)
@@ -135,16 +137,16 @@ class SessionStore:
         return found
 
     async def ask_many(self, questions: Sequence[Question]) -> list[bytes | Exception | None]:
-        """Returns the stored bytes of several sessions. None stands for a session that does not
-        exist. StoreUnavailable stands for a session whose question failed because Redis was
-        unreachable, slow or refusing.
+        """Returns the answer to each question, in the same order. An answer is the stored bytes of
+        the session, or None if there is no session. An answer is StoreUnavailable if Redis was
+        unreachable, slow, or refused the read.
         """
         found = await self._reads.ask_many(questions)
         return [_failure(one) if isinstance(one, Exception) else one for one in found]
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
-        """Returns the session on one device. A session record that can't be read counts as
-        missing.
+        """Returns the session on one device. Returns None if there is no session, or if its record
+        can't be read.
         """
         name = self._keys.sessions(user_id)
         raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)
@@ -154,7 +156,9 @@ class SessionStore:
         return None if isinstance(found, Unreadable) else found
 
     async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
-        """Returns the record of one device. A record that can't be read counts as missing."""
+        """Returns the record of one device. Returns None if there is no record, or if it can't be
+        read.
+        """
         name = self._keys.devices(user_id)
         raw = await self._read(RecordKind.DEVICE, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -165,8 +169,9 @@ class SessionStore:
     async def session_and_device(
         self, user_id: str, key: bytes
     ) -> tuple[Stored[SessionRecord] | None, Stored[DeviceRecord] | None]:
-        """Returns the session on one device and the record of the device. Both are read at the same
-        time.
+        """Returns the session on one device and the record of the device. The session and the
+        record are read at the same time. Returns None in place of a record that is missing or can't
+        be read.
         """
         session, device = await asyncio.gather(
             self.session(user_id, key), self.device(user_id, key)
@@ -174,8 +179,8 @@ class SessionStore:
         return session, device
 
     async def claims(self, user_id: str) -> Mapping[bytes, Stored[SessionClaims]]:
-        """Returns the stored claims of a user's sessions, by device key. Claims that can't be read
-        are returned as empty claims with an empty session ID, so they belong to no session.
+        """Returns the stored claims of a user's sessions, by device key. If the claims of a session
+        can't be read, the result has empty claims with an empty session ID.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -189,8 +194,8 @@ class SessionStore:
         self, user_id: str
     ) -> Mapping[bytes, Stored[SessionClaims] | Unreadable] | None:
         """Returns the stored claims of a user's sessions, by device key. If the claims of a session
-        can't be read, the result has the reason in their place. Returns None if the key of the
-        claims is not a hash.
+        can't be read, the result has an Unreadable in place of the claims. Returns None if the
+        Redis key of the claims is not a hash.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -203,8 +208,9 @@ class SessionStore:
         self, user_id: str, key: bytes, session: Stored[SessionRecord] | None
     ) -> Stored[SessionClaims] | None:
         """Returns the claims that are stored for a session. Returns None if no claims are stored,
-        if they can't be read, or if they belong to another session. Then only the session's tokens
-        have claims. Redis is asked only if the session's record says that claims are stored.
+        if the claims can't be read, or if the claims belong to another session. If the result is
+        None, the claims are only in the session's tokens. Redis is asked only if the session's
+        record says that claims are stored.
         """
         if session is None or session.record.stored_claims is StoredClaims.NONE:
             return None
@@ -216,8 +222,8 @@ class SessionStore:
         return found if found.record.session_id == session.record.session_id else None
 
     async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
-        """Returns the stored sessions and devices of a user, and the result of the given
-        `request_id`. Claims are not read.
+        """Returns the stored sessions and devices of a user, and the result of the sign-in with the
+        given `request_id`. Claims are not read.
         """
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads = [
@@ -231,9 +237,10 @@ class SessionStore:
         return state_of(self._reader, user_id, sessions, devices, *requests)
 
     async def user_at(self, user_id: str, key: bytes, request_id: UUID | None = None) -> UserState:
-        """Returns the stored records of a user on one device, and the result of the given
-        `request_id`. Also returns up to four other sessions and up to four records of other
-        devices, drawn at random. A user with few devices gets all records.
+        """Returns the session and the record of one device of a user, and the result of the sign-in
+        with the given `request_id`. Also returns up to four sessions and up to four records of
+        other devices, which Redis draws at random. For a user with at most four devices, returns
+        all records.
         """
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads: list[Awaitable[Any]] = [
@@ -254,14 +261,15 @@ class SessionStore:
         issued: IssuedRecord,
         unreadable: Unreadable | None = None,
     ) -> Once:
-        """Makes the key with which a commit takes place only once for a `request_id`.
+        """Returns a Once that lets a commit take place at most once in 15 minutes for a
+        `request_id`.
 
         Args:
             user_id: The user.
-            request_id: The ID of the request.
-            issued: The result of the request, which the commit stores.
-            unreadable: The result that is stored for the request now, if it can't be read. It
-                counts as missing.
+            request_id: The `request_id` of the sign-in.
+            issued: The result of the sign-in, which the commit stores.
+            unreadable: The result that Redis has for this `request_id`, if this result can't be
+                read. The commit treats this result as missing, and replaces it.
         """
         return Once(
             self._keys.request(user_id, request_id),
@@ -271,27 +279,28 @@ class SessionStore:
         )
 
     def once_for_session(self, user_id: str, session_id: bytes, kind: EventType) -> Once:
-        """Makes the key with which a commit with an event of this kind takes place at most once an
-        hour for a session.
+        """Returns a Once that lets a commit with a quiet event take place at most once an hour for
+        a session and a type of event.
         """
         key = self._keys.told(user_id, session_id, kind)
         return Once(key, b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     def once_for_key(self, kid: str) -> Once:
-        """Makes the key with which a commit takes place at most once in 500 days for a revoked
+        """Returns a Once that lets a commit take place at most once in 500 days for a revoked
         signing key.
         """
         return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // MILLISECOND)
 
     def once_for_removed_key(self, kid: str) -> Once:
-        """Makes the key with which a commit takes place at most once an hour for a removed signing
-        key. The key may be added again, and removed again.
+        """Returns a Once that lets a commit take place at most once an hour for a removed signing
+        key. The interval is short, because the key may be added again and removed again.
         """
         return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
-        """Carries out a decision. It is carried out only if the records on which it was based have
-        not changed.
+        """Makes the changes of a commit, and returns Committed. Makes no changes if a condition of
+        the commit is false. Returns Changed if a value in the commit's `if_*` fields differs from
+        Redis. Returns AlreadyDone if the key in the commit's `once` exists.
         """
         keys = self._script_keys(commit.user_id)
         if commit.once is not None:
@@ -340,28 +349,31 @@ class SessionStore:
     async def revoke_device(
         self, user_id: str, key: bytes, *, forget: bool, event: Event
     ) -> RemovedSessions:
-        """Ends the session on one device, whatever its state. The event is written only if there
-        was a session.
+        """Removes the session on one device, even if its record can't be read. The event is written
+        only if there was a session, or if the Redis key of the user's sessions was not a hash.
 
         Args:
             user_id: The user.
             key: The device key.
-            forget: Removes the record of the device, too.
-            event: The event of the revocation.
+            forget: If True, the record of the device is removed, too.
+            event: The event about the revocation.
         """
         return await self._run_revoke(user_id, "one", key, forget, event)
 
     async def revoke_all(
         self, user_id: str, *, except_key: bytes | None, forget: bool, event: Event
     ) -> RemovedSessions:
-        """Ends all sessions of a user, or all but the session on one device. The event is written
-        only if there were such sessions.
+        """Removes all sessions of a user, except the session on the device with the key
+        `except_key`. The event is written only if there was a session to remove, or if the Redis
+        key of the user's sessions was not a hash.
 
         Args:
             user_id: The user.
-            except_key: The key of the device that stays signed in. None if all sessions end.
-            forget: Removes the records of the devices, too.
-            event: The event of the revocation.
+            except_key: The key of the device that stays signed in. None if all sessions are
+                removed.
+            forget: If True, the records of the devices are removed, too, but not the record of the
+                device that stays signed in.
+            event: The event about the revocation.
         """
         return await self._run_revoke(user_id, "all", except_key or b"", forget, event)
 
@@ -379,7 +391,7 @@ class SessionStore:
         removed, confirmed = await self._run(self._revoke, keys, args, durable=True)
         if removed:
             note(confirmed=confirmed)
-        else:  # an earlier call may have removed the sessions
+        else:  # an earlier call may have removed the sessions: confirm its writes
             await self.confirm(user_id)
         return removed_sessions(removed)
 
@@ -392,8 +404,9 @@ class SessionStore:
     async def _run(
         self, script: Script, keys: list[str], args: list[str | bytes | int], durable: bool
     ) -> tuple[list[Any], bool]:
-        """Runs a script. Returns its result, and True if enough replicas confirmed its writes. If
-        the script wrote nothing, the second value has no meaning.
+        """Runs a script that writes. Returns the script's result, and True if enough replicas
+        confirmed the writes. The second value is False if this method does not wait for replicas.
+        The second value has no meaning if the script wrote nothing.
         """
         client, replicas = self._client, self.replicas
         if durable and replicas.count:
@@ -401,8 +414,9 @@ class SessionStore:
         return await self._writes.run(lambda: script.run(client, keys, args)), False
 
     async def _run_mark(self, keys: list[str], args: list[str | bytes | int]) -> list[Any]:
-        """Commits a mark, and returns the script's result. If the server refuses the mark, it is
-        committed like any other commit, which handles each refusal.
+        """Commits a mark in a batch with other marks, and returns the script's result. If the
+        server refuses the mark in the batch, the mark is committed again outside of a batch. For
+        example, a server that does not know the script then gets the script's text.
         """
         with driver_errors_translated():
             try:
@@ -413,14 +427,16 @@ class SessionStore:
         return (await self._run(self._commit, keys, args, durable=False))[0]
 
     async def confirm(self, user_id: str) -> None:
-        """Notes if enough replicas have all writes for a user so far. It is used by a call that
-        finds its work already done by an earlier call.
+        """Notes in `domain.durability` if enough replicas have all writes so far for a user. A call
+        of the service uses this method if it has nothing to write, because an earlier call did the
+        same work.
         """
         if not self.replicas.count:
             note(confirmed=False)
             return
-        # WAIT counts only the replicas that have the writes of its own connection. So this
-        # connection writes a key that expires at once.
+        # WAIT counts the replicas that have the last write of the connection on which WAIT is sent.
+        # So the connection first writes the probe key, which expires after a millisecond. A replica
+        # that has the write of the probe key also has all earlier writes.
         probe = self._keys.probe_in(partition(user_id))
         write = ("SET", probe, "", "PX", 1)
         _, confirmed = await self._writes.run(
@@ -429,25 +445,27 @@ class SessionStore:
         note(confirmed=confirmed)
 
     async def server_times(self) -> Sequence[datetime]:
-        """Returns the time on each primary that answers."""
+        """Returns the present time by the clock of each primary that answers."""
         return await self._writes.run(self._ask_the_time)
 
     async def prove_writable(self) -> None:
-        """Proves that a primary accepts writes like those of a sign-in. A server refuses such
-        writes if it is a replica, is full, can't write its files or lacks its replicas. One primary
-        of a cluster is enough, because each primary serves its own users.
+        """Checks that at least one primary accepts writes like the writes of a sign-in. Raises
+        StoreUnavailable if no primary does. A server refuses the writes of a sign-in if it is a
+        replica, is full, can't write its files, or has too few replicas. One primary of a cluster
+        is enough, because the users on this primary can sign in.
         """
         await self._writes.run(self._try_to_write)
 
     async def missing_permissions(self) -> Sequence[str]:
         """Returns the commands that sign-ins and revocations need, but that the Redis user may not
-        run.
+        run. Raises StoreUnavailable only if no primary answers.
         """
         return await self._rehearsal.missing()
 
     async def trim_events(self) -> None:
-        """Removes events that are old enough, according to the clock of Redis. Writing an event
-        does this, too, but only in the event's own partition.
+        """Removes the events that are older than `event_memory`, by the clock of Redis, in all
+        partitions. A write of an event also removes old events, but only in the partition of the
+        new event.
         """
         args = [self.event_memory // MILLISECOND]
         for number in range(PARTITIONS):
@@ -455,7 +473,7 @@ class SessionStore:
             await self._writes.run(partial(self._trim.run, self._client, keys, args))
 
     async def close(self) -> None:
-        """Waits for the replies to commands that were sent, then closes the connections."""
+        """Waits for the replies to all commands that were sent, then closes the connections."""
         await self._marks.settled()
         await self._reads.drained()
         await self._writes.settled()
@@ -474,8 +492,8 @@ class SessionStore:
         return (self.event_memory // MILLISECOND, MAX_EVENTS_PER_PARTITION, *wake)
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
-        """Returns the reply to a command. Returns OTHER_TYPE if the key has a type that the command
-        can't read, and so has no records.
+        """Returns the reply to a read command. Returns OTHER_TYPE if the type of the key is not the
+        type that the command reads.
         """
         return await self._unless_of_other_type(kind, user_id, self._asked(*command))
 
@@ -489,8 +507,9 @@ class SessionStore:
     async def _fields_at(
         self, kind: RecordKind, user_id: str, name: str, key: bytes
     ) -> tuple[Any, int]:
-        """Returns the records of one device and of a few others, and the number of records that
-        were not read.
+        """Returns some fields of a user's hash, and the number of fields that were not read. The
+        fields are the record of one device, and up to four records of other devices. Returns
+        OTHER_TYPE and 0 if the key is not a hash.
         """
         read = self._asked
         replies = await self._unless_of_other_type(
@@ -534,8 +553,8 @@ class SessionStore:
         if isinstance(self._client, Cluster):
             await self._client.initialize()
             probes = self._client.one_for_each_primary(self._keys.probes())
-        # With XX, a key is set only if it exists. These keys exist for a millisecond at most (see
-        # `confirm`), so usually nothing is written or sent to replicas.
+        # With XX, SET writes a key only if the key exists. The probe keys exist for a millisecond
+        # at most (see `confirm`), so usually nothing is written or sent to replicas.
         write = ("", "XX", "PX", 1)
         tries = (self._client.execute_command("SET", key, *write) for key in probes.values())
         refusals = await asyncio.gather(*tries, return_exceptions=True)
@@ -544,16 +563,16 @@ class SessionStore:
 
 
 def _failure(error: Exception) -> StoreUnavailable | None:
-    """Returns the error that a caller gets after a question failed. Returns None if the key has
-    another type than the question needs, because then it holds no session.
+    """Returns the error that a caller gets after the read of a session failed with `error`. Returns
+    None if the read failed because the key is not a hash, so that the user has no sessions.
     """
     return None if code_of(error) == WRONG_TYPE else unavailable(error)
 
 
 def _times_to_live(commit: Commit) -> tuple[int, int]:
-    """Returns how long the hashes of sessions and of devices must live for the records that are
-    written, in ms. Expiry of keys only collects garbage. The times in a record decide when the
-    session ends.
+    """Returns how long, in ms, Redis must keep the hash of sessions and the hash of devices after a
+    commit. A value is 0 if the commit writes no records to the hash. The expiry of a hash only
+    frees memory. The times in a session's record decide when the session ends.
     """
     ends = [record.ends_at for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))

@@ -1,7 +1,8 @@
-"""Owns the keys, and the tokens that they sign. It decides which key signs, which keys verify, and
-the forms of access tokens and assertions. No other package of the service knows JWT.
+"""Manages the signing keys, and makes and verifies the tokens that these keys sign. This package
+decides which key signs, which keys verify, and which JWT form access tokens and assertions have. No
+other package of the service uses JWT.
 
-This package does not decide if a token's session is still valid.
+This package does not decide if the session of a token is still valid.
 """
 
 from session_authority.tokens.assertions import AssertionSigner

@@ -1,10 +1,10 @@
-"""Signs access tokens, and recognizes the tokens of this service.
+"""Signs access tokens, and verifies that an access token is from this service.
 
-This module defines the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068). It checks
-everything about a token except two things, which callers check: whether the token has expired, and
-whether its session is valid. The checks are strict: a header with other members, a repeated member,
-an unknown claim that is not a text, or base64url that is not canonical makes a text invalid. A
-claim `nbf`, which this module never writes, is accepted and obeyed.
+This module defines the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068). This module checks
+everything about a token except its expiry and its session, which other modules check. The checks in
+this module are strict. For example, a token is not valid if a member is repeated, if its header has
+an additional member, if an unknown claim is not a string, or if its base64url is not canonical.
+This module never writes a claim `nbf`, but obeys this claim in a token.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from session_authority.tokens.keys import MAX_RSA_BITS, SigningKey
 from session_authority.tokens.token_memory import MEMORY_BYTES, Remembered, TokenMemory
 
 MAX_TOKEN_BYTES = 4096
-# The longest token that a sign-in may return. Browsers keep cookies of up to 4,096 bytes, including
-# their names.
+# The largest size of a token at sign-in. This size is less than MAX_TOKEN_BYTES, because a browser
+# keeps a cookie only if its name and value have at most 4,096 bytes together.
 _ROOM_BYTES = 4000
-# The lengths in base64url of the header with the longest ID of a key, and of the signature of the
-# longest key.
+# The largest sizes in base64url of a token's header and signature. The header is largest if it has
+# the longest key ID, and the signature is largest if it is made with the longest RSA key.
 _LARGEST_HEADER_BYTES = 223
 _LARGEST_SIGNATURE_BYTES = (MAX_RSA_BITS + 5) // 6
 _TYP = "at+jwt"  # RFC 9068 §2.1
@@ -46,8 +46,9 @@ _T = TypeVar("_T")
 
 
 class TokenTooLarge(Exception):
-    """A token with these fields, or a later token of its session, would have too many bytes. The
-    service would not accept it, or browsers would not keep it in a cookie.
+    """Raised if a token, or a later token of the same session, could have too many bytes. The
+    service does not accept a token with more than MAX_TOKEN_BYTES. Browsers may not keep a cookie
+    with a token of nearly MAX_TOKEN_BYTES. `size` is the possible size of the token in bytes.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -56,12 +57,14 @@ class TokenTooLarge(Exception):
 
 
 class Tokens:
-    """Signs and verifies the tokens of one issuer for one audience. Only one thread may use it.
+    """Signs and verifies the tokens of one issuer for one audience. Only one thread may use an
+    object of this class.
 
-    `lifetime` is how long a token may be presented after it was signed, also for renewal. A demoted
-    key verifies for that time. Verified tokens are remembered by their hash. They are forgotten
-    when the keys change, or some time after they expire. If they need more than `memory_bytes`, the
-    tokens that were not used for the longest time are forgotten.
+    `lifetime` is how long a token may be presented after it was signed. `lifetime` includes the
+    time in which a token can only be renewed. A demoted key verifies until `lifetime` has passed
+    since its demotion. Verified tokens are cached by the hash of their text. The cache is emptied
+    when the keys change. Expired tokens are removed while new tokens are added. If the cache needs
+    more than `memory_bytes`, the tokens that were not used for the longest time are removed.
     """
 
     def __init__(
@@ -77,8 +80,8 @@ class Tokens:
         self._audience = audience
         self._lifetime = lifetime
         self._remembered = TokenMemory(memory_bytes)
-        # The decoded headers of verified tokens, by their text. All tokens of a key have the same
-        # header.
+        # The decoded headers of verified tokens, by the encoded text of the header. All tokens that
+        # one key signed have the same header.
         self._headers: dict[str, tuple[str, object]] = {}
         self._version = source.version
         self._known = source.current
@@ -86,10 +89,11 @@ class Tokens:
         self._vanished: frozenset[str] = frozenset()
 
     def sign(self, token: Token) -> str:
-        """Signs a token, and returns its text. Times are cut to whole seconds.
+        """Signs a token, and returns the text of the token. The times in the text have no fractions
+        of a second.
 
-        Raises ValueError for a claim with a reserved name, TokenTooLarge, and KeyringError if no
-        key signs.
+        Raises ValueError if a claim has a reserved name, TokenTooLarge if the text has more than
+        MAX_TOKEN_BYTES, and KeyringError if no key signs.
         """
         if reserved := RESERVED_CLAIMS & token.claims.keys():
             raise ValueError(f"reserved claims: {', '.join(sorted(reserved))}")
@@ -103,8 +107,9 @@ class Tokens:
         return text
 
     def check_room(self, token: Token) -> None:
-        """Raises TokenTooLarge if the token, or a later token of its session, would be too large.
-        A later token may have a generation with more digits, and may be signed by another key.
+        """Raises TokenTooLarge if the token, or a later token of its session, could be too large
+        for a cookie. A later token can be larger than `token`, because its generation may have more
+        digits and another key may sign it.
         """
         latest = replace(token, generation=_MAX_GENERATION)
         bits = 8 * len(encode_json(self._payload(latest)))
@@ -113,16 +118,16 @@ class Tokens:
             raise TokenTooLarge(size, _ROOM_BYTES)
 
     def verify(self, text: str, now: datetime) -> Token | None:
-        """Returns the verified token in `text`. Returns None if `text` is no token of this service,
-        or if the key of the token does not verify any more. The token may have expired, so callers
-        check its `expires_at`.
+        """Returns the verified token in `text`. Returns None if `text` is no valid token of this
+        service, or if the key of the token does not verify any more. A returned token may have
+        expired, so callers must check its `expires_at`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
         digest = _digest(text)
         if (remembered := self._recalled(digest)) is not None:
-            # The other checks would have the same results as before. This check may now fail,
-            # because a demoted key verifies only for a while.
+            # The signature and the fields were checked when the token was cached. Only the key is
+            # checked again, because a demoted key verifies only for a limited time.
             return remembered.token if self._verifier(remembered.kid, now) is not None else None
         try:
             token, kid = self._open(text, now)
@@ -132,16 +137,18 @@ class Tokens:
         return token
 
     def keep(self, text: str, kept: object, size_bytes: int) -> None:
-        """Keeps a value together with a verified token, as long as the token is remembered. The
-        value counts as `size_bytes` of the memory. Nothing is kept if the token is no longer
-        remembered, or if the token and the value together need more than a third of the memory.
+        """Stores a value with a verified token in the cache, as long as the token is in the cache.
+        The value counts as `size_bytes` of the cache. Nothing is stored if the token is no longer
+        in the cache, or if the token and the value together need more than a third of
+        `memory_bytes`.
         """
         if text.isascii():
             self._remembered.keep(_digest(text), kept, size_bytes)
 
     def recall(self, text: str, now: datetime) -> object | None:
-        """Returns the value that is kept with a token. Returns None if there is no such value, or
-        if `verify` would not accept the token any more. This method verifies no signature.
+        """Returns the value that `keep` stored with a token. Returns None if no value is stored, or
+        if the key of the token does not verify any more. This method does not verify the signature
+        again.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
@@ -158,19 +165,21 @@ class Tokens:
         return self._remembered.get(digest)
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """Returns the public parts of all keys that are not revoked. These are the keys that sign,
-        will sign, or signed earlier. Keys of HS256 are left out, because they have no public part.
+        """Returns the public parts of all keys that are not revoked, as JWKs. The list includes
+        keys that signed earlier and keys that do not sign yet. Keys of HS256 are left out, because
+        they have no public part.
         """
         return self._source.current.public_jwks()
 
     def void_keys(self, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
-        """Returns two sets of the IDs of keys whose tokens are void before they expire. The first
-        set has the revoked keys. The second set has the keys that vanished from the folder or file
-        although they would still verify. This method compares the present keys with the keys at its
-        last call. It does not see a key that was added and removed between two calls.
+        """Returns two sets of key IDs. The tokens that these keys signed are void, even if the
+        tokens have not expired. The first set has the revoked keys. The second set has the keys
+        that were removed from the folder or file although they could still verify tokens. To find
+        removed keys, this method compares the present keys with the keys at its previous call. So
+        this method misses a key that was added and removed between two calls.
 
-        A revoked key that vanishes stays in the first set. A vanished key that comes back is
-        removed from the second set.
+        A revoked key stays in the first set after its removal. If a removed key comes back, the
+        second set no longer has this key.
         """
         before, ring = self._known, self._source.current
         if ring is not before:
@@ -204,8 +213,8 @@ class Tokens:
         return {**payload, **token.claims}
 
     def _open(self, text: str, now: datetime) -> tuple[Token, str]:
-        """Returns the verified token in a text, and the ID of its key. Raises ValueError,
-        RecursionError or InvalidRequest if the text is no valid token.
+        """Returns the verified token in a text, and the ID of the key that signed the token. Raises
+        ValueError, RecursionError or InvalidRequest if the text is no valid token.
         """
         header_text, payload_text, signature_text = text.split(".")
         header = self._headers.get(header_text) or _read_header(header_text)
@@ -220,7 +229,8 @@ class Tokens:
     def _key_of(self, kid: str, algorithm: object, now: datetime) -> SigningKey:
         self._source.seek(kid, now)
         key = self._verifier(kid, now)
-        # The key determines the algorithm (RFC 8725 §3.1). The header must name the same algorithm.
+        # The key determines the algorithm (RFC 8725 §3.1). The algorithm in a token's header must
+        # be the algorithm of the key.
         if key is None or algorithm != key.algorithm.value:
             raise ValueError("key")
         return key
@@ -229,9 +239,9 @@ class Tokens:
         return self._source.current.verifier(kid, now, self._lifetime)
 
     def _read(self, payload: dict[str, object], now: datetime) -> Token:
-        """Decodes the payload of a token. Removes the service's own claims from the payload, so
-        that only the caller's claims are left. Raises ValueError or InvalidRequest if the payload
-        is wrong.
+        """Returns the token that a payload describes. Removes the service's own claims from
+        `payload`, so that only the claims of the caller are left. Raises ValueError or
+        InvalidRequest if the payload is not valid.
         """
         if (
             _take(payload, "iss", str) != self._issuer
@@ -252,7 +262,8 @@ class Tokens:
         if max(issued, not_before) > now + LEEWAY:
             raise ValueError("not yet good")
         expires = _moment(_take(payload, "exp", int))
-        # The two times may be equal, because a session can be renewed in its last second.
+        # The times `iat` and `exp` may be equal, because a session can be renewed in its last
+        # second.
         if expires < issued:
             raise ValueError("over before it began")
         token = Token(
@@ -275,12 +286,13 @@ class Tokens:
 
 
 def _read_header(text: str) -> tuple[str, object]:
-    """Returns the ID of the key and the algorithm, read from a header. Raises ValueError or
-    RecursionError.
+    """Returns the key ID and the algorithm that are in the header of a token. Raises ValueError or
+    RecursionError if the header is not valid.
     """
     header = decode_json_object(decode_base64url(text))
-    # Only these three members are accepted. `jku`, `jwk`, `x5u` and `x5c` would bring in a foreign
-    # key, and `crit` and `b64` would change the rules.
+    # Only the members `alg`, `kid` and `typ` are accepted. With `jku`, `jwk`, `x5u` or `x5c`, an
+    # attacker could provide a key. The members `crit` and `b64` would change the rules of
+    # verification.
     if header.keys() != _HEADER or header["typ"] != _TYP:
         raise ValueError("header")
     return _take(header, "kid", str), header["alg"]
@@ -292,7 +304,7 @@ def _digest(text: str) -> bytes:
 
 def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
     """Removes a member, and returns its value. Raises ValueError if the member is missing, or if
-    its value is not of the given type.
+    its value is not of the type `kind`.
     """
     value = members.pop(name, None)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -301,8 +313,9 @@ def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
 
 
 def _read_copy(token_id: str, start: str) -> int:
-    """Returns the number of the copy, read from a `jti`. The `jti` must begin with `start`, which
-    has the session and the generation of the token. Raises ValueError.
+    """Returns the copy of a token, as the number in the claim `jti`. The claim must begin with
+    `start`, which has the session and the generation of the token. Raises ValueError if the claim
+    is not valid.
     """
     text = token_id.removeprefix(start)
     if token_id != start + text or not _COPY.fullmatch(text) or int(text, 16) == 0:
@@ -320,8 +333,9 @@ def _strings(values: object) -> tuple[str, ...]:
 
 
 def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
-    """Returns the caller's claims. They are read-only, because all calls with the token share the
-    same object. Raises ValueError.
+    """Returns the claims of the caller. The mapping is read-only, because all calls with the same
+    token share the mapping. Raises ValueError if a claim is not a valid string or has a reserved
+    name.
     """
     claims = {name: value for name, value in members.items() if isinstance(value, str)}
     if len(claims) != len(members) or RESERVED_CLAIMS & claims.keys():

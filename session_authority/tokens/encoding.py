@@ -1,7 +1,7 @@
-"""Reads JSON by strict rules, and writes JSON in its shortest form.
+"""Decodes JSON by strict rules, and encodes JSON without white space.
 
-Key files and tokens share the strict rules. A text must have exactly one meaning, so repeated
-members and `NaN` are errors and are never repaired.
+Key files and tokens are decoded by the same strict rules. A JSON text must have exactly one
+meaning, so repeated members and `NaN` are errors.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def encode_json(value: Mapping[str, object]) -> bytes:
 
 
 def decode_json_object(data: bytes) -> dict[str, object]:
-    """Decodes a JSON object in UTF-8. Raises ValueError if the text breaks a rule, and
-    RecursionError if it is nested too deeply.
+    """Decodes a JSON object in UTF-8. Raises ValueError if the data is not a JSON object in UTF-8
+    or breaks a strict rule. Raises RecursionError if the object is nested too deeply.
     """
     value: object = _DECODER.decode(data.decode())
     if not isinstance(value, dict):
@@ -27,8 +27,8 @@ def decode_json_object(data: bytes) -> dict[str, object]:
 
 
 def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
-    """Builds an object from its members. Raises ValueError if a name is repeated, because parsers
-    disagree about which of these members is valid (RFC 8259 §4).
+    """Returns the members of a JSON object as a dictionary. Raises ValueError if a name is
+    repeated, because JSON parsers differ in which of the repeated members they use (RFC 8259 §4).
     """
     value = dict(members)
     if len(value) != len(members):

@@ -1,9 +1,9 @@
 """Reads and writes key files. The keys are in a folder with one file for each key, or in a single
 file with all keys.
 
-Keys are read strictly, and all faults are reported together. A key file is written completely or
-not at all, and only its owner can read it. This module also checks if other users may access the
-files. The meaning of the times in a key is left to `keyring`.
+When keys are read, all faults are reported together. A key file is written completely or not at
+all, and only the owner of a new key file can read the file. This module also checks if other users
+can access the key files. The module `keyring` defines the meaning of the times in a key.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _SUFFIX = ".json"
 
 
 def refuse_single_file(directory: Path) -> None:
-    """Raises KeyringError if the path is a single file with all keys, because another program
-    writes such a file.
+    """Raises KeyringError if the path is a single file with all keys. A single file with all keys
+    is written by another program, so this service does not change the file.
     """
     if not _is_folder(directory) and directory.exists():
         raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
 
 
 def read_keys(path: Path) -> list[SigningKey]:
-    """Returns the keys of a folder, or of a single file with all keys. Raises KeyringError with
-    every fault.
+    """Returns the keys in a folder, or in a single file with all keys. Raises KeyringError with all
+    faults if a file can't be read or is not valid.
     """
     return _read_folder(path) if _is_folder(path) else _read_file(path)
 
@@ -66,8 +66,8 @@ def _read_file(path: Path) -> list[SigningKey]:
 
 
 def _all_or_faults(reads: Iterable[Callable[[], SigningKey]]) -> list[SigningKey]:
-    """Returns the results of all reads. If some reads failed, raises one KeyringError with the
-    faults of all failed reads.
+    """Calls all functions in `reads`, and returns their keys. If some of the functions fail, raises
+    one KeyringError with the faults of all failed functions.
     """
     keys: list[SigningKey] = []
     faults: list[str] = []
@@ -93,9 +93,9 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """Returns the JSON object in the data, or None if there is none. The decoder's own error is not
-    passed on. This error contains the whole text with all keys, and other code might print the
-    error.
+    """Returns the JSON object in the data, or None if the data is no valid JSON object. The
+    decoder's exception is not passed on, because the exception contains the whole text with all
+    keys. Other code might print the exception.
     """
     try:
         return decode_json_object(data)
@@ -104,8 +104,9 @@ def _json_or_none(data: bytes) -> dict[str, object] | None:
 
 
 def _key_files(directory: Path) -> list[Path]:
-    """Returns all files of a folder except the hidden files. Hidden files are unfinished files of
-    this module, or the links that Kubernetes changes to replace a secret. Raises KeyringError.
+    """Returns all files in a folder except hidden files. A hidden file is an unfinished file of
+    this module, or a link that Kubernetes changes to replace a secret. Raises KeyringError if the
+    folder can't be read.
     """
     try:
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
@@ -114,8 +115,9 @@ def _key_files(directory: Path) -> list[Path]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Returns the files of a folder of keys, or the path of the single file with all keys. Raises
-    KeyringError if a folder has no file, because an unmounted folder looks empty.
+    """Returns the files in a folder of keys, or the path of the single file with all keys. Raises
+    KeyringError if a folder has no file, because a folder looks empty while its volume is not
+    mounted.
     """
     files = _key_files(path) if _is_folder(path) else [path]
     if not files:
@@ -124,8 +126,9 @@ def files_of(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> object:
-    """Returns a value that changes whenever a key file changes. It is computed without reading the
-    keys. Raises KeyringError for a path that can't be examined.
+    """Returns a value that changes when a key file is changed, added or removed. The value has the
+    name and the `file_state` of each key file. The keys are not read. Raises KeyringError if the
+    folder or a file can't be examined.
     """
     files = _key_files(path) if _is_folder(path) else [path]
     try:
@@ -135,13 +138,14 @@ def fingerprint(path: Path) -> object:
 
 
 def exposed(path: Path) -> list[str]:
-    """Returns the file modes and owners that let other users read or change the keys of a folder or
-    file. Each entry has the command that corrects the fault.
+    """Returns the faults that let other users read or change the keys in a folder or file. A fault
+    is a file mode or a file owner. The text of a fault has the command that corrects the fault.
 
-    The group of a file may read the file, because Kubernetes gives secrets in this way to pods that
-    do not run as root. A folder on a read-only file system, such as Kubernetes mounts, may have any
-    mode. The names of files in such a folder are no secret, and no user can change them. Links are
-    followed. Raises KeyringError for a path that can't be examined.
+    Read access for the group of a file is no fault, because Kubernetes gives secrets through the
+    group to pods that do not run as root. A folder on a read-only file system, such as a secret
+    that Kubernetes mounts, may have any mode. No user can change files on a read-only file system,
+    and the names of key files are not secret. Links are followed. Raises KeyringError if the folder
+    or a file can't be examined.
     """
     try:
         files = _key_files(path) if _is_folder(path) else [path]
@@ -157,7 +161,7 @@ def exposed(path: Path) -> list[str]:
 
 def add_file(directory: Path, key: SigningKey) -> None:
     """Writes the file of a new key. Creates the folder if it does not exist. Raises KeyringError if
-    there is a key with this ID already, or if the file can't be written.
+    there is already a key with the ID of this key, or if the file can't be written.
     """
     if _file(directory, key.kid).exists():
         raise KeyringError(f"there is a key {key.kid!r} already")
@@ -169,8 +173,8 @@ def add_file(directory: Path, key: SigningKey) -> None:
 
 
 def write_file(directory: Path, key: SigningKey) -> None:
-    """Writes the file of a key, or replaces it. The old file stays until the new file is complete.
-    Raises KeyringError if the file can't be written.
+    """Writes the file of a key. If the key already has a file, the old file stays until the new
+    file is complete. Raises KeyringError if the file can't be written.
     """
     path = _file(directory, key.kid)
     try:

@@ -1,9 +1,9 @@
-"""Manages the keys of a folder or file: which key signs, which keys verify and until when, and how
-this changes.
+"""Manages the keys in a folder or file. This module decides which key signs, which keys verify, and
+how long a key verifies. The functions of this module add, promote, revoke and remove keys.
 
-A key's state is never stored. It follows from the times in the key files. So a promotion writes one
-file, and a crash can leave neither two signing keys nor none. This module reads no clock, and
-starts no thread to watch the files.
+The state of a key is not stored, because the state follows from the times in the key files. A
+promotion writes only one file, so a crash during a promotion leaves either the old or the new
+signing key. This module reads no clock, and starts no thread that watches the files.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from session_authority.tokens.keys import (
     generate,
 )
 
-# Unknown key IDs cause at most one check of the files in this interval. So invented key IDs can't
-# cause many checks.
+# A token with an unknown key ID causes a check of the key files, but at most one check in this
+# interval. So an attacker who invents key IDs can't cause many checks.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _SHORTEST_TIME = timedelta(microseconds=1)
 
 
 class Keyring:
-    """A fixed set of keys.
+    """A set of keys that does not change, with the state of each key.
 
-    The key that was promoted last signs. A key that was promoted earlier was demoted at the moment
-    when the next key was promoted. Revoked keys neither sign nor demote other keys. If the signing
-    key is revoked, the key that was promoted before this key signs again. Raises KeyringError if
-    two keys have the same ID.
+    The key that was promoted last signs. A key that was promoted earlier was demoted when the next
+    key was promoted. A revoked key does not sign and does not demote other keys. If the signing key
+    is revoked, the key that was promoted before the revoked key signs again. The constructor raises
+    KeyringError if two keys have the same ID.
     """
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
@@ -80,7 +80,7 @@ class Keyring:
         return kid in self._by_kid
 
     def key(self, kid: str) -> SigningKey:
-        """Returns the key with this ID. Raises KeyringError if there is no such key."""
+        """Returns the key with this ID. Raises KeyringError if there is no key with this ID."""
         key = self._by_kid.get(kid)
         if key is None:
             raise KeyringError(f"there is no key {kid!r}")
@@ -96,18 +96,18 @@ class Keyring:
         return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
 
     def demoted(self, kid: str) -> datetime | None:
-        """Returns the time at which the key was demoted. Returns None if the key signs, never
-        signed, or is revoked. Raises KeyringError if there is no such key.
+        """Returns the time at which the key with this ID was demoted. Returns None if the key
+        signs, never signed, or is revoked. Raises KeyringError if there is no key with this ID.
         """
         return self._demoted.get(self.key(kid).kid)
 
     def verifier(self, kid: str, now: datetime, lifetime: timedelta) -> SigningKey | None:
-        """Returns the key with this ID if the key may verify. Returns None if there is no such key,
-        if the key is revoked, or if the key was demoted `lifetime` ago or longer.
+        """Returns the key with this ID if the key may verify. Returns None if there is no key with
+        this ID, if the key is revoked, or if the key was demoted at least `lifetime` ago.
 
-        `lifetime` is how long a token may be presented after it was signed, also for renewal.
-        Because clocks differ, a key may have been promoted later than `now`. Such a key verifies
-        like any other key.
+        `lifetime` is how long a token may be presented after it was signed. `lifetime` includes the
+        time in which a token can only be renewed. A key also verifies if its promotion time is
+        later than `now`, because the clocks of two hosts may differ.
         """
         key = self._by_kid.get(kid)
         if key is None or key.revoked_at is not None:
@@ -128,16 +128,16 @@ class Keyring:
 
 
 class KeySource(Reread[Keyring]):
-    """The present keyring of a path. `refresh` and `seek` read the files again if the files have
-    changed. Raises KeyringError if the keys are broken at the start.
+    """The present keyring of a folder or file of keys. `refresh` and `seek` check the key files,
+    and read the files again if they have changed.
 
-    The first check that sees a change applies the change. A second check is not needed, because
+    The first check that finds a change applies the change. A second check is not needed, because
     each key file is written completely or not at all.
     """
 
     def __init__(self, path: Path, check: Callable[[Keyring], None] = lambda _: None) -> None:
-        """Reads the keys. Raises KeyringError. `check` may also raise KeyringError. In this case
-        the keys count as broken.
+        """Reads the keys. `check` is called with each keyring that is read, and raises KeyringError
+        to reject the keyring. Raises KeyringError if the keys are not valid or are rejected.
         """
         self.path = path
         self._sought: datetime | None = None
@@ -156,12 +156,13 @@ class KeySource(Reread[Keyring]):
         return files_of(self.path)
 
     def seek(self, kid: str, now: datetime) -> None:
-        """Reads the keys again if their files changed and no known key has this ID. Another process
-        may sign with a key that was added after the last read. The files are checked at most once
-        per SEEK_INTERVAL.
+        """Reads the keys again if no known key has this ID and the key files have changed. A token
+        may have the ID of an unknown key, because another process may sign with a key that was
+        added after the last read. The key files are checked at most once per SEEK_INTERVAL.
 
-        Broken files change nothing. This method does not read them again until they change, and
-        reports no error. `refresh` reports the error.
+        If the changed files are not valid, the present keys stay in use, and this method raises no
+        error. This method does not read invalid files again before the files change. `refresh`
+        raises the error of invalid files.
         """
         if kid in self.current or (
             self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL
@@ -175,26 +176,29 @@ class KeySource(Reread[Keyring]):
 
 def load_keyring(path: Path) -> Keyring:
     """Returns the keyring of a folder of key files, or of one file with all keys. Raises
-    KeyringError with all faults.
+    KeyringError with all faults if the files can't be read, are not valid, or have no key.
     """
     keys = read_keys(path)
     if not keys:
-        # An unmounted folder looks like this. Accepting an empty keyring would void every token.
+        # A folder looks empty while its volume is not mounted. With an empty keyring, every token
+        # would be void.
         raise KeyringError(f"{path}: holds no key")
     return Keyring(keys)
 
 
 def add_key(directory: Path, key: SigningKey) -> None:
-    """Writes a new key. Creates the folder if it does not exist. Raises KeyringError if there is a
-    key with this ID already, if the path is a single file, or if the key can't be written.
+    """Writes the file of a new key. Creates the folder if it does not exist. Raises KeyringError if
+    there is already a key with the ID of this key, if the path is a single file, or if the key
+    can't be written.
     """
     refuse_single_file(directory)
     add_file(directory, key)
 
 
 def promote(directory: Path, kid: str, now: datetime) -> None:
-    """Makes a published or verifying key the signing key. This demotes the present signing key.
-    Raises KeyringError if the key is unknown, signs already, or is revoked.
+    """Makes a published or verifying key the signing key. The present signing key is demoted.
+    Raises KeyringError if the key is unknown, signs already, or is revoked, or if the path is a
+    single file.
     """
     ring = _ring_of(directory)
     key, state = ring.key(kid), ring.state(kid)
@@ -202,8 +206,8 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
         raise KeyringError(f"the key {kid!r} is signing already")
     if state is KeyState.REVOKED:
         raise KeyringError(f"the key {kid!r} is revoked: what it signed can't be trusted")
-    # The order of the promotion times decides which key signs. So a new time must be the latest
-    # one, even if the clock was set back.
+    # The key with the latest promotion time signs. So the new promotion time must be later than all
+    # earlier promotion times, even if the clock was set back.
     earlier = [
         other.promoted_at + _SHORTEST_TIME for other in ring.keys if other.promoted_at is not None
     ]
@@ -211,31 +215,32 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
 
 
 def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> None:
-    """Voids every token that a key signed. This takes effect at once. See `revoke_keys`.
+    """Voids every token that a key signed, even tokens that have not expired. See `revoke_keys`.
 
     Args:
         directory: The folder of the keys.
         kid: The ID of the key.
         now: The moment that counts as the revocation.
-        replace: Promotes another key if the key is the signing key.
+        replace: True to promote another key first if the key is the signing key.
     """
     revoke_keys(directory, [kid], now, replace)
 
 
 def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bool = False) -> None:
-    """Voids every token that these keys signed. This takes effect at once.
+    """Voids every token that these keys signed, even tokens that have not expired. A running
+    service applies the revocation at its next check of the key files.
 
-    The signing key is revoked only if `replace` is True, so that there is always a signing key.
-    Another key is promoted first. It is the oldest published key, because other services are most
-    likely to know the oldest key. If there is no published key, a fresh key of the same algorithm
-    is made. If the process crashes during this call, one key still signs. A second call with the
-    same arguments does the rest.
+    The signing key is revoked only if `replace` is True. If the signing key is revoked, another key
+    is promoted first, so that there is always a signing key. The oldest published key is promoted,
+    because other services are most likely to know the oldest key. If there is no published key, a
+    new key with the algorithm of the old signing key is made. If the process crashes during this
+    call, one key still signs, and a second call with the same arguments completes the revocation.
 
     Args:
         directory: The folder of the keys.
         kids: The IDs of the keys to revoke.
         now: The moment that counts as the revocation.
-        replace: Promotes another key if the signing key is revoked.
+        replace: True to promote another key first if one of the keys is the signing key.
 
     Raises KeyringError if one of the keys is unknown, if all these keys were revoked before, or if
     one of the keys signs and `replace` is False.
@@ -262,14 +267,14 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
 
 
 def void_before(directory: Path, moment: datetime, now: datetime) -> Sequence[str]:
-    """Voids every token that was signed before a moment. Revokes the keys that may have signed
-    before the moment. If the signing key is one of these keys, a fresh key signs from now on.
-    Returns the IDs of the revoked keys. The call may be repeated, and returns no IDs if nothing is
-    left to void. The moment must not be in the future.
+    """Voids every token that was signed before `moment`, which must not be in the future. Revokes
+    the keys that may have signed a token before `moment`. If the signing key is one of these keys,
+    a new key is made and promoted first. Returns the IDs of the revoked keys. The call may be
+    repeated, and returns no IDs if no key is left to revoke.
 
-    The fresh key has the same algorithm as the previous signing key. A published key is not used,
-    because it may be older than the moment. The fresh key has certainly signed nothing before the
-    moment.
+    The new key has the algorithm of the old signing key. No published key is promoted in place of
+    the old signing key, because a published key may be older than `moment`. Only a new key has
+    certainly signed nothing before `moment`.
     """
     ring = _ring_of(directory)
     old = [
@@ -295,19 +300,20 @@ def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningK
 def retire(
     directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False
 ) -> None:
-    """Removes a key that is no longer needed. Such a key never signed, or was demoted or revoked
-    `lifetime` ago or longer.
+    """Removes the file of a key that is no longer needed. A key is no longer needed if it never
+    signed, or if it was demoted or revoked at least `lifetime` ago.
 
-    A revoked key stays as long as a demoted key, though its tokens are void. If it were removed
-    earlier, watchers could miss its revocation. A host with an older copy of the folder would not
-    learn of the revocation.
+    The file of a revoked key must stay for `lifetime`, too, though the tokens of the key are void.
+    If the file were removed before `lifetime` has passed, a process could miss the revocation. For
+    example, a host with an older version of the folder would not learn of the revocation.
 
     Args:
         directory: The folder of the keys.
         kid: The ID of the key.
         now: The present time.
         lifetime: How long a token may be presented after it was signed.
-        force: Removes the key before that time, too, which voids its tokens.
+        force: True to remove the key even if it was demoted or revoked less than `lifetime` ago.
+            The tokens of the key become void.
 
     Raises KeyringError if the key is the signing key, is unknown, or may not be removed yet.
     """

@@ -1,8 +1,9 @@
-"""Describes one key: how it is made, how it signs, and its form in a file.
+"""Defines a signing key: how a key is made, how a key signs and verifies, and the JSON form of a
+key in a file.
 
-This module checks that a key is fit to use. Only this module uses PyJWT's algorithms, and each key
-has exactly one algorithm. Other modules get key material only from `SigningKey.to_json`. No message
-and no repr contains key material.
+This module refuses keys that are not valid or are too weak. Only this module uses PyJWT's
+algorithms. Each key has exactly one algorithm. Other modules get private key material only from
+`SigningKey.to_json`. No error message and no repr contains private key material.
 """
 
 from __future__ import annotations
@@ -33,17 +34,20 @@ from session_authority.tokens.encoding import encode_json
 
 RSA_BITS = 3072
 MIN_RSA_BITS = 2048
-# The signature must leave enough room for the rest of a token of 4 KiB.
+# The signature of a longer key would leave too little space for the rest of a token, which may have
+# 4 KiB.
 MAX_RSA_BITS = 4096
-# RFC 7518 §3.2 requires that an HMAC key is at least as long as its hash.
+# The size of a new HMAC key, and the smallest accepted size. RFC 7518 §3.2 requires that an HMAC
+# key is at least as long as the output of its hash function.
 HMAC_BYTES = 32
-# The fewest different bytes that an HMAC key may have. A random key of 32 bytes has fewer than 8
-# different bytes with a probability of 1 in 10^37, and a random key of 64 hexadecimal digits with a
-# probability of 1 in 10^19. The text "changemechangeme..." has only 7. A limit of 16 would refuse a
-# quarter of all random keys of 64 hexadecimal digits, which are good keys.
+# The smallest number of different bytes in an HMAC key. This minimum refuses keys like
+# "changemechangeme...", which has only 7 different bytes. A random key of 32 bytes has fewer than 8
+# different bytes with a probability of 1 in 10^37. For a random key of 64 hexadecimal digits, the
+# probability of fewer than 8 different digits is 1 in 10^19. A limit of 16 would refuse a quarter
+# of all random keys of 64 hexadecimal digits, though these keys are good.
 MIN_DIFFERENT_BYTES = 8
 
-# A key ID is used as a file name and as an argument of a command. So it must not look like an
+# A key ID is used as a file name and as an argument of a command. So a key ID must not look like an
 # option or a hidden file.
 _KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
 _MAX_SHOWN_NAME_CHARACTERS = 16
@@ -55,8 +59,8 @@ PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey | bytes
 
 
 class KeyringError(Exception):
-    """Keys can't be used, or a change of keys is refused. The message names every fault, and never
-    contains key material.
+    """Raised if keys can't be used, or if a change of keys is refused. The message names every
+    fault, and never contains key material.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -65,7 +69,9 @@ class KeyringError(Exception):
 
 
 class Algorithm(Enum):
-    """The algorithm of a key. The values are the `alg` of RFC 7518 and RFC 8037."""
+    """The signature algorithm of a key. The values are the algorithm names of RFC 7518 and RFC
+    8037.
+    """
 
     EDDSA = "EdDSA"
     ES256 = "ES256"
@@ -74,7 +80,9 @@ class Algorithm(Enum):
 
 
 class KeyState(Enum):
-    """The states that a key can have."""
+    """The state of a key. A PUBLISHED key has not signed yet. The SIGNING key signs new tokens. A
+    VERIFYING key signed earlier, and now only verifies. The tokens of a REVOKED key are void.
+    """
 
     PUBLISHED = "published"
     SIGNING = "signing"
@@ -84,8 +92,9 @@ class KeyState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _JwkForm:
-    """The members of a private JWK. They are the members that state the kind of the key, the public
-    members, and the private members.
+    """The members that a private JWK of one algorithm must have. `kind` has the members that state
+    the kind of the key, with their values. `public` and `private` have the names of the other
+    members.
     """
 
     kind: Mapping[str, str]
@@ -99,20 +108,22 @@ _JWK_FORMS = {
     Algorithm.RS256: _JwkForm({"kty": "RSA"}, ("n", "e"), ("d", "p", "q", "dp", "dq", "qi")),
     Algorithm.HS256: _JwkForm({"kty": "oct"}, (), ("k",)),
 }
-# PyJWT's algorithms are used without its `encode` and `decode`. These functions would read a token
-# and prepare a key a second time, with looser rules than ours. They also need 40 to 50 µs more. The
-# algorithms are not those of PyJWT's global registry, because any code may change that registry.
+# This module uses PyJWT's algorithms, but not PyJWT's functions `encode` and `decode`. These
+# functions would decode a token and prepare a key a second time, by less strict rules than ours,
+# and would need 40 to 50 µs more. The algorithms are not taken from PyJWT's global registry,
+# because any code may change that registry.
 _JWS = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
 _SIGNERS = {algorithm: _JWS.get_algorithm_by_name(algorithm.value) for algorithm in Algorithm}
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key, with the times at which it was created, promoted and revoked. The state of the key
-    follows from these times and from the other keys of its keyring. `private` and `public` are
-    loaded keys, ready to sign and verify.
+    """A key, with the times at which the key was created, promoted and revoked. The state of the
+    key follows from these times and from the other keys of its keyring. `private` and `public` are
+    the key objects that sign and verify.
 
-    Keys are equal if their IDs, algorithms and times are equal. The key material is not compared.
+    Two keys are equal if their IDs, algorithms and times are equal. The key material is not
+    compared.
     """
 
     kid: str
@@ -128,12 +139,14 @@ class SigningKey:
         return _SIGNERS[self.algorithm].sign(data, self.private)
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Returns True if this key made the signature of `data` with the key's own algorithm."""
+        """Returns True if `signature` was made from `data` with this key and the algorithm of this
+        key.
+        """
         return _SIGNERS[self.algorithm].verify(data, self.public, signature)
 
     def public_jwk(self) -> dict[str, str] | None:
-        """Returns the public key with which other services verify tokens (RFC 7517). Returns None
-        if the key is a shared secret.
+        """Returns the public key as a JWK, with which other services verify tokens (RFC 7517).
+        Returns None if the key is a shared secret.
         """
         if self.algorithm is Algorithm.HS256:
             return None
@@ -158,7 +171,7 @@ def generate(algorithm: Algorithm, now: datetime) -> SigningKey:
     while True:
         private = _generate_private(algorithm)
         kid = _name(algorithm, private)
-        if _KID.fullmatch(kid):  # one ID in 64 starts with '-'
+        if _KID.fullmatch(kid):  # one random ID in 64 starts with '-', which is not allowed
             return SigningKey(kid, algorithm, now, None, None, private, _public(private))
 
 
@@ -196,8 +209,9 @@ def _name(algorithm: Algorithm, private: PrivateKey) -> str:
 
 
 def parse_key(value: object, where: str) -> SigningKey:
-    """Returns the key that a file's JSON describes. Raises KeyringError with all faults of the
-    JSON, but only with the first fault of the member `jwk`. Each fault starts with `where`.
+    """Returns the key that a JSON value from a key file describes. If the value is not valid,
+    raises KeyringError with all faults of the value, but only with the first fault of its member
+    `jwk`. The text of each fault starts with `where`.
     """
     if not isinstance(value, dict):
         raise KeyringError(f"{where}: a key must be a JSON object")
@@ -228,8 +242,8 @@ def parse_key(value: object, where: str) -> SigningKey:
 
 
 def _shown(name: str) -> str:
-    """Returns the name of a member, for a message. A long name is not shown, because it may be key
-    material that was put in the wrong place.
+    """Returns the text that stands for the name of a JSON member in an error message. A long name
+    is not shown, because it may be key material in the wrong place.
     """
     return (
         repr(name)
@@ -243,7 +257,7 @@ def _parse_kid(text: object) -> str | None:
 
 
 class _Unfit(Exception):
-    """Names the rule that a JWK breaks."""
+    """Raised if a JWK can't be used. The message names the rule that the JWK breaks."""
 
 
 def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
@@ -281,12 +295,12 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
 
 
 def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
-    """Returns the key of a JWK, or None if the key is bad. The exceptions of the libraries may
-    quote the key, so they are not passed on.
+    """Returns the private key in a JWK, or None if the JWK is not valid. The exceptions of PyJWT
+    and cryptography are not passed on, because they may contain the key.
     """
     try:
         private: PrivateKey = _SIGNERS[algorithm].from_jwk(jwk)
-        _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is a public key
+        _SIGNERS[algorithm].prepare_key(private)  # refuses an HMAC secret that is a public key
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, OverflowError):
         return None
     return private

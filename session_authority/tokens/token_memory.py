@@ -1,4 +1,6 @@
-"""Remembers verified tokens, and the values kept with them. The size in bytes is limited."""
+"""Caches verified tokens, and values that are stored with the tokens. The size of the cache is
+limited.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,26 @@ from datetime import datetime
 from session_authority.domain.session_limits import LEEWAY
 from session_authority.domain.sessions import Token
 
-# Enough for about 50,000 tokens with a few claims, or about 27,000 if each has a kept answer.
+# The default size of the cache. The default size is enough for about 50,000 tokens with a few
+# claims, or for about 27,000 tokens if an answer is stored with each token.
 MEMORY_BYTES = 64 * 2**20
 
-# The memory that a remembered token occupies, including its key and its entries in the dictionary
-# (measured: 820). Its texts and the containers of its claims and methods are counted separately.
+# How many bytes are counted for a cached token, including its hash and its entry in the dictionary
+# (measured: 820). The strings of the token are counted separately, and so are the containers of its
+# claims and authentication methods.
 _REMEMBERED_BYTES = 1024
-# The smallest memory that may be chosen. The largest token needs a third of it.
+# The smallest allowed size of the cache. The largest token needs a third of the smallest allowed
+# size.
 _LEAST_MEMORY_BYTES = 64 * 2**10
-# How many expired tokens are forgotten at most for each new token. The number is more than 1, so
-# that the expired tokens become fewer.
+# How many expired tokens are removed at most when a token is added. This number is more than 1, so
+# that the number of expired tokens falls.
 _FORGOTTEN_FOR_EACH_NEW = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A verified token, the ID of the key that signed the token, and the value that is kept with
-    the token.
+    """An entry of the cache: a verified token, the ID of the key that signed the token, the size of
+    the entry, and the value that is stored with the token (None: no value).
     """
 
     token: Token
@@ -36,11 +41,11 @@ class Remembered:
 
 
 class TokenMemory:
-    """The verified tokens that were used last, by the hash of their text.
+    """A cache of the verified tokens that were used last, by the hash of their text.
 
-    When a token is added, up to two expired tokens are forgotten. The search for expired tokens
+    When a token is added, up to two expired tokens are removed. The search for expired tokens
     begins with the token that was not used for the longest time, and ends at the first token that
-    has not expired. So the memory may contain expired tokens.
+    has not expired. So the cache may contain expired tokens.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -55,8 +60,8 @@ class TokenMemory:
         return len(self._tokens)
 
     def get(self, digest: bytes) -> Remembered | None:
-        """Returns the token with this hash, or None if the token is not remembered. The token
-        counts as used. It may have expired.
+        """Returns the entry of the token with this hash, or None if the token is not in the cache.
+        The token counts as used now. The token may have expired.
         """
         remembered = self._tokens.get(digest)
         if remembered is not None:
@@ -64,8 +69,8 @@ class TokenMemory:
         return remembered
 
     def add(self, digest: bytes, token: Token, kid: str, now: datetime) -> None:
-        """Remembers a token. If the memory is full, the tokens that were not used for the longest
-        time are forgotten.
+        """Adds a token to the cache. If the cache is full, the tokens that were not used for the
+        longest time are removed.
 
         Args:
             digest: The hash of the token's text.
@@ -81,9 +86,9 @@ class TokenMemory:
             self._forget_oldest()
 
     def keep(self, digest: bytes, kept: object, size_bytes: int) -> None:
-        """Keeps a value with a token, until the token is forgotten or another value is kept with
-        the token. Nothing is kept if the token is no longer remembered, or if the token and the
-        value together would occupy more than a third of the memory.
+        """Stores a value with a token, until the token is removed from the cache or another value
+        is stored with the token. Nothing is stored if the token is no longer in the cache, or if
+        the token and the value together would need more than a third of the cache.
         """
         remembered = self._tokens.get(digest)
         if remembered is None:
@@ -93,7 +98,7 @@ class TokenMemory:
             self._put(digest, replace(remembered, size_bytes=size, kept=kept))
 
     def clear(self) -> None:
-        """Forgets all tokens."""
+        """Removes all tokens from the cache."""
         self._tokens.clear()
         self._held_bytes = 0
 
@@ -110,7 +115,9 @@ class TokenMemory:
 
 
 def _memory_of(token: Token) -> int:
-    """Returns the largest number of bytes that a remembered token occupies in memory."""
+    """Returns the largest number of bytes that a token occupies in the cache, without a stored
+    value.
+    """
     texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
     holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
     return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))

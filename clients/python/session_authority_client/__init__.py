@@ -1,7 +1,8 @@
-"""Asks a Session Authority whether a user's session on a device is still valid.
+"""Signs users in and out at a Session Authority, and asks it whether a user's session on a device
+is still valid.
 
-`AsyncSessionAuthority` is for asyncio, and `SessionAuthority` is for threads. Both have the same
-methods.
+`AsyncSessionAuthority` is the client for asyncio. `SessionAuthority` is the client for threads, and
+has the same methods.
 """
 
 from session_authority_client._async.client import AsyncSessionAuthority

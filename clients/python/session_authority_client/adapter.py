@@ -1,18 +1,19 @@
-"""The interface for adapters. An adapter is middleware for another framework, or a gateway in front
-of apps.
+"""Exports the interface for adapters. An adapter is middleware for a framework that this package
+does not support, or a gateway in front of apps.
 
-An adapter opens a visit before it calls the app. It closes the visit when the response's headers
-are sent:
+An adapter opens a visit before it calls the app, and closes the visit before it sends the headers
+of the response:
 
     visits = Visits(authority, flow)
     visit = visits.open(method, headers, peer, target)   # raises Refused
-    visit.require()                                      # or `session`; raises Refused
-    cookies = visit.close()                              # the lines of `Set-Cookie`
-    visit.leave()                                        # the connection is over
+    visit.require()                                      # or `visit.session`; both raise Refused
+    cookies = visit.close()                              # the values of the `Set-Cookie` headers
+    visit.leave()                                        # when the connection is over
 
-A refusal carries the whole response: `refused.answer` has a status, headers and a body.
-`visit.caching` says which headers a cache must see. The middleware of this package uses this
-interface, too. docs/adapters.md has the rules and an example.
+The exception `Refused` contains the whole response that the adapter must send: `refused.answer` has
+a status, headers and a body. `visit.caching` returns the changes to the response's headers that
+tell caches whether to store the response. The middleware of this package uses this interface, too.
+docs/adapters.md has the rules for adapters and an example.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""Middleware for ASGI apps: Starlette, FastAPI, and any other app that is called with (scope,
-receive, send).
+"""Provides middleware for ASGI apps, such as apps of Starlette and FastAPI. A server calls an ASGI
+app with (scope, receive, send).
 
 The middleware opens a visit before it calls the app, and puts the visit in
-`scope["state"]["visit"]`. It adds the cookies when the headers are sent. If the app refuses the
-request (`Refused`), the middleware sends the refusal's response. It does so even if a framework
-caught the exception and answered with a server error. The middleware needs no framework.
-`session_authority_client.starlette` has dependencies for FastAPI.
+`scope["state"]["visit"]`. The middleware adds the visit's cookies to the headers of the app's
+response. If `Refused` is raised in the app, the middleware sends the response that this exception
+contains. If a framework caught `Refused` and answered with a server error, the middleware replaces
+the server error by the response of `Refused`.
+
+The middleware needs no framework. `session_authority_client.starlette` has dependencies for
+FastAPI.
 """
 
 from __future__ import annotations
@@ -59,15 +62,21 @@ def visit_of(scope: _Scope) -> AsyncVisit:
 
 
 class SessionAuthorityMiddleware:
-    """Finds out for each request who is signed in. `authority` is a client or, better, a function
-    that makes a client. The middleware calls the function at the first request. After the app's
-    lifespan, it closes the client that the function made.
+    """Finds out for each request who is signed in.
 
-    The session of a WebSocket is checked when the WebSocket connects, and cookies are set with the
-    handshake. If the app uses the session, WebSockets and event streams end with the session. A
-    WebSocket is closed with code 4401, "session_ended". `Flow(end_connections=False)` and
-    `visit.keep_open()` prevent this. Middleware that adds headers to every response (CORS) must
-    wrap this middleware.
+    `authority` is a client or, better, a function that makes a client. If `authority` is a
+    function, the middleware calls it at the first request, and closes the client after the app's
+    lifespan.
+
+    When a WebSocket connects, the middleware checks the session, and adds the cookies to the
+    response to the handshake. If the app reads the session during a WebSocket or an event stream,
+    the middleware ends the connection when the session ends. If the session of a WebSocket ends,
+    the middleware closes the WebSocket with code 4401 and the reason "session_ended". With
+    `Flow(end_connections=False)`, or after `visit.keep_open()`, the connection stays open when the
+    session ends.
+
+    Other middleware that adds headers to every response, for example for CORS, must wrap this
+    middleware.
     """
 
     def __init__(
@@ -81,8 +90,10 @@ class SessionAuthorityMiddleware:
         self._visits = AsyncVisits(authority, self._flow)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Handles an ASGI connection: opens its visit, calls the app, and sends cookies or a
-        refusal. Scopes of other types go to the app unchanged.
+        """Handles an ASGI scope. If `scope["type"]` is "http" or "websocket", opens a visit, calls
+        the app, and sends the cookies or a refusal. If `scope["type"]` is "lifespan", calls the
+        app, and then closes the client, if the middleware made it. If `scope["type"]` has any other
+        value, only calls the app.
         """
         if scope["type"] == "lifespan":
             try:
@@ -111,8 +122,8 @@ class SessionAuthorityMiddleware:
         except Refused as refused:
             await _refuse(scope, refused, send, [_VARY])
             return
-        # The visit is put in this scope and not in a copy, because middleware that wraps this
-        # middleware must see the app's entries, such as the route.
+        # The app gets the server's scope, and not a copy with the visit. If the app adds entries to
+        # the scope, such as the route, middleware around this middleware must see these entries.
         scope.setdefault("state", {})["visit"] = visit
         accept_ch = self._flow.accept_ch(method, asked, peer, scope.get("scheme", ""))
         connection = Connection(scope, receive, send)
@@ -138,12 +149,13 @@ class SessionAuthorityMiddleware:
 
 
 class _Response:
-    """The response to a request: the app's response, or the refusal that replaces it. The headers
-    are held back until the first contents come, because the code that makes the contents may still
-    refuse the request.
+    """Sends the response to a request: the app's response, or a refusal in its place. The
+    response's headers are held back until the app sends the first part of the body. So a refusal
+    from the code that makes the body can still replace the response.
 
-    The headers of a handshake and of an event stream are sent at once. The page waits for the
-    headers of an event stream when it opens the stream, and the first event may come much later.
+    The headers of a WebSocket's handshake and of an event stream are sent at once. A page that
+    opens an event stream waits for the headers of the stream, and the first event may come much
+    later.
     """
 
     def __init__(
@@ -155,19 +167,20 @@ class _Response:
         self._connection = connection
         self._send = connection.send
         self._held: _Message | None = None
-        # After this refusal, the app started a successful response, as if the app had caught the
-        # refusal. If no contents follow the headers, the app did not catch the refusal, and the
-        # refusal is sent. The code that makes the contents may have refused the request before the
-        # app sent the headers. If contents follow, their end is held back until the app is done,
-        # because the app may still raise the refusal.
+        # The refusal after which the app started a successful response, else None. Usually the app
+        # has caught the refusal. But a framework may also send successful headers before it handles
+        # a refusal from the code that makes the body. If an empty body follows the headers, the
+        # refusal is sent in place of the response. If the body is not empty, the end of the body is
+        # held back until the app returns. If the app raises the refusal before it returns, the
+        # response must not look complete.
         self._caught: Refused | None = None
         self._end: _Message | None = None
         self._began = False
         self._replaced = False
 
     async def send(self, message: _Message) -> None:
-        """Sends a message of the app, or sends the refusal in its place. The app gets this method
-        as `send`.
+        """Sends a message of the app, or sends a refusal in place of the message. The app gets this
+        method as its `send`.
         """
         if self._replaced:
             await turn_of_others()
@@ -184,8 +197,9 @@ class _Response:
             await self._pass(message)
 
     def _stands(self, message: _Message, refused: Refused, *, late: bool) -> bool:
-        """Returns True if the app itself chose the message that it sends after a refusal. `late` is
-        True if the app refused the request after its previous message.
+        """Returns True if the app itself chose to send this message after the refusal. Returns
+        False if a framework sends the message because of the refusal. `late` is True if the refusal
+        was raised after the app sent its previous message.
         """
         kind = message["type"]
         if kind == "websocket.close":
@@ -194,14 +208,15 @@ class _Response:
             return True
         if kind not in _HEADERS_GO_OUT:
             return self._began or not (late or _is_end(message))
-        # Middleware turns an exception into a response while it handles that exception.
+        # Some middleware catches an exception, and sends a response in its `except` block, where
+        # `sys.exception()` returns the exception.
         error = sys.exception()
         fault = error is not None and find(error, Refused) is None
         return is_chosen(message["status"], refused.answer.status, refused, fault=fault)
 
     async def refuse(self, refused: Refused) -> bool:
-        """Sends the response to a refusal, or closes a WebSocket that is already open. Returns
-        False if another HTTP response has already begun.
+        """Sends the response of a refusal, or closes a WebSocket that is already open. If the
+        headers of the app's HTTP response were already sent, does nothing and returns False.
         """
         if not self._replaced:
             if not self._began:
@@ -223,7 +238,7 @@ class _Response:
         kept = [header for header in message.get("headers", ()) if not self._is_ours(header)]
         lines = (value for name, value in kept if name.lower() == b"set-cookie")
         cookies = self._visit.added_to(line.decode("latin-1") for line in lines)
-        handshake = message["type"] == "websocket.accept"  # no cache keeps a handshake
+        handshake = message["type"] == "websocket.accept"  # no cache stores a handshake's response
         headers: list[_Header] = kept if handshake else [*self._for_caches(kept), _VARY]
         headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
         if self._accept_ch:
@@ -242,9 +257,7 @@ class _Response:
         return [*kept, *added]
 
     async def release(self) -> None:
-        """Sends the headers that were held back, and the end of the contents if it was held
-        back.
-        """
+        """Sends the headers if they were held back, and the end of the body if it was held back."""
         held, self._held = self._held, None
         if held is not None:
             self._began = True
@@ -256,18 +269,19 @@ class _Response:
     def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
         if header[0].lower() != b"set-cookie":
             return False
-        # If the app has this middleware twice, the scope has the visit of the inner middleware.
+        # If the app is wrapped in this middleware twice, the scope has the visit of the inner
+        # middleware.
         shown = self._scope.get("state", {}).get("visit")
         return self._visit.owns(header[1].decode("latin-1"), shown)
 
 
 def _is_failure(message: _Message) -> bool:
-    """Returns True if a message begins a response whose status is not a success."""
+    """Returns True if a message starts a response with a status other than 2xx."""
     return not 200 <= message.get("status", 200) < 300
 
 
 def _is_end(message: _Message) -> bool:
-    """Returns True if a message has no contents and says that no more contents follow."""
+    """Returns True if a message ends the body of a response and adds no contents to the body."""
     return (
         message["type"] in ("http.response.body", "websocket.http.response.body")
         and not message.get("body")
@@ -276,8 +290,8 @@ def _is_end(message: _Message) -> bool:
 
 
 def _target_of(scope: _Scope) -> str:
-    """Returns the path of a request with its query, as the client sent it. If the server passes no
-    `raw_path`, the decoded path is quoted again.
+    """Returns the path and the query of a request, as the client sent them. If the server passes no
+    `raw_path`, this function quotes the decoded path again.
     """
     path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
     query: bytes = scope.get("query_string", b"")
@@ -292,8 +306,9 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _can_answer(scope: _Scope) -> bool:
-    """Returns True if a refused handshake can have another status than 403, and headers and a
-    body.
+    """Returns True if the server supports ASGI's extension for refused handshakes. With the
+    extension, the refusal of a handshake can have any status, headers and a body. Without the
+    extension, a server answers each refused handshake of a WebSocket with 403.
     """
     return "websocket.http.response" in (scope.get("extensions") or {})
 
@@ -301,8 +316,9 @@ def _can_answer(scope: _Scope) -> bool:
 async def _refuse(
     scope: _Scope, refused: Refused, send: _Send, more: Sequence[_Header] = ()
 ) -> None:
-    """Sends the response to a refusal in place of the app's response. `more` has additional
-    headers. If the server can't send a response to a WebSocket's handshake, closes the WebSocket.
+    """Sends the response of a refusal in place of the app's response. `more` has headers to add to
+    the response of the refusal. If the server can't send a whole response to the handshake of a
+    WebSocket, closes the WebSocket.
     """
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)
@@ -324,8 +340,9 @@ async def _answer(
 
 
 async def _body_of(receive: _Receive) -> tuple[bytes, bool]:
-    """Returns the body of a request. A body that is too long is cut one byte after the limit. The
-    second value is False if the client disconnected before the end of the body.
+    """Returns the body of a request. A body that is longer than `MAX_BODY_BYTES` is cut to
+    `MAX_BODY_BYTES` + 1 bytes. The second value of the result is False if the client disconnected
+    before the end of the body.
     """
     body, more = b"", True
     while more and len(body) <= MAX_BODY_BYTES:

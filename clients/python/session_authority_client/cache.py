@@ -1,9 +1,11 @@
-"""The near cache keeps the service's answers about sessions in this process, as long as a watch
-proves that they still hold.
+"""Has the near cache, which stores the service's answers to validations in this process. The cache
+uses an answer only while a watch (a call of WatchEvents) proves that the answer still holds.
 
-This module has the cache's memory and its rules. It sends nothing, and waits only for the cache's
-lock. `watching` passes it the messages of the watch. If the cache has no answer, `coalescing` asks
-the service. CACHE.md explains how stale an answer can be. Any number of threads may use one cache.
+This module stores the answers, and decides which answers the cache may use. The module sends
+nothing, and waits for nothing but the cache's lock. The module `watching` passes the messages of
+the watch to the cache. If the cache has no answer for a token, the module `coalescing` asks the
+service. CACHE.md explains how old an answer of the cache can be. Any number of threads may use one
+cache.
 """
 
 from __future__ import annotations
@@ -33,31 +35,34 @@ __all__ = [
 
 MAX_AGE = timedelta(seconds=60)
 MAX_SILENCE = timedelta(seconds=15)
-# These types of events concern one user, whom the event names. Events of all other types concern
-# all users. This includes events whose type this version does not know.
+# An event of one of these types concerns one user, and has the ID of this user. Any other event may
+# concern all users: it is about a revoked signing key, or has a type that this version of the
+# client does not know.
 _OF_A_USER = frozenset(
     kind.value
     for kind in EventType
     if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
-# One server of the service may know earlier than another that a key was revoked, or that the store
-# has another primary. For this time, the other server may still accept tokens that it should
-# refuse, so no answer is stored.
+# After a signing key was revoked, or the store's primary was replaced, the cache stores no answers
+# to requests of the next 15 seconds. A server of the service that has not learned of the revocation
+# or of the new primary may still accept tokens that it should refuse.
 _SETTLING_SECONDS = 15.0
-# Within one watch, the server's clock may seem to gain up to this much on our clock. A time service
-# such as NTP may make a clock run a little faster or slower. Then the clock gains or loses at most
-# about one second in 34 minutes, the longest life of a connection.
+# During one watch, the server's clock may run ahead of this machine's clock by up to this time. A
+# time service such as NTP makes a clock gain or lose at most about one second in 34 minutes. A
+# connection lasts at most 34 minutes. So two clocks drift apart by at most about two seconds during
+# a connection.
 _MAX_AHEAD_SECONDS = 2.0
-# Users whose IDs have the same hash share a counter of events. A shared counter may prevent that an
-# answer is stored, but never causes an answer to be stored.
+# The number of counters of events. Users share a counter if the hashes of their IDs are equal
+# modulo this number. An event of one user may prevent that an answer for another user of the same
+# counter is stored. A shared counter never causes an answer to be stored.
 _COUNTERS = 4096
 
 _caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
 
 
 def _clock() -> float:
-    """Returns the seconds of a clock that never goes back. If the system has CLOCK_BOOTTIME, this
-    clock also runs while the machine sleeps.
+    """Returns the seconds of CLOCK_BOOTTIME, a monotonic clock that also runs while the machine
+    sleeps. On a system without CLOCK_BOOTTIME, `time.monotonic` replaces this function.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -68,8 +73,9 @@ if not hasattr(time, "CLOCK_BOOTTIME"):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """The counts of a cache. `emptied` says how often the cache dropped all its answers at once. If
-    two threads count at the same instant, one hit or one miss may be lost.
+    """Holds the counts of a near cache. `emptied` is the number of times that the cache dropped all
+    of its answers at once. If two threads use the cache at the same instant, one hit or one miss
+    may not be counted.
     """
 
     live: bool
@@ -78,20 +84,22 @@ class CacheStats:
     misses: int
     emptied: int
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """The number of answers that were dropped, by reason: `event` (an event of the user came),
-    `emptied` (the whole cache was emptied), `room` (the cache was full), `over` (the answer was too
-    old), and `replaced` (the token was renewed, or a newer answer came).
+    """The number of answers that the cache dropped, by reason: `event` (an event about the user
+    came), `emptied` (the cache dropped all of its answers at once), `room` (the cache was full),
+    `over` (the answer or its token was too old), and `replaced` (the token was renewed, or a newer
+    answer about the token came).
     """
     staleness: float = math.inf
-    """The highest possible age of the watch's last proof, in seconds. It is infinite without a
-    proof.
+    """The highest possible age of the last proof of the watch, in seconds. The value is infinite if
+    there is no watch, or if the watch has sent no proof yet.
     """
 
 
 class Ticket(NamedTuple):
-    """The moment at which a request was sent. `watch` is the number of the watch, `events` is the
-    number of events about users so far, and `sent` is the time. A call of `forget_user` counts as
-    an event.
+    """Records the state of the cache just before a request is sent. `watch` is a number that
+    changes with each watch, and whenever the cache drops all of its answers. `events` is the number
+    of events about users so far. A call of `forget_user` counts as an event. `sent` is the time by
+    the cache's clock, in seconds.
     """
 
     watch: int
@@ -99,9 +107,9 @@ class Ticket(NamedTuple):
     sent: float
 
 
-# Without white space around it, a device ID has at most 45 characters. The service accepts any
-# amount of white space around a device ID. If the device ID is longer than this limit, the
-# answer is not stored.
+# The longest form of a device ID has 45 characters, without white space around it. The service also
+# accepts any amount of white space around a device ID. So that white space can't fill the memory,
+# no answer is stored for a device ID with more characters than this limit.
 _MAX_DEVICE_ID_CHARACTERS = 64
 
 
@@ -112,20 +120,21 @@ class _Entry(NamedTuple):
 
 
 class NearCache:
-    """A cache of answers of ValidateSession that still hold. A cache belongs to one client.
+    """Stores answers of ValidateSession, and uses them while they certainly still hold. A cache
+    belongs to one client.
 
-    `max_entries` is the highest number of answers. One answer takes about 3 KiB. If the cache is
-    full, it drops the least recently used answer first.
+    `max_entries` is the highest number of answers in the cache. One answer takes about 3 KiB. If
+    the cache is full, it drops the least recently used answer first.
 
-    `max_age` is the longest time for which the cache uses an answer. If it is at most the service's
-    `GRACE`, the cache accepts superseded tokens no longer than the service itself does.
+    `max_age` is the longest time for which the cache uses an answer. If `max_age` is at most the
+    service's `GRACE`, the cache accepts superseded tokens no longer than the service itself does.
 
-    `max_silence` is the highest age of the last proof that the watch has sent all events. It is at
-    most 15 seconds. The cache can miss a revocation for this time. CACHE.md names the few cases in
-    which the cache can miss a revocation for longer. Proofs come every 10 to 11 seconds. So with
-    less than 12 seconds the cache is often off.
+    `max_silence` is the highest age of the watch's last proof at which the cache still answers.
+    `max_silence` is at most 15 seconds. The cache may miss a revocation for `max_silence`. In the
+    few cases that CACHE.md names, the cache may miss a revocation for longer. Proofs come every 10
+    to 11 seconds, so a cache with a `max_silence` of less than 12 seconds often can't answer.
 
-    Raises ValueError if a limit is out of range.
+    Raises ValueError if `max_entries`, `max_age` or `max_silence` is out of range.
     """
 
     def __init__(
@@ -158,9 +167,10 @@ class NearCache:
         _caches.add(self)
 
     def _after_fork(self) -> None:
-        """Sets up an empty cache, in the constructor and in a forked child. The child has no watch,
-        and lacks the thread that may have held the lock. So the cache gets a new lock, and waits
-        for another watch.
+        """Empties the cache, and makes a new lock. The constructor calls this method, and a forked
+        child process calls it for each cache. A forked child has no watch. If another thread held
+        the old lock during the fork, the old lock would stay locked in the child, which has no copy
+        of that thread.
         """
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -176,9 +186,7 @@ class NearCache:
 
     @property
     def live(self) -> bool:
-        """Returns True if the cache may answer. It may if the watch has lately proven that it has
-        sent all events.
-        """
+        """Returns True if the watch's last proof is recent enough for the cache to answer."""
         return self._clock() < self._live_until
 
     def stats(self) -> CacheStats:
@@ -194,8 +202,9 @@ class NearCache:
         )
 
     def claim(self) -> None:
-        """Binds the cache to one client. Raises ValueError if the cache already belongs to a
-        client, because the events of two watches would contradict each other.
+        """Binds the cache to a client. Raises ValueError if the cache is already bound to a client.
+        Two clients would have two watches, and the cache could not tell the messages of the two
+        watches apart.
         """
         if self._claimed:
             raise ValueError("cache: belongs to another client")
@@ -203,12 +212,14 @@ class NearCache:
 
     @property
     def max_silence(self) -> float:
-        """The highest age of the last proof, in seconds, at which the cache still answers."""
+        """Returns the highest age of the watch's last proof, in seconds, at which the cache still
+        answers.
+        """
         return self._max_silence
 
     def vouches_for(self, session: Session) -> bool:
-        """Returns True if the cache has a certainly valid answer for at least one token of this
-        session.
+        """Returns True if the cache has an answer that certainly still holds for at least one token
+        of this session.
         """
         with self._lock:
             now = self._clock()
@@ -221,8 +232,9 @@ class NearCache:
             )
 
     def still(self, ticket: Ticket, name: SessionName) -> bool:
-        """Returns True if the ticket's watch is live and has brought no event of the user since the
-        ticket was issued. Then an answer that was read after that moment still holds.
+        """Returns True if the watch of the ticket is still live, and has sent no event about the
+        user since the ticket was issued. If the result is True, the answer to a request that was
+        sent after the ticket was issued still holds.
         """
         with self._lock:
             same = ticket.watch == self._watch and self._clock() < self._live_until
@@ -234,9 +246,9 @@ class NearCache:
         """Returns the answer for a token from a device if this answer certainly still holds, else
         None.
 
-        This method takes no lock. It reads the proof before the entry, and the clock after the
-        entry. So the entry was in the cache at a time that the proof covers, even if other threads
-        change the cache meanwhile.
+        This method takes no lock. The method first reads the time until which the last proof is
+        valid, then the entry, and then the clock. So the entry was in the cache while the last
+        proof was valid, even if other threads change the cache at the same time.
         """
         live_until = self._live_until
         key = (access_token, device_id)
@@ -244,7 +256,7 @@ class NearCache:
         if entry is not None:
             now = self._clock()
             if now < live_until and now < entry.until and self._wall_clock() < entry.ends:
-                with suppress(KeyError):  # another thread just dropped it
+                with suppress(KeyError):  # another thread has just dropped the entry
                     self._entries.move_to_end(key)
                 self._hits += 1
                 return entry.validation
@@ -253,23 +265,25 @@ class NearCache:
 
     def ticket(self) -> Ticket | None:
         """Returns a ticket for `store`, or None while no watch is live. Call this method before you
-        send a request whose answer is to be stored.
+        send the request whose answer you pass to `store`.
         """
         with self._lock:
             now = self._clock()
             return Ticket(self._watch, self._events, now) if now < self._live_until else None
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
-        """Stores an answer that certainly still holds. Returns True if the answer was stored. The
-        earlier answer for the token and the device is dropped in any case.
+        """Stores the answer for a token from a device, if the answer certainly still holds. Returns
+        True if the answer was stored. In any case, drops the earlier answer for the same token and
+        device.
 
-        An answer is stored only if it is active and needs no renewal. Since the ticket was issued,
-        the same watch must have been live, and must have brought no event of the user. An answer
-        for a very long device ID is not stored. Answers are also not stored for a short time after
-        a signing key was revoked, or after the store's primary was replaced.
+        An answer is stored only if it is active, recommends no renewal, and is for a device ID of
+        at most 64 characters. In addition, the watch must have been live since the ticket was
+        issued, and must have sent no event about the user since that moment. If a signing key was
+        revoked, or the store's primary was replaced, answers to requests of the next 15 seconds are
+        not stored.
 
-        An answer that needs a renewal may be about a superseded token. No event reports when such a
-        token stops being valid.
+        If an answer recommends a renewal, its token may be superseded. No event reports when a
+        superseded token stops being valid, so the cache could use its answer for too long.
         """
         key = (access_token, device_id)
         session = answer.session
@@ -301,14 +315,18 @@ class NearCache:
             self._discard((access_token, device_id), "replaced")
 
     def forget_user(self, user_id: str) -> None:
-        """Drops all answers about a user. Answers to requests that were already sent for this user
-        are not stored either. An event of the user does the same, but comes later.
+        """Drops all answers about a user. Answers about this user are also not stored if their
+        requests were sent before this call. The client calls this method after it has changed the
+        user's sessions. The event about the changed sessions also drops the answers, but comes
+        later.
         """
         with self._lock:
             self._forget_user(user_id)
 
     def clear(self) -> None:
-        """Drops all answers. Answers to requests that were already sent are not stored either."""
+        """Drops all answers. Answers to requests that were sent before this call are not stored
+        either.
+        """
         with self._lock:
             self._empty()
             self._watch += 1
@@ -316,16 +334,16 @@ class NearCache:
     # --- for the watch: its messages and its end --------------------------------------------------
 
     def begin(self) -> None:
-        """Notes that the client is about to request a watch, and drops all answers. Call this
-        method just before the request.
+        """Drops all answers, because the client is about to start a new watch. Call this method
+        just before the client requests the watch.
         """
         with self._lock:
             self._lose()
             self._began = self._clock()
 
     def tell(self, message: pb.WatchEventsResponse) -> None:
-        """Handles a message of the watch. It handles the events first, and then the proof that
-        there were no other events.
+        """Handles a message of the watch. Handles the events of the message before its proof,
+        because the proof says that the watch has sent all events, including those of this message.
         """
         with self._lock:
             for event in message.events:
@@ -333,20 +351,21 @@ class NearCache:
                     self._forget_user(event.user_id)
                 else:
                     self._empty()
-                    self._watch += 1  # the answers to earlier requests are not stored
+                    self._watch += 1  # answers to requests sent before the event are not stored
                     if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
                         self._kept_from = self._clock() + _SETTLING_SECONDS
             if message.HasField("read_uptime"):
                 self._prove(message.read_uptime.seconds + message.read_uptime.nanos / 1e9)
-            elif message.HasField("read_time"):  # from a service that sends no uptime
+            elif message.HasField("read_time"):  # from a service that sends no `read_uptime`
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 
     def lost(self, *, history_gone: bool = False) -> None:
         """Drops all answers because the watch is broken. Without a watch, no answer is certain.
 
-        `history_gone` means that the store's history has changed, because its primary was replaced.
-        Other servers of the service may read from the old primary for a little longer, and no watch
-        reports this. So no answer is stored for that time.
+        `history_gone` is True if the watch ended with CursorExpired: the store's primary may have
+        been replaced. Other servers of the service may still read from the old primary for a few
+        seconds, which no watch reports. So with `history_gone`, answers to requests of the next 15
+        seconds are not stored.
         """
         with self._lock:
             self._lose()
@@ -354,8 +373,8 @@ class NearCache:
                 self._kept_from = self._clock() + _SETTLING_SECONDS
 
     def seconds_left(self) -> float:
-        """Returns the seconds for which the watch may stay silent before it counts as broken.
-        Returns 0 if the watch is broken already.
+        """Returns the number of seconds after which the watch counts as broken if no proof comes.
+        Returns 0 if the watch already counts as broken.
         """
         with self._lock:
             until = max(self._live_until, self._began + self._max_silence)
@@ -364,17 +383,19 @@ class NearCache:
     # --- private methods: the caller holds the lock -----------------------------------------------
 
     def _prove(self, read: float) -> None:
-        """Notes a proof of the watch: all events that happened before `read`, by the server's
-        clock, were sent.
+        """Handles a proof that the watch has sent all events from before `read`, a time in seconds
+        by the server's clock.
 
-        The server read its clock for the first proof after this client had requested the watch.
-        Each later proof is later by the difference of the server's two readings. So the proven time
-        is at least the request's time plus this difference.
+        `_began` is the time, by this client's clock, at which the client requested the watch. The
+        server read its clock for the first proof after the client had requested the watch. The
+        difference between the `read` of a proof and the `read` of the first proof is the time
+        between the two proofs. So by the client's clock, a proof covers at least all events from
+        before `_began` plus the time since the first proof.
 
-        The two clocks need not agree. A message that arrived late, or was read late, proves no more
-        than it did when it was sent. If a proof seems to come from more than 2 seconds in the
-        future, one of the clocks was set or stood still. Then no proof of this watch can be
-        trusted, and the watch counts as broken.
+        The clocks of the server and of the client may show different times. If a message arrives
+        late, or is read late, its proof is no newer because of the delay. If the clock of the
+        server or of the client is set or stands still, proofs can't be trusted. So if the time of a
+        proof is more than 2 seconds in the future, the watch counts as broken.
         """
         if self._first_read is None:
             self._first_read = read
@@ -416,8 +437,9 @@ class NearCache:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:
-        """Drops entries until the cache has at most `max_entries`. It also drops up to two outdated
-        entries for each new entry, so that outdated entries become fewer.
+        """Drops the least recently used entries until the cache has at most `max_entries`. Also
+        drops up to two outdated entries. This method runs once for each new entry, so outdated
+        entries become fewer.
         """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
             self._discard(oldest, "room")
@@ -428,8 +450,9 @@ class NearCache:
             self._discard(oldest, "over")
 
     def _oldest(self) -> tuple[str, str] | None:
-        """Returns the key of the least recently used entry. A hit may move an entry at the same
-        moment, because a hit takes no lock. Then this method tries again.
+        """Returns the key of the least recently used entry, or None if the cache is empty. `get`
+        takes no lock, so it may move an entry while this method reads the entries. If `get` moves
+        an entry at the same moment, Python raises RuntimeError, and this method tries again.
         """
         while True:
             with suppress(RuntimeError):

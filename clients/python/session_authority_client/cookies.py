@@ -1,17 +1,19 @@
-"""Reads and writes the headers of a browser's two cookies: its access token and its device ID. This
-module makes no decisions.
+"""Reads and writes the headers of a browser's cookies, which contain its access token and its
+device ID. The module `flow` decides when a response sets or deletes a cookie.
 
-A session that ends with the browser has a third cookie, which this module calls the mark. Browsers
-don't say how long they keep a cookie, but a renewed token must be kept no longer than the token
-before it. The mark says that the token's cookie must end with the browser. The mark's value is the
-session's ID, so that the mark says nothing about any other session.
+A session that ends with the browser has a third cookie, the brief cookie. docs/protocol.md calls
+this cookie the mark. A renewed token must be kept no longer than the token before it, but browsers
+don't report how long they keep a cookie. If a request has the brief cookie of the session, the
+cookie of the renewed token must end with the browser. The value of the brief cookie is the
+session's ID, so the brief cookie applies only to this session.
 
-A client can change the mark. This is harmless, because the mark only decides how long the client
-itself keeps a cookie. A client can always keep a token for longer, and only the service ends
+A client that changes its brief cookie does no harm. The brief cookie only decides how long this
+client keeps its own token, and a client can always keep a token for longer. Only the service ends
 sessions.
 
-The cookies are always host-only, valid for all paths, and hidden from scripts (RFC 6265bis, section
-4.1.3.2: `__Host-`). A value that could end a header or an attribute is refused.
+All three cookies are host-only, valid for all paths, and hidden from scripts (RFC 6265bis, section
+4.1.3.2: `__Host-`). This module refuses the value of a cookie if it could end a header or an
+attribute.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from enum import Enum
 
 __all__ = ["MAX_COOKIE_AGE", "MAX_COOKIE_BYTES", "Cookies", "SameSite"]
 
-# Browsers drop a cookie whose name and value together are longer than this. They delete every
-# cookie after 400 days at the latest.
+# Browsers drop a cookie if its name and its value together have more than `MAX_COOKIE_BYTES`.
+# Browsers delete every cookie after 400 days at the latest.
 MAX_COOKIE_BYTES = 4096
 MAX_COOKIE_AGE = timedelta(days=400)
-# The service refuses a sign-in if a token of the session could be longer than 4,000 bytes. So no
-# renewal makes a cookie too long.
+# The service refuses a sign-in if a token of the session could be longer than 4,000 bytes. So with
+# a name of at most this length, a cookie is never too long, even after a renewal.
 _MAX_NAME_LENGTH = MAX_COOKIE_BYTES - 4000 - len("__Host-")
 _BRIEF = "-brief"
 _BLANK = " \t"
@@ -38,8 +40,9 @@ _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 
 
 class SameSite(Enum):
-    """Says whether browsers send the cookies when the user comes from another site. `STRICT`: they
-    never do. `LAX`: they do if the user follows a link to a page.
+    """Says whether browsers send a cookie with requests that come from another site. With `STRICT`,
+    browsers never send the cookie with a request from another site. With `LAX`, browsers send the
+    cookie with a request from another site only if the user follows a link to a page.
     """
 
     STRICT = "Strict"
@@ -48,14 +51,19 @@ class SameSite(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """The names of the cookies, and the rules for writing them.
+    """Holds the settings of the cookies: their names and their attributes.
 
-    `insecure` is for development on http://localhost, with a browser that treats this address as
-    insecure. Without `insecure`, all names begin with `__Host-`. With `insecure`, the middleware
-    refuses requests of browsers to all hosts except localhost, its subdomains, 127.0.0.1 and [::1].
-    `device_same_site` is the rule for the device ID. If it is None, the rule is `same_site`.
+    `token` and `device` are the names of the cookies, without a prefix. `same_site` is the
+    `SameSite` attribute of the cookies. `device_same_site` is the `SameSite` attribute of the
+    device ID's cookie, by default the value of `same_site`.
 
-    Raises ValueError for a name or a rule that is not allowed.
+    `insecure` is for development on http://localhost, with a browser that accepts no secure cookies
+    from this address. Without `insecure`, all names begin with `__Host-`. With `insecure`, the
+    middleware refuses requests of browsers to all hosts except localhost, its subdomains, 127.0.0.1
+    and [::1].
+
+    Raises ValueError for a name that is not allowed, and for a `same_site` or `device_same_site`
+    other than `STRICT` and `LAX`.
     """
 
     token: str = "session"
@@ -75,7 +83,7 @@ class Cookies:
             raise ValueError("token and device: are two cookies")
         of_device = self.same_site if self.device_same_site is None else self.device_same_site
         for setting, given in (("same_site", self.same_site), ("device_same_site", of_device)):
-            try:  # frameworks use text here
+            try:  # a text is accepted, too: frameworks use texts for this setting
                 object.__setattr__(self, setting, SameSite(given))
             except ValueError:
                 raise ValueError(f"{setting}: must be SameSite.STRICT or SameSite.LAX") from None
@@ -85,35 +93,37 @@ class Cookies:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """The names of the three cookies: the token, the device ID, and the mark of a session that
-        ends with the browser.
+        """Returns the names of three cookies: the token's cookie, the device ID's cookie, and the
+        brief cookie of a session that ends with the browser.
         """
         return self._names
 
     @property
     def token_name(self) -> str:
-        """The name of the cookie with the token."""
+        """Returns the name of the cookie with the token."""
         return self._names[0]
 
     @property
     def device_name(self) -> str:
-        """The name of the cookie with the device ID."""
+        """Returns the name of the cookie with the device ID."""
         return self._names[1]
 
     @property
     def brief_name(self) -> str:
-        """The name of the cookie that marks a session that ends with the browser."""
+        """Returns the name of the brief cookie, which only a session that ends with the browser
+        has.
+        """
         return self._names[2]
 
     def read(self, headers: Iterable[str]) -> tuple[str, str]:
         """Returns the token and the device ID from a request's `Cookie` headers. A missing value is
-        empty.
+        an empty text.
         """
         return self.read_all(headers)[:2]
 
     def read_all(self, headers: Iterable[str]) -> tuple[str, str, str]:
-        """Returns the token, the device ID, and the ID of a session that ends with the browser. A
-        missing value is empty.
+        """Returns the token, the device ID, and the session ID in the brief cookie, from a
+        request's `Cookie` headers. A missing value is an empty text.
         """
         pairs = [
             (name.strip(_BLANK), value)
@@ -125,23 +135,26 @@ class Cookies:
         return self._only(pairs, token), self._only(pairs, device_id), self._only(pairs, brief)
 
     def _only(self, pairs: Iterable[tuple[str, str]], name: str) -> str:
-        """Returns the value of the cookie with this name, or an empty text if the value is unknown.
-        If two cookies have the name and their values differ, one may come from an attacker. Nobody
-        can know which one, so the value counts as missing.
+        """Returns the value of the cookie with this name. Returns an empty text if there is no
+        cookie with this name. Also returns an empty text if two cookies with this name have
+        different values, because one of them may come from an attacker.
 
-        With insecure names, the last value counts instead. Another app on localhost may have left
-        cookies with the same name for other paths, and this module can't remove them. Browsers send
-        these cookies first, because their paths are longer (RFC 6265, section 5.4).
+        With `insecure`, returns the last of several different values, and not an empty text.
+        Another app on localhost may have set a cookie with the same name and a longer path, which
+        this module can't delete. Browsers send cookies with longer paths first (RFC 6265, section
+        5.4).
 
-        Only spaces and tabs are stripped. Otherwise a name after other white space would pass for
-        our cookie, although the rules of the `__Host-` prefix were never applied to it.
+        Browsers don't apply the rules of the `__Host-` prefix to a name that begins with other
+        white space than spaces and tabs. So this method strips only spaces and tabs from names.
         """
         found = [value.strip(_BLANK) for key, value in pairs if key == name]
         return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
 
     def are_kept_back(self, token: str, device_id: str) -> bool:
-        """Returns True if the browser may have cookies with the rule `STRICT` and did not send
-        them. A browser sends either all such cookies or none.
+        """Returns True if the token's cookie or the device ID's cookie is `STRICT`, and the request
+        has no value of a `STRICT` cookie. The browser may have `STRICT` cookies that it did not
+        send with the request. A browser sends either all of its `STRICT` cookies with a request, or
+        none of them.
         """
         strict = {
             found
@@ -151,8 +164,8 @@ class Cookies:
         return strict == {""}
 
     def is_set_by(self, line: str) -> bool:
-        """Returns True if this `Set-Cookie` header sets one of the cookies that this object
-        names.
+        """Returns True if the `Set-Cookie` header with this value sets the token's cookie, the
+        device ID's cookie or the brief cookie.
         """
         return line.partition("=")[0].strip(_BLANK) in self._names
 
@@ -163,15 +176,18 @@ class Cookies:
 
         Args:
             token: The access token.
-            device_id: The device ID. Its cookie always lasts as long as browsers allow.
-            end: The absolute end of the session. The token's cookie lasts until then, because an
-                expired token can be renewed. Only the service knows the idle end, which moves with
-                each use.
+            device_id: The device ID. The device ID's cookie always lasts 400 days, the longest time
+                that browsers allow.
+            end: The absolute end of the session. Unless `brief` is given, the token's cookie lasts
+                until this time, but at most 400 days. The cookie may last longer than the token,
+                because an expired token can be renewed. The idle end of the session moves with each
+                use, so only the service knows it.
             now: The current time.
-            brief: The ID of a session that ends with the browser, or empty for other sessions. If
-                it is given, the token's cookie has no expiry time, and the mark is set, too.
+            brief: The ID of the session if the session ends with the browser, else empty. If
+                `brief` is not empty, the token's cookie has no expiry time, and the brief cookie is
+                set, too.
 
-        Raises ValueError for a value that is malformed or too long.
+        Raises ValueError if a cookie's value is malformed or too long.
         """
         life = None if brief else min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         given = [
@@ -181,8 +197,9 @@ class Cookies:
         return [*given, self._set(self.brief_name, brief, None)] if brief else given
 
     def take_back(self, *, device: bool, brief: bool = False) -> list[str]:
-        """Returns the `Set-Cookie` headers that delete the token's cookie. With `device` they also
-        delete the device ID, and with `brief` the mark.
+        """Returns the `Set-Cookie` headers that delete the token's cookie. With `device`, the
+        headers also delete the device ID's cookie. With `brief`, the headers also delete the brief
+        cookie.
         """
         names = [self.token_name]
         names += [self.device_name] if device else []

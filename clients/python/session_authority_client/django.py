@@ -1,7 +1,7 @@
-"""Middleware for Django. Put `session_authority_client.django.SessionAuthorityMiddleware` in
-MIDDLEWARE, as near to the top as possible.
+"""Provides middleware for Django. Put `session_authority_client.django.SessionAuthorityMiddleware`
+in MIDDLEWARE, as near to the top as possible.
 
-Set `SESSION_AUTHORITY` in the settings to a function that makes a client. You can also set
+In Django's settings, set `SESSION_AUTHORITY` to a function that makes a client. You can also set
 `SESSION_AUTHORITY_FLOW` to a `Flow`. Views find the visit at `request.visit`.
 """
 
@@ -51,8 +51,8 @@ _View = Callable[..., HttpResponseBase]
 
 
 def visit_of(request: HttpRequest) -> Visit:
-    """Returns the visit of a request. The visit knows the user's session, if any, and signs users
-    in and out.
+    """Returns the visit of a request. The visit has the user's session, if there is one, and signs
+    users in and out.
     """
     visit = getattr(request, "visit", None)
     if not isinstance(visit, Visit):
@@ -73,13 +73,14 @@ def require_session(
     max_age: timedelta | None = None,
     auth_methods: Collection[str] | None = None,
 ) -> _View | Callable[[_View], _View]:
-    """Limits a view to signed-in users. Other clients get 401, or are redirected to the sign-in
-    page. If the service gives no answer, the client gets 503. The arguments are those of
-    `Visit.require`: `@require_session(max_age=timedelta(minutes=5))` requires a recent sign-in.
+    """Limits a view to signed-in users. A client that is not signed in gets 401, or is redirected
+    to the sign-in page. If the service gives no answer, the client gets 503. The arguments are
+    those of `Visit.require`: `@require_session(max_age=timedelta(minutes=5))` requires a recent
+    sign-in.
 
-    Raises ValueError, TypeError.
+    Raises ValueError and TypeError for wrong arguments.
     """
-    wanted = step_up_of(max_age, auth_methods)  # wrong arguments raise before the first request
+    wanted = step_up_of(max_age, auth_methods)  # wrong arguments raise here, before any request
     return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 
 
@@ -89,8 +90,8 @@ def _guarded(wanted: StepUp, view: _View) -> _View:
         visit = visit_of(request)
         visit.require(max_age=wanted.max_age, auth_methods=wanted.auth_methods or None)
         response = view(request, *args, **kwargs)
-        # The middleware adds this header, too. But a decorator that caches the view sees only the
-        # headers that the view itself sets.
+        # The middleware also adds this `Vary` header. But a decorator that caches the view's
+        # response sees only the headers that the response has before it reaches the middleware.
         patch_vary_headers(response, VARIES)
         return response
 
@@ -98,8 +99,8 @@ def _guarded(wanted: StepUp, view: _View) -> _View:
 
 
 class SessionAuthorityMiddleware:
-    """Finds out for each request who is signed in. The middleware also sends the responses to
-    refusals by views, and to refusals by middleware after it in MIDDLEWARE.
+    """Finds out for each request who is signed in. If a view, or middleware that is later in
+    MIDDLEWARE, raises `Refused`, this middleware sends the response that the exception contains.
 
     Django's own CsrfViewMiddleware may be used together with this middleware.
     """
@@ -110,7 +111,9 @@ class SessionAuthorityMiddleware:
         self._visits = Visits(settings.SESSION_AUTHORITY, self._flow, _dress)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Handles a request: opens its visit, gets the response, and adds the cookies."""
+        """Handles a request: opens its visit, gets the app's response, and adds the visit's
+        cookies.
+        """
         method, headers = request.method or "", headers_of(request.META)
         peer, target = request.META.get("REMOTE_ADDR", ""), target_of(request.META)
         mounted = self._flow.devices_at(target)
@@ -133,7 +136,8 @@ class SessionAuthorityMiddleware:
             response.close()
             response = _answer(request, refused)
         response = _begun(request, response)
-        # If this middleware is listed twice, `request.visit` is the visit of the inner middleware.
+        # If this middleware is twice in MIDDLEWARE, `request.visit` is the visit of the inner
+        # middleware.
         for name in [name for name in response.cookies if visit.owns(name, request.visit)]:
             del response.cookies[name]
         visit.close()
@@ -147,15 +151,15 @@ class SessionAuthorityMiddleware:
         return _varying(response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Returns the response to a refusal that a view raised. Returns None for any other
-        exception.
+        """Returns the response of a refusal that a view raised. Returns None if the exception is no
+        refusal.
         """
         refused = find(exception, Refused) if is_only(exception, Refused) else None
         return None if refused is None else _answer(request, refused)
 
 
 def _reader_of(request: HttpRequest) -> Callable[[int], bytes]:
-    """Returns the function that reads the body of a request. For a chunked body this is the
+    """Returns the function that reads the body of a request. For a chunked body, returns the
     server's own function, because Django treats a body without a length as empty.
     """
     chunked = request.META.get("wsgi.input_terminated") and not request.META.get("CONTENT_LENGTH")
@@ -183,8 +187,9 @@ def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
 
 
 def _end_with_session(response: HttpResponseBase, visit: Visit) -> None:
-    """Makes an event stream end with the session, before the next part of the stream is sent. A
-    stream with asynchronous parts is left to the ASGI middleware.
+    """If the response is an event stream, makes the stream end after the session has ended, before
+    the next part of the stream is sent. Does nothing for a stream with asynchronous parts: only the
+    ASGI middleware can end such a stream.
     """
     kind = response.headers.get("Content-Type", "")
     streams = isinstance(response, StreamingHttpResponse) and not response.is_async
@@ -202,9 +207,11 @@ def _leaving(visit: Visit, parts: Generator[bytes, None, None]) -> Iterator[byte
 
 
 def _begun(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Makes the first part of a streaming response before its headers are sent, because the code
-    that makes the parts may refuse the request. Returns this response, or the response to the
-    refusal. Files, event streams and asynchronous parts are not made ahead.
+    """Makes the first part of a streaming response before the headers are sent, because the code
+    that makes the parts may raise a refusal. If the code that makes the parts raises a refusal,
+    returns the response of this refusal. If this code raises no refusal, returns the given
+    response. Does not make the first part of a file, of an event stream, or of a stream with
+    asynchronous parts.
     """
     kind = response.headers.get("Content-Type", "")
     if (
@@ -232,11 +239,12 @@ def _varying(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-# Django turns an exception of middleware into a response before the outer middleware sees the
-# exception. An unknown exception becomes 500, with an error in the log. A BadRequest becomes 400,
-# and this module replaces that 400 by the refusal's response. Frameworks in Django handle some
-# other exceptions that Django knows, such as PermissionDenied, but they don't handle BadRequest. So
-# refusals are BadRequests.
+# If middleware raises an exception, Django makes a response from the exception before the next
+# outer middleware continues. For an unknown exception, Django sends 500 and logs an error. For a
+# BadRequest, Django sends 400, and this module replaces this 400 by the response of the refusal. So
+# the refusals of this module are subclasses of BadRequest. Django also knows other exceptions than
+# BadRequest, such as PermissionDenied. But frameworks that are built on Django handle
+# PermissionDenied themselves, and not BadRequest.
 _CONVERTED = 400
 
 
@@ -260,8 +268,8 @@ def _dress(refused: Refused) -> Refused:
 
 
 def _is_made_of(status: int, refused: Refused) -> bool:
-    """Returns True if Django, or a framework in Django, chose the response's status because of the
-    refusal. Returns False if the app chose it.
+    """Returns True if Django, or a framework that is built on Django, chose the response's status
+    because of the refusal. Returns False if the app itself chose the status.
     """
     if status == _CONVERTED:
         return _was_converted(refused)
@@ -269,8 +277,8 @@ def _is_made_of(status: int, refused: Refused) -> bool:
 
 
 def _was_converted(refused: Refused) -> bool:
-    """Returns True if Django itself caught the exception. Returns False if an app caught it and
-    continued. The first frame of the traceback belongs to the code that caught the exception.
+    """Returns True if Django itself caught the refusal. Returns False if the app caught the refusal
+    and continued. The first frame of the traceback belongs to the code that caught the refusal.
     """
     caught = refused.__traceback__
     return (

@@ -1,5 +1,5 @@
-"""Reads an app's own credentials from environment variables, so that the same code runs against
-`session-authority dev` and against a service in production.
+"""Reads an app's credentials for the service from environment variables. So the same code of an app
+runs against `session-authority dev` and against a service in production.
 """
 
 from __future__ import annotations
@@ -24,23 +24,28 @@ _KEY = re.compile(
 
 
 class Credentials(TypedDict):
-    """The arguments of a client that hold its credentials."""
+    """A dict with the credentials of a client. Pass the items of the dict to the constructor of the
+    client as keyword arguments.
+    """
 
     tls: Tls | None
     token: Callable[[], str] | None
 
 
 def credentials_from_environment(environment: Mapping[str, str] = os.environ) -> Credentials:
-    """Reads the credentials from files that environment variables name. AUTHORITY_CA names the file
-    with the CA of the service. AUTHORITY_CERT and AUTHORITY_KEY name the files with this caller's
-    certificate and its key. These three files are PEM. AUTHORITY_TOKEN_FILE names the file with
-    this caller's bearer token. This file is read again for each call, so that the token may change.
+    """Reads the credentials from files that environment variables name. AUTHORITY_CA names a PEM
+    file with the certificates of the service's CA. AUTHORITY_CERT names a PEM file with this
+    caller's certificate, and AUTHORITY_KEY names a PEM file with the private key of this
+    certificate. AUTHORITY_TOKEN_FILE names the file with this caller's bearer token. The client
+    reads the token file again for each call, so the token may change.
 
-    If no PEM file is named, the connection is plaintext, as `session-authority dev` needs it.
+    If no variable names a PEM file, the connection is plaintext, as `session-authority dev`
+    requires.
 
-    Raises ValueError if a certificate has no key, if a key has no certificate, or if a file has the
-    wrong contents. Raises OSError if a file can't be read. If the token can't be read at a later
-    call, or is empty, the call raises Unavailable.
+    Raises ValueError if only one of AUTHORITY_CERT and AUTHORITY_KEY is set. Raises ValueError if a
+    PEM file lacks its certificate or key, or if the token is not ASCII. Raises OSError if a file
+    can't be read. If the token file can't be read at a later call, or is empty, that call raises
+    Unavailable.
     """
 
     def path(name: str) -> Path | None:
@@ -51,7 +56,7 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
     if (certificate is None) != (key is None):
         raise ValueError("AUTHORITY_CERT and AUTHORITY_KEY: set both or neither")
     if token is not None:
-        _token(token)  # a missing file raises at once
+        _token(token)  # a missing file raises OSError at once
     pem = (
         _pem("AUTHORITY_CA", ca, _CERTIFICATE, "certificates"),
         _pem("AUTHORITY_CERT", certificate, _CERTIFICATE, "certificates"),
@@ -64,8 +69,9 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
 
 
 def _pem(name: str, file: Path | None, form: re.Pattern[bytes], kind: str) -> bytes | None:
-    """Returns the contents of a file, or None if no file is named. A file without PEM data of its
-    kind is refused. Otherwise the connection would be plaintext, or would trust other CAs.
+    """Returns the contents of a file, or None if `file` is None. Raises ValueError if the file
+    contains no PEM data of the expected kind. If the client used a file without PEM data, the
+    connection would be plaintext, or would trust CAs that are not in the file.
     """
     if file is None:
         return None

@@ -1,7 +1,9 @@
-"""The errors of calls. There is one exception for each reason on which a caller can act.
+"""Defines the exceptions that calls raise. There is one exception for each error to which a caller
+can react.
 
-An invalid session is no error but an answer. `Unavailable` and its subclasses say nothing about the
-session. After them, answer your own caller with 503, and never with 401.
+If a session is not valid, a call raises no exception: its result has the status of the token. If a
+call raises `Unavailable` or one of its subclasses, it is unknown whether the session is valid.
+After an `Unavailable`, answer your own caller with 503, and never with 401.
 """
 
 from __future__ import annotations
@@ -36,16 +38,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """A field of the request, and the rule that the field breaks."""
+    """Names a field of the request, and describes the rule that the field breaks."""
 
     field: str
     description: str
 
 
 class SessionAuthorityError(Exception):
-    """A call that failed. `reason` is a name of the contract's `ErrorReason`, without its prefix.
-    It is empty if the service gave no reason. `code` is the status code of gRPC. `retry_after` is
-    the time to wait before the call is repeated, or None if this time is unknown.
+    """The base class of all errors of calls. `reason` is a name of the contract's enum
+    `ErrorReason`, without the prefix `ERROR_REASON_`. `reason` is empty if the service gave no
+    reason. `code` is the status code of gRPC. `retry_after` is the time to wait before you repeat
+    the call, or None if this time is unknown.
     """
 
     def __init__(
@@ -66,8 +69,9 @@ class SessionAuthorityError(Exception):
         self.metadata = dict(metadata or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Makes the exception picklable with all of its fields. Without this method, Python would
-        pass only the message to another process.
+        """Makes the exception picklable with all of its fields. Without this method, Python could
+        not unpickle the exception: it would pass only the message to `__init__`, which also needs
+        `code`.
         """
         more: dict[str, Any] = {
             "retry_after": self.retry_after,
@@ -78,19 +82,19 @@ class SessionAuthorityError(Exception):
 
 
 class InvalidRequest(SessionAuthorityError):
-    """The request breaks rules. `violations` has the fields and their rules. It is empty if the
-    request is malformed or too large. If very many fields break rules, it has only the first of
-    them.
+    """The request breaks rules. `violations` has the fields that break rules, each with its rule.
+    `violations` is empty if the request is malformed or too large. If very many fields break rules,
+    `violations` has only the first of these fields.
     """
 
 
 class RequestIdReused(InvalidRequest):
-    """A `request_id` was sent again with other contents."""
+    """An earlier sign-in with the same `request_id` had other contents."""
 
 
 class RequestIdSpent(SessionAuthorityError):
-    """The session that a `request_id` started has since been used, replaced or ended. Sign in again
-    with another `request_id`.
+    """An earlier sign-in with the same `request_id` started a session, and this session has been
+    used, replaced or ended since. Sign the user in again with a new `request_id`.
     """
 
 
@@ -99,25 +103,27 @@ class DeviceLimitReached(SessionAuthorityError):
 
 
 class DeviceNotFound(SessionAuthorityError):
-    """The user has no such device."""
+    """The user has no device with the device ID that the request names."""
 
 
 class SessionNotFound(SessionAuthorityError):
-    """The user is not signed in on this device."""
+    """The user is not signed in on the device that the request names."""
 
 
 class Conflict(SessionAuthorityError):
-    """Other calls for the user kept interfering, and nothing was changed. Repeat the call."""
+    """Other calls changed the same user's data again and again at the same time, so this call
+    changed nothing. Repeat the call.
+    """
 
 
 class CursorExpired(SessionAuthorityError):
-    """A watch can't continue without missing events. Drop everything that you cached, and start a
-    new watch.
+    """A watch can't continue at its cursor without missing events. Drop everything that you cached
+    about sessions, and start a new watch without a cursor.
     """
 
 
 class CallerUnknown(SessionAuthorityError):
-    """The call has no certificate or token of a caller that the service knows."""
+    """The call has neither a certificate nor a bearer token of a caller that the service knows."""
 
 
 class CallerNotAllowed(SessionAuthorityError):
@@ -125,26 +131,28 @@ class CallerNotAllowed(SessionAuthorityError):
 
 
 class InternalError(SessionAuthorityError):
-    """The service has a fault. Its log describes the fault under the ID `metadata["error_id"]`. The
-    error of one item of a batch has no such ID.
+    """The call failed because of a fault in the service. The service's log describes the fault
+    under the ID `metadata["error_id"]`. If the error is about one item of a batch, `metadata` has
+    no `error_id`.
     """
 
 
 class Unavailable(SessionAuthorityError):
-    """No answer came in time, or the service can't answer now. This says nothing about the session.
-    The service may or may not have done what the call requested. A call also raises this error if
-    the client is closed, or can't get its bearer token.
+    """The service did not answer in time, or can't answer now. The error does not say whether the
+    session is valid. The service may or may not have done what the call requested. A call also
+    raises Unavailable if the client is closed, or can't get its bearer token.
     """
 
 
 class NotReplicated(Unavailable):
-    """The change is done, but too few replicas confirmed it in time, and the call had
-    `require_replicated`. Repeat the same call. A sign-in needs the same `request_id`, and a renewal
-    needs the same token.
+    """The call had `require_replicated`. The service made the change, but too few replicas
+    confirmed the change in time. Repeat the same call: a sign-in with the same `request_id`, and a
+    renewal with the same token.
     """
 
 
 class Overloaded(Unavailable):
-    """The service has too much to do, and did nothing. Repeat the call after `retry_after`.
-    `retry_after` is None in the error of one item of a batch, and in an error of gRPC or a proxy.
+    """The service is overloaded, and did nothing for this call. Repeat the call after
+    `retry_after`. `retry_after` is None if the error is about one item of a batch, or comes from
+    gRPC or a proxy and not from the service.
     """

@@ -1,4 +1,4 @@
-"""Middleware for Flask. `install` wraps an app in the middleware."""
+"""Provides middleware for Flask. `install` wraps a Flask app in the middleware."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def install(
     flow: Flow | None = None,
 ) -> None:
     """Wraps an app in the middleware. `authority` is a client, or better a function that makes a
-    client: `wsgi.SessionAuthorityMiddleware` says why.
+    client: the middleware calls this function at the first request. A server that forks must fork
+    before the client is made. The server has forked when the first request comes.
     """
     wrapped = wsgi.SessionAuthorityMiddleware(app.wsgi_app, authority, flow)
     app.wsgi_app = wrapped  # type: ignore[method-assign]
@@ -35,8 +36,8 @@ def install(
 
 
 def visit() -> Visit:
-    """Returns the visit of the current request. The visit knows the user's session, if there is
-    one, and signs users in and out.
+    """Returns the visit of the current request. The visit has the user's session, if there is one,
+    and signs users in and out.
     """
     return wsgi.visit_of(request.environ)
 
@@ -54,15 +55,15 @@ def require_session(
     max_age: timedelta | None = None,
     auth_methods: Collection[str] | None = None,
 ) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Restricts a view to signed-in users. Other clients get 401, or are redirected to the sign-in
-    page. If the service gives no answer, the client gets 503.
+    """Limits a view to signed-in users. A client that is not signed in gets 401, or is redirected
+    to the sign-in page. If the service gives no answer, the client gets 503.
 
     The arguments are those of `Visit.require`: `@require_session(max_age=timedelta(minutes=5))`
     requires a recent sign-in.
 
-    Raises ValueError, TypeError.
+    Raises ValueError and TypeError for wrong arguments.
     """
-    # wrong arguments raise here, and not at the first request
+    # wrong arguments raise an exception here, and not at the first request
     wanted = step_up_of(max_age, auth_methods)
     return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 

@@ -1,12 +1,14 @@
 """Decides for all middleware what happens to a request and its response, without any I/O.
 
-A request presents a token and a device ID, and the flow decides which call the service gets. The
-answer of the service decides whether the app handles the request, and what happens to the cookies.
-It also decides which response an app gives if it needs a session.
+This module reads the token and the device ID from a request. The middleware asks the service for
+the status of the token. From the status of the token, this module decides whether the middleware
+renews the token, and which cookies the response sets or deletes. The module also makes the refusals
+for a client without a session, and for a sign-in that is too old or too weak for the app.
 
-A browser gets a new device ID only together with a token. After a click in a mail, a browser may
-hold back its cookies (SameSite=Strict). Such a browser already has a device ID, and must not get
-another device ID in its place.
+The middleware gives a browser a device ID only together with a token, and not whenever a request
+has no device ID. After a click in a mail, a browser does not send its cookies with SameSite=Strict.
+If the middleware gave a new device ID to a browser that did not send its cookies, the browser would
+lose its old device ID.
 """
 
 from __future__ import annotations
@@ -74,20 +76,20 @@ _LOCAL_HOST = re.compile(
 )
 _RETRY_AFTER = timedelta(seconds=1)
 _MAX_RETRY_AFTER = timedelta(seconds=60)
-# The shortest idle timeout that the service can be set to accept.
+# The service accepts no shorter idle timeout than this one, whatever its settings.
 _SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)
 
 Headers = Mapping[str, Sequence[str]]
-"""The headers of a request: lists of values by lower-case names."""
+"""The headers of a request. Each lower-case name has a list of values."""
 
 
 class Conduct(Enum):
-    """The action of the middleware after the service has judged a token."""
+    """Says what the middleware does after the service has returned the status of a token."""
 
     GO_ON = "go on"
     RENEW = "renew, then follow the renewal's status"
-    # The cookies stay. The denied request may be an old one, and must not delete the cookies of a
-    # newer sign-in.
+    # `DENY` keeps the cookies. The browser may have sent the denied request before a newer sign-in,
+    # and the response must not delete the cookies of the newer sign-in.
     DENY = "deny"
     WIPE = "deny, and delete the cookies"
 
@@ -107,26 +109,27 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 }
 
 
-# The request headers on which a response depends. With them in `Vary`, no cache gives one user's
-# page to another client. `X-Device-Id` is the default of `Flow.device_header`. If the app sets
-# another header, that header is not in this list.
+# The request headers on which a response depends. The middleware names these headers in `Vary`, so
+# that no cache gives one user's page to another client. `X-Device-Id` is the default of
+# `Flow.device_header`. If an app sets `Flow.device_header` to another header, that header is not in
+# `VARIES`.
 VARIES = ("Cookie", "Authorization", "X-Device-Id")
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """The facts of a request. `token` and `device_id` are empty if the request had none, or none in
-    a valid form.
+    """Holds the facts of a request. `token` is empty if the request has no well-formed token.
+    `device_id` is empty if the request has no well-formed device ID.
 
-    `status` is set if no call of the service is needed to know it, and None otherwise. `app` is
-    True if an app sent the request. An app keeps its token and its device ID itself, and the
-    middleware adds no cookies to its responses. `page` is True if a browser wants a page. `target`
-    is the path with its query.
+    `status` is TOKEN_MISSING or TOKEN_INVALID if the request has no well-formed token, else None.
+    `app` is True if the client is no browser but, for example, a mobile app. A mobile app keeps its
+    token and its device ID itself, so the middleware sends no cookies to a mobile app. `page` is
+    True if a browser navigates to a page. `target` is the path with its query.
 
-    `repeatable` is True for GET and HEAD: such a request changes nothing, so that it may be sent
-    again. `brief` is the ID of the session that ends when the browser is closed, or empty.
-    `passive` is True on `Flow.passive_paths`: the page sent the request by itself, without an
-    action of the end user.
+    `repeatable` is True for GET and HEAD, because a GET or HEAD request changes nothing and may be
+    sent again. `brief` is the value of the brief cookie (the ID of a session that ends with the
+    browser), or empty. `passive` is True if `Flow.passive_paths` names the path: a page sent the
+    request by itself, without an action of the end user.
     """
 
     status: SessionStatus | None
@@ -142,57 +145,69 @@ class Presented:
 
     @property
     def way_back(self) -> str:
-        """The target, if a browser can return to it after a sign-in. Else empty."""
+        """Returns the target if a browser can return to the target after a sign-in, else an empty
+        text.
+        """
         return local_path(self.target, "") if self.repeatable else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The settings of the middleware: cookies, sign-in page, proxies, origins, and paths.
+    """Holds the settings of the middleware, and decides what happens to requests and responses.
 
-    `sign_in_url`: the page to which a browser is redirected if it wants a page and has no session,
-    or needs a step-up. Without `sign_in_url` the browser gets 401. Scripts and apps get 401 in any
-    case. If `sign_in_url` is a path, the query parameter `next` is added, with the path that the
-    browser requested by GET or HEAD.
+    `sign_in_url`: the URL of the sign-in page. The middleware redirects a browser to the sign-in
+    page if the browser navigates to a page that requires a sign-in, or a more recent or stronger
+    sign-in. If `sign_in_url` is None, a browser that must sign in gets 401. Scripts and mobile apps
+    get 401 in any case. If `sign_in_url` is a path, the middleware adds the query parameter `next`,
+    with the path that the browser requested by GET or HEAD.
 
-    `trusted_proxies`: addresses and networks of proxies whose `X-Forwarded-For` and
-    `X-Forwarded-Proto` the app believes. "unix" stands for a proxy at a unix socket.
+    `trusted_proxies`: addresses and networks of proxies. The middleware believes the headers
+    `X-Forwarded-For` and `X-Forwarded-Proto` only if they come from one of the `trusted_proxies`.
+    "unix" stands for a proxy at a unix socket.
 
-    `device_header`: the header in which apps send their device ID.
+    `device_header`: the header in which mobile apps send their device ID.
 
-    `bearer`: if True, a client counts as an app if it sends a bearer token or the `device_header`,
-    even an empty one. Set it to False if a proxy in front of the app adds its own `Authorization:
-    Bearer` to the requests of browsers: then only cookies count.
+    `bearer`: if True, a client with a bearer token or a `device_header` (even an empty one) counts
+    as a mobile app and not as a browser. Set `bearer` to False if a proxy adds its own
+    `Authorization: Bearer` to the requests of browsers. If `bearer` is False, the middleware reads
+    tokens only from cookies.
 
-    `check_origin`: refuses a request that a browser sends for a page of another origin, if the
-    request may change something. This holds for all methods but GET, HEAD, OPTIONS and TRACE, and
-    for handshakes of WebSockets. A sibling subdomain is another origin. Set it to False if the
-    whole app has its own protection against such requests.
+    `check_origin`: if True, the middleware refuses a request from a page of another origin, if the
+    request may change something. The middleware checks the handshakes of WebSockets, and requests
+    with any method but GET, HEAD, OPTIONS and TRACE. A sibling subdomain is another origin. Set
+    `check_origin` to False if the whole app has its own protection against requests from other
+    origins.
 
-    `trusted_origins` ("https://id.example", as the header `Origin` spells it): origins whose pages
-    may send such requests. Examples are an OIDC provider that answers with `form_post`, and a front
-    end with its own origin. Behind a proxy that rewrites `Host`, name this app's own origin.
-    Otherwise browsers from before 2023, and browsers on plain HTTP, are refused there.
+    `trusted_origins`: the origins whose pages may send requests that `check_origin` would refuse
+    without this setting. Write an origin as the header `Origin` does: "https://id.example".
+    Examples are the origin of an OIDC provider that answers with `form_post`, and the origin of a
+    front end that is not this app's own. If a proxy rewrites `Host`, name this app's own origin,
+    too. For browsers that are older than 2023 or use plain HTTP, the middleware compares `Origin`
+    with `Host` to recognize requests of the app's own pages.
 
     `return_paths`: paths to which other sites send browsers, such as an OIDC callback. A path with
-    `*` at its end stands for all paths that start like it. A browser that another site sent to such
-    a path does not send its strict cookies. It gets a page that requests the same URL again, with
-    the cookies.
+    `*` at its end stands for all paths that start with the text before the `*`. A browser that
+    comes from another site does not send its strict cookies. On a return path, a browser without
+    strict cookies gets a page that requests the same URL again, with the cookies that the browser
+    did not send.
 
     `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may stay
-    unused. A shorter idle timeout of the service applies instead. If this value is shorter than the
-    service accepts, the shortest accepted value applies.
+    unused. If `brief_idle_timeout` is above the service's maximum, the maximum applies. If
+    `brief_idle_timeout` is below the service's minimum, the minimum applies.
 
-    `passive_paths`: paths that pages of the app request by themselves, spelled like `return_paths`.
-    A request to such a path does not count as a use of the session, so it does not put off the idle
-    end.
+    `passive_paths`: paths that pages of the app request by themselves, without an action of the end
+    user. Write passive paths like `return_paths`. A request to a passive path does not count as a
+    use of the session, so the idle end of the session does not move.
 
-    `end_connections`: ends WebSockets, event streams and streams of gRPC together with the session,
-    if the app has read the session there. False leaves this to the app (`visit.ended()`).
+    `end_connections`: if True, the middleware ends WebSockets, event streams and streams of gRPC
+    when their session ends. The middleware ends only connections during which the app has read the
+    session. If `end_connections` is False, the app must end its connections itself, for example
+    after `visit.ended()`.
 
-    `devices`: the settings of the page of the user's devices. The middleware serves the page at
-    `devices.path`, and the API of the page below this path. The middleware checks the origin of
-    requests to the page and its API even if `check_origin` is False.
+    `devices`: the settings of the page on which a user sees the user's own devices. If `devices` is
+    None, the app has no page of devices. The middleware serves the page of devices at
+    `devices.path`, and the API of the page below this path. For the page of devices and its API,
+    the middleware checks the origin of requests even if `check_origin` is False.
 
     Raises ValueError or TypeError for a wrong setting.
     """
@@ -228,7 +243,7 @@ class Flow:
             paths = tuple(checked_paths(setting, getattr(self, setting)))
             object.__setattr__(self, setting, paths)
         if self.devices is not None and self.devices.path not in self.return_paths:
-            # Links in mails lead to the page of devices.
+            # Mails may contain links to the page of devices, so its path is a return path.
             object.__setattr__(self, "return_paths", (*self.return_paths, self.devices.path))
         object.__setattr__(self, "_proxies", Proxies(self.trusted_proxies))
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
@@ -240,11 +255,13 @@ class Flow:
 
         Args:
             method: The request's method, or "WEBSOCKET" for a handshake whose method is unknown.
-            headers: The headers of the request: lists of values by lower-case names.
-            peer: The address at the other end of the connection, empty at a unix socket.
+            headers: The headers of the request. Each lower-case name has a list of values.
+            peer: The address at the other end of the connection, or empty at a unix socket.
             target: The path with its query, as the client sent it.
 
-        Raises CrossOrigin, InsecureHost, ReturnHop.
+        Raises CrossOrigin if a page of another origin sent a request that may change something.
+        Raises InsecureHost if the cookies are insecure and the host is not the local machine.
+        Raises ReturnHop if the browser must send the request again, with its strict cookies.
         """
         authorization = headers.get("authorization", ())
         devices = headers.get(self.device_header.lower(), ())
@@ -287,31 +304,35 @@ class Flow:
         )
 
     def devices_at(self, target: str) -> DevicesPage | None:
-        """Returns the page of devices if it handles requests to this target, else None."""
+        """Returns the settings of the page of devices if requests to this target are for this page
+        or its API, else None.
+        """
         return self.devices if self.devices is not None and self.devices.serves(target) else None
 
     def trusts(self, peer: str) -> bool:
-        """Returns True if the app believes the headers of a proxy at this address. An empty address
-        means a unix socket.
+        """Returns True if `trusted_proxies` contains this address, so that the headers of a proxy
+        at this address are believed. An empty address means a unix socket.
         """
         return self._proxies.trusts(peer)
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
-        # A page of another origin can't make a browser look like an app. Only scripts can set these
-        # two headers, and the browser first asks the app for permission (CORS).
+        # Only scripts can add a bearer token or the device header to a request. For a request to
+        # another origin, the browser first asks the server for permission (CORS). So a page of
+        # another origin can't make a browser look like a mobile app.
         return self.bearer and (bearer is not None or len(devices) > 0)
 
     def accept_ch(self, method: str, headers: Headers, peer: str, scheme: str) -> str:
         """Returns the value of the response's `Accept-CH` header, which asks a browser for client
         hints.
 
-        Returns an empty text if the request is not for a page, if an app sent the request, or if
-        the end user's connection is plain HTTP. Browsers obey this header only over HTTPS.
+        Returns an empty text if the request is not for a page, or if a mobile app sent the request.
+        Also returns an empty text if the end user's connection is plain HTTP, because browsers obey
+        `Accept-CH` only over HTTPS.
 
         Args:
             method: The method of the request.
-            headers: The headers of the request: lists of values by lower-case names.
-            peer: The address at the other end of the connection, empty at a unix socket.
+            headers: The headers of the request. Each lower-case name has a list of values.
+            peer: The address at the other end of the connection, or empty at a unix socket.
             scheme: The scheme of the connection, "http" or "https".
         """
         devices = headers.get(self.device_header.lower(), ())
@@ -327,16 +348,17 @@ class Flow:
     # --- cookies of a response --------------------------------------------------------------------
 
     def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
-        """Returns the `Set-Cookie` headers of a response to a request without a good session. There
-        are such headers only for a replayed token: they delete the browser's cookies.
+        """Returns the `Set-Cookie` headers of a response to a request without a good session. If a
+        browser sent a replayed token, the headers delete the browser's cookies. In all other cases
+        the list is empty.
         """
         if CONDUCT[status] is Conduct.WIPE and not presented.app:
             return self.cookies.take_back(device=True, brief=bool(presented.brief))
         return []
 
     def after_renewal(self, presented: Presented, renewal: Renewal, now: datetime) -> list[str]:
-        """Returns the `Set-Cookie` headers of a response to a renewal. If a good session got no new
-        token, there are none, and the browser keeps its cookies.
+        """Returns the `Set-Cookie` headers of a response after a renewal. If the session is good
+        and there is no new token, the list is empty, and the browser keeps its cookies.
         """
         if not renewal.active:
             return self.after_denial(presented, renewal.status)
@@ -351,7 +373,7 @@ class Flow:
         self, presented: Presented, issued: IssuedDevice, now: datetime, *, remember: bool = True
     ) -> list[str]:
         """Returns the `Set-Cookie` headers of a response to a sign-in. If `remember` is False, the
-        browser deletes the token when the browser is closed.
+        browser deletes the token's cookie when the browser is closed.
         """
         if presented.app:
             return []
@@ -363,11 +385,12 @@ class Flow:
     def after_sign_out(self, presented: Presented) -> list[str]:
         """Returns the `Set-Cookie` headers of a response to a sign-out.
 
-        The browser keeps its device ID. Without the ID, its next sign-in would look like a sign-in
-        on an unknown device.
+        The headers do not delete the browser's device ID. Without its device ID, the browser's next
+        sign-in would look like a sign-in on an unknown device.
 
-        A browser that did not send its strict cookies keeps its token. Another site can make a
-        browser send a form here without these cookies, and this must not sign the end user out.
+        If the client is a mobile app, or the request has no token, the list is empty. Another site
+        can make a browser send a form to this app without the strict cookies, and this form must
+        not sign the end user out.
         """
         if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
             return []
@@ -378,8 +401,8 @@ class Flow:
     def sign_in_required(
         self, presented: Presented, status: SessionStatus, *, renew_recommended: bool = False
     ) -> SignInRequired:
-        """Makes the refusal of a client that is not signed in: 401, or a redirect to the sign-in
-        page. The code of a 401 is `token_expired` if the token must be renewed, and
+        """Makes the refusal of a client that is not signed in: a 401, or a redirect to the sign-in
+        page. The code of the 401 is `token_expired` if the client should renew its token, and
         `sign_in_required` for every other reason.
         """
         if self.sign_in_url is not None and presented.page:
@@ -391,8 +414,9 @@ class Flow:
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
 
     def step_up_required(self, presented: Presented, wanted: StepUp, lack: str) -> StepUpRequired:
-        """Makes the refusal of a session whose sign-in is too old or too weak: 401 as in RFC 9470,
-        or a redirect to the sign-in page. `lack` says in words what sign-in is required.
+        """Makes the refusal of a session whose sign-in is too old or too weak. The refusal is a 401
+        in the form of RFC 9470, or a redirect to the sign-in page. `lack` describes in words which
+        sign-in is required.
         """
         code = "insufficient_user_authentication"
         if self.sign_in_url is not None and presented.page:
@@ -409,7 +433,7 @@ class Flow:
         return StepUpRequired(code, answer, wanted)
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
-        """Makes the refusal of a request during an outage of the service: 503. The refusal does not
+        """Makes the refusal of a request during an outage of the service: a 503. The 503 does not
         say whether the session is good, so the client keeps its token and tries again.
         """
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)

@@ -1,17 +1,19 @@
-"""Interceptors for apps that are gRPC servers, with asyncio or with threads.
+"""Provides interceptors for gRPC servers, with asyncio or with threads. An interceptor finds out
+for each call who is signed in.
 
-The apps' clients send `authorization: Bearer ...` and `x-device-id` as metadata. A client that is
-not signed in gets UNAUTHENTICATED. The text of this status is `token_expired` if the client should
-renew its token, and `sign_in_required` otherwise. If the service gives no answer, the client gets
-UNAVAILABLE.
+A client of the gRPC server sends `authorization: Bearer ...` and `x-device-id` as metadata. A
+client that is not signed in gets the status UNAUTHENTICATED. If the client should renew its token,
+the text of the status is `token_expired`. If the client must sign in, the text of the status is
+`sign_in_required`. If the Session Authority gives no answer, the client gets UNAVAILABLE.
 
-Handlers get the visit from `current_visit` or `current_async_visit`. If `require(max_age=...)` of
-the visit finds the sign-in too old or too weak, the text is `insufficient_user_authentication`.
+Handlers get the visit of a call from `current_visit` or `current_async_visit`. A handler can
+require a recent or strong sign-in with `visit.require(max_age=...)`. If the sign-in is too old or
+too weak, the client gets UNAUTHENTICATED with the text `insufficient_user_authentication`.
 
-The session of a stream is checked when the stream begins. When the session ends, the stream ends
-with UNAUTHENTICATED and the text `session_ended`. If the method is public, the stream ends with the
-session only if the handler has read the session. `Flow(end_connections=False)` prevents this for
-all streams.
+The interceptor checks the session of a stream when the stream begins. When the session ends, the
+stream ends with UNAUTHENTICATED and the text `session_ended`. If the method of a stream needs no
+sign-in, the stream ends with the session only if the handler has read the session. With
+`Flow(end_connections=False)`, no stream ends with its session.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def current_visit() -> Visit:
 
 
 def current_async_visit() -> AsyncVisit:
-    """Returns the visit of the call that this task, or this thread of a plain function, handles in
-    a gRPC server with asyncio.
+    """Returns the visit of the current call in a gRPC server with asyncio. Works in the task of a
+    coroutine handler, and in the thread of a handler that is a plain function.
     """
     visit = _current.get(None)
     if not isinstance(visit, AsyncVisit):
@@ -68,13 +70,14 @@ def current_async_visit() -> AsyncVisit:
 
 
 class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
-    """An interceptor for `grpc.aio.server`. Methods in `public` ("/package.Service/Method") are
-    also served to clients that are not signed in. Their handlers have a visit, too.
+    """An interceptor for `grpc.aio.server`, which finds out for each call who is signed in.
+    `public` has the full names of the methods that need no sign-in ("/package.Service/Method"). The
+    handlers of public methods have a visit, too.
 
-    Handlers that are plain functions or generators run in the server's threads, as they would
-    without the interceptor. They may use the visit's `session` and `require()`. They must run the
-    visit's coroutines on the server's event loop. If such a handler serves a public method, its
-    stream does not end with the session.
+    A handler that is a plain function or generator runs in a thread of the server, as it would
+    without the interceptor. A handler in a thread may use the visit's `session` and `require()`,
+    but must run the visit's coroutines on the server's event loop. If a public method has a handler
+    that is a plain function or generator, the streams of this method do not end with the session.
 
     Raises ValueError if `flow.bearer` is False.
     """
@@ -91,7 +94,9 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
         self._public = frozenset(public)
 
     async def close(self) -> None:
-        """Closes the client if the interceptor made it."""
+        """If `authority` is a function, closes the client that it made. If `authority` is a client,
+        does nothing.
+        """
         await self._visits.close()
 
     async def intercept_service(
@@ -135,7 +140,7 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                 async with entered(context) as end:
                     responses = inner(request, context)
                     if inspect.isawaitable(responses):
-                        await end.within(responses)  # the handler writes the responses itself
+                        await end.within(responses)  # the handler uses `context.write`
                     else:
                         async for response in end.each(responses):
                             yield response
@@ -146,20 +151,21 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
         async def admit_plain(context: Any) -> tuple[AsyncVisit, PlainStreamEnd]:
             visit, end = await admit(context), PlainStreamEnd(context, loop)
-            # A public handler reads the session in its own thread. The client can start to listen
-            # for the session's end only in the event loop.
+            # The handler of a public method may read the session later, in its own thread. But only
+            # code in the event loop can start to listen for the end of the session. So a stream of
+            # a public method does not end with the session.
             if streams and not public:
                 visit.hang_up_at_end(end.hang_up)
             return visit, end
 
         @contextmanager
         def admitted(context: Any) -> Iterator[tuple[Context, PlainStreamEnd]]:
-            """Yields the context variables in which a plain function runs, and the end of its
-            stream. Each call has its own copy of the variables: a thread serves many calls, and
-            must not keep the visit of an earlier call.
+            """Yields the context variables with which a handler that is a plain function runs, and
+            the object that ends the handler's stream. Each call has its own copy of the context
+            variables. A thread serves many calls, and must not keep the visit of an earlier call.
             """
-            # If another interceptor called the function on the event loop, as if it were a
-            # coroutine, the event loop would wait for itself here.
+            # Another interceptor may call this function on the event loop, as if the function were
+            # a coroutine. On the event loop, `admission.result()` would block for ever.
             if get_ident() == home:
                 raise RuntimeError("plain functions must not be called on the event loop")
             handling = copy_context()
@@ -187,8 +193,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                             raise session_ended()
                         yield response
             except Refused as refused:
-                # This does not call `abort`: the previous response may still be on its way out, and
-                # grpc.aio would not wait for it.
+                # `abort` is not called here. grpc.aio may still be sending the previous response,
+                # and `abort` would not wait until this response is sent.
                 context.set_code(_code_of(refused))
                 context.set_details(refused.code)
 
@@ -199,8 +205,9 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
 
 class SessionInterceptor(grpc.ServerInterceptor):
-    """An interceptor for `grpc.server`. Methods in `public` ("/package.Service/Method") are also
-    served to clients that are not signed in. Their handlers have a visit, too.
+    """An interceptor for `grpc.server`, which finds out for each call who is signed in. `public`
+    has the full names of the methods that need no sign-in ("/package.Service/Method"). The handlers
+    of public methods have a visit, too.
 
     Raises ValueError if `flow.bearer` is False.
     """
@@ -217,7 +224,9 @@ class SessionInterceptor(grpc.ServerInterceptor):
         self._public = frozenset(public)
 
     def close(self) -> None:
-        """Closes the client if the interceptor made it."""
+        """If `authority` is a function, closes the client that it made. If `authority` is a client,
+        does nothing.
+        """
         self._visits.close()
 
     def intercept_service(
@@ -284,7 +293,9 @@ def _streams(handler: _Handler) -> bool:
 
 
 def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
-    """Makes a handler of the same kind (unary or stream) that runs `behavior`."""
+    """Makes a handler that runs `behavior`, with the same kinds of requests and responses (unary or
+    stream) as `handler`.
+    """
     requests = "stream" if handler.request_streaming else "unary"
     responses = "stream" if handler.response_streaming else "unary"
     make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
@@ -292,8 +303,9 @@ def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
 
 
 def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
-    """Returns the metadata of a call as headers. gRPC has no cookies, so the device header is
-    always added: with this header, the client counts as an app.
+    """Returns the metadata of a call as headers. Adds an empty device header if the call has none.
+    gRPC has no cookies, and a client with a device header counts as a mobile app and not as a
+    browser.
     """
     headers: dict[str, list[str]] = {flow.device_header.lower(): []}
     for name, value in context.invocation_metadata() or ():
@@ -304,8 +316,9 @@ def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
 
 
 def _peer_of(context: Any) -> str:
-    """Returns the IP address of the peer. gRPC gives it as "ipv4:127.0.0.1:5000" or as
-    "ipv6:%5B::1%5D:5000". The result is empty for any other peer.
+    """Returns the IP address of the client. gRPC names the client as "ipv4:127.0.0.1:5000" or
+    "ipv6:%5B::1%5D:5000". The result is empty if the client has no IP address, for example at a
+    unix socket.
     """
     kind, _, rest = context.peer().partition(":")
     if kind not in ("ipv4", "ipv6"):

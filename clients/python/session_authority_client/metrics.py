@@ -1,10 +1,10 @@
-"""Counts the calls of clients for Prometheus. This module needs the extra `metrics`.
+"""Counts the calls of clients for Prometheus. This module needs the package's extra `metrics`.
 
     metrics = ClientMetrics()
     client = AsyncSessionAuthority(target, metrics=metrics)
 
-A client also accepts any other object with the methods of `Recorder`. No label contains a user, a
-device or a token.
+In place of `ClientMetrics`, a client accepts any object with the methods of `Recorder`. No label of
+a metric contains a user ID, a device ID or a token.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 class ClientMetrics:
     """Counts the calls of any number of clients, with asyncio or with threads, and reads the counts
-    of their caches.
+    of their near caches.
 
-    `registry` is the Prometheus registry that gets the metrics. Each registry accepts only one
-    ClientMetrics. A second one with the same registry raises ValueError.
+    `registry` is the Prometheus registry to which the metrics are added. Raises ValueError if the
+    registry already has the metrics of another ClientMetrics.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -75,30 +75,34 @@ class ClientMetrics:
         self._caches = _Caches(registry)
 
     def begin(self, method: str) -> None:
-        """Counts a call as under way. See `Recorder`."""
+        """Counts a call that begins. See `Recorder.begin`."""
         self._in_flight.inc()
 
     def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Counts a call that has ended, and its time. See `Recorder`."""
+        """Counts a call that has ended, and records its duration in seconds. See `Recorder.end`."""
         self._in_flight.dec()
         self._calls.labels(method, _NAMES[code]).inc()
         self._seconds.labels(method).observe(seconds)
 
     def retry(self, method: str) -> None:
-        """Counts a retry of a call. See `Recorder`."""
+        """Counts a retry of a call. See `Recorder.retry`."""
         self._retries.labels(method).inc()
 
     def batch(self, size: int) -> None:
-        """Counts the validations of a batch that is sent. See `Recorder`."""
+        """Records the number of validations in a batch that is sent. See `Recorder.batch`."""
         self._batch_size.observe(size)
 
     def cache(self, cache: NearCache) -> None:
-        """Adds a cache, whose counts will be shown. See `Recorder`."""
+        """Adds a near cache, so that the metrics include the counts of this cache. See
+        `Recorder.cache`.
+        """
         self._caches.add(cache)
 
 
 class _Caches(Collector):
-    """Reads the counts that the caches keep. So a cache hit costs no time for metrics."""
+    """Reads the counts that near caches keep, when Prometheus collects the metrics. So a hit in a
+    near cache need not change a metric.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
@@ -145,7 +149,7 @@ class _Caches(Collector):
         yield from (hits, misses, dropped, staleness)
 
 
-# The names of status codes as Go spells them. The metrics of the service have the same names.
+# The names of gRPC's status codes as Go spells them. The metrics of the service use the same names.
 _NAMES = {
     code: "OK"
     if code is grpc.StatusCode.OK

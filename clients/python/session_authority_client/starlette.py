@@ -1,9 +1,10 @@
-"""Dependencies for Starlette and FastAPI apps. The app must be wrapped in
-`session_authority_client.asgi.SessionAuthorityMiddleware`.
+"""Provides dependencies for FastAPI apps, and functions for Starlette apps. The app must be wrapped
+in `session_authority_client.asgi.SessionAuthorityMiddleware`.
 
 `visit_of` and `require_session` are dependencies for FastAPI (`Annotated[Session,
-Depends(require_session)]`). In Starlette, call them with the request. `require_step_up` makes a
-dependency that also requires a recent or a strong sign-in. All of them work for WebSockets, too.
+Depends(require_session)]`). In Starlette, call `visit_of` and `require_session` with the request.
+`require_step_up` makes a dependency that requires a recent or a strong sign-in. All functions of
+this module work for WebSockets, too.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -20,8 +21,8 @@ __all__ = ["AsyncVisit", "require_session", "require_step_up", "visit_of"]
 
 
 async def visit_of(connection: HTTPConnection) -> AsyncVisit:
-    """Returns the visit of a request. The visit knows the user's session, if there is one, and
-    signs users in and out.
+    """Returns the visit of a request. The visit has the user's session, if there is one, and signs
+    users in and out.
     """
     return asgi.visit_of(connection.scope)
 
@@ -40,9 +41,9 @@ def require_step_up(
     example is `Depends(require_step_up(max_age=timedelta(minutes=5)))`. The arguments are those of
     `AsyncVisit.require`.
 
-    Raises ValueError, TypeError.
+    Raises ValueError and TypeError for wrong arguments.
     """
-    # wrong arguments raise here, and not at the first request
+    # wrong arguments raise an exception here, and not at the first request
     wanted = step_up_of(max_age, auth_methods)
 
     async def require(connection: HTTPConnection) -> Session:

@@ -1,5 +1,5 @@
-"""A Session Authority for the tests of apps. It listens on loopback and keeps everything in memory,
-without Redis.
+"""Provides a fake Session Authority for the tests of apps. The fake listens on loopback and keeps
+everything in memory, without Redis.
 
     with FakeAuthority() as authority, authority.client() as client:
         issued = client.issue_device("ada")
@@ -9,12 +9,13 @@ without Redis.
 The fake has every method of the contract, and gives the verdicts of the real service with its
 default settings. Use `pass_time` to see what happens to a token after minutes or weeks.
 
-It does less than the real service. Tokens are no JWTs, and there are no signing keys. Every caller
-may call everything. A session has an idle end only if its sign-in sets an idle timeout, and this
-end is exact to the second. The fake does not check the page of a list request, the request of a
-watch, the reason of a revocation, `current_device_id` and `except_device_id`. User agents are not
-parsed. No event reports that a client presented a token of an ended session. Test these things with
-`session-authority dev`.
+The fake does less than the real service. The fake's tokens are no JWTs, and the fake has no signing
+keys. Every caller may call every method. A session of the fake has an idle end only if its sign-in
+sets an idle timeout. In the fake, each use of a session moves its idle end. The real service moves
+an idle end at most once per `TOUCH_INTERVAL`. The fake does not check the page of ListDevices, the
+request of WatchEvents, the reason of a revocation, `current_device_id` and `except_device_id`. The
+fake does not parse user agents. The fake writes no event when a client presents a token of an ended
+session. Use `session-authority dev` to test what the fake does not do.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from session_authority_client._testing.state import State, Token
 
 __all__ = ["FakeAuthority"]
 
-# The timeout of the calls that the fake itself makes for a test. It is long, because these calls
-# don't test timing.
+# The timeout of the calls that `sign_in` and `sign_out` make. These two methods are not for tests
+# of timing, so the timeout is long.
 _OWN_TIMEOUT = timedelta(seconds=30)
 _PATIENCE = timedelta(seconds=20)
 _THREADS = 64
@@ -46,11 +47,13 @@ _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 
 
 class FakeAuthority:
-    """A fake Session Authority. Use it as a context manager, or call `start` and `stop`.
+    """A fake Session Authority for tests. Use FakeAuthority as a context manager, or call `start`
+    and `stop`.
 
-    `token_ttl` is the lifetime of a token. `replay_alarm` is the service's setting `REPLAY_ALARM`.
+    `token_ttl` is the lifetime of a token. `replay_alarm` stands for the service's setting
+    `REPLAY_ALARM`.
 
-    Raises ValueError.
+    Raises ValueError if `replay_alarm` is neither "presented" nor "renewed".
     """
 
     def __init__(
@@ -67,16 +70,14 @@ class FakeAuthority:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of calls of each method, by its name in the contract. Refused calls count,
-        too.
+        """Returns the number of calls of each method. The keys of the result are the names of the
+        methods in the contract. Refused calls count, too.
         """
         return self._service.calls
 
     @property
     def rotations(self) -> int:
-        """The number of times that a session moved to its next generation. All sessions count
-        together.
-        """
+        """Returns how often any session went on to its next generation."""
         return self._service.rotations
 
     def __enter__(self) -> Self:
@@ -92,7 +93,9 @@ class FakeAuthority:
         self.stop()
 
     def start(self) -> None:
-        """Starts to listen at `address`: at a free port, or at the port of the earlier `start`."""
+        """Starts to listen at `address` on loopback. The first call chooses a free port. A call
+        after `stop` uses the same port again.
+        """
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=_DONT_SHARE_PORTS)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, self._service.handlers()),)
@@ -102,26 +105,26 @@ class FakeAuthority:
         self._server.start()
 
     def stop(self) -> None:
-        """Stops listening and breaks all connections. Users and sessions are kept."""
+        """Stops listening and breaks all connections. The fake keeps its users and sessions."""
         server, self._server = self._server, None
         if server is not None:
             server.stop(None).wait()
 
     def client(self, *, timeout: timedelta = _PATIENCE) -> SessionAuthority:
-        """A client of the fake, for threads. Its default timeout is longer than that of a real
-        client, because tests run on busy machines.
+        """Makes a client of the fake, for threads. The default timeout is longer than that of
+        SessionAuthority, because tests run on busy machines.
         """
         return SessionAuthority(self.address, timeout=timeout)
 
     def async_client(self, *, timeout: timedelta = _PATIENCE) -> AsyncSessionAuthority:
-        """A client of the fake, for asyncio. Its default timeout is that of `client`."""
+        """Makes a client of the fake, for asyncio. The default timeout is that of `client`."""
         return AsyncSessionAuthority(self.address, timeout=timeout)
 
     # --- calls for tests --------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Removes every user and resets the counts, so that many tests can share one fake. Watches
-        end with CursorExpired.
+        """Removes every user, and sets the counts to zero, so that many tests can share one fake.
+        Watches that are open end with CursorExpired.
         """
         service = self._service
         with service.changed:
@@ -138,11 +141,13 @@ class FakeAuthority:
         auth_methods: Sequence[str] = (),
         age: timedelta = timedelta(0),
     ) -> dict[str, str]:
-        """Signs a user in on a new device. Returns the headers for the requests of this device. The
-        device sends its token in headers, as a mobile app does, and not in cookies.
+        """Signs a user in on a new device. Returns the headers for requests of the new device. The
+        headers contain the token and the device ID, as the requests of a mobile app do. A browser
+        would send cookies instead.
 
-        Use it in tests of pages that require a session: any test client can send the headers. Tests
-        of cookies and redirects need a sign-in through the app.
+        Use this method in tests of pages that require a session. Any test client can send the
+        headers. In tests of cookies and redirects, sign in through the app, and not with this
+        method.
 
         Args:
             user_id: The user.
@@ -150,7 +155,8 @@ class FakeAuthority:
             auth_methods: How the user proved their identity, such as "pwd".
             age: How long ago the user signed in. The token is new in any case.
 
-        Raises InvalidRequest, and DeviceLimitReached inside `device_limit`.
+        Raises InvalidRequest if an argument breaks a rule of the service. Inside `device_limit`,
+        raises DeviceLimitReached if the user is signed in on too many devices.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
@@ -166,8 +172,8 @@ class FakeAuthority:
         }
 
     def sign_out(self, user_id: str) -> int:
-        """Signs a user out on all devices, as another device or an operator can do it. Returns the
-        number of devices on which the user was signed in.
+        """Signs a user out on all devices, as if another device or an operator had done so. Returns
+        the number of devices on which the user was signed in.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             return client.revoke_all(user_id)
@@ -185,8 +191,8 @@ class FakeAuthority:
 
     @contextmanager
     def slow(self, delay: timedelta) -> Iterator[None]:
-        """Inside the context, the fake waits for `delay` before each answer. Watches are not
-        delayed.
+        """Inside the context, the fake waits for `delay` before it handles a call. Calls that open
+        a watch are not delayed.
         """
         self._service.delay = delay
         try:
@@ -205,8 +211,8 @@ class FakeAuthority:
 
     @contextmanager
     def replicas(self, *, confirm: bool = True) -> Iterator[None]:
-        """Inside the context, the fake has replicas. They confirm every change if `confirm` is
-        True, and no change otherwise.
+        """Inside the context, the fake behaves as if its store had replicas. If `confirm` is True,
+        the replicas confirm every change. If `confirm` is False, the replicas confirm no change.
         """
         self._service.replicas_confirm = confirm
         try:
@@ -217,15 +223,16 @@ class FakeAuthority:
     def pass_time(self, passed: timedelta) -> None:
         """Moves the fake's clock forward by `passed`, so that tokens and sessions are older.
 
-        The machine's clock does not change, and the times in answers are times of this clock. So
-        after this call, answers have earlier sign-in times and earlier expiry times.
+        The machine's clock does not change. In answers, the fake converts the times of sessions,
+        tokens and devices to times of the machine's clock. So after this call, answers have earlier
+        sign-in times and earlier expiry times.
         """
         with self._service.changed:
             self._service.state.passed += passed
 
     def age_tokens(self) -> None:
-        """Makes every token so old that renewing is recommended: less than half of its lifetime is
-        left.
+        """Makes the fake treat every token as so old that a renewal is recommended: less than half
+        of the token's lifetime is left.
         """
         with self._tokens() as tokens:
             for token in tokens:
@@ -238,8 +245,8 @@ class FakeAuthority:
                 token.expired = True
 
     def replay_tokens(self) -> None:
-        """Makes every token count as replayed when it is presented next, if its device is still
-        signed in.
+        """Makes every token count as replayed when a client presents it next, if the user is still
+        signed in on the token's device.
         """
         with self._tokens() as tokens:
             for token in tokens:

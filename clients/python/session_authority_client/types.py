@@ -1,5 +1,5 @@
-"""The arguments and results of calls, without types of gRPC or protobuf. All times are aware, and
-in UTC.
+"""Defines the arguments and results of calls, without types of gRPC or protobuf. All times are
+aware `datetime` objects in UTC.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ __all__ = [
 
 
 class SessionStatus(Enum):
-    """The status of a token. `UNSPECIFIED` stands for a status that this version of the client does
-    not know. Such a token is not active.
+    """Says whether a token or a session is good, or why it is not good. `UNSPECIFIED` stands for a
+    status that this version of the client does not know. A token with the status `UNSPECIFIED` is
+    not active.
     """
 
     UNSPECIFIED = 0
@@ -57,7 +58,7 @@ class SessionStatus(Enum):
 
 
 class FormFactor(Enum):
-    """The kind of a device."""
+    """Says what kind of device a browser or an app runs on."""
 
     UNSPECIFIED = 0
     DESKTOP = 1
@@ -70,8 +71,8 @@ class FormFactor(Enum):
 
 
 class EventType(Enum):
-    """The type of an event. `UNSPECIFIED` stands for a type that this version of the client does
-    not know. When you get such an event, drop everything in your caches.
+    """Says what an event is about. `UNSPECIFIED` stands for a type that this version of the client
+    does not know. When you get an event of the type `UNSPECIFIED`, drop everything in your caches.
     """
 
     UNSPECIFIED = 0
@@ -87,7 +88,7 @@ class EventType(Enum):
 
 
 class ReplayCause(Enum):
-    """The reason why a token counts as replayed."""
+    """Says why a token counts as replayed."""
 
     UNSPECIFIED = 0
     SUPERSEDED_TOKEN = 1
@@ -97,7 +98,7 @@ class ReplayCause(Enum):
 
 
 class ReplayAction(Enum):
-    """The action that the service took after a replay."""
+    """Says what the service did after a replay."""
 
     UNSPECIFIED = 0
     REVOKE_ALL = 1
@@ -106,11 +107,11 @@ class ReplayAction(Enum):
 
 
 class Durability(Enum):
-    """How safe a change is.
+    """Says whether a failover of the store can lose a change.
 
-    UNSPECIFIED: nothing was written, or the service is too old to report the durability. LOCAL: a
-    failover can lose the change. REPLICATED: as many replicas have the change as the service is set
-    to wait for.
+    `UNSPECIFIED`: nothing was written, or the service is too old to report the durability. `LOCAL`:
+    a failover can lose the change. `REPLICATED`: as many replicas have the change as the service's
+    setting `REPLICAS_ACK` requires.
     """
 
     UNSPECIFIED = 0
@@ -120,7 +121,7 @@ class Durability(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClientBrand:
-    """A name and a version of a browser, such as "Google Chrome" and "148.0.7778.96"."""
+    """The name and the version of a browser, such as "Google Chrome" and "148.0.7778.96"."""
 
     name: str
     version: str = ""
@@ -128,8 +129,8 @@ class ClientBrand:
 
 @dataclass(frozen=True, slots=True)
 class ClientHints:
-    """The values of a browser's `Sec-CH-UA` headers. A value that the browser did not send is
-    empty, and `mobile` is then None.
+    """Holds the values of a browser's `Sec-CH-UA` headers. If the browser did not send a value, the
+    field is empty, or None in the case of `mobile`.
     """
 
     brands: Sequence[ClientBrand] = ()
@@ -142,8 +143,8 @@ class ClientHints:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of an end user: a city, and a country as an ISO 3166-1 alpha-2 code ("DE"). A field
-    is empty if it is not known.
+    """Says where an end user is: in which city, and in which country, as an ISO 3166-1 alpha-2 code
+    ("DE"). A field is empty if its value is not known.
     """
 
     city: str = ""
@@ -152,10 +153,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """The facts about the end user's browser or app. They are only for display. No decision depends
-    on them.
+    """Describes the end user's browser or app, for display only. No decision of the service depends
+    on this description.
 
-    A `place` from the app replaces the place that the service finds for the address.
+    If the caller sets `place`, it replaces the place that the service finds for the IP address.
     """
 
     ip_address: str = ""
@@ -168,7 +169,7 @@ class ClientInfo:
 
 @dataclass(frozen=True, slots=True)
 class DeviceAlarm:
-    """A theft alarm about a session on a device."""
+    """Describes a theft alarm about a session on a device."""
 
     create_time: datetime
     replay_cause: ReplayCause
@@ -176,12 +177,14 @@ class DeviceAlarm:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser or an app installation of a user. A text field is empty if its value is not known.
+    """Describes a browser or an app installation of a user. A text field is empty if its value is
+    not known.
 
-    `city` and `country_code` ("DE") say where the device was last seen. `auth_methods` are those of
-    the sign-in of the live session. If the user is signed out on the device, `session_id` and
-    `auth_methods` are empty, and the expiry times are None. `last_alarm` is the last theft alarm
-    about the device in the last 28 days, or None.
+    `city` and `country_code` ("DE") say where the device was last seen. `auth_methods` are the
+    methods with which the user signed in to the live session on the device. If the user is signed
+    out on the device, `session_id` and `auth_methods` are empty, and the expiry times are None.
+    `last_alarm` is the last theft alarm about the device. `last_alarm` is None if there was no
+    alarm in the last 28 days.
     """
 
     device_id: str
@@ -206,7 +209,7 @@ class Device:
 
 
 class Claims(dict[str, str]):
-    """The facts about a user, as a dict that can't be changed, so that threads can share it.
+    """Holds the facts about a user in a dict that can't be changed, so that threads can share it.
     `dict(claims)` makes a copy that can be changed.
     """
 
@@ -231,12 +234,13 @@ class Claims(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A good session: a sign-in of a user on a device. `claims` are the facts about the user, as
-    the token has them. They were set at sign-in, or by `update_session` before the token was made.
-    `auth_methods` are those of the sign-in.
+    """Describes a good session: one sign-in of a user on a device. `claims` are the facts about the
+    user in the token. The claims were set at the sign-in, or by `update_session` before the token
+    was made. `auth_methods` are the methods with which the user signed in.
 
-    `expire_time` is when the session ends if it is not used again. `absolute_expire_time` is when
-    the session ends even if it is used. It is None if the service is too old to send it.
+    `expire_time` is the time at which the session ends if it is not used again.
+    `absolute_expire_time` is the time at which the session ends even if it is used.
+    `absolute_expire_time` is None if the service is too old to send it.
     """
 
     user_id: str
@@ -257,7 +261,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionName:
-    """The fields that identify a session without a token."""
+    """Identifies a session without a token."""
 
     user_id: str
     device_id: str
@@ -266,11 +270,11 @@ class SessionName:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """The state of a session. As a condition, the state of a live session is true, and any other
-    state is false.
+    """Says whether a session is live, and when it ends. As a condition, a SessionState is true if
+    the session is live, else false.
 
-    The expiry times have the meaning that they have in `Session`. They are None if the session is
-    not live.
+    `expire_time` and `absolute_expire_time` have the same meaning as in `Session`, and are None if
+    the session is not live.
     """
 
     status: SessionStatus
@@ -288,7 +292,7 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class IssuedDevice:
-    """The result of a sign-in."""
+    """Holds the result of a sign-in."""
 
     device: Device
     access_token: str = field(repr=False)
@@ -301,8 +305,8 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The result of a validation. As a condition, it is true if `active` is True. `session` is None
-    if `active` is False.
+    """Holds the result of a validation. As a condition, a Validation is true if `active` is True.
+    `session` is None if `active` is False.
     """
 
     active: bool
@@ -319,7 +323,8 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The result of a renewal. As a condition, it is true if `active` is True: the session is good.
+    """Holds the result of a renewal. As a condition, a Renewal is true if `active` is True: the
+    session is good.
 
     `access_token` is the new token, or None. If `active` is True and `access_token` is None, the
     client keeps the token that it has.
@@ -344,8 +349,8 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class DevicePage:
-    """Some of a user's devices, sorted by activity, the latest first. `next_page_token` is empty on
-    the last page.
+    """One page of the list of a user's devices. The devices are sorted by their last activity, the
+    latest first. `next_page_token` is empty on the last page.
     """
 
     devices: Sequence[Device]
@@ -355,7 +360,7 @@ class DevicePage:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key that verifies tokens (RFC 7517)."""
+    """A public key that verifies tokens. `jwk_json` is the key as a JWK (RFC 7517)."""
 
     key_id: str
     algorithm: str
@@ -364,7 +369,9 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """All signing keys of the service. `jwks_json` is a JWK set (RFC 7517)."""
+    """All public keys that verify the service's tokens. `jwks_json` has the same keys as a JWK set
+    (RFC 7517).
+    """
 
     keys: Sequence[SigningKey]
     jwks_json: str
@@ -372,8 +379,8 @@ class SigningKeys:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event about a session or a signing key. docs/events.md says which fields are set for which
-    type.
+    """An event about a session or a signing key. docs/events.md says for each type of event which
+    fields are set.
     """
 
     event_id: str
@@ -402,12 +409,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Events that one message brought, and the cursor after them.
+    """Holds the events that one message of a watch brought, and the cursor after these events.
 
-    `read_time` is set only in a proof, a message that comes about every 10 seconds. It means that
-    the watch has sent all events from before this time. `read_uptime` is the same moment by the
-    server's monotonic clock. The difference between the values of `read_uptime` in two batches of a
-    watch is the time between the two moments.
+    `read_time` is set only in a proof, a message that comes about every 10 seconds. The watch has
+    sent all events from before `read_time`. `read_uptime` is the same moment as `read_time`, but by
+    the server's monotonic clock. The difference between the values of `read_uptime` in two proofs
+    of a watch is the time between the two proofs.
     """
 
     events: Sequence[Event]

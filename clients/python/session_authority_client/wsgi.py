@@ -1,10 +1,11 @@
-"""Middleware for WSGI apps.
+"""Provides middleware for WSGI apps. For Flask and Django, use the modules `flask` and `django` of
+this package.
 
-It opens a visit before it calls the app, and puts the visit in
-`environ["session_authority.visit"]`. It adds the cookies when the headers of the response are sent.
-If the app refuses the request (`Refused`), the middleware sends the refusal. It does this even if a
-framework caught the exception and answered with a server error. Flask and Django have modules of
-their own.
+The middleware opens a visit before it calls the app, and puts the visit in
+`environ["session_authority.visit"]`. The middleware adds the visit's cookies to the headers of the
+app's response. If `Refused` is raised in the app, the middleware sends the response that this
+exception contains. If a framework caught `Refused` and answered with a server error, the middleware
+replaces the server error by the response of `Refused`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def visit_of(environ: Mapping[str, Any]) -> Visit:
 
 
 def headers_of(environ: Mapping[str, Any]) -> Headers:
-    """Returns the headers of a request, as lists of values by lower-case names. The result has no
-    `Content-Type` and no `Content-Length`.
+    """Returns the headers of a request. Each lower-case name has a sequence of values. The result
+    has no `Content-Type` and no `Content-Length`.
     """
     return {
         key.removeprefix("HTTP_").replace("_", "-").lower(): (value,)
@@ -61,12 +62,13 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
 def request_of(
     environ: Mapping[str, Any], target: str, read: Callable[[int], bytes]
 ) -> DevicesRequest:
-    """Reads a request to the page of devices. Of a body over `MAX_BODY_BYTES`, only the first
-    `MAX_BODY_BYTES` + 1 bytes are read.
+    """Reads a request to the page of devices. If the body is longer than `MAX_BODY_BYTES`, reads
+    only the first `MAX_BODY_BYTES` + 1 bytes of the body.
     """
     headers = {**headers_of(environ), "content-type": (environ.get("CONTENT_TYPE", ""),)}
     length = environ.get("CONTENT_LENGTH") or ""
-    # Without a length, the body has an end only if the server sets `wsgi.input_terminated`.
+    # If the request has no `Content-Length`, the end of the body is known only if the server sets
+    # `wsgi.input_terminated`.
     left = MAX_BODY_BYTES + 1 if environ.get("wsgi.input_terminated") else 0
     told = min(int(length), MAX_BODY_BYTES + 1) if length.isdecimal() else None
     left = left if told is None else told
@@ -76,8 +78,8 @@ def request_of(
 
 
 def target_of(environ: Mapping[str, Any]) -> str:
-    """Returns the path of a request with its query. The path is quoted again, because WSGI servers
-    hand over a decoded path (PEP 3333).
+    """Returns the path and the query of a request. This function quotes the path again, because
+    WSGI servers decode the path (PEP 3333).
     """
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     quoted = quote(path or "/", safe=_PATH_CHARACTERS, encoding="latin-1")
@@ -88,9 +90,9 @@ def target_of(environ: Mapping[str, Any]) -> str:
 class SessionAuthorityMiddleware:
     """Wraps a WSGI app, and finds out for each request which user is signed in.
 
-    `authority` is a client, or better a function that makes a client. A server that forks must fork
-    before the client is made. With a function this is certain, because the middleware calls it at
-    the first request.
+    `authority` is a client, or better a function that makes a client: the middleware calls this
+    function at the first request. A server that forks must fork before the client is made. The
+    server has forked when the first request comes.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class SessionAuthorityMiddleware:
         visit.leave()
         answer = exchange.instead()
         if answer is None:
-            return body  # the body itself, as servers send bodies of some types faster
+            return body  # not wrapped: servers send some types, such as files, faster
         _close(body)
         return answer
 
@@ -159,7 +161,7 @@ def _status_line(made: Response) -> str:
 
 
 class _Exchange:
-    """A request and the state of its response. The headers of the response may not be sent yet."""
+    """Handles the response to one request: the app's response, or the refusal that replaces it."""
 
     def __init__(self, environ: _Environ, start_response: Callable[..., Any]) -> None:
         self._environ = environ
@@ -171,14 +173,15 @@ class _Exchange:
         self.has_ended = False
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """Starts the response of the app, or a refusal in its place. The app gets this method as
-        its `start_response`.
+        """Starts the response of the app, or sends a refusal in place of the app's response. The
+        app gets this method as its `start_response`.
         """
         if self._answer is not None:
             return _write_nothing
         refused = None if self.visit is None else self.visit.take_refusal()
         if refused is not None:
-            # Middleware that answers an exception calls this while it handles that exception.
+            # Some middleware catches an exception, and calls this method in its `except` block. The
+            # caught exception is in `exc_info`, or `sys.exception()` returns it.
             error = exc_info[1] if exc_info else sys.exception()
             fault = error is not None and find(error, Refused) is None
             code = int(status.partition(" ")[0])
@@ -215,13 +218,13 @@ class _Exchange:
     def _is_ours(self, name: str, value: str) -> bool:
         if name.lower() != "set-cookie" or self.visit is None:
             return False
-        # If the app is wrapped in this middleware twice, the app saw the visit of the inner
+        # If the app is wrapped in this middleware twice, `environ` has the visit of the inner
         # middleware.
         return self.visit.owns(value, self._environ.get(_KEY))
 
     def end_with_session(self, content_type: str) -> None:
-        """Makes an event stream end with the session, before the next part of the stream is sent.
-        Does nothing for responses of other types.
+        """If the response is an event stream, makes the stream end after the session has ended,
+        before the next part of the stream is sent. Does nothing if the response is no event stream.
         """
         if self.visit is not None and content_type.startswith("text/event-stream"):
             self.visit.hang_up_at_end(self._end)
@@ -231,8 +234,8 @@ class _Exchange:
 
     def refuse(self, refused: Refused) -> list[bytes]:
         """Sends a refusal in place of the app's response, and returns the body of the refusal. If
-        the app's headers are sent already, the server raises an error and breaks the response off
-        (PEP 3333).
+        the headers of the app's response are already sent, the server raises `refused` again and
+        aborts the response (PEP 3333).
         """
         if self._answer is None:
             answer = refused.answer
@@ -242,28 +245,30 @@ class _Exchange:
         return self._answer
 
     def refuse_for(self, error: Exception) -> list[bytes] | None:
-        """If an exception of the app contains a refusal, sends this refusal and returns its body.
-        Returns None for every other exception.
+        """If an exception of the app is a refusal or contains one, sends this refusal and returns
+        its body. Returns None if the exception contains no refusal.
         """
         refused = find(error, Refused)
         return None if refused is None else self.refuse(refused)
 
     def instead(self) -> list[bytes] | None:
         """Returns the body of a refusal that replaces the app's body, or None if there is no
-        refusal. The app may have refused after it chose its status. Call this before any part of
-        the app's body is sent.
+        refusal. The app may have raised the refusal after it called `start_response`. Call this
+        method before any part of the app's body is sent.
         """
         refused = None if self.visit is None else self.visit.take_refusal()
         return self._answer if refused is None else self.refuse(refused)
 
 
 def _write_nothing(_: bytes) -> None:
-    """A `write` that ignores its data. The app gets it if a refusal replaced its response."""
+    """Ignores the data. If a refusal replaced the app's response, `start_response` returns this
+    function as `write`.
+    """
 
 
 class _Body:
-    """The body of an app's response, made part by part. If the app refuses before the first part is
-    sent, the body is that of the refusal.
+    """Yields the parts of an app's body. If the app raises a refusal before the first part is sent,
+    yields the body of the refusal in place of the app's body.
     """
 
     def __init__(self, chunks: Iterable[bytes], exchange: _Exchange) -> None:

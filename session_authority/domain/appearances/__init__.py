@@ -1,6 +1,7 @@
 """Describes a device in words, from its user agent and its client hints.
 
-`appearance` is the entry point. It splits the user agent (`agents`), reads the system (`systems`,
-`platforms`, `models`), and names the program that runs there (`programs`, `browsers`, `crawlers`).
+The function `appearance` is the entry point. `appearance` splits the user agent into parts
+(`agents`), and reads the system from the parts (`systems`, `platforms`, `models`). `appearance`
+also names the browser, the app or the program without a user (`programs`, `browsers`, `crawlers`).
 Client hints (`hints`) take precedence over the user agent (`hinted`).
 """

@@ -1,9 +1,10 @@
-"""Describes a client to people: its system, its browser or app, its kind, its model, its name.
+"""Describes a client to people: the name and kind of its device, its system, its browser or app,
+and its model.
 
-Client hints take precedence over the user agent, as browsers freeze the versions in their user
-agents. Each sign-in reads a user agent, so reading must take far less than a millisecond. The most
-complete library takes longer, so the rules are our own. ua-parser only names the browsers that our
-tables lack.
+Client hints take precedence over the user agent, because browsers freeze the versions in their user
+agents. Each sign-in reads a user agent, so reading a user agent must take far less than a
+millisecond. The most complete library for user agents takes longer, so the rules in this package
+are our own. The library ua-parser is used only to name browsers that our own rules do not know.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from session_authority.domain.appearances.systems import APPLE_MODELS, System
 from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
 from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 
-# A usual cache entry has at most 4 KiB: an agent of 512 bytes, hints of at most 13 short texts, and
-# the result.
+# The number of cached descriptions. An entry of the cache usually has at most 4 KiB, for a user
+# agent of 512 bytes, hints of at most 13 short texts, and the description.
 _REMEMBERED = 2048
 
 
 def appearance(client: Client) -> Appearance:
-    """Returns the stored description of the client. If there is none, makes a description from the
-    client's hints and user agent.
+    """Returns the stored description of the client. If the client has no stored description, makes
+    one from the client's hints and user agent.
     """
-    # A forged record may have a longer agent. Reading that agent would cost time, and memory in the
-    # cache.
+    # A forged record may have a user agent that is longer than the limit. Reading the whole user
+    # agent would cost time, and memory in the cache.
     return client.appearance or read_appearance(
         client.user_agent[:MAX_USER_AGENT_BYTES], client.hints
     )
@@ -43,8 +44,8 @@ def appearance(client: Client) -> Appearance:
 
 @lru_cache(maxsize=_REMEMBERED)
 def read_appearance(user_agent: str, hints: ClientHints) -> Appearance:
-    """Describes a client from its user agent and its hints. Unknown parts stay empty, except the
-    name: it is then "Unknown device".
+    """Describes a client from its user agent and its hints. A part that is not known is empty,
+    except the name: a name that is not known is "Unknown device".
     """
     agent = UserAgent(user_agent)
     said = read_system(agent)

@@ -15,13 +15,14 @@ from session_authority.domain.clients import FormFactor
 
 _INTERNET_EXPLORER = re.compile(r"\bMSIE (\d+)|\bTrident/.*\brv:(\d+)")
 _OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")
-# An app may add its name without a version after the engine's products.
+# The name of an app without a version, which the app may add after the products of its browser
+# engine.
 _BARE_WORD = re.compile(r"(?:Safari|Mobile)/\S+ +([A-Z][A-Za-z]{2,30})(?= |$)")
 _BARE_PRODUCT = re.compile(
     r"(?:Safari|Mobile|AppleWebKit|Chrome|Electron)/\S+ +"
     r"([A-Za-z]\w{1,30}(?: [A-Z]\w{0,30}){0,2}) v?(\d+(?:\.\d+)+)(?= |$)"
 )
-# The names of apps may end with the system on which the app runs.
+# The name of a system at the end of an app's name: the system on which the app runs.
 _SYSTEM_AT_END = re.compile(
     r"(?: for)?[-_ ](?:iOS|iPhone|iPad|Android|macOS|Mac|Windows|Desktop|Mobile)$"
 )
@@ -29,25 +30,27 @@ _NO_APP = re.compile(r"(?:i(?:Phone|Pad|Pod)|AppleTV|Watch|Mac)\d+,\d+$|com\.app
 
 
 def load_rules() -> None:
-    """Loads ua-parser's rules in advance, as loading takes longer than a caller waits. Later calls
-    do nothing.
+    """Loads the rules of ua-parser in advance, because loading takes longer than a caller waits for
+    an answer. Later calls of this function do nothing.
     """
     _library()
 
 
 @cache
 def _library() -> ua_parser.Parser:
-    """Returns ua-parser with only its rules for browsers. Its rules for systems and models are not
-    needed, and they take three times as long to load.
+    """Returns a parser of ua-parser with only the rules for browsers. The rules for systems and
+    models are not needed, and would take three times as long to load.
     """
     browsers, _, _ = ua_parser.load_lazy_builtins()
     return ua_parser.Parser(Resolver((browsers, [], [])))
 
 
 def read_browser(agent: UserAgent, system: System) -> Product | None:
-    """Returns the browser or app that the agent names. None if the agent names no browser or app.
-    None also for a browser on a Roku device or on a console other than Xbox and Steam: people see
-    the name of the device instead.
+    """Returns the browser or app that the user agent names. Returns None if the user agent names no
+    browser or app.
+
+    Also returns None for a browser on a Roku device, or on a console other than Xbox and Steam,
+    because people see the name of the device instead.
     """
     if not agent.is_browser_like:
         return _leading_app(agent, system)
@@ -65,7 +68,7 @@ def read_browser(agent: UserAgent, system: System) -> Product | None:
     versions = {product.name: product.version for product in reversed(agent.products)}
     for product, name in BROWSERS:
         if product in versions:
-            # GNOME Web sends the version of its engine as its own version.
+            # GNOME Web sends the version of its engine in place of its own version.
             return Product(name, "" if name == "GNOME Web" else versions[product])
     return _app_of_view(agent, system) or _engine_browser(agent, system, versions)
 
@@ -81,8 +84,8 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
         return None
     if system.family == "Roku" or _NO_APP.match(name) or not any(c.isalpha() for c in name):
         return None
-    # A name without a version may be anything on a desktop or an unknown device. On a phone it
-    # names an app.
+    # On a desktop or an unknown device, a name without a version may be anything. On a phone, a
+    # name without a version is the name of an app.
     is_loose = not leading.version and agent.version_of("Darwin") is None
     if is_loose and system.form_factor in {FormFactor.UNKNOWN, FormFactor.DESKTOP}:
         return None
@@ -91,13 +94,16 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
 
 
 def _version_in(found: list[re.Match[str]]) -> str:
-    """Returns the first version that the matches contain. Empty if no match contains a version."""
+    """Returns the first version that the matches contain. Returns an empty text if no match
+    contains a version.
+    """
     return next((group for mark in found for group in mark.groups() if group), "")
 
 
 def _app_of_view(agent: UserAgent, system: System) -> Product | None:
-    """Returns the app that shows the page in its own web view: a product that does not belong to an
-    engine. Products with a numeric version come first. None if there is no such product.
+    """Returns the app that shows the page in its own web view: a product that does not belong to a
+    browser engine. A product with a numeric version is preferred. Returns None if the user agent
+    has no product of an app.
     """
     for name, version in _BARE_PRODUCT.findall(agent.outside):
         if name.split()[0] not in NO_PROGRAMS:
@@ -115,8 +121,8 @@ def _app_of_view(agent: UserAgent, system: System) -> Product | None:
 
 
 def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) -> Product | None:
-    """Returns the browser of an agent that names only the products of the browser's engine. None if
-    the agent is the agent of a web view, or if no rule knows the browser.
+    """Returns the browser of a user agent that names only the products of a browser engine. Returns
+    None if the user agent belongs to a web view, or if no rule knows the browser.
     """
     if found := _INTERNET_EXPLORER.search(agent.text):
         return Product("Internet Explorer", found[1] or found[2])

@@ -1,9 +1,9 @@
 """Recognizes programs without a user by their user agents, and names them.
 
-The agent of a crawler links to a page about the crawler, or contains a word such as "bot". The
-agent of a script names only the script, or a known library. An app that describes a phone, a tablet
-or another device that is no computer does not count as a crawler, even if its name contains such a
-word.
+The user agent of a crawler links to a page about the crawler, or contains a word such as "bot". The
+user agent of a script names only the script, or a known library. An app for people may have a word
+such as "bot" in its name. An app does not count as a crawler if its user agent names a phone, a
+tablet or another device that is not a computer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _BOT = re.compile(
     r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
 )
 _ONE_WORD = re.compile(r"[A-Za-z][\w.-]{2,63}", re.ASCII)
-# A name that is followed by a comment, by words about the program, or by the address of its page.
+# The name of a program at the start of a user agent, followed by a comment, by words about the
+# program, or by the address of its page.
 _NAMED = re.compile(
     r"(?=.*[A-Za-z]{2})[A-Za-z][^\s/(;,]*(?: [^\s/(;,]*[\w+!]){0,3},? ?"
     r"(?:\(| [-\u2013\u2014|] |\+?https?:)|\+?https?://\w"
@@ -29,16 +30,18 @@ _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb",
 
 
 def read_program(agent: UserAgent, system: System) -> Product | None:
-    """Returns the program without a user that the agent names. None if the agent seems to be the
-    agent of a person or of a crawler.
+    """Returns the program without a user that the user agent names. Returns None if the user agent
+    seems to belong to a person or to a crawler.
     """
     return _headless(agent) or _script(agent, system)
 
 
 def read_crawler(agent: UserAgent, system: System) -> Product | None:
-    """Returns the crawler that the agent names: a program that calls itself a bot, or that links to
-    a page about itself as bots do. None if the agent names no crawler. If the agent also names a
-    system, this is the system of the browser that the crawler imitates.
+    """Returns the crawler that the user agent names: a program that calls itself a bot, or that
+    links to a page about itself. Returns None if the user agent names no crawler.
+
+    If the user agent of a crawler also names a system, this is the system of the browser that the
+    crawler imitates.
     """
     if not agent.is_browser_like:
         leading = agent.leading
@@ -84,12 +87,13 @@ def _script(agent: UserAgent, system: System) -> Product | None:
         if second is not None and (name := program_name(second.name)) is not None:
             return Product(name, second.version)
         return Product(known, leading.version)
-    # An app with a user names the system of its device. A script names only itself.
+    # The user agent of an app with a user names the system of the device. The user agent of a
+    # script names only the script.
     if system.family not in {"", "Linux"} or agent.version_of("Darwin") is not None:
         return None
     if not any(c.isalpha() for c in leading.name):
         return None
-    # Only programs without a user name themselves in these forms: "Name/anything", "name 1.2",
+    # Only programs without a user have user agents in these forms: "Name/anything", "name 1.2",
     # "name (anything)", an address, or one word.
     text = agent.text.strip()
     is_product = leading.version != "" or _ONE_WORD.fullmatch(text) or _NAMED.match(text)

@@ -1,4 +1,4 @@
-"""Corrects the browser, the system and the model of a user agent with the client hints."""
+"""Corrects the browser, the system and the model from a user agent with the client hints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from session_authority.domain.appearances.models import kind_of_model, model_nam
 from session_authority.domain.appearances.systems import System
 from session_authority.domain.clients import FormFactor
 
-# Brands that people know under another name. Other brands are shown as they are.
+# Maps brands that people know by another name to this name. A brand that is not in this table is
+# shown unchanged.
 _BRANDS = {
     "Google Chrome": "Chrome", "Microsoft Edge": "Edge", "YaBrowser": "Yandex Browser",
     "Yandex": "Yandex Browser", "Brave Browser": "Brave", "OperaMobile": "Opera",
@@ -20,11 +21,12 @@ _BRANDS = {
     "HuaweiBrowser": "Huawei Browser", "CocCoc": "C\u1ed1c C\u1ed1c",
     "Coc Coc": "C\u1ed1c C\u1ed1c",
 }  # fmt: skip
-# Brands that name no browser: the brand of an engine or of a side panel, or the second brand of a
-# browser.
+# Brands that name no browser: the brand of an engine, the brand of a side panel, and the second
+# brand of a browser.
 _ENGINES = frozenset({"Chromium", "Yowser", "Edge Side Panel"})
 _SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
-# Names in a user agent that do not identify one browser, as other browsers send these names, too.
+# Names of browsers in user agents that do not identify one browser, because other browsers send
+# these names, too.
 _PLAIN = frozenset({"Chrome", "Chromium", "Edge", "Safari"})
 _PLATFORMS = {
     "Windows": "Windows", "macOS": "macOS", "Mac OS X": "macOS", "Android": "Android",
@@ -43,7 +45,7 @@ _FORM_FACTORS = {
     "EInk": FormFactor.TABLET,
     "Automotive": FormFactor.UNKNOWN,  # no other form factor fits a car
 }
-# The most specific kind comes first: a headset or a car may be called a tablet, too.
+# The most specific kind comes first, because a headset or a car may be called a tablet, too.
 _ORDER = (
     FormFactor.WEARABLE,
     FormFactor.UNKNOWN,
@@ -52,13 +54,15 @@ _ORDER = (
     FormFactor.DESKTOP,
 )
 _DESKTOPS = frozenset({"Windows", "macOS", "Linux", "ChromeOS"})
-# Kinds that hints do not correct if the user agent names them.
+# If the user agent names one of these kinds, the hints do not change the kind.
 _UNHINTED = frozenset({FormFactor.TV, FormFactor.CONSOLE, FormFactor.WEARABLE})
 
 
 def contradict(said: System, hints: ClientHints) -> bool:
-    """True if the hints name another system than the user agent. Browsers name the same system in
-    both. So a person or a tool has changed the agent, and wants the changed agent to be shown.
+    """Returns True if the hints name another system than the user agent. An unchanged browser names
+    the same system in its hints and in its user agent. If the hints and the user agent name
+    different systems, a person or a tool has changed the user agent, and wants the changed system
+    to be shown.
     """
     hinted = _PLATFORMS.get(hints.platform, "")
     if not hinted or not said.family or said.form_factor in _UNHINTED:
@@ -71,8 +75,8 @@ def contradict(said: System, hints: ClientHints) -> bool:
 
 
 def hinted_program(hints: ClientHints) -> Product | None:
-    """The program without a user, such as a headless browser, that the brands in the hints name.
-    None if they name no such program.
+    """Returns the program without a user that the brands in the hints name, such as a headless
+    browser. Returns None if the brands name no program without a user.
     """
     for brand in hints.brands:
         if brand.name == "HeadlessChrome":
@@ -81,9 +85,9 @@ def hinted_program(hints: ClientHints) -> Product | None:
 
 
 def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool) -> Product | None:
-    """Corrects the browser `said`, which the user agent names, with the brands in the hints. An app
-    that shows a page in its own web view has the brands of its engine. `is_silent` is true if there
-    is no user agent.
+    """Corrects `said`, the browser or app that the user agent names, with the brands in the hints.
+    An app that shows a page in its own web view sends the brands of the browser engine, so these
+    brands do not replace `said`. `is_silent` is true if there is no user agent.
     """
     brands = [brand for brand in hints.brands if not brand.is_made_up]
     telling = _most_telling(brands)
@@ -95,14 +99,16 @@ def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool)
             return said
         return _product(chromium) if said is None or said.name == "Chrome" else said
     product = _product(telling)
-    # Some browsers send the brand of Chrome or Edge, and name themselves only in the user agent.
+    # Some browsers send the brand of Chrome or Edge, and send their own name only in the user
+    # agent.
     is_own = telling.name not in _SHARED
     return product if said is None or is_own or said.name in _PLAIN else said
 
 
 def _most_telling(brands: Sequence[Brand]) -> Brand | None:
-    """The brand that identifies the browser best: its own brand rather than that of Chrome or Edge,
-    which other browsers send, too.
+    """Returns the brand that identifies the browser best. A browser may send its own brand, and
+    also the brand of Chrome or Edge. The browser's own brand is better, because several browsers
+    send the brand of Chrome or Edge. Returns None if no brand names a browser.
     """
     named = [b for b in brands if b.name not in _ENGINES and not _is_view(b)]
     own = [brand for brand in named if brand.name not in _SHARED]
@@ -110,7 +116,7 @@ def _most_telling(brands: Sequence[Brand]) -> Brand | None:
 
 
 def _is_view(brand: Brand) -> bool:
-    """True for the brand of a web view inside an app, such as "Android WebView"."""
+    """Returns True for the brand of a web view inside an app, such as "Android WebView"."""
     return "WebView" in brand.name
 
 
@@ -119,7 +125,9 @@ def _product(brand: Brand) -> Product:
 
 
 def hinted_system(said: System, hints: ClientHints) -> System:
-    """Corrects the system `said`, which the user agent describes, with the hints."""
+    """Corrects `said`, the system, model and kind of device that the user agent describes, with the
+    hints.
+    """
     family = _PLATFORMS.get(hints.platform, "")
     model = model_name(hints.model) or said.model
     if said.form_factor in _UNHINTED:
@@ -172,5 +180,6 @@ def _kind(system: System, hints: ClientHints) -> FormFactor | None:
         return FormFactor.DESKTOP
     if system.family == "iOS" or (hints.mobile and system.family != "iPadOS"):
         return FormFactor.PHONE
-    # The `mobile` hint is false for tablets, and for phones that request pages for desktops.
+    # The hint `mobile` does not show the kind of the device: it is false for tablets, and also for
+    # phones that request pages for desktops.
     return FormFactor.UNKNOWN if is_told_desktop else None

@@ -1,5 +1,5 @@
-"""Names the models of Android devices from their makers' codes, and tells the kind of a model (a
-phone, a tablet) if the model's name shows the kind.
+"""Names the models of Android devices from the codes of their makers. Also finds the kind of a
+device (such as phone or tablet), if the name of its model shows the kind.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ import re
 
 from session_authority.domain.clients import FormFactor
 
-# Samsung's codes without the letter of the region. Codes that are not listed are shown as they are.
+# Samsung's codes of models, without the letter of the region. A code that is not in this list is
+# shown unchanged.
 _GALAXY = {
     "S901": "Galaxy S22", "S906": "Galaxy S22+", "S908": "Galaxy S22 Ultra",
     "S911": "Galaxy S23", "S916": "Galaxy S23+", "S918": "Galaxy S23 Ultra",
@@ -39,13 +40,14 @@ _FIRE_TABLETS = {
 }  # fmt: skip
 _MAKER = re.compile(r"(?:Google|SAMSUNG|samsung)[- ](?=\S)")
 _GALAXY_CODE = re.compile(r"SM-([A-Z]\d{3})\w*$")
-# Words that agents send in the place of a model, but that name no model.
+# Words that user agents send in place of a model, but that name no model.
 _NO_MODEL = re.compile(
     r"(k|wv|(unknown|generic)( \w+)?|undefined|null|none|default|android( \d+)?|linux|windows"
     r"|mobile|phone|tablet|desktop|device|n/?a|\W*)$",
     re.IGNORECASE,
 )
-# The build, or the maker's system with its version. Some agents write these after the model.
+# The build of a device, or the maker's system with its version, which some user agents write after
+# the model.
 _BEHIND = re.compile(r" (?:Build(?:/.*)?|MIUI/.*|OS\d[\d.]*)$")
 _KINDS = (
     (
@@ -83,8 +85,8 @@ _KINDS = (
 
 def model_name(code: str) -> str:
     """Returns the name by which people know a model. `code` is the model as a user agent or a hint
-    names it. If no rule knows the code, the name is the code without its maker, cut at 64
-    characters. The name is empty if `code` names no model.
+    names it. If no rule knows the code, the name is the code without the name of the maker, cut at
+    64 characters. The name is empty if `code` is no model.
     """
     code = _MAKER.sub("", _BEHIND.sub("", code.strip()))
     if _NO_MODEL.match(code):
@@ -101,5 +103,7 @@ def model_name(code: str) -> str:
 
 
 def kind_of_model(model: str) -> FormFactor | None:
-    """Returns the kind of a device of this model. None if the model's name doesn't say its kind."""
+    """Returns the kind of devices of this model. Returns None if the name of the model does not
+    show the kind.
+    """
     return next((kind for kind, pattern in _KINDS if pattern.match(model)), None)

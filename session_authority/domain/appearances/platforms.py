@@ -1,8 +1,9 @@
 """Reads the system, the model and the kind of a device from a user agent.
 
-The module reads the parts that describe the device. A word in the name of an app usually says
-nothing about the device. So the end of an app's name ("MyApp-iOS") is read only if nothing else
-describes the device. The names of a few programs that run on one system only are read, too.
+The module reads the parts of a user agent that describe the device. A word in the name of an app
+usually says nothing about the device. So the end of an app's name ("MyApp-iOS") is read only if
+nothing else in the user agent describes the device. The names of a few programs are always read,
+because each of these programs runs on only one system.
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ from session_authority.domain.clients import FormFactor
 _IOS_VERSION = re.compile(r"\bi?OS (\d+)_\d+")
 _IOS_VERSION_ELSEWHERE = re.compile(r"(?<![\w-])(?<!for )(?:iOS|iPadOS)[/ ](?:Version )?(\d+)")
 _ARCHITECTURE = re.compile(r"\((?:x86_64|i386|arm64e?)\)")
-# Some apps name their system only at the end of their own name, and nowhere else.
+# The name of a system at the end of an app's name. The user agents of some apps name the system
+# nowhere else.
 _SYSTEM_IN_NAME = re.compile(r"(?:[-_ ]|(?<=[a-z]))(?:iOS|iPhone|iPad|Android|macOS|Mac|Windows)$")
 _DESCRIBED = re.compile(
     r"(?<![\w-])(?<!for )((?:iOS|iPadOS|macOS|tvOS|watchOS|visionOS|Android|HarmonyOS"
     r"|Windows(?: NT)?)[/ ](?:Version )?\d[\d.]*"
     r"|(?:iPhone|iPad|iPod|AppleTV|Watch|i?Mac[A-Za-z]*)\d+,\d+)"
 )
-# The agents of Facebook's and Instagram's apps describe a device in these forms.
+# The forms in which the user agents of Facebook's and Instagram's apps describe a device.
 _FACEBOOK = re.compile(r";(FB(?:DV|SN|SV|MD))/([^;\]]{1,64})")
 _INSTAGRAM_ANDROID = re.compile(r"\bAndroid \(\d+/([\d.]+);[^;]*;[^;]*;[^;]*; ?([^;]*);")
 _TRUE_IOS_VERSION = re.compile(r";FBSV/(\d+)|; iOS (\d+)[_.]")
 _FROZEN_IOS_VERSION = re.compile(r"OS 18_[67](?!_)\b")
-# The build of iOS. The build that browsers send on every iPhone (15E148) does not match.
+# The build of iOS. The pattern does not match the build that browsers send on every iPhone
+# (15E148).
 _IOS_BUILD = re.compile(r"\bMobile/(2\d)[A-Z]\d")
 _FIRST_IOS_BUILD_WITH_YEARS = 23
 _NO_MODEL = re.compile(
@@ -50,8 +53,8 @@ _FIRST_DARWIN_WITH_YEARS = 25
 
 
 def read_system(agent: UserAgent) -> System:
-    """Returns the system that an agent describes. The system is empty if the agent describes
-    none.
+    """Returns the system that the user agent describes. Returns an empty `System` if the user agent
+    describes no system.
     """
     if agent.version_of("Darwin") is not None:
         return _darwin(agent)
@@ -59,7 +62,7 @@ def read_system(agent: UserAgent) -> System:
         return System("Roku", "", FormFactor.TV)
     if (version := agent.version_of("KAIOS")) is not None:
         return System("KaiOS", version, FormFactor.PHONE)
-    if agent.version_of("Sparkle") is not None:  # Sparkle updates apps of Macs only
+    if agent.version_of("Sparkle") is not None:  # Sparkle updates only apps for Macs
         return System("macOS", "", FormFactor.DESKTOP)
     if (told := _told_by_app(agent)) is not None:
         return told
@@ -88,8 +91,8 @@ def _in_name(agent: UserAgent) -> System:
 
 
 def _told_by_app(agent: UserAgent) -> System | None:
-    """Returns the system in the agent of Facebook's or Instagram's app. Returns None for other
-    agents, and for the agents of web views in these apps.
+    """Returns the system that the user agent of Facebook's or Instagram's app describes. Returns
+    None for the user agents of other apps, and of the web views in these two apps.
     """
     if agent.text.startswith("["):
         told = dict(_FACEBOOK.findall(agent.text))
@@ -148,12 +151,12 @@ def _apple_mobile(system: System, parts: list[str], agent: UserAgent) -> System:
 
 
 def _thawed(agent: UserAgent) -> str:
-    """Returns the true major version of iOS, for an agent that says 18. Returns an empty text if
-    the agent does not show the true version.
+    """Returns the true major version of iOS for a user agent that says 18. Returns an empty text if
+    the user agent does not show the true version.
 
-    Since iOS 26, WebKit says 18.6 or 18.7 for every version. Safari's own version equals the
-    system's version. Some apps send the version or the build elsewhere in the agent. An agent that
-    says neither 18.6 nor 18.7 is believed.
+    Since iOS 26, WebKit says 18.6 or 18.7 for every version of iOS. Safari's own version equals the
+    version of iOS. Some apps send the version or the build of iOS elsewhere in the user agent. If a
+    user agent says neither 18.6 nor 18.7, its 18 is believed.
     """
     if told := _TRUE_IOS_VERSION.search(agent.text):
         return told[1] or told[2]
@@ -174,10 +177,10 @@ def _tv_os(system: System, parts: list[str], _: UserAgent) -> System:
 
 
 def _mac(system: System, _: list[str], __: UserAgent) -> System:
-    # No macOS has a number from 16 to 25. Programs that send such a number send the version of the
-    # kernel.
+    # No macOS has a version from 16 to 25. If a program sends a number from 16 to 25, the number is
+    # the version of the kernel.
     number = major(system.version)
-    # Browsers send 10 on every Mac.
+    # Browsers send the version 10 on every Mac.
     is_told = number != "" and number != "10" and not 16 <= int(number) <= 25
     return System("macOS", system.version if is_told else "", FormFactor.DESKTOP)
 
@@ -224,8 +227,8 @@ def _is_headset(parts: list[str], agent: UserAgent) -> bool:
 
 
 def _model(parts: list[str]) -> str:
-    """Returns the first part after the system that can be a model. Returns an empty text if there
-    is no such part.
+    """Returns the first part that can be a model, after the part that names the system. Returns an
+    empty text if no part can be a model.
     """
     after = False
     for part in parts:
@@ -266,8 +269,9 @@ _DETAILS = {
 
 
 def _darwin(agent: UserAgent) -> System:
-    """Returns the system in an agent of Apple's network library. The library names the kernel,
-    which Macs, phones and watches share.
+    """Returns the system in a user agent of Apple's network library. The library names only the
+    kernel, and Macs, phones and watches have the same kernel. So the system is read from other
+    parts of the user agent. The result is empty if no part shows the system.
     """
     parts = [part.replace("/", " ") for part in _DESCRIBED.findall(agent.text)]
     if parts and (system := _of_parts(parts, agent)) is not None:

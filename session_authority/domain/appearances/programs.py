@@ -1,4 +1,4 @@
-"""The names of the programs in user agents: browsers, apps, and programs without a user."""
+"""Lists the names of programs in user agents: browsers, apps, and programs without a user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def _patterns(rows: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str],
     return tuple((re.compile(pattern), name) for pattern, name in rows)
 
 
-# Apps that show pages in a web view or on Electron. The first group that matches is the version.
+# Apps that show pages in a web view or on Electron. In each pattern, the first group that matches
+# is the app's version.
 APPS = _patterns(
     (
         (r"\bFBAN/Messenger.*?FBAV/(\d+)|\bFB_IAB/Orca.*?FBAV/(\d+)", "Messenger"),
@@ -58,8 +59,8 @@ APPS = _patterns(
     )
 )
 
-# The products by which browsers are recognized, and the browsers' names for people. If an agent
-# names several of these products, the first product in this list counts.
+# The products by which browsers are recognized, and the browsers' names for people. If a user agent
+# names several of these products, the first of them in this list counts.
 BROWSERS = (
     ("OculusBrowser", "Meta Quest Browser"),
     ("SailfishBrowser", "Sailfish Browser"),
@@ -106,7 +107,7 @@ BROWSERS = (
     ("Waterfox", "Waterfox"),
 )
 
-# Products that name an engine, a build or a detail of the device. None of them identifies a
+# Products that name a browser engine, a build or a detail of the device, and so do not identify a
 # program.
 NO_PROGRAMS = frozenset(
     {
@@ -126,14 +127,14 @@ NO_PROGRAMS = frozenset(
     }
 )  # fmt: skip
 
-# Programs that control a browser or imitate one.
+# Programs that control a browser or imitate a browser.
 HEADLESS = {
     "HeadlessChrome": "Headless Chrome", "PhantomJS": "PhantomJS", "wkhtmltopdf": "wkhtmltopdf",
     "Chrome-Lighthouse": "Lighthouse", "PingdomTMS": "Pingdom", "SkypeUriPreview": "Skype preview",
     "PowerShell": "PowerShell", "WindowsPowerShell": "PowerShell", "Prerender": "Prerender",
 }  # fmt: skip
 
-# Apps whose products people know under another name.
+# Apps that people know by another name than the name of their product.
 SHOWN_APPS = {
     "MobileSafari": "Safari", "Safari": "Safari", "MobileMail": "Mail", "AppStore": "App Store",
     "VKAndroidApp": "VK", "BingSapphire": "Bing", "TeamsMobile-iOS": "Microsoft Teams",
@@ -141,7 +142,7 @@ SHOWN_APPS = {
     "com.google.GoogleMobile": "Google app", "com.apple.mobilesafari": "Safari",
 }  # fmt: skip
 
-# Apps that exist only for Macs, under the names that Apple's network library gives them.
+# Apps that exist only for Macs, by the names that Apple's network library sends for these apps.
 MAC_APPS = frozenset(
     {
         "Safari", "Mail", "Xcode", "Finder", "Terminal", "Transmit", "Tower", "Fork", "Sketch",
@@ -152,7 +153,7 @@ MAC_APPS = frozenset(
     }
 )  # fmt: skip
 
-# Programs and libraries with which no person signs in, by their products in lower case.
+# Programs and libraries with which no person signs in, by the name of their product in lower case.
 PROGRAMS = {
     "postmanruntime": "Postman", "insomnia": "Insomnia", "node": "Node.js", "node.js": "Node.js",
     "undici": "undici", "node-fetch": "node-fetch", "bun": "Bun", "deno": "Deno",
@@ -185,7 +186,7 @@ PROGRAMS = {
     "winhttp": "WinHTTP", "php-soap": "PHP SOAP", "microsoft.net": ".NET",
     "cypress": "Cypress", "playwright": "Playwright",
 }  # fmt: skip
-# Words by which the name of a program shows that the program has no user.
+# Words in the name of a program that show that the program has no user.
 LIBRARY_WORDS = re.compile(
     r"http|client|curl|fetch|grpc|sdk\b|cli\b|probe|monitor|health|agent\b|scanner", re.I
 )
@@ -198,8 +199,8 @@ _GRPC_LANGUAGES = {
 
 
 def program_name(product: str) -> str | None:
-    """Returns the name of a program without a user. None if the product is not known as such a
-    program.
+    """Returns the name by which people know a program without a user. Returns None if `product` is
+    not the product of a known program without a user.
     """
     name = product.lower()
     if name.startswith("grpc-"):

@@ -1,4 +1,6 @@
-"""The systems that user agents name: patterns that recognize them, and their names for people."""
+"""Lists the systems that user agents name: the patterns that recognize them, and their names for
+people.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from session_authority.domain.clients import FormFactor
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """The system and the kind and model of a device. The version is left out if agents do not send
-    the true version.
+    """The system, the kind and the model of a device. The version is empty if user agents do not
+    send the true version of this system.
     """
 
     family: str = ""
@@ -22,14 +24,15 @@ class System:
 
     @property
     def shown(self) -> str:
-        """The system in words for people, such as "iOS 18" for version 18.5."""
+        """The name and the version of the system for people, such as "iOS 18" for version 18.5."""
         return named(self.family, self.version)
 
 
-# The only models that Apple's agents name. They say less than the system: "iPadOS 18" already means
-# an iPad.
+# The only models that Apple's user agents name. A model from this list says less than the system,
+# because "iPadOS 18" already means an iPad.
 APPLE_MODELS = frozenset({"iPhone", "iPad", "iPod touch"})
-# Versions of Windows NT, and their names for people. Other versions are shown as "Windows".
+# Versions of Windows NT, and their names for people. A version that is not in this list is shown as
+# "Windows".
 WINDOWS = {
     "5.1": "Windows XP",
     "5.2": "Windows XP",
@@ -40,8 +43,9 @@ WINDOWS = {
 }
 _PC = FormFactor.DESKTOP
 _CONSOLE = FormFactor.CONSOLE
-# Patterns for the beginning of a part of a description, in the order in which they are tried. The
-# first group is the version, if agents send the true version.
+# Patterns for the start of one part of a user agent, with the name and the kind of the system that
+# the part describes. The patterns are tried in this order. The first group of a pattern is the
+# version, if user agents send the true version.
 SYSTEMS: tuple[tuple[re.Pattern[str], str, FormFactor], ...] = tuple(
     (re.compile(pattern + r"(?![A-Za-z])"), family, kind)
     for pattern, family, kind in (
@@ -108,10 +112,10 @@ SYSTEMS: tuple[tuple[re.Pattern[str], str, FormFactor], ...] = tuple(
         (r"Linux|X11|linux$", "Linux", _PC),
     )
 )
-# Linux distributions that user agents name as a product.
+# Linux distributions that user agents name as a product, with their names for people.
 LINUXES = {"SUSE": "SUSE", "Hat": "Red Hat", "CentOS": "CentOS", "Ubuntu": "Ubuntu",
             "Fedora": "Fedora", "Debian": "Debian"}  # fmt: skip
-# Android's API levels, which some apps send instead of the version.
+# The versions of Android by their API levels. Some apps send the level in place of the version.
 ANDROID_OF_LEVEL = {
     "26": "8", "27": "8", "28": "9", "29": "10", "30": "11", "31": "12", "32": "12", "33": "13",
     "34": "14", "35": "15", "36": "16",

@@ -1,5 +1,5 @@
-"""Speaks the gRPC protocol between Envoy and the gateway: the questions and answers of
-`envoy.service.auth.v3.Authorization/Check`.
+"""Converts messages of the gRPC protocol between Envoy and the gateway: the requests and responses
+of `envoy.service.auth.v3.Authorization/Check`.
 
-This package decides nothing about a request, and knows no gRPC server.
+This package decides nothing about a request, and runs no gRPC server.
 """

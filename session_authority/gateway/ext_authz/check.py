@@ -1,4 +1,4 @@
-"""Answers the RPC that Envoy calls: takes the bytes of a question, and returns the bytes of its
+"""Answers the RPC that Envoy calls: decodes an authorization request, and encodes the gateway's
 answer.
 """
 
@@ -17,19 +17,21 @@ from session_authority.gateway.routes import RouteFault
 from session_authority.internal.v1 import external_authorization_pb2 as pb
 
 SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
-# The gateway answers this much before Envoy's time limit, so that the answer arrives before Envoy
-# gives up.
+# The gateway's own time limit ends this much before Envoy's time limit, so that the answer arrives
+# in time.
 _SPARE_SECONDS = 0.020
-# For a call without a deadline, gRPC may report centuries that are left. So a call with more time
-# left than this gets no deadline here.
+# If a call has no deadline, gRPC may report that centuries are left. So if more time is left than
+# this, the call counts as a call without a deadline.
 _MAX_SECONDS = 3600.0
 
 
 class Checks:
-    """Answers Envoy's questions.
+    """Answers Envoy's authorization requests.
 
-    With `error_responses` an outage of the service is answered with an error response, which Envoy
-    understands from 1.37 on. Without it the call fails, and Envoy's own configuration decides.
+    `error_responses` says what Envoy gets if the service gives no answer. If `error_responses` is
+    True, Envoy gets an error response, which Envoy understands from version 1.37 on. If
+    `error_responses` is False, Envoy's call fails, and Envoy's own configuration decides about the
+    request.
     """
 
     def __init__(self, gateway: Gateway, *, error_responses: bool = False) -> None:
@@ -37,10 +39,10 @@ class Checks:
         self._error_responses = error_responses
 
     async def reply(self, message: bytes, seconds_left: float | None) -> bytes | None:
-        """Returns the serialized answer to a serialized question. Returns None if the call must
-        fail with UNAVAILABLE.
+        """Returns the serialized answer to a serialized authorization request. Returns None if the
+        call must fail with UNAVAILABLE.
 
-        `seconds_left` is the time for which Envoy still waits.
+        `seconds_left` is the time for which Envoy still waits, or None if Envoy set no time limit.
         """
         answer = await self.answer(message, _deadline(seconds_left))
         if answer.outage:
@@ -48,8 +50,8 @@ class Checks:
         return replies.allowed(answer) if answer.allowed else replies.denied(answer)
 
     async def answer(self, message: bytes, deadline: float | None) -> Answer:
-        """Returns the gateway's answer to a question. `deadline` is a time of the monotonic
-        clock.
+        """Returns the gateway's answer to a serialized authorization request. `deadline` is a time
+        of the monotonic clock in seconds, or None if there is no deadline.
         """
         try:
             attributes = pb.CheckRequest.FromString(message).attributes

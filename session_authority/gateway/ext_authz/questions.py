@@ -1,7 +1,8 @@
-"""Reads the original request from Envoy's question.
+"""Reads the original request from Envoy's authorization request.
 
-Envoy reports the facts that it knows itself in separate fields, so only the headers come from the
-client. A question that can't be understood is a fault, and the request is denied.
+Envoy reports the facts that it knows itself, such as the client's address, in separate fields. So
+the client can't forge these facts with a header. If an authorization request can't be understood,
+the original request is denied.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from session_authority_client.cookies import Cookies
 def request_of(
     attributes: pb.AttributeContext, cookies: Cookies, deadline: float | None
 ) -> GatewayRequest:
-    """Returns the original request that Envoy asks about. Raises BadQuestion."""
+    """Returns the original request that Envoy asks about. Raises BadQuestion if the method, the
+    scheme, the host or the target is not valid.
+    """
     http = attributes.request.http
     headers = _headers(http)
     lines = headers.get("cookie")
@@ -37,8 +40,9 @@ def request_of(
 def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
     """Returns the headers under their lower-case names, without the pseudo-headers of HTTP/2.
 
-    Envoy's configuration decides whether Envoy fills `header_map` or `headers`. If both contain a
-    header, `header_map` counts for this header, as it has each header line as it arrived.
+    Envoy's configuration decides whether Envoy fills `header_map` or `headers`. If a header is in
+    both, its values come from `header_map`, because `header_map` has each header line as it
+    arrived.
     """
     found: dict[str, list[str]] = {}
     for line in http.header_map.headers:
@@ -61,11 +65,13 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
 
 
 def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
-    """Returns True if commas hide one of our cookies, or are a part of one.
+    """Returns True if commas in the header lines make it unclear which cookies of the session the
+    client sent.
 
     Envoy may have joined two header lines with a comma. One of the two lines may be forged, and
     nothing says which one. The gateway never starts a new cookie at a comma, because a sibling site
-    may have put commas into the value of another cookie.
+    may have put commas into the value of another cookie. The result is True if the session's
+    cookies would be different with a new cookie at each comma.
     """
     given = tuple(lines)
     if not any("," in line for line in given):

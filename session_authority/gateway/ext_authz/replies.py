@@ -12,13 +12,15 @@ from session_authority.internal.v1 import external_authorization_pb2 as pb
 
 _APPEND = pb.HeaderValueOption.HEADER_APPEND_ACTION_APPEND_IF_EXISTS_OR_ADD
 _OVERWRITE = pb.HeaderValueOption.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD
-# Response headers that may have several lines. The app may send more lines of these headers.
+# The gateway's values of these response headers are added to the values that the app sends. For any
+# other header, the gateway's value replaces the app's value.
 _ADDED = frozenset({"accept-ch", "set-cookie", "vary", "www-authenticate"})
-# These are status codes of gRPC. Of these codes, Envoy only checks whether the code is zero.
+# The codes for allowed, denied and failed requests are status codes of gRPC. Envoy only checks
+# whether a code is zero.
 _OK, _PERMISSION_DENIED, _UNAVAILABLE = 0, 7, 14
-# The replies for the latest users are kept, as the reply for a user seldom changes. A reply takes
-# about 2 KB. Long replies are not kept, because a client chooses the length of its cookies for the
-# app. All kept replies together take at most 32 MB.
+# The encoded replies that were used last are cached, as the reply for a user seldom changes. A
+# cached reply takes about 2 KB of memory. Long replies are not cached, because a client could fill
+# the memory with long cookies for the app. All cached replies together take at most 32 MB.
 _KEPT_REPLIES = 4096
 _MAX_KEPT_CHARS = 4096
 
@@ -60,10 +62,12 @@ def denied(answer: Answer) -> bytes:
 
 
 def failed(answer: Answer) -> bytes:
-    """Returns the encoded reply for a request that could not be judged.
+    """Returns the encoded reply for a request that could not be checked, because the service gave
+    no answer.
 
-    Envoy treats this reply as an error and not as a denial, so `failure_mode_allow` applies. If
-    that setting is false, Envoy sends this status and these headers to the client.
+    Envoy treats this reply as an error and not as a denial, so Envoy's setting `failure_mode_allow`
+    applies. If this setting is false, Envoy sends the status and the headers of the reply to the
+    client.
     """
     return pb.CheckResponse(
         status=pb.CheckResponse.Status(code=_UNAVAILABLE), error_response=_response(answer)
@@ -99,8 +103,9 @@ def _option(
 
 
 def _text(value: str) -> bytes:
-    """Returns the bytes of a header value as the client sent them. Envoy accepts only values in
-    UTF-8, so bytes that are not valid UTF-8 are replaced by U+FFFD.
+    """Returns the bytes of a header value. If the value comes from the client, the result has the
+    bytes that the client sent. But Envoy accepts only UTF-8, so bytes that are not valid UTF-8 are
+    replaced by U+FFFD.
     """
     if value.isascii():
         return value.encode()
@@ -108,7 +113,9 @@ def _text(value: str) -> bytes:
 
 
 def _metadata(answer: Answer) -> Pairs:
-    """Returns the facts of a request that access logs may show, and the reason of a denial."""
+    """Returns the facts of a request that Envoy's access logs may show, and the reason of a
+    denial.
+    """
     session = answer.session
     named = (
         ("user", "" if session is None else session.user_id),

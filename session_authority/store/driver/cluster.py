@@ -1,10 +1,13 @@
-"""Changes the driver's cluster client so that an unreachable node affects only its own slots.
+"""Changes redis-py's cluster client so that an unreachable node affects only the slots of that
+node.
 
-Without these changes, redis-py 8.1 has five faults. It sends commands to a random node if they
-waited for the first reading of the cluster's nodes. After some redirections it closes all
-connections, with all commands under way. It finds no cluster at all while the first of its
-primaries is unreachable. After a pipeline fails, it does not read the cluster's nodes again. And it
-hands out connections that the server has closed.
+The slot map of a cluster says which node serves which slot. Without the changes in this module, the
+client of redis-py 8.1 has five faults. First, the client sends a command to a random node if the
+command had to wait for the first read of the slot map. Second, after every fifth MOVED redirection,
+the client closes all connections, even those with commands under way. Third, the client can't read
+the slot map while the first primary in the slot map is unreachable. Fourth, the client does not
+read the slot map again after a pipeline failed. Fifth, the client uses connections that the server
+has closed.
 """
 
 from __future__ import annotations
@@ -27,25 +30,27 @@ _KEY_COMES_FIRST = frozenset(
 )
 _LOST = (Disconnected, TimedOut)
 _NO_REDIS_ERROR = (RedisClusterException, KeyError)
-# While nodes fail, the client waits at least this long before it reads the cluster's nodes again.
+# The shortest interval between two reads of the slot map. The interval does not apply if the client
+# knows no node after a successful read.
 _FRESH_SECONDS = 0.25
 
 
 class Cluster(RedisCluster):
-    """The driver's cluster client, changed so that it raises only RedisError. `on_node_lost` is
-    called with the name of a node that closed a connection or did not answer in time. `on_look` is
-    called each time after the client has read the cluster's nodes.
+    """The cluster client of redis-py, changed so that a command raises only RedisError.
+    `on_node_lost` is called with the name of a node after a connection to the node failed or a
+    reply timed out. `on_look` is called after each successful read of the slot map.
     """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
         super().__init__(
             startup_nodes=[ClusterNode(host, port) for host, port in nodes],
             require_full_coverage=False,
-            reinitialize_steps=0,  # follow each moved slot, and never close all connections
+            reinitialize_steps=0,  # with 0, moved slots never make the driver close all connections
             **options,
         )
-        # The driver has no option for the class of connections. The manager of the nodes uses the
-        # same settings.
+        # The driver has no option for the class of connections, so the class is set here. The
+        # driver's nodes manager shares the dictionary `connection_kwargs`, so new nodes get the
+        # class, too.
         connection = _SecureConnection if options.get("ssl") else _PlainConnection
         self.connection_kwargs["connection_class"] = connection
         for node in self.startup_nodes:
@@ -58,9 +63,10 @@ class Cluster(RedisCluster):
         self._looked = 0.0
 
     async def initialize(self, *_: Any, **__: Any) -> Cluster:
-        """Reads the cluster's nodes and slots at the first use, and again if an error made this
-        necessary. Waits for the result only if no node is known yet. Callers at the same time share
-        one reading. Raises Disconnected if no node is known and none answers.
+        """Reads the slot map at the first use, and again after an error showed that the slot map
+        may be old. Waits for the new slot map only if the client knows no node yet. Concurrent
+        callers share one read of the slot map. Raises Disconnected if the client knows no node and
+        no node answers.
         """
         if self._initialize:
             unknown = self.get_default_node() is None
@@ -84,20 +90,21 @@ class Cluster(RedisCluster):
         return forgotten or monotonic() - self._looked >= _FRESH_SECONDS
 
     async def aclose(self) -> None:
-        """Closes all connections."""
+        """Closes all connections. The driver also calls this method after a ClusterDownError."""
         if self._look is not None:
             await asyncio.wait([self._look])
         self._initialize = (
-            # otherwise the driver would leave all connections open if it was about to read the
-            # nodes
+            # If `_initialize` were True, the driver's `aclose` would leave all connections open.
             False
         )
         await super().aclose()
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Carries out a command, as the driver does, and reports a node that did not answer."""
+        """Runs a command as the driver does. Also calls `on_node_lost` if the connection to a node
+        failed or the reply timed out.
+        """
         try:
-            await self.initialize()  # otherwise the driver chooses a node before it knows any node
+            await self.initialize()  # the driver must know the nodes before it chooses one
             return await super().execute_command(*args, **kwargs)
         except _LOST as error:
             name = getattr(error, "last_failed_node_name", None)
@@ -105,15 +112,14 @@ class Cluster(RedisCluster):
                 self._failed = name
                 self.on_node_lost(name)
             raise
-        except _NO_REDIS_ERROR as error:  # No node serves the slot.
+        except _NO_REDIS_ERROR as error:  # No node serves the command's slot.
             self._initialize = True
             raise Disconnected(type(error).__name__) from None
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
-        """Sends a command to each primary. Returns the answers of the primaries that answer, by the
-        names of the primaries. A primary that refuses the command counts as not answering. Raises
-        Disconnected only if no primary answers, because an unreachable primary affects only its own
-        slots.
+        """Sends a command to each primary. Returns a dictionary from the name of each primary to
+        its answer. A primary that refuses the command or does not answer is left out. Raises
+        Disconnected if no primary gives an answer.
         """
         await self.initialize()
         nodes = self.get_primaries()
@@ -131,10 +137,13 @@ class Cluster(RedisCluster):
     async def run_and_wait(
         self, key: str, command: Sequence[Any], wait: Sequence[Any]
     ) -> tuple[Any, Any]:
-        """Sends a command that writes to the slot of `key`, and a `WAIT` after it, on one
-        connection. Returns the two replies, or exceptions. If the slot has just moved or its node
-        is unknown, the command is sent alone to the slot's new node. Then the count of replicas is
-        0, because it is not known which node accepted the write.
+        """Sends `command`, which writes to the slot of `key`, and then `wait`, a `WAIT` command, on
+        the same connection. Returns the two replies. If the server refuses one of the two commands,
+        an exception takes the place of the reply to this command.
+
+        If the slot has just moved, or if the node of the slot is unknown, the driver finds the node
+        and sends only `command`. If only `command` is sent, the second result is 0, and a refusal
+        of `command` is raised.
         """
         await self.initialize()
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
@@ -158,13 +167,15 @@ class Cluster(RedisCluster):
         return reply, confirmed
 
     def primary_of(self, key: str) -> str:
-        """Returns the name of the node that serves a key, or "" if no node serves it."""
+        """Returns the name of the primary that serves the slot of a key, or "" if no node serves
+        this slot.
+        """
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
         return nodes[0].name if nodes else ""
 
     def primary_of_slot(self, slot: int) -> str:
-        """Returns the name of the node that serves a slot, or "" if no node serves it. If no node
-        serves the slot, the client will read the cluster's nodes again.
+        """Returns the name of the primary that serves a slot. If no node serves the slot, returns
+        "", and the next call of `initialize` reads the slot map again.
         """
         nodes = self.nodes_manager.slots_cache.get(slot)
         if not nodes:
@@ -174,19 +185,20 @@ class Cluster(RedisCluster):
 
     @property
     def wants_a_look(self) -> bool:
-        """True if the client should read the cluster's nodes again: see `initialize`."""
+        """True if the next call of `initialize` should read the slot map."""
         return self._initialize
 
     def one_for_each_primary(self, keys: Iterable[str]) -> dict[str, str]:
-        """Chooses one of these keys for each primary that serves any of them. The result maps the
-        primary's name to the key. If no node serves some of the keys, the result has one of these
-        keys under the name "".
+        """Chooses one of the keys for each primary that serves at least one of the keys. The result
+        maps the name of each primary to the chosen key. If no node serves the slots of some keys,
+        the result also maps the name "" to one of those keys.
         """
         return {self.primary_of(key): key for key in keys}
 
     async def lose(self, name: str) -> None:
-        """Marks a node as lost after a pipeline failed. The driver does this only after a single
-        command fails.
+        """Closes the free connections to a node after a pipeline or a read line failed, and calls
+        `on_node_lost`. Also causes a new read of the slot map. After a failure of a single command,
+        the driver itself closes the free connections.
         """
         self._failed, self._initialize = name, True
         self.on_node_lost(name)
@@ -198,8 +210,9 @@ class Cluster(RedisCluster):
 
 
 class _Parser(AsyncCommandsParser):
-    """Finds the key in the commands of `_KEY_COMES_FIRST`. Otherwise the client would ask a node
-    for the key, and the node may be unreachable. For other commands, the driver finds the key.
+    """Finds the keys in a command. For the commands in `_KEY_COMES_FIRST`, the key is the first
+    argument. For commands that are not in `_KEY_COMES_FIRST`, the driver finds the keys. The driver
+    may first ask a node for a description of all commands, and this node may be unreachable.
     """
 
     async def initialize(self, node: ClusterNode | None = None) -> None:
@@ -213,8 +226,8 @@ class _Parser(AsyncCommandsParser):
 
 
 class _Attentive:
-    """A connection that reconnects before its next command if the server has closed it, or if it
-    holds data that no command requested.
+    """A connection that reconnects before its next command in two cases: the server has closed the
+    connection, or the connection has received data that no command requested.
     """
 
     def should_reconnect(self) -> bool:

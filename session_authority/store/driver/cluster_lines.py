@@ -1,8 +1,9 @@
-"""Manages the read lines to the primaries of a cluster. Each primary has its own lines, so that an
-unreachable primary affects only its own users.
+"""Manages the read lines to the primaries of a cluster. Each primary has its own read lines, so
+that an unreachable primary affects only reads of its own slots.
 
-The client knows which primary serves a slot. If a primary no longer serves the slot, it redirects
-the read, and the client follows.
+The cluster's client knows which primary serves a slot. If a read reaches a primary that no longer
+serves the slot, the primary answers with a redirection. A redirected read is sent again, to the new
+primary of the slot.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 from session_authority.store.driver.traffic import traffic_of
 
-# The limit of redirected reads that are sent to one node at once. Each of these reads needs its own
-# connection, and writes need connections, too.
+# How many redirected reads may be under way to one node at the same time. Each redirected read
+# needs a connection of its own, and the limit leaves connections for writes.
 MAX_FOLLOWED = 8
 
 
 class _NodeLeft(Disconnected):
-    """The node no longer belongs to the cluster. Its questions are sent to the present owners of
-    the slots.
+    """Raised if the node of a read line no longer belongs to the cluster. The client sends the
+    reads of this read line again, to the nodes that now serve the slots of these reads.
     """
 
 
@@ -55,7 +56,9 @@ _ELSEWHERE = (MovedError, AskError, TryAgainError, _NodeLeft)
 
 
 class ClusterLines:
-    """The read lines of a cluster's client. They hold only a weak reference to the client."""
+    """Sends reads over read lines to the primaries of a cluster. An object of this class has only a
+    weak reference to the cluster's client.
+    """
 
     def __init__(self, client: Cluster) -> None:
         self._client = ref(client)
@@ -67,12 +70,12 @@ class ClusterLines:
         client.on_look = self._forget_nodes_that_left
 
     def question(self, *command: str | bytes) -> Question:
-        """Makes a question: a command of one key that changes nothing."""
+        """Returns a question: a command that reads one key, with the slot of this key."""
         return Question(command, self._cluster.keyslot(_key_of(command)))
 
     async def ask(self, question: Question) -> Any:
-        """Sends a question, and returns its answer. If the server refuses the question, its error
-        is raised. If no answer comes, the error of the driver is raised.
+        """Sends a question, and returns the answer. Raises the server's error if the server refuses
+        the question, and an error of the driver if no answer comes.
         """
         client = self._cluster
         if client.wants_a_look:
@@ -86,8 +89,9 @@ class ClusterLines:
             return await self._follow(question, elsewhere)
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """Sends several questions. Returns the answer to each question, or its exception. `apart`
-        means the same as for the lines to one server.
+        """Sends several questions. Returns a list with the answer or the exception of each
+        question. Set `apart` if the answers may be large. With `apart`, the questions get batches
+        of their own, so that other reads do not wait for the large answers.
         """
         client = self._cluster
         if client.wants_a_look:
@@ -108,18 +112,18 @@ class ClusterLines:
         elsewhere = [place for place, reply in enumerate(replies) if isinstance(reply, _ELSEWHERE)]
         if elsewhere:
             follow = (self._follow(questions[place], replies[place]) for place in elsewhere)
-            # An error of one question is returned as its answer, so that the other questions get
-            # their answers.
+            # If a question fails, its exception is returned in place of an answer, so the other
+            # questions still get their answers.
             found = await asyncio.gather(*follow, return_exceptions=True)
             for place, reply in zip(elsewhere, found, strict=True):
                 replies[place] = reply
         return replies
 
     async def hang_up(self) -> None:
-        """Does nothing, because the client follows its primaries by itself."""
+        """Does nothing, because the client itself learns which slots have a new primary."""
 
     async def drained(self) -> None:
-        """Waits for the answers to all questions so far, then closes the free lines."""
+        """Waits until all earlier questions are answered, and then closes the idle read lines."""
         await asyncio.gather(*(lines.drained() for lines in self._lines.values()))
         await self._tasks.settled()
         await self._followed.settled()
@@ -127,7 +131,7 @@ class ClusterLines:
     @property
     def _cluster(self) -> Cluster:
         client = self._client()
-        assert client is not None  # The caller of this property still holds the client.
+        assert client is not None  # The code that reads `_cluster` holds the client.
         return client
 
     def _lines_for(self, client: Cluster, question: Question) -> ReadLines | None:
@@ -144,9 +148,9 @@ class ClusterLines:
                 self._tasks.start(self._cluster.lose(name))
 
         lines = self._lines[name] = ReadLines(
-            # No proof is needed, because a replica of a cluster answers no read.
+            # No test command is needed, because a replica in a cluster redirects every read.
             LineSource(_NodeConnections(client, name), proof=None),
-            # one line for the log
+            # one more read line is for the event log
             limit=max_lines(client.connection_kwargs["max_connections"]) + 1,
             timeout_seconds=client.connection_kwargs["socket_timeout"],
             failed=failed,
@@ -155,8 +159,8 @@ class ClusterLines:
         return lines
 
     def _forget_nodes_that_left(self) -> None:
-        """Closes the lines to nodes that left the cluster. This happens at once, because a node
-        that was replaced may continue to answer.
+        """Closes the read lines to nodes that left the cluster. The read lines are closed at once,
+        because a node that was replaced may still answer, with old data.
         """
         client = self._cluster
         for name in [name for name in self._lines if client.get_node(node_name=name) is None]:
@@ -169,8 +173,10 @@ class ClusterLines:
             self._lines[name].begin_generation()
 
     async def _follow(self, question: Question, elsewhere: Exception) -> Any:
-        """Sends a redirected read to its new node. Each node has its own limit, so that a node that
-        hangs does not delay reads from other nodes.
+        """Sends a question again, after the exception `elsewhere` has shown that another node
+        serves the slot. Returns the answer. At most MAX_FOLLOWED redirected reads are under way to
+        one node. MAX_FOLLOWED applies to each node separately, so that a node that does not answer
+        delays no reads from other nodes.
         """
         client = self._cluster
         if isinstance(elsewhere, AskError):
@@ -195,9 +201,10 @@ class ClusterLines:
 
 
 class _NodeConnections:
-    """The driver's pool of one node. The client may replace the node by another node of the same
-    name. The connection of a line is listed in the node's `_connections`, because the client closes
-    these connections when the client itself is closed.
+    """Opens the connections of read lines to one node, which is identified by its name. The client
+    may replace its node object by a new one with the same name. Each connection is added to the
+    node's list `_connections`, because the client closes the connections in this list when the
+    client itself is closed.
     """
 
     def __init__(self, client: Cluster, name: str) -> None:
@@ -206,8 +213,10 @@ class _NodeConnections:
         self._nodes: dict[AbstractConnection, ClusterNode] = {}
 
     async def get_connection(self) -> AbstractConnection:
-        """Opens a new connection. It does not use a free connection of the pool: if the driver has
-        just lost the node, it may still be about to close the free connections.
+        """Opens a new connection to the node. Free connections of the node are not used, because
+        the driver may be about to close the free connections after an error. Raises _NodeLeft if
+        the node no longer belongs to the cluster, MaxConnectionsError if the node has too many
+        connections, and the errors of the driver.
         """
         client = self._client()
         node = client.get_node(node_name=self._name) if client is not None else None
@@ -231,7 +240,7 @@ class _NodeConnections:
 
     @property
     def _available_connections(self) -> Sequence[AbstractConnection]:
-        """An empty list, because the client itself closes the free connections when it loses a
+        """Always an empty tuple, because the client itself closes the free connections of a lost
         node.
         """
         return ()

@@ -1,9 +1,10 @@
-"""Makes a client of a standalone server, a Sentinel group or a cluster from a URL, and avoids the
-driver's known faults.
+"""Makes the redis-py client for a URL. The URL names a standalone server, a Sentinel group or a
+cluster.
 
-The driver does not retry commands, because it can't know if a command whose reply was lost was
-carried out. It uses RESP2, because its RESP3 skips the check for left-over replies. No command is
-ever cancelled before its reply (see `shielding`). So no connection returns to its pool while a
+The client does not send a command again after a connection error or a timeout, because the server
+may have run the command already. The client uses the protocol RESP2, because with RESP3 the driver
+does not check for replies that are left over from an earlier command. The service does not cancel a
+command before its reply has arrived (see `shielding`), so no connection returns to its pool while a
 reply is still to come.
 """
 
@@ -39,15 +40,15 @@ _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
 class BadRedisUrl(ValueError):
-    """The Redis URL can't be used. The message never contains the URL, because a URL may contain a
-    password.
+    """Raised if a Redis URL can't be used. The message never contains the URL, because a URL may
+    contain a password.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The time limits for connecting and for replies, and the limit of connections (for each node
-    of a cluster).
+    """The timeouts of a client for connecting and for one reply, and its limit of connections. In a
+    cluster, the limit of connections applies to each node separately.
     """
 
     connect_timeout: timedelta = timedelta(milliseconds=500)
@@ -59,23 +60,24 @@ def connect(url: str, limits: Limits) -> RedisClient:
     """Makes a client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or
     `redis+cluster://h1,h2`.
 
-    With an `s` (`rediss+cluster://`) all connections use TLS. This opens no connection yet. Raises
-    BadRedisUrl.
+    With `rediss` in place of `redis`, as in `rediss+cluster://h1`, all connections use TLS. This
+    function opens no connection. Raises BadRedisUrl if the URL can't be used.
     """
     form = _FORM.fullmatch(url)
     if form is None:
         raise BadRedisUrl(_WRONG_START)
     hosts = form["hosts"]
     try:
-        # The standard library supports only one host in a URL. It refuses several hosts if one of
-        # them is in brackets.
+        # The word "host" takes the place of the hosts here, because `urlsplit` supports only one
+        # host. For example, `urlsplit` refuses several hosts if one of them is in brackets.
         parts = urlsplit(
             f"{form['scheme']}://{form['user']}{'host' if hosts else ''}{form['rest']}"
         )
         query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
     except ValueError:
         raise BadRedisUrl("is not a URL") from None
-    # In these cases, most of a password may have been parsed as path, options or fragment.
+    # If a password is not escaped, a part of the password may be parsed as path, options or
+    # fragment. A fragment, or an @ after the hosts, is a sign of a password that is not escaped.
     if parts.fragment or "@" in parts.path + parts.query:
         raise BadRedisUrl(
             "must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40"
@@ -85,7 +87,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
     common: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        # setting the driver's name needs a permission that some servers do not give
+        # With `driver_info`, the driver would send the command CLIENT SETINFO, which some servers
+        # do not permit.
         "driver_info": None,
         "socket_timeout": limits.reply_timeout.total_seconds(),
         "socket_connect_timeout": limits.connect_timeout.total_seconds(),
@@ -98,8 +101,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
     allowed += _SENTINEL_OPTIONS if scheme == "redis+sentinel" else ()
     for name in query:
         if name not in allowed:
-            # If a password contains a ? that was not escaped, the name may be part of the password.
-            # So it is shown only if it looks like an option.
+            # The error shows an unknown name only if the name has the form of an option. Any other
+            # name may be a part of a password with a ? that was not escaped.
             shown = f" {name!r}" if _OPTION.fullmatch(name) else ""
             raise BadRedisUrl(
                 f"has an unknown option{shown}; this kind of URL takes"
@@ -148,8 +151,9 @@ def connect(url: str, limits: Limits) -> RedisClient:
 
 
 def hosts_of(url: str) -> tuple[bool, list[str]]:
-    """Returns two values: True if the URL asks for TLS, and the hosts that it names. A URL of a
-    unix socket names no hosts. Raises BadRedisUrl.
+    """Returns two values: True if the URL requires TLS, and the list of the hosts in the URL. For
+    the URL of a unix socket, the list of hosts is empty. Raises BadRedisUrl if the URL can't be
+    used.
     """
     connect(url, Limits())
     form = _FORM.fullmatch(url)
@@ -160,8 +164,8 @@ def hosts_of(url: str) -> tuple[bool, list[str]]:
 
 
 def hosts_led_to_in_plain(client: RedisClient) -> list[str]:
-    """Returns the hosts of primaries that Sentinels or the nodes of a cluster named to the client,
-    if the connections to them have no TLS.
+    """Returns the hosts of the primaries that the client learned from Sentinels or from the nodes
+    of a cluster. Returns an empty list if the client uses TLS or has a standalone server.
     """
     if isinstance(client, Cluster):
         tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
@@ -210,7 +214,10 @@ def _database(text: str) -> int:
 
 
 def _hosts(hosts: str, scheme: str, most: int = 64) -> list[tuple[str, int]]:
-    """Parses the hosts and ports of `h1:p1,h2,[::1]:p3`."""
+    """Returns the hosts and ports in a text like `h1:p1,h2,[::1]:p3`. A host without a port gets
+    the default port of the scheme. Raises BadRedisUrl if a host or a port is not valid, or if there
+    are more than `most` hosts.
+    """
     found = []
     for text in hosts.split(","):
         try:

@@ -1,4 +1,4 @@
-"""Counts the driver's errors by their cause."""
+"""Counts the errors of the Redis driver, by kind."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.counters import Labels
 
-# Some of the driver's errors are subclasses of other errors. So the order matters: the first kind
-# with a matching class counts.
+# The kinds of errors, each with the classes of its errors. An error gets the first kind with a
+# matching class. The order matters, because some classes are subclasses of classes further down.
 _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("authentication", (AuthenticationError,)),
     ("no_permission", (NoPermissionError,)),
@@ -37,12 +37,12 @@ _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 _OTHER = "other"
 
 errors: dict[Labels, int] = {(kind,): 0 for kind in (*(kind for kind, _ in _KINDS), _OTHER)}
-"""How many exchanges of this process failed, by the kind of error. One failure may count several
-times, for example once for each caller that waited for an answer.
+"""How many exchanges of this process with Redis failed, by the kind of error. One failed exchange
+may count several times, for example once for each task that waited for its result.
 """
 
 
 def note_error(error: BaseException) -> None:
-    """Counts a failed exchange."""
+    """Adds 1 to the number in `errors` for the kind of this error."""
     kind = next((kind for kind, types in _KINDS if isinstance(error, types)), _OTHER)
     errors[kind,] += 1

@@ -1,5 +1,5 @@
-"""Translates the driver's errors. Callers get StoreUnavailable, and the log gets a limited number
-of lines.
+"""Translates the errors of the Redis driver. Other packages get StoreUnavailable in place of a
+driver's error. The number of log lines about driver errors is limited.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from session_authority.domain.errors import StoreUnavailable
 from session_authority.runtime.logs import LogThrottle
 from session_authority.store.driver.error_counts import note_error
 
-# The errors of commands that were not carried out, because the primary has just moved or is about
-# to move.
+# The errors with which a server refuses a command while the primary of its key changes. If a
+# command fails with one of these errors, the server did not run the command.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
-# All errors that an exchange with the server can raise.
+# The classes of all errors that an exchange with a Redis server can raise.
 EXCHANGE_FAILURES = (RedisError, OSError, TimeoutError)
 NO_PERMISSION = "NOPERM"
 WRONG_TYPE = "WRONGTYPE"
-# The error code of a server that accepts no writes because it can't write its files. The server is
-# still a primary.
+# The error code with which a primary refuses writes because it can't write its files. A server with
+# this error is still the primary.
 FILES_NOT_WRITTEN = "MISCONF"
-# The error code of a server that has too few replicas. Another server, which has the replicas, may
-# have replaced it.
+# The error code with which a server refuses writes because it has too few replicas. A server with
+# this error may no longer be the primary, because its replicas may follow a new primary.
 NO_REPLICAS = "NOREPLICAS"
-# On Redis 6.2, the error of a script contains these codes for the same refusals.
+# If a script writes to a replica, or to a server with too few replicas, Redis 6.2 puts these codes
+# inside the error text of the script.
 _NO_PRIMARY_IN_SCRIPT = ("-READONLY ", "-NOREPLICAS ")
-# Texts of Valkey and of Redis for a script that may not run a command. Such an error has no code of
-# its own.
+# Parts of the error texts of Valkey and Redis for a script that runs a command without permission.
+# These error texts do not begin with the code NOPERM.
 _NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
 
 _WANTS_PASSWORD = "wants a user and a password"
@@ -55,7 +56,7 @@ _REFUSED_WRITES = {
     FILES_NOT_WRITTEN: "takes no writes: it can't write its files",
     NO_REPLICAS: "takes no writes: too few of its replicas are in step",
 }
-# The descriptions of errors that last until an operator acts.
+# Results of `in_plain_words` for errors that continue until an operator corrects the settings.
 REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
 
 _log = structlog.get_logger(__name__)
@@ -63,7 +64,7 @@ _throttle = LogThrottle()
 
 
 class WritesRefused(Disconnected):
-    """The server of a connection accepts no writes. `refusal` is the server's error."""
+    """Raised if the server of a new connection refuses writes. `refusal` is the server's error."""
 
     def __init__(self, refusal: ResponseError) -> None:
         super().__init__(str(refusal))
@@ -71,8 +72,9 @@ class WritesRefused(Disconnected):
 
 
 class _Translation:
-    """A context that raises StoreUnavailable in place of the driver's errors. Many reads enter this
-    context. It is a class because entering a generator costs forty times as much.
+    """A context manager that raises StoreUnavailable in place of the driver's errors. This context
+    manager is a class, because many reads enter it, and a context manager from a generator takes
+    forty times as long to enter.
     """
 
     def __enter__(self) -> None:
@@ -89,14 +91,14 @@ _TRANSLATION = _Translation()
 
 
 def driver_errors_translated() -> _Translation:
-    """Returns a context that raises StoreUnavailable in place of the driver's errors."""
+    """Returns a context manager that raises StoreUnavailable in place of the driver's errors."""
     return _TRANSLATION
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """Counts and logs a driver's error, and returns the error that callers get in its place. The
-    driver's text can contain keys and passwords. So only the type of the error is logged, and the
-    server's code if the server refused a command.
+    """Counts and logs an error of the driver, and returns the StoreUnavailable to raise in its
+    place. The text of the error is not logged, because it can contain keys and passwords. The log
+    gets the class of the error and, if the server refused a command, the server's error code.
     """
     if isinstance(error, WritesRefused):
         error = error.refusal
@@ -115,8 +117,8 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 
 def doubts_primary(error: Exception) -> bool:
-    """Returns True if the error is a reason to doubt that the server is the primary. Such a server
-    did not answer in time, closed the connection, is a replica, or has too few replicas.
+    """Returns True if the error shows that the server may not be the primary. Returns True for
+    timeouts, lost connections, and refusals by a replica or by a server with too few replicas.
     """
     return (
         isinstance(error, (Disconnected, TimedOut, ReadOnlyError, MasterDownError))
@@ -127,14 +129,14 @@ def doubts_primary(error: Exception) -> bool:
 
 def lacks_room(error: Exception) -> bool:
     """Returns True if a primary refused a write because its memory is full or because it can't
-    write its files. Reads from such a primary are still correct.
+    write its files. Reads from a primary with a full memory or unwritable files are still correct.
     """
     return isinstance(error, OutOfMemoryError) or code_of(error) == FILES_NOT_WRITTEN
 
 
 def code_of(error: Exception) -> str:
-    """Returns the server's code for an error. The code is NOPERM if a permission is missing, even
-    in a script.
+    """Returns the server's error code, which is the first word of the error text. If a permission
+    is missing, returns NOPERM, even if the error of a script begins with another word.
     """
     text = str(error)
     if isinstance(error, NoPermissionError) or any(
@@ -145,8 +147,8 @@ def code_of(error: Exception) -> str:
 
 
 def in_plain_words(error: BaseException) -> str:
-    """Describes a driver's error for an operator. The description never contains text from the
-    server.
+    """Returns a description of a driver's error for an operator. The description never contains
+    text from the server.
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:

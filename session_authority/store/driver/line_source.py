@@ -1,10 +1,10 @@
 """Opens and closes the read lines to one server. A read line takes a connection from the driver's
-pool. When the line is closed, the connection goes back to the pool.
+pool. When the read line is closed, the connection goes back to the pool.
 
-A new line first proves that the server accepts writes. Servers that refuse writes answer reads,
-too: a replica, a primary without its replicas, and a primary that had to step down. A primary of
-the last two kinds may have been replaced. But a server that refuses writes because it can't write
-its files is still a primary, so the line is used.
+Before a read line is used, a test command checks that the server accepts writes. The test command
+detects servers that may answer reads with old data: a demoted primary, and a primary that lost its
+replicas. A primary that can't write its files also refuses writes, but its read line is used,
+because no other server has replaced this primary.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from session_authority.store.driver.read_line import Answered, Lost, ReadLine
 
 
 class Connections(Protocol):
-    """The driver's pool of connections to one server."""
+    """The methods that read lines use of the driver's pool of connections to one server."""
 
     async def get_connection(self) -> AbstractConnection:
         """Returns a connection that is ready for use. Raises the errors of the driver."""
@@ -39,13 +39,13 @@ class Connections(Protocol):
 
     @property
     def _available_connections(self) -> Sequence[AbstractConnection]:
-        """The connections that are not in use."""
+        """The connections of the pool that are not in use."""
 
 
 class LineSource:
-    """Makes read lines. `proof` is a command that writes nothing, but fails on a server that may
-    not be the primary. If `proof` is None, this command is not sent. Every new line is tested for
-    data that no command requested.
+    """Makes read lines to one server. `proof` is the test command: it changes nothing, but fails on
+    a server that refuses writes. If `proof` is None, no test command is sent. A connection with
+    data that no command requested is refused even if `proof` is None.
     """
 
     def __init__(self, connections: Connections, proof: Command | None) -> None:
@@ -54,21 +54,22 @@ class LineSource:
         self._tasks = BackgroundTasks()
         self.settled = self._tasks.settled
         self.held = 0
-        """How many connections the lines of this source have, or are about to get."""
+        """How many connections the read lines of this source have or are about to get."""
 
     def reserve(self) -> None:
-        """Reserves a connection for a line that is about to be made."""
+        """Counts a connection in `held`, for a read line that `make` is about to make."""
         self.held += 1
 
     async def make(self, answered: Answered, lost: Lost, then: Callable[[], None]) -> ReadLine:
-        """Makes a line on a reserved connection, and tests the line. Raises WritesRefused, and the
+        """Makes a read line on a connection of the pool, after tests of the connection. `reserve`
+        must be called first. Raises WritesRefused if the server refuses the test command, and the
         errors of the driver.
 
         Args:
-            answered: Called when a batch on the line is answered.
-            lost: Called when the line is lost.
-            then: Called if making the line fails after it got a connection. First that connection
-                is given back.
+            answered: Called by the read line after each batch that is answered.
+            lost: Called by the read line when its connection can't be used any more.
+            then: Called if a test of the connection fails, after the connection has gone back to
+                the pool.
         """
         try:
             connection = await self._connections.get_connection()
@@ -83,21 +84,21 @@ class LineSource:
             raise
 
     def give_back(self, line: ReadLine, then: Callable[[], None]) -> None:
-        """Gives back the connection of a closed line. Then calls `then`, as there is room for
-        another connection.
+        """Closes the connection of a read line and returns it to the pool, in the background. When
+        the connection is in the pool, calls `then`, which may open a new read line.
         """
         self._tasks.start(self._give_back(line.connection, then))
 
     async def hang_up_free(self) -> None:
-        """Closes the connections of the pool that are not in use. No other task runs before all of
-        them are closed. Otherwise the pool could hand out a connection that is about to be closed.
+        """Closes the connections of the pool that are not in use. No other task runs before all
+        these connections are closed, so no task can get one of them from the pool.
         """
         for connection in [*self._connections._available_connections]:  # noqa: SLF001
-            with suppress(*EXCHANGE_FAILURES):  # the connection will not be used again
+            with suppress(*EXCHANGE_FAILURES):  # an error on a closed connection does not matter
                 await connection.disconnect(nowait=True)
 
     def hang_up_free_soon(self) -> None:
-        """Closes the connections of the pool that are not in use, in the background."""
+        """Starts a background task that closes the unused connections of the pool."""
         self._tasks.start(self.hang_up_free())
 
     async def _prove(self, connection: AbstractConnection) -> None:

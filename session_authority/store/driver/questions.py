@@ -1,9 +1,11 @@
-"""Holds the questions to the server, and the callers that wait for the answers.
+"""Defines questions, which are commands to Redis that may be sent more than once, and batches of
+questions.
 
-A batch has several questions that are sent at once, and gets as many replies. All answers of a
-batch are given at once, so a batch with one reply too many gives no answer. If a caller gives up
-before the batch is sent, its question is left out. If a caller gives up later, other callers are
-not affected.
+The questions of a batch are sent together, and the server sends one reply to each question. The
+replies are passed on together, after the last reply has arrived. If the server sends one reply too
+many, no reply is passed on, because a reply may belong to another question. If a task stops waiting
+before its batch is sent, its question is left out of the batch. If a task stops waiting after its
+batch was sent, the other questions of the batch are still answered.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ Command = tuple[str | bytes, ...]
 
 class Question:
     """A command that may be sent more than once, because it is a read or writes only a mark. The
-    command is encoded only once. In a cluster, `slot` is the slot of the command's first argument.
+    command is encoded only once, as `packed`. In a cluster, `slot` is the slot of the command's
+    key.
     """
 
     __slots__ = ("command", "packed", "slot")
@@ -32,14 +35,15 @@ class Question:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of memory that the question occupies."""
+        """How many bytes of memory the question occupies."""
         parts = (self, self.packed, self.command, *self.command)
         return sum(map(sys.getsizeof, parts))
 
 
 class Answers:
-    """The answers to several questions. Each is an answer or an exception. One future has all
-    answers as its result, even if several batches carry the questions.
+    """Collects the answers to the questions of one `ask_many` call, even if the questions are in
+    different batches. The result of `future` is the list of all answers. If a question fails, its
+    exception takes the place of its answer.
     """
 
     __slots__ = ("_missing", "_replies", "future")
@@ -50,7 +54,9 @@ class Answers:
         self._missing = count
 
     def give(self, places: Sequence[int], replies: Iterable[Any]) -> None:
-        """Puts answers in their places. The future completes when the last answers are there."""
+        """Stores some of the answers, at the positions `places` of the list of answers. Completes
+        `future` when no answer is missing any more.
+        """
         for place, reply in zip(places, replies, strict=True):
             self._replies[place] = reply
         self._missing -= len(places)
@@ -59,7 +65,9 @@ class Answers:
 
 
 class _Part:
-    """The answers in one batch for a caller whose questions are spread over several batches."""
+    """Receives the answers to those questions of one `ask_many` call that are in one batch. The
+    call may have more questions in other batches.
+    """
 
     __slots__ = ("_places", "answers")
 
@@ -76,11 +84,12 @@ class _Part:
 
 
 class Batch:
-    """Questions that are sent together.
+    """A group of questions that are sent together.
 
-    `since` is when the batch was begun, and `sent_at` is when it was last sent, both in seconds of
-    `time.monotonic`. `attempts` counts the failed attempts to send the batch or to make a line for
-    it.
+    `since` is the time at which the batch was made. `sent_at` is the time at which the batch was
+    last sent, or `since` if it was not sent yet. `since` and `sent_at` are in seconds of
+    `time.monotonic`. `attempts` counts how often the read line of the batch failed or could not be
+    opened.
     """
 
     __slots__ = ("_asked", "attempts", "closed", "sent_at", "since", "size")
@@ -90,7 +99,7 @@ class Batch:
         self.attempts = 0
         self.size = 0
         self.closed = closed
-        """True if no other question may join."""
+        """True if no more questions may be added to the batch."""
         self._asked: list[tuple[bytes, int, asyncio.Future[Any] | _Part]] = []
 
     def add(self, question: Question, answer: asyncio.Future[Any]) -> None:
@@ -101,16 +110,16 @@ class Batch:
     def add_part(
         self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
     ) -> None:
-        """Adds several questions to the batch. `places` are the positions of their answers in
-        `answers`.
+        """Adds several questions to the batch. `places` has the position in `answers` of the answer
+        to each question.
         """
         packed = b"".join([question.packed for question in questions])
         self._asked.append((packed, len(questions), _Part(answers, places)))
         self.size += len(questions)
 
     def packed(self) -> bytes:
-        """Returns the bytes to send: all questions whose callers still wait. The result is empty if
-        no caller waits. No question may be added after this call.
+        """Returns the bytes to send: the encoded questions whose callers still wait. Returns no
+        bytes if no caller waits. After this call, no question may be added to the batch.
         """
         self._asked = [asked for asked in self._asked if not asked[2].done()]
         self.size = sum([count for _, count, _ in self._asked])
@@ -118,7 +127,9 @@ class Batch:
         return b"".join([packed for packed, _, _ in self._asked])
 
     def answer(self, replies: Sequence[Any]) -> None:
-        """Gives each caller its answer, or the exception that came in its place."""
+        """Passes each reply to the caller that waits for it. `replies` has one reply or exception
+        for each question, in the order of the questions.
+        """
         at = 0
         for _, count, answer in self._asked:
             if isinstance(answer, _Part):
@@ -132,10 +143,10 @@ class Batch:
             at += count
 
     def fail(self, error: Exception) -> None:
-        """Fails all questions of the batch with this error."""
+        """Passes this error to all callers of the batch, in place of their answers."""
         self.answer([error] * self.size)
 
     def waited_for(self) -> Iterable[asyncio.Future[Any]]:
-        """Yields the futures that complete when the batch is answered."""
+        """Yields the futures for which the callers of the batch wait."""
         for _, _, answer in self._asked:
             yield answer.answers.future if isinstance(answer, _Part) else answer

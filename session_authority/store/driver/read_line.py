@@ -1,12 +1,13 @@
-"""A connection that carries batches of reads, one at a time. It needs no task, because replies are
-read when they arrive.
+"""Defines a read line: a connection that carries batches of reads, one batch at a time. A read line
+needs no task of its own, because the event loop calls `data_received` when data arrives.
 
-The driver makes the connection and greets the server. Then the read line replaces the driver's
-streams as the protocol of the connection's transport.
+The driver opens the connection and logs in to the server. After the login, the read line becomes
+the asyncio protocol of the connection, in place of the driver's stream protocol.
 
-Data that the server sends without a question never counts as an answer. Before each use, the line
-polls the socket for such data. A batch with one reply too many gives no answer. After any error the
-connection is closed, and the batch that is under way on it fails or is sent again.
+Data that the server sends without a request never counts as an answer. Before a batch is sent, the
+socket is polled, and a read line with unrequested data is closed. If a batch gets more replies than
+it has reads, no reply is used. After a connection error or a reply that can't be decoded, the
+connection is closed. A batch that was under way on a closed connection fails or is sent again.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from session_authority.store.driver.questions import Batch
 
-# Called with a line, its batch and the replies, after all replies have arrived.
+# A function that is called with a read line, its batch and the replies, after all replies to the
+# batch have arrived.
 Answered = Callable[["ReadLine", Batch, Sequence[Any]], None]
-# Called with a line that can't be used any more, and with the reason.
+# A function that is called with a read line that can't be used any more, and with the reason.
 Lost = Callable[["ReadLine", Exception], None]
 
 _NOT_ENOUGH = object()
@@ -37,19 +39,20 @@ def _inside(
     """Returns the transport of a driver's connection, and the function that turns the server's
     errors into the driver's exceptions.
 
-    The driver has no public access to either of them. A read line needs no other private names of
-    redis-py than these two: `_writer`, a StreamWriter, and `_parser`. In a cluster, the
-    `parse_error` of the parser knows the errors of a cluster.
+    The driver has no public names for the transport and for this function, `parse_error`. A read
+    line uses only two private names of redis-py: `_writer`, a StreamWriter, and `_parser`. In a
+    cluster, `parse_error` also makes the exceptions for redirections.
     """
     inside: Any = connection
     return inside._writer.transport, inside._parser.parse_error  # noqa: SLF001
 
 
 class ReadLine(asyncio.Protocol):
-    """A connection that the driver has made, and from which the driver has read all its replies.
+    """A connection to Redis that carries one batch of reads at a time. The driver must have opened
+    the connection, and must have read all replies to its own commands.
 
-    `batch` is the batch that is under way, or None. After the line is lost, `batch` is the batch
-    that got no answer.
+    `batch` is the batch that is under way, or None if no batch is under way. After the connection
+    failed, `batch` is the batch that got no answer, or None.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class ReadLine(asyncio.Protocol):
         self.connection = connection
         self.batch: Batch | None = None
         self.moved_at = 0.0
-        """When the line was last written to or heard, in seconds of `time.monotonic`."""
+        """The time at which a batch was last sent or a part of its replies last arrived, in seconds
+        of `time.monotonic`.
+        """
         self._answered = answered
         self._lost = lost
         self._is_lost = False
@@ -74,27 +79,33 @@ class ReadLine(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def is_silent(self) -> bool:
-        """Returns True if the line is open and there is nothing to read. If data arrives before a
-        question, the server has closed the connection, or replies no longer match questions.
+        """Returns True if the connection is open and has no data to read. This method may be called
+        only while no batch is under way. If the connection has data while no batch is under way,
+        the server has closed the connection, or has sent a reply that no question requested.
         """
         return not (self._transport.is_closing() or self._poll.poll(0))
 
     def send(self, batch: Batch, packed: bytes) -> None:
-        """Sends the questions of a batch. No other batch may be under way on the line."""
+        """Sends a batch. `packed` has the encoded questions of the batch. No other batch may be
+        under way on this read line.
+        """
         self.batch = batch
         self.moved_at = monotonic()
         self._transport.write(packed)
 
     def hang_up(self, reason: Exception) -> None:
-        """Closes the connection at once. Data that still arrives is not read."""
+        """Closes the connection at once, and reports the reason to the function `lost`. Data that
+        arrives later is not read. Does nothing if the connection was closed before.
+        """
         if not self._is_lost:
             self._is_lost = True
             self._transport.abort()
             self._lost(self, reason)
 
     def data_received(self, data: bytes) -> None:
-        """Reads replies. The batch is answered when all its replies are complete and no data
-        follows.
+        """Decodes replies from the received data. Passes the replies on when each question of the
+        batch has its reply. Closes the connection if the data can't be decoded, or if more data
+        follows the last reply.
         """
         batch, replies, reader = self.batch, self._replies, self._reader
         if batch is None:
@@ -117,8 +128,8 @@ class ReadLine(asyncio.Protocol):
             self._answered(self, batch, replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the driver that the connection is lost. The driver waits for this call when it
-        closes the connection.
+        """Tells the driver's stream protocol that the connection is closed. When the driver closes
+        a connection, it waits for this call.
         """
         self._streams.connection_lost(exc)
         self.hang_up(Disconnected("it hung up"))

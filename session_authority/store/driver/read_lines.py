@@ -1,14 +1,16 @@
-"""Chooses a read line to the server for each batch of reads, and handles lines that fail.
+"""Chooses a read line for each batch of reads to one server, and handles read lines that fail. A
+read line is a connection that carries one batch of reads at a time.
 
-Reads that arrive while a line is free are sent at the end of the same turn of the event loop. While
-all lines are busy, reads gather, and are sent together when a line becomes free. A read never joins
-a batch that was already sent, so an answer is never older than its question. The writes of marks
-are sent in the same way, because they may be sent twice, as reads may.
+If a read line is free, reads that arrive are sent together in the next iteration of the event loop.
+While all read lines are busy, reads gather, and are sent together when a read line becomes free. A
+read is never added to a batch that was already sent, so an answer is never older than its read.
+Marks are sent over read lines, too, because a mark may be sent twice without harm.
 
-A demoted primary still answers reads. So all lines are closed when another server may have become
-the primary. Lines belong to a generation. The next generation begins when any part of the process
-meets a time-out, a server that refuses writes as a replica would, or another primary. Reads that
-were under way are sent again.
+A demoted primary still answers reads, with old data. So all read lines are closed when another
+server may have become the primary. The signs of a new primary are a timeout, a server that refuses
+writes as a replica would, and a message that names another primary. Any part of the process may
+find a sign of a new primary. After a sign of a new primary, reads that are under way are sent
+again, unless they have timed out.
 """
 
 from __future__ import annotations
@@ -31,28 +33,31 @@ from session_authority.store.driver.sentinels import PrimaryReplaced
 from session_authority.store.driver.traced_batch import TracedBatch
 from session_authority.store.driver.traffic import Traffic
 
-# How often a read is sent at most. The primary may change more than once in a row.
+# The largest number of attempts to send a read. More than two attempts are allowed, because the
+# primary may change twice in a short time.
 _MAX_ATTEMPTS = 3
-# A batch of this many HGETs fits into two segments on loopback. Its replies are parsed in 0.2 ms.
+# The largest number of reads in a batch that several callers share. On loopback, 256 HGET commands
+# fit into two TCP segments, and their replies are parsed in 0.2 ms.
 _MAX_BATCH = 256
-# How many times within one time-out the lines check for reads that wait too long.
+# How many times in each period of `timeout_seconds` a timer checks for reads that wait too long.
 _LOOKS_PER_TIMEOUT = 8
 
 
 def max_lines(max_connections: int) -> int:
-    """Returns the largest number of connections for reads that callers wait for, in a pool of this
-    size.
+    """Returns the largest number of read lines for reads that calls wait for, if the client may
+    have `max_connections` connections. The read lines for the event log and for marks are not
+    included.
     """
     return max(2, min(4, max_connections // 4))
 
 
 class ReadLines:
-    """Up to `limit` read lines to one server.
+    """Sends reads in batches to one server, over at most `limit` read lines.
 
-    A read fails if it waits longer than `timeout_seconds` for a line, or for the next part of a
-    reply. `failed` is called with the error for each batch that fails because its line ended or no
-    line could be made. `failed` is also called if no line could be made and no read waits for this
-    line any more. `traffic` counts the reads.
+    A read fails if it waits longer than `timeout_seconds` for a read line, or for the next part of
+    the replies. `failed` is called with the error for each batch that fails because its read line
+    failed or no read line could be opened. `failed` is also called if opening a read line fails and
+    no read waits for this read line any more. `traffic` counts the reads.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class ReadLines:
         self._idle: list[ReadLine] = []
         self._busy: set[ReadLine] = set()
         self._opening: set[object] = set()
-        """The connects under way that may serve the waiting reads."""
+        """The attempts to open a read line that are under way and for which reads wait. An attempt
+        leaves the set when it ends, or when the reads no longer wait for it.
+        """
         self._generation = 0
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
@@ -83,12 +90,13 @@ class ReadLines:
         self._tasks = BackgroundTasks()
 
     def question(self, *command: str | bytes) -> Question:
-        """Makes a question from a command that may be sent more than once."""
+        """Returns a question: a command that may be sent more than once."""
         return Question(command)
 
     def ask(self, question: Question) -> asyncio.Future[Any]:
-        """Returns the future answer to a question. Awaiting it raises the error with which the
-        server refused, or the driver's error if no answer came.
+        """Sends a question, and returns a future of the answer. The future fails with the server's
+        error if the server refuses the question, and with an error of the driver if no answer
+        comes.
         """
         loop = self._loop or self._begin()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -96,8 +104,9 @@ class ReadLines:
         return answer
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """Returns the answer to each question, or its exception. Use `apart` if the answers may be
-        large. Then the questions get a batch of their own, so no other read waits for them.
+        """Sends several questions. Returns a list with the answer or the exception of each
+        question. Set `apart` if the answers may be large. With `apart`, the questions get a batch
+        of their own, so that other reads do not wait for the large answers.
         """
         if not questions:
             return []
@@ -113,13 +122,14 @@ class ReadLines:
         *,
         apart: bool = False,
     ) -> None:
-        """Sends some questions of a caller.
+        """Sends questions, and returns before the answers arrive.
 
         Args:
-            answers: The object that collects all answers of the caller.
-            questions: The questions.
-            places: The positions of their answers in `answers`.
-            apart: Sends the questions in a batch of their own.
+            answers: The object that collects the answers. This object may also collect answers from
+                other servers.
+            questions: The questions to send.
+            places: For each question, the position of its answer in `answers`.
+            apart: True to send the questions in a batch of their own.
         """
         loop = self._loop or self._begin()
         if apart:
@@ -135,15 +145,15 @@ class ReadLines:
             at = end
 
     async def hang_up(self) -> None:
-        """Closes all lines and the free connections of the pool, so that the next reads find out
-        again which server is the primary.
+        """Closes all read lines and the free connections of the pool, so that the next reads find
+        out again which server is the primary.
         """
         self.begin_generation()
         await self._source.hang_up_free()
 
     def begin_generation(self) -> None:
-        """Closes all lines, and sends the reads that were under way again. A read fails after three
-        attempts.
+        """Closes all read lines, because another server may be the primary now. Sends again the
+        reads that were under way. A read fails after three attempts.
         """
         self._generation += 1
         self._opening.clear()
@@ -153,7 +163,7 @@ class ReadLines:
             self._flush_soon(asyncio.get_running_loop())
 
     async def drained(self) -> None:
-        """Waits until all questions so far are answered, then closes the free lines."""
+        """Waits until all earlier questions are answered, and then closes the idle read lines."""
         batches = [*self._waiting, *(line.batch for line in self._busy if line.batch)]
         answers = {answer for batch in batches for answer in batch.waited_for()}
         if answers:
@@ -171,8 +181,8 @@ class ReadLines:
         return self._loop
 
     def _joinable(self, loop: asyncio.AbstractEventLoop) -> Batch:
-        """Returns the batch to which a new question can be added. The batch waits for a line, or
-        for the end of this turn of the event loop.
+        """Returns a batch to which a new question can be added. The batch has not been sent yet: it
+        waits for a free read line, or for the next iteration of the event loop.
         """
         if self._waiting:
             batch = self._waiting[-1]
@@ -211,11 +221,13 @@ class ReadLines:
                 self._idle.append(line)
 
     def _flush_if_alone(self) -> None:
-        """Sends the waiting batches. It is called after an attempt to make a line has failed and
-        the connection of this line has been given back.
+        """Sends the waiting batches, or opens read lines for them, unless other read lines are busy
+        or being opened. This method is called after an attempt to open a read line has failed and
+        the connection has gone back to the pool.
 
-        The waiting batches began after the attempt had failed, so they did not get its error. If
-        other lines are busy or being made, those lines will send the batches: see `_not_connected`.
+        The batches that wait now were made after the attempt failed, so they did not get the error
+        of the attempt. If other read lines are busy or being opened, these read lines will send the
+        waiting batches.
         """
         if not (self._busy or self._opening):
             self._flush()
@@ -248,9 +260,9 @@ class ReadLines:
             self._again_or_fail([line.batch], reason)
 
     def _again_or_fail(self, batches: Sequence[Batch], reason: Exception) -> None:
-        """Sends reads again if the primary may have changed since they were sent. This is safe,
-        because reads change nothing and marks may be written twice. Otherwise, or after three
-        attempts, the reads fail.
+        """Sends the batches again if the reason is PrimaryReplaced. A second sending is safe,
+        because reads change nothing and marks may be written twice. After any other reason, and
+        after three attempts, the batches fail.
         """
         for batch in reversed(batches):
             batch.attempts += 1
@@ -263,7 +275,7 @@ class ReadLines:
                 self._failed(reason)
 
     def _connect_some(self) -> None:
-        """Opens lines for the waiting batches, up to the limit."""
+        """Starts to open read lines for the waiting batches, up to `_limit` read lines in total."""
         lacking = len(self._waiting) - len(self._opening)
         for _ in range(min(lacking, self._limit - self._source.held)):
             opening = object()
@@ -272,13 +284,15 @@ class ReadLines:
             self._tasks.start(self._connect(opening))
 
     async def _connect(self, opening: object) -> None:
-        # The generation is read before the connect, because the connect may still reach the old
-        # primary.
+        # `_generation` is read before the connection is opened. If the primary changes while the
+        # connection is opened, `_generation` gets a new value, and the connection may lead to the
+        # old primary.
         generation = self._generation
         try:
             line = await self._source.make(self._answered, self._lost, self._flush_if_alone)
         except Exception as error:  # noqa: BLE001
-            # Every caller that waits for this batch must get the error.
+            # Any exception is caught, because the callers that wait for the read line must get the
+            # error.
             if opening in self._opening:
                 self._opening.discard(opening)
                 self._not_connected(error)
@@ -293,8 +307,9 @@ class ReadLines:
             self._flush()
 
     def _not_connected(self, error: Exception) -> None:
-        # Other lines may still send the waiting batches. This line is not replaced, because a
-        # server that refuses every connection would cause an endless loop of attempts.
+        # If other read lines are busy or being opened, they may still send the waiting batches. No
+        # new attempt is made after the failed attempt, because a server that refuses every
+        # connection would cause an endless loop of attempts.
         others = self._busy or self._opening
         batches: list[Batch] = []
         if isinstance(error, PrimaryReplaced) or not others:
@@ -312,8 +327,8 @@ class ReadLines:
         self._watch = loop.call_later(self._timeout / _LOOKS_PER_TIMEOUT, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Finds the reads that have waited too long for a reply or a line. One timer serves all
-        reads.
+        """Fails the reads that have waited too long for a reply or for a read line. One timer runs
+        this check for all reads.
         """
         self._watch = None
         too_old = monotonic() - self._timeout
@@ -322,7 +337,7 @@ class ReadLines:
             line.hang_up(TimedOut("no reply"))
         stuck = [batch for batch in self._waiting if batch.since < too_old]
         if stuck:
-            self._opening.clear()  # the next reads will open new lines
+            self._opening.clear()  # the next reads will open new read lines
             self._waiting = deque(batch for batch in self._waiting if batch.since >= too_old)
             for batch in stuck:
                 batch.fail(TimedOut("no line"))

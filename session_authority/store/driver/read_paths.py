@@ -1,8 +1,8 @@
-"""Chooses how a client's reads are sent: over read lines to its server, or to the primaries of its
-cluster.
+"""Chooses how the reads of a Redis client are sent: over read lines to the client's server, or over
+read lines to each primary of a cluster.
 
-If a client's connections are not sockets, as in an imitation of Redis, it has no read lines. Each
-of its reads then uses a connection of the pool.
+A read line needs a socket. If the connections of a client are not sockets, as with a fake Redis in
+tests, the reads are sent on connections of the client's pool.
 """
 
 from __future__ import annotations
@@ -35,42 +35,45 @@ _WITH_SOCKETS = (Connection, SSLConnection, UnixDomainSocketConnection)
 
 
 class ReadPath(Protocol):
-    """The interface by which reads are sent."""
+    """The interface through which other modules send reads to Redis."""
 
     def question(self, *command: str | bytes) -> Question:
-        """Makes a question from a command that may be sent more than once. A caller that sends the
-        question often may keep it.
+        """Returns a question: a command that may be sent more than once. A caller may keep the
+        question and send it many times.
         """
 
     def ask(self, question: Question) -> Awaitable[Any]:
-        """Returns the answer to a question. Awaiting it raises the error with which the server
-        refused, or the driver's error if no answer came. If a caller is cancelled, other callers
-        are not affected.
+        """Sends a question, and returns an awaitable of the answer. The awaitable raises the
+        server's error if the server refuses the question, and an error of the driver if no answer
+        comes. If a caller is cancelled, other callers are not affected.
         """
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
-        """Returns the answer to each question, or its exception. Use `apart` if the answers may be
-        large, so that no other read waits for them.
+        """Sends several questions. Returns a list with the answer or the exception of each
+        question. Set `apart` if the answers may be large, so that other reads do not wait for these
+        answers.
         """
 
     async def hang_up(self) -> None:
-        """Closes the read lines and the free connections, so that the next reads find out again
-        which server is the primary. Does nothing in a cluster, or if there are no read lines.
+        """Closes the read lines and the free connections of the pool, so that the next reads find
+        out again which server is the primary. Does nothing for a cluster, or if the client has no
+        read lines.
         """
 
     async def drained(self) -> None:
-        """Waits until all questions so far are answered."""
+        """Waits until all earlier questions are answered."""
 
 
 _shared: WeakKeyDictionary[RedisClient, ReadPath] = WeakKeyDictionary()
 
 
 def read_path_of(client: RedisClient, probe: str) -> ReadPath:
-    """Returns the read path of a client. All parts of a process that share the client share its
-    read path. So if one part learns that the primary has changed, all parts use the new primary.
+    """Returns the read path of a client. All parts of a process that use the same client get the
+    same read path. So if one part of the process learns that the primary has changed, all parts use
+    the new primary.
 
-    `probe` is a key that never exists. Removing this key changes nothing, but a server that refuses
-    writes refuses the removal.
+    `probe` is a key that never exists. The command that deletes `probe` tests if a server accepts
+    writes: the command changes nothing, but fails on a server that refuses writes.
     """
     if client not in _shared:
         _shared[client] = _made(client, probe)
@@ -85,7 +88,7 @@ def _made(client: RedisClient, probe: str) -> ReadPath:
         return _PlainReads(pool)
     lines = ReadLines(
         LineSource(pool, proof=("DEL", probe)),
-        limit=max_lines(pool.max_connections) + 2,  # one for the event log, one for marks of use
+        limit=max_lines(pool.max_connections) + 2,  # one more for the event log, and one for marks
         timeout_seconds=pool.connection_kwargs["socket_timeout"],
         traffic=traffic_of(client),
     )
@@ -95,7 +98,9 @@ def _made(client: RedisClient, probe: str) -> ReadPath:
 
 
 class _PlainReads:
-    """Sends each read separately, on any connection of a pool."""
+    """Sends reads one after another, on connections of a client's pool. This class is used for
+    clients that can't have read lines.
+    """
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -116,7 +121,7 @@ class _PlainReads:
         return await self._shield.run(self._exchange(questions))
 
     async def hang_up(self) -> None:
-        """Does nothing, because there is no other server."""
+        """Does nothing, because no other server can become the primary."""
 
     async def _exchange(self, questions: Sequence[Question]) -> list[Any]:
         async with self._one_at_a_time:

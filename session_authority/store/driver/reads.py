@@ -1,5 +1,6 @@
-"""Sends reads that are not worth batching with others, one group of commands at a time. So one
-connection is enough for any number of callers.
+"""Sends groups of read commands, one group at a time. A group is not combined with the reads of
+other callers. Because only one group is under way, one connection is enough for any number of
+callers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from session_authority.store.driver.shielding import Shield
 
 
 class Reads:
-    """Sends groups of commands that change nothing, one group at a time."""
+    """Sends groups of commands that change nothing. Each object of this class sends one group at a
+    time.
+    """
 
     def __init__(self, path: ReadPath) -> None:
         self._path = path
@@ -24,13 +27,15 @@ class Reads:
         self.settled = self._shield.settled
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """Returns the answer to each command, or its exception."""
+        """Sends a group of commands. Returns a list with the answer or the exception of each
+        command.
+        """
         await self._one_at_a_time.acquire()  # a caller that is cancelled here has sent nothing
         return await self._shield.run(self._exchange(commands))
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """Returns the answers to all commands. Raises StoreUnavailable if the server refuses one of
-        them, or does not answer.
+        """Sends a group of commands, and returns their answers. Raises StoreUnavailable if the
+        server refuses one of the commands or does not answer it.
         """
         if not commands:
             return ()

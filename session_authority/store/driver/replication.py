@@ -1,8 +1,8 @@
-"""Waits until enough replicas have a write, with the command `WAIT`.
+"""Waits until enough replicas have received a write, with the Redis command `WAIT`.
 
-`WAIT` counts the replicas that have the last write of its own connection. So the write and the wait
-are sent together, on one connection. On another connection, a new primary that never saw the write
-could answer the wait.
+`WAIT` counts the replicas that have the last write of the connection on which `WAIT` is sent. So
+the write and `WAIT` are sent together, on one connection. If `WAIT` were sent on a second
+connection, a new primary that never received the write could answer `WAIT`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from session_authority.store.driver.errors import unavailable
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """How many replicas must have a write, and how long the answer to the write waits for them."""
+    """The setting for replication: `count` replicas must have a write, and the service waits for
+    these replicas at most for `timeout`.
+    """
 
     count: int = 0
     timeout: timedelta = timedelta(milliseconds=500)
@@ -31,16 +33,18 @@ NO_REPLICAS = Replicas()
 async def run_and_wait(
     client: RedisClient, key: str, command: Sequence[str | bytes | int], replicas: Replicas
 ) -> tuple[Any, bool]:
-    """Carries out a command that writes to the slot of `key`. Returns the reply, and True if enough
-    replicas have the write. If the server refuses to wait, the second value is False.
+    """Runs a command that writes to the slot of `key`, and waits for replicas. Returns the reply to
+    the command, and True if enough replicas have the write. If the server refuses `WAIT`, the
+    second value is False.
 
     Args:
         client: The client of Redis.
-        key: A key of the slot.
-        command: The command.
+        key: A key in the slot to which the command writes.
+        command: The command that writes.
         replicas: How many replicas must have the write, and how long the wait may last.
 
-    Raises the error of the command, and the errors of the driver.
+    Raises the server's error if the server refuses the command, and an error of the driver if no
+    reply comes.
     """
     milliseconds = max(1, replicas.timeout // timedelta(milliseconds=1))
     wait = ("WAIT", replicas.count, milliseconds)
@@ -54,6 +58,6 @@ async def run_and_wait(
     if isinstance(reply, Exception):
         raise reply
     if isinstance(confirmed, Exception):
-        unavailable(confirmed)  # only for the log, as the write is done and no error may be raised
+        unavailable(confirmed)  # logs the error, which is not raised because the write succeeded
         return reply, False
     return reply, confirmed >= replicas.count

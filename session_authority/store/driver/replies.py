@@ -1,4 +1,6 @@
-"""Reads the server's replies, in every form in which the driver returns them."""
+"""Decodes the server's replies. The driver may return the same reply in several forms, for example
+as a list or as a mapping.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from typing import Any
 
 
 def fields_of(reply: Any) -> Mapping[Any, Any]:
-    """Returns the names and values of a hash, an entry or a consumer group. The reply may be a
-    mapping, a list of alternating names and values, or a list of pairs. None counts as empty.
+    """Returns the names and values in a reply that describes a hash, a stream entry or a consumer
+    group. The reply may be a mapping, a list of alternating names and values, or a list of pairs.
+    If the reply is None, returns an empty mapping.
     """
     if isinstance(reply, Mapping):
         return reply
@@ -21,7 +24,7 @@ def fields_of(reply: Any) -> Mapping[Any, Any]:
 
 
 def info_fields(reply: Any) -> Mapping[str, str]:
-    """Returns the fields of a reply to INFO."""
+    """Returns the names and values in a reply to the command INFO."""
     if isinstance(reply, Mapping):
         return {name: str(value) for name, value in reply.items()}
     lines = (line.partition(":") for line in reply.decode().splitlines())
@@ -29,6 +32,8 @@ def info_fields(reply: Any) -> Mapping[str, str]:
 
 
 def time_of(reply: Sequence[Any]) -> datetime:
-    """Returns the time in a reply to TIME, which has seconds and microseconds."""
+    """Returns the time in a reply to the command TIME. The reply has two numbers: the seconds since
+    1970, and the microseconds of the present second.
+    """
     seconds, microseconds = reply
     return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))

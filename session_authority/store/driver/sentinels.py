@@ -1,12 +1,13 @@
 """Finds the primary of a Sentinel group, and learns at once when another server becomes the
 primary.
 
-The Sentinels publish the change first, on `+switch-master`. If a primary hung and came back, it
-does not know that it was replaced. It answers as before until a Sentinel informs it, some ten
-seconds later. So a reply counts only if its server is still the primary when the reply arrives.
+When the primary changes, the Sentinels publish a message on the channel `+switch-master`. A primary
+that was replaced while it did not respond may still answer commands, until a Sentinel makes it a
+replica some ten seconds later. So a reply counts only if its server is still the known primary when
+the reply arrives.
 
-This module changes two behaviors of redis-py 8.1. redis-py believes the first Sentinel that
-answers, though another Sentinel may know of a later failover. It also goes on reading from
+This module changes two behaviors of redis-py 8.1. First, redis-py believes the first Sentinel that
+answers, though another Sentinel may know of a later failover. Second, redis-py goes on reading from
 connections to the old primary.
 """
 
@@ -36,7 +37,8 @@ from session_authority.store.driver.errors import EXCHANGE_FAILURES, ResponseErr
 from session_authority.store.driver.subscription import messages_on
 
 SWITCH_CHANNEL = "+switch-master"
-# How long the client waits for the views of the other Sentinels after the first one has answered.
+# How long the client waits for the answers of other Sentinels after the first Sentinel has
+# answered.
 _GRACE_SECONDS = 0.25
 
 _log = structlog.get_logger(__name__)
@@ -46,15 +48,18 @@ Address = tuple[str, int]
 
 
 class PrimaryReplaced(Disconnected):
-    """The server that answered is no longer the primary."""
+    """Raised if the server of a connection is no longer the primary, or may no longer be the
+    primary.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The server that one Sentinel considers the primary since the failover with the number
-    `epoch`.
+    """The answer of one Sentinel about the primary. `address` is the server that this Sentinel
+    takes for the primary. `epoch` is the number of the failover that made this server the primary.
 
-    The view is settled if the Sentinel sees that server alive, and is not about to replace it.
+    `settled` is True if the Sentinel finds that this server is alive, and no failover is in
+    progress.
     """
 
     epoch: int
@@ -63,12 +68,13 @@ class View:
 
 
 def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | None:
-    """Returns the view that the client believes: a settled view with the latest failover of all
-    views. Returns None if there is no such view.
+    """Returns the view that the client believes: a settled view with the highest `epoch` of all
+    views. Returns None if no view with the highest `epoch` is settled.
 
-    `asked` is the number of Sentinels that were asked. `latest_epoch` is the failover of the view
-    that was believed before. If all views have earlier failovers than this, a view is believed only
-    if every Sentinel gave one. Then the group was set up anew.
+    `asked` is the number of Sentinels that were asked. `latest_epoch` is the `epoch` of the view
+    that the client believed before. If all views have a lower `epoch` than `latest_epoch`, a view
+    is believed only if every Sentinel has given one. If every Sentinel has given a view, and all
+    views have a lower `epoch` than `latest_epoch`, the Sentinel group was probably set up anew.
     """
     latest = max((view.epoch for view in views), default=0)
     if latest < latest_epoch and len(views) < asked:
@@ -77,8 +83,8 @@ def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | Non
 
 
 class Sentinels(Sentinel):
-    """Asks all Sentinels for the primary, and believes the Sentinel that knows of the latest
-    failover.
+    """Asks all Sentinels of a group for the primary, and believes the Sentinel that knows of the
+    latest failover.
     """
 
     def __init__(self, addresses: Sequence[Address], **options: Any) -> None:
@@ -87,8 +93,9 @@ class Sentinels(Sentinel):
         self._latest_epoch = 0
 
     async def discover_master(self, service_name: str) -> Address:
-        """Returns the primary's address. If no Sentinel knows the primary for sure, raises the
-        error with which a Sentinel refused. Raises MasterNotFoundError if none refused.
+        """Asks all Sentinels for the primary of the group `service_name`, and returns the address
+        of this primary. If no answer can be believed, raises the error of a Sentinel that refused
+        the question, or MasterNotFoundError if no Sentinel refused it.
         """
         looks = [self._looks.start(_view_of(sentinel, service_name)) for sentinel in self.sentinels]
         views = await _first_and_soon(looks)
@@ -102,14 +109,17 @@ class Sentinels(Sentinel):
         raise MasterNotFoundError(f"no Sentinel knows a primary of the name {service_name!r}")
 
     async def aclose(self) -> None:
-        """Closes the connections after all answers have arrived."""
+        """Waits until no question to a Sentinel is under way, and then closes the connections to
+        the Sentinels.
+        """
         await self._looks.settled()
         await super().aclose()
 
 
 async def _view_of(sentinel: Redis, group: str) -> View | None:
-    """Returns the view of one Sentinel. Returns None if the Sentinel does not answer or does not
-    know the group. Raises the error with which the Sentinel refuses.
+    """Asks one Sentinel for the primary of a group, and returns the Sentinel's view. Returns None
+    if the Sentinel does not answer or does not know the group. Raises the Sentinel's error if the
+    Sentinel refuses the question.
     """
     try:
         masters: Any = await sentinel.sentinel_masters()
@@ -127,7 +137,9 @@ async def _view_of(sentinel: Redis, group: str) -> View | None:
 
 
 async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[View]:
-    """Returns the first view, and the other views that arrive shortly after it."""
+    """Waits for the first view, and a short time for more views. Returns the views that arrived.
+    Returns an empty list if all tasks end without a view.
+    """
     waiting = set(looks)
     views: list[View] = []
     while waiting:
@@ -145,9 +157,11 @@ async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[Vi
 
 
 class SentinelPool(SentinelConnectionPool):
-    """A pool of connections to the present primary. `on_move` is called when the primary changes.
+    """A pool of connections to the present primary of a Sentinel group. `on_move` is called when
+    another server becomes the primary.
 
-    The pool listens to the Sentinels from its first connection until it is closed.
+    The pool receives messages from the Sentinels from its first connection until the pool is
+    closed.
     """
 
     def __init__(self, group: str, sentinels: Sentinels, *, ssl: bool, **options: Any) -> None:
@@ -160,8 +174,8 @@ class SentinelPool(SentinelConnectionPool):
         self._asking = BackgroundTasks()
 
     async def get_master_address(self) -> Address:
-        """Returns the primary's address, found by asking all Sentinels. Raises the errors of
-        `Sentinels.discover_master`.
+        """Asks all Sentinels for the address of the primary, and returns the address. Concurrent
+        callers share the result. Raises the errors of `Sentinels.discover_master`.
         """
         if not self._listeners:
             self._listeners = [
@@ -176,8 +190,8 @@ class SentinelPool(SentinelConnectionPool):
     async def aclose(self) -> None:
         """Closes all connections, including those to the Sentinels."""
         while pending := [task for task in self._listeners if not task.done()]:
-            # The tasks are cancelled until they end: the driver may lose a cancellation, see
-            # `shielding`.
+            # A task may need more than one cancellation, because the driver may lose a
+            # cancellation: see `shielding`.
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=0.1)
@@ -191,12 +205,12 @@ class SentinelPool(SentinelConnectionPool):
         while True:
             switches = self._switches
             address: Address = await self.sentinel_manager.discover_master(self.service_name)
-            if switches == self._switches:  # otherwise a Sentinel has just announced a newer one
+            if switches == self._switches:  # no change was announced during the search
                 await self._note(address)
                 return address
 
     async def _note(self, address: Address) -> None:
-        """Notes the primary's address. If the address has changed, closes the connections to the
+        """Stores the primary's address. If the address has changed, closes the connections to the
         old primary.
         """
         known = self.master_address
@@ -206,7 +220,7 @@ class SentinelPool(SentinelConnectionPool):
         if known is not None:
             _log.warning("primary_changed", old=_text(known), new=_text(address))
             self.on_move()
-        # Connections in use are closed, too, because the old primary might never answer on them.
+        # Connections in use are closed, too, because the old primary might never send the replies.
         connections: list[Any] = [*self._available_connections, *self._in_use_connections]
         for connection in connections:
             if (connection.host, connection.port) != address:
@@ -228,8 +242,8 @@ class SentinelPool(SentinelConnectionPool):
                     await self._note((addresses[2], int(addresses[3])))
 
     async def _look_again(self) -> None:
-        """Asks the Sentinels for the primary, because a message about a change may have been
-        missed.
+        """Asks the Sentinels for the primary again, because a message about a new primary may have
+        been missed. If no primary is found, the error is only logged.
         """
         try:
             await self.get_master_address()
@@ -238,14 +252,14 @@ class SentinelPool(SentinelConnectionPool):
 
 
 class _Loyal:
-    """A connection that works only while its server is the primary. After that it sends no requests
-    and accepts no replies.
+    """A connection that works only while its server is the primary. After another server has become
+    the primary, the connection accepts no reply of the old primary.
     """
 
     async def _send_packed_command(self, command: Any) -> None:
         if not self.is_connected:  # type: ignore[attr-defined]
-            # The connection was closed after the driver had checked it. Without this error the
-            # driver would crash.
+            # The connection was closed after the driver had checked it. Without PrimaryReplaced,
+            # the driver would raise an AttributeError, because a closed connection has no stream.
             raise PrimaryReplaced
         await super()._send_packed_command(command)  # type: ignore[misc]
 

@@ -1,8 +1,10 @@
-"""Runs exchanges with the server to their end, even if the caller is cancelled.
+"""Runs each exchange with Redis to its end, even if the caller is cancelled.
 
-If an exchange were cancelled, its reply would stay in the connection, and the next command would
-read it. The driver can also lose a cancellation that arrives while it writes. Then the cancelled
-caller would go on. See `asyncio.wait_for` before Python 3.12, python/cpython#86296.
+There are two reasons not to cancel an exchange. First, if an exchange were cancelled, its reply
+would stay in the connection, and the next command would get this reply. Second, the driver can lose
+a cancellation that arrives while the driver writes, and the cancelled caller would go on. A
+cancellation is lost because of a fault of `asyncio.wait_for` before Python 3.12
+(python/cpython#86296).
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ T = TypeVar("T")
 
 
 class Shield:
-    """Runs exchanges that a cancelled caller can't interrupt, and knows which of them are under
-    way.
+    """Runs exchanges in tasks of their own, so that a cancelled caller can't interrupt an exchange.
+    `settled` waits until no exchange is under way.
     """
 
     def __init__(self) -> None:
@@ -26,8 +28,8 @@ class Shield:
         self.settled = self._tasks.settled
 
     async def run(self, exchange: Coroutine[Any, Any, T]) -> T:
-        """Returns the result of the exchange. If the caller is cancelled, the exchange still runs
-        to its end, and its failure is not reported.
+        """Runs an exchange, and returns its result. If the caller is cancelled, the exchange still
+        runs to its end, and an error of the exchange is ignored.
         """
         task = self._tasks.start(exchange)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())

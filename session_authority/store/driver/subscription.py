@@ -1,4 +1,6 @@
-"""Listens to a channel without end, and subscribes again whenever the connection fails."""
+"""Receives the messages of a Redis channel without end, and subscribes again whenever the
+connection fails.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from redis.asyncio.client import PubSub
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.errors import unavailable
 
-# A connection that is silent for this long gets a ping.
+# If no data arrives on a connection for this long, the client sends a ping.
 _QUIET_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 
@@ -21,11 +23,13 @@ _RETRY_SECONDS = 0.5
 async def messages_on(
     client: Redis | Cluster, channel: str, failed: Callable[[Exception], object] = unavailable
 ) -> AsyncGenerator[bytes | None]:
-    """Yields the messages of a channel. Yields None after each subscription, the first one
-    included, because earlier messages may have been missed. Never ends.
+    """Yields the messages of a channel, without end. Also yields None when a subscription begins,
+    because messages before the subscription may have been missed. The first subscription yields
+    None, too.
 
-    When a subscription fails or is interrupted, `failed` is called with the error, for the log.
-    Nothing is yielded before the next subscription succeeds, so receivers must poll meanwhile.
+    When a subscription fails or its connection is lost, `failed` is called with the error, for
+    example to log it. Between two subscriptions, nothing is yielded, so the receiver must poll for
+    changes.
     """
     while True:
         try:
@@ -45,9 +49,10 @@ async def messages_on(
 async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
     if isinstance(client, Cluster):
         await client.initialize()
-        # A message that is published on one node reaches the subscribers of all nodes. The node is
-        # chosen at random, because the previous node may be unavailable. The random number does not
-        # have to be secure.
+        # In a cluster, a message that is published on one node reaches the subscribers of all
+        # nodes, so any primary can be used. The primary is chosen at random, because the primary of
+        # the previous subscription may be unavailable. The random choice does not have to be
+        # secure.
         pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311
     else:
         pubsub = client.pubsub()
@@ -62,7 +67,7 @@ async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
 async def _heard(pubsub: PubSub) -> AsyncGenerator[bytes | None]:
     """Yields None when the subscription has begun, and then yields the messages.
 
-    Raises TimeoutError if the connection stays silent after a ping.
+    Raises TimeoutError if no data arrives within five seconds after a ping.
     """
     asked = False
     while True:

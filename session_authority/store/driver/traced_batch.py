@@ -1,5 +1,5 @@
-"""A batch of reads that is recorded as a span. The span is linked to every call that has a question
-in the batch.
+"""Records a batch of reads as a span of a trace. The span of the batch is connected to the span of
+every call that has a question in the batch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from session_authority.store.driver.questions import Answers, Batch, Question
 
 
 class TracedBatch(Batch):
-    """A batch that remembers the spans of the calls that asked its questions. The batch's own span
-    begins when the batch was last sent, and ends when its answers have arrived.
+    """A batch that stores the spans of the calls whose questions it has. The batch's own span
+    begins when the batch is sent for the last time. The batch's own span ends when the answers have
+    arrived or the batch has failed.
     """
 
     __slots__ = ("_askers", "_begun_at_ns", "_operations")
@@ -33,21 +34,21 @@ class TracedBatch(Batch):
     def add_part(
         self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
     ) -> None:
-        """Adds several questions to the batch. `places` are the positions of their answers in
-        `answers`.
+        """Adds several questions to the batch. `places` has the position in `answers` of the answer
+        to each question.
         """
         super().add_part(questions, answers, places)
         self._note(questions)
 
     def packed(self) -> bytes:
-        """Returns the bytes to send: all questions whose callers still wait. The batch counts as
-        sent from now on.
+        """Returns the bytes to send: the encoded questions whose callers still wait. The span of
+        the batch begins with this call.
         """
         self._begun_at_ns = time_ns()
         return super().packed()
 
     def answer(self, replies: Sequence[Any]) -> None:
-        """Gives each caller its answer, and records the span."""
+        """Passes each reply to the caller that waits for it, and records the span of the batch."""
         super().answer(replies)
         tracer = active()
         if tracer is not None and self._askers:

@@ -1,5 +1,6 @@
-"""Sends commands that change something. Each command runs to its end and is carried out once. The
-number of commands under way never exceeds the number of connections.
+"""Sends commands that change data in Redis. Each command runs to its end, and the server does not
+run a command twice. The number of commands under way is limited, so that each command finds a free
+connection.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ from session_authority.store.driver.traffic import Traffic
 T = TypeVar("T")
 
 _SCRIPTS = files("session_authority.store").joinpath("scripts")
-# The pause before a command is sent again, while clients find a primary that has just moved.
+# The pause before a refused command is sent again. During the pause, the client can find the new
+# primary.
 _REFUSED_PAUSE_SECONDS = 0.05
 
 
 class Script:
-    """A Lua script. It is run by its hash, and its text is sent only if the server does not know
-    the hash. With `asks_first` the text begins with the functions of `before_writing`.
+    """A Lua script that runs in Redis. The command that runs the script contains only the hash of
+    the script's text. The text is sent only if the server does not know the hash. With
+    `asks_first`, the text begins with the Lua functions in the file `before_writing.lua`.
     """
 
     def __init__(self, name: str, *, asks_first: bool = False) -> None:
@@ -47,7 +50,7 @@ class Script:
     def command(
         self, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> tuple[str | bytes, ...]:
-        """Returns the command that runs the script by its hash."""
+        """Returns the command EVALSHA that runs the script with these keys and arguments."""
         texts = (str(arg) if isinstance(arg, int) else arg for arg in args)
         return ("EVALSHA", self.sha, str(len(keys)), *keys, *texts)
 
@@ -64,13 +67,14 @@ class Script:
         args: Sequence[str | bytes | int],
         replicas: Replicas,
     ) -> tuple[Any, bool]:
-        """Runs the script. Returns its result, and True if enough replicas have its writes.
+        """Runs the script, and waits for replicas. Returns the result of the script, and True if
+        enough replicas have the writes of the script.
 
         Args:
             client: The client of Redis.
-            keys: The keys of the script. The first one names the slot.
+            keys: The keys of the script. The slot of the first key determines the primary.
             args: The other arguments of the script.
-            replicas: How many replicas must have the writes.
+            replicas: How many replicas must have the writes, and how long the wait may last.
         """
         return await self._sent(
             lambda command: run_and_wait(client, keys[0], command, replicas), keys, args
@@ -92,8 +96,9 @@ class Script:
 
 
 class Writes:
-    """Sends commands that change something. Raises StoreUnavailable in place of the driver's
-    errors.
+    """Sends commands that change data in Redis. At most `max_connections` of these commands are
+    under way at the same time. A command that fails raises StoreUnavailable in place of the
+    driver's error.
     """
 
     def __init__(self, reads: ReadPath, max_connections: int, traffic: Traffic) -> None:
@@ -101,14 +106,16 @@ class Writes:
         self._traffic = traffic
         self._waiting = 0
         traffic.count_waiting_in(self._count_waiting)
-        # An empty pool raises an error. Commands wait here instead, so that a burst of commands
-        # does not fail.
+        # A pool without a free connection raises an error. So commands wait for this semaphore
+        # before they take a connection. If many commands arrive at once, they wait and do not fail.
         self._connections = asyncio.Semaphore(max_connections)
         self._shield = Shield()
         self.settled = self._shield.settled
 
     async def run(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Runs a command to its end, even if the caller is cancelled. Returns its result."""
+        """Runs a command to its end, even if the caller is cancelled. Returns the result of the
+        command.
+        """
         self._waiting += 1
         try:
             await self._connections.acquire()  # a caller that is cancelled here has sent nothing
@@ -136,7 +143,7 @@ class Writes:
     async def _sent(self, command: Callable[[], Awaitable[T]]) -> T:
         try:
             return await command()
-        except REFUSED:  # the command was not carried out, because the primary has just moved
+        except REFUSED:  # the server did not run the command, because the primary changes
             await self._reads.hang_up()
             await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
             return await command()

@@ -1,12 +1,12 @@
--- Purpose: functions with which scripts check before they write, as Redis does not undo the writes
---          of a script that fails. This text is put before each script that needs it, and does
---          nothing by itself.
--- KEYS:    those of the script
--- ARGV:    those of the script
+-- Purpose: defines functions that scripts call before they write. The checks come first, because
+--          Redis does not undo the writes of a script that fails later. The service puts this text
+--          before each script that needs it. The text alone changes nothing.
+-- KEYS:    the keys of the script after this text
+-- ARGV:    the arguments of the script after this text
 -- Returns: nothing
 
--- If the user may not run one of these commands, the script fails with the error of this command.
--- Redis before 7 has no function for this check, so there the script goes on.
+-- Fails with the server's error if the Redis user may not run one of these commands. Does nothing
+-- on Redis before 7, which has no function for this check.
 local function require_permissions(commands)
   for _, command in ipairs(commands) do
     if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(command)) then
@@ -15,14 +15,15 @@ local function require_permissions(commands)
   end
 end
 
--- Returns true if a key has another type than this reading command needs, and so has no record.
+-- Returns true if the type of a key is not the type that a reading command needs. A key of another
+-- type has no record.
 local function is_of_another_type(key, command)
   local reply = redis.pcall(command, key)
   return type(reply) == 'table' and string.find(tostring(reply.err), 'WRONGTYPE', 1, true) ~= nil
 end
 
--- Returns the ID of the oldest event to keep. `memory` is how long events are kept, in ms. The time
--- comes from the server's clock, which also gives new events their IDs.
+-- Returns the lowest ID of the events to keep. `memory` is how long events are kept, in ms. The
+-- present time comes from the server's clock, which also gives new events their IDs.
 local function oldest(memory)
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(memory)

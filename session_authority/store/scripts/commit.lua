@@ -1,25 +1,29 @@
--- Purpose: commits a decision about one user, if nothing on which the decision was based has
---          changed. Otherwise it changes nothing. Records, their time to live, and their events
---          change in one step: all steps that can fail come before the first change. (Redis before
---          7 can't check permissions first: see before_writing.lua.) A key of another type counts
---          as missing, and is replaced.
--- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
+-- Purpose: makes the changes of a decision about one user, if the records on which the decision was
+--          based have not changed and the once key does not exist. If one of these conditions is
+--          false, the script changes nothing. Records, times to live and events change in one step,
+--          because all commands that can fail come before the first change. (Exception: Redis
+--          before 7 can't check permissions before a change, see before_writing.lua.) A key of
+--          another type than expected counts as missing, and is replaced.
+-- KEYS:    1 sessions hash   2 devices hash   3 claims hash (a session's claims are removed with
+--          the session)
 --          4 event stream
---          5 (optional) "once" key: a string that must not exist before, and that is written
--- ARGV:    1 how long to keep events, ms   2 about how many events to keep at most
+--          5 (optional) "once" key: a string that must not exist before the script, which writes it
+-- ARGV:    1 how long to keep events, ms   2 maximum number of events in the stream, approximate
 --          3 wake channel   4 wake message
---          5 time to live of sessions and their claims, ms   6 devices' time to live, ms (0: leave
---          as it is; a time is never shortened)
---          7 number of sessions that must be there ('': any)
---          8 value of the once key   9 its time to live, ms
+--          5 time to live of the sessions hash and the claims hash, ms
+--          6 time to live of the devices hash, ms. For 5 and 6, 0 means no change, and no time to
+--          live is ever shortened
+--          7 number of sessions that the user must have ('': any number)
+--          8 value of the once key   9 time to live of the once key, ms
 --          10 '1': remove all sessions
---          11 a value with which the once key counts as missing
---          12 number of checks, then for each: hash (1 to 3), field, value that must be there
---          ('': none)
---          then number of writes, then for each: hash (1 to 3), field, new value ('': remove)
+--          11 if the once key has this value, it counts as missing
+--          12 number of checks, then for each check: number of the hash in KEYS (1 to 3), field,
+--          value that the field must have ('': the field must not exist)
+--          then the number of writes, and for each write: number of the hash in KEYS (1 to 3),
+--          field, new value ('': remove the field)
 --          then the events
--- Returns: {1, removed sessions…} committed; {0} something changed meanwhile; {-1} the once key
---          exists
+-- Returns: {1, removed sessions…}: the changes were made. {0}: a checked value or the number of
+--          sessions differs. {-1}: the once key exists
 local at = 12
 
 local function take()
@@ -58,9 +62,9 @@ require_permissions({
 })
 
 local clears = ARGV[10] == '1'
--- Removed claims are kept apart from the other removals, because they do not count as a removal
--- below. A full store accepts the writes of a commit that removes something. It must still refuse a
--- sign-in that removes only old claims.
+-- Removals of claims have a list of their own, because they do not set `removes` below. A full
+-- server accepts a commit for which `removes` is true. But a full server must refuse a sign-in that
+-- removes only old claims.
 local removals, writes, claims = {}, {}, {}
 for _ = 1, tonumber(take()) do
   local write = {tonumber(take()), take(), take()}
@@ -75,9 +79,10 @@ local function trim()
   redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
 end
 
--- A full store refuses a write that needs memory, unless the script has already made a write that
--- needs none. So a commit that removes something begins with a trim, which needs no memory. Other
--- commits begin with a write that needs memory, so a full store refuses them.
+-- A full server refuses a write that needs memory, unless the script has already made a write that
+-- needs none. So a commit with events for which `removes` is true begins with a trim, which needs
+-- no memory. A commit for which `removes` is false begins with a write that needs memory, so a full
+-- server refuses the commit.
 local tells, removes = at <= #ARGV, clears or #removals > 0 or replaced[1] or replaced[2]
   or replaced[3]
 if tells then
@@ -133,6 +138,6 @@ if KEYS[5] then
   redis.call('SET', KEYS[5], ARGV[8], 'PX', ARGV[9])
 end
 if tells then
-  redis.pcall('PUBLISH', ARGV[3], ARGV[4])  -- only a wake-up: watchers look by themselves, too
+  redis.pcall('PUBLISH', ARGV[3], ARGV[4])  -- may fail: readers also poll the stream
 end
 return reply

@@ -1,9 +1,10 @@
--- Purpose: finds out which commands of sign-ins and revocations the user may not use, and leaves
---          nothing changed. Redis before 7 has no function for this. There the script tries the
---          commands on a key without data. HSET makes the key, and HDEL removes it again.
+-- Purpose: finds out which commands of sign-ins and revocations the Redis user may not run. After
+--          the script, nothing is changed. Redis before 7 has no function for this check. On such a
+--          server, the script runs the commands on a key without data: HSET creates the key, and
+--          HDEL removes it.
 -- KEYS:    1 a key without data
 -- ARGV:    1 wake channel
--- Returns: the names of the commands
+-- Returns: names of the commands that the user may not run
 local key, channel = KEYS[1], ARGV[1]
 local commands = {
   {'EXISTS', key}, {'GET', key}, {'HGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key},
@@ -22,7 +23,8 @@ local function may(command)
     return redis.acl_check_cmd(unpack(command))
   end
   local reply = redis.pcall(unpack(command))
-  -- "The user executing the script can't run this command or subcommand".
+  -- The server's error for a missing permission is "The user executing the script can't run this
+  -- command or subcommand".
   return not (type(reply) == 'table' and string.find(tostring(reply.err), " can't ", 1, true))
 end
 

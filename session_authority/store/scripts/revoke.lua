@@ -1,21 +1,25 @@
--- Purpose: signs a user out on one device or on all, whatever the state of the sessions. The script
---          compares nothing, so it can't lose a race. All steps that can fail come before the first
---          change. (Redis before 7 can't check permissions first: see before_writing.lua.) A key
---          of another type is removed: it has no record, and would block the next sign-in.
--- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
+-- Purpose: removes a user's session on one device, or the sessions on all devices. The script
+--          compares no records, so changes at the same time can't prevent the revocation. All
+--          commands that can fail come before the first change. (Exception: Redis before 7 can't
+--          check permissions before a change, see before_writing.lua.) A key of another type than
+--          expected is removed, because it has no record.
+-- KEYS:    1 sessions hash   2 devices hash   3 claims hash (a session's claims are removed with
+--          the session)
 --          4 event stream
--- ARGV:    1 how long to keep events, ms   2 about how many events to keep at most
+-- ARGV:    1 how long to keep events, ms   2 maximum number of events in the stream, approximate
 --          3 wake channel   4 wake message
---          5 'one' or 'all'   6 with 'one', the key of the device; with 'all', the key of the
---          device that stays signed in ('': none)
---          7 '1': also forget the devices   8 the event, written only if a session was removed
--- Returns: the removed sessions; '' for a key of another type. Many sessions of one length are
---          returned as their length and one string, because the caller reads one string far faster
+--          5 'one' or 'all'   6 with 'one', the key of the device. With 'all', the key of the
+--          device that stays signed in ('': no device)
+--          7 '1': also remove the device records   8 the event. It is written only if a session, or
+--          a sessions hash of another type, was removed
+-- Returns: the removed sessions. '' stands for a sessions hash of another type. Eight or more
+--          sessions of the same length are returned as this length and one string, because the
+--          caller reads one string far faster
 local one, named, forget = ARGV[5] == 'one', ARGV[6], ARGV[7] == '1'
 local stream = KEYS[4]
 
--- Returns the fields of a hash to remove, and their values. The fields are nil if the whole hash is
--- to be removed.
+-- Returns the fields to remove from a hash, and their values. If the whole hash is to be removed,
+-- the fields are nil.
 local function going(hash)
   if one then
     local value = redis.call('HGET', hash, named)
@@ -72,8 +76,8 @@ if #removed > 0 then
   if is_of_another_type(stream, 'XLEN') then
     redis.call('DEL', stream)
   end
-  -- The trim comes before the event: a full store accepts a write that needs memory once the script
-  -- has made a write that needs none.
+  -- A full server accepts a write that needs memory only after the script has made a write that
+  -- needs none. So the trim comes before the event.
   redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
   redis.call('XADD', stream, 'MINID', '=', oldest(ARGV[1]), '*', 'event', ARGV[8])
 end
@@ -87,6 +91,6 @@ for hash = 1, 3 do
   end
 end
 if #removed > 0 then
-  redis.pcall('PUBLISH', ARGV[3], ARGV[4])  -- only a wake-up: watchers look by themselves, too
+  redis.pcall('PUBLISH', ARGV[3], ARGV[4])  -- may fail: readers also poll the stream
 end
 return as_one(removed)

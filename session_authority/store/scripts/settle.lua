@@ -1,11 +1,10 @@
--- Purpose: ends the delivery of events to an endpoint. The events were delivered, or do not concern
---          the endpoint, or are put aside among the dead letters.
+-- Purpose: ends the delivery of events to an endpoint, because the events were delivered, do not
+--          concern the endpoint, or have become dead letters.
 -- KEYS:    1 event stream   2 attempts hash   3 dead-letter stream
--- ARGV:    1 consumer group   2 about how many dead letters to keep at most
---          3 number of entries, then the entries
---          then, if the script puts an event aside (there is only one entry then), the fields and
---          values of the dead letter
--- Returns: how many of the entries were not settled before
+-- ARGV:    1 consumer group   2 maximum number of dead letters, approximate
+--          3 number of entries, then the IDs of the entries
+--          then, if the only entry becomes a dead letter, the fields and values of the dead letter
+-- Returns: number of the entries whose delivery had not ended before
 local entries = tonumber(ARGV[3])
 require_permissions({
   {'HDEL', KEYS[2], ''}, {'XADD', KEYS[3], '*', 'event', ''},

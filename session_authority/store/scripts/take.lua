@@ -1,14 +1,14 @@
--- Purpose: hands events to the relay that holds the lease, and prolongs the lease. Only the holder
---          may take events. If another relay took events, the holder would not get these events
---          until it lists the events that were taken and not settled.
+-- Purpose: returns events to the relay that holds the lease, and extends the lease. Only the holder
+--          may take new events. If another relay took an event, the holder would not get this event
+--          as a new event.
 -- KEYS:    1 lease   2 event stream   3 attempts hash
--- ARGV:    1 relay   2 lease's time to live, ms   3 consumer group   4 consumer
---          5 '>' for events that were never taken, or the entry after which to list events that
---          were taken and not settled
---          6 how many at the most; 0: only prolong
--- Returns: {0} the relay does not hold the lease; {1, entries, attempts} with the attempts as
---          fields and values in turn, only for a list. An error that names NOGROUP if the group is
---          gone
+-- ARGV:    1 relay   2 time to live of the lease, ms   3 consumer group   4 consumer
+--          5 '>': take events that no relay has taken. ID of an entry: list the events after this
+--          entry that were taken and whose delivery has not ended
+--          6 maximum number of events (0: only extend the lease)
+-- Returns: {0}: the relay does not hold the lease. {1, entries, attempts}: `attempts` has the
+--          fields and values of the attempts hash. If ARGV 5 is '>', `attempts` is empty. If the
+--          consumer group does not exist, the script fails with an error that contains NOGROUP
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {0}
 end

@@ -1,5 +1,6 @@
--- Purpose: removes the events that are old enough, by the clock that gave them their IDs.
+-- Purpose: removes the events that are older than ARGV 1, by the server's clock. The IDs of events
+--          contain times of the same clock.
 -- KEYS:    1 event stream
 -- ARGV:    1 how long to keep events, ms
--- Returns: how many events were removed
+-- Returns: number of events that were removed
 return redis.call('XTRIM', KEYS[1], 'MINID', '=', oldest(ARGV[1]))

@@ -1,7 +1,7 @@
--- Purpose: gives a lease back.
+-- Purpose: gives up a lease, if the relay holds the lease.
 -- KEYS:    1 lease
 -- ARGV:    1 relay
--- Returns: 1 if it was the relay's, else 0
+-- Returns: 1 if the relay held the lease, 0 if it did not
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

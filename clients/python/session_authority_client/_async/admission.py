@@ -1,5 +1,5 @@
-"""The base class of a visit. It validates the token of a request, tells the app who is signed in,
-and makes the cookies of the response.
+"""Defines the base class of a visit. The base class validates the token of a request, tells the app
+who is signed in, and makes the cookies of the response.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented, Ref
 from session_authority_client.types import Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
-# A token is renewed at the end of a request only if the app has responded within this time.
-# Otherwise the next request renews the token. While a slow app works, another request may renew the
-# token. Long after that renewal, the token of the slow request would look stolen. So this time is
-# far less than the default of ALARM_AFTER, which is 5 minutes.
+# The token of a request is renewed at the end of the request only if the app has responded within
+# this time. If the app was slower, the next request renews the token. While a slow app works,
+# another request may renew the same token. If the slow request renewed its old token longer than
+# ALARM_AFTER after that, the service would take the old token for stolen. So the value here is far
+# below ALARM_AFTER, which is 5 minutes by default.
 _RENEW_WITHIN = timedelta(seconds=10)
 _SHORTEST_CALL = timedelta(milliseconds=1)
 _OUTAGE = (
@@ -52,7 +53,7 @@ class AsyncAdmission:
         self._authority = authority
         self._dress = dress
         self._states = states
-        self._ends = ends  # by the monotonic clock, in seconds
+        self._ends = ends  # a time of the monotonic clock, in seconds
         self._refused: Refused | None = None
         self._flow = flow
         self._renewals = renewals
@@ -65,7 +66,7 @@ class AsyncAdmission:
         self._cookies: list[str] | None = None
         self._closed = False
         self._looked = False
-        self._had_session = False  # when the app read `session`
+        self._had_session = False  # True if a session existed when the app read `session`
         self._hands_out = False
         self._ended = False
         self._session_end = SessionEnd(self._listen)
@@ -92,15 +93,16 @@ class AsyncAdmission:
         return self._session is None or self._presented.brief != self._session.session_id
 
     def time_left(self) -> timedelta | None:
-        """Returns how long the session still lasts if it is not used again. The session ends at its
-        idle end or its absolute end, whichever is first. The token may expire earlier, and is then
-        renewed. Returns None if nobody is signed in. Raises NoAnswer if the service gave no answer
-        or refused the call.
+        """Returns how long the session still lasts if the session is not used again. The session
+        ends at the earlier of its idle end and its absolute end. The token may expire earlier, and
+        is then renewed. Returns None if nobody is signed in. Raises NoAnswer if the service gave no
+        answer or refused the call.
 
-        The time is exact on a path of `Flow.passive_paths`. At other paths a near cache may answer
-        with the idle end from before the last use. Then the time is too short by at most the
-        `max_age` of the cache. The time is too long if the clock of the app is behind the clock of
-        the service.
+        For a request to a path in `Flow.passive_paths`, the service answers, so the returned time
+        is current. For a request to another path, a near cache may answer with the idle end from
+        before the last use. With such an answer, the returned time is too short by at most the
+        `max_age` of the near cache. For all requests, the returned time is too long if the clock of
+        the app is behind the clock of the service.
         """
         session = self.session
         if session is None:
@@ -116,8 +118,8 @@ class AsyncAdmission:
 
     @property
     def device_id(self) -> str:
-        """The device ID of the browser or app. It is empty if the request had no valid device ID,
-        for example before the first sign-in there.
+        """The device ID of the browser or app. The device ID is empty if the request had no valid
+        device ID, for example before the first sign-in in this browser or app.
         """
         return self._presented.device_id if self._session is None else self._session.device_id
 
@@ -131,15 +133,16 @@ class AsyncAdmission:
         NoAnswer if the service gave no answer or refused the call.
 
         Args:
-            max_age: How long ago the sign-in may be. 30 s are added, because clocks differ. Zero
-                accepts only a sign-in of the last 30 s.
+            max_age: The maximum age of the sign-in. 30 seconds are added to `max_age`, because the
+                clocks of the app and the service may differ. With zero, only a sign-in of the last
+                30 seconds is accepted.
             auth_methods: The sign-in must have used one of these methods (RFC 8176), such as "otp".
-                If two methods are needed together, call `require` once for each.
+                If two methods are needed together, call `require` once for each method.
 
         Raises StepUpRequired, which is a SignInRequired, if the sign-in is too old or used none of
-        the methods. The session stays valid then. Raises ValueError for a negative age, for an
-        empty list of methods, for a single text instead of a list, and for a malformed name of a
-        method. Raises TypeError for a value of a wrong type.
+        the methods. The session stays valid after StepUpRequired. Raises ValueError for a negative
+        age, for an empty list of methods, for a single text instead of a list, and for a malformed
+        name of a method. Raises TypeError for a value of a wrong type.
         """
         wanted = step_up_of(max_age, auth_methods)
         session = self.session
@@ -160,20 +163,22 @@ class AsyncAdmission:
         `open` does not call the service. If the status of the token is REPLAYED, the response
         deletes the cookies of the browser.
 
-        A browser's token is renewed at once in two cases. First, the token has expired: only a
-        renewal shows whether the session is valid. Second, the token is superseded and the service
-        recommends a renewal. There are two possible causes of the second case: someone has copied
-        the token, or an app has sent a queued upload with an old token. A browser has no queued
-        uploads, and sends its newest token with each request. So a superseded token of a browser
-        counts as copied: `open` renews the token, and the renewal makes the service raise the
-        alarm.
+        `open` renews a browser's token at once if the token has expired, because only a renewal
+        shows whether the session is valid. `open` also renews a browser's token at once if the
+        token is superseded and the service recommends a renewal. A token can be superseded for two
+        reasons: someone has copied the token, or an app that is no browser has sent a queued upload
+        with an old token. A browser has no queued uploads, and sends its newest token with each
+        request. So a superseded token of a browser counts as copied: `open` renews the token, and
+        the renewal makes the service raise the alarm.
 
         If the Session Authority does not answer, or refuses a call, `session` and `require` raise
-        NoAnswer later. `open` lasts at most as long as one call. With a renewal it lasts at most as
-        long as three calls, because the renewal may wait for another renewal.
+        NoAnswer later. `open` lasts at most as long as the timeout of one call. If `open` renews
+        the token, it lasts at most as long as the timeouts of three calls, because the renewal may
+        wait for another renewal.
 
-        A passive request also renews an expired token. Otherwise the page would mistake an expired
-        token for the end of the session. This renewal does not count as a use of the session.
+        `open` also renews the expired token of a passive request. Without the renewal of a passive
+        request, the page would mistake an expired token for the end of the session. The renewal for
+        a passive request does not count as a use of the session.
         """
         presented = self._presented
         if presented.status is not None:
@@ -200,7 +205,9 @@ class AsyncAdmission:
             self._fail(error)
 
     def _renew_soon(self) -> None:
-        """Makes `close` renew a browser's token, if the response's headers are sent soon."""
+        """Makes `close` renew a browser's token, if `close` is called within the next 10
+        seconds.
+        """
         if not self._presented.app:
             self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
 
@@ -216,15 +223,16 @@ class AsyncAdmission:
             if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     await self._renew()
-                # The token is still valid. The next request renews it.
+                # The token is still valid, so the next request can renew it.
                 except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
     def added_to(self, lines: Iterable[str]) -> list[str]:
         """Returns the `Set-Cookie` headers of the closed visit that can be added to the response. A
-        cookie that the response sets already is left out, because an inner visit may have signed
-        another user in. `lines` are the values of the response's own `Set-Cookie` headers.
+        cookie that the response sets already is left out, because the visit of an inner middleware
+        may have signed another user in. `lines` are the values of the response's own `Set-Cookie`
+        headers.
         """
         names = {line.partition("=")[0].strip() for line in lines}
         return [line for line in self._cookies or () if line.partition("=")[0] not in names]
@@ -239,7 +247,7 @@ class AsyncAdmission:
             content_type,
             hands_out=self._hands_out or bool(self._cookies),
             # A renewal in `close` may find that the session has ended. The response that the app
-            # has already made is still personal.
+            # has made before this renewal is still personal.
             signed_in=self._session is not None or self._had_session,
             looked=self._looked,
             ended=self._ended,
@@ -251,13 +259,13 @@ class AsyncAdmission:
 
     def owns(self, line: str, inner: object = None) -> bool:
         """Returns True if a `Set-Cookie` header of the app sets one of the visit's own cookies. The
-        middleware must not send such a header, because it would sign the user out. If the result is
-        True, this method also logs a warning.
+        middleware must not send a header that sets one of these cookies, because the header would
+        sign the user out. If the result is True, this method also logs a warning.
 
-        If one middleware is inside another, `inner` is the visit that the app saw. The inner
-        middleware has already removed the app's headers of this kind. The remaining headers come
-        from the inner visit, so this method returns False for them, and the outer middleware keeps
-        them.
+        If one middleware is inside another middleware, `inner` is the visit that the app saw. The
+        inner middleware has already removed the app's headers that set the visit's cookies. If a
+        header still sets one of these cookies, the header comes from the inner visit. For a header
+        of the inner visit, this method returns False, so the outer middleware sends the header.
         """
         if not self.writes(line):
             return False
@@ -291,8 +299,9 @@ class AsyncAdmission:
     async def _renew(self) -> Renewal:
         presented = self._presented
         # A request can share the renewal of an earlier request until that renewal is sent. A
-        # renewal that was sent before this request may have missed a sign-out. A passive renewal
-        # does not count as a use, so only passive requests share it.
+        # renewal that was sent before this request may have missed a sign-out. The renewal for a
+        # passive request does not count as a use of the session, so only other passive requests
+        # share it.
         renewal = await self._renewals.share(
             (presented.token, presented.device_id, presented.passive),
             lambda: self._authority.renew_session(
@@ -328,14 +337,17 @@ class AsyncAdmission:
 
     def take_refusal(self) -> Refused | None:
         """Returns the last refusal that the visit has raised since the previous call of this
-        method. Returns None if the visit has raised none. If a framework caught the refusal and
-        made a response of its own, the middleware can replace the response of the framework.
+        method. Returns None if the visit has raised no refusal since the previous call. If a
+        framework caught the refusal and made a response of its own, the middleware can send the
+        response of the refusal instead.
         """
         refused, self._refused = self._refused, None
         return refused
 
     def note_refusal(self, error: SessionAuthorityError) -> None:
-        """Logs that the Session Authority refused a call. It writes at most one line a minute."""
+        """Logs that the Session Authority refused a call. This method writes at most one line a
+        minute.
+        """
         self._states.error(_REFUSED, error.reason or error.code.name, str(error))
 
     def _refuse(self, refused: Refused) -> Refused:

@@ -1,16 +1,18 @@
-"""Sends validations in adaptive batches, for asyncio. If no validation is under way, a new one is
-sent at once. Validations that arrive during a call are sent together when that call ends. They are
-sent earlier if 32 callers wait and only one call is under way, or if a caller has waited for 50 ms,
-or for a quarter of its timeout if that is shorter.
+"""Sends validations in adaptive batches, for asyncio. If no validation is under way, a new
+validation is sent at once. Validations that arrive during a call wait in a queue, and are sent
+together when the call ends. If 32 callers wait and only one call is under way, the queue is sent
+before this call ends. The queue is also sent when its first caller has waited for 50 ms or for a
+quarter of the caller's timeout, whichever is shorter.
 
 No caller waits for a batch to fill. At low load every validation is a call of its own, as without
-batching. A request of more than 8 KiB is always a call of its own. Each caller keeps its own
-deadline, cancellation and errors.
+batching. A request of more than 8 KiB is always a call of its own. Each caller in a batch has its
+own deadline, can be cancelled alone, and gets its own result or error.
 
-This module and `_sync/batching.py` are both written by hand. In an event loop no other code runs
-between two awaits, so this module has no locks. The event loop's timers send the batches, and fail
-the callers whose timeout ends. A batch is a task. Threads need a lock, and the caller whose call
-has ended sends the next batch.
+This module and `_sync/batching.py` are both written by hand, because tasks and threads wait in
+different ways. In an event loop no other code runs between two awaits, so this module has no locks.
+Timers of the event loop start the batches, and fail the callers whose timeout ends. A task sends
+each batch. In `_sync/batching.py`, a lock guards the queue, and the thread whose call has ended
+sends the next batch.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from session_authority_client.errors import Unavailable
 from session_authority_client.wire import session_authority_pb2 as pb
 
 # When this many callers are queued, a second batch is sent. The service can read the second batch
-# while it answers the first one.
+# while it answers the first batch.
 _SECOND_BATCH_WAITERS = 32
 
 
@@ -55,7 +57,9 @@ class AsyncBatchQueue:
     async def validate(
         self, request: pb.ValidateSessionRequest, seconds: float
     ) -> pb.ValidateSessionResponse:
-        """Returns the service's response within `seconds`."""
+        """Validates one token, and returns the service's response. Raises Unavailable if there is
+        no response within `seconds`.
+        """
         if not self._batching:
             return await self._call(request, seconds)
         if not self._under_way and not self._queue:
@@ -130,8 +134,9 @@ class AsyncBatchQueue:
                 self._calls.limiter.release()
 
     def _granted(self, closed: Unavailable | None) -> bool:
-        """Sends a batch in a slot that was granted. The batch has the callers that wait at this
-        moment. Returns False if no batch was sent.
+        """Sends a batch in a slot that was granted. The batch contains the validations of the
+        callers that wait at this moment. Returns False if no batch was sent. `closed` is None, or
+        the error for all waiting callers if the client is closed.
         """
         self._waits_for_slot = False
         if closed is not None:
@@ -142,7 +147,7 @@ class AsyncBatchQueue:
             return False
         self._under_way += 1
         loop = asyncio.get_running_loop()
-        # The batch serves many callers, so it runs in the context of none of them.
+        # The batch serves many callers, so its task has a context of its own.
         task = loop.create_task(self._send_batch(waiters), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -163,17 +168,17 @@ class AsyncBatchQueue:
             else:
                 message = message_of(waiters)
                 settle(waiters, await make("BatchValidateSessions", message, seconds, askers))
-        except asyncio.CancelledError:  # the event loop ends
+        except asyncio.CancelledError:  # the event loop is closing
             fail(waiters, client_closed())
             raise
-        except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
+        except Exception as error:  # noqa: BLE001 - the callers get every error
             fail(waiters, error)
         finally:
             self._ended()
 
     async def close(self) -> None:
-        """Fails all waiting callers, and waits until no batch is under way. It is called after the
-        client has stopped making calls.
+        """Fails all waiting callers, and waits until no batch is under way. Call this method after
+        the client has stopped making calls.
         """
         if self._due is not None:
             self._due.cancel()

@@ -1,9 +1,10 @@
-"""Makes every call of a client for asyncio. Each call except a watch has a deadline and needs a
-slot. Each failure of a call is translated into an exception of this package.
+"""Makes the calls of a client for asyncio, except the watch of a near cache. Each call except a
+watch has a deadline and needs a slot. A call that fails raises an exception of this package.
 
-A connection accepts a limited number of calls at once. Further calls would wait inside gRPC, and
-can be lost there. With gRPC core 1.83 to 1.85, a waiting call that is cancelled or reaches its
-deadline sometimes never ends. So calls wait here for a slot, within their own deadline.
+A connection accepts a limited number of calls at once. Calls above the limit of the connection
+would wait inside gRPC, and gRPC can lose a waiting call. With gRPC core 1.83 to 1.85, a waiting
+call that is cancelled or reaches its deadline sometimes never ends. So a call waits in this module
+for a slot, at most until its own deadline.
 
 This module and `_sync/calls.py` are both written by hand, because tasks and threads wait in
 different ways. A task can be cancelled while it waits, and gRPC can lose the call of a task. gRPC
@@ -35,13 +36,15 @@ from session_authority_client._shared.tracing import Metadata, Tracer
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# If gRPC has not ended a call this long after its deadline, the call is lost, and is cancelled.
+# If gRPC has not ended a call this long after the call's deadline, the call is lost. The client
+# cancels a call that is lost.
 _LOST_AFTER_SECONDS = 2.0
 
 
 class AsyncCalls:
-    """Makes the calls of the tasks of one event loop. It is the event loop that runs when this
-    object is made. If none runs then, it is the event loop of the first call.
+    """Makes the calls of the tasks of one event loop. If an event loop runs when this object is
+    made, the object belongs to that event loop. If no event loop runs when this object is made, the
+    object belongs to the event loop of the first call.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class AsyncCalls:
 
     def _begin(self) -> None:
         """Opens the channel if this is the first call. Raises Unavailable if the client is closed,
-        and RuntimeError in another event loop.
+        and RuntimeError if this object belongs to another event loop.
         """
         if self.limiter.closed:
             raise client_closed()
@@ -86,7 +89,9 @@ class AsyncCalls:
             raise RuntimeError("this client belongs to another event loop: make one in each")
 
     async def make(self, method: str, request: Message, seconds: float) -> Any:
-        """Makes one call, and returns its response within `seconds`."""
+        """Makes one call, and returns its response. `seconds` is the timeout of the call, with its
+        retries and its wait for a slot.
+        """
         self._begin()
         with recorded(self.recorder, method):
             if not self.limiter.try_acquire():
@@ -97,8 +102,8 @@ class AsyncCalls:
         self, method: str, request: Message, seconds: float, askers: Sequence[Any] | None = None
     ) -> Any:
         """Makes a call in a slot that was acquired before, and releases the slot. `askers` are the
-        spans of the callers whose validations are in the call. The span of the call is a child of
-        the first of these spans, and has links to the others.
+        contexts of the spans of the callers whose validations are in the call. The span of the call
+        is a child of the first caller's span, and has links to the spans of all further callers.
         """
         with recorded(self.recorder, method):
             return await self._make_in_slot(method, request, seconds, askers)
@@ -166,7 +171,7 @@ class AsyncCalls:
             stream.cancel()
 
     async def close(self) -> None:
-        """Ends all calls that are under way or wait, and refuses new calls."""
+        """Ends all calls that are under way or wait for a slot, and refuses new calls."""
         self.limiter.close()
         if self._channel is not None:
             await self._channel.close()

@@ -1,5 +1,5 @@
-"""The client. It has one typed method with a deadline for each RPC. If a call fails, the method
-raises a `SessionAuthorityError`.
+"""Defines the client of the Session Authority. The client has one typed method for each RPC. All
+calls except watches have a deadline. If a call fails, the method raises a `SessionAuthorityError`.
 """
 
 from __future__ import annotations
@@ -44,27 +44,33 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncSessionAuthority:
-    """A client that asks one Session Authority. Close it, or use it as a context manager.
+    """A client that calls one Session Authority. Close the client after use, or use it as a context
+    manager.
 
     For one event loop.
 
     Args:
         target: `host:port`, or `dns:///host:port` to spread calls over all addresses of a name.
-        tls: The certificates of a connection with TLS. If it is None, the connection has no TLS.
-        token: This caller's bearer token, or a function that returns it.
-        timeout: The default timeout of each call, retries included.
-        options: Options of gRPC. They are added to the client's own options, or replace them.
-        batching: Sends validations together that arrive while other validations are under way.
-        cache: A near cache that answers validations in this process. CACHE.md says how stale its
-            answers can be.
-        max_in_flight: How many calls may be under way at once. A batch is one call. Further calls
-            wait, and raise `Unavailable` if their timeout ends before a slot is free. Keep this
-            number below the service's MAX_PER_CONNECTION (100), because watches count there, too.
-        metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
-            `Recorder`.
-        tracing: Makes a span for each call with OpenTelemetry's API, and sends the span's context
-            to the service. A batch of validations has one span, and a repeated call has one span
-            for each attempt. Watches have no span. Tracing needs the extra `tracing`.
+        tls: The certificates of a connection with TLS. If `tls` is None, the connection has no TLS.
+        token: This caller's bearer token, or a function that returns the current token.
+        timeout: The default timeout of a call with all its retries.
+        options: More options of the gRPC channel. An entry of `options` replaces the client's own
+            option with the same name.
+        batching: If True, validations that arrive while other validations are under way are sent
+            together, in one call.
+        cache: A near cache that answers validations in this process. CACHE.md says how stale the
+            answers of a near cache can be.
+        max_in_flight: How many calls may be under way at once. A batch is one call. When this many
+            calls are under way, a further call waits. A call that waits raises `Unavailable` if its
+            timeout ends before another call has ended. Keep `max_in_flight` below the service's
+            MAX_PER_CONNECTION (100 by default), because the service also counts the watches of this
+            client.
+        metrics: A `Recorder` that counts and measures the calls of this client, for example
+            `metrics.ClientMetrics` for Prometheus.
+        tracing: If True, the client makes a span for each call with OpenTelemetry's API, and sends
+            the span's context to the service. A batch of validations has one span, and a repeated
+            call has one span for each attempt. Watches have no span. Tracing needs the extra
+            `tracing` of this package.
     """
 
     def __init__(
@@ -120,8 +126,8 @@ class AsyncSessionAuthority:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection. Calls and watches under way end with `Unavailable`. Every later
-        call raises `Unavailable`, too.
+        """Closes the connection. Calls and watches under way end with `Unavailable`. A call of a
+        closed client also raises `Unavailable`.
         """
         await self._calls.close()
         await self._batch_queue.close()
@@ -132,7 +138,7 @@ class AsyncSessionAuthority:
 
     @property
     def timeout(self) -> timedelta:
-        """The default timeout of each call. It includes retries."""
+        """The default timeout of a call with all its retries."""
         return timedelta(seconds=self._timeout)
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -143,7 +149,8 @@ class AsyncSessionAuthority:
 
     def _forget(self, user_id: str) -> None:
         """Drops the cached answers about a user after this client has changed sessions of the user,
-        or has tried to. The next validation then need not wait for the event of the change.
+        or has tried to change them. So the next validation of this client sees the change, even
+        before the watch brings the event of the change.
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
@@ -166,28 +173,30 @@ class AsyncSessionAuthority:
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
         """Signs a user in on a device. If the device ID is empty or malformed, the service assigns
-        a new one.
+        a new device ID.
 
         Args:
             user_id: The user, who has just proven their identity.
             device_id: The device ID that the browser or app presented.
-            client: The facts about the browser or app. They are only displayed.
+            client: Facts about the browser or app, which the service only displays.
             claims: The facts about the user that each validation returns, until `update_session`
                 changes them.
             auth_methods: How the user proved their identity, such as "pwd".
-            session_ttl: The maximum life of the session. Default: the service's own.
+            session_ttl: How long the session may last at most, even if it is used. Default: the
+                service's own maximum.
             idle_timeout: How long the session may last unused. The maximum and the default are the
-                service's own idle timeout. The minimum is one minute, or twice the service's
-                TOUCH_INTERVAL if that is longer.
+                service's own idle timeout. The minimum is one minute or twice the service's
+                TOUCH_INTERVAL, whichever is longer.
             request_id: Two calls with the same `request_id` make one sign-in. Pass your own ID to
-                continue a sign-in that a crash interrupted. Without it, the client makes an ID, so
-                retries after a lost reply are safe, too.
-            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
-                If the service is not set to wait for replicas, it refuses the call.
-            timeout: The timeout of this call. Default: the client's own.
+                continue a sign-in that a crash interrupted. If you pass no ID, the client makes an
+                ID, so that retries after a lost response are also safe.
+            require_replicated: If True, the call raises NotReplicated if too few replicas confirm
+                the change in time. A service that is not configured to wait for replicas refuses
+                the call.
+            timeout: The timeout of this call. Default: the client's own timeout.
 
-        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, Conflict,
-        NotReplicated.
+        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, Conflict or
+        NotReplicated, as the module `errors` describes.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -217,19 +226,21 @@ class AsyncSessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Renewal:
-        """Swaps a token for the next one. Call this when `renew_recommended` is true, or when the
-        token has expired.
+        """Exchanges a token for the next token of its session. Call this method when a validation
+        has returned `renew_recommended`, or when the token has expired.
 
         Args:
             access_token: The token that the browser or app presented.
             device_id: The device ID that the browser or app presented.
-            client: The facts about the browser or app. They are only displayed.
-            passive: The renewal does not count as a use of the session. See `validate_session`.
-            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
-                If the service is not set to wait for replicas, it refuses the call.
-            timeout: The timeout of this call. Default: the client's own.
+            client: Facts about the browser or app, which the service only displays.
+            passive: If True, the renewal does not count as a use of the session. `validate_session`
+                explains when to use `passive`.
+            require_replicated: If True, the call raises NotReplicated if too few replicas confirm
+                the change in time. A service that is not configured to wait for replicas refuses
+                the call.
+            timeout: The timeout of this call. Default: the client's own timeout.
 
-        Raises InvalidRequest, Conflict, NotReplicated.
+        Raises InvalidRequest, Conflict or NotReplicated, as the module `errors` describes.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
@@ -254,23 +265,24 @@ class AsyncSessionAuthority:
         timeout: timedelta | None = None,
     ) -> int:
         """Changes the claims of live sessions, such as an e-mail address. Returns how many live
-        sessions have these claims now.
+        sessions have the new claims now.
 
-        Each session gets a token with the new claims at its next renewal. Validations recommend
-        this renewal from now on. Claims never grant permissions.
+        Each session gets a token with the new claims at its next renewal. From now on, validations
+        of the changed sessions recommend a renewal. Claims never grant permissions.
 
         Args:
             user_id: The user.
-            claims: All claims that the sessions have from now on. A claim that is missing here is
-                removed.
-            device_id: The device whose session is changed. If it is empty, the user's sessions on
-                all devices are changed.
-            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
-                If the service is not set to wait for replicas, it refuses the call.
-            timeout: The timeout of this call. Default: the client's own.
+            claims: All claims that the sessions have after this call. A claim that is not in
+                `claims` is removed.
+            device_id: The device whose session is changed. If `device_id` is empty, the user's
+                sessions on all devices are changed.
+            require_replicated: If True, the call raises NotReplicated if too few replicas confirm
+                the change in time. A service that is not configured to wait for replicas refuses
+                the call.
+            timeout: The timeout of this call. Default: the client's own timeout.
 
         Raises SessionNotFound if `device_id` is not empty and the user is not signed in on the
-        device. Raises InvalidRequest, Conflict, NotReplicated.
+        device. Raises InvalidRequest, Conflict or NotReplicated, as the module `errors` describes.
         """
         request = pb.UpdateSessionRequest(
             user_id=arguments.text("user_id", user_id),
@@ -302,15 +314,16 @@ class AsyncSessionAuthority:
         Args:
             access_token: The token that the browser or app presented.
             device_id: The device ID that the browser or app presented.
-            client: The facts about the browser or app. They are only displayed.
-            observe_only: Changes nothing in the service, and never uses the cache. This is for
-                operators.
-            passive: The page sent the request by itself, without an action of the end user. The
-                session does not count as used. The cache is not used, because its answer may have
-                an old idle end. The answer to this call is not cached. Otherwise a later request of
-                the end user could get the answer from the cache, and the service would not count
-                that request as a use.
-            timeout: The timeout of this call. Default: the client's own.
+            client: Facts about the browser or app, which the service only displays.
+            observe_only: If True, the validation changes nothing in the service, and does not use
+                the near cache. `observe_only` is for operators.
+            passive: True if the page sent the request by itself, without an action of the end user.
+                A passive validation does not count as a use of the session. The near cache does not
+                answer a passive validation, because the cached answer may have an old idle end. The
+                near cache also does not store the answer to a passive validation. If the near cache
+                stored the answer, a later request of the end user could get the answer from the
+                near cache. The service would not count that later request as a use.
+            timeout: The timeout of this call. Default: the client's own timeout.
         """
         cache = None if observe_only or passive else self._cache
         if cache is not None:
@@ -337,10 +350,10 @@ class AsyncSessionAuthority:
         timeout: timedelta | None = None,
     ) -> list[Validation | SessionAuthorityError]:
         """Validates up to 500 pairs of access token and device ID at once. Returns the answers in
-        the same order.
+        the order of the pairs.
 
-        If a pair is malformed, only this pair fails: the answer at its index is its error. No
-        answer comes from a cache.
+        If a pair is malformed, only this pair fails: the answer at the index of the pair is a
+        SessionAuthorityError. No answer comes from the near cache.
         """
         pairs = arguments.pairs("presented", presented)
         request = pb.BatchValidateSessionsRequest(
@@ -360,12 +373,14 @@ class AsyncSessionAuthority:
     async def check_sessions(
         self, sessions: Sequence[SessionName], *, timeout: timedelta | None = None
     ) -> list[SessionState | SessionAuthorityError]:
-        """Checks whether up to 500 sessions still live. It is for connections that outlast their
-        tokens. No session counts as used. Returns the answers in the same order.
+        """Checks whether up to 500 sessions still live. This method is for connections that stay
+        open after their token has expired. A check does not count as a use of a session. Returns
+        the answers in the order of `sessions`.
 
-        Don't use this method to admit a request, because it checks no token. If the service can't
-        find out whether a session lives, or if its name is malformed, the answer at its index is an
-        error. If the service is too old for this call, the method raises a plain
+        Don't use this method to admit a request, because this method checks no token. If the
+        service can't find out whether a session lives, the answer at the index of the session is a
+        SessionAuthorityError. The answer is also a SessionAuthorityError if the name of the session
+        is malformed. If the service is too old for this call, the method raises a plain
         SessionAuthorityError with the code UNIMPLEMENTED.
         """
         request = pb.CheckSessionsRequest(sessions=arguments.session_names("sessions", sessions))
@@ -393,12 +408,12 @@ class AsyncSessionAuthority:
 
         Args:
             user_id: The user.
-            current_device_id: The device that sent the request. It is marked as `current` in the
-                list.
-            include_signed_out: Also lists devices on which the user is signed out.
-            page_size: The number of devices on a page. Default: the service's own.
-            page_token: The `next_page_token` of the page before.
-            timeout: The timeout of this call. Default: the client's own.
+            current_device_id: The device that sent the request, which is marked as `current` in the
+                result.
+            include_signed_out: If True, also lists devices on which the user is signed out.
+            page_size: The maximum number of devices on the page, up to 1,000. Zero means 50.
+            page_token: The `next_page_token` of the previous page, or empty for the first page.
+            timeout: The timeout of this call. Default: the client's own timeout.
         """
         request = pb.ListDevicesRequest(
             user_id=arguments.text("user_id", user_id),
@@ -417,15 +432,16 @@ class AsyncSessionAuthority:
         include_signed_out: bool = False,
         page_size: int = 0,
     ) -> AsyncIterator[Device]:
-        """Returns all devices of a user, for a page such as "My devices". The device with the
-        newest activity is first.
+        """Yields all devices of a user, for a page such as "My devices". The device with the newest
+        activity is first.
 
         Args:
             user_id: The user.
-            current_device_id: The device that sent the request. It is marked as `current` in the
-                list.
-            include_signed_out: Also returns devices on which the user is signed out.
-            page_size: The number of devices that one call returns. Default: the service's own.
+            current_device_id: The device that sent the request, which is marked as `current` in the
+                result.
+            include_signed_out: If True, also yields devices on which the user is signed out.
+            page_size: The maximum number of devices that one call to the service returns, up to
+                1,000. Zero means 50.
         """
         token = ""
         while True:
@@ -457,11 +473,13 @@ class AsyncSessionAuthority:
             user_id: The user.
             device_id: The device.
             display_name: The new name. An empty text removes the name.
-            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
-                If the service is not set to wait for replicas, it refuses the call.
-            timeout: The timeout of this call. Default: the client's own.
+            require_replicated: If True, the call raises NotReplicated if too few replicas confirm
+                the change in time. A service that is not configured to wait for replicas refuses
+                the call.
+            timeout: The timeout of this call. Default: the client's own timeout.
 
-        Raises DeviceNotFound, InvalidRequest, Conflict, NotReplicated.
+        Raises DeviceNotFound, InvalidRequest, Conflict or NotReplicated, as the module `errors`
+        describes.
         """
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -481,16 +499,17 @@ class AsyncSessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> bool:
-        """Signs a user out on a device. Returns True if the user was signed in there.
+        """Signs a user out on a device. Returns True if the user was signed in on the device.
 
         Args:
             user_id: The user.
             device_id: The device.
-            reason: The reason for the sign-out, for the event.
-            forget: Also removes the device from the list.
-            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
-                If the service is not set to wait for replicas, it refuses the call.
-            timeout: The timeout of this call. Default: the client's own.
+            reason: The reason for the sign-out, which the event of the sign-out contains.
+            forget: If True, also removes the device from the user's list of devices.
+            require_replicated: If True, the call raises NotReplicated if too few replicas confirm
+                the change in time. A service that is not configured to wait for replicas refuses
+                the call.
+            timeout: The timeout of this call. Default: the client's own timeout.
         """
         request = pb.RevokeDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -515,16 +534,18 @@ class AsyncSessionAuthority:
         require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
-        """Signs a user out on all devices. Returns on how many devices the user was signed in.
+        """Signs a user out on all devices. Returns the number of devices on which this call signed
+        the user out.
 
         Args:
             user_id: The user.
-            except_device_id: The one device on which the user stays signed in.
-            reason: The reason for the sign-out, for the event.
-            forget: Also removes the devices from the list.
-            require_replicated: Raises NotReplicated if too few replicas confirm the change in time.
-                If the service is not set to wait for replicas, it refuses the call.
-            timeout: The timeout of this call. Default: the client's own.
+            except_device_id: The one device on which the user stays signed in, or empty.
+            reason: The reason for the sign-out, which the event of the sign-out contains.
+            forget: If True, also removes the devices from the user's list of devices.
+            require_replicated: If True, the call raises NotReplicated if too few replicas confirm
+                the change in time. A service that is not configured to wait for replicas refuses
+                the call.
+            timeout: The timeout of this call. Default: the client's own timeout.
         """
         request = pb.RevokeAllRequest(
             user_id=arguments.text("user_id", user_id),
@@ -542,8 +563,8 @@ class AsyncSessionAuthority:
     # --- keys and events --------------------------------------------------------------------------
 
     async def get_signing_keys(self, *, timeout: timedelta | None = None) -> SigningKeys:
-        """Returns the public keys with which tokens can be verified elsewhere. A token with a
-        correct signature may still belong to a session that has ended.
+        """Returns the public keys with which other programs can verify the signatures of tokens. A
+        token with a correct signature may still belong to a session that has ended.
         """
         return convert.signing_keys(
             await self._call("GetSigningKeys", pb.GetSigningKeysRequest(), timeout)
@@ -557,20 +578,24 @@ class AsyncSessionAuthority:
         types: Sequence[EventType] = (),
         user_ids: Sequence[str] = (),
     ) -> AsyncIterator[EventBatch]:
-        """Yields the events of sessions, until the service or a broken connection ends the watch.
+        """Yields batches of events about sessions, until the service or a broken connection ends
+        the watch.
 
-        The first batch comes at once. Keep the cursor of the last batch. After `Unavailable`, start
-        another watch from this cursor. Each watch counts against the service's MAX_PER_CONNECTION.
+        The first batch comes at once. After `Unavailable`, start another watch with the cursor of
+        the last batch. Each watch counts as a call on its connection, which the service limits with
+        MAX_PER_CONNECTION.
 
         Args:
-            cursor: Starts after the batch that had this cursor.
-            since: Starts at this moment, which must have a time zone. It is for callers without a
-                cursor.
-            types: Yields only events of these types.
-            user_ids: Yields only events of these users.
+            cursor: The watch starts after the batch that had this cursor.
+            since: The watch starts at this time, which must have a time zone. Pass `since` if you
+                have no cursor.
+            types: The watch yields only events of these types. If `types` is empty, the watch
+                yields events of all types.
+            user_ids: The watch yields only events of these users, and events that concern all
+                users. If `user_ids` is empty, the watch yields the events of all users.
 
-        Raises CursorExpired if some events since the start are no longer stored. Raises
-        InvalidRequest for a malformed cursor, and for a cursor together with `since`.
+        Raises CursorExpired if the service no longer stores all events after `cursor` or `since`.
+        Raises InvalidRequest for a malformed cursor, and for a cursor together with `since`.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

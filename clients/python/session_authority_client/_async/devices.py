@@ -1,5 +1,6 @@
 """Answers the requests to the page of devices and to its API. This module makes the calls to the
-service. The package `devices` makes the decisions and the contents.
+service. The package `devices` decides what a request means, and makes the contents of the
+responses.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from session_authority_client.devices.settings import DevicesPage
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Device
 
-# For nearly every user, one call lists all devices.
+# With this page size, one call lists all devices of nearly every user.
 _DEVICES_IN_A_CALL = 1000
 
 
 async def async_answer_devices(
     page: DevicesPage, visit: AsyncVisit, request: DevicesRequest
 ) -> Response:
-    """Returns the response to a request to the page of devices, or to a path below it. Before this
-    call, the middleware has answered the requests that need no session, such as requests for
-    scripts and styles. This function also refuses requests with an unknown path or a wrong method.
+    """Returns the response to a request to the page of devices, or to a path below it. Before it
+    calls this function, the middleware has answered the requests that need no session, such as
+    requests for scripts and styles. This function also refuses requests with an unknown path or a
+    wrong method.
     """
     route = route_of(page.path, request.method, request.target)
     if route.action is None:
@@ -41,7 +43,7 @@ async def async_answer_devices(
         visit.require()
         return await _Exchange(page, visit, request, route).answer(route.action)
     except failures.EXPECTED as error:
-        visit.take_refusal()  # this response replaces the middleware's own
+        visit.take_refusal()  # the response below replaces the refusal's own response
         failure = failures.failure_of(error)
         if isinstance(error, SessionAuthorityError) and failure.is_of_service:
             visit.note_refusal(error)
@@ -180,16 +182,16 @@ class _Exchange:
 
     async def _named(self, device_id: str, name: str) -> Device:
         """Changes the name of a device, and returns the device. Raises BadRequest for a text that
-        is no device ID. Raises SignInRequired, NoAnswer, DeviceNotFound, InvalidRequest, Conflict.
+        is no device ID, and the exceptions of the method `rename` of the visit.
         """
         here = self._visit.require().device_id
         device = await self._visit.rename(_known_form(device_id), name)
         return replace(device, current=device.device_id == here)
 
     async def _ended(self, device_id: str) -> int:
-        """Signs the user out on a device. Returns 1 if the user was signed in there, else 0. Raises
-        BadRequest for a text that is no device ID, and for a device that is not in the list of the
-        user.
+        """Signs the user out on a device. Returns 1 if the user was signed in on the device, and 0
+        if not. Raises BadRequest for a text that is no device ID, and for a device that is not in
+        the list of the user.
         """
         named = _known_form(device_id)
         if await self._visit.sign_out(named):
@@ -199,11 +201,12 @@ class _Exchange:
 
     async def _forgotten(self, device_id: str) -> int:
         """Signs out a device that the user does not know, and removes the device from the list. If
-        the device stayed in the list, a stranger's next sign-in there would be on a known device.
-        No mail reports a sign-in on a known device. Raises BadRequest as `_ended` does.
+        the device stayed in the list, a stranger's next sign-in on the device would count as a
+        sign-in on a known device. No mail reports a sign-in on a known device. Raises BadRequest
+        for a text that is no device ID, and for a device that is not in the list of the user.
         """
         named = _known_form(device_id)
-        await self._check_listed(named)  # before the device leaves the list
+        await self._check_listed(named)  # before `sign_out` removes the device
         return int(await self._visit.sign_out(named, reason="not_me", forget=True))
 
     async def _check_listed(self, device_id: str) -> None:

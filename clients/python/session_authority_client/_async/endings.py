@@ -1,5 +1,6 @@
-"""Asks the service whether the sessions of open connections still live. One task or thread asks for
-all sessions. The task or thread runs only while there are open sessions.
+"""Asks the service whether the sessions of open connections still live. One task or thread of a
+client checks all sessions of its open connections. The task or thread runs only while sessions are
+open.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Session
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# No request of an end user waits for a check. So a check may take longer than a call for a request.
+# The timeout of a check. No request of an end user waits for a check, so the timeout may be longer
+# than the timeout of other calls.
 _CHECK_SECONDS = 2.0
 
 
 class AsyncEndings:
-    """Calls the listeners for the end of a session after the session has ended."""
+    """Checks the sessions of open connections, and calls the listeners of a session after the
+    session has ended.
+    """
 
     def __init__(self, calls: AsyncCalls, cache: NearCache | None) -> None:
         self._calls = calls
@@ -35,8 +39,8 @@ class AsyncEndings:
         self.sessions = OpenSessions(cache, self._alarm.set)
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
-        """Calls the listener once, after the session has ended. Returns a function that removes the
-        listener. Raises Unavailable if the client is closed.
+        """Adds a listener, which is called once after the session has ended. Returns a function
+        that removes the listener. Raises Unavailable if the client is closed.
         """
         if self._closed:
             raise client_closed()
@@ -45,8 +49,8 @@ class AsyncEndings:
         return stop
 
     async def wait(self, session: Session, timeout: timedelta | None) -> bool:
-        """Waits for the end of a session. Returns False if the timeout ends first. Raises
-        Unavailable if the client is closed, also while this method waits.
+        """Waits for the end of a session. Returns True if the session has ended, and False if the
+        timeout ends first. Raises Unavailable if the client is closed before or during the wait.
         """
         ended, woken = AsyncAlarm(), AsyncAlarm()
 
@@ -54,8 +58,9 @@ class AsyncEndings:
             ended.set()
             woken.set()
 
-        # This comes before `listen`, which checks whether the client is closed. So `close` sets
-        # this alarm in any case.
+        # The alarm is added before the call of `listen`, which raises if the client is already
+        # closed. If the client is closed after the call of `listen`, `close` finds this alarm and
+        # sets it.
         self._waiting.add(woken)
         try:
             stop = self.listen(session, tell)
@@ -70,8 +75,8 @@ class AsyncEndings:
         return ended.is_set()
 
     async def close(self) -> None:
-        """Sends no more checks, and ends all waiting calls of `wait`. No listener is called,
-        because it is unknown whether its session has ended.
+        """Stops the checks, and ends all calls of `wait` that are under way. No listener is called,
+        because it is unknown whether the listener's session has ended.
         """
         self._closed = True
         for woken in tuple(self._waiting):
@@ -79,9 +84,7 @@ class AsyncEndings:
         await self._background.close(self._alarm)
 
     async def _keep_asking(self) -> bool:
-        """Sends one check, or waits until a check is due. Returns False if there is no session to
-        check.
-        """
+        """Sends one check, or waits until a check is due. Returns False if no session is open."""
         asked = self.sessions.take_due()
         if asked is not None:
             await self._ask(asked)

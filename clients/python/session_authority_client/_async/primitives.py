@@ -1,5 +1,7 @@
-"""The parts of asyncio that the generated modules need. This module and `_sync/primitives.py` are
-written by hand. `_sync/primitives.py` has the same names without "Async" or "async_".
+"""Provides alarms, background work and shared calls for asyncio. The other modules of `_async` use
+this module. Most modules of `_sync` are generated from modules of `_async`, but this module and
+`_sync/primitives.py` are both written by hand. `_sync/primitives.py` has the same names as this
+module, but without "Async" or "async_".
 """
 
 from __future__ import annotations
@@ -16,23 +18,23 @@ _T = TypeVar("_T")
 
 AsyncCall = Callable[[], Coroutine[Any, Any, _T]]
 AsyncGuard = nullcontext[None]
-"""Guards a few lines without an await. It needs no lock, because in an event loop no other code
-runs between these lines.
+"""A guard for a few lines of code without an await. The guard needs no lock, because the event loop
+runs no other code between lines without an await.
 """
 
 
 def async_home() -> Hashable:
-    """Returns the event loop that runs now. A client that is made now can be used in this event
-    loop only.
+    """Returns the event loop that runs now. A client that is made now can be used only in the event
+    loop that runs now.
     """
     return asyncio.get_running_loop()
 
 
 class AsyncAlarm(asyncio.Event):
-    """A flag for which tasks wait, with a timeout."""
+    """A flag that tasks can wait for, with a timeout."""
 
     async def wait(self, seconds: float | None = None) -> bool:  # type: ignore[override]
-        """Waits until the alarm is set. Returns False if it is not set within `seconds`."""
+        """Waits until the alarm is set. Returns False if the alarm is not set within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 return await super().wait()
@@ -54,8 +56,8 @@ class AsyncCut:
             self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def each(self, items: AsyncIterable[_T]) -> AsyncGenerator[_T, None]:
-        """Yields the items until `cut` is called or there are no more items. Then it closes the
-        source of the items, if the source is a generator.
+        """Yields the items until `cut` is called or there are no more items. At the end, closes the
+        source of the items if the source is a generator.
         """
         source = aiter(items)
         try:
@@ -81,7 +83,7 @@ class AsyncCut:
 
 
 class AsyncBackground:
-    """Repeats work for all callers in one task, as long as there is work."""
+    """Repeats a step of work in one task for all callers, until the step returns False."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -89,8 +91,8 @@ class AsyncBackground:
         self._closed = False
 
     def start(self, step: AsyncCall[bool]) -> None:
-        """Starts to repeat a step until the step returns False. It does nothing if the work is
-        already under way, or after `close`.
+        """Starts the task that repeats a step until the step returns False. Does nothing if the
+        task already runs, or after `close`.
         """
         if (self._task is None or self._task.done()) and not self._closed:
             self._task = asyncio.get_running_loop().create_task(
@@ -111,14 +113,16 @@ class AsyncBackground:
 
 
 class AsyncFlight(Generic[_T]):
-    """One call for whose result several tasks wait. The call has a task of its own, so it goes on
-    for the other callers when one caller is cancelled.
+    """A call whose result several tasks wait for. The call runs in a task of its own. If one caller
+    is cancelled, the call continues for the other callers.
     """
 
     _task: asyncio.Task[_T]
 
     async def run(self, call: AsyncCall[_T], *, own_context: bool) -> None:
-        """Starts the call, in the context of its first caller or in a context of its own."""
+        """Starts the call. If `own_context` is True, the call runs in a new context, and if not, in
+        the context of its first caller.
+        """
         context = Context() if own_context else None
         self._task = asyncio.get_running_loop().create_task(call(), context=context)
         self._task.add_done_callback(_hear)
@@ -136,9 +140,9 @@ class AsyncFlight(Generic[_T]):
         return client_closed() if self._task.cancelled() else self._task.exception()
 
     async def result(self) -> _T:
-        """Waits for the result of the call, and returns it. If the call failed, raises the
-        exception of the call. Each caller gets its own copy of a SessionAuthorityError. All callers
-        get the same object if the exception has another type.
+        """Waits for the result of the call, and returns the result. If the call failed, raises the
+        exception of the call. A SessionAuthorityError is copied for each caller. An exception of
+        any other class is the same object for all callers.
         """
         error = await self.exception()
         if error is not None:
@@ -151,8 +155,8 @@ class AsyncFlight(Generic[_T]):
 
 
 def _hear(task: asyncio.Task[Any]) -> None:
-    """Reads the exception of a call that failed after all its callers had left. Otherwise asyncio
-    would log the exception.
+    """Reads the exception of a call. If nobody read the exception, asyncio would log the exception
+    of a call that failed after all its callers had stopped waiting.
     """
     if not task.cancelled():
         task.exception()

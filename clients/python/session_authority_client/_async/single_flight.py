@@ -17,28 +17,32 @@ _T = TypeVar("_T")
 
 
 class AsyncSingleFlight(Generic[_T]):
-    """The shared calls of a client, by key.
+    """Keeps the shared calls of a client, by key.
 
-    With `late`, a caller may join a call that is under way. Without `late`, a caller joins only a
-    call that has not begun, so the result is never older than the caller's request. If another call
-    for the same key is under way, the new call begins when the other call has ended. With `late`, a
-    call runs in a context of its own. Without `late`, it runs in the context of its first caller.
+    If `late` is True, a caller may join a call that is under way, and each call runs in a context
+    of its own.
+
+    If `late` is False, a caller joins only a call that has not begun, so the result is never older
+    than the caller's request. If `late` is False, a call begins only after the previous call for
+    the same key has ended, and runs in the context of its first caller.
     """
 
     def __init__(self, *, late: bool) -> None:
         self._late = late
         self._guard = AsyncGuard()
-        self._open: dict[Hashable, AsyncFlight[_T]] = {}  # callers may join these
-        self._begun: dict[Hashable, AsyncFlight[_T]] = {}  # under way, may not be joined
+        self._open: dict[Hashable, AsyncFlight[_T]] = {}  # calls that callers may join
+        self._begun: dict[Hashable, AsyncFlight[_T]] = {}  # calls that no caller may join
 
     async def share(self, key: Hashable, call: AsyncCall[_T]) -> _T:
-        """Returns the result of the call for a key. If this call fails, raises its exception."""
+        """Returns the result of the call for a key. If the call fails, raises the exception of the
+        call.
+        """
         flight, _ = await self.join(key, call)
         return await flight.result()
 
     async def join(self, key: Hashable, call: AsyncCall[_T]) -> tuple[AsyncFlight[_T], bool]:
-        """Joins the call for a key, or starts one. Returns the call, and True if this caller
-        started it.
+        """Joins the call for a key if there is a call that callers may join, and starts a call if
+        not. Returns the call, and True if this caller started the call.
         """
         key = (async_home(), key)
         with self._guard:
@@ -72,6 +76,8 @@ class AsyncSingleFlight(Generic[_T]):
                         del flights[key]
 
     async def close(self) -> None:
-        """Waits until no call is under way. All calls fail, because the client is closed."""
+        """Waits until no call is under way. Call this method after the client is closed, because a
+        closed client fails all calls.
+        """
         for flight in {*self._open.values(), *self._begun.values()}:
             await flight.close()

@@ -1,5 +1,5 @@
-"""The request of an end user, as the middleware hands it to the app: who is signed in, and methods
-to sign users in and out.
+"""Defines the visit: the request of an end user, as the middleware passes it to the app. A visit
+tells the app who is signed in, and has methods that sign users in and out.
 
 Middleware opens a visit before it calls the app, and closes the visit when the response's headers
 are sent.
@@ -30,25 +30,27 @@ _log = logging.getLogger("session_authority_client")
 
 class AsyncVisit(AsyncAdmission):
     """One request of an end user, with the user's session if there is one. Only one task or thread
-    may use it at a time.
+    may use a visit at a time. The method `ended` is an exception, because any task or thread may
+    call it.
     """
 
     def next_path(self, default: str = "/") -> str:
-        """Returns the path to which to send the user after a sign-in. A redirect to `sign_in_url`
-        has put this path into the field `next` of the request's query. Returns the default if there
-        is no such field, if there are two different fields `next`, or if the field is not a path of
-        this origin with at most 2,000 characters.
+        """Returns the path to which the app should redirect the user after a sign-in. The
+        middleware's redirect to `Flow.sign_in_url` has put this path into the field `next` of the
+        request's query. Returns the default if the query has no field `next`, or has two fields
+        `next` with different values. Also returns the default if the field is not a path of this
+        origin with at most 2,000 characters.
         """
         return next_in(self._presented.target, default)
 
     def requested_step_up(self) -> StepUp | None:
-        """Returns the more recent or stronger sign-in that a page requires of a user who is signed
-        in. A redirect to `sign_in_url` has put this step-up into the query. Returns None if the
-        query has no step-up.
+        """Returns the step-up that a page requires: a more recent or stronger sign-in of a user who
+        is already signed in. The middleware's redirect to `Flow.sign_in_url` has put the step-up
+        into the query of this request. Returns None if the query has no step-up.
 
-        Many sign-in pages redirect users who are signed in already. A sign-in page must not
-        redirect them if there is a step-up. An attacker can write the query. The step-up only says
-        which sign-in to request, and permits nothing.
+        Many sign-in pages redirect users who are signed in already. If this method returns a
+        step-up, the sign-in page must not redirect a signed-in user. An attacker can write the
+        query, so a step-up says which sign-in to request, but permits nothing.
         """
         return step_up_in(self._presented.target)
 
@@ -56,31 +58,35 @@ class AsyncVisit(AsyncAdmission):
 
     async def ended(self, timeout: timedelta | None = None) -> bool:
         """Waits until the session has ended. A session ends when it is signed out, revoked,
-        replaced by another sign-in on this device, or expired. It does not end when a token expires
-        or is renewed, nor in an outage of the service. Another task or thread may call this method.
+        replaced by another sign-in on this device, or expired. A session does not end when a token
+        expires or is renewed, and an outage of the service does not end the session. Any task or
+        thread may call this method.
 
-        Returns False if the timeout ends first. Raises SignInRequired and NoAnswer. Raises
-        Unavailable if the client is closed, also while this method waits.
+        Returns True if the session has ended, and False if the timeout ends first. Raises
+        SignInRequired if nobody is signed in, and NoAnswer if the service gave no answer. Raises
+        Unavailable if the client is closed before or during the wait.
         """
         return await self._authority.endings.wait(self.require(), timeout)
 
     def on_ended(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls a callback once, after the session has ended. The callback runs in the event loop,
-        or in a thread of the client. It must not block. Returns a function that removes the
-        callback.
+        """Adds a callback, which is called once after the session has ended. The callback runs in
+        the event loop, or in a thread of the client for threads. The callback must not block.
+        Returns a function that removes the callback.
 
         Middleware that knows when the connection is over removes the callback itself. When the
         client is closed, no callback is called, because it is unknown whether the session has
-        ended. Raises SignInRequired, NoAnswer, and Unavailable if the client is closed.
+        ended. Raises SignInRequired if nobody is signed in, NoAnswer if the service gave no answer,
+        and Unavailable if the client is closed.
         """
         return self._session_end.listen(self.require(), callback)
 
     async def until_ended(self, items: AsyncIterable[_T]) -> AsyncIterator[_T]:
-        """Yields the items of a stream until the session has ended. Then it closes the source of
-        the items, if the source is a generator. In asyncio the stream ends at once, even while a
+        """Yields the items of a stream until the session has ended. At the end, closes the source
+        of the items if the source is a generator. In asyncio the stream ends at once, even while a
         task waits for the next item. In a thread the stream ends only when the next item arrives.
 
-        Raises SignInRequired, NoAnswer, and Unavailable if the client is closed.
+        Raises SignInRequired if nobody is signed in, NoAnswer if the service gave no answer, and
+        Unavailable if the client is closed.
         """
         cut = AsyncCut()
         stop = self.on_ended(cut.cut)
@@ -108,27 +114,29 @@ class AsyncVisit(AsyncAdmission):
         remember: bool = True,
         idle_timeout: timedelta | None = None,
     ) -> IssuedDevice:
-        """Signs in a user who has just proven their identity. The response of a browser sets both
-        cookies. If the client is an app and no browser, put the token and the device ID into your
-        own response.
+        """Signs in a user who has just proven their identity. If the client is a browser, the
+        response sets the cookies of the token and of the device ID. If the client is an app and no
+        browser, put the token and the device ID into your own response.
 
-        If this browser has a session of another user, that user is signed out here, because the
-        browser gets the cookies of the new user.
+        If another user has a session in this browser, that session ends, because the browser gets
+        the cookies of the new user.
 
         Args:
             user_id: The user.
             claims: The facts about the user that the app finds in the session.
             auth_methods: How the user proved their identity, such as "pwd".
-            session_ttl: The maximum life of the session. Default: the service's own.
+            session_ttl: How long the session may last at most, even if it is used. Default: the
+                service's own maximum.
             request_id: Two calls with the same `request_id` make one sign-in.
             remember: If False, the browser forgets the session when the browser is closed, but
-                keeps its device ID. An unused session then ends after `Flow.brief_idle_timeout`.
+                keeps its device ID. If False, the session also ends after `Flow.brief_idle_timeout`
+                without a use.
             idle_timeout: How long the session may last unused. Default: the service's own idle
                 timeout, or `Flow.brief_idle_timeout` if `remember` is False. The service's own idle
                 timeout is the maximum.
 
-        Raises NoAnswer, and all other errors of `issue_device`. Raises RuntimeError if the
-        response's headers are sent already.
+        Raises NoAnswer if the service gives no answer, and the other errors of the client's method
+        `issue_device`. Raises RuntimeError if the response's headers are sent already.
         """
         self._check_open()
         before = self._session
@@ -171,16 +179,19 @@ class AsyncVisit(AsyncAdmission):
     async def sign_out(
         self, device_id: str | None = None, *, reason: str = "sign_out", forget: bool = False
     ) -> bool:
-        """Signs the user out here, or on another device of the user. With `forget`, the device is
-        also removed from the list, and a later sign-in there counts as a sign-in on a new device.
-        Returns True if the user was signed in there.
+        """Signs the user out on this device, or on the device with the ID `device_id`. With
+        `forget`, the device is also removed from the user's list of devices. After a sign-out with
+        `forget`, a later sign-in on the device counts as a sign-in on a new device. Returns True if
+        the user was signed in on the device.
 
-        A sign-out here also deletes the token cookie that the browser sent, even if there is no
-        session. A sign-out on another device does nothing if there is no session here. This method
-        never raises SignInRequired.
+        A sign-out on this device also deletes the token cookie that the browser sent, even if
+        nobody is signed in. If nobody is signed in on this device, a sign-out on another device
+        does nothing. This method never raises SignInRequired.
 
-        Raises NoAnswer, Conflict, TypeError, and InvalidRequest for a text that is no device ID. A
-        sign-out here raises RuntimeError if the response's headers are sent already.
+        Raises NoAnswer if the service gives no answer, and InvalidRequest if `device_id` is no
+        device ID. Raises TypeError for a value of a wrong type, and Conflict if other calls change
+        the user's data at the same time. A sign-out on this device raises RuntimeError if the
+        response's headers are sent already.
         """
         named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = await self._session_to_end()
@@ -201,9 +212,13 @@ class AsyncVisit(AsyncAdmission):
         self, *, except_current: bool = True, reason: str = "sign_out_everywhere"
     ) -> int:
         """Signs the user out on all devices except this one. With `except_current=False`, the user
-        is signed out on this device, too. Returns on how many devices the user was signed in.
-        Raises SignInRequired, NoAnswer, Conflict, TypeError. With `except_current=False`, raises
-        RuntimeError if the response's headers are sent already.
+        is signed out on this device, too. Returns the number of devices on which this call signed
+        the user out.
+
+        Raises SignInRequired if nobody is signed in, and NoAnswer if the service gives no answer.
+        Raises TypeError for a value of a wrong type, and Conflict if other calls change the user's
+        data at the same time. With `except_current=False`, raises RuntimeError if the response's
+        headers are sent already.
         """
         arguments.flag("except_current", except_current)
         await self._session_to_end()
@@ -222,9 +237,10 @@ class AsyncVisit(AsyncAdmission):
     async def devices(
         self, *, include_signed_out: bool = False, page_size: int = 0
     ) -> Sequence[Device]:
-        """Returns the user's devices. The device with the newest activity is first, and this device
-        is marked as `current`. `page_size` is the number of devices that one call returns, by
-        default the service's own. Raises SignInRequired, NoAnswer.
+        """Returns the user's devices. The device with the newest activity is first, and the device
+        that sent this request is marked as `current`. `page_size` is the maximum number of devices
+        that one call to the service returns, up to 1,000. Zero means 50. Raises SignInRequired if
+        nobody is signed in, and NoAnswer if the service gives no answer.
         """
         session = self.require()
         with self._answering():
@@ -238,8 +254,12 @@ class AsyncVisit(AsyncAdmission):
 
     async def rename(self, device_id: str, name: str) -> Device:
         """Changes the name of a device of the user. An empty name removes the name. Returns the
-        device. Raises SignInRequired, NoAnswer, DeviceNotFound, Conflict. Raises InvalidRequest for
-        a text that is no device ID, and for a name that is too long or has no visible character.
+        device.
+
+        Raises SignInRequired if nobody is signed in, and NoAnswer if the service gives no answer.
+        Raises DeviceNotFound if the user has no device with this ID, and Conflict if other calls
+        change the user's data at the same time. Raises InvalidRequest for a text that is no device
+        ID, and for a name that is too long or has no visible character.
         """
         session = self.require()
         with self._answering():
@@ -248,16 +268,20 @@ class AsyncVisit(AsyncAdmission):
             )
 
     async def update_claims(self, claims: Mapping[str, str]) -> Session:
-        """Changes the claims of the user, such as an e-mail address, here and on all other devices
-        of the user. The new claims replace all existing claims. Returns the session with the new
-        claims.
+        """Changes the claims of the user, such as an e-mail address, on this device and on all
+        other devices of the user. The new claims replace all existing claims. Returns the session
+        with the new claims.
 
-        This browser gets a token with the new claims in this response, so the next page shows the
-        new claims. The browser gets this token only in its next response if the token of this
-        request had expired, or if the app responds later than 10 seconds after this call. An app
+        This browser usually gets a token with the new claims in this response, so the next page
+        shows the new claims. If the token of this request had expired, the browser gets the new
+        token with the response to its next request. If the app responds later than 10 seconds after
+        this call, the browser also gets the new token with the response to its next request. An app
         that is no browser gets the token from `renew`. Every other browser of the user gets a new
-        token with the response to its next request. Raises SignInRequired, NoAnswer,
-        InvalidRequest, Conflict.
+        token with the response to its next request.
+
+        Raises SignInRequired if nobody is signed in, and NoAnswer if the service gives no answer.
+        Raises InvalidRequest for malformed claims, and Conflict if other calls change the user's
+        data at the same time.
         """
         session = self.require()
         with self._answering():
@@ -267,12 +291,13 @@ class AsyncVisit(AsyncAdmission):
         return self._session
 
     async def renew(self) -> Renewal:
-        """Renews the token of an app that is no browser. Call it in your own endpoint for renewals.
-        The middleware itself renews the tokens of browsers.
+        """Renews the token of an app that is no browser. Call this method in your own endpoint for
+        renewals. The middleware itself renews the tokens of browsers.
 
         In the returned renewal, `access_token` is None if the app keeps the token that it has.
-        Raises SignInRequired, NoAnswer, Conflict. Raises RuntimeError if the response's headers are
-        sent already.
+        Raises SignInRequired if the request has no token of a valid session, and NoAnswer if the
+        service gives no answer. Raises Conflict if other calls change the user's data at the same
+        time, and RuntimeError if the response's headers are sent already.
         """
         self._check_open()
         if not self._presented.token:
@@ -287,8 +312,9 @@ class AsyncVisit(AsyncAdmission):
     async def _issue(
         self, user_id: str, idle_timeout: timedelta | None, *, lengthen: bool, **asked: Any
     ) -> IssuedDevice:
-        """Signs a user in with an idle timeout. If the service's maximum is shorter, that maximum
-        is used. With `lengthen`, the service's minimum is used if it is longer.
+        """Signs a user in with an idle timeout. If the idle timeout is longer than the service's
+        maximum, the maximum is used. If the idle timeout is shorter than the service's minimum and
+        `lengthen` is True, the minimum is used.
         """
         issue = self._authority.issue_device
         try:
@@ -300,9 +326,9 @@ class AsyncVisit(AsyncAdmission):
         return await issue(user_id, idle_timeout=limit, **asked)
 
     async def _end(self, session: Session) -> None:
-        """Ends the session that another user had before in this browser. Otherwise a late response
-        could renew the session of the other user, and give the cookies of that session back to the
-        browser. If the call fails, this method only logs the failure.
+        """Ends the session that another user had before in this browser. If that session stayed
+        valid, a late response could give the cookies of that session back to the browser. If the
+        call fails, this method only logs the failure.
         """
         try:
             await self._authority.revoke_device(
@@ -315,9 +341,9 @@ class AsyncVisit(AsyncAdmission):
             )
 
     async def _session_to_end(self) -> Session | None:
-        """Returns the session that a sign-out must end. If an app's token has expired, this method
-        renews the token to find the session. The session may still live, and must not outlive the
-        sign-out.
+        """Returns the session that a sign-out must end. If the token of an app that is no browser
+        has expired, this method renews the token to find the session. The session may still live,
+        and must not outlive the sign-out.
         """
         expired = CONDUCT[self._status] is Conduct.RENEW
         if self.session is None and self._presented.token and expired:

@@ -26,9 +26,10 @@ _INSECURE = (
 class AsyncVisits:
     """Opens the visits of one app.
 
-    `authority` is a client, or a function that makes a client. The function is called at the first
-    visit, and again in another process or event loop. `close` closes only the last client that the
-    function made. `dress` turns a refusal into an exception that a framework knows.
+    `authority` is a client, or a function that makes a client. If `authority` is a function, it is
+    called at the first visit, and again at the first visit in another process or event loop.
+    `close` closes only the last client that the function made. `dress` turns a refusal into an
+    exception that the app's web framework knows.
     """
 
     def __init__(
@@ -61,15 +62,15 @@ class AsyncVisits:
             method: The method of the request, or "WEBSOCKET" for a handshake whose method is
                 unknown.
             headers: The headers of the request. Each lower-case name has a list of values.
-            peer: The address at the other end of the request's connection. It is empty at a unix
-                socket.
+            peer: The address at the other end of the request's connection. The address is empty for
+                a connection through a unix socket.
             target: The path with its query, as the client sent it.
-            timeout: The time for all calls together that open and close this visit. No call gets
-                more time than the client's own timeout.
+            timeout: The time that all calls to open and close this visit may take together. No call
+                gets more time than the client's own timeout.
 
-        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. If the
-        Session Authority gave no answer or refused the call, the methods that use the session raise
-        NoAnswer later.
+        If the request itself must be refused, raises `flow.CrossOrigin`, `flow.InsecureHost` or
+        `flow.ReturnHop` without a call to the Session Authority. If the Session Authority gave no
+        answer or refused the call, the methods that use the session raise NoAnswer later.
         """
         ends = None if timeout is None else monotonic() + timeout.total_seconds()
         try:

@@ -1,13 +1,14 @@
 """Passes the events of a watch to a near cache, in a task. The watch has a connection of its own.
 When a watch ends, another watch is started.
 
-A near cache is emptied when its watch breaks, so there is nothing to resume. Each watch starts at
-the present moment. A watch counts as broken if it sends no proof for too long. After any failure
-the cache is off until the next watch works, and the log says this.
+A near cache is emptied when its watch breaks. So a new watch need not resume the old watch, and
+starts at the present moment. A watch counts as broken if it sends no proof for too long. After a
+failure of the watch, the near cache gives no answers until the next watch works. This module logs
+the failure.
 
-This module and `_sync/watching.py` are both written by hand, because waiting differs. The wait of a
-task has a timeout and can be cancelled. A thread that waits for gRPC continues only when another
-thread cancels the call.
+This module and `_sync/watching.py` are both written by hand, because tasks and threads wait in
+different ways. A task can wait with a timeout, and can be cancelled. A thread that waits for gRPC
+can be interrupted only by another thread that cancels the call.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncWatch:
-    """The watch of a client. It is a task of the event loop in which it is first started."""
+    """Runs the watch of a client's near cache, in a task of the event loop in which the watch is
+    first started.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class AsyncWatch:
     def start(self) -> None:
         """Starts the watch if it does not run yet, or if another task has cancelled it."""
         if (self._task is None or self._task.done()) and not self._closed:
-            # The watch serves many callers, so it runs in the context of none of them.
+            # The watch serves many callers, so its task has a context of its own.
             self._task = asyncio.get_running_loop().create_task(
                 self._keep_watching(), context=Context()
             )

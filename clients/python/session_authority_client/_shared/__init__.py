@@ -1,3 +1,3 @@
-"""The code that the clients for asyncio and for threads share. This code decides, converts and
-counts. It never waits.
+"""Contains the code that the client for asyncio and the client for threads share. Most modules of
+`_shared` decide, convert or count, and never wait.
 """

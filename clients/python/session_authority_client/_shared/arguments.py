@@ -1,8 +1,10 @@
-"""Checks the types of arguments, and names the argument that is wrong. The service checks most
-contents. Some functions of this module also check contents, and say so.
+"""Checks the types of a call's arguments. The text of an exception names the wrong argument. The
+service checks the contents of most arguments. A function of this module that also checks the
+contents says so in its docstring.
 
-Without these checks, protobuf would misunderstand some arguments, and would not name the field. For
-example, it would read a text as the list of its letters.
+Without checks of types, protobuf would misunderstand some arguments. For example, protobuf would
+read the text "ab" as the list of "a" and "b". An exception of protobuf also does not name the wrong
+field.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ def _broken(name: str, rule: str) -> InvalidRequest:
 
 
 def seconds(name: str, value: timedelta) -> float:
-    """Checks a timeout, and returns it in seconds. Raises TypeError, and ValueError if it is not
-    more than zero.
+    """Checks a timeout, and returns it in seconds. Raises TypeError if the value is no timedelta,
+    and ValueError if the timeout is not more than zero.
     """
     if duration(name, value) <= timedelta(0):
         raise ValueError(f"{name}: more than nothing")
@@ -41,14 +43,18 @@ def seconds(name: str, value: timedelta) -> float:
 
 
 def duration(name: str, value: timedelta) -> timedelta:
-    """Checks a length of time, and returns it. Raises TypeError."""
+    """Checks that a value is a timedelta, and returns the value. Raises TypeError if the value is
+    no timedelta.
+    """
     if not isinstance(value, timedelta):
         raise _not(name, "a timedelta", value)
     return value
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """Checks a moment, and returns it. Raises TypeError, and ValueError if it has no time zone."""
+    """Checks that a datetime has a time zone, and returns the datetime. Raises ValueError if the
+    datetime has no time zone, and TypeError if the value is no datetime.
+    """
     if not isinstance(value, datetime):
         raise _not(name, "a datetime", value)
     if value.utcoffset() is None:
@@ -57,22 +63,26 @@ def aware(name: str, value: datetime) -> datetime:
 
 
 def flag(name: str, value: bool) -> bool:
-    """Checks a Boolean value, and returns it. Raises TypeError."""
+    """Checks that a value is a bool, and returns the value. Raises TypeError if the value is no
+    bool.
+    """
     if not isinstance(value, bool):
         raise _not(name, "a bool", value)
     return value
 
 
 def whole(name: str, value: int) -> int:
-    """Checks a whole number, and returns it. Raises TypeError."""
+    """Checks that a value is a whole number, and returns the value. Raises TypeError if the value
+    is no int, or is a bool.
+    """
     if not isinstance(value, int) or isinstance(value, bool):
         raise _not(name, "an int", value)
     return value
 
 
 def any_text(name: str, value: str) -> str:
-    """Checks only that a value is a text, and returns the text. The caller of this function checks
-    the contents. Raises TypeError.
+    """Checks that a value is a str, and returns the value. The code that calls this function must
+    check the contents of the value. Raises TypeError if the value is no str.
     """
     if not isinstance(value, str):
         raise _not(name, "a str", value)
@@ -80,8 +90,8 @@ def any_text(name: str, value: str) -> str:
 
 
 def text(name: str, value: str) -> str:
-    """Checks a text, and returns it. Raises TypeError, and InvalidRequest if UTF-8 can't encode the
-    text (half of a surrogate pair).
+    """Checks a text, and returns it. Raises TypeError if the value is no str. Raises InvalidRequest
+    if UTF-8 can't encode the text, because the text has half of a surrogate pair.
     """
     if not any_text(name, value).isascii():
         try:
@@ -92,8 +102,8 @@ def text(name: str, value: str) -> str:
 
 
 def device_id(name: str, value: str) -> str:
-    """Checks a device ID, and returns it in its canonical form. Raises TypeError, and
-    InvalidRequest if the text is no device ID.
+    """Checks a device ID, and returns it in the usual form: 36 characters in lower case. Raises
+    TypeError if the value is no str, and InvalidRequest if the text is no device ID.
     """
     found = canonical_device_id(any_text(name, value))
     if not found:
@@ -102,8 +112,9 @@ def device_id(name: str, value: str) -> str:
 
 
 def presented(name: str, value: str) -> str:
-    """Checks a value from an end user's request, and returns it as text that can be sent. The value
-    may have any contents, because the service checks the contents. Raises TypeError.
+    """Checks that a value from an end user's request is a str, and returns it as text that UTF-8
+    can encode. Characters that UTF-8 can't encode become question marks. This function accepts any
+    contents, because the service checks the contents. Raises TypeError if the value is no str.
     """
     if not isinstance(value, str):
         raise _not(name, "a str (empty if there is none)", value)
@@ -111,8 +122,9 @@ def presented(name: str, value: str) -> str:
 
 
 def texts(name: str, values: Iterable[str]) -> list[str]:
-    """Checks several texts, and returns them as a list. Raises InvalidRequest and TypeError. A
-    single text is a TypeError, too, because it would look like a list of letters.
+    """Checks several texts, and returns them as a list. Raises TypeError if a value is no str, and
+    InvalidRequest if UTF-8 can't encode a text. Also raises TypeError for a single text, because a
+    loop would split the text into letters.
     """
     if isinstance(values, str | bytes):
         raise _not(name, "several texts", values)
@@ -120,8 +132,9 @@ def texts(name: str, values: Iterable[str]) -> list[str]:
 
 
 def claims(values: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Checks the claims about a user, and returns them as a dict. Raises TypeError and
-    InvalidRequest.
+    """Checks the claims about a user, and returns them as a dict. Returns None if `values` is None.
+    Raises TypeError if the claims are no mapping of texts to texts, and InvalidRequest if UTF-8
+    can't encode a text.
     """
     if values is None:
         return None
@@ -131,7 +144,9 @@ def claims(values: Mapping[str, str] | None) -> dict[str, str] | None:
 
 
 def pairs(name: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Checks pairs of token and device ID, and returns them as a list. Raises TypeError."""
+    """Checks pairs of an access token and a device ID, and returns them as a list. Raises TypeError
+    if a value is not a tuple or list of two texts.
+    """
     found = []
     for value in values:
         if not isinstance(value, tuple | list) or len(value) != 2:
@@ -141,8 +156,9 @@ def pairs(name: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
 
 
 def session_names(name: str, values: Iterable[SessionName]) -> list[pb.SessionName]:
-    """Checks names of sessions, and returns them as messages. Raises TypeError and
-    InvalidRequest.
+    """Checks names of sessions, and converts them to protobuf messages. Raises TypeError if a value
+    is no SessionName or has a field that is no str. Raises InvalidRequest if UTF-8 can't encode a
+    field.
     """
     found = []
     for value in values:
@@ -159,7 +175,10 @@ def session_names(name: str, values: Iterable[SessionName]) -> list[pb.SessionNa
 
 
 def members(name: str, kind: type[Any], values: Iterable[Any]) -> list[Any]:
-    """Checks several members of an enum, and returns them as a list. Raises TypeError."""
+    """Checks several members of the enum `kind`, and returns them as a list. Raises TypeError if a
+    value is no member of this enum. Also raises TypeError for a single member or a text instead of
+    several members.
+    """
     if isinstance(values, kind | str):
         raise _not(name, f"several of {kind.__name__}", values)
     found = list(values)

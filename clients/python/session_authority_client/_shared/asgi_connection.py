@@ -1,9 +1,10 @@
-"""An ASGI connection that the middleware can end while the app is running. The middleware ends only
-WebSockets and event streams.
+"""Wraps an ASGI connection, so that the middleware can end the connection while the app is running.
+The middleware ends only WebSockets and event streams.
 
-The client is disconnected at once. For the app it looks as if the client had left. The app receives
-a disconnect message, and each message that the app sends raises an error or is dropped. If the app
-still runs 10 seconds later, or 1 second later with an event stream, the app is cancelled.
+When the middleware ends a connection, the client is disconnected at once. The app receives the same
+disconnect message as if the client had left. If the app sends a message after the end of the
+connection, the message is dropped, or the app gets an exception. If the app still runs 10 seconds
+after the end of a WebSocket, or 1 second after the end of an event stream, the app is cancelled.
 """
 
 from __future__ import annotations
@@ -17,31 +18,35 @@ from session_authority_client._shared.refusals import find
 
 _Message = MutableMapping[str, Any]
 
-# Private codes of WebSockets begin at 4000 (RFC 6455, section 7.4.2). 401 is the HTTP status of a
-# request without a session.
+# WebSockets have private close codes from 4000 (RFC 6455, section 7.4.2). This code is 4000 plus
+# 401, the HTTP status for a request without a session.
 CLOSE_CODE = 4401
 CLOSE_REASON = "session_ended"
-# How long the app may go on after its client was disconnected. After that, the app is cancelled.
+# When the middleware ends a connection, the app may run for this many more seconds. After that
+# time, the app is cancelled.
 _WEBSOCKET_GRACE_SECONDS = 10.0
 _STREAM_GRACE_SECONDS = 1.0
-# With this version or a later version of ASGI's specification for HTTP and WebSockets, the server
-# raises an error if the app sends a message to a client that has left.
+# Since this version of ASGI's specification for HTTP and WebSockets, a server raises an error if
+# the app sends a message to a client that has left.
 _RAISING_SPEC = (2, 4)
 
 
 async def turn_of_others() -> None:
-    """Lets other tasks run. It is awaited for each message that is dropped. Otherwise an app that
-    only sends messages would block all other tasks, and could not be cancelled.
+    """Lets other tasks run. Code that drops messages of an app awaits this function for each
+    dropped message. Without this function, an app that only sends messages would block all other
+    tasks, and could not be cancelled.
     """
     await asyncio.sleep(0)
 
 
 class HungUp(ConnectionError):
-    """The app sent a message after its connection was ended."""
+    """The app sent a message after the app's connection was ended."""
 
 
 class Connection:
-    """One ASGI connection. Use it as a context manager around the call of the app."""
+    """Wraps one ASGI connection, which the method `hang_up` can end. Call the app within the
+    context manager `async with connection`.
+    """
 
     def __init__(
         self,
@@ -112,7 +117,7 @@ class Connection:
             message = {"type": "websocket.close", "code": CLOSE_CODE, "reason": CLOSE_REASON}
         try:
             await self._send(message)
-        except Exception:  # noqa: BLE001 - a server may raise it if the client has left
+        except Exception:  # noqa: BLE001 - a server may raise if the client has left
             return
 
     async def __aenter__(self) -> None:
@@ -124,10 +129,10 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Suppresses HungUp, and the cancellation of an app that went on too long after `hang_up`.
+        """Suppresses HungUp, and the cancellation of an app that ran too long after `hang_up`.
 
-        An exception that contains HungUp, for example as its cause, is also suppressed. Every other
-        exception is raised.
+        An exception that contains HungUp, for example as its cause, is also suppressed. An
+        exception that does not contain HungUp is raised.
         """
         self._is_over = True
         try:

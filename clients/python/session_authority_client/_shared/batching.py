@@ -1,6 +1,6 @@
 """Decides which validations go into a batch, and gives each caller its own part of the response.
 
-`_async/batching.py` and `_sync/batching.py` do the waiting and the sending.
+`_async/batching.py` and `_sync/batching.py` wait for slots and send the batches.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from session_authority_client._shared.failures import copy_of, error_of_item
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# The service accepts up to 500 requests in a message, and up to 4 MiB.
+# The service accepts up to 500 requests in one BatchValidateSessions message, and messages of up to
+# 4 MiB.
 MAX_BATCH_ITEMS = 500
 MAX_BATCH_BYTES = 3 * 1024 * 1024
-# A good request is smaller than this. The service refuses a single validation of more than 64 KiB.
-# The client sends a request over this limit alone, so that the requests of other callers don't fail
-# if this request is refused.
+# A valid request is smaller than this number of bytes. The service may refuse a larger request, and
+# refuses every validation of more than 64 KiB. The client never puts a larger request into a batch,
+# because a refusal of the batch would also fail the requests of other callers.
 MAX_ITEM_BYTES = 8 * 1024
-# A caller waits for the call under way for this time at most, and for this share of its timeout at
-# most. Then a batch is sent, although the other call is still under way.
+# While a call is under way, new callers wait for the next batch. Each caller waits at most this
+# many seconds, and at most this share of its timeout. When a caller has waited so long, the next
+# batch is sent, although the call is still under way.
 MAX_WAIT_SECONDS = 0.05
 MAX_WAIT_SHARE = 0.25
 
 
 class Waiter:
-    """A caller in the queue. `deadline` is a time in seconds: by the event loop's clock with
-    asyncio, and by the monotonic clock with threads.
+    """A caller that waits in the queue for the next batch. `deadline` is in seconds: a time of the
+    event loop's clock with asyncio, and a time of the monotonic clock with threads.
     """
 
     __slots__ = ("asker", "deadline", "future", "request", "size")
@@ -52,16 +54,17 @@ class Waiter:
 
 
 def max_wait_seconds(seconds: float) -> float:
-    """Returns how many seconds a caller waits at most for the call under way. `seconds` is the
-    caller's timeout.
+    """Returns how many seconds a caller waits at most for the next batch while another call is
+    under way. `seconds` is the caller's timeout.
     """
     return min(MAX_WAIT_SECONDS, seconds * MAX_WAIT_SHARE)
 
 
 def take_batch(queue: list[Waiter]) -> list[Waiter]:
-    """Removes the next batch from the queue, in the order of arrival, and returns it.
+    """Removes the callers of the next batch from the queue, in the order of their arrival, and
+    returns these callers.
 
-    Callers that have given up are also removed, but are not in the batch.
+    Callers that no longer wait for a result are also removed, but are not in the batch.
     """
     batch: list[Waiter] = []
     held = passed = 0
@@ -84,13 +87,13 @@ def askers_of(waiters: Sequence[Waiter]) -> list[Any]:
 
 
 def message_of(waiters: Sequence[Waiter]) -> pb.BatchValidateSessionsRequest:
-    """Makes the request of a batch."""
+    """Makes the BatchValidateSessions request for the callers of a batch."""
     return pb.BatchValidateSessionsRequest(requests=[waiter.request for waiter in waiters])
 
 
 def seconds_for(waiters: Sequence[Waiter], now: float) -> float:
-    """Returns the timeout of a batch in seconds: the time until the latest deadline of its callers.
-    Every other caller stops waiting at its own deadline.
+    """Returns the timeout of a batch in seconds: the time from `now` until the latest deadline of
+    its callers. A caller with an earlier deadline stops waiting at its own deadline.
     """
     return max(max(waiter.deadline for waiter in waiters) - now, 0.0)
 
@@ -106,7 +109,7 @@ def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse
     for waiter, result in zip(waiters, response.results, strict=True):
         if waiter.future.done():
             continue
-        with suppress(InvalidStateError):  # the caller gives up at this moment
+        with suppress(InvalidStateError):  # the caller has just stopped waiting
             if result.HasField("response"):
                 waiter.future.set_result(result.response)
             else:
@@ -114,9 +117,9 @@ def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse
 
 
 def fail(waiters: Sequence[Waiter], error: BaseException) -> None:
-    """Fails each caller that still waits. Each caller gets its own copy of a SessionAuthorityError,
-    because a caller may add notes to the exception that it catches. All callers share an exception
-    of any other type.
+    """Gives an error to each caller that still waits. If the error is a SessionAuthorityError, each
+    caller gets its own copy, because a caller may add notes to the exception that it catches. If
+    the error has another class, all callers get the same object.
     """
     for waiter in waiters:
         if not waiter.future.done():

@@ -1,9 +1,10 @@
-"""User-Agent Client Hints: the hints that a page requests, and the values in the headers of a
-request.
+"""Lists the User-Agent Client Hints that a page requests from browsers, and reads the hints in the
+headers of a request.
 
-These headers are structured fields (RFC 9651). Each header contains a string, a Boolean, or a list
-of strings with parameters. A malformed header is ignored as a whole, as section 4.2 of the RFC
-requires. A string or list of more than `MAX_HEADER_CHARACTERS` is ignored, too.
+The headers of Client Hints are structured fields (RFC 9651). Each header contains a string, a
+Boolean, or a list of strings with parameters. A malformed header is ignored as a whole, as section
+4.2 of RFC 9651 requires. A string or list of more than `MAX_HEADER_CHARACTERS` characters is also
+ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import lru_cache
 
 from session_authority_client.types import ClientBrand, ClientHints
 
-# Browsers send the other hints (`Sec-CH-UA`, `-Mobile`, `-Platform`) without a request for them.
+# The hints that browsers send only if a page requests them. Browsers send `Sec-CH-UA`,
+# `Sec-CH-UA-Mobile` and `Sec-CH-UA-Platform` even if no page requests them.
 ACCEPT_CH = (
     "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model,"
     " Sec-CH-UA-Form-Factors"
@@ -53,13 +55,14 @@ class _Malformed(Exception):
 
 def read_hints(headers: Mapping[str, Sequence[str]]) -> ClientHints | None:
     """Reads the hints of a request from its headers. The headers have lower-case names. Returns
-    None if the request has no hints, or only hints that are empty or ignored.
+    None if the request has no hints, or only hints that are empty, malformed or too long.
     """
     lines = tuple([tuple(headers.get(name, ())) for name in _NAMES])
     return None if lines == _NO_LINES else _read(lines)
 
 
-# A browser sends the same hints with each request, and many browsers send equal hints.
+# The results are cached, because a browser sends the same hints with each request, and many
+# browsers send equal hints.
 @lru_cache(maxsize=_MAX_KEPT_HINTS)
 def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
     headers = dict(zip(_NAMES, lines, strict=True))
@@ -84,8 +87,9 @@ def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
 
 
 def _strings(lines: Sequence[str]) -> list[tuple[str, Mapping[str, str]]]:
-    """Returns the strings of a list, each with its parameters. Members of the list that are no
-    strings are left out. The result is empty if the header is missing, malformed or too long.
+    """Returns the strings of the list in a header, each with its parameters. Members of the list
+    that are no strings are left out. The result is empty if the header is missing, malformed or too
+    long.
     """
     text = ", ".join(lines).strip(" ")
     if len(text) > MAX_HEADER_CHARACTERS:
@@ -117,5 +121,7 @@ def _members(text: str) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def _text(value: str) -> str:
-    """Returns the contents of a string. A value that is no string is returned as it is written."""
+    """Returns a string without its quotes and escapes. A value without quotes is returned
+    unchanged.
+    """
     return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value

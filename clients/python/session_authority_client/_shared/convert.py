@@ -1,4 +1,4 @@
-"""Converts the messages of the contract to the values of this package, and back."""
+"""Converts the protobuf messages of the service to the values of this package, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _E = TypeVar("_E", bound=Enum)
 
 
 def moment(stamp: Timestamp) -> datetime:
-    """Converts a Timestamp to a datetime. This is faster than protobuf's own method."""
+    """Converts a Timestamp to a datetime. This function is faster than protobuf's own method
+    `ToDatetime`.
+    """
     return datetime.fromtimestamp(stamp.seconds, UTC).replace(microsecond=stamp.nanos // 1000)
 
 
@@ -36,8 +38,8 @@ def _of(kind: type[_E], number: int) -> _E:
 
 
 def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
-    """Makes the message with the facts about an end user's browser or app. Returns None without
-    facts. Raises TypeError.
+    """Makes the message with the facts about an end user's browser or app. Returns None if `client`
+    is None. Raises TypeError if a value has a wrong type.
     """
     if client is None:
         return None
@@ -176,8 +178,8 @@ def issued_device(message: pb.IssueDeviceResponse) -> t.IssuedDevice:
 
 
 def validation(message: pb.ValidateSessionResponse) -> t.Validation:
-    """Converts the result of a validation. It is active only if `active` and `status` say this and
-    the response contains the session.
+    """Converts the result of a validation. The returned Validation is active only if the message
+    contains a session, its `status` is ACTIVE, and its `active` is True.
     """
     status = _of(t.SessionStatus, message.status)
     active = message.active and status is t.SessionStatus.ACTIVE and message.HasField("session")
@@ -193,8 +195,8 @@ def validation(message: pb.ValidateSessionResponse) -> t.Validation:
 
 
 def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
-    """Converts the result of a renewal. It is active only if `status` says this and the response
-    contains the session.
+    """Converts the result of a renewal. The returned Renewal has a session only if the message's
+    `status` is ACTIVE and the message contains a session.
     """
     status = _of(t.SessionStatus, message.status)
     active = status is t.SessionStatus.ACTIVE and message.HasField("session")
@@ -219,21 +221,21 @@ def session_state(message: pb.SessionState) -> t.SessionState:
 
 
 def device_page(message: pb.ListDevicesResponse) -> t.DevicePage:
-    """Converts a page of devices."""
+    """Converts one page of the list of a user's devices."""
     return t.DevicePage(
         tuple(map(device, message.devices)), message.next_page_token, message.total_size
     )
 
 
 def signing_keys(message: pb.GetSigningKeysResponse) -> t.SigningKeys:
-    """Converts the public keys."""
+    """Converts the public keys that verify access tokens."""
     keys = tuple(t.SigningKey(key.key_id, key.algorithm, key.jwk_json) for key in message.keys)
     return t.SigningKeys(keys, message.jwks_json)
 
 
 def event_types(kinds: Sequence[t.EventType]) -> Any:
-    """Returns the numbers of the event types that a watch requests. The generated code accepts
-    these numbers, although its type annotations say otherwise.
+    """Returns the numbers of the event types that a watch requests. The code that protobuf
+    generates accepts numbers of event types, although its type annotations don't allow numbers.
     """
     return [kind.value for kind in kinds]
 

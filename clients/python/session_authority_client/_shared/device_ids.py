@@ -1,5 +1,6 @@
 """Reads device IDs in the forms that the service accepts: the usual form (RFC 9562), the form
-without dashes, the form in braces, and the URN. Blanks and line breaks around an ID are ignored.
+without dashes, the form in braces, and the URN. Spaces, tabs and line breaks around an ID are
+ignored.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ _SPELLED = re.compile(
 
 
 def canonical_device_id(text: str) -> str:
-    """Returns the device ID that a text stands for, in the usual form with 36 characters in lower
-    case. Returns an empty text for any other text, and for the nil UUID.
+    """Returns the device ID that a text contains, in the usual form: 36 characters in lower case.
+    Returns an empty text if the text is no device ID, or is the nil UUID.
     """
-    # Nearly all device IDs have this form already, so they need not be parsed.
+    # Nearly all device IDs already have the usual form. A device ID in the usual form need not be
+    # parsed.
     if _CANONICAL.fullmatch(text) is not None:
         return "" if text == _NIL else text
     if _SPELLED.fullmatch(text) is None:

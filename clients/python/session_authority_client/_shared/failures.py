@@ -1,7 +1,7 @@
-"""Translates every failure of a call into the exception that the caller gets.
+"""Translates the failure of a call to the service into the exception that the caller gets.
 
-Both clients translate the exceptions of their calls with `failure_of`. The watch of a near cache
-uses `error_of`.
+The client for asyncio and the client for threads translate the exceptions of their calls with
+`failure_of`. The watch of a near cache uses `error_of`.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ _BY_REASON: Mapping[str, type[SessionAuthorityError]] = {
     "NOT_REPLICATED": NotReplicated,
     "INTERNAL": InternalError,
 }
-# These apply to a status without a reason, and to a status with a reason that this version of the
-# package does not know. A status without a reason comes from gRPC itself, or from a proxy between
-# the client and the service.
+# This table has the exceptions for a status without a reason, and for a status with a reason that
+# this version of the package does not know. A status without a reason comes from gRPC itself, or
+# from a proxy between the client and the service.
 _BY_CODE: Mapping[grpc.StatusCode, type[SessionAuthorityError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
@@ -77,11 +77,11 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 def failure_of(error: BaseException, *, closed: bool) -> BaseException:
     """Translates an exception of a call into the exception that the caller gets.
 
-    `closed` is True if the client is closed: then gRPC cancels its calls and refuses new ones. If
-    the exception is no failure of the call, it is returned unchanged.
+    `closed` is True if the client is closed. gRPC cancels the calls of a closed client, and refuses
+    new calls. An exception that is no failure of the call is returned unchanged.
     """
     if isinstance(error, asyncio.CancelledError):
-        # The task was cancelled, or only the call was cancelled by gRPC.
+        # Either the caller's task was cancelled, or gRPC cancelled only the call.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             return error
@@ -92,7 +92,7 @@ def failure_of(error: BaseException, *, closed: bool) -> BaseException:
         if closed and error.code() is grpc.StatusCode.CANCELLED:
             return client_closed()
         return error_of(error)
-    if isinstance(error, ValueError) and closed:  # gRPC raises this for a closed channel
+    if isinstance(error, ValueError) and closed:  # gRPC raises ValueError for a closed channel
         return client_closed()
     return error
 
@@ -137,12 +137,12 @@ def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthority
 
 
 def client_closed() -> Unavailable:
-    """Returns the error of a call of a closed client."""
+    """Returns the error for a call that a closed client makes."""
     return Unavailable("the client is closed", grpc.StatusCode.CANCELLED)
 
 
 def too_late() -> Unavailable:
-    """Returns the error of a call whose deadline has passed."""
+    """Returns the error for a call whose deadline has passed."""
     return Unavailable("there was no answer in time", grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -150,8 +150,8 @@ def copy_of(error: BaseException) -> BaseException:
     """Returns a copy of an error for one of several callers. A caller may add notes or a traceback
     to its copy.
 
-    An error that is no SessionAuthorityError is returned itself, because a copy could lose parts of
-    it.
+    An error that is no SessionAuthorityError is not copied but returned itself, because a copy
+    could lose parts of the error.
     """
     if not isinstance(error, SessionAuthorityError):
         return error

@@ -1,9 +1,9 @@
-"""Ends the streams of gRPC servers when the sessions of their callers end. The servers may use
+"""Ends a stream of a gRPC server when the session of the stream's caller ends. The server may use
 asyncio or threads.
 
-The caller gets UNAUTHENTICATED with the text "session_ended". For the handler it looks as if the
-caller had left. A handler that is a task is cancelled. For a handler in a thread, the requests end
-and the context is no longer active.
+The caller gets the status UNAUTHENTICATED with the text "session_ended". A handler that is a task
+is cancelled. A handler in a thread is not interrupted, but its stream of requests ends, and its
+context is no longer active.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ENDED_CODE, ENDED_TEXT = grpc.StatusCode.UNAUTHENTICATED, "session_ended"
 
 
 def session_ended() -> SignInRequired:
-    """Returns the exception for a handler whose session has ended."""
+    """Returns the exception that ends a handler after the session of its caller has ended."""
     return SignInRequired(ENDED_TEXT, refusal(401, "sign_in_required"))
 
 
 class AsyncStreamEnd:
-    """Ends one stream that a task handles."""
+    """Ends one stream whose handler is a task of asyncio."""
 
     def __init__(self) -> None:
         self.has_come = False
@@ -40,8 +40,8 @@ class AsyncStreamEnd:
             wait.reschedule(asyncio.get_running_loop().time())
 
     async def within(self, work: Awaitable[_T]) -> _T:
-        """Awaits a part of a handler's work, and returns the result. When the session ends, it
-        cancels the work and raises SignInRequired.
+        """Awaits a part of a handler's work, and returns the result. If the session ends, or has
+        ended before, this method cancels the work and raises SignInRequired.
         """
         wait = asyncio.timeout(0 if self.has_come else None)
         try:
@@ -59,10 +59,10 @@ class AsyncStreamEnd:
         return result
 
     async def each(self, responses: Any) -> AsyncIterator[Any]:
-        """Yields the responses until the session ends, and raises SignInRequired then.
+        """Yields a handler's responses. When the session ends, this method raises SignInRequired.
 
-        The session may also end between two responses. The stream is never interrupted while gRPC
-        sends a response, because sending is not a part of the handler's work.
+        If the session ends while gRPC sends a response, this method raises SignInRequired only
+        after the response is sent.
         """
         try:
             while True:
@@ -74,8 +74,8 @@ class AsyncStreamEnd:
 
 
 class ThreadStreamEnd:
-    """Ends one stream that a thread handles. No other thread can interrupt this thread, so the call
-    is ended while the handler goes on.
+    """Ends one stream whose handler runs in a thread. Python can't interrupt a thread from outside,
+    so the call ends while the handler continues to run.
     """
 
     def __init__(self, context: Any) -> None:
@@ -88,16 +88,16 @@ class ThreadStreamEnd:
         self._context.set_code(ENDED_CODE)
         self._context.set_details(ENDED_TEXT)
         try:
-            # The public method `cancel` can only send CANCELLED, after which clients repeat the
-            # call.
+            # The public method `cancel` can only send CANCELLED, and clients would repeat a call
+            # that ends with CANCELLED.
             call = self._context._rpc_event.call  # noqa: SLF001
             call.cancel(ENDED_CODE.value[0], ENDED_TEXT)
-        except (AttributeError, TypeError):  # in another version of gRPC: the caller gets CANCELLED
+        except (AttributeError, TypeError):  # with other versions of gRPC, callers get CANCELLED
             self._context.cancel()
 
 
 class PlainStreamEnd:
-    """Ends one stream that a server of asyncio handles in a thread."""
+    """Ends one stream of a server for asyncio that runs the stream's handler in a thread."""
 
     def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.has_come = False
@@ -105,8 +105,8 @@ class PlainStreamEnd:
         self._loop = loop
 
     def hang_up(self) -> None:
-        """Ends the call because the session has ended. This is called in the event loop. `abort`
-        would wait for the event loop, so another thread calls `abort`.
+        """Ends the call because the session has ended. This method is called in the event loop. The
+        context's method `abort` waits for the event loop, so another thread must call `abort`.
         """
         self.has_come = True
         self._loop.run_in_executor(None, self._abort)

@@ -1,5 +1,5 @@
-"""Reads the service's limits of idle timeouts. The service names these limits when it refuses an
-idle timeout.
+"""Reads the shortest and the longest idle timeout that the service accepts. The service names both
+limits when it refuses a sign-in because of its idle timeout.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from session_authority_client.errors import InvalidRequest
 def idle_limit(
     refusal: InvalidRequest, asked: timedelta | None, *, lengthen: bool
 ) -> timedelta | None:
-    """Returns the accepted idle timeout that is closest to the requested idle timeout. This is the
-    service's maximum, or its minimum. The minimum is returned only with `lengthen`.
+    """Returns the idle timeout that the service accepts and that is closest to the requested idle
+    timeout, `asked`. If `asked` is too long, returns the service's maximum. If `asked` is too short
+    and `lengthen` is True, returns the service's minimum.
 
-    Returns None if no idle timeout was requested, or if the service refused the sign-in for another
-    reason or for several reasons. Also returns None if the refusal does not name the limits, and if
-    the minimum is needed without `lengthen`.
+    Returns None if no idle timeout was requested, or if the idle timeout is not the only field that
+    the service refused. Also returns None if the refusal does not name the limits, or if `asked` is
+    too short and `lengthen` is False.
     """
     if asked is None or [broken.field for broken in refusal.violations] != ["idle_timeout"]:
         return None

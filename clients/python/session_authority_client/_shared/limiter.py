@@ -1,7 +1,8 @@
 """Limits how many calls a client has under way at once.
 
-This module contains the count and the queue. It never waits, and sends nothing. Many threads or one
-event loop may use a limiter.
+This module counts the calls, and keeps the queue of callers that wait for a slot. This module
+itself never waits, and sends nothing. The threads of a process may share a limiter, and so may the
+tasks of one event loop.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ import grpc
 from session_authority_client._shared.failures import client_closed
 from session_authority_client.errors import Unavailable
 
-# The service's MAX_PER_CONNECTION is 100 by default. This limit is well below 100, because the
-# service also counts the watches on a connection.
+# The service's setting MAX_PER_CONNECTION limits the calls on one connection, and is 100 by
+# default. `MAX_IN_FLIGHT` is well below 100, because the service also counts the watches on a
+# connection.
 MAX_IN_FLIGHT = 64
 
-# A function that the limiter calls at most once. The argument None means that a slot is free. Then
-# the function returns True if the caller accepts the slot. Any other argument is the error that
-# says why there will be no slot.
+# A function that the limiter calls at most once for each caller in the queue. With the argument
+# None, the function offers a free slot to the caller, and returns True if the caller accepts the
+# slot. With an error as argument, the function tells the caller why it gets no slot.
 Granted = Callable[[Unavailable | None], bool]
 
 
 class Limiter:
-    """The slots of one client, and the queue of the callers that wait for a slot, in the order of
-    arrival.
+    """Owns the slots of one client, and the queue of the callers that wait for a slot, in the order
+    of arrival.
 
-    Raises TypeError if the number of slots is not an int, ValueError if it is less than 1.
+    A call occupies a slot while it is under way. Raises TypeError if the number of slots is not an
+    int, and ValueError if the number is less than 1.
     """
 
     def __init__(self, max_in_flight: int) -> None:
@@ -53,7 +56,8 @@ class Limiter:
 
     def acquire_or_queue(self, granted: Granted) -> bool:
         """Acquires a slot, or puts the caller into the queue. Returns True if the slot was acquired
-        at once. If the limiter is closed, passes the error to `granted`, and returns False.
+        at once. Returns False if the caller is in the queue. If the limiter is closed, passes an
+        error to `granted`, and returns False.
         """
         with self._lock:
             if not self.closed:
@@ -66,8 +70,8 @@ class Limiter:
         return False
 
     def release(self) -> None:
-        """Gives the slot to the first caller in the queue that still accepts a slot. If there is no
-        such caller, the slot becomes free.
+        """Releases a slot, and gives it to the first caller in the queue that accepts it. If no
+        caller in the queue accepts the slot, the slot becomes free.
         """
         while True:
             with self._lock:
@@ -79,15 +83,16 @@ class Limiter:
                 return
 
     def withdraw(self, granted: Granted) -> None:
-        """Removes a caller from the queue after the caller has given up."""
+        """Removes a caller from the queue after the caller has stopped waiting."""
         with self._lock, suppress(ValueError):  # another call has just removed `granted`
             self._queue.remove(granted)
 
     def close(self) -> None:
-        """Fails all callers in the queue, and all later callers of `acquire_or_queue`.
+        """Passes an error to all callers in the queue, and to all later callers of
+        `acquire_or_queue`.
 
-        `try_acquire` still gives free slots. A call in such a slot fails, because the client is
-        closed.
+        `try_acquire` still gives free slots. A call that uses a slot from `try_acquire` fails,
+        because the client is closed.
         """
         with self._lock:
             self.closed = True
@@ -97,7 +102,7 @@ class Limiter:
             granted(client_closed())
 
     def timed_out(self) -> Unavailable:
-        """Returns the error of a caller that got no slot within its timeout."""
+        """Returns the error for a caller that got no slot within its timeout."""
         text = (
             f"there was no place in time: {self._slots} calls of this client are under way"
             " (max_in_flight)"

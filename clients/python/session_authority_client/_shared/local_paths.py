@@ -1,9 +1,10 @@
-r"""Checks the path to which a sign-in page sends a user afterwards. It must be a path of this
-origin. A text is refused if a browser, or a server on the way, could read the text as another
-origin.
+r"""Checks the path to which a sign-in page redirects a user after the sign-in. The path must be a
+path of this origin. A text is refused if a browser or a server could read the text as a URL of
+another origin.
 
-Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode a path, remove dot
-segments, normalize Unicode, and may send the result as a redirect.
+Browsers read `\` as `/`, and remove tabs and line breaks from a URL. A server between the browser
+and the app may decode a path, remove dot segments, normalize Unicode, and redirect the browser to
+the result.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import re
 from unicodedata import category, normalize
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-# Servers accept URLs of about 8,000 characters. The path is sent in the query of another URL, where
-# each of its characters may become three characters.
+# Servers accept URLs of up to about 8,000 characters. The path is sent in the query of another URL,
+# where percent-encoding may turn each of its characters into three.
 MAX_PATH_CHARACTERS = 2000
-# A path is refused if it is percent-encoded this many times or more often. No app has such paths.
+# A path that is percent-encoded this many times or more is refused. No app has such paths.
 _MAX_DECODINGS = 4
 _MAX_QUERY_FIELDS = 100
 _NEXT = "next"
@@ -24,8 +25,10 @@ _CONTROLS = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
 def local_path(text: str, default: str = "/") -> str:
-    """Returns the text if it is a path of this origin, with or without a query and a fragment. A
-    path is printable ASCII, and has at most `MAX_PATH_CHARACTERS`. Otherwise returns the default.
+    """Returns the text if it is a path of this origin, with or without a query and a fragment. The
+    text must be printable ASCII without spaces, and have at most `MAX_PATH_CHARACTERS` characters.
+    Returns the default if the text is no path of this origin, is too long, or has a space or a
+    character outside ASCII.
     """
     return text if _is_local(text) else default
 
@@ -33,8 +36,9 @@ def local_path(text: str, default: str = "/") -> str:
 def next_in(target: str, default: str = "/") -> str:
     """Returns the path in the query field `next` of a request's target.
 
-    Returns the default if the field contains no path of this origin, if there is no field `next`,
-    if there are two different fields `next`, or if the query has more than 100 fields.
+    Returns the default if there is no field `next`, or if the field contains no path of this
+    origin. Also returns the default if there are two fields `next` with different values, or if the
+    query has more than 100 fields.
     """
     try:
         fields = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)
@@ -45,11 +49,12 @@ def next_in(target: str, default: str = "/") -> str:
 
 
 def with_next(url: str, path: str) -> str:
-    """Returns the URL of a page, such as the sign-in page, with the path to return to as `next`.
+    """Adds the field `next` to the query of a page's URL, and returns the URL. The page is, for
+    example, the sign-in page. `path` is the path to which the page sends the user back.
 
-    Returns the URL without changes if the path is empty or is the path of the page itself, and if
-    the URL already has a field `next`. The URL of a page at another origin is not changed either,
-    because there the path would be a path of that origin.
+    Returns the URL without changes if `path` is empty or is the path of the page itself, or if the
+    URL already has a field `next`. Also returns the URL without changes if the page is at another
+    origin, because the page would read `path` as a path of its own origin.
     """
     parts = urlsplit(url)
     elsewhere = parts.scheme or parts.netloc or url.startswith(("//", "/\\"))
@@ -60,7 +65,7 @@ def with_next(url: str, path: str) -> str:
 
 
 def with_query(url: str, fields: str) -> str:
-    """Returns the URL with more fields in its query."""
+    """Adds fields to the query of a URL, and returns the URL."""
     page, mark, fragment = url.partition("#")
     joint = "&" if "?" in page else "?"
     return f"{page}{joint}{fields}{mark}{fragment}"
@@ -93,5 +98,5 @@ def _stays(path: str) -> bool:
             kept = kept[:-1]
         elif segment != ".":
             kept.append(segment)
-    # With an empty first segment and another segment after it, the path begins with "//host".
+    # If the first segment is empty and another segment follows it, the path begins with "//host".
     return not (len(kept) > 1 and not kept[0])

@@ -1,5 +1,5 @@
-"""The paths that an app names in its settings. An entry is a single path, or the common start of
-several paths with `*` at its end.
+"""Checks the paths that an app names in its settings, and compares requests with these paths. An
+entry of a setting is a single path, or the common start of several paths followed by `*`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ _FORM = re.compile(r"/(?![/\\])[^?#*]*\*?", re.DOTALL)
 
 
 def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
-    """Checks the paths of a setting, and yields each path. Raises ValueError, which names the
-    setting, if a path is malformed, or if `given` is a single text or no collection.
+    """Checks the paths of a setting, and yields each path. `setting` is the name of the setting,
+    for the text of an exception. Raises ValueError if a path is malformed, or if `given` is a
+    single text or no collection.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ValueError(f"{setting}: must be several paths, not {given!r}")
@@ -28,8 +29,8 @@ def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
 
 
 def is_named(target: str, paths: Sequence[str]) -> bool:
-    """Returns True if the path of a request's target is one of these paths. The query is
-    ignored.
+    """Returns True if an entry of `paths` names the path of a request's target. The query of the
+    target is ignored.
     """
     path = unquote(target.partition("?")[0])
     return any(

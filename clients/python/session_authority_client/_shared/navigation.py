@@ -1,10 +1,10 @@
-"""Distinguishes a browser that navigates to a page from a program that fetches data. People get
-pages, and programs get codes.
+"""Distinguishes a browser that navigates to a page from a program that fetches data. When the
+middleware refuses a request, a browser gets a page, and a program gets a code.
 
 All browsers of today say in `Sec-Fetch-Mode` whether they navigate to a page, but only over HTTPS
-and at localhost. Without this header, a request counts as a navigation only if it names `text/html`
-in `Accept`. Browsers name this type. Axios, fetch, curl, jQuery and the HTTP libraries of
-programming languages send `*/*`, JSON or nothing.
+and at localhost. A request without `Sec-Fetch-Mode` counts as a navigation only if it names
+`text/html` in `Accept`. Browsers that navigate name `text/html` in `Accept`. Axios, fetch, curl,
+jQuery and the HTTP libraries of programming languages send `*/*`, a JSON type or no `Accept`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 _SAFE_PAGE_METHODS = ("GET", "HEAD")
-# Scripts that fetch parts of pages accept HTML, but say with these headers that they are scripts.
+# Scripts that fetch parts of pages accept HTML, but send a header of this list. A browser that
+# navigates sends no header of this list.
 _SCRIPT_HEADERS = ("x-requested-with", "hx-request", "x-turbo-request-id", "x-pjax", "x-up-version")
 _JSON = re.compile(r"[a-z]+/(?:[a-z0-9.!#$&^_-]+\+)?json")
 _QUALITY = re.compile(r"q *= *([0-9]*\.?[0-9]+)", re.ASCII)
@@ -36,6 +37,8 @@ def wants_page(method: str, headers: Mapping[str, Sequence[str]]) -> bool:
 
 
 def _quality(parameters: Sequence[str]) -> float:
-    """Returns the quality value of a type in `Accept` (RFC 9110, section 12.4.2)."""
+    """Returns the quality value of a type in `Accept` (RFC 9110, section 12.4.2). `parameters` are
+    the parameters of the type. Returns 1 if `parameters` has no quality value.
+    """
     found = [match for each in parameters if (match := _QUALITY.fullmatch(each))]
     return float(found[0][1]) if found else 1.0

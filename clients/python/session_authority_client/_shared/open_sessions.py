@@ -1,13 +1,14 @@
-"""The sessions of open connections. This module decides which sessions to check, when to check
-them, and which listeners to call.
+"""Keeps the sessions of open connections. This module decides which sessions to check, when to
+check each session, and which listeners to call after a session has ended.
 
-This module contains only the state and the rules. It never waits, and sends nothing. While a near
-cache has a live watch, a session is checked when it expires, and when an event reports that it may
-have ended. Without a live watch, each session is also checked once per interval.
+This module never waits, and sends nothing. While a near cache has a live watch, a session is
+checked in two cases: when the session expires, and when an event reports that the session may have
+ended. Without a live watch, each session is also checked once per interval. The interval is the
+near cache's `max_silence`, or `MAX_AGE` without a near cache.
 
-A session counts as ended after the service's answer, or after an event that names the session.
-During an outage, a session counts as ended only after its absolute end. Any number of threads may
-use this module.
+A session counts as ended if the service answers that the session has ended, or if an event reports
+the end of exactly this session. During an outage of the service, a session counts as ended only
+after its absolute end. Several threads may use this module at the same time.
 """
 
 from __future__ import annotations
@@ -32,29 +33,30 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 __all__ = ["MAX_NAMES", "OpenSession", "OpenSessions", "Round"]
 
-MAX_NAMES = 500  # the contract's maximum for one CheckSessions
-# An event of one of these types names the one session that it ended. A session ID is never used for
-# another session.
+MAX_NAMES = 500  # the service's limit for one CheckSessions
+# An event of one of these types names the one session that has ended. The service never uses a
+# session ID for a second session.
 _ENDS_ONE = frozenset((pb.EVENT_TYPE_DEVICE_REVOKED, pb.EVENT_TYPE_DEVICE_EVICTED))
 _ENDS_NONE = frozenset(
     (pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED, pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED)
 )
-# An interval has this many parts. Sessions that are due within the same part are checked together,
-# up to MAX_NAMES in a call.
+# The interval between two checks of a session has this many parts. Sessions whose checks are due
+# within the same part are checked together, up to MAX_NAMES sessions in a call.
 _ROUNDS_PER_INTERVAL = 60
-# The shortest time between two checks of a session that has ended by this machine's clock, but not
-# by the service's clock.
+# The shortest time from one check of a session to its next check, if the session has expired by
+# this machine's clock, but not by the service's clock.
 _MIN_PAUSE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
-# When a watch breaks, another watch usually starts at once. The checks wait for the new watch, at
-# most this long. A session that is checked before the new watch is live must be checked again.
+# When a watch breaks, a new watch usually starts at once. The checks wait for the new watch at most
+# this long, because a session that is checked before the new watch is live must be checked again.
 _WATCH_AGAIN_SECONDS = 1.0
 _NEVER = math.inf
-# A plan is the time of a session's next check. When the queue has more plans than this, the plans
-# that were replaced by other plans are dropped.
+# A plan is an entry of the queue: the time of a session's next check. When a session gets a new
+# plan, its old plan stays in the queue. When the queue has more plans than these two numbers allow,
+# the old plans are dropped.
 _MAX_PLANS_PER_SESSION, _MAX_PLANS_BESIDE = 4, 64
-# With these errors, another check at once would not help. Either the service is too old, or it
-# refuses this caller.
+# After one of these errors, a check after a short pause would not help. Either the service is too
+# old to know CheckSessions, or the service refuses this caller.
 _LASTING = frozenset(
     (
         grpc.StatusCode.UNIMPLEMENTED,
@@ -68,7 +70,9 @@ _log = logging.getLogger("session_authority_client")
 
 @dataclass(eq=False, slots=True)
 class OpenSession:
-    """A session, the listeners for its end, and the time of its next check."""
+    """A session of an open connection, with the listeners for its end and the time of its next
+    check (`due`).
+    """
 
     name: SessionName
     absolute_end: float  # in Unix seconds
@@ -78,8 +82,9 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The sessions that are checked in one call. `sent` is the time of the call in seconds.
-    `ticket` is the cache's ticket from just before the call, or None without a live watch.
+    """A group of sessions that are checked in one call. `sent` is the time of the call in seconds
+    of the monotonic clock. `ticket` is the near cache's ticket from just before the call, or None
+    if no watch was live.
     """
 
     sessions: Sequence[OpenSession]
@@ -88,8 +93,8 @@ class Round:
 
 
 class OpenSessions:
-    """The open sessions of one client. This object calls `wake` when a check may be due earlier
-    than `seconds_until_due` has said.
+    """Keeps the open sessions of one client. This object calls `wake` when a check may be due
+    earlier than the last result of `seconds_until_due` said.
     """
 
     def __init__(
@@ -117,8 +122,8 @@ class OpenSessions:
     # --- for connections --------------------------------------------------------------------------
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
-        """Calls the listener once, after the session has ended. Returns a function that removes the
-        listener.
+        """Adds a listener, which is called once after the session has ended. Returns a function
+        that removes the listener.
         """
         with self._lock:
             known = self._of_user.setdefault(session.user_id, {})
@@ -142,7 +147,7 @@ class OpenSessions:
 
     def _stop(self, opened: OpenSession, listener: Callable[[], None]) -> None:
         """Removes a listener. A session without listeners is kept until its next check is due, but
-        no longer than an interval. Another listener may be added soon.
+        no longer than an interval. The session is kept because another listener may be added soon.
         """
         with self._lock:
             if listener in opened.listeners:
@@ -153,7 +158,9 @@ class OpenSessions:
     # --- for the watch ----------------------------------------------------------------------------
 
     def tell(self, message: pb.WatchEventsResponse) -> None:
-        """Handles the events of a watch. The cache must have handled them before."""
+        """Handles the events in a message of the near cache's watch. The near cache must have
+        handled the message before.
+        """
         if not message.events or not self._of_user:
             return
         ended: list[OpenSession] = []
@@ -175,8 +182,9 @@ class OpenSessions:
         self._wake()
 
     def lost(self, seconds_left: float) -> None:
-        """Plans checks of all sessions, because the watch has broken. Call this after `lost` of the
-        cache. `seconds_left` is what `seconds_left` of the cache returned before `lost`.
+        """Plans checks of all sessions, because the watch has broken. Call this method after the
+        near cache's method `lost`. `seconds_left` is the value that the near cache's method
+        `seconds_left` returned before the call of `lost`.
         """
         with self._lock:
             wait = min(seconds_left, _WATCH_AGAIN_SECONDS) * random.uniform(0.5, 1)  # noqa: S311
@@ -185,8 +193,8 @@ class OpenSessions:
         self._wake()
 
     def doubt(self, user_id: str) -> None:
-        """Plans checks of all sessions of a user. Call this after this client has changed sessions
-        of the user, or has tried to.
+        """Plans checks of all sessions of a user. Call this method after this client has changed
+        sessions of the user, or has tried to change them.
         """
         with self._lock:
             for opened in self._of_user.get(user_id, {}).values():
@@ -212,8 +220,8 @@ class OpenSessions:
             return max(due - self._clock(), 0.0)
 
     def take_due(self) -> Round | None:
-        """Returns the sessions whose checks are due now, but at most `MAX_NAMES`. Drops the due
-        sessions that have no listeners. Returns None if no check is due.
+        """Returns the sessions whose checks are due now, but at most `MAX_NAMES` sessions. Drops
+        the due sessions that have no listeners. Returns None if no check is due.
         """
         ticket = None if self._cache is None else self._cache.ticket()
         taken: list[OpenSession] = []
@@ -234,8 +242,9 @@ class OpenSessions:
     def answered(
         self, asked: Round, answers: Sequence[SessionState | SessionAuthorityError]
     ) -> None:
-        """Handles the answers of the service to a check. If the answer for a session is an error or
-        is missing, the state of the session stays unknown, and the session is checked again.
+        """Handles the service's answers about the sessions of a round. If the answer about a
+        session is an error or is missing, the state of the session stays unknown, and the session
+        is checked again.
         """
         ended: list[OpenSession] = []
         unknown: list[OpenSession] = []
@@ -259,8 +268,9 @@ class OpenSessions:
             self.unanswered(Round(unknown, asked.sent, None), next(errors))
 
     def unanswered(self, asked: Round, error: SessionAuthorityError) -> None:
-        """Plans the checks again, because the service did not answer. A session counts as ended if
-        its absolute end has passed, because nothing can put off the absolute end.
+        """Plans the checks of a round again, because the service did not say whether the sessions
+        live. A session whose absolute end has passed counts as ended without an answer of the
+        service.
         """
         ended: list[OpenSession] = []
         with self._lock:
@@ -309,8 +319,8 @@ class OpenSessions:
                 heapify(self._due)
 
     def _forget_stale(self) -> None:
-        """Drops plans from the front of the queue up to the first plan that still holds. A plan no
-        longer holds if it was replaced, or if its session is no longer open.
+        """Drops outdated plans from the front of the queue, up to the first plan that is not
+        outdated. A plan is outdated if its session has a newer plan or is no longer open.
         """
         while self._due and not self._holds(self._due[0]):
             heappop(self._due)
@@ -346,8 +356,8 @@ class OpenSessions:
 
 
 def _concerns(event: pb.Event, name: SessionName) -> bool:
-    """Returns True if an event may have ended a session. The event is of the session's user, or of
-    no user in particular.
+    """Returns True if an event may have ended the session with this name. The event must be about
+    the session's user, or about no particular user.
     """
     if event.type == pb.EVENT_TYPE_DEVICE_SIGNED_IN:
         return event.session_id != name.session_id and (

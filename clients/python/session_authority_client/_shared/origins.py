@@ -1,9 +1,9 @@
-"""Finds requests that a page of another origin sent. Browsers mark such requests with headers,
-which no script can change.
+"""Finds requests that a page of another origin sent. Browsers say in headers which origin a request
+comes from, and no script can change these headers.
 
-All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. If this header is
-missing, `Origin` is compared with `Host`. A client that sends neither `Sec-Fetch-Site` nor `Origin`
-counts as no browser, and its requests are accepted.
+All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. If
+`Sec-Fetch-Site` is missing, `Origin` is compared with `Host`. A client that sends neither
+`Sec-Fetch-Site` nor `Origin` counts as no browser, and its requests are accepted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ipaddress import IPv6Address
 
 # Requests with these methods change nothing (RFC 9110, section 9.2.1), so any page may send them.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_OWN = frozenset({"same-origin", "none"})  # "none": no page sent the request
+_OWN = frozenset({"same-origin", "none"})  # "none" means that no page sent the request
 _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?",
     re.IGNORECASE | re.ASCII,
@@ -41,11 +41,11 @@ def normal(origin: str) -> str | None:
 
 
 def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Collection[str]) -> bool:
-    """Returns True if a page of another origin sent a request that may change something. `trusted`
-    are normalized origins whose pages may send such requests.
+    """Returns True if a page of another origin sent a request that may change something. Returns
+    False if the page's origin is in `trusted`, which contains normalized origins.
 
-    The handshake of a WebSocket counts as such a request, although its method is GET. Browsers let
-    every page open a WebSocket to any origin, and send the cookies.
+    The handshake of a WebSocket counts as a request that may change something, although its method
+    is GET. Browsers let every page open a WebSocket to any origin, and send the cookies.
     """
     upgrades = ",".join(headers.get("upgrade", ())).lower()
     if method in _SAFE_METHODS and "websocket" not in upgrades:
@@ -63,7 +63,7 @@ def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Colle
 
 def _is_at(origin: str, hosts: Sequence[str]) -> bool:
     """Returns True if the request was sent to this origin. Only host and port are compared, because
-    a proxy that ends TLS may hide the scheme.
+    a proxy that ends TLS may hide the scheme from the app.
     """
     scheme = origin.partition(":")[0]
     return (

@@ -15,11 +15,11 @@ from ipaddress import (
 
 __all__ = ["Proxies"]
 
-# A client can make `X-Forwarded-For` as long as it likes. So only this many entries are read, from
-# the end of the header.
+# Only this many entries at the end of `X-Forwarded-For` are read, because a client can send a
+# header with very many entries.
 _MAX_HOPS = 64
-# The longest text is an IPv6 address in brackets with a zone and a port. A zone is the name of a
-# network interface.
+# The longest text of an address is an IPv6 address in brackets with a zone and a port. A zone is
+# the name of a network interface.
 _MAX_ADDRESS_CHARACTERS = 100
 _MAX_KEPT_ADDRESSES = 4096
 
@@ -27,8 +27,8 @@ _Headers = Mapping[str, Sequence[str]]
 
 
 class Proxies:
-    """The proxies that an app trusts. Each is an address, a network, or "unix" for a proxy at a
-    unix socket. Raises ValueError for other values.
+    """Knows the proxies that an app trusts. Each entry of `trusted` is an IP address, a network, or
+    "unix" for a proxy that connects through a unix socket. Raises ValueError for any other entry.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
@@ -36,9 +36,11 @@ class Proxies:
         self._networks = tuple(_network(proxy) for proxy in trusted if proxy != "unix")
 
     def address(self, headers: _Headers, peer: str) -> str:
-        """Returns the end user's address. It is the nearest address that is not a trusted proxy's.
-        If all addresses are trusted proxies', it is the farthest address. Returns an empty text if
-        the address is unknown.
+        """Returns the end user's IP address, or an empty text if the address is unknown. If `peer`
+        is no trusted proxy, `peer` is the end user's address. If `peer` is a trusted proxy,
+        `X-Forwarded-For` is read from its end, and the first address that belongs to no trusted
+        proxy is returned. If all addresses in the header belong to trusted proxies, the address at
+        the start of the header is returned.
         """
         if not self.trusts(peer):
             return _plain(peer)
@@ -55,8 +57,8 @@ class Proxies:
 
     def is_secure(self, headers: _Headers, peer: str, scheme: str) -> bool:
         """Returns True if the end user's connection uses HTTPS. If `peer` is a trusted proxy, the
-        last value of `X-Forwarded-Proto` decides. Without a trusted proxy or without the header,
-        `scheme` decides.
+        last value of `X-Forwarded-Proto` decides. If `peer` is no trusted proxy or the header is
+        missing, the scheme of the request, `scheme`, decides.
         """
         if self.trusts(peer):
             told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()

@@ -1,7 +1,7 @@
-"""The interface through which both clients report their calls, for example to
+"""Defines the interface through which a client reports its calls, for example to
 `metrics.ClientMetrics`.
 
-Without a recorder, nothing is measured.
+If a client has no recorder, it measures nothing.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ _NOTHING = nullcontext()
 
 
 class Recorder(Protocol):
-    """An object that clients notify about each of their calls, except watches. A client can call
-    the methods in any thread. The methods must return at once and must not raise exceptions.
+    """An object that counts or measures the calls of clients. A client notifies its recorder about
+    each of its calls, except watches. A client can call the recorder's methods in any thread. The
+    methods must return at once, and must not raise exceptions.
 
-    Any object with these methods is a recorder, so OpenTelemetry or any other library can count the
-    calls.
+    Any object with the methods of this class is a recorder. So an app can count the calls with any
+    library, such as OpenTelemetry.
     """
 
     def begin(self, method: str) -> None:
         """Notes that a call begins, or begins to wait for a slot."""
 
     def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Notes that a call has ended. `seconds` is its duration, with its retries and its wait for
-        a slot.
+        """Notes that a call has ended. `seconds` is the duration of the call, with its retries and
+        its wait for a slot.
         """
 
     def retry(self, method: str) -> None:
-        """Notes that a call is repeated, because a server that stops had dropped it."""
+        """Notes that a call is repeated, because a server that was stopping dropped the call."""
 
     def batch(self, size: int) -> None:
         """Notes that a call with `size` validations is sent."""
@@ -75,7 +76,7 @@ def recorded_until_done(
     recorder: Recorder | None, method: str, done: Callable[[Any, BaseException | None], None]
 ) -> Callable[[Any, BaseException | None], None]:
     """Reports a call that begins now, if there is a recorder. Returns a function that reports the
-    end of the call, and then calls `done`.
+    end of the call, and then calls `done`. Without a recorder, returns `done` itself.
     """
     if recorder is None:
         return done

@@ -1,9 +1,10 @@
-"""Decides whether the app's own response is sent after a refusal. This module depends on no
-framework.
+"""Decides which response is sent after a visit has refused a request: the app's own response, or
+the response of the refusal. This module depends on no web framework.
 
-Frameworks make a response of their own for an exception that they don't know. So a visit notes each
-refusal. If the response was made by the framework and not by the app, the middleware replaces it
-with the response of the refusal.
+A refusal is an exception. If a framework does not know an exception, the framework makes a response
+for this exception, usually with the status 500. So a visit notes each refusal that it raises. If
+the framework made the response, and not the app, the middleware sends the response of the refusal
+instead.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ _SERVER_ERRORS = 500
 # The statuses that an app may choose for a user who is not signed in.
 _DENIALS = frozenset({401, 403, 404})
 _INTERNAL_ERROR = 1011  # internal error (RFC 6455, section 7.4.1)
-_PRIVATE_SERVER_ERRORS = 4500  # 4000 plus an HTTP status, as frameworks use it
+_PRIVATE_SERVER_ERRORS = 4500  # some frameworks use 4000 plus an HTTP status
 
 
 def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
-    """Returns True if the app itself chose this status after a refusal. Then the app's response is
-    sent.
+    """Returns True if the app itself chose this status after a refusal, so that the app's own
+    response must be sent.
 
-    For an unknown exception, a framework chooses 500 or another error that does not concern the
-    session. If the app's own code caught the refusal at once, the app chose every status below 500.
-    `fault` is True if the response reports another exception. Then the result is True, too.
+    For an unknown exception, a framework chooses the status 500, or another error status that does
+    not concern the session. If the app's own code caught the refusal at once, every status below
+    500 counts as chosen by the app. `fault` is True if the response reports an exception other than
+    the refusal. If `fault` is True, the app's response must be sent.
     """
     chosen = status < _ERRORS or status in _DENIALS or status == refused_status
     return fault or chosen or (status < _SERVER_ERRORS and _was_caught_at_once(refused))
@@ -49,9 +51,9 @@ def is_chosen_close(code: int) -> bool:
 
 
 def find(error: BaseException | None, kind: type[_E]) -> _E | None:
-    """Finds an exception of this kind in `error`. The result may be `error` itself, a cause or a
-    context of `error`, or a member of an exception group. Returns None if there is no such
-    exception.
+    """Finds an exception of the class `kind` in `error`. The result may be `error` itself, a cause
+    or a context of `error`, or a member of an exception group. Returns None if there is no
+    exception of this class.
     """
     pending, seen = [error], set()
     while pending:
@@ -67,8 +69,8 @@ def find(error: BaseException | None, kind: type[_E]) -> _E | None:
 
 
 def is_only(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Returns True if an exception is of this kind, or only wraps exceptions of this kind. Then a
-    server need not log it.
+    """Returns True if an exception is of the class `kind`, or only wraps exceptions of this class.
+    If the result is True, a server need not log the exception.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(is_only(inner, kind) for inner in error.exceptions)

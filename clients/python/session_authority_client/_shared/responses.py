@@ -1,6 +1,7 @@
-"""The responses that replace an app's own responses, and the exceptions that contain these
-responses. A program gets JSON with a code. A person gets a page if there is a text for the code, or
-is redirected. No cache may store these responses.
+"""Makes the responses that the middleware sends instead of an app's own responses, and defines the
+exceptions that contain these responses. A program gets JSON with a code. A browser that navigates
+is redirected, or gets a page if `_TEXTS` has a text for the code. No cache may store the responses
+of this module.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from session_authority_client._shared.step_up import StepUp
 
 _NO_STORE = ("Cache-Control", "no-store")
-# The page looks like the sign-in pages of the examples.
+# The page looks like the sign-in pages in the examples of this project.
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -39,8 +40,8 @@ _TEXTS = {
             ' <a href="">try again</a>.'
         ),
     ),
-    # This text has no link to the same page, because loading the page again would send the form
-    # again.
+    # This text has no link to the requested page, because a browser that loads this page again
+    # would send the form again.
     "unavailable_for_form": (
         "That did not work",
         (
@@ -65,7 +66,7 @@ _TEXTS = {
         ),
     ),
 }
-# These explanations for programs are added to the codes.
+# The JSON with one of these codes also has a message, which explains the code to a developer.
 _MESSAGES = {
     "insecure_cookies": (
         "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS"
@@ -76,7 +77,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response that replaces the app's own response."""
+    """A response that the middleware sends instead of the app's own response."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -97,8 +98,8 @@ def refusal(
         status: The HTTP status.
         code: The reason for the refusal in one word, for programs.
         headers: Additional headers.
-        page: Makes a page, if there is a text for the code.
-        text: The name of the page's text, if it differs from the code.
+        page: True to make a page if `_TEXTS` has a text for the code.
+        text: The key of the page's text in `_TEXTS`, if the key differs from the code.
         more: Additional fields of the JSON.
     """
     if page and code in _TEXTS:
@@ -138,7 +139,7 @@ class SignInRequired(Refused):
 
 class StepUpRequired(SignInRequired):
     """The request needs a sign-in that is more recent, or that used other methods. `wanted` says
-    what is required. The session of the request stays valid.
+    which sign-in is required. The session of the request stays valid.
     """
 
     def __init__(self, code: str, answer: Response, wanted: StepUp) -> None:
@@ -159,9 +160,9 @@ class CrossOrigin(Refused):
 
 
 class ReturnHop(Refused):
-    """A browser comes from another site, so it did not send its strict cookies. The browser must
-    send the request again, from a page of this origin. The first request did not reach the app or
-    the Session Authority.
+    """A browser comes from another site, so it did not send its strict cookies (`SameSite=Strict`).
+    The browser must send the request again, from a page of this origin. The request without the
+    strict cookies did not reach the app or the Session Authority.
     """
 
 

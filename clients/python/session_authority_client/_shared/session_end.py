@@ -1,5 +1,5 @@
-"""Calls callbacks when the session of one visit ends. These are the app's callbacks, and the
-middleware's callback that closes the connection.
+"""Calls the callbacks of a visit when the visit's session ends. The app may add callbacks, and the
+middleware adds a callback that closes the connection.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Stop = Callable[[], None]
 
 
 class SessionEnd:
-    """The callbacks for the end of one visit's session. The visit passes the function `listen`,
-    which adds a listener for the end of a session.
+    """Owns the callbacks for the end of one visit's session. The argument `listen` is a function of
+    the visit, which adds a listener for the end of a session.
     """
 
     __slots__ = ("_hang_up", "_keeps_open", "_listen", "_stop_hanging_up", "_stops")
@@ -28,22 +28,25 @@ class SessionEnd:
         self._keeps_open = False
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Stop:
-        """Calls a listener when the session ends, unless the connection ends first. Returns a
-        function that removes the listener. Raises Unavailable if the client is closed.
+        """Adds a listener, which is called when the session ends, unless the connection ends first.
+        Returns a function that removes the listener. Raises Unavailable if the client is closed.
         """
         stop = self._listen(session, listener)
         self._stops.append(stop)
         return stop
 
     def hang_up_with(self, hang_up: Callable[[], None], looked_at: Session | None) -> None:
-        """Notes that the middleware's `hang_up` is to be called when the session ends. `looked_at`
-        is the session if the app has already used it, else None.
+        """Stores `hang_up`, the middleware's function that closes the connection. If the app uses
+        the session, `hang_up` is called when the session ends. `looked_at` is the session if the
+        app has already used the session, and None if not.
         """
         self._hang_up = hang_up
         self.look(looked_at)
 
     def look(self, session: Session | None) -> None:
-        """Notes that the app uses the session. From now on, its response depends on the session."""
+        """Notes that the app uses the session. The app's response may depend on the session from
+        now on, so the end of the session closes the connection, unless `keep_open` is called.
+        """
         unheard = self._hang_up is not None and self._stop_hanging_up is None
         if session is not None and unheard and not self._keeps_open:
             assert self._hang_up is not None

@@ -1,8 +1,9 @@
-"""Step-up: decides whether a sign-in is recent and strong enough for a page. The URL of the sign-in
-page says which sign-in is required (RFC 9470). This module reads no clock.
+"""Decides whether a user's sign-in is recent and strong enough for a page. If the sign-in is too
+old or too weak, the user must sign in again, which is called step-up (RFC 9470). The query of the
+sign-in page's URL says which sign-in is required. This module reads no clock.
 
-If a page names several methods, a sign-in by one of them is enough. The `acr_values` of RFC 9470
-and OpenID Connect have the same meaning.
+If a page names several methods, a sign-in by one of these methods is enough. In RFC 9470 and OpenID
+Connect, a sign-in by one of several `acr_values` is also enough.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from session_authority_client.types import Session
 
 __all__ = ["CLOCK_TOLERANCE", "StepUp", "step_up_in", "step_up_of"]
 
-# How far the clocks of the app and of the service may differ. The service accepts an expired token
-# for the same time. With a shorter time, an app whose clock is fast would ask users to sign in
-# again and again.
+# The clocks of the app and of the service may differ by this much. The service still accepts a
+# token for the same time after the token has expired. With a shorter tolerance, an app whose clock
+# is fast would ask users to sign in again and again.
 CLOCK_TOLERANCE = timedelta(seconds=30)
 _REASON, _STEP_UP, _MAX_AGE, _AUTH_METHODS = "reason", "step_up", "max_age", "auth_methods"
-# The service has the same rule for the names of methods.
+# The rule for the name of an authentication method. The service has the same rule.
 _METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,128}", re.ASCII)
 _METHOD_RULE = "each must be 1 to 128 letters, digits or characters of a URI"
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -32,8 +33,9 @@ _MAX_QUERY_FIELDS = 100
 
 @dataclass(frozen=True, slots=True)
 class StepUp:
-    """The sign-in that an app requires. If `max_age` is not None, the sign-in must not be older. If
-    there are `auth_methods` (RFC 8176), the sign-in must have used at least one of them.
+    """Describes the sign-in that an app requires. If `max_age` is not None, the sign-in must not be
+    older than `max_age`. If `auth_methods` (RFC 8176) is not empty, the sign-in must have used at
+    least one of these methods.
     """
 
     max_age: timedelta | None = None
@@ -46,8 +48,8 @@ class StepUp:
 
     @property
     def query(self) -> str:
-        """The fields for the query of the sign-in page's URL. They say which sign-in is required of
-        a signed-in user.
+        """The fields for the query of the sign-in page's URL. The fields say which sign-in is
+        required of a user who is already signed in.
         """
         fields = [f"{_REASON}={_STEP_UP}"]
         if self.max_age_seconds is not None:
@@ -57,10 +59,10 @@ class StepUp:
         return "&".join(fields)
 
     def lack_of(self, session: Session, age: timedelta) -> str:
-        """Returns a sentence that says why a session is not enough. `age` is the sign-in's age.
-        Returns an empty text if the session is enough. The age may exceed the limit by
-        `CLOCK_TOLERANCE`. A sign-in in the future counts as recent, because the app's clock may be
-        slow.
+        """Returns a sentence that says which sign-in a session lacks. Returns an empty text if the
+        session's sign-in is recent and strong enough. `age` is the time since the sign-in, and may
+        exceed `max_age` by `CLOCK_TOLERANCE`. A negative `age` counts as recent, because the app's
+        clock may be slow.
         """
         old = self.max_age is not None and age - CLOCK_TOLERANCE > self.max_age
         weak = self.auth_methods and not set(self.auth_methods) & set(session.auth_methods)
@@ -76,8 +78,8 @@ _ANY = StepUp()
 
 def step_up_of(max_age: timedelta | None, auth_methods: Collection[str] | None) -> StepUp:
     """Returns the step-up that an app requires. Raises ValueError for a negative age, for an empty
-    list of methods, for a malformed method, and for a single text instead of a list. Raises
-    TypeError for values of other types.
+    list of methods, for a malformed name of a method, and for a single text instead of a list.
+    Raises TypeError for an age that is no timedelta, and for a method that is no str.
     """
     if max_age is None and auth_methods is None:
         return _ANY
@@ -102,8 +104,8 @@ def _checked(given: Collection[str]) -> tuple[str, ...]:
 
 def step_up_in(target: str) -> StepUp | None:
     """Returns the step-up in the query of a request's target. Returns None if the query has no
-    step-up, or more than 100 fields. An attacker can write the query, so values that are malformed
-    are left out.
+    step-up, or more than 100 fields. An attacker can write the query, so malformed values in it are
+    left out.
     """
     try:
         pairs = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)

@@ -1,6 +1,6 @@
 """Writes log lines about a state that lasts, such as an outage. The first line is written when the
-state is noticed. After that there is at most one line a minute about this state, even if there are
-many requests.
+state is noticed. After the first line, at most one line a minute is written about the same state,
+even if there are many requests.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from threading import Lock
 from time import monotonic
 
 _SECONDS_BETWEEN = 60.0
-# The other modules use another logger. This logger is made only when the first line is written,
-# because frameworks disable loggers that exist before they configure logging
+# This logger is not the logger of the other modules. The logger is created only when the first line
+# is written, because frameworks disable loggers that exist before they configure logging
 # (`disable_existing_loggers`). The settings of a Django project import this package before Django
 # configures logging.
 _LOGGER = "session_authority_client.states"
 
 
 class ThrottledLog:
-    """The log of one app. The log limits repeated lines. Several threads may use it."""
+    """Writes the log lines about lasting states of one app, and limits repeated lines. Several
+    threads may use the same object.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock

@@ -1,9 +1,9 @@
-"""Makes a span for each attempt at a call of a client, with OpenTelemetry's API, if an app turns
-this on. A watch has no span.
+"""Makes a span for each attempt at a call of a client, with OpenTelemetry's API. The app must turn
+tracing on in the client. A watch has no span.
 
-The app must set OpenTelemetry up, because otherwise the API does nothing. A span contains no data
-of a person: no user, device or token, and no address of an end user. The API is imported only if
-an app makes a client with tracing.
+Until the app sets OpenTelemetry up, OpenTelemetry's API does nothing. A span contains no personal
+data: no user, device or token, and no address of an end user. OpenTelemetry's API is imported only
+if an app makes a client with tracing.
 """
 
 from __future__ import annotations
@@ -37,17 +37,19 @@ class Tracer:
         self._server = _server(target)
 
     def asking(self) -> Any:
-        """Returns the context of the caller's current span, or None if no span is recorded."""
+        """Returns the context of the caller's current span, or None if this span is not
+        recorded.
+        """
         span = self._trace.get_current_span()
         return span.get_span_context() if span.is_recording() else None
 
     def begin(self, method: str, askers: Sequence[Any] | None = None) -> CallSpan:
-        """Begins the span of one attempt at a call. Without `askers`, the new span is a child of
+        """Begins the span of one attempt at a call. If `askers` is None, the new span is a child of
         the current span.
 
-        For a batch, `askers` are the contexts of its callers' spans. Then the new span is a child
-        of the first of these spans, and has links to the others. If `askers` is empty, the new span
-        has no parent.
+        For a batch, `askers` are the contexts of the spans of the batch's callers. The new span of
+        a batch is a child of the first caller's span, and has links to the spans of all further
+        callers. If `askers` is empty, the new span has no parent.
         """
         trace = self._trace
         name = path_of(method).removeprefix("/")
@@ -81,7 +83,9 @@ class CallSpan:
         self.headers = headers
 
     def end(self, error: BaseException | None = None) -> None:
-        """Ends the span. In a client's span, every code except OK is an error."""
+        """Ends the span. In the span of a client, every status code except OK counts as an
+        error.
+        """
         code = "OK" if error is None else _code_of(error)
         self._span.set_attribute("rpc.response.status_code", code)
         if error is not None:
@@ -96,8 +100,8 @@ def _code_of(error: BaseException) -> str:
 
 
 def _server(target: str) -> dict[str, str | int]:
-    """Returns the attributes of a span that name the server: its address, and its port if the
-    target contains one.
+    """Returns the attributes of a span that name the server: the server's address, and its port if
+    the target contains a port.
     """
     place = target.rpartition("/")[2]
     host, _, port = place.rpartition(":")

@@ -1,5 +1,5 @@
-"""The connection to the service, with its addresses, TLS, bearer tokens, retries and keepalive.
-Both clients use this module.
+"""Configures the connection to the service: its addresses, TLS, bearer tokens, retries and
+keepalive. The client for asyncio and the client for threads use this module.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from session_authority_client.errors import Unavailable
 
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
-# These are all methods except WatchEvents. If a watch fails, gRPC does not repeat the call. The
-# reader of the watch resumes the watch from its last cursor.
+# All methods of the service except WatchEvents. gRPC does not repeat a watch that fails. The code
+# that reads the watch must start a new watch.
 METHODS = (
     "IssueDevice",
     "RenewSession",
@@ -32,17 +32,19 @@ METHODS = (
     "RevokeAll",
     "GetSigningKeys",
 )
-# The rules by which gRPC repeats a call that was refused or lost. It is safe to repeat every
-# method. IssueDevice always has a `request_id`. Two renewals of the same token count as one
-# renewal. If the same claims are set again, nothing changes.
+# Tells gRPC to which address to send a call, and when to repeat a call that was refused or lost. It
+# is safe to repeat a call of any method in METHODS. IssueDevice always has a `request_id`. Two
+# renewals of the same token count as one renewal. If a call sets the same claims again, nothing
+# changes.
 _SERVICE_CONFIG = {
-    # Calls go to all addresses in turn. If more than nine of ten calls to an address failed within
-    # two seconds, the address gets no calls for five seconds. A server that hangs fails all its
-    # calls. When half of the addresses or more are left out, no further address is left out. So up
-    # to two of three addresses may be left out, but a single address is always used.
+    # gRPC sends calls to all addresses in turn. If more than 90% of the calls to an address failed
+    # within two seconds, gRPC sends no calls to this address for five seconds. A server that hangs
+    # fails all its calls. When half of the addresses or more are excluded, gRPC excludes no further
+    # address. So gRPC may exclude two of three addresses, but never excludes the only address.
     #
-    # An address is left out only if at least two addresses got two calls each in the interval. In a
-    # shorter interval, a caller with two calls a second would never make that many calls.
+    # gRPC excludes an address only if at least two addresses got two calls each within the interval
+    # of two seconds. In a shorter interval, a caller that makes two calls a second would never make
+    # enough calls.
     "loadBalancingConfig": [
         {
             "outlier_detection_experimental": {
@@ -72,8 +74,8 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # After ten failures without a success there are no retries, because retries must not keep a
-    # service down.
+    # After ten failures without a success, gRPC makes no retries, because retries could keep an
+    # overloaded service down.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
 }
 _OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -82,21 +84,23 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # The service allows one ping every 10 seconds.
     ("grpc.keepalive_time_ms", 12_000),
     ("grpc.keepalive_timeout_ms", 4_000),
-    # While data flows, gRPC also sends pings of its own. A process that hangs does not answer these
-    # pings. Then the process gets no calls until a new connection to it is made.
+    # While data flows, gRPC also sends pings of its own. A server that hangs does not answer pings.
+    # After this time without an answer, gRPC closes the connection, and sends no calls to the
+    # server until a new connection is made.
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # With short pauses, a client soon finds a service again that was away for a long time.
+    # With short pauses between its attempts to connect, a client soon reaches a service again that
+    # was down for a long time.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # The timeout of an attempt to connect, with all handshakes. A call waits for the attempt as
-    # long as its own deadline allows. A lost SYN is sent again after 1 and 3 seconds. After 5
-    # seconds a new attempt is better than the old attempt. If the service has come back, the new
-    # attempt succeeds sooner.
+    # The timeout of an attempt to connect, with all handshakes. A call waits for the attempt until
+    # the call's own deadline. The kernel sends a lost SYN again after 1 and 3 seconds. If the
+    # service has come back after 5 seconds, a new attempt succeeds sooner than the old attempt.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Without this, all clients of one address in a process would share a connection. They would
-    # then also share the number of calls that the service allows on a connection.
+    # Without this option, all clients in a process that have the same target would share one
+    # connection. All clients with the same target would also share the number of calls that the
+    # service allows on one connection.
     ("grpc.use_local_subchannel_pool", 1),
     # Calls between services must not go through a proxy for web traffic.
     ("grpc.enable_http_proxy", 0),
@@ -105,12 +109,12 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The certificates of a TLS connection, as PEM. Without `root_certificates`, the service's
-    certificate is checked against the CAs that gRPC trusts.
+    """The certificates of a TLS connection to the service, as PEM. If `root_certificates` is None,
+    the service's certificate is checked against the CAs that gRPC trusts by default.
 
     With `certificate_chain` and `private_key`, this caller also proves its own identity (mutual
-    TLS). Raises TypeError for a value that is not bytes, and ValueError if only one of these two
-    is given.
+    TLS). Raises TypeError for a value that is not bytes. Raises ValueError if only one of
+    `certificate_chain` and `private_key` is given.
     """
 
     root_certificates: bytes | None = None
@@ -140,9 +144,9 @@ class Transport:
     addresses of a name. `token` is the bearer token of this caller, or a function that returns the
     current token.
 
-    Raises TypeError for a value of a wrong type. Raises ValueError for an empty target, for a URL,
-    for a token that is empty or that no header may contain, and for a token that would go to
-    another machine without TLS.
+    Raises TypeError for a value of a wrong type. Raises ValueError for a target that is empty or a
+    URL, and for a token that is empty or that no header may contain. Also raises ValueError if the
+    token would go to another machine without TLS.
     """
 
     target: str
@@ -171,14 +175,14 @@ class Transport:
             raise ValueError("token: goes to another machine over TLS only; give tls")
 
     def channel_options(self) -> list[tuple[str, Any]]:
-        """Returns the options of the channel. The given options are added to the client's own
-        options, or replace them.
+        """Returns the options of the gRPC channel. `options` is added to the client's own options.
+        An entry of `options` replaces the client's own option with the same name.
         """
         return list({**dict(_OPTIONS), **dict(self.options)}.items())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. It contains the bearer token, if there is one. Raises
-        Unavailable if the function for the token fails or returns no token.
+        """Returns the metadata of a call. The metadata contains the bearer token, unless `token` is
+        None. Raises Unavailable if `token` is a function that fails or returns no token.
         """
         if self.token is None:
             return ()
@@ -187,21 +191,21 @@ class Transport:
 
 
 def _is_token(token: str) -> bool:
-    """Returns True if a header may contain the token. For other texts gRPC raises an error that
-    shows the token, so they are not passed to gRPC.
+    """Returns True if a header may contain the token. A text that no header may contain is never
+    passed to gRPC, because gRPC's error would show the text.
     """
     token = token.strip()
     return bool(token) and token.isascii() and token.isprintable()
 
 
 def _current(ask: Callable[[], str]) -> str:
-    """Returns the token that a function returns. Raises Unavailable if the function fails or
-    returns no token, because then no call can be made. The text of the function's exception is not
-    passed on, because it may contain secrets.
+    """Calls the app's function for the token, and returns the token. Raises Unavailable if the
+    function fails or returns no token, because no call can be made without the token. The text of
+    the function's exception is not passed on, because it may contain secrets.
     """
     try:
         token: object = ask()
-    except Exception as error:  # noqa: BLE001 - whatever it is, and whatever its text may hold
+    except Exception as error:  # noqa: BLE001 - an app's function may raise anything
         kind = type(error).__name__
         raise Unavailable(f"token: can't be had ({kind})", grpc.StatusCode.UNAVAILABLE) from None
     if not isinstance(token, str):

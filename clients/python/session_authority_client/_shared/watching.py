@@ -15,8 +15,9 @@ _log = logging.getLogger("session_authority_client")
 
 
 class Backoff:
-    """The pauses between watches. This object logs a failure only if its reason differs from the
-    reason that was logged last. It also logs when watching works again.
+    """Decides the pauses between the watches of a near cache. This object logs the failure of a
+    watch only if the reason differs from the reason that was logged last. This object also logs
+    when a watch works again.
     """
 
     def __init__(self) -> None:
@@ -33,9 +34,9 @@ class Backoff:
     def next_seconds(self, error: BaseException | None) -> float:
         """Notes that a watch has ended. Returns how many seconds to wait before the next watch.
 
-        The pauses become longer after each failure. If the service refuses the caller, the
-        longest pause is used at once. The pauses are random, so that many caches that lost a server
-        at the same time don't come back at the same time.
+        The pauses become longer with each failure, up to a maximum. If the service refuses the
+        caller, the next pause has the maximum length. Each pause is partly random, so that many
+        caches that lost a server at the same time don't start their next watches at the same time.
         """
         foreseen = error is None or isinstance(error, SessionAuthorityError | TimeoutError)
         why = _reason_of(error)

@@ -2,11 +2,12 @@
 """Validates the tokens for which the near cache has no answer. Callers that validate the same token
 at the same time share one request.
 
-A caller that joins a request gets an answer that was true when the request was sent. So a caller
-joins only if the watch has brought no event of any user since then, and only while the cache is
-live. If a request was sent before a revocation, no caller joins the request after the watch has
-brought the event of the revocation. A caller that joins between the revocation and its event gets
-an old answer. The cache can give such an old answer, too.
+A caller that joins the request of another caller gets an answer that was true when the request was
+sent. So a caller joins a request only while the near cache has a live watch, and only if the watch
+has brought no event since the request was sent. After the watch has brought the event of a
+revocation, no caller joins a request that was sent before the revocation. A caller that joins a
+request after a revocation but before the event of the revocation gets an old answer. The near cache
+can also give old answers between a revocation and its event.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Coalescer:
         self._flights: SingleFlight[Validation] = SingleFlight(late=True)
 
     def validate(self, request: pb.ValidateSessionRequest, seconds: float) -> Validation:
-        """Validates one token. Returns the service's answer within `seconds`."""
+        """Validates one token, and returns the service's answer. Raises Unavailable if there is no
+        answer within `seconds`.
+        """
         deadline = monotonic() + seconds
         while True:
             ticket = self._cache.ticket()
@@ -45,8 +48,8 @@ class Coalescer:
             error = flight.exception(deadline - monotonic())
             if error is None:
                 return flight.result()
-            # The shared request had the timeout of its first caller. A caller with more time sends
-            # another request.
+            # The shared request had the timeout of its first caller. A caller with a later deadline
+            # sends another request.
             if first or not had_too_little_time(error) or monotonic() >= deadline:
                 raise copy_of(error)
 
@@ -61,7 +64,7 @@ class Coalescer:
         return answer
 
     def close(self) -> None:
-        """Waits until the calls of all callers have failed. It is called after the client is
-        closed.
+        """Waits until all shared requests have failed. Call this method after the calls of the
+        client are closed.
         """
         self._flights.close()

@@ -1,3 +1,3 @@
-"""The fake service behind `session_authority_client.testing`. This package has its state, its rules
-and its methods.
+"""Implements the fake service of `session_authority_client.testing`. This package has the state,
+the rules and the methods of the fake service.
 """

@@ -1,5 +1,5 @@
-"""Checks whole requests against the rules of the service with its default settings. Each function
-returns the fields that break rules, with the rules.
+"""Checks requests against the rules of the service with its default settings. Each function returns
+the fields that break rules, each with its rule.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IDLE_LIMITS = {
     "min_seconds": str(int(_SHORTEST_IDLE_TIMEOUT.total_seconds())),
     "max_seconds": str(int(_IDLE_TIMEOUT.total_seconds())),
 }
-"""The limits that the service names when it refuses an idle timeout."""
+"""The limits, in seconds, that the service names when it refuses an idle timeout."""
 _MAX_BATCH = 500
 _MAX_CLAIMS_BYTES = 1024
 _MAX_AUTH_METHODS = 8
@@ -37,7 +37,7 @@ _SESSION_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
 def of_sign_in(request: pb.IssueDeviceRequest) -> Broken:
-    """Returns the rules that a sign-in breaks, with the fields."""
+    """Returns the fields of a sign-in that break rules, each with its rule."""
     broken = broken_fields({"user_id": request.user_id})
     broken += of_claims(request.claims)
     broken += _of_auth_methods(request.auth_methods)
@@ -53,7 +53,7 @@ def of_sign_in(request: pb.IssueDeviceRequest) -> Broken:
 
 
 def of_claims(claims: Mapping[str, str]) -> Broken:
-    """Returns the rules that a session's claims break, with the fields."""
+    """Checks the claims of a session. Returns the fields that break rules, each with its rule."""
     broken = []
     if any(_NAME.fullmatch(name) is None for name in claims):
         broken.append(("claims", f"names must be {_NAME_RULE}"))
@@ -76,8 +76,8 @@ def _of_auth_methods(methods: Sequence[str]) -> Broken:
 
 
 def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta) -> Broken:
-    # A timedelta can't hold every duration. So longer durations are cut to a billion seconds, which
-    # is still outside the limits.
+    # The field `seconds` of a Duration can have values that are too large for a timedelta. So the
+    # value of `seconds` is limited to a billion, which is still outside the allowed range.
     seconds = min(max(asked.seconds, -(10**9)), 10**9)
     if shortest <= timedelta(seconds=seconds, microseconds=asked.nanos // 1000) <= longest:
         return []
@@ -86,15 +86,15 @@ def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta
 
 
 def of_batch(size: int, name: str) -> Broken:
-    """Returns the rule that a batch of this size breaks. `name` is the field with the batch's
-    entries.
+    """Returns the field `name` with its rule if a batch of this size is not allowed, else an empty
+    list. `name` is the field of the request that has the entries of the batch.
     """
     in_range = 1 <= size <= _MAX_BATCH
     return [] if in_range else [(name, f"must be 1 to {_MAX_BATCH} {name}, not {size}")]
 
 
 def of_session_name(name: pb.SessionName) -> Broken:
-    """Returns the rules that a session's name breaks, with the fields."""
+    """Returns the fields of a session's name that break rules, each with its rule."""
     broken = broken_fields({"user_id": name.user_id, "device_id": name.device_id})
     if _SESSION_ID.fullmatch(name.session_id) is None:
         broken.append(("session_id", "must be 32 hexadecimal digits"))

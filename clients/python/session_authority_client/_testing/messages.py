@@ -21,7 +21,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 def stamp(moment: datetime) -> Timestamp:
-    """Converts a time to a Timestamp of the contract."""
+    """Converts a time to a protobuf Timestamp."""
     made = Timestamp()
     made.FromDatetime(moment)
     return made
@@ -56,8 +56,8 @@ def session_message(state: State, token: Token) -> pb.Session:
 
 
 def device_message(state: State, device: Device, current: str = "") -> pb.Device:
-    """Makes the message that describes a device in a list. `current` is the ID of the device that
-    sent the request.
+    """Makes the message that describes a device. `current` is the ID of the device from which a
+    list of devices is requested, or empty.
     """
     message = pb.Device(
         device_id=device.device_id,
@@ -83,8 +83,8 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
 
 
 def checked_session(state: State, name: pb.SessionName) -> pb.CheckSessionsResult:
-    """Returns the state of the session that a request names. If the name breaks rules, returns an
-    error with these rules.
+    """Returns the state of the session that `name` identifies. If `name` breaks rules, the result
+    has an error with these rules.
     """
     if broken := of_session_name(name):
         error = pb.RequestError(
@@ -117,7 +117,9 @@ def _state_message(state: State, name: pb.SessionName) -> pb.SessionState:
 def event_message(
     state: State, kind: pb.EventType, user_id: str, device: Device | None, **more: Any
 ) -> pb.Event:
-    """Makes the next event. `more` has the other fields of this kind of event."""
+    """Makes the next event of the fake service. `more` has the fields that only some types of
+    events have.
+    """
     number = str(len(state.events) + 1)
     event = pb.Event(event_id=number, type=kind, user_id=user_id, actor="fake", **more)
     event.create_time.CopyFrom(stamp(state.now()))
@@ -144,7 +146,9 @@ def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
 
 
 def check_fields(context: grpc.ServicerContext, **fields: str) -> None:
-    """Fails a call if any of its fields break their rules. The error names these fields."""
+    """Checks fields of a request. If any field breaks a rule, fails the call with an error that
+    names the field and the rule.
+    """
     refuse(context, broken_fields(fields))
 
 
@@ -174,7 +178,7 @@ def abort(
     bad: status_pb2.BadRequest | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> NoReturn:
-    """Fails a call with the error details of the real service, so that clients raise the same
+    """Fails a call with the same error details as the real service, so that clients raise the same
     exceptions.
     """
     info = status_pb2.ErrorInfo(reason=reason, domain="session-authority", metadata=metadata)

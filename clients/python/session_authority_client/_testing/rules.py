@@ -1,5 +1,5 @@
-"""The rules of the service with its default settings. They give the verdict on a token, and check
-the contents of fields.
+"""Holds the rules of the service with its default settings. The rules decide the status of a token,
+and check the contents of fields.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.state import Session, State, Token
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# These are the default settings of the service.
+# The times of the service: its default settings, and times that no setting changes.
 SESSION_TTL = timedelta(days=30)
 GRACE = timedelta(seconds=30)
 DURABLE_AFTER = timedelta(minutes=3)
@@ -34,11 +34,11 @@ _JOINERS = dict.fromkeys((0x200C, 0x200D))
 def judge(
     state: State, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
 ) -> tuple[pb.SessionStatus, Token | None]:
-    """Judges a token from a device. Returns the status, and the token if the status is active, else
-    None.
+    """Returns the status of a token that a device presented. The second value of the result is the
+    token if its status is ACTIVE, else None.
 
-    With `renewing`, an expired token is judged like any other token. An expired session is removed
-    from its device, except with `observe_only`.
+    With `renewing`, this function ignores that a token has expired. If the token's session has
+    expired, this function removes the session from its device, except with `observe_only`.
     """
     token, presented, now = state.tokens.get(text), uuid_of(device_id), state.now()
     if token is None:
@@ -62,8 +62,8 @@ def judge(
 
 
 def replay_cause(state: State, token: Token, presented: str | None) -> pb.ReplayCause:
-    """Returns why a token from this device counts as replayed. Call this function before the
-    session is ended.
+    """Returns why a token counts as replayed. `presented` is the ID of the device that presented
+    the token, or None. Call this function before the alarm ends the session.
     """
     live = state.devices[token.session.user_id][token.session.device_id].session
     if live is None or presented != token.session.device_id:
@@ -78,7 +78,9 @@ def replay_cause(state: State, token: Token, presented: str | None) -> pb.Replay
 
 
 def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.SessionStatus:
-    """Judges a token against the live session on the device for which the token was made."""
+    """Returns the status of a token. `live` is the live session on the device for which the token
+    was made.
+    """
     seen_for = None if live.first_seen_at is None else now - live.first_seen_at
     if token.session is not live:
         if token.session is not live.replaced:
@@ -97,9 +99,10 @@ def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.Sessi
 
 
 def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
-    """Notes that a token of the current generation was presented. If the token is old enough, its
-    generation counts as seen. If `settles` is True, this copy may become the only valid copy of its
-    generation.
+    """Notes that a client presented a token of the current generation. If the token is at least
+    `DURABLE_AFTER` old, or if a test has aged it, its generation counts as seen. If `settles` is
+    True and the generation is at least `ALARM_AFTER` old, this copy becomes the holder, unless the
+    generation already has a holder.
     """
     session = token.session
     if token.aged or now - token.issued_at >= DURABLE_AFTER:
@@ -109,8 +112,9 @@ def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
 
 
 def rotate_if_due(token: Token, now: datetime) -> bool:
-    """Starts a session's next generation if a new token is due. Returns True if a generation was
-    started.
+    """Starts the next generation of the token's session if a new token is due. A new token is due
+    if the generation is at least `ALARM_AFTER` old, or if a test has aged the token or made it
+    expire. Returns True if a new generation was started.
     """
     session = token.session
     if not (token.aged or token.expired or now - session.renewed_at >= ALARM_AFTER):
@@ -127,7 +131,9 @@ def uuid_of(text: str) -> str | None:
 
 
 def broken_fields(fields: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Returns the fields of a request that break their rules, with the rules."""
+    """Returns the fields that break rules, each with its rule. `fields` has the values of a
+    request's fields.
+    """
     return [(name, rule) for name, value in fields.items() if (rule := _RULES[name](value))]
 
 
@@ -155,8 +161,9 @@ def _device_id_rule(value: str) -> str:
 
 
 def cleaned(value: str) -> str:
-    """Returns a name for display. White space becomes one space, and is removed at the ends.
-    Characters that Python calls unprintable are removed, except joiners.
+    """Returns a text for display. Each sequence of white space becomes one space. White space at
+    the ends of the text is removed. Characters that Python calls unprintable are removed, except
+    the joiners U+200C and U+200D.
     """
     shown = "".join(
         " " if letter.isspace() else letter
@@ -168,9 +175,10 @@ def cleaned(value: str) -> str:
 
 def shown_client(client: pb.ClientInfo) -> pb.ClientInfo:
     """Returns the description of a client, nearly as the service stores it. Unprintable characters
-    are removed. The display name, the app version and the city are cut, and a malformed country
-    becomes empty. Unlike the service, this function does not cut the user agent and the client
-    hints, and does not parse the address. No value is refused.
+    are removed from all texts except the client hints. The display name, the app version and the
+    city are cut to their maximum lengths. A malformed country code becomes empty. Unlike the
+    service, this function does not cut the user agent and the client hints, and does not parse the
+    IP address. This function refuses no value.
     """
     shown = pb.ClientInfo()
     shown.CopyFrom(client)
@@ -191,7 +199,8 @@ def _display_name_rule(value: str) -> str:
     return "" if seen else "must have a character that can be seen"
 
 
-# Each function returns the rule that a value breaks, or an empty text if the value breaks no rule.
+# The functions that check the values of fields, by field name. Each function returns the rule that
+# a value breaks, or an empty text if the value breaks no rule.
 _RULES: Mapping[str, Callable[[str], str]] = {
     "user_id": _user_id_rule,
     "device_id": _device_id_rule,

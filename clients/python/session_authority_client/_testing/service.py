@@ -1,4 +1,4 @@
-"""Implements the methods of the contract with a state in memory."""
+"""Implements the methods of the contract for the fake service, with a state in memory."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ _PAGE_SIZE = 50
 
 @dataclass(frozen=True)
 class _Judged:
-    """The verdict on a token, the token if it is valid, and the number of devices on which an alarm
-    ended sessions.
+    """Holds the verdict on a token. `token` is None if the token is not valid. `revoked_devices` is
+    the number of devices on which an alarm ended sessions.
 
-    `forgiven` is True if the token is superseded and raised no alarm, but would raise one if it
-    were sent for renewal.
+    `forgiven` is True if the token is superseded and raised no alarm, but would raise an alarm in a
+    renewal.
     """
 
     status: pb.SessionStatus
@@ -68,8 +68,8 @@ class _Judged:
 
 
 class FakeService:
-    """The fake service, with its own state. Hold the lock `changed` while you change the state or
-    the counts.
+    """Implements the fake service, with its own state. Hold the lock `changed` while you change the
+    state or the counts.
 
     `calls` counts the calls of each method, including refused calls. `rotations` counts how often a
     session went on to its next generation.
@@ -83,7 +83,7 @@ class FakeService:
         self.away = False
         self.delay = timedelta()
         self.max_devices: int | None = None
-        # None means that the service waits for no replicas.
+        # If `replicas_confirm` is None, the fake service waits for no replicas.
         self.replicas_confirm: bool | None = None
         self.calls: Counter[str] = Counter()
         self.rotations = 0
@@ -224,8 +224,8 @@ class FakeService:
     def renew_session(
         self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
     ) -> pb.RenewSessionResponse:
-        """Replaces a token by the session's next token, if a new token is due. If only the claims
-        are new, makes the same token again with the new claims.
+        """Replaces a token by the session's next token, if a new token is due. If no new token is
+        due, but the session has new claims, makes the same token again with the new claims.
         """
         judged = self._judge(request.access_token, request.device_id, renewing=True)
         token = judged.token
@@ -258,7 +258,7 @@ class FakeService:
     def update_session(
         self, request: pb.UpdateSessionRequest, context: grpc.ServicerContext
     ) -> pb.UpdateSessionResponse:
-        """Changes the claims of a user's sessions, on one device or on all."""
+        """Changes the claims of a user's sessions, on one device or on all devices."""
         user_id, device_id = request.user_id, uuid_of(request.device_id)
         named = {"device_id": request.device_id} if request.device_id else {}
         refuse(context, broken_fields({"user_id": user_id, **named}) + of_claims(request.claims))
@@ -318,7 +318,9 @@ class FakeService:
         return response
 
     def _assigned_id(self) -> str:
-        """Makes a device ID for a request that has none, and notes that the service assigned it."""
+        """Makes a device ID for a request that has no device ID, and notes that the service
+        assigned this device ID.
+        """
         device_id = str(uuid4())
         self.state.assigned.add(device_id)
         return device_id
@@ -431,7 +433,9 @@ class FakeService:
     def revoke_all(
         self, request: pb.RevokeAllRequest, context: grpc.ServicerContext
     ) -> pb.RevokeAllResponse:
-        """Signs a user out on all devices, or on all except one that the request names."""
+        """Signs a user out on all devices, or on all devices except the device that the request
+        names.
+        """
         check_fields(context, user_id=request.user_id)
         user_id, spared = request.user_id, uuid_of(request.except_device_id) or ""
         revoked = self.state.end_sessions(user_id, spared)
@@ -455,8 +459,10 @@ class FakeService:
     def watch_events(
         self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
-        """Yields events: those after a cursor, those since a start time, or those from now on.
-        After the first message, messages without events are proofs.
+        """Yields the messages of a watch. A request with a cursor gets the events after the cursor.
+        A request with a start time gets the events since this time. A request without a cursor and
+        a start time gets only new events. After the first message, messages without events are
+        proofs.
         """
         with self.changed:
             self.calls["WatchEvents"] += 1

@@ -1,4 +1,4 @@
-"""The state of the fake service, with its clock."""
+"""Holds the state of the fake service, with its clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 @dataclass(eq=False)
 class Session:
-    """A session. Its generation is 1 until its token is replaced by a renewal."""
+    """A session of the fake service. The generation of a session is 1 at sign-in. A renewal that
+    makes the session's next token starts the next generation.
+    """
 
     user_id: str
     device_id: str
@@ -38,7 +40,7 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """The time at which the session ends if it is not used again."""
+        """Returns the time at which the session ends if it is not used again."""
         if self.idle_timeout is None:
             return self.ends_at
         return min(self.ends_at, self.last_seen_at + self.idle_timeout)
@@ -46,8 +48,8 @@ class Session:
 
 @dataclass(eq=False)
 class Token:
-    """A token that was handed out. Each token is a new copy of its generation. Only a token that
-    was reissued with newer claims is the same copy as the earlier token.
+    """A token that the fake service has made. Each token is a new copy of its generation, except a
+    token from `State.reissue`, which is the same copy as the original token.
     """
 
     session: Session
@@ -63,7 +65,9 @@ class Token:
 
 @dataclass
 class Device:
-    """A device in a user's list. It has a session if the user is signed in there."""
+    """A device in the list of a user's devices. `session` is None after the session on the device
+    was ended. `session` may also be an expired session.
+    """
 
     device_id: str
     client: pb.ClientInfo
@@ -77,8 +81,9 @@ class Device:
 
 @dataclass
 class SignIn:
-    """A sign-in that had a `request_id`. If the same request comes again, from any browser or app,
-    it gets the same response, as long as the session is not yet used, replaced or ended.
+    """A sign-in whose request had a `request_id`. If the request comes again, from any browser or
+    app, the fake service sends the same response. After the session was used, replaced or ended,
+    the fake service refuses the repeated request.
     """
 
     request: pb.IssueDeviceRequest
@@ -88,8 +93,8 @@ class SignIn:
 
 @dataclass
 class State:
-    """The users, sessions and events of the fake service, and its clock. A reset replaces the whole
-    state by a new state.
+    """Holds the users, sessions and events of the fake service, and its clock. A reset of the fake
+    service replaces this object by a new State.
     """
 
     devices: dict[str, dict[str, Device]] = field(default_factory=dict)
@@ -100,16 +105,16 @@ class State:
     passed: timedelta = timedelta()
 
     def now(self) -> datetime:
-        """Returns the time of the fake service: the machine's time plus all time that a test let
-        pass.
+        """Returns the time of the fake service: the machine's time plus the time that a test has
+        let pass.
         """
         return datetime.now(UTC) + self.passed
 
     def told(self, moment: datetime) -> datetime:
         """Converts a time of the fake service to a time of the machine's clock, which no test
-        changes. The times of sessions, tokens and devices in responses are converted. So after
-        `pass_time`, past times are further back and future times are nearer. The times of events
-        and of proofs are not converted.
+        changes. The fake service converts the times of sessions, tokens and devices in its
+        responses. So after `pass_time`, responses have earlier times of sessions, tokens and
+        devices than before. The fake service does not convert the times of events and of proofs.
         """
         return moment - self.passed
 
@@ -118,15 +123,17 @@ class State:
         return device.session is not None and self.now() < device.session.expires_at
 
     def hand_out(self, session: Session, ttl: timedelta) -> tuple[str, Token]:
-        """Makes a token of the session's current generation. Returns its text and the token."""
+        """Makes a token of the session's current generation. Returns the text of the token, and the
+        token itself.
+        """
         now = self.now()
         ends_at = min(now + ttl, session.ends_at)
         token = Token(session, session.generation, now, ends_at, session.claims)
         return self._remember(token), token
 
     def reissue(self, token: Token) -> tuple[str, Token]:
-        """Makes the same token again with the session's newest claims. Returns its text and the
-        token.
+        """Makes the same token again, with the newest claims of its session. Returns the text of
+        the new token, and the new token itself.
         """
         token = replace(token, claims=token.session.claims)
         return self._remember(token), token
@@ -137,7 +144,9 @@ class State:
         return text
 
     def end_sessions(self, user_id: str, spared: str = "") -> int:
-        """Ends a user's sessions on all devices except `spared`. Returns the number of sessions."""
+        """Ends a user's sessions on all devices except the device `spared`. Returns the number of
+        sessions that were ended.
+        """
         live = [
             device
             for device in self.devices.get(user_id, {}).values()

@@ -1,4 +1,6 @@
-"""Makes the responses of the API. They are JSON, and one table has all errors."""
+"""Makes the JSON responses of the API of the page "My devices". The table `STATUS` lists all errors
+of the page and its API.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from session_authority_client.devices.catalogue import Texts
 
 Header = tuple[str, str]
 
-# The HTTP status of each error. The text of an error is `error.CODE` in the catalogue.
+# The HTTP status of each error code. The text for the error code `CODE` has the key `error.CODE` in
+# the catalogue.
 STATUS: Mapping[str, int] = {
     "bad_request": 400,
     "name_too_long": 400,
@@ -41,6 +44,8 @@ def answer(status: int, told: Mapping[str, object], *headers: Header) -> Respons
 
 
 def error(code: str, texts: Texts, *headers: Header, field: str = "") -> Response:
-    """Makes an error response of the API. `field` names the part of the request that is wrong."""
+    """Makes an error response of the API. `field` is the name of the wrong field in the request, or
+    empty.
+    """
     told = {"code": code, "message": texts.text(f"error.{code}"), "field": field or None}
     return answer(STATUS[code], {"error": told}, *headers)

@@ -1,5 +1,6 @@
-"""The files that the page loads: its style sheet and, if the app enables it, the custom element.
-The URL of a file changes with the file's contents, so that browsers may keep the file for a year.
+"""Serves the files that the page "My devices" loads: its style sheet and, if the app enables it,
+the script of the custom element. The URL of a file changes with the file's contents, so that
+browsers may keep the file for a year.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _ASKED_AGAIN = ("Cache-Control", "no-cache")
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file with its contents, and with the hash that browsers check (`integrity`)."""
+    """A file that the page loads, with its contents and the hash that browsers check
+    (`integrity`).
+    """
 
     name: str
     body: bytes
@@ -42,8 +45,8 @@ class Asset:
 
 
 def asset(name: str) -> Asset | None:
-    """Returns the file with this name, or None if the page has no such file."""
-    # Clients choose the name, so the cache may hold only these two files.
+    """Returns the file with this name, or None if the page has no file with this name."""
+    # Clients choose the name, so `_read` must cache only STYLE and ELEMENT.
     return _read(name) if name in (STYLE, ELEMENT) else None
 
 

@@ -1,5 +1,5 @@
-"""The card of a device on the page. It shows facts about the device, and has the buttons and links
-for the device.
+"""Makes the card of a device on the page "My devices". The card shows facts about the device, and
+has the buttons and links for the device.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
 
 
 def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
-    """Shows a relative time, such as "2 hours ago", or the date of a time that is a week ago or
-    more. A user sees the exact time by pointing at this text or by reaching it with the Tab key.
+    """Makes the HTML for a time. The text is a relative time, such as "2 hours ago", or the date if
+    the time is a week ago or more. A user sees the exact time by pointing at the text or by
+    reaching the text with the Tab key.
     """
     # A time in the future is shown as "just now", because this machine's clock may be slow.
     just_now = now - moment < timedelta(minutes=1)
@@ -67,7 +68,9 @@ def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
 
 
 def place_text(texts: Texts, device: Device) -> str:
-    """Returns the city and the country of a device. An unknown part is left out."""
+    """Returns the city and the country of a device. The city or the country is left out if it is
+    unknown.
+    """
     country = locales.country(device.country_code, texts.language) if device.country_code else ""
     if device.city and country:
         return texts.text("place", city=device.city, country=country)
@@ -88,8 +91,9 @@ def _facts(texts: Texts, device: Device, now: datetime, *, marked: bool) -> Mark
 
 
 def _made_of(texts: Texts, device: Device) -> Node:
-    """Returns the browser and the system of a device. If the title shows them already, returns the
-    model, if it is known and not in the title. Returns None if there is nothing to show.
+    """Returns the browser and the system of a device that has a name. The title of a device without
+    a name already shows the browser and the system, so for this device the function returns the
+    model. Returns None if the title already shows everything that is known.
     """
     browser, system = device.browser, device.operating_system
     if not name_of(device):

@@ -1,8 +1,8 @@
-"""The texts that users read. `messages/LANGUAGE.json` has the texts of one language as a flat
-object by key.
+"""Finds the texts that users read, in the language of the user. The file `messages/LANGUAGE.json`
+contains the texts of one language, as a JSON object that maps keys to texts.
 
-A text has placeholders such as `{device}`, which the code calls places. A text that depends on a
-count is an object with one text for each plural category of its language (Unicode CLDR). A value
+A text may have placeholders such as `{device}`, which the code calls places. A text that depends on
+a count is an object with one text for each plural category of its language (Unicode CLDR). A value
 that fills a placeholder is never itself searched for placeholders.
 """
 
@@ -29,7 +29,7 @@ _TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", re.ASCII)
 _QUALITY = re.compile(r"q *= *([01](?:\.[0-9]{0,3})?)", re.ASCII)
 _MAX_RANGES = 20
 # A requested language tag is cut after this many subtags, because each shorter form of a tag costs
-# one lookup. No language of an app has more subtags.
+# one lookup. No language of an app has more subtags than `_MAX_SUBTAGS`.
 _MAX_SUBTAGS = 8
 
 
@@ -43,8 +43,9 @@ class Texts:
     zone: tzinfo = UTC
 
     def text(self, key: str, count: int | None = None, **places: str) -> str:
-        """Returns the text of a key with its places filled. A place without a value stays as it is.
-        `count` chooses the plural form, and fills the place `{count}`.
+        """Returns the text with this key. `places` are the values of the text's placeholders. A
+        placeholder without a value stays in the text. `count` chooses the plural form, and is the
+        value of the placeholder `{count}`.
         """
         if count is not None:
             places["count"] = locales.number(count, self.language)
@@ -56,8 +57,8 @@ class Texts:
         )
 
     def parts(self, key: str, count: int | None = None) -> Sequence[tuple[str, bool]]:
-        """Returns the text of a key in pieces, each with a flag. The flag is True if the piece is
-        the name of a place.
+        """Splits the text with this key into pieces, and returns each piece with a flag. The flag
+        is True if the piece is the name of a placeholder.
         """
         return _parts(self._form(key, count))
 
@@ -95,7 +96,7 @@ def checked_messages(given: Mapping[str, Mapping[str, Message]]) -> None:
 
 
 def places_of(message: Message) -> frozenset[str]:
-    """Returns the names of all places in a text, in any of its plural forms."""
+    """Returns the names of all placeholders in a text, in any of its plural forms."""
     forms = (message,) if isinstance(message, str) else message.values()
     return frozenset(name for form in forms for name in _PLACE.findall(form))
 
@@ -109,15 +110,18 @@ def shipped(language: str) -> Mapping[str, Message]:
 
 
 def texts_in(language: str, own: Mapping[str, Mapping[str, Message]], zone: tzinfo = UTC) -> Texts:
-    """Returns all texts in a language. A text that the language lacks is in English."""
+    """Returns all texts in a language. If the language lacks a text, the English text is used.
+    `own` are the app's texts, which replace this package's texts in the same language.
+    """
     known = shipped(language) if language in LANGUAGES else {}
     messages = {**shipped(DEFAULT), **own.get(DEFAULT, {}), **known, **own.get(language, {})}
     return Texts(language, locales.direction(language), messages, zone)
 
 
 def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
-    """Returns the first wanted language for which there are texts, or English if there is none. A
-    reader who wants "de-AT" also gets the texts of "de".
+    """Returns the first wanted language for which there are texts. Returns English if there are
+    texts for none of the wanted languages. If "de-AT" is wanted and has no texts, "de" is used
+    instead.
     """
     there = {name.lower(): name for name in (*LANGUAGES, *own)}
     for tag in wanted:
@@ -129,9 +133,9 @@ def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
 
 
 def accepted(headers: Sequence[str]) -> Sequence[str]:
-    """Returns the languages in `Accept-Language` headers, those with the highest quality value
-    first. Only the first 20 entries are read. A language with the quality value 0 is left out, and
-    so is `*`.
+    """Returns the languages in `Accept-Language` headers. The languages with the highest quality
+    value come first. Only the first 20 entries are read. The entry `*` and languages with the
+    quality value 0 are left out.
     """
     ranges: list[tuple[float, str]] = []
     for member in ",".join(headers).split(",")[:_MAX_RANGES]:

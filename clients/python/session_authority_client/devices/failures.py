@@ -1,5 +1,5 @@
-"""The failures of requests to the page and its API. This module converts an exception to a failure,
-and makes the response to the failure.
+"""Handles failed requests to the page "My devices" and its API. This module converts an exception
+to a Failure, and makes the response for the Failure.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _RETRY_AFTER = ("Retry-After", "1")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error's code, the field of the request that is wrong, and the headers of the response.
-    `instead` is the response that a browser gets in place of an error page: the redirect to the
-    sign-in.
+    """Describes why a request failed: the error's code, the wrong field of the request, and headers
+    for the response. `instead` is None, or a redirect to the sign-in page, which a browser gets
+    instead of an error page.
     """
 
     code: str
@@ -43,20 +43,21 @@ class Failure:
 
     @property
     def is_of_service(self) -> bool:
-        """Returns True if the status is 500 or more: the service failed, or the app may not call
-        the service. An overloaded service does not count, because its status is 429.
+        """Returns True if the HTTP status of the error is 500 or more: the service failed, or the
+        app may not call the service. The failure of an overloaded service does not count, because
+        its status is 429.
         """
         return STATUS[self.code] >= 500
 
 
 EXPECTED = (BadRequest, BadCursor, NoAnswer, SignInRequired, SessionAuthorityError)
-"""The exceptions that this module converts to failures. Any other exception is a fault of the code,
-and is not handled here.
+"""The exceptions that this module converts to failures. An exception of any other class is a
+programming error, and is not handled here.
 """
 
 
 def failure_of(error: Exception) -> Failure:
-    """Returns the failure for an exception of `EXPECTED`."""
+    """Returns the Failure for an exception of a class in `EXPECTED`."""
     match error:
         case BadRequest():
             return Failure(error.code, error.field)
@@ -79,8 +80,9 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _of_service(error: BaseException | None, *retry: tuple[str, str]) -> Failure:
-    """Returns the failure for an error that the user did not cause. If waiting does not help, the
-    response has no `Retry-After`. With `Retry-After`, a program would retry for ever.
+    """Returns the Failure for an error that the user did not cause. `retry` is a `Retry-After`
+    header. If a later try can't succeed, the Failure does not contain `retry`, because with this
+    header a program would repeat the request for ever.
     """
     match error:
         case CallerNotAllowed() | CallerUnknown():
@@ -102,7 +104,9 @@ def _broken_rule(error: InvalidRequest) -> Failure:
 
 
 def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
-    """Makes the response to a failure: a JSON error for a program, or a page for a person."""
+    """Makes the response to a failed request: a JSON error for a request to the API, or a page or a
+    redirect for a browser.
+    """
     texts = texts_for(page, request.headers)
     route = route_of(page.path, request.method, request.target)
     if not route.is_api:
@@ -121,7 +125,7 @@ def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Re
 
 
 def _typed(request: DevicesRequest) -> Mapping[str, str]:
-    """Returns the fields of the form, or no fields if the form can't be read."""
+    """Returns the fields of the form in the request, or no fields if the form can't be read."""
     try:
         return request.form()
     except BadRequest:
@@ -129,8 +133,8 @@ def _typed(request: DevicesRequest) -> Mapping[str, str]:
 
 
 def leads_elsewhere(answer: Response) -> bool:
-    """Returns True if a response redirects a browser to another origin. The content security policy
-    forbids such a redirect as the response to a form.
+    """Returns True if a response redirects a browser to another origin. The page's content security
+    policy forbids a redirect to another origin as the response to a form.
     """
     return not local_path(dict(answer.headers).get("Location", "/"), "")
 

@@ -1,5 +1,6 @@
-"""The icons of the page. They are line drawings in the colour of the text, and the same as in the
-custom element. They add nothing to the text, so they are hidden from screen readers.
+"""Makes the icons of the page "My devices". Each icon is a line drawing in the color of the text.
+The custom element has the same icons. The icons only illustrate the text, so they are hidden from
+screen readers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PATHS: Mapping[str, str] = {
     "other": "M4 4h16v16H4zM9 9a3 3 0 1 1 3 3v2M12 17h.01",
     "alarm": "M12 3 2 20h20zM12 10v4M12 17h.01",
 }
-"""The path of each icon's drawing, in a square of 24 units."""
+"""The SVG path of each icon, in a square of 24 by 24 units."""
 
 
 def icon(name: str) -> Markup:

@@ -1,4 +1,6 @@
-"""The common parts of all screens: the head, the frame, and headers that forbid foreign content."""
+"""Makes the parts that all screens of the page "My devices" share: the HTML head, the frame, and
+the headers that forbid content from other origins.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from session_authority_client.devices.catalogue import Texts
 from session_authority_client.devices.markup import Markup, Node, element, joined
 from session_authority_client.devices.settings import DevicesPage
 
-# If the user goes back, a browser may show a page from its memory, whatever `Cache-Control` says.
-# After a sign-out the page must not be shown again, so a page from memory is reloaded.
+# If the user goes back, a browser may show a page from its back/forward cache, even if
+# `Cache-Control` is `no-store`. After a sign-out the page must not be shown again. So this script
+# reloads a page that comes from the back/forward cache.
 _LOAD_AGAIN = "onpageshow = function (event) { if (event.persisted) location.reload() }"
 _HASH = base64.b64encode(hashlib.sha256(_LOAD_AGAIN.encode()).digest()).decode()
 _POLICY = (
@@ -59,9 +62,9 @@ def screen(
 
 
 def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -> Node:
-    """Wraps the list of devices in the custom element, if the app enables the element. The list is
-    shown until the element's script runs. `alarm` is the ID of the event that a mail was about, or
-    empty.
+    """Wraps the list of devices in the custom element, if the app enables the element. `children`
+    are the HTML of the list, which the browser shows until the element's script runs. `alarm` is
+    the ID of an event if a mail about this event linked to the page, or empty.
     """
     if not page.scripted or asset(ELEMENT) is None:
         return children
@@ -71,14 +74,15 @@ def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -
         src=page.path,
         language=texts.language,
         alarm=alarm or None,
-        # The script sends a signed-out user to the page, which redirects the user to the sign-in.
+        # The element's script sends a signed-out user to this URL: the page of devices, which
+        # redirects the user to the sign-in page.
         sign_in=page.path,
     )
 
 
 def _head(page: DevicesPage, title: str) -> Markup:
     style = asset(STYLE)
-    assert style is not None  # the package includes it
+    assert style is not None  # the package includes this file
     return joined(
         [
             element("meta", charset="utf-8"),
@@ -93,12 +97,14 @@ def _head(page: DevicesPage, title: str) -> Markup:
 
 
 def button(label: Node, *, style: str = "", **attributes: str | bool | None) -> Markup:
-    """Makes a button that submits its form."""
+    """Makes a button that submits the form around it."""
     return element("button", label, class_=f"button {style}".strip(), **attributes)
 
 
 def link(label: Node, url: str, *, style: str = "button", **attributes: str | None) -> Markup:
-    """Makes a link. It looks like a button unless `style` is another style."""
+    """Makes a link. `style` is the CSS class of the link. By default, the link looks like a
+    button.
+    """
     return element("a", label, href=url, class_=style or None, **attributes)
 
 

@@ -1,4 +1,4 @@
-"""Sorts a user's devices for the page and the API, and splits the list into pages."""
+"""Sorts a user's devices for the page "My devices" and its API, and splits the list into pages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ PAGE_SIZE = 50
 # The longest name of a device, in characters. The service has the same limit.
 MAX_NAME_LENGTH = 100
 MAX_ALARMS = 20
-# The list shows alarms and signed-out devices for this long. The service keeps alarms for the same
-# time.
+# The list shows alarms that are at most this old, and signed-out devices that were seen or had an
+# alarm within this time. The service also keeps alarms for 28 days.
 MEMORY = timedelta(days=28)
-# The service records the use of a session about once a minute, and a near cache may delay the
+# A device counts as active if it was seen within this time. The time is several minutes, because
+# the service records the use of a session only about once a minute, and a near cache may delay the
 # record.
 _ACTIVE_WITHIN = timedelta(minutes=5)
-# The time of an event may differ from the time of its cause by this much. An event is written just
-# after its cause, and the clocks of the store and the service differ.
+# The time of an event may differ by this much from the time of the sign-in or alarm that the event
+# reports. The event is written just after the sign-in or alarm, and the clocks of the store and the
+# service may differ.
 _EVENT_WITHIN = timedelta(seconds=5)
 _EVENT_ID = re.compile(r"evt_[A-Za-z0-9]{1,32}_([0-9]{13})_[0-9]{1,20}", re.ASCII)
 _CURSOR = re.compile(r"([12])\.([0-9]{1,20})\.([0-9a-f-]{36})", re.ASCII)
@@ -40,13 +42,14 @@ _Key = tuple[int, int, str]
 
 
 class BadCursor(ValueError):
-    """A cursor of a list can't be read."""
+    """The cursor for a page of the list is malformed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A theft alarm. If the mail that linked to the page was about this alarm, `event_id` is the ID
-    of the event in that mail. Otherwise it is empty.
+    """An alarm about a token that was probably stolen. If a mail about this alarm linked to the
+    page, `event_id` is the ID of the event that the mail was about. If no mail about this alarm
+    linked to the page, `event_id` is empty.
     """
 
     device_id: str
@@ -56,16 +59,17 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of the list of devices. The current device comes first, and then the devices that are
-    signed in. The last devices are signed out, and were seen or had an alarm in the last 28 days.
+    """One page of the list of a user's devices. The current device comes first, then all further
+    signed-in devices, and then the signed-out devices. A signed-out device is in the list only if
+    it was seen or had an alarm in the last 28 days.
 
-    `alarms` has the last alarm of each device on all pages, the newest first, and at most
-    `MAX_ALARMS`. An alarm from before the last 28 days is left out. `alarms` is empty on all pages
-    but the first.
+    On the first page, `alarms` has the last alarm of each device in the whole list. The newest
+    alarm comes first, and there are at most `MAX_ALARMS` alarms. Alarms that are more than 28 days
+    old are left out. On all later pages, `alarms` is empty.
 
-    `others` counts the other devices that are signed in. `signed_out` counts the devices that are
-    signed out. Both count the devices of all pages. `marked` is the ID of the device whose sign-in
-    a mail was about, or empty. `everything` has the devices of all pages.
+    `everything` has the devices of all pages. `others` is the number of signed-in devices of all
+    pages, without the current device. `signed_out` is the number of signed-out devices of all
+    pages. `marked` is the ID of a device if a mail about its sign-in linked to the page, or empty.
     """
 
     devices: Sequence[Device]
@@ -81,15 +85,15 @@ class Listing:
 def listing(
     devices: Sequence[Device], now: datetime, *, after: str = "", event_id: str = ""
 ) -> Listing:
-    """Returns a page of a user's devices.
+    """Returns one page of the list of a user's devices.
 
     Args:
         devices: All devices of the user.
         now: The current time.
         after: The `next_cursor` of the previous page, or empty for the first page.
-        event_id: The ID of the event that a mail was about, or empty.
+        event_id: The ID of an event if a mail about this event linked to the page, or empty.
 
-    Raises BadCursor.
+    Raises BadCursor if `after` is malformed.
     """
     shown = sorted((d for d in devices if _is_shown(d, now)), key=_key)
     start = _parsed(after) if after else None
@@ -120,8 +124,8 @@ def name_of(device: Device) -> str:
 
 
 def is_active_now(device: Device, now: datetime) -> bool:
-    """Returns True if a signed-in device is in use. The current device is in use, and so is a
-    device that was used in the last 5 minutes.
+    """Returns True if a signed-in device is in use. The current device counts as in use, and so
+    does a device that was used in the last 5 minutes.
     """
     seen = device.last_seen_time
     recent = seen is not None and now - seen <= _ACTIVE_WITHIN
@@ -152,7 +156,8 @@ def _key(device: Device) -> _Key:
 
 def _cursor(device: Device) -> str:
     group, micros, device_id = _key(device)
-    # Group 0 has only the current device. A cursor after this device starts with group 1.
+    # Group 0 has only the current device. A cursor that points after the current device starts with
+    # the number of group 1.
     return f"{max(group, 1)}.{-micros}.{device_id}"
 
 
@@ -186,8 +191,8 @@ def _marked(devices: Sequence[Device], event_id: str) -> str:
 
 
 def _moment_of(event_id: str) -> datetime | None:
-    """Returns the time at which an event was written, read from its ID. Returns None for any other
-    text.
+    """Returns the time at which the event with this ID was written, as the ID contains it. Returns
+    None if the text is no event ID.
     """
     found = _EVENT_ID.fullmatch(event_id)
     return _EPOCH + timedelta(milliseconds=int(found[1])) if found is not None else None

@@ -1,6 +1,6 @@
-"""Formats values for a language: numbers, plurals, times, names of countries, lists. This is the
-only module that uses Babel. Its functions import Babel, because an app without a page of devices
-works without Babel.
+"""Formats values for a language: numbers, plurals, times, names of countries, lists. Only this
+module uses Babel. The functions that need Babel import it, and not the module, because an app
+without a page of devices works without Babel.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def listed(names: tuple[str, ...], language: str) -> str:
 
 @lru_cache(maxsize=1024)
 def country(code: str, language: str) -> str:
-    """Returns the name of a country by its ISO 3166-1 code. Returns the code if there is no
-    name.
+    """Returns the name of the country with this ISO 3166-1 code. Returns the code if the country
+    has no name in the language.
     """
     return str(_locale(language).territories.get(code.upper(), code))
 
 
 def zone_named(name: str) -> tzinfo | None:
     """Returns the time zone with this name in the IANA database. Returns UTC for an empty name, and
-    None for any other value.
+    None if there is no time zone with this name.
     """
     if name == "":
         return UTC
@@ -87,7 +87,8 @@ def _zone_name(local: datetime, language: str) -> str:
     if local.tzinfo is UTC:
         return "UTC"
     name = str(get_timezone_name(local, width="short", locale=_locale(language)))
-    # Babel names a zone without a short name "+0900". Here it becomes "GMT+09:00".
+    # For a zone without a short name, Babel returns a text such as "+0900", and this function
+    # returns a text such as "GMT+09:00".
     has_name = not name.startswith(("+", "-"))
     return name if has_name else str(get_timezone_gmt(local, "long", locale=_locale(language)))
 
@@ -100,14 +101,14 @@ def _time(hour: int, minute: int, language: str) -> str:
     return str(shown).replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
 
 
-# The units with their lengths in seconds, the longest unit first.
+# The units of relative times with their lengths in seconds. The longest unit comes first.
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 _RELATIVE_DAYS = 7
 
 
 def relative(moment: datetime, now: datetime, language: str, zone: tzinfo = UTC) -> str:
     """Returns how long ago a time was, such as "2 hours ago". The time must be at least a minute
-    ago. Returns the date of a time that is a week ago or more.
+    ago. If the time is a week ago or more, returns its date.
     """
     seconds = int((now - moment).total_seconds())
     if seconds >= _RELATIVE_DAYS * 86_400:

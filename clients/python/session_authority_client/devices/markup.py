@@ -18,20 +18,20 @@ _UNSAFE = re.compile("[&<>\"']")
 
 class Markup(str):
     """A piece of HTML. Only `element`, `joined` and `phrase` make a Markup. If other code makes a
-    text from a Markup, the result is plain text, which would be escaped.
+    text from a Markup, for example with `+`, the result is plain text, which `element` escapes.
     """
 
     __slots__ = ()
 
 
 Node: TypeAlias = "Markup | str | Iterable[Node] | None"
-"""The contents of an element: HTML, text, nothing, or several of these."""
+"""The contents of an element: HTML, text, None for nothing, or several of these three."""
 
 
 def element(name: str, /, *children: Node, **attributes: str | bool | None) -> Markup:
-    """Makes an HTML element. A `_` at the end of an attribute's name is left out (`class_`). Any
-    other `_` stands for `-`. An attribute that is True has no value. An attribute that is False or
-    None is left out.
+    """Makes an HTML element. A `_` at the end of an attribute's name is left out (`class_`). A `_`
+    inside the name becomes `-`. An attribute that is True has no value. An attribute that is False
+    or None is left out.
     """
     shown = "".join([_attribute(key, value) for key, value in attributes.items()])
     if name in _VOID:
@@ -45,7 +45,9 @@ def joined(node: Node) -> Markup:
 
 
 def phrase(texts: Texts, key: str, count: int | None = None, /, **places: Node) -> Markup:
-    """Returns a text of the catalogue as HTML, with its places filled. The values may be HTML."""
+    """Returns the catalogue's text with this key as HTML. `places` are the values of the text's
+    placeholders, and may be HTML.
+    """
     return joined(
         [
             places.get(part, f"{{{part}}}") if is_place else part

@@ -1,5 +1,5 @@
-"""The OpenAPI 3.1 description of the API: the text of `openapi.json` with the path of the app's
-page.
+"""Makes the OpenAPI 3.1 description of the API of the page "My devices". The description is the
+contents of `openapi.json` with the path of the app's page.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ def _shipped() -> Any:
 
 
 def document(mount: str) -> dict[str, Any]:
-    """Returns the OpenAPI document of an API below the path `mount`."""
+    """Returns the OpenAPI document of the API below the path `mount`."""
     return {**_shipped(), "servers": [{"url": mount}]}

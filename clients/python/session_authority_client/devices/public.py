@@ -1,6 +1,7 @@
-"""Answers requests for the page's files, the texts and the description of the API. These responses
-are the same for everybody, and need no session, so the service is not called. During an outage, the
-page that reports the outage must load its style at once.
+"""Answers requests for the files and texts of the page "My devices", and for the description of its
+API. The responses are the same for all users, and need no session. So this module does not call the
+service. During an outage of the service, the page that reports the outage can load its style sheet
+at once.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The form that renames a device. This form is in the device's card. If a device was not renamed, a
-screen may show the form again with the typed name.
+"""Makes the form with which a user renames a device. The form is in the device's card. If the
+device could not be renamed, a screen may show the form again, with the name that the user typed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from session_authority_client.devices.listing import MAX_NAME_LENGTH
 from session_authority_client.devices.markup import Markup, element
 from session_authority_client.devices.settings import DevicesPage
 
-# After these failures the form is shown again, because another name or another try may succeed.
+# After an error with one of these codes, the form is shown again, because another name or another
+# try may succeed.
 _MENDABLE = frozenset({"bad_request", "name_too_long", "too_many_requests", "unavailable"})
 
 
@@ -41,7 +42,7 @@ def rename_form(
 
 
 def can_be_mended(code: str) -> bool:
-    """Returns True if the form is shown again after the error with this code."""
+    """Returns True if the form is shown again after an error with this code."""
     return code in _MENDABLE
 
 
@@ -53,8 +54,8 @@ def refused_screen(
     code: str,
     headers: tuple[Header, ...],
 ) -> Response:
-    """Makes the screen that says why a device was not renamed, above the form with the typed
-    name.
+    """Makes the screen that says why a device was not renamed, above the form with the name that
+    the user typed.
     """
     return screen(
         page,

@@ -1,4 +1,4 @@
-"""Converts devices and alarms to the JSON values of the API."""
+"""Converts devices and alarms to the JSON values of the API of the page "My devices"."""
 
 from __future__ import annotations
 

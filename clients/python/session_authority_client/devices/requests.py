@@ -1,5 +1,5 @@
 """Reads requests to the page of devices and to its API: the language, the query, forms and JSON. A
-malformed request is refused.
+malformed request raises BadRequest.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from session_authority_client.devices.catalogue import Texts
 from session_authority_client.devices.locales import zone_named
 from session_authority_client.devices.settings import DevicesPage, Headers
 
-# A name has at most 100 characters, and one character may take 12 bytes in a form.
+# The longest valid body has the name of a device. A name has at most 100 characters, and one
+# character may take 12 bytes in a form.
 MAX_BODY_BYTES = 8192
 _MAX_FIELDS = 20
 
 
 class BadRequest(ValueError):
-    """The request can't be read. `code` is the code of the error. `field` is the field that is
-    wrong, or empty.
+    """The request is malformed, or names a device that is not in the user's list. `code` is a code
+    in `answers.STATUS`. `field` is the name of the wrong field, or empty.
     """
 
     def __init__(self, code: str, field: str = "") -> None:
@@ -45,14 +46,15 @@ class DevicesRequest:
     is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
-        """Returns the fields of the query. If several fields have the same name, the last field
-        counts. Raises BadRequest.
+        """Returns the fields of the query. If several fields have the same name, the last of these
+        fields counts. Raises BadRequest if the query has too many fields or is not UTF-8.
         """
         return _fields(self.target.partition("?")[2])
 
     def form(self) -> Mapping[str, str]:
         """Returns the fields of the form in the body. If several fields have the same name, the
-        last field counts. Raises BadRequest.
+        last of these fields counts. Raises BadRequest if the body is no form, is incomplete or too
+        large, or is not UTF-8.
         """
         kind = self._content_type()
         if (self.body or kind) and kind != "application/x-www-form-urlencoded":
@@ -64,7 +66,9 @@ class DevicesRequest:
         return _fields(text)
 
     def json_text(self, name: str) -> str:
-        """Returns the text with this name from the JSON object in the body. Raises BadRequest."""
+        """Returns the text in the field `name` of the JSON object in the body. Raises BadRequest if
+        the body is no JSON object, or if the field is missing or is no text.
+        """
         self.check_type()
         try:
             sent = json.loads(self._whole_body().decode())
@@ -76,8 +80,9 @@ class DevicesRequest:
         return value
 
     def check_type(self) -> None:
-        """Checks that the type of the body is JSON, or that there is neither a body nor a type.
-        Also checks that the body is complete and not too large. Raises BadRequest.
+        """Checks that the type of the body is JSON, or that the request has neither a body nor a
+        type. Also checks that the body is complete and not too large. Raises BadRequest if one of
+        these checks fails.
         """
         if (self.body or self._content_type()) and self._content_type() != "application/json":
             raise BadRequest("unsupported_type")
@@ -89,15 +94,16 @@ class DevicesRequest:
     def _whole_body(self) -> bytes:
         if len(self.body) > MAX_BODY_BYTES:
             raise BadRequest("too_large")
-        if not self.is_whole:  # a name that was cut would be a wrong name
+        if not self.is_whole:  # the body may have only a part of a name
             raise BadRequest("bad_request")
         return self.body
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
     """Returns the texts in the language of a request, with the time zone of the reader. `asked` is
-    the language that the query of the request names, or empty. If there are texts in this language,
-    it has priority over all other languages. An unknown time zone becomes UTC.
+    the language that the query of the request names, or empty. If there are texts in the language
+    `asked`, this language has priority over the page's setting and over `Accept-Language`. An
+    unknown time zone becomes UTC.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]

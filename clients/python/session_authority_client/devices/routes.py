@@ -1,4 +1,6 @@
-"""The routes of the page and its API, in one table of all paths and methods."""
+"""Finds the route of a request to the page "My devices" or its API. One table lists all paths and
+methods.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from urllib.parse import unquote
 
 
 class Action(Enum):
-    """The action that a request wants."""
+    """The action that a request to the page or its API asks for."""
 
     PAGE = "page"
     ASK_OTHERS = "ask: others"
@@ -31,8 +33,8 @@ class Action(Enum):
 
 
 _NAMED = "*"
-# Maps each path below the path of the page to its methods. A `*` in a path stands for a device ID
-# or the name of a file.
+# Maps each path below the path of the page to its methods and their actions. A `*` in a path stands
+# for a device ID or the name of a file.
 ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     (): {"GET": Action.PAGE},
     ("sign-out-others",): {"GET": Action.ASK_OTHERS, "POST": Action.FORM_OTHERS},
@@ -50,16 +52,17 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     ("api", "sign-out-others"): {"POST": Action.SIGN_OUT_OTHERS},
     ("api", "sign-out"): {"POST": Action.SIGN_OUT_HERE},
 }
-# The responses to these actions are the same for everybody, so no session is needed.
+# The responses to requests for these actions are the same for all users, so the requests need no
+# session.
 PUBLIC = frozenset({Action.STATIC, Action.OPENAPI, Action.MESSAGES})
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The route of a request. `action` is None if nothing is at the path, or if the path does not
-    have the request's method. `allowed` names the methods of the path. `name` is the device ID or
-    the file's name in the path. `is_api` is True for paths of the API and of files, whose errors
-    are JSON.
+    """The route of a request. `action` is None if the table `ROUTES` does not have the path, or if
+    the path does not allow the request's method. `allowed` names the methods that the path allows.
+    `name` is the device ID or the file's name in the path. `is_api` is True for the paths of the
+    API and of files. Errors at the paths of the API and of files are JSON.
     """
 
     action: Action | None
@@ -69,12 +72,16 @@ class Route:
 
     @property
     def allow(self) -> tuple[tuple[str, str], ...]:
-        """The `Allow` header with the methods of the path. Empty if nothing is at the path."""
+        """The `Allow` header with the methods that the path allows. The tuple is empty if the table
+        `ROUTES` does not have the path.
+        """
         return (("Allow", ", ".join(self.allowed)),) if self.allowed else ()
 
 
 def route_of(mount: str, method: str, target: str) -> Route:
-    """Returns the route of a request to `mount`, the path of the page, or to a path below it."""
+    """Returns the route of a request. `mount` is the path of the page. `target` is the path of the
+    page, or a path below it, with the query.
+    """
     path = unquote(target.partition("?")[0])
     segments = tuple(path.removeprefix(mount).rstrip("/").split("/")[1:])
     is_api = segments[:1] in (("api",), ("static",))

@@ -1,5 +1,5 @@
-"""Makes the screens of the page: the list, the questions before devices are signed out, the next
-steps after "That wasn't me", and the error screens.
+"""Makes the screens of the page "My devices": the list of devices, the questions before devices are
+signed out, the next steps after "That wasn't me", and the error screens.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from session_authority_client.types import Device
 def list_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
-    """Makes the screen with the list of devices. `query` names the result of the last form, the
-    page of the list, and the event that a mail was about.
+    """Makes the screen with the list of devices. The fields of `query` may name the result of the
+    last form that the user sent, the page of the list, and the event that a mail was about.
     """
     titles = titles_of(found.everything, texts)
     here = [d for d in found.devices if d.signed_in]
@@ -110,8 +110,9 @@ def _pager(page: DevicesPage, texts: Texts, found: Listing, *, later: bool) -> M
 def _notice(
     texts: Texts, found: Listing, titles: Mapping[str, str], query: Mapping[str, str]
 ) -> Markup | None:
-    """Shows the result of the last form, which the query names. An attacker can write the query, so
-    a result that the list contradicts is not shown.
+    """Makes the text with the result of the last form that the user sent. `query` names the result
+    of the form. An attacker can write the query, so a result that the list of devices contradicts
+    is not shown.
     """
     told = _result(texts, found, titles, query)
     return told and element("p", told, class_="notice", role="status")
@@ -148,7 +149,7 @@ def _alarms(
 ) -> Markup | None:
     if not found.alarms:
         return None
-    # The alarm that a mail was about comes first.
+    # If a mail was about one of the alarms, the alarm of the mail comes first.
     first, *rest = sorted(found.alarms, key=lambda alarm: not alarm.event_id)
     earlier = element(
         "details",
@@ -184,7 +185,9 @@ def _alarm(texts: Texts, alarm: Alarm, found: Listing, titles: Mapping[str, str]
 
 
 def others_screen(page: DevicesPage, texts: Texts) -> Response:
-    """Asks for confirmation before all other devices are signed out."""
+    """Makes the screen that asks for confirmation before the user is signed out on all other
+    devices.
+    """
     return _question(
         page,
         texts,
@@ -198,7 +201,9 @@ def others_screen(page: DevicesPage, texts: Texts) -> Response:
 
 
 def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
-    """Asks for confirmation before a device that the user does not know is signed out."""
+    """Makes the screen that asks for confirmation before a device that the user does not know is
+    signed out.
+    """
     title = titles_of(found.everything, texts)[device_id]
     return _question(
         page,
@@ -217,8 +222,8 @@ def secure_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
     """Makes a screen that links to the app's password page, and offers to sign out all other
-    devices. `query` may name the device that was just signed out and forgotten. It also says
-    whether the user comes back from the password page.
+    devices. The fields of `query` may name a device that was just signed out and removed from the
+    list. The fields may also say that the user comes back from the password page.
     """
     named = canonical_device_id(query.get("device", ""))
     is_gone = bool(named) and named not in {device.device_id for device in found.everything}
@@ -270,8 +275,8 @@ def signed_out_screen(
     page: DevicesPage, texts: Texts, headers: tuple[Header, ...], *, leads_on: bool
 ) -> Response:
     """Makes the screen that says that the user is signed out. `leads_on` is True if the page of
-    devices redirects a signed-out user to the sign-in. Otherwise the screen has no link to the page
-    of devices, because the link would show this screen again.
+    devices redirects a signed-out user to the sign-in. If `leads_on` is False, the screen has no
+    link to the page of devices, because the link would show this screen again.
     """
     way = element("div", link(texts.text("back"), page.path), class_="answers")
     return screen(

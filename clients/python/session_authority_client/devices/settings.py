@@ -1,4 +1,4 @@
-"""The settings of an app's page of devices."""
+"""Defines the settings of the page "My devices" of an app."""
 
 from __future__ import annotations
 
@@ -21,34 +21,41 @@ _URL = re.compile(r"[!-~]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class DevicesPage:
-    """The page of a user's devices and its API, below one path of the app.
+    """The settings of the page with a user's devices, and of its API. The page and the API are
+    below one path of the app.
 
     `path` is the path of the page. With "/devices", the page is at "/devices" and the API below
-    "/devices/api". The app needs no route there, because the middleware answers. `path` is what
-    browsers see. If the app is served below a prefix, `path` includes this prefix.
+    "/devices/api". The app needs no route for the paths of the page and the API, because the
+    middleware answers the requests. `path` is the path that browsers see. If the app is served
+    below a prefix, `path` includes this prefix.
 
-    `secure_account_url` is the app's own page for a new password. It is a path or an https URL. The
-    page links to it for users who say "That wasn't me". A path gets `next` in its query, unless it
-    has `next` already. `next` is a page that offers to sign out all other devices. Redirect users
-    to this page after the password is changed, for example by `visit.next_path()`. Without
-    `secure_account_url`, users see this offer at once.
+    `secure_account_url` is the URL of the app's own page where users set a new password.
+    `secure_account_url` is a path of the app, or an https URL. The page of devices links to
+    `secure_account_url` for users who say "That wasn't me". If the URL is a path, the link has a
+    field `next` in its query. If `secure_account_url` already has a field `next`, the link keeps
+    this field unchanged. `next` is the path of a page that offers to sign out all other devices.
+    After the password is changed, redirect the user to the path that `visit.next_path()` returns.
+    If `secure_account_url` is None, users who say "That wasn't me" get the offer to sign out all
+    other devices at once.
 
-    `language` is the language of all texts ("de"), or a function that chooses it from the headers
-    of a request. For example, the function reads a cookie of the app. If the language is empty,
-    `Accept-Language` decides.
+    `language` is the language of all texts ("de"), or a function that chooses the language from the
+    headers of a request. For example, the function reads a cookie of the app. If `language` is
+    empty, or the function returns an empty text, `Accept-Language` decides.
 
-    `messages` adds or changes texts, by language and key: `{"de": {"title": "Meine Geräte"}}`. A
-    new language needs only its texts. If it lacks a text, the English text is used.
+    `messages` adds or changes texts, by language and key: `{"de": {"title": "Meine Geräte"}}`. The
+    texts in `messages` may also be in a language that this package does not have. If a language
+    lacks a text, the English text is used.
 
     `time_zone` is the time zone of the times that are shown ("Europe/Berlin"), or a function that
-    chooses it from the headers of a request. For example, the function reads a cookie that a script
-    of the app sets. An empty name means UTC, and so does an unknown name that the function returns.
-    The custom element uses the reader's own zone.
+    chooses the time zone from the headers of a request. For example, the function reads a cookie
+    that a script of the app sets. If `time_zone` is empty, times are shown in UTC. If the function
+    returns an unknown name, the time zone is also UTC. The custom element uses the time zone of the
+    reader's browser.
 
-    If `scripted` is True, the page loads the custom element `<session-devices>`. If JavaScript
-    runs, the element does the same as the page, without page loads.
+    If `scripted` is True, the page loads the custom element `<session-devices>`. In a browser that
+    runs JavaScript, the element does the same as the page, but without loading new pages.
 
-    Raises ValueError or TypeError for a wrong setting, and ImportError without Babel.
+    Raises ValueError or TypeError for a wrong setting, and ImportError if Babel is not installed.
     """
 
     path: str = "/devices"
@@ -80,15 +87,15 @@ class DevicesPage:
 
     @property
     def password_url(self) -> str | None:
-        """The link to the app's page for a new password, or None if the app has no such page. If
-        the link is a path, `next` in its query is the page to which the user returns.
+        """The URL of the app's page for a new password, or None if the app has no page for this. If
+        the URL is a path, the field `next` in its query is the path to which the user returns.
         """
         url = self.secure_account_url
         return url and with_next(url, f"{self.path}/secure?done=password")
 
     def serves(self, target: str) -> bool:
-        """Returns True if the target of a request (its path with its query) is the page or a path
-        below it.
+        """Returns True if the target of a request (its path with its query) is the path of the page
+        or a path below the page.
         """
         path = unquote(target.partition("?")[0])
         return path == self.path or path.startswith(f"{self.path}/")

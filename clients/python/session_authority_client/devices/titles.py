@@ -1,4 +1,4 @@
-"""Gives devices their titles. No two devices of a list have the same title."""
+"""Makes the titles of the devices in a list. No two devices of a list have the same title."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_authority_client.types import Device
 
 def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
     """Returns the titles of devices, by the devices' IDs. If two devices would have the same title,
-    the second device gets a number: "Chrome on Windows (2)".
+    the title of the second device gets a number: "Chrome on Windows (2)".
     """
     taken: set[str] = set()
     last: dict[str, int] = {}  # without `last`, 1,000 equal titles would cost 500,000 tries
@@ -29,8 +29,9 @@ def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
 
 
 def title_of(device: Device, texts: Texts) -> str:
-    """Returns the title of a device: its name, or what is known of its browser, system and model.
-    If nothing is known, the title is the device's kind.
+    """Returns the title of a device: its name or, if it has no name, a text made from its browser,
+    system and model. The title of a device without a name is the device's kind if browser, system
+    and model are unknown.
     """
     if name := name_of(device):
         return name
