@@ -35,14 +35,13 @@ class Peer:
     peer's calls whose answers are not sent yet.
     """
 
-    __slots__ = ("caller", "calls", "last_call_at", "name", "watches")
+    __slots__ = ("caller", "calls", "last_call_at", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.caller: str | None = None
         self.calls = 0
         self.last_call_at = 0.0
-        self.watches = 0
 
 
 class Peers:

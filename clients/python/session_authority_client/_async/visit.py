@@ -82,8 +82,8 @@ class AsyncVisit(AsyncAdmission):
 
     async def until_ended(self, items: AsyncIterable[_T]) -> AsyncIterator[_T]:
         """Yields the items of a stream until the session has ended. At the end, closes the source
-        of the items if the source is a generator. In asyncio the stream ends at once, even while a
-        task waits for the next item. In a thread the stream ends only when the next item arrives.
+        of the items if the source is a generator. For a task the stream ends at once, even while
+        the task waits for the next item. For a thread it ends only when the next item arrives.
 
         Raises SignInRequired if nobody is signed in, NoAnswer if the service gave no answer, and
         Unavailable if the client is closed.
