@@ -39,7 +39,7 @@ from benchmarks.questions import empty_rpcs
 from benchmarks.stage import FLOOR_PYTHON, ROOT
 from session_authority.gateway.ext_authz.check import METHOD, SERVICE
 from session_authority_client import AsyncSessionAuthority
-from tests.gateway.envoy import Reply, question
+from tests.gateway.envoy import Reply, check_request
 from tests.gateway.harness import cookie_header
 from tests.support.ports import free_port
 
@@ -188,7 +188,7 @@ def _checks(cookies: Sequence[str]) -> Questions:
         if not Reply(body).upstream.get("X-Session-User", "").startswith("user-"):
             raise WrongAnswer("a live session was denied")
 
-    payloads = [question([*_BROWSER, ("cookie", cookie)]) for cookie in cookies]
+    payloads = [check_request([*_BROWSER, ("cookie", cookie)]) for cookie in cookies]
     return Questions(f"/{SERVICE}/{METHOD}", payloads, check)
 
 

@@ -105,7 +105,7 @@ class Gateway:
         """Returns a denial for an authorization request that does not describe the original
         request. Logs the fault, unless a fault was logged less than a minute ago.
         """
-        self._log_fault("question_not_understood", fault)
+        self._log_fault("authorization_request_not_understood", fault)
         answer = answers.not_understood(_told(400, "not_understood"))
         self.metrics.count(answer, 0.0)
         return answer

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.decision import Gateway
-from session_authority.gateway.originals import BadQuestion, Question, forwarded, passed_on
+from session_authority.gateway.originals import (
+    AuthorizationRequest,
+    NotUnderstood,
+    forwarded,
+    passed_on,
+)
 from session_authority.gateway.requests import GatewayRequest
 from session_authority.gateway.routes import RouteFault
 
@@ -47,12 +52,12 @@ class ForwardAuth:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def reply(self, question: Question) -> Reply | None:
+    async def reply(self, call: AuthorizationRequest) -> Reply | None:
         """Returns the response to the proxy's authorization request, or None if the request's path
         is not a path of authorization requests. If the original request can't be understood, the
         response has the status 400.
         """
-        path, _, query = question.target.partition("?")
+        path, _, query = call.target.partition("?")
         found = _PATH.fullmatch(path)
         if found is None:
             return None
@@ -62,14 +67,14 @@ class ForwardAuth:
                 # In the form `ext-authz`, the authorization request has the query of the original
                 # request. The path of the authorization request is `/ext-authz` with the options,
                 # and then the path of the original request.
-                target = f"{rest or '/'}?{query}" if "?" in question.target else rest or "/"
-                request = passed_on(question, target)
+                target = f"{rest or '/'}?{query}" if "?" in call.target else rest or "/"
+                request = passed_on(call, target)
             elif rest not in ("", "/"):
                 return None
             else:
-                request = forwarded(self._gateway.flow, question)
+                request = forwarded(self._gateway.flow, call)
                 _check_query(query, request)
-        except BadQuestion as fault:
+        except NotUnderstood as fault:
             return Reply(400, (("Content-Type", "text/plain"), *_NO_STORE), f"{fault}\n".encode())
         return _FORMS[form](await self._answer(request, options))
 
@@ -164,14 +169,14 @@ def _numbered(cookies: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _check_query(query: str, request: GatewayRequest) -> None:
-    """Checks the query of an authorization request. Raises BadQuestion if the query is neither
+    """Checks the query of an authorization request. Raises NotUnderstood if the query is neither
     empty nor the query of the original request.
 
     Some proxies send the query of the original request, and the gateway ignores this query. Any
     other query probably has options of a route, which belong in the path.
     """
     if query and query != request.target.partition("?")[2]:
-        raise BadQuestion(
+        raise NotUnderstood(
             "the options of a route belong in the path, like /forward-auth:session=optional, as the"
             " query may be the client's"
         )

@@ -24,14 +24,14 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
-class BadQuestion(ValueError):
+class NotUnderstood(ValueError):
     """A proxy's authorization request does not describe a valid original request, has options in
     its query, or comes from a proxy that is not trusted.
     """
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AuthorizationRequest:
     """A proxy's authorization request over HTTP. The fields describe the authorization request
     itself, and not the original request.
     """
@@ -43,54 +43,56 @@ class Question:
     peer: str
 
 
-def forwarded(flow: Flow, question: Question) -> GatewayRequest:
+def forwarded(flow: Flow, call: AuthorizationRequest) -> GatewayRequest:
     """Returns the original request from the headers `X-Forwarded-*`, or from `X-Original-Method`,
-    `X-Original-URI` and `X-Original-URL`. Raises BadQuestion if the proxy is not trusted, or if the
-    headers do not describe a valid request.
+    `X-Original-URI` and `X-Original-URL`. Raises NotUnderstood if the proxy is not trusted, or if
+    the headers do not describe a valid request.
     """
-    if not flow.trusts(question.peer):
-        raise BadQuestion(
-            f"{question.peer or 'a unix socket'} is none of trusted_proxies, so what it says of the"
+    if not flow.trusts(call.peer):
+        raise NotUnderstood(
+            f"{call.peer or 'a unix socket'} is none of trusted_proxies, so what it says of the"
             " original request is not believed"
         )
-    headers, url = question.headers, _original_url(question.headers)
+    headers, url = call.headers, _original_url(call.headers)
     method = _agreed("method", headers, "x-forwarded-method", "x-original-method")
     if not method:
-        raise BadQuestion("X-Forwarded-Method or X-Original-Method must tell the original's method")
+        raise NotUnderstood(
+            "X-Forwarded-Method or X-Original-Method must have the original's method"
+        )
     target = _agreed("target", headers, "x-forwarded-uri", "x-original-uri", also=url[2])
     if not target:
-        raise BadQuestion("X-Forwarded-Uri or X-Original-URI must tell the original's target")
-    scheme = _agreed("scheme", headers, "x-forwarded-proto", also=url[0]) or question.scheme
+        raise NotUnderstood("X-Forwarded-Uri or X-Original-URI must have the original's target")
+    scheme = _agreed("scheme", headers, "x-forwarded-proto", also=url[0]) or call.scheme
     host = _agreed("host", headers, "x-forwarded-host", also=url[1])
     if not host and "x-forwarded-method" not in headers:
         # If `X-Forwarded-Method` is missing, the proxy is taken for nginx. In the documented
         # configuration, nginx sends the original `Host`.
         host = _agreed("host", headers, "host")
     if not host:
-        raise BadQuestion("X-Forwarded-Host must tell the original's host")
-    return original(method, scheme, host, target, question.headers, question.peer)
+        raise NotUnderstood("X-Forwarded-Host must have the original's host")
+    return original(method, scheme, host, target, call.headers, call.peer)
 
 
-def passed_on(question: Question, target: str) -> GatewayRequest:
+def passed_on(call: AuthorizationRequest, target: str) -> GatewayRequest:
     """Returns the original request of a proxy whose authorization request has the method, the host
     and the headers of the original request. `target` is the original target.
 
-    Raises BadQuestion if the original request is not valid.
+    Raises NotUnderstood if the original request is not valid.
     """
-    host = _agreed("host", question.headers, "host")
-    return original(question.method, question.scheme, host, target, question.headers, question.peer)
+    host = _agreed("host", call.headers, "host")
+    return original(call.method, call.scheme, host, target, call.headers, call.peer)
 
 
 def _original_url(headers: Headers) -> tuple[str, str, str]:
     """Returns the scheme, the host and the target of `X-Original-URL`. The scheme, the host and the
-    target are empty if the header is missing. Raises BadQuestion if the header is not a URL.
+    target are empty if the header is missing. Raises NotUnderstood if the header is not a URL.
     """
     url = _agreed("URL", headers, "x-original-url")
     if not url:
         return "", "", ""
     found = _ABSOLUTE.fullmatch(url)
     if found is None:
-        raise BadQuestion("X-Original-URL: must be a URL")
+        raise NotUnderstood("X-Original-URL: must be a URL")
     return found[1], found[2], found[3] or "/"
 
 
@@ -98,13 +100,13 @@ def _agreed(what: str, headers: Headers, *names: str, also: str = "") -> str:
     """Returns the value on which the headers with these names and `also` agree. Returns an empty
     text if there is no value.
 
-    Raises BadQuestion if two of these values differ. A proxy sets only some of these headers, so a
-    client may have sent the others.
+    Raises NotUnderstood if two of these values differ. A proxy sets only some of these headers, so
+    a client may have sent the others.
     """
     values = {value.strip(" \t") for name in names for value in headers.get(name, ())}
     values |= {also} if also else set()
     if len(values) > 1:
-        raise BadQuestion(f"the original's {what} is told in two ways, so neither counts")
+        raise NotUnderstood(f"the original's {what} is told in two ways, so neither counts")
     return values.pop() if values else ""
 
 
@@ -117,15 +119,15 @@ def original(
     peer: str,
     deadline: float | None = None,
 ) -> GatewayRequest:
-    """Checks the facts that a proxy reports, and returns the original request. Raises BadQuestion
+    """Checks the facts that a proxy reports, and returns the original request. Raises NotUnderstood
     if the method, the scheme, the host or the target is not valid.
     """
     if not _METHOD.fullmatch(method):
-        raise BadQuestion("the original's method is none")
+        raise NotUnderstood("the original's method is none")
     if scheme.lower() not in _SCHEMES:
-        raise BadQuestion("the original's scheme is neither http nor https")
+        raise NotUnderstood("the original's scheme is neither http nor https")
     if not _HOST.fullmatch(host):
-        raise BadQuestion("the original's host is none")
+        raise NotUnderstood("the original's host is none")
     # Clients may send a target in its absolute form, with a scheme and a host (RFC 9112, section
     # 3.2.2). The scheme and the host of such a target are dropped, because the proxy has already
     # decided which host is meant.
@@ -133,7 +135,7 @@ def original(
     if absolute is not None:
         target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"
     if not target.startswith("/") and target != "*":
-        raise BadQuestion("the original's target is no path")
+        raise NotUnderstood("the original's target is no path")
     if _CONTROL.search(target):
-        raise BadQuestion("the original's target has white space or control characters")
+        raise NotUnderstood("the original's target has white space or control characters")
     return GatewayRequest(method, _SCHEMES[scheme.lower()], host, target, headers, peer, deadline)

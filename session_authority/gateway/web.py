@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from session_authority.gateway.forward_auth import ForwardAuth, Reply
-from session_authority.gateway.originals import Question
+from session_authority.gateway.originals import AuthorizationRequest
 from session_authority_client import AsyncSessionAuthority
 from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.flow import Flow
@@ -70,19 +70,19 @@ class GatewayApp:
         """Answers one ASGI connection. A connection that is not HTTP gets no answer."""
         if scope["type"] != "http":
             return
-        question = _question(scope)
-        path = question.target.partition("?")[0]
+        call = _call_of(scope)
+        path = call.target.partition("?")[0]
         if app := self._apps.get(path):
             await app(scope, receive, send)
             return
-        reply = self._health.reply(path) or await self._forward_auth.reply(question)
-        if reply is None and self._flow.devices_at(question.target) is not None:
+        reply = self._health.reply(path) or await self._forward_auth.reply(call)
+        if reply is None and self._flow.devices_at(call.target) is not None:
             await self._devices(scope, receive, send)
         else:
             await send_reply(scope, reply or _text(404, "there is nothing here\n"), send)
 
 
-def _question(scope: Scope) -> Question:
+def _call_of(scope: Scope) -> AuthorizationRequest:
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -90,7 +90,7 @@ def _question(scope: Scope) -> Question:
     query: bytes = scope.get("query_string", b"")
     target = (path + b"?" + query if query else path).decode("latin-1")
     peer = (scope.get("client") or ("",))[0]
-    return Question(scope["method"], scope.get("scheme", "http"), target, headers, peer)
+    return AuthorizationRequest(scope["method"], scope.get("scheme", "http"), target, headers, peer)
 
 
 def _text(status: int, text: str) -> Reply:

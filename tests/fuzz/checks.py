@@ -25,7 +25,7 @@ from session_authority.internal.v1 import external_authorization_pb2 as pb
 from session_authority_client import SessionStatus, Unavailable, Validation
 from session_authority_client.flow import Flow
 from tests.fuzz.target import Target
-from tests.gateway.envoy import question
+from tests.gateway.envoy import check_request
 
 _OPEN = ("optional", "disabled")
 _DEVICE = "123e4567-e89b-42d3-a456-426614174000"
@@ -84,21 +84,23 @@ def _check_passed(data: bytes, said: pb.CheckResponse) -> None:
 
 
 _QUESTIONS = [
-    question([("cookie", _COOKIES)]),
-    question([("cookie", _COOKIES), ("cookie", "__Host-session=x.y.z")], raw=True),
-    question([("authorization", "Bearer a.b.c"), ("x-device-id", _DEVICE)], peer="10.0.0.1"),
-    question([("content-type", f"application/{Kind.GRPC_WEB.value}")], method="POST"),
-    question([("origin", "https://evil.example"), ("upgrade", "websocket")]),
-    question([("x-session-user", "root"), ("x_session_id", "1")], options={"session": "optional"}),
-    question(options={"session": "disabled", "app": "shop"}),
-    question(options={"session": "maybe"}),
-    question(options={"max_age": "5m", "auth_methods": "otp", "sign_in": "401"}),
-    question(
+    check_request([("cookie", _COOKIES)]),
+    check_request([("cookie", _COOKIES), ("cookie", "__Host-session=x.y.z")], raw=True),
+    check_request([("authorization", "Bearer a.b.c"), ("x-device-id", _DEVICE)], peer="10.0.0.1"),
+    check_request([("content-type", f"application/{Kind.GRPC_WEB.value}")], method="POST"),
+    check_request([("origin", "https://evil.example"), ("upgrade", "websocket")]),
+    check_request(
+        [("x-session-user", "root"), ("x_session_id", "1")], options={"session": "optional"}
+    ),
+    check_request(options={"session": "disabled", "app": "shop"}),
+    check_request(options={"session": "maybe"}),
+    check_request(options={"max_age": "5m", "auth_methods": "otp", "sign_in": "401"}),
+    check_request(
         [("origin", "https://a.example"), ("access-control-request-method", "POST")],
         method="OPTIONS",
         options={"preflight": "deny"},
     ),
-    question(target="https://other.example/%2f..//a;b?x", host="[::1]:8080"),
+    check_request(target="https://other.example/%2f..//a;b?x", host="[::1]:8080"),
 ]
 TARGET = Target(
     check,

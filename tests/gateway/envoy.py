@@ -10,7 +10,7 @@ ADD = pb.HeaderValueOption.HEADER_APPEND_ACTION_APPEND_IF_EXISTS_OR_ADD
 CLIENT = "203.0.113.7"
 
 
-def question(
+def check_request(
     headers: Iterable[tuple[str, str | bytes]] = (),
     *,
     method: str = "GET",

@@ -12,12 +12,12 @@ import pytest
 from session_authority.gateway.decision import Gateway
 from session_authority.gateway.ext_authz import replies
 from session_authority.gateway.ext_authz.check import Checks
-from session_authority.gateway.ext_authz.questions import request_of
+from session_authority.gateway.ext_authz.check_requests import request_of
 from session_authority.gateway.identity import IDENTITY_HEADERS
 from session_authority.internal.v1 import external_authorization_pb2 as pb
 from session_authority_client import AsyncSessionAuthority
 from session_authority_client.testing import FakeAuthority
-from tests.gateway.envoy import CLIENT, Reply, question
+from tests.gateway.envoy import CLIENT, Reply, check_request
 from tests.gateway.harness import (
     DEVICE,
     FLOW,
@@ -39,7 +39,7 @@ def checks(authority: AsyncSessionAuthority) -> Checks:
 
 
 async def ask(checks: Checks, headers: Iterable[tuple[str, str | bytes]] = (), **more) -> Reply:
-    answer = await checks.reply(question(headers, **more), 20.0)
+    answer = await checks.reply(check_request(headers, **more), 20.0)
     assert answer is not None
     return Reply(answer)
 
@@ -117,9 +117,9 @@ async def test_an_outage_fails_the_call_or_is_a_response(
     cookie = browser_cookies(fake)
     gateway = Gateway(authority, FLOW, routes=ROUTES)
     with fake.unavailable():
-        assert await Checks(gateway).reply(question([("cookie", cookie)]), 20.0) is None
+        assert await Checks(gateway).reply(check_request([("cookie", cookie)]), 20.0) is None
         told = await Checks(gateway, error_responses=True).reply(
-            question([("cookie", cookie), *SCRIPT]), 20.0
+            check_request([("cookie", cookie), *SCRIPT]), 20.0
         )
     assert told is not None
     heard = Reply(told)
@@ -133,7 +133,7 @@ async def test_the_deadline_is_passed_on_minus_the_time_for_the_answer(
     cookie = browser_cookies(fake)
     with fake.slow(timedelta(seconds=60)):
         # Without the deadline, this would take as long as the client's own time-out.
-        assert await checks.reply(question([("cookie", cookie)]), 0.1) is None
+        assert await checks.reply(check_request([("cookie", cookie)]), 0.1) is None
     seen = []
 
     async def decide(request, route):
@@ -143,7 +143,7 @@ async def test_the_deadline_is_passed_on_minus_the_time_for_the_answer(
     checks._gateway.decide = decide  # type: ignore[method-assign]
     for left in (1000.0, 3600.1, None):
         with pytest.raises(InterruptedError):
-            await checks.reply(question(), left)
+            await checks.reply(check_request(), left)
     assert seen[0] < monotonic() + 1000.0 - 0.019
     assert seen[1:] == [None, None]
 
@@ -162,7 +162,7 @@ async def test_no_call_is_longer_than_the_timeout_of_the_file(
 
     monkeypatch.setattr(AsyncSessionAuthority, "validate_session", asked)
     async with fake.async_client(timeout=own) as client:
-        await Checks(Gateway(client, FLOW)).reply(question([("cookie", cookie)]), waits)
+        await Checks(Gateway(client, FLOW)).reply(check_request([("cookie", cookie)]), waits)
     # None is the client's own time-out.
     assert [None if left is None else left < own for left in seen] == [None if capped else True]
 
@@ -217,7 +217,7 @@ GOOD, PLANTED = cookie_header("aaa.bbb.ccc", DEVICE_ID), f"{TOKEN}=x.y.z"
 )
 @pytest.mark.parametrize("raw", [False, True])
 def test_different_lines_of_one_cookie_count_as_no_cookie(lines: list[str], read: bool, raw: bool):
-    asked = question([("cookie", line) for line in lines], raw=raw)
+    asked = check_request([("cookie", line) for line in lines], raw=raw)
     attributes = pb.CheckRequest.FromString(asked).attributes
     request = request_of(attributes, FLOW.cookies, None)
     token, device = FLOW.cookies.read(request.headers.get("cookie", ()))
@@ -241,7 +241,7 @@ async def test_different_lines_of_one_cookie_give_no_session(fake: FakeAuthority
 
 def test_the_client_s_address_is_the_source_of_the_request():
     for headers in ([], [("x-forwarded-for", "198.51.100.1")]):
-        attributes = pb.CheckRequest.FromString(question(headers)).attributes
+        attributes = pb.CheckRequest.FromString(check_request(headers)).attributes
         request = request_of(attributes, FLOW.cookies, None)
         assert request.peer == CLIENT
         presented = FLOW.presented(request.method, request.headers, request.peer, request.target)
@@ -271,7 +271,7 @@ async def test_long_replies_to_envoy_do_not_fill_the_memory(
 
 def test_bytes_that_are_no_utf8_are_read_unchanged():
     for raw in (False, True):
-        asked = question([("x-name", b"\xff\xfe")], raw=raw)
+        asked = check_request([("x-name", b"\xff\xfe")], raw=raw)
         attributes = pb.CheckRequest.FromString(asked).attributes
         assert request_of(attributes, FLOW.cookies, None).headers["x-name"] == ["\xff\xfe"]
 
@@ -291,13 +291,13 @@ async def test_text_that_is_sent_to_envoy_is_utf8(fake: FakeAuthority, checks: C
         b"\xff",
         b"\x0a\xff",
         pb.CheckRequest(attributes=pb.AttributeContext()).SerializeToString(),
-        question(method=""),
-        question(method="GET\n"),
-        question(target=""),
-        question(target="page"),
-        question(target="/a b"),
-        question(host=""),
-        question(host="app.example, evil.example"),
+        check_request(method=""),
+        check_request(method="GET\n"),
+        check_request(target=""),
+        check_request(target="page"),
+        check_request(target="/a b"),
+        check_request(host=""),
+        check_request(host="app.example, evil.example"),
     ],
 )
 async def test_a_malformed_request_is_denied(asked: bytes, checks: Checks):

@@ -17,7 +17,7 @@ from session_authority.processes.listening import CannotListen
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Acceptor
 from session_authority_client.testing import FakeAuthority
-from tests.gateway.envoy import Reply, question
+from tests.gateway.envoy import Reply, check_request
 from tests.gateway.harness import FLOW, ROUTES, browser_cookies
 from tests.support.ports import free_port
 
@@ -57,7 +57,7 @@ async def test_envoy_is_answered_at_both_addresses(
     try:
         assert listening == [str(table.listen), str(path)]
         assert path.stat().st_mode & 0o777 == 0o660
-        asked = question([("cookie", browser_cookies(fake))])
+        asked = check_request([("cookie", browser_cookies(fake))])
         for address in (str(table.listen), f"unix:{path}"):
             heard = await ask(address, asked)
             assert (heard.allowed, heard.upstream["X-Session-User"]) == (True, "ada")
@@ -82,7 +82,7 @@ async def test_a_fault_of_the_gateway_denies_without_its_text(accepting: Accepto
     )
     try:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await ask(address, question())
+            await ask(address, check_request())
     finally:
         await server.stop(0)
     assert failed.value.code() is grpc.StatusCode.INTERNAL

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.decision import Gateway
 from session_authority.gateway.ext_authz import replies
-from session_authority.gateway.ext_authz.questions import request_of
-from session_authority.gateway.originals import BadQuestion
+from session_authority.gateway.ext_authz.check_requests import request_of
+from session_authority.gateway.originals import NotUnderstood
 from session_authority.gateway.routes import RouteFault
 from session_authority.internal.v1 import external_authorization_pb2 as pb
 
@@ -57,8 +57,8 @@ class Checks:
             attributes = pb.CheckRequest.FromString(message).attributes
             request = request_of(attributes, self._gateway.flow.cookies, deadline)
         except DecodeError:
-            return self._gateway.not_understood(BadQuestion("it is no CheckRequest"))
-        except BadQuestion as fault:
+            return self._gateway.not_understood(NotUnderstood("it is no CheckRequest"))
+        except NotUnderstood as fault:
             return self._gateway.not_understood(fault)
         try:
             route = self._gateway.routes.read(attributes.context_extensions)

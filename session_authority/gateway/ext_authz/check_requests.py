@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from session_authority.gateway.originals import BadQuestion, original
+from session_authority.gateway.originals import NotUnderstood, original
 from session_authority.gateway.requests import GatewayRequest
 from session_authority.internal.v1 import external_authorization_pb2 as pb
 from session_authority_client.cookies import Cookies
@@ -18,7 +18,7 @@ from session_authority_client.cookies import Cookies
 def request_of(
     attributes: pb.AttributeContext, cookies: Cookies, deadline: float | None
 ) -> GatewayRequest:
-    """Returns the original request that Envoy asks about. Raises BadQuestion if the method, the
+    """Returns the original request that Envoy asks about. Raises NotUnderstood if the method, the
     scheme, the host or the target is not valid.
     """
     http = attributes.request.http
@@ -80,4 +80,4 @@ def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
     return cookies.read_all(given) != cookies.read_all(apart)
 
 
-__all__ = ["BadQuestion", "request_of"]
+__all__ = ["NotUnderstood", "request_of"]
