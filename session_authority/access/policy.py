@@ -1,5 +1,5 @@
 """Combines the policy file and the token file into the permissions of all callers. A call that the
-policy file does not allow is denied.
+policy file does not allow is denied, unless its RPC is public, such as a health check.
 
 If a changed policy file or token file is not valid, the earlier permissions stay in force.
 """
@@ -58,7 +58,9 @@ class Access:
 
 
 def everybody() -> Access:
-    """Returns the permissions for development: every client that can connect may call every RPC."""
+    """Returns the permissions of a server without an access policy, for example of the command
+    `dev`: every client that can connect may call every RPC.
+    """
     return Access(anyone=Caller.of("anonymous", Role))
 
 
@@ -66,8 +68,9 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
     """Reads the permissions from a policy file and, if `tokens` is not None, from a token file.
     Raises AccessError with all faults of the two files.
 
-    A token of a caller that is not in the policy file is a fault. With `nobodys_tokens`, a token of
-    an unknown caller is no fault, but is ignored.
+    A token of a caller that is not in the policy file is a fault. This fault is found only if both
+    files are valid. With `nobodys_tokens`, a token of an unknown caller is no fault, but is
+    ignored.
     """
     faults: list[str] = []
     found: Policy | None = None

@@ -1,5 +1,5 @@
-"""Reads the policy file, a TOML file that names callers, their roles, and the names in their
-certificates.
+"""Reads the policy file, a TOML file that names callers. For each caller, the file lists the roles,
+single RPCs that the caller may call, and the names in the caller's certificates.
 
 An error names all faults of the file. The module `roles` decides which RPCs a role may call.
 """

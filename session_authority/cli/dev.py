@@ -88,8 +88,8 @@ def _default_data_dir() -> Path:
 
 
 def _dev_keys(folder: Path) -> Path:
-    """Returns the key folder for development. If the folder is missing or empty, creates a signing
-    key in it.
+    """Returns the key folder for development. If the folder is missing, or has no files except
+    hidden files, creates a signing key in the folder.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.glob("[!.]*"))):
         made = now()
@@ -117,7 +117,7 @@ def _refuse_off_loopback(settings: Settings) -> None:
 
 def _refuse_faults(settings: Settings, *titles: str) -> None:
     """Runs the checks of `serve` that have these titles. Raises SettingsError if a check finds a
-    fault, but allows unsafe settings.
+    fault. A fault that the setting ALLOW_UNSAFE can allow is always allowed here.
     """
     checked = [check for check in preflight.check_files(settings) if check.title in titles]
     if faults := preflight.refusals(checked, frozenset(Unsafe)):

@@ -1,5 +1,5 @@
-"""Owns what the `relay` commands share: the option for the endpoints file, and access to the state
-of deliveries.
+"""Owns what the `relay` commands share: the settings, the option for the endpoints file, and access
+to the state of deliveries. The command `inspect` uses the same settings.
 """
 
 from __future__ import annotations

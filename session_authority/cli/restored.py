@@ -33,9 +33,10 @@ def restored(
     """Void every token that was issued before Redis was restored from a backup.
 
     The backup lacks the revocations that came after it, so revoked sessions are live again in the
-    restored Redis. Nothing shows which sessions were revoked, so all users must sign in again. Run
-    the command before the servers start on the restored Redis. You may run the command again with
-    the same [bold]--at[/bold].
+    restored Redis. Nothing shows which sessions were revoked, so all users must sign in again. The
+    command revokes the keys that were made before [bold]--at[/bold] and have signed. So tokens that
+    these keys signed later are void, too. Run the command before the servers start on the restored
+    Redis. You may run the command again with the same [bold]--at[/bold].
     """
     present = now()
     moment = present if at is None else _moment(at)

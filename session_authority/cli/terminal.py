@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_USAGE = 2
 
-# The first words of those errors of the argument parser that repeat an argument.
+# The first words of the argument parser's errors that repeat an unknown argument, command or
+# option. An error about a wrong value of a known option may also repeat the value, and is shown
+# unchanged.
 _REPEATING = ("Got unexpected extra argument(s)", "No such command", "No such option")
 _HARMLESS = re.compile(r"No such (command '[a-z][a-z-]{,19}'|option: --?[a-z][a-z-]{,19})([ .]|$)")
 
@@ -63,8 +65,9 @@ def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None
 
 class Commands(TyperGroup):
     """A group of commands. A usage error does not repeat an unknown argument, because the argument
-    may be a secret (`--token-file Bearer abc`). But an unknown command or option in lower case is
-    repeated, because it can't be a secret. The help names no Python types.
+    may be a secret (`--token-file Bearer abc`). But the error repeats an unknown command or option
+    of at most 20 lower-case letters and hyphens, because such a short word is hardly a secret. The
+    help names no Python types.
     """
 
     def make_context(self, *given: Any, **more: Any) -> Any:
@@ -176,5 +179,5 @@ def _rfc3339(value: object) -> str:
 
 
 def when(moment: datetime | None) -> str:
-    """Returns a moment in a form for tables, or `-` for None."""
+    """Returns a moment in a form for tables, or `-` for None. The moment must be in UTC."""
     return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")

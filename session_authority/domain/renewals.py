@@ -122,7 +122,8 @@ def renew(
         now: The present time.
         assigned: True if a validation assigned the presented device ID, as for `judge`.
         passive: True if the session does not count as used, so that its last-seen time stays the
-            same.
+            same. But if the verdict has a `forwarded` record, the last-seen time is the time in
+            that record, which is usually `now`.
         claims: The claims that the store has for the session. None if the store has no claims, so
             that the token's own claims are current.
     """

@@ -41,7 +41,7 @@ class WrittenEvent:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """An event that was read from the log, with its partition and its entry."""
+    """An event that was read from the log, with its partition and the ID of its log entry."""
 
     partition: int
     entry: EntryId
@@ -85,7 +85,10 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Returns the number of bytes that the batch adds to a message without a filter."""
+        """Returns the largest number of bytes that the batch can add to a message for a watcher.
+        A message of several batches has only the cursor of the last batch, and at most one proof.
+        A filter can leave out events.
+        """
         return (
             sum(len(event.message) for event in self.events)
             + len(self.cursor)

@@ -3,8 +3,9 @@ secret (RFC 6749, section 2.3.1).
 
 Secrets are random texts, and this module knows only their hashes. An address may send MAX_FAILURES
 wrong secrets in a window of FAILURE_WINDOW_SECONDS, which starts with the first wrong secret.
-Further wrong secrets in the window are refused with TooManyFailures. A caller with the right secret
-is never refused, because several programs may call from one address.
+Further wrong secrets in the window are refused with TooManyFailures. A secret with an unknown ID
+counts as a wrong secret. A caller with the right secret is never refused, because several programs
+may call from one address.
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ class OAuthCallers:
         """Returns the caller according to its `Authorization: Basic` header or its form.
 
         `address` is the address that the caller calls from. Raises NotAuthenticated if the
-        credentials are missing or wrong. If the address has already sent too many wrong
-        credentials, raises TooManyFailures instead. Raises AmbiguousCaller if there are credentials
-        in two places, two different IDs, or credentials that can't be read.
+        credentials are missing or wrong. If the credentials are wrong, and the address has already
+        sent too many wrong secrets, raises TooManyFailures instead. Missing credentials do not
+        count as a wrong secret. Raises AmbiguousCaller if there are credentials in two places, two
+        different IDs, or credentials that can't be read.
         """
         name, secret = _credentials(authorization, form)
         caller = self._callers.get(name)

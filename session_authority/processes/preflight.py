@@ -1,5 +1,6 @@
 """Checks the settings, the files that they name, and the store before the service starts. The
 command `check` shows the results of all checks in this module, including the check of the ports.
+With the option `--running`, the command leaves out the check of the ports.
 
 Each check examines one subject, and reports all faults that it finds. The setting ALLOW_UNSAFE can
 allow a fault that has a name in `Unsafe`. The text of a fault never contains a secret.

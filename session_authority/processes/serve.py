@@ -54,9 +54,9 @@ async def running(
     `offer` is called with the registry of the metrics, and must serve these metrics. If `offer` is
     None, the metrics are served as the settings say.
 
-    Raises CannotListen if the process can't listen at an address. Raises KeyringError, AccessError,
-    CertificateError, GeoipError or AuditLogError if the files that the error is about can't be
-    used.
+    Raises CannotListen if the process can't listen at an address, or can't protect the metrics as
+    the settings say. Raises KeyringError, AccessError, CertificateError, GeoipError or
+    AuditLogError if the files that the error is about can't be used.
     """
     assert settings.keys is not None  # the command line has checked this setting
     source = KeySource(settings.keys)

@@ -68,9 +68,9 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
     With one worker, the service runs in this process, and `ready` is called when the service
     listens. With several workers, `ready` is called when the processes of the workers are started.
 
-    Raises CannotListen if the service can't listen at an address. With one worker, also raises the
-    errors that `serve` raises. With several workers, raises WorkersFailed if the workers keep
-    dying.
+    Raises CannotListen if the service can't listen at an address, or can't protect the metrics as
+    the settings say. With one worker, also raises the errors that `serve` raises. With several
+    workers, also raises CannotListen if a port is 0, and WorkersFailed if the workers keep dying.
     """
     descriptors.raise_limit()
     listens = [

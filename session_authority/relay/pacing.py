@@ -106,10 +106,10 @@ class EndpointHealth:
         The second rule: the event happened at least `give_up_after` ago, and all deliveries to the
         endpoint have failed for at least `give_up_after`.
 
-        The second rule is for long outages. During an outage, most events stay in the log, and are
-        not tried before earlier events were given up. By the first rule alone, the relay would then
-        try each event that stayed in the log for `give_up_after`. Meanwhile, the stream would drop
-        other events that still wait.
+        The second rule is for long outages. During an outage, most events wait in the log, and are
+        not tried before earlier events were given up. By the first rule alone, the attempts for
+        each waiting event would then have to fail for another `give_up_after`. Meanwhile, the
+        stream would drop other events that still wait.
         """
         now, enough = self._clock(), self._give_up_after
         if now - first_attempt_at >= enough:

@@ -70,7 +70,8 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
     flag `passive`. The result also has the name of the caller, `actor`. A malformed device ID
     counts as missing.
 
-    Raises InvalidRequest if the facts of the client break a rule.
+    Facts of the client that can't be shown are left out, and long texts are cut. So no request
+    breaks a rule, and this function raises no InvalidRequest.
     """
     checks = FieldChecks()
     client = _client_of(message.client, checks)
@@ -155,8 +156,8 @@ def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_t
     if not message.HasField(field):
         return None
     duration: Duration = getattr(message, field)
-    # A timedelta can't hold all durations of the message, so the seconds are limited. A duration
-    # that is limited here is still outside of the range that is checked later.
+    # A timedelta can't hold all durations of the message, so the seconds are limited to 10**9. This
+    # limit is far above the longest duration that the checks accept.
     seconds = min(max(duration.seconds, -(10**9)), 10**9)
     return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
 

@@ -1,5 +1,6 @@
-"""Writes the audit log. Each line says which administrative act was done, by which caller, from
-which address, and to which user.
+"""Writes the audit log. Each line says which administrative act was done or tried, by which caller,
+from which address, to which user, and with which outcome. Some acts only read data, for example a
+call that lists the devices of a user.
 
 The audit log is separate from other logs, because the audit log names users. The audit log is
 written to standard error or to a file, with one JSON object on each line. Each line is appended in

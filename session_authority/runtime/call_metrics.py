@@ -39,12 +39,13 @@ CODES = (
     "DataLoss",
     "Unauthenticated",
 )
-# The label value for callers that the access policy does not name, and for calls that are refused
-# before their caller is known.
+# The label value for three kinds of calls: calls of callers that the access policy does not name,
+# calls that are refused before their caller is known, and all calls of methods that anyone may
+# call, such as health checks.
 UNKNOWN_CALLER = "unknown"
 # The limit of callers that have their own time series, for each method. The names of callers come
-# from the access policy, so only a policy that changes again and again reaches this limit. Callers
-# beyond this limit are counted as `other`.
+# from the access policy, so only a policy with very many callers, or a policy that changes again
+# and again, reaches this limit. Callers beyond this limit are counted as `other`.
 MAX_CALLERS = 1000
 _FURTHER_CALLERS = "other"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -1,5 +1,6 @@
 """Shows the records and the keys that Redis has about one user, and removes records that can't be
-read. Does not show events or the results of sign-ins with a `request_id`.
+read. Does not show events, the results of sign-ins with a `request_id`, or the keys for quiet
+events about sessions without a readable record.
 
 In this module, a key of another type is a Redis key that is not a hash, although the service stores
 a hash under this name.
@@ -117,7 +118,8 @@ class Inspection:
 
     async def inspect(self, user_id: str) -> Inspected:
         """Returns the records and the keys of a user. Does not return the results of sign-ins with
-        a `request_id`, because the key of a result can be found only with the `request_id`.
+        a `request_id`, because the key of a result can be found only with the `request_id`. Returns
+        the keys for quiet events only for sessions whose record can be read.
         """
         state = await self._store.user(user_id)
         claims = await self._store.readable_claims(user_id)

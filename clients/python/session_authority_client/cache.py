@@ -1,5 +1,5 @@
 """Has the near cache, which stores the service's answers to validations in this process. The cache
-uses an answer only while a watch (a call of WatchEvents) proves that the answer still holds.
+uses its answers only while the last proof of a watch (a call of WatchEvents) is recent enough.
 
 This module stores the answers, and decides which answers the cache may use. The module sends
 nothing, and waits for nothing but the cache's lock. The module `watching` passes the messages of
@@ -85,9 +85,10 @@ class CacheStats:
     emptied: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     """The number of answers that the cache dropped, by reason: `event` (an event about the user
-    came), `emptied` (the cache dropped all of its answers at once), `room` (the cache was full),
-    `over` (the answer or its token was too old), and `replaced` (the token was renewed, or a newer
-    answer about the token came).
+    came, or the client itself called `forget_user`), `emptied` (the cache dropped all of its
+    answers at once), `room` (the cache was full), `over` (the answer was too old, or its token or
+    session had ended), and `replaced` (the client tried to renew the token, or a newer answer about
+    the token came).
     """
     staleness: float = math.inf
     """The highest possible age of the last proof of the watch, in seconds. The value is infinite if
@@ -120,14 +121,17 @@ class _Entry(NamedTuple):
 
 
 class NearCache:
-    """Stores answers of ValidateSession, and uses them while they certainly still hold. A cache
-    belongs to one client.
+    """Stores answers of ValidateSession. The cache uses an answer only while the watch's last proof
+    is recent enough, and until an event reports that the answer may have changed. A cache belongs
+    to one client.
 
     `max_entries` is the highest number of answers in the cache. One answer takes about 3 KiB. If
     the cache is full, it drops the least recently used answer first.
 
     `max_age` is the longest time for which the cache uses an answer. If `max_age` is at most the
     service's `GRACE`, the cache accepts superseded tokens no longer than the service itself does.
+    `max_age` must be less than the service's `ALARM_AFTER`, because the cache would otherwise
+    accept tokens for which the service raises the alarm.
 
     `max_silence` is the highest age of the watch's last proof at which the cache still answers.
     `max_silence` is at most 15 seconds. The cache may miss a revocation for `max_silence`. In the
@@ -218,8 +222,8 @@ class NearCache:
         return self._max_silence
 
     def vouches_for(self, session: Session) -> bool:
-        """Returns True if the cache has an answer that certainly still holds for at least one token
-        of this session.
+        """Returns True if the cache has an answer that it may use for at least one token of this
+        session.
         """
         with self._lock:
             now = self._clock()
@@ -232,9 +236,10 @@ class NearCache:
             )
 
     def still(self, ticket: Ticket, name: SessionName) -> bool:
-        """Returns True if the watch of the ticket is still live, and has sent no event about the
-        user since the ticket was issued. If the result is True, the answer to a request that was
-        sent after the ticket was issued still holds.
+        """Returns True if the watch of the ticket is still live, and no event that may concern the
+        user has come since the ticket was issued. If the result is True, the cache knows of no
+        change since the ticket was issued. The result may also be False after an event about
+        another user, because users share counters.
         """
         with self._lock:
             same = ticket.watch == self._watch and self._clock() < self._live_until
@@ -243,8 +248,9 @@ class NearCache:
     # --- answers ----------------------------------------------------------------------------------
 
     def get(self, access_token: str, device_id: str) -> Validation | None:
-        """Returns the answer for a token from a device if this answer certainly still holds, else
-        None.
+        """Returns the answer for a token from a device if the cache may use this answer, else None.
+        The cache may use an answer while the watch's last proof is recent enough, the answer is not
+        older than `max_age`, and neither the token nor the session has ended.
 
         This method takes no lock. The method first reads the time until which the last proof is
         valid, then the entry, and then the clock. So the entry was in the cache while the last
@@ -272,15 +278,15 @@ class NearCache:
             return Ticket(self._watch, self._events, now) if now < self._live_until else None
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
-        """Stores the answer for a token from a device, if the answer certainly still holds. Returns
-        True if the answer was stored. In any case, drops the earlier answer for the same token and
+        """Stores the answer for a token from a device, if the conditions below hold. Returns True
+        if the answer was stored. In any case, drops the earlier answer for the same token and
         device.
 
         An answer is stored only if it is active, recommends no renewal, and is for a device ID of
         at most 64 characters. In addition, the watch must have been live since the ticket was
-        issued, and must have sent no event about the user since that moment. If a signing key was
-        revoked, or the store's primary was replaced, answers to requests of the next 15 seconds are
-        not stored.
+        issued, and no event that may concern the user may have come since that moment. A call of
+        `forget_user` counts as an event about the user. If a signing key was revoked, or the
+        store's primary was replaced, answers to requests of the next 15 seconds are not stored.
 
         If an answer recommends a renewal, its token may be superseded. No event reports when a
         superseded token stops being valid, so the cache could use its answer for too long.
@@ -310,7 +316,9 @@ class NearCache:
             return True
 
     def discard(self, access_token: str, device_id: str) -> None:
-        """Drops the answer about a token that was just renewed."""
+        """Drops the answer about a token. The client calls this method after it has renewed the
+        token, or has tried to renew the token.
+        """
         with self._lock:
             self._discard((access_token, device_id), "replaced")
 
@@ -392,8 +400,8 @@ class NearCache:
         between the two proofs. So by the client's clock, a proof covers at least all events from
         before `_began` plus the time since the first proof.
 
-        The clocks of the server and of the client may show different times. If a message arrives
-        late, or is read late, its proof is no newer because of the delay. If the clock of the
+        The clocks of the server and of the client may show different times. The time of a proof
+        does not depend on the moment at which its message arrives or is read. If the clock of the
         server or of the client is set or stands still, proofs can't be trusted. So if the time of a
         proof is more than 2 seconds in the future, the watch counts as broken.
         """
@@ -437,9 +445,10 @@ class NearCache:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:
-        """Drops the least recently used entries until the cache has at most `max_entries`. Also
-        drops up to two outdated entries. This method runs once for each new entry, so outdated
-        entries become fewer.
+        """Drops the least recently used entries until the cache has at most `max_entries`. Then
+        drops up to two further entries, beginning with the least recently used entry, but stops at
+        an entry that is not outdated. This method runs once for each new entry, so outdated entries
+        that nobody uses become fewer.
         """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
             self._discard(oldest, "room")

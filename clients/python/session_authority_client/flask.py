@@ -56,7 +56,8 @@ def require_session(
     auth_methods: Collection[str] | None = None,
 ) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Limits a view to signed-in users. A client that is not signed in gets 401, or is redirected
-    to the sign-in page. If the service gives no answer, the client gets 503.
+    to the sign-in page. A client whose sign-in is too old or used none of the methods also gets
+    401, or is redirected. If the service gives no answer or refuses the call, the client gets 503.
 
     The arguments are those of `Visit.require`: `@require_session(max_age=timedelta(minutes=5))`
     requires a recent sign-in.

@@ -4,7 +4,8 @@ for each call who is signed in.
 A client of the gRPC server sends `authorization: Bearer ...` and `x-device-id` as metadata. A
 client that is not signed in gets the status UNAUTHENTICATED. If the client should renew its token,
 the text of the status is `token_expired`. If the client must sign in, the text of the status is
-`sign_in_required`. If the Session Authority gives no answer, the client gets UNAVAILABLE.
+`sign_in_required`. If the Session Authority gives no answer or refuses the call, the client gets
+UNAVAILABLE.
 
 Handlers get the visit of a call from `current_visit` or `current_async_visit`. A handler can
 require a recent or strong sign-in with `visit.require(max_age=...)`. If the sign-in is too old or
@@ -12,7 +13,8 @@ too weak, the client gets UNAUTHENTICATED with the text `insufficient_user_authe
 
 The interceptor checks the session of a stream when the stream begins. When the session ends, the
 stream ends with UNAUTHENTICATED and the text `session_ended`. If the method of a stream needs no
-sign-in, the stream ends with the session only if the handler has read the session. With
+sign-in, the stream ends with the session only if the handler has read the session.
+`AsyncSessionInterceptor` names streams that never end with the session. With
 `Flow(end_connections=False)`, no stream ends with its session.
 """
 

@@ -61,7 +61,9 @@ class ReadPath(Protocol):
         """
 
     async def drained(self) -> None:
-        """Waits until all earlier questions are answered."""
+        """Waits until all earlier questions are answered, and then closes the idle read lines, if
+        the client has read lines.
+        """
 
 
 _shared: WeakKeyDictionary[RedisClient, ReadPath] = WeakKeyDictionary()

@@ -1,6 +1,6 @@
-"""Asks the service whether the sessions of open connections still live. One task or thread of a
-client checks all sessions of its open connections. The task or thread runs only while sessions are
-open.
+"""Asks the service whether the sessions of open connections still live. Each client has one task or
+thread that checks the sessions of all open connections of the client. The task or thread runs only
+while sessions are open.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Checks the types of a call's arguments. The text of an exception names the wrong argument. The
-service checks the contents of most arguments. A function of this module that also checks the
-contents says so in its docstring.
+"""Checks the types of a call's arguments. The text of an exception names the wrong argument, or the
+field that is wrong in one of several sessions or pairs. The service checks the contents of most
+arguments. A function of this module that also checks the contents says so in its docstring.
 
 Without checks of types, protobuf would misunderstand some arguments. For example, protobuf would
 read the text "ab" as the list of "a" and "b". An exception of protobuf also does not name the wrong

@@ -1,7 +1,7 @@
 """Defines the interface through which a client reports its calls, for example to
 `metrics.ClientMetrics`.
 
-If a client has no recorder, it measures nothing.
+A client without a recorder measures nothing.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ class Recorder(Protocol):
 
     def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """Notes that a call has ended. `seconds` is the duration of the call, with its retries and
-        its wait for a slot.
+        its wait for a slot. If validations wait in the queue of batches, their call begins only
+        after it has a slot, so `seconds` includes no wait.
         """
 
     def retry(self, method: str) -> None:
         """Notes that a call is repeated, because a server that was stopping dropped the call."""
 
     def batch(self, size: int) -> None:
-        """Notes that a call with `size` validations is sent."""
+        """Notes that a call with `size` validations is sent, or begins to wait for a slot. A call
+        of `validate_sessions` is not noted by this method.
+        """
 
     def cache(self, cache: NearCache) -> None:
         """Notes that a client uses this near cache."""

@@ -45,7 +45,8 @@ class SessionEnd:
 
     def look(self, session: Session | None) -> None:
         """Notes that the app uses the session. The app's response may depend on the session from
-        now on, so the end of the session closes the connection, unless `keep_open` is called.
+        now on. So the end of the session closes the connection, unless `keep_open` is called. Does
+        nothing if `session` is None, or if `hang_up_with` was not called before.
         """
         unheard = self._hang_up is not None and self._stop_hanging_up is None
         if session is not None and unheard and not self._keeps_open:

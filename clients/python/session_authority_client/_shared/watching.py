@@ -16,8 +16,8 @@ _log = logging.getLogger("session_authority_client")
 
 class Backoff:
     """Decides the pauses between the watches of a near cache. This object logs the failure of a
-    watch only if the reason differs from the reason that was logged last. This object also logs
-    when a watch works again.
+    watch, unless the failure before had the same reason and no watch has worked since then. This
+    object also logs when a watch works again.
     """
 
     def __init__(self) -> None:
@@ -34,9 +34,10 @@ class Backoff:
     def next_seconds(self, error: BaseException | None) -> float:
         """Notes that a watch has ended. Returns how many seconds to wait before the next watch.
 
-        The pauses become longer with each failure, up to a maximum. If the service refuses the
-        caller, the next pause has the maximum length. Each pause is partly random, so that many
-        caches that lost a server at the same time don't start their next watches at the same time.
+        The base of the pauses doubles with each failure, from 0.1 to at most 5 seconds. If the
+        service refuses the caller, the base is 5 seconds at once. A pause is the base, multiplied
+        by a random number from 0.5 to 1.5. So many caches that lost a server at the same time don't
+        start their next watches at the same time.
         """
         foreseen = error is None or isinstance(error, SessionAuthorityError | TimeoutError)
         why = _reason_of(error)

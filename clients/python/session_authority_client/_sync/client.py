@@ -69,9 +69,14 @@ class SessionAuthority:
         metrics: A `Recorder` that counts and measures the calls of this client, for example
             `metrics.ClientMetrics` for Prometheus.
         tracing: If True, the client makes a span for each call with OpenTelemetry's API, and sends
-            the span's context to the service. A batch of validations has one span, and a repeated
-            call has one span for each attempt. Watches have no span. Tracing needs the extra
-            `tracing` of this package.
+            the span's context to the service. A batch of validations has one span. A call that the
+            client itself repeats has one span for each attempt. gRPC's own retries and watches have
+            no span. Tracing needs the extra `tracing` of this package.
+
+    Each method that calls the service may also raise exceptions that its docstring does not name:
+    Unavailable, Overloaded, InvalidRequest, Conflict, CallerUnknown, CallerNotAllowed and
+    InternalError. The module `errors` describes these exceptions. An argument of a wrong type
+    raises TypeError. A timeout that is not more than zero raises ValueError.
     """
 
     def __init__(
@@ -149,9 +154,10 @@ class SessionAuthority:
         return self._timeout if timeout is None else arguments.seconds("timeout", timeout)
 
     def _forget(self, user_id: str) -> None:
-        """Drops the cached answers about a user after this client has changed sessions of the user,
-        or has tried to change them. So the next validation of this client sees the change, even
-        before the watch brings the event of the change.
+        """Drops the cached answers about a user, and plans checks of the user's sessions that have
+        open connections. Call this method after this client has changed sessions of the user, or
+        has tried to change them. So the next validation of this client sees the change, even before
+        the watch brings the event of the change.
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
@@ -180,17 +186,19 @@ class SessionAuthority:
             user_id: The user, who has just proven their identity.
             device_id: The device ID that the browser or app presented.
             client: Facts about the browser or app, which the service only displays.
-            claims: The facts about the user that each validation returns, until `update_session`
-                changes them.
+            claims: Facts about the user, which the service puts into the session's tokens. A
+                validation returns the claims of the token that it validates.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: How long the session may last at most, even if it is used. Default: the
                 service's own maximum.
             idle_timeout: How long the session may last unused. The maximum and the default are the
                 service's own idle timeout. The minimum is one minute or twice the service's
-                TOUCH_INTERVAL, whichever is longer.
-            request_id: Two calls with the same `request_id` make one sign-in. Pass your own ID to
-                continue a sign-in that a crash interrupted. If you pass no ID, the client makes an
-                ID, so that retries after a lost response are also safe.
+                TOUCH_INTERVAL, whichever is longer. The service rounds the value down to whole
+                minutes, and above 2 hours to longer steps.
+            request_id: A UUID. Two calls with the same `request_id` within 15 minutes make one
+                sign-in. Pass your own ID to continue a sign-in that a crash interrupted. If you
+                pass no ID, the client makes an ID, so that retries after a lost response are also
+                safe.
             require_replicated: If True, the call raises NotReplicated if too few replicas confirm
                 the change in time. A service that is not configured to wait for replicas refuses
                 the call.
@@ -268,8 +276,9 @@ class SessionAuthority:
         """Changes the claims of live sessions, such as an e-mail address. Returns how many live
         sessions have the new claims now.
 
-        Each session gets a token with the new claims at its next renewal. From now on, validations
-        of the changed sessions recommend a renewal. Claims never grant permissions.
+        Each session gets a token with the new claims at its next renewal. Until this renewal,
+        validations of the session recommend a renewal, and return the old claims. Claims never
+        grant permissions.
 
         Args:
             user_id: The user.
@@ -350,11 +359,15 @@ class SessionAuthority:
         *,
         timeout: timedelta | None = None,
     ) -> list[Validation | SessionAuthorityError]:
-        """Validates up to 500 pairs of access token and device ID at once. Returns the answers in
+        """Validates 1 to 500 pairs of access token and device ID at once. Returns the answers in
         the order of the pairs.
 
-        If a pair is malformed, only this pair fails: the answer at the index of the pair is a
+        A malformed token or device ID is not an error: the answer has a status such as
+        TOKEN_INVALID or NO_SESSION. If the service can't validate a pair, for example because Redis
+        does not answer, only this pair fails: the answer at the index of the pair is a
         SessionAuthorityError. No answer comes from the near cache.
+
+        Raises InvalidRequest if there is no pair, or if there are more than 500 pairs.
         """
         pairs = arguments.pairs("presented", presented)
         request = pb.BatchValidateSessionsRequest(
@@ -374,7 +387,7 @@ class SessionAuthority:
     def check_sessions(
         self, sessions: Sequence[SessionName], *, timeout: timedelta | None = None
     ) -> list[SessionState | SessionAuthorityError]:
-        """Checks whether up to 500 sessions still live. This method is for connections that stay
+        """Checks whether 1 to 500 sessions still live. This method is for connections that stay
         open after their token has expired. A check does not count as a use of a session. Returns
         the answers in the order of `sessions`.
 
@@ -383,6 +396,8 @@ class SessionAuthority:
         SessionAuthorityError. The answer is also a SessionAuthorityError if the name of the session
         is malformed. If the service is too old for this call, the method raises a plain
         SessionAuthorityError with the code UNIMPLEMENTED.
+
+        Raises InvalidRequest if there is no session, or if there are more than 500 sessions.
         """
         request = pb.CheckSessionsRequest(sessions=arguments.session_names("sessions", sessions))
         answer = self._call("CheckSessions", request, timeout)
@@ -412,7 +427,9 @@ class SessionAuthority:
             current_device_id: The device that sent the request, which is marked as `current` in the
                 result.
             include_signed_out: If True, also lists devices on which the user is signed out.
-            page_size: The maximum number of devices on the page, up to 1,000. Zero means 50.
+            page_size: The maximum number of devices on the page, up to 1,000. Zero means 50. A page
+                with fewer devices is not always the last page: the `next_page_token` of the last
+                page is empty.
             page_token: The `next_page_token` of the previous page, or empty for the first page.
             timeout: The timeout of this call. Default: the client's own timeout.
         """
@@ -434,7 +451,7 @@ class SessionAuthority:
         page_size: int = 0,
     ) -> Iterator[Device]:
         """Yields all devices of a user, for a page such as "My devices". The device with the newest
-        activity is first.
+        activity is first. A device that becomes active during the iteration may be left out.
 
         Args:
             user_id: The user.
@@ -583,8 +600,8 @@ class SessionAuthority:
         the watch.
 
         The first batch comes at once. After `Unavailable`, start another watch with the cursor of
-        the last batch. Each watch counts as a call on its connection, which the service limits with
-        MAX_PER_CONNECTION.
+        the last batch. Each watch counts as a call on its connection. The service's setting
+        MAX_PER_CONNECTION limits the calls on one connection.
 
         Args:
             cursor: The watch starts after the batch that had this cursor.
@@ -596,7 +613,9 @@ class SessionAuthority:
                 users. If `user_ids` is empty, the watch yields the events of all users.
 
         Raises CursorExpired if the service no longer stores all events after `cursor` or `since`.
-        Raises InvalidRequest for a malformed cursor, and for a cursor together with `since`.
+        Raises InvalidRequest for a malformed cursor, for a cursor together with `since`, and for a
+        `since` before 1970. Also raises InvalidRequest for the type UNSPECIFIED, for a malformed
+        user ID, and for more than 1,000 user IDs.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

@@ -62,9 +62,10 @@ def screen(
 
 
 def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -> Node:
-    """Wraps the list of devices in the custom element, if the app enables the element. `children`
-    are the HTML of the list, which the browser shows until the element's script runs. `alarm` is
-    the ID of an event if a mail about this event linked to the page, or empty.
+    """Wraps the list of devices in the custom element, if the app enables the element and this
+    package includes the element's script. `children` are the HTML of the list, which the browser
+    shows until the element's script runs. `alarm` is the ID of an event if a mail about this event
+    linked to the page, or empty.
     """
     if not page.scripted or asset(ELEMENT) is None:
         return children

@@ -32,6 +32,10 @@ def element(name: str, /, *children: Node, **attributes: str | bool | None) -> M
     """Makes an HTML element. A `_` at the end of an attribute's name is left out (`class_`). A `_`
     inside the name becomes `-`. An attribute that is True has no value. An attribute that is False
     or None is left out.
+
+    The elements `input`, `link` and `meta` have no end tag, and their `children` are left out. All
+    other elements get an end tag, so this function can't make the other void elements of HTML, such
+    as `br`.
     """
     shown = "".join([_attribute(key, value) for key, value in attributes.items()])
     if name in _VOID:
@@ -63,7 +67,8 @@ def _html(node: Node) -> str:
 
 
 def _escaped(text: str) -> str:
-    # Most texts have nothing to escape, and this search is five times as fast as `escape`.
+    # Most texts are short and have nothing to escape. For such a text, this search takes less time
+    # than `escape`.
     return text if _UNSAFE.search(text) is None else escape(text, quote=True)
 
 
