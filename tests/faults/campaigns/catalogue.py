@@ -45,7 +45,10 @@ CAMPAIGNS = (
         for kind in ("issue", "renew", "revoke", "update")
     ),
     Campaign(
-        "rotations", "renewals with requests in flight, tabs, cancels, kills", 100_000, rotations
+        "rotations",
+        "renewals by several tabs, while calls are cancelled and clients are killed",
+        100_000,
+        rotations,
     ),
     Campaign("races", "issue and renew racing revocations, over three servers", 10_000, races),
     Campaign(
@@ -55,7 +58,10 @@ CAMPAIGNS = (
         cancel_storm,
     ),
     Campaign(
-        "records", "records corrupted, cut, foreign, of a later version", 10_000, damaged_records
+        "records",
+        "records that are damaged or cut, or that another program or a later version wrote",
+        10_000,
+        damaged_records,
     ),
     Campaign(
         "sentinel-killed",
@@ -144,15 +150,15 @@ CAMPAIGNS = (
         for name, fault, trouble in (
             ("stopped", "stopped for 0.1 to 30 s", Trouble(store_stopped_for_long)),
             ("stalled", "stalled: replies come late or never", STANDALONE["replies stall"]),
-            ("flapping", "flapping", Trouble(store_flaps)),
-            ("refused", "refused", STANDALONE["store refuses"]),
+            ("flapping", "hangs and goes on, many times in a second", Trouble(store_flaps)),
+            ("refused", "refuses connections", STANDALONE["store refuses"]),
             ("full", "full", STANDALONE["full"]),
             ("read-only", "read-only", STANDALONE["read only"]),
             ("permissions", "without a permission", STANDALONE["permission taken"]),
             ("locked-out", "locks the service's user out", STANDALONE["user locked out"]),
             ("password", "wants another password", STANDALONE["password changed"]),
             ("killed", "killed and started again", STANDALONE["store killed"]),
-            ("scripts", "without its scripts", STANDALONE["scripts flushed"]),
+            ("scripts", "loses its loaded Lua scripts", STANDALONE["scripts flushed"]),
             (
                 "emptied",
                 "emptied (`FLUSHALL`)",
