@@ -76,19 +76,28 @@ def plan_table(figures: Mapping[str, Any], plan: Plan) -> str:
         ),
         ("cores of servers, batches of 100", f"{cores('batch of 100', 'server_us'):,}"),
         (
-            "the same, where each token is one that the process has not seen lately",
+            "cores of servers, batches of 100 tokens that are new to the process",
             f"{cores('first sight, batched', 'server_us'):,}",
         ),
         ("cores of Redis for the reads", f"{cores('validation', 'store_us'):,}"),
         ("memory of Redis, primaries alone", f"{full:,.0f} GiB"),
-        ("the same with `hash-max-listpack-value 512`", f"{packed:,.0f} GiB"),
-        (f"primaries of {plan.machine_gib} GiB for that, at most {PARTITIONS}", f"{primaries:,}"),
+        ("memory of Redis with `hash-max-listpack-value 512`", f"{packed:,.0f} GiB"),
+        (
+            f"primaries of {plan.machine_gib} GiB for this memory, at most {PARTITIONS}",
+            f"{primaries:,}",
+        ),
         ("sessions of each primary", f"{plan.sessions / primaries:,.0f}"),
         ("network from callers to servers", f"{requests:,.1f} Gbit/s"),
         ("network from servers to callers", f"{answers:,.1f} Gbit/s"),
         ("last-seen times to write, `TOUCH_INTERVAL=1h`", f"{touches(planned):,.0f}/s"),
-        ("cores of Redis for them", f"{math.ceil(touching_cores(planned)):,}"),
-        ("the same with `TOUCH_INTERVAL=1m`, the default", f"{math.ceil(touching_cores(usual)):,}"),
+        (
+            "cores of Redis for these writes, `TOUCH_INTERVAL=1h`",
+            f"{math.ceil(touching_cores(planned)):,}",
+        ),
+        (
+            "cores of Redis for these writes, `TOUCH_INTERVAL=1m`, the default",
+            f"{math.ceil(touching_cores(usual)):,}",
+        ),
     ]
     return "\n".join(["| what | how much |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)])
 

@@ -103,12 +103,12 @@ GOALS = (
         server("validation", "empty RPC"),
     ),
     Goal(
-        "the same ÷ an empty RPC served by the same acceptor",
+        "server CPU per validation ÷ an empty RPC on the same acceptor",
         *(1.6, 1.25),
         server("validation", "empty RPC, standing tasks"),
     ),
     Goal(
-        "the same with `ACCEPTOR=stock` ÷ stock empty RPC",
+        "server CPU per validation with `ACCEPTOR=stock` ÷ stock empty RPC",
         *(1.3, 1.1),
         server("validation, stock acceptor", "empty RPC"),
     ),
@@ -170,12 +170,12 @@ GOALS = (
     ),
     Goal("Redis bytes per session, 3 devices per user", 140, 125, fact("bytes of a session")),
     Goal(
-        "the same with device details and a 120-character agent",
+        "Redis bytes per session with device details and a 120-character agent",
         *(480, 400),
         fact("bytes of a session with its device"),
     ),
     Goal(
-        "the same with `hash-max-listpack-value 512`",
+        "Redis bytes per session with `hash-max-listpack-value 512`",
         *(300, 250),
         fact("bytes of a session with its device, packed"),
     ),

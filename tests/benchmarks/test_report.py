@@ -42,7 +42,7 @@ def test_a_plan_follows_from_the_costs():
     assert rows["memory of Redis, primaries alone"] == "1,000 GiB"
     assert rows["network from callers to servers"] == "1.0 Gbit/s"
     assert rows["network from servers to callers"] == "0.1 Gbit/s"
-    assert rows["primaries of 16 GiB for that, at most 64"] == "53"
+    assert rows["primaries of 16 GiB for this memory, at most 64"] == "53"
 
 
 def test_changed_figures_change_the_readme():

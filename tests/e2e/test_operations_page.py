@@ -117,8 +117,8 @@ def test_sizes_are_planned_with_the_figures_of_the_last_report():
         [microseconds] = re.findall(rf"^\| {re.escape(cost)} \| (\d+) \|", README, re.MULTILINE)
         assert f"{microseconds} µs" in sizing, cost
     for cost in (
-        "the same with device details and .*",
-        "the same with `hash-max-listpack-value.*`",
+        "Redis bytes per session with device details and .*",
+        "Redis bytes per session with `hash-max-listpack-value.*`",
     ):
         report = (ROOT / "benchmarks" / "results" / "report.md").read_text("utf-8")
         [size] = re.findall(rf"^\| {cost} \| [^|]+ \| \d+ \| (\d+) \|", report, re.MULTILINE)

@@ -197,8 +197,7 @@ export class NearCache {
   }
 
   /**
-   * Returns true if the cache has an answer that certainly still holds, for any token of this
-   * session.
+   * Returns true if the cache has an answer for any token of this session, and the watch is live.
    */
   vouchesFor({ userId, sessionId }: Session): boolean {
     const now = this.#clocks.now();
@@ -219,7 +218,7 @@ export class NearCache {
 
   // --- answers ----------------------------------------------------------------------------------
 
-  /** Returns the answer for a token from a device, if this answer certainly still holds. */
+  /** Returns the answer for a token from a device, if there is one and the watch is live. */
   get(accessToken: string, deviceId: string): ActiveValidation | undefined {
     let entry = this.#entries.get(accessToken);
     while (entry !== undefined && entry.deviceId !== deviceId) entry = entry.next;

@@ -129,7 +129,7 @@ func New[V any](settings Settings, now func() (time.Duration, time.Time)) (*Cach
 	return c, nil
 }
 
-// Get returns the answer for a token from a device, if this answer certainly still holds. The
+// Get returns the answer for a token from a device, if the cache has one and its watch is live. The
 // boolean is true if there is one.
 func (c *Cache[V]) Get(accessToken, deviceID string) (V, bool) {
 	c.mu.Lock()
