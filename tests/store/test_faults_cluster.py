@@ -407,6 +407,39 @@ async def test_a_silent_master_delays_only_its_own_users(
     await eventually(lambda: all_is_well(impatient.store), "the master to talk again")
 
 
+async def test_a_slot_that_no_node_serves_disturbs_no_other_slot(
+    wired: Room, wires: list[Proxy], servers: list[ValkeyServer]
+) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: bytes) -> None:
+        await held.wait()
+
+    lost, other = users_of(0)[0], users_of(1)[0]
+    slot = SLOTS[USERS.index(lost)]
+    for server in servers:
+        with redis.Redis(port=server.port) as node:
+            node.execute_command("CLUSTER", "DELSLOTS", slot)
+    wires[1].commands.clear()
+    wires[1].on_reply = hold
+    commit = asyncio.ensure_future(MUTATIONS["commit"](wired.store, other))
+    await eventually(_sent(wires[1]), "the commit to be sent")
+    await unavailable(MUTATIONS["commit"](wired.store, lost))
+    wires[1].on_reply = let_through
+    held.set()
+    assert isinstance(await commit, Committed)
+    with redis.Redis(port=servers[0].port) as node:
+        node.execute_command("CLUSTER", "ADDSLOTS", slot)
+    await eventually(lambda: all_is_well(wired.store), "the slot to be served again")
+
+
+def _sent(wire: Proxy) -> Callable[[], Awaitable[bool]]:
+    async def sent() -> bool:
+        return wire.commands["EVALSHA"] > 0
+
+    return sent
+
+
 async def test_reads_of_many_users_fail_only_for_the_users_of_a_silent_master(
     impatient: Room, wires: list[Proxy]
 ) -> None:

@@ -3,17 +3,19 @@ node.
 
 The slot map of a cluster says which node serves which slot. Without the changes in this module, the
 client of redis-py 8.1 has five faults. First, the client sends a command to a random node if the
-command had to wait for the first read of the slot map. Second, after every fifth MOVED redirection,
-the client closes all connections, even those with commands under way. Third, the client can't read
-the slot map while the first primary in the slot map is unreachable. Fourth, the client does not
-read the slot map again after a pipeline failed. Fifth, the client uses connections that the server
-has closed.
+command had to wait for the first read of the slot map. Second, the client closes all connections,
+even those with commands under way, after every fifth MOVED redirection and after each command whose
+slot no node serves. Third, the client can't read the slot map while the first primary in the slot
+map is unreachable. Fourth, the client does not read the slot map again after a pipeline failed.
+Fifth, the client uses connections that the server has closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
@@ -33,6 +35,17 @@ _NO_REDIS_ERROR = (RedisClusterException, KeyError)
 # The shortest interval between two reads of the slot map. The interval does not apply if the client
 # knows no node after a successful read.
 _FRESH_SECONDS = 0.25
+# True while the driver carries out a command for this task.
+_IN_COMMAND: ContextVar[bool] = ContextVar("IN_COMMAND", default=False)
+
+
+@contextmanager
+def _in_command() -> Iterator[None]:
+    token = _IN_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _IN_COMMAND.reset(token)
 
 
 class Cluster(RedisCluster):
@@ -90,7 +103,14 @@ class Cluster(RedisCluster):
         return forgotten or monotonic() - self._looked >= _FRESH_SECONDS
 
     async def aclose(self) -> None:
-        """Closes all connections. The driver also calls this method after a ClusterDownError."""
+        """Closes all connections, and not only the free ones.
+
+        The driver also calls this method if no node serves the slot of a command. Then only the
+        slot map may be old: other callers still use the connections, so they stay open.
+        """
+        if _IN_COMMAND.get():
+            self._initialize = True
+            return
         if self._look is not None:
             await asyncio.wait([self._look])
         self._initialize = (
@@ -105,7 +125,8 @@ class Cluster(RedisCluster):
         """
         try:
             await self.initialize()  # the driver must know the nodes before it chooses one
-            return await super().execute_command(*args, **kwargs)
+            with _in_command():
+                return await super().execute_command(*args, **kwargs)
         except _LOST as error:
             name = getattr(error, "last_failed_node_name", None)
             if name is not None:
@@ -153,9 +174,10 @@ class Cluster(RedisCluster):
         for each in (command, wait):
             pipeline.execute_command(*each, target_nodes=[nodes[0]])
         try:
-            reply, confirmed = await pipeline.execute(
-                raise_on_error=False, allow_redirections=False
-            )
+            with _in_command():
+                reply, confirmed = await pipeline.execute(
+                    raise_on_error=False, allow_redirections=False
+                )
         except _LOST:
             await self.lose(nodes[0].name)
             raise
