@@ -23,7 +23,7 @@ def calls(log: LogStream) -> list[tuple[str, str]]:
 
 
 async def test_each_call_has_a_line(stage: Stage, structured: LogStream):
-    signed_in = await stage.sign_in("ada", client=pb.ClientInfo(ip_address="203.0.113.7"))
+    signed_in = await stage.sign_in("sami", client=pb.ClientInfo(ip_address="203.0.113.7"))
     await stage.validate(signed_in)
     await stage.refused("RevokeAll", pb.RevokeAllRequest())
     await stage.call("WatchEvents", pb.WatchEventsRequest())
@@ -36,7 +36,7 @@ async def test_each_call_has_a_line(stage: Stage, structured: LogStream):
         "request_id",
     }
     assert 0 < line["seconds"] < 60
-    secret = (signed_in.access_token, signed_in.device.device_id, "ada", "203.0.113.7")
+    secret = (signed_in.access_token, signed_in.device.device_id, "sami", "203.0.113.7")
     assert not [text for text in secret if text in structured.getvalue()]
 
 
