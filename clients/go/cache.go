@@ -24,9 +24,10 @@ type CacheConfig struct {
 	// at most the service's GRACE (30 seconds), the cache accepts no superseded token for longer
 	// than the service itself does.
 	MaxAge time.Duration
-	// MaxSilence is how old the last proof may be that the watch has sent all events. The default
-	// is 15 seconds, which is also the maximum. A revocation can be missed for this time and no
-	// longer. With less than 12 seconds the cache is often off: proofs come every 10 seconds.
+	// MaxSilence is the maximum age of the watch's last proof. A proof says that the watch has sent
+	// all events. The default is 15 seconds, which is also the maximum. A revocation can be missed
+	// for this time and no longer. With less than 12 seconds the cache is often off: proofs come
+	// every 10 to 11 seconds.
 	MaxSilence time.Duration
 }
 
@@ -74,10 +75,10 @@ func (c *Client) forgetToken(accessToken, deviceID string) {
 // same token at the same time share one request. The cacheKeeper also passes the events of a watch
 // to the cache.
 //
-// A caller that joins a request gets an answer that was true when the request was sent. So a caller
-// joins only if the watch has brought no event of any user since then, and only while the cache is
-// live: a request that was sent before a revocation answers no caller that comes after the
-// revocation.
+// A caller that joins a request gets an answer that may be as old as the request. So a caller joins
+// only while the cache is live, and only if the watch has brought no event of any user since the
+// request was sent. When the event of a revocation has arrived, callers join no request that was
+// sent before the event arrived.
 type cacheKeeper struct {
 	client  *Client
 	kept    *nearcache.Cache[*Validation]

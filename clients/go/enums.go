@@ -10,7 +10,7 @@ import (
 type SessionStatus int32
 
 // The statuses of the contract. StatusUnspecified also stands for a status that this version does
-// not know. It is not active.
+// not know. Don't admit a request with StatusUnspecified.
 const (
 	StatusUnspecified SessionStatus = iota
 	StatusActive
@@ -121,8 +121,8 @@ func (a ReplayAction) String() string { return nameOf(replayActionNames, int32(a
 type Durability int32
 
 // The levels of the contract. DurabilityUnspecified: nothing was written, or the service is older
-// and does not say it. DurabilityLocal: a failover can lose the change. DurabilityReplicated: the
-// change is on as many replicas as the service is set to wait for.
+// and does not report the durability. DurabilityLocal: a failover can lose the change.
+// DurabilityReplicated: the change is on as many replicas as the service is set to wait for.
 const (
 	DurabilityUnspecified Durability = iota
 	DurabilityLocal

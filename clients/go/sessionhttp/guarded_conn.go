@@ -27,8 +27,8 @@ var closeFrame = append([]byte{0x88, byte(2 + len(endedReason)), 4401 >> 8, 4401
 const endedReason = "session_ended"
 
 // guardedConn is a connection that an app has hijacked. It ends with the session: a WebSocket is
-// closed with 4401, "session_ended", and the app's reads and writes fail with ErrSessionEnded. No
-// deadline that the app sets puts this off.
+// closed with 4401, "session_ended", and the app's reads and writes fail with ErrSessionEnded.
+// Deadlines that the app sets do not delay the end.
 type guardedConn struct {
 	net.Conn
 	isWebSocket bool
@@ -134,7 +134,9 @@ func (g *guardedConn) hangUp() {
 	g.sayGoodbye()
 	g.state.Lock()
 	defer g.state.Unlock()
-	g.isHungUp = true // not earlier: an app whose read fails closes the connection at once
+	// Reads fail only after the close frame was sent: an app whose read fails may close the
+	// connection at once.
+	g.isHungUp = true
 	_ = g.Conn.SetReadDeadline(time.Now())
 	g.timer = time.AfterFunc(hangUpGrace, func() { _ = g.Close() })
 }

@@ -31,15 +31,15 @@ type presented struct {
 	page bool
 	// repeatable is true if the request may be sent again, because it changes nothing.
 	repeatable bool
-	// brief is the ID of the session that ends with the browser. It is empty if none does.
+	// brief is the ID of the session if the session ends with the browser. Else brief is empty.
 	brief string
 	// passive is true if the page sent the request by itself, without the end user.
 	passive bool
 }
 
 // present reads a request. It returns a refusal in three cases: a page of another origin sent the
-// request, the app has insecure cookies and is not at localhost, or the browser must send the
-// request again with its strict cookies.
+// request, a browser sent the request to another host than localhost although cookies are insecure,
+// or the browser must send the request again with its strict cookies.
 func (f *Flow) present(r *Request) (presented, *Refusal) {
 	authorization, devices := r.Header["Authorization"], r.Header[f.settings.DeviceHeader]
 	bearer, hasBearer := bearerOf(authorization)
@@ -119,8 +119,8 @@ func (f *Flow) acceptCH(p *presented) string {
 	return ""
 }
 
-// bearerOf returns the token of "Authorization: Bearer TOKEN". If a request has two such headers,
-// neither counts.
+// bearerOf returns the token of "Authorization: Bearer TOKEN". If a request has two or more
+// Authorization headers, of any scheme, none of them counts.
 func bearerOf(lines []string) (string, bool) {
 	const scheme = "bearer"
 	if len(lines) != 1 || len(lines[0]) < len(scheme) ||

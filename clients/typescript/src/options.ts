@@ -80,9 +80,9 @@ export interface IssueDeviceOptions extends ChangeOptions {
    */
   readonly idleTimeoutMs?: number | undefined;
   /**
-   * Two calls with the same `requestId` make one sign-in. Pass your own to continue a sign-in that
-   * a crash interrupted. Without it, the client makes one, so that its retries after a lost reply
-   * are safe, too.
+   * Two calls with the same `requestId` make one sign-in. Pass your own ID to continue a sign-in
+   * that a crash interrupted. Default: the client makes an ID, so that the client's own retries
+   * after a lost reply are safe, too.
    */
   readonly requestId?: string | undefined;
 }
@@ -144,8 +144,8 @@ export interface RevokeOptions extends ChangeOptions {
   /** The reason of the revocation. It stands in the event. */
   readonly reason?: string | undefined;
   /**
-   * If true, the service also forgets the devices. Another sign-in there is then a sign-in on a new
-   * device. Default: false.
+   * If true, the service also forgets the devices. A later sign-in on a forgotten device counts as
+   * a sign-in on a new device. Default: false.
    */
   readonly forget?: boolean | undefined;
 }

@@ -214,8 +214,8 @@ export class FakeAuthority implements AsyncDisposable {
   }
 
   /**
-   * Makes every token count as replayed when it is next presented, if its device is still signed
-   * in.
+   * Makes every token count as replayed when it is next presented, if the token's session is still
+   * live. With `replayAlarm: "renewed"`, a validation by the token's device gets `SUPERSEDED`.
    */
   replayTokens(): void {
     this.#each((token) => (token.replayed = true));

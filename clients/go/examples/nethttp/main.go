@@ -16,8 +16,9 @@ import (
 )
 
 func main() {
-	// A service in production accepts only known callers. AUTHORITY_CA and the other variables name
-	// the client's certificate or bearer token.
+	// A service in production accepts only known callers. AUTHORITY_CERT and AUTHORITY_KEY, or
+	// AUTHORITY_TOKEN_FILE, name the files of the client's credentials. AUTHORITY_CA names the file
+	// of the service's CA.
 	options, err := sessionauthority.OptionsFromEnvironment()
 	if err != nil {
 		log.Fatal(err)

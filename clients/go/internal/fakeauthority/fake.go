@@ -112,7 +112,8 @@ func (f *Fake) deviceOf(session *sessionauthority.Session) sessionauthority.Devi
 	}
 }
 
-// drop ends sessions, and sends an event of this type for each token of such a session.
+// drop ends sessions, and sends an event of this type for each token of these sessions. It returns
+// the number of these tokens.
 func (f *Fake) drop(
 	isMeant func(*sessionauthority.Session) bool, kind sessionauthority.EventType,
 ) (dropped int) {

@@ -59,7 +59,7 @@ func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 //
 // historyGone means that the store's history has changed, because its primary was replaced. Other
 // servers of the service may read from the old primary for a little longer, and no watch reports
-// that. So no answer is kept for that time.
+// such a read. So the cache stores no answer to a request that is sent in the next 15 seconds.
 func (c *Cache[V]) Lost(historyGone bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,13 +81,14 @@ func (c *Cache[V]) TimeLeft() time.Duration {
 // prove notes a proof: the watch has sent all events from before this moment, by the server's
 // clock.
 //
-// The server read the first proof's time after this client had requested the watch. So, by this
-// machine's clock, the server read a later proof's time at the earliest at this moment: the moment
-// of the request, plus the difference between the two proofs' times. The two clocks need not show
-// the same time. A message that was delayed on its way, or that waited unread in this process,
-// proves only what it proved when it was sent. If a proof seems to be from the future, the two
-// clocks don't run equally fast: one was set, or one stood still. Then no proof of this watch can
-// be trusted, and the watch counts as broken.
+// The server read the first proof's time after this client had requested the watch. Add the
+// difference between the times of a later proof and of the first proof to the moment of the
+// request. The sum is a moment by this machine's clock, and the server read the later proof's time
+// at this moment or after it. The server's clock and this machine's clock need not show the same
+// time. A message that was delayed on its way, or that waited unread in this process, proves only
+// what it proved when it was sent. If a proof seems to be from the future, the two clocks don't run
+// equally fast: one clock was set, or one clock stood still. Then no proof of this watch can be
+// trusted, and the watch counts as broken.
 func (c *Cache[V]) prove(seconds int64, nanos int32) {
 	if c.began == never {
 		return

@@ -49,7 +49,7 @@ func (f fields) need(namesAndTargets ...any) error {
 	return nil
 }
 
-// may reads fields that may be absent. Its arguments are those of need.
+// may reads fields that may be absent. It takes the same arguments as the method need.
 func (f fields) may(namesAndTargets ...any) error {
 	for i := 0; i < len(namesAndTargets); i += 2 {
 		if _, err := f.read(namesAndTargets[i].(string), namesAndTargets[i+1]); err != nil {

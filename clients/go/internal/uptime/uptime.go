@@ -20,8 +20,8 @@ const tolerance = 100 * time.Millisecond
 // reads the system's clock that runs during sleep only if Go's monotonic clock and the wall clock
 // have moved apart.
 type Clock struct {
-	// read returns a time that nobody sets, but that may stand still during sleep, and the wall
-	// clock.
+	// read returns two times. The first time is of a clock that nobody sets, but that may stand
+	// still during sleep. The second time is of the wall clock.
 	read func() (time.Duration, time.Time)
 	// slept returns the time of the system's clock that runs during sleep. The boolean is true if
 	// the system has such a clock.
@@ -84,8 +84,9 @@ func (c *Clock) reread() (time.Duration, time.Time) {
 	if known {
 		passed = max(passed, now.system-since.system)
 	} else {
-		// Without this clock, sleep looks like a wall clock that was set. If it counts as sleep,
-		// proofs seem older and the cache keeps less.
+		// The system has no clock that runs during sleep. So a machine that slept looks like a wall
+		// clock that was set forward. Both count as sleep here: if the wall clock was set, proofs
+		// seem older than they are, and the cache keeps fewer answers.
 		passed = max(passed, time.Duration(now.wall.UnixNano()-since.wall.UnixNano()))
 	}
 	now.passed = since.passed + passed

@@ -46,7 +46,7 @@ export interface RefusalDetails {
   readonly retryAfterMs?: number;
 }
 
-/** The error that fails a call as the real service does. */
+/** The error that a handler throws to fail a call with a status and details of the real service. */
 export class Refusal extends Error {
   constructor(
     readonly code: StatusCode,

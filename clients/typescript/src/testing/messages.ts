@@ -105,7 +105,7 @@ export interface EventFields {
   readonly replayCause?: pb.ReplayCause;
 }
 
-/** Returns the next event of the state. `more` are the fields that only its type has. */
+/** Returns the next event of the state. `more` has the fields that only this type of event has. */
 export function eventMessage(
   state: State,
   type: pb.EventType,
@@ -134,7 +134,10 @@ export function eventMessage(
   });
 }
 
-/** Returns a message of a watch. If `proves` is true, it says that all events were sent. */
+/**
+ * Returns a message of a watch. If `proves` is true, the message proves that the watch has sent all
+ * events.
+ */
 export function watchMessage(
   state: State,
   events: pb.Event[],
@@ -151,7 +154,7 @@ export function watchMessage(
   });
 }
 
-/** Fails a call with the fields that break their rules, if there are any. */
+/** Throws a `Refusal` that names the fields that break their rules, if there are any. */
 export function refuse(broken: readonly FieldViolation[]): void {
   if (broken.length === 0) return;
   const idle = broken.some(({ field }) => field === "idle_timeout");

@@ -19,7 +19,8 @@ export interface OutgoingHeaders {
 }
 
 /**
- * Adds the cookies, and the headers that caches need. Close the visit before.
+ * Adds the cookies, the headers that caches need, and `Accept-CH`. Close the visit before you call
+ * this function.
  *
  * `exchange` is the request or the response: the same object for all middleware of one exchange. If
  * an app has this middleware twice, one inside the other, the app saw the visit of the inner

@@ -11,7 +11,7 @@ import { isNamed } from "./named_paths.js";
 import type { Answer } from "./responses.js";
 
 // The page does not contain the URL of the request, so that the URL's contents can't lead to
-// another site. A refresh, and a link, without a URL load the page itself.
+// another site. A refresh without a URL loads the same page again. A link without a URL does, too.
 const PAGE =
   '<!doctype html>\n<html lang="en"><meta charset="utf-8">' +
   '<meta name="viewport" content="width=device-width">' +

@@ -22,7 +22,10 @@ export class SessionEnd {
     this.#listen = listen;
   }
 
-  /** True if a callback of the app waits for the end. */
+  /**
+   * True if the app added a callback. It stays true until the connection is over, even if the
+   * callback was removed or called before.
+   */
   get isHeard(): boolean {
     return this.#stops.length > 0;
   }
@@ -39,8 +42,8 @@ export class SessionEnd {
   }
 
   /**
-   * Calls `hangUp` of the middleware when the session ends. `lookedAt` is the session if the app
-   * has used it.
+   * Calls `hangUp` of the middleware when the session ends, if the app uses the session before or
+   * after this call. `lookedAt` is the session if the app has used the session already.
    */
   hangUpWith(hangUp: () => void, lookedAt: Session | undefined): void {
     if (this.#isOver) return;

@@ -16,7 +16,8 @@ export type Action =
   | "sign_out_here";
 
 const NAMED = "*";
-// The path below the mount, with `*` for a device ID or a file's name. Then its one method.
+// Each row has a path below the mount, the one method of the path, and the action. In a path, `*`
+// stands for a device ID or a file's name.
 const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] = [
   [[], "GET", "page"],
   [["static", NAMED], "GET", "static"],
@@ -33,8 +34,8 @@ const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] 
 /** The route of a request. `isApi` is true if the path is for programs: below `api` or `static`. */
 export interface Route {
   /**
-   * The action of the request. Undefined if nothing is at its path, or if the path does not have
-   * its method.
+   * The action of the request. Undefined if there is nothing at the request's path, or if the path
+   * does not allow the request's method.
    */
   readonly action: Action | undefined;
   /** The device ID or the file's name in the path. */
