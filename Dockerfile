@@ -1,5 +1,6 @@
-# The service, the relay and the gateway as one image, chosen by command: the wheels of the service
-# and of its Python client, and the locked requirements, on a slim Python with nothing that builds.
+# One image for the service, the relay and the gateway. The command of the container chooses one of
+# them. The image has the wheels of the service and of its Python client, and the locked
+# requirements, on a slim Python without build tools.
 #
 # A release names its base by digest: --build-arg BASE=docker.io/library/python@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim-trixie
@@ -14,7 +15,8 @@ WORKDIR /src
 
 # The steps that change seldom come first, so that they are built seldom. The environment for the
 # image has no pip: the pip of another environment installs into it. Each builder may have its own
-# package index: the secrets are pip's configuration and its CA, and no layer contains them.
+# package index, so pip's configuration and the CA of the index are secrets of the build. No layer
+# contains these secrets.
 COPY requirements/build.txt requirements/image.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca \

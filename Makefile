@@ -13,8 +13,8 @@ PYTHON ?= python3
 ARGS ?=
 # Debian 12 has Go 1.19, which can't build a newer grpcurl.
 GRPCURL_VERSION := v1.8.9
-# Helm needs Go 1.26. Go 1.21 and later download it by themselves. On Debian 12, install such a Go
-# from go.dev first.
+# Helm needs Go 1.26. Go 1.21 and later versions download Go 1.26 by themselves. On Debian 12, first
+# install Go 1.21 or later from go.dev.
 HELM_VERSION := v4.3.2
 ACTIONLINT_VERSION := v1.7.12
 # Vale reads comments and docstrings with parsers in C, so its build needs a C compiler.
@@ -24,7 +24,7 @@ VALE_VERSION := v3.21.0
 PROTOC_GEN_GO_VERSION := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 PROTOC_GEN_ES_VERSION := 2.13.0
-# staticcheck needs Go 1.25. Go 1.21 and later download it by themselves.
+# staticcheck needs Go 1.25. Go 1.21 and later versions download Go 1.25 by themselves.
 STATICCHECK_VERSION := v0.8.2
 # axe checks the accessibility of pages.
 AXE_VERSION := 4.14.1
@@ -37,8 +37,8 @@ export PYTHON
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 bin := .venv/bin
-# Each environment has a stamp file. It is complete if the stamp is newer than the files from which
-# the environment was made. Running the service needs only a part of .venv.
+# Each environment has a stamp file. The environment is complete if the stamp file is newer than the
+# files from which the environment was made. Running the service needs only a part of .venv.
 venv := .venv/.complete
 running := .venv/.running
 protos_venv := .venv-protos/.complete
@@ -134,7 +134,7 @@ backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests need: Redis, 
 ## ----- developing the service
 
 # Tests start many processes. If PYTHONDONTWRITEBYTECODE is set, each process compiles all modules
-# again, and starts take twice as long as a user's.
+# again, and its start takes twice as long as on the machine of a user.
 compiled := env -u PYTHONDONTWRITEBYTECODE
 pytest := $(compiled) $(bin)/pytest
 

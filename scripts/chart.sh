@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Renders the plain manifests of packaging/kubernetes from the chart: scripts/chart.sh [--check]
 #
-# Each file of packaging/kubernetes/values makes a manifest of the same name. With --check nothing
-# is written. Then helm checks the chart strictly, the committed manifests must equal the rendered
-# ones, and they must be valid for three versions of Kubernetes.
+# Each file of packaging/kubernetes/values makes a manifest of the same name. With --check the
+# script writes no manifest. Instead it checks three things: helm's strict check finds no fault in
+# the chart, the committed manifests equal the rendered manifests, and the manifests are valid for
+# three versions of Kubernetes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 chart=packaging/helm/session-authority manifests=packaging/kubernetes

@@ -6,8 +6,8 @@
 # clone. If there is nothing to compare with, it says so and passes.
 #
 # There is one exception: if the old contract has no options for other languages (`go_package` and
-# the like), new ones may be added. Once the contract has one, a change of these options breaks
-# clients, too.
+# the like), a change may add such options. Once the contract has such an option, a change of these
+# options breaks clients, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -2,8 +2,9 @@
 
 It is run as scripts/dist.py FOLDER [--without-image].
 
-Everything is built from the last commit and has its date, so the same commit gives the same bytes
-on every machine. An archive with other dates is written again.
+Everything is built from the last commit. All files in the archives have the date of the commit, so
+the same commit gives the same bytes on every machine. Some tools write other dates into an archive.
+The script then writes the archive again.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def empty(folder: Path) -> None:
 
 
 def main() -> None:
-    """Builds a release into a folder that is empty or holds a release, which is removed."""
+    """Builds a release into a folder. Removes an earlier release from the folder."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--without-image", action="store_true")

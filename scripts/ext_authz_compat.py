@@ -1,8 +1,9 @@
 """Proves that the gateway's messages for Envoy are the same on the wire as Envoy's messages.
 
-Every field of our messages has the number and the type of Envoy's field. Full messages of Envoy,
-with all the fields that ours leave out, pass through ours unchanged. Both are in one process. The
-script uses nothing but the stubs and xds-protos.
+Every field of our messages has the number and the type of Envoy's field. A full message of Envoy
+also has the fields that our message leaves out. If our message reads and writes such a message, the
+message comes out unchanged. One process can have our messages and Envoy's messages. The script uses
+nothing but the stubs and xds-protos.
 """
 
 from __future__ import annotations

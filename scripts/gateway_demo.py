@@ -40,7 +40,8 @@ PROXIES: Mapping[str, Sequence[str]] = {
     "haproxy": ("haproxy", "-db", "-f", "haproxy.cfg"),
     "traefik": ("traefik", "--configFile=traefik.yaml"),
 }
-# The ports in the shipped files: the proxy's, the app's, the gateway's two, and Envoy's own.
+# The ports in the shipped files: the port of the proxy, the port of the app, the two ports of the
+# gateway, and the port of Envoy's admin interface.
 PORTS = (8000, 8080, 8081, 8082, 9901)
 START_SECONDS = 60
 # Long, because a machine that shows a demo may be busy.
@@ -79,7 +80,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def free_ports(wanted: Sequence[int]) -> dict[int, int]:
-    """These ports. A port that is in use is replaced by a free one."""
+    """Maps each wanted port to itself, or to a free port if the wanted port is in use."""
     with ExitStack() as stack:
         found = {}
         for port in wanted:

@@ -1,5 +1,5 @@
-"""Writes where this machine's pip gets packages from, for pip in a build without this machine's
-environment.
+"""Writes pip's configuration of this machine into a file, so that pip in the build of an image gets
+packages from the same index.
 
 It is run as scripts/pip_settings.py FILE CA_FILE.
 

@@ -3,12 +3,12 @@
 # committed stubs with fresh ones. buf.gen.yaml has the settings for Go and TypeScript. TypeScript
 # also gets the messages of google.rpc. Go's gRPC library includes them.
 #
-# The Python client gets stubs of its own, in another package. Protobuf refuses two files of the
-# same name in one process, and a process may have the client and the server, or two versions of the
-# client's contract. The bytes on the wire are the same.
+# The Python client gets stubs of its own, in another package. One process may have the client and
+# the server, or two versions of the contract. But protobuf refuses two .proto files of the same
+# name in one process. The bytes on the wire are the same for both packages.
 #
-# Only a file that defines a service gets a *_pb2_grpc.py: each module that imports an empty one
-# would import grpc, too.
+# Only a file that defines a service gets a *_pb2_grpc.py. For other files, *_pb2_grpc.py would be
+# empty, but would import grpc.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv-protos/bin/python

@@ -7,8 +7,9 @@ contents are two fifths of the packages' size:
   to the readers of all other languages. The data of the languages with texts stay, for all regions.
   The data that all languages inherit stay, too.
 - Pygments's knowledge of 500 programming languages. Rich shows tracebacks in Python only.
-- The parts of compiled modules for debuggers and linkers. They follow the loaded parts, so a module
-  is cut after these. This needs no `strip`, which a slim base image lacks.
+- The parts of compiled modules for debuggers and linkers. These parts follow the parts that are
+  loaded, so a module is cut after its last loaded part. This needs no `strip`, which a slim base
+  image lacks.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def loadable(module: bytes) -> bytes:
     """A compiled module without the bytes behind its last loaded part."""
     if not module.startswith(ELF):
         return module
-    # The header says where the segments are, which are loaded, and the sections, which are not.
+    # The header of the file says where the segments are, and where the sections are. Only segments
+    # are loaded.
     [offset] = struct.unpack_from("<Q", module, 32)
     size, count = struct.unpack_from("<HH", module, 54)
     ends = [offset + size * count]

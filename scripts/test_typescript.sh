@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the client for TypeScript: its types, its lint, its tests, and the contents of its package.
-# The script needs Node 20 and npm, and installs them if Debian has them.
+# The script needs Node 20.3 or newer, and npm. If they are missing, the script installs Debian's
+# packages of them.
 
 set -euo pipefail
 cd "$(dirname "$0")/../clients/typescript"

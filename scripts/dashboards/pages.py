@@ -44,7 +44,7 @@ class Graph:
     description: str
     unit: str
     queries: dict[str, str]
-    """The queries, by the legends of their lines."""
+    """Maps the legend of each line to the query of the line."""
     stacked: bool = False
 
 

@@ -63,7 +63,7 @@ _NOW = Section(
         ),
         Number(
             "Alarms",
-            "Replays of the last hour: each signs a user out.",
+            "Replays of the last hour. By default, each signs a user out.",
             "short",
             "sum(increase(session_authority_replays_total{SELECTED}[1h]))",
         ),

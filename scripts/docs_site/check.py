@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
 # Attributes whose addresses a browser loads by itself. Only a person follows a link.
 LOADED = {"src", "srcset", "poster", "data"}
-# Elements that a page must have equally often from both renderers.
+# Elements that a page must have as often on the site as on GitHub.
 COUNTED = ("ol", "ul", "li", "pre", "table", "tr", "h1", "h2", "h3", "h4")
 NETWORK = {"http", "https", "ws", "wss"}
 # The theme replaces the text of each diagram with a drawing.

@@ -17,7 +17,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-# A page of `docs` that the navigation does not name causes a warning, which ends the build.
+# Files that the site has besides the pages of the navigation. If the navigation does not name a
+# page of `docs`, mkdocs warns, and the warning ends the build.
 BESIDE_NAVIGATION = ("docs/*.md", "docs/images/*", "benchmarks/results/*.svg")
 # `make docs` names the file with Mermaid. Without it, the theme would load Mermaid from another
 # host.
@@ -48,7 +49,9 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Replaces the files of `docs` with pages of the whole repository, each at its path there."""
+    """Replaces the files of `docs` with pages of the whole repository. The path of a page on the
+    site is its path in the repository.
+    """
     found = [file for file in files if file.src_dir != config.docs_dir]
     paths = {ROOT / name for name in _names(config.nav)}
     paths |= {path for pattern in BESIDE_NAVIGATION for path in ROOT.glob(pattern)}
@@ -70,7 +73,9 @@ def _names(navigation: Any) -> Iterator[str]:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Makes links to files that are not pages lead to the sources. Raises PluginError."""
+    """Makes links to files that are not pages lead to the sources. Raises PluginError if a link
+    leads to no file.
+    """
     here = posixpath.dirname(page.file.src_uri)
 
     def lead(found: re.Match[str]) -> str:

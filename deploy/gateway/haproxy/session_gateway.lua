@@ -4,6 +4,7 @@
 --     lua-load-per-thread /etc/haproxy/session_gateway.lua http://127.0.0.1:8081
 --     http-request set-var(txn.session_route) str("session=required")
 --     http-request lua.session
+--     http-request return status 503 unless { var(txn.session_judged) -m bool }
 --
 -- The action sets the identity headers of the request, and the variables `txn.cookie_1` to
 -- `txn.cookie_3`, which `http-response` sends to the browser. If the request may pass, the action
@@ -41,7 +42,8 @@ local NOT_ANSWERED = {
     ["date"] = true, ["server"] = true, ["transfer-encoding"] = true, ["x-device-id"] = true,
 }
 
--- Headers are numbered from 0 here, and from 1 in the answers of some versions.
+-- HAProxy numbers the values of a header from 0. Some versions number the values of a header in a
+-- response to this script from 1.
 local function each(values)
     local found = {}
     for index = 0, #values do

@@ -1,5 +1,5 @@
-{{/* Names and parts that the deployments share. The argument of each is the root context, or a dict
-     that has it as `root`. */}}
+{{/* Names and parts that the deployments share. The argument of each template is the root context,
+     or a dict with the root context as `root`. */}}
 
 {{- define "session-authority.name" -}}
 {{- if .Values.fullnameOverride -}}
@@ -80,7 +80,8 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* The settings of all pods: no privileges, no token, the time to end, and where they run. */}}
+{{/* The settings of all pods: no privileges, no token of a service account, the time that a pod has
+     to end, and on which nodes the pods run. */}}
 {{- define "session-authority.pod" -}}
 serviceAccountName: {{ include "session-authority.name" .root }}
 automountServiceAccountToken: false
