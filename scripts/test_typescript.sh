@@ -12,13 +12,13 @@ for program in node npm; do
     command -v "$program" >/dev/null ||
         "$here/apt_install.sh" "$package" "there is no $program to test TypeScript with"
 done
-major="$(node -p 'process.versions.node.split(".")[0]')"
-if (( major < 20 )); then
+version="$(node -p process.versions.node)"
+if ! printf '%s\n' 20.3 "$version" | sort --check=silent --version-sort; then
     if [[ "${REQUIRE_BACKENDS:-}" == 1 ]]; then
-        echo "TypeScript: needs Node 20, and this is Node $major." >&2
+        echo "TypeScript: needs Node 20.3 or newer, and this is Node $version." >&2
         exit 1
     fi
-    echo "SKIPPED: the client for TypeScript needs Node 20, and this is Node $major." >&2
+    echo "SKIPPED: the client for TypeScript needs Node 20.3 or newer, and this is $version." >&2
     exit 0
 fi
 
