@@ -171,7 +171,7 @@ class SessionAuthorityServiceServicer(object):
         which a connection began expires while the session lives on.
 
         The call changes nothing: no session counts as used, nothing is written, and no alarm is
-        raised. Do not use it to admit requests. Only ValidateSession is for that.
+        raised. Do not use this call to admit requests. To admit a request, call ValidateSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,8 +180,8 @@ class SessionAuthorityServiceServicer(object):
     def ListDevices(self, request, context):
         """Lists a user's devices for a page "My Devices". The most recently active device comes first.
 
-        If a device becomes active after you read the first page, it moves to the front, and the second
-        page may not contain it.
+        If a device becomes active after you read the first page, the device moves to the front of the
+        list. Then the device can be missing on the second page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,9 +63,10 @@ const (
 	SessionStatus_SESSION_STATUS_NO_SESSION SessionStatus = 5
 	// The session reached its absolute end, or was unused for as long as its idle timeout.
 	SessionStatus_SESSION_STATUS_SESSION_EXPIRED SessionStatus = 6
-	// A newer token of this session is in use, or a newer sign-in on this device is in use. This is
-	// so recent that the old token is no sign of theft. The token is denied, and nothing else
-	// happens. A typical cause is a request that was delayed on its way.
+	// A newer token of this session is in use, or a newer sign-in on this device has replaced the
+	// session. The old token is no sign of theft, because its client may have had no time to store
+	// the newer token. The token is denied, and nothing else happens. A typical cause is a request
+	// that was delayed on its way.
 	//
 	// If `REPLAY_ALARM` is `renewed`, a validation also returns this status for a token that came
 	// from its own device and would otherwise be REPLAYED. The cause is a queued upload or a theft.
@@ -292,7 +293,8 @@ const (
 	EventType_EVENT_TYPE_ENDED_TOKEN_PRESENTED EventType = 3
 	// RevokeDevice signed a user out on a device. Or a repair (`session-authority inspect --repair`)
 	// removed a session whose record can't be read. After a repair, the actor is
-	// `session-authority inspect`.
+	// `session-authority inspect`. Or the service ended a session again that a sign-in had replaced,
+	// because a failover had brought the session back. Then the reason is `replaced`.
 	EventType_EVENT_TYPE_DEVICE_REVOKED EventType = 4
 	// RevokeAll signed a user out on all devices, or on all devices except one. Or a repair
 	// (`session-authority inspect --repair`) removed the Redis key of the user's sessions, because
@@ -1872,9 +1874,8 @@ type ValidateSessionResponse struct {
 	// new device ID to the client. At the next sign-in of the client, send it as the `device_id` of
 	// IssueDevice. The token that came without a device ID stays good for the device that it was made
 	// for, and for no other device. If the client sends this token with the new device ID, the token
-	// is denied (WRONG_DEVICE). A device ID that a validation assigned never causes an alarm when it
-	// comes with a token of another device, whatever the token is, and however late the request
-	// comes.
+	// is denied (WRONG_DEVICE). A request with an assigned device ID and a token of another device
+	// never causes an alarm. This holds for every token, and for an assigned device ID of any age.
 	DeviceIdAssigned bool `protobuf:"varint,4,opt,name=device_id_assigned,json=deviceIdAssigned,proto3" json:"device_id_assigned,omitempty"`
 	// The session. Set if the status is ACTIVE.
 	Session *Session `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`

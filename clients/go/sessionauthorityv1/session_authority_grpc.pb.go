@@ -101,12 +101,12 @@ type SessionAuthorityServiceClient interface {
 	// which a connection began expires while the session lives on.
 	//
 	// The call changes nothing: no session counts as used, nothing is written, and no alarm is
-	// raised. Do not use it to admit requests. Only ValidateSession is for that.
+	// raised. Do not use this call to admit requests. To admit a request, call ValidateSession.
 	CheckSessions(ctx context.Context, in *CheckSessionsRequest, opts ...grpc.CallOption) (*CheckSessionsResponse, error)
 	// Lists a user's devices for a page "My Devices". The most recently active device comes first.
 	//
-	// If a device becomes active after you read the first page, it moves to the front, and the second
-	// page may not contain it.
+	// If a device becomes active after you read the first page, the device moves to the front of the
+	// list. Then the device can be missing on the second page.
 	ListDevices(ctx context.Context, in *ListDevicesRequest, opts ...grpc.CallOption) (*ListDevicesResponse, error)
 	// Gives a device a name that the user chose ("Sami's phone").
 	UpdateDevice(ctx context.Context, in *UpdateDeviceRequest, opts ...grpc.CallOption) (*UpdateDeviceResponse, error)
@@ -319,12 +319,12 @@ type SessionAuthorityServiceServer interface {
 	// which a connection began expires while the session lives on.
 	//
 	// The call changes nothing: no session counts as used, nothing is written, and no alarm is
-	// raised. Do not use it to admit requests. Only ValidateSession is for that.
+	// raised. Do not use this call to admit requests. To admit a request, call ValidateSession.
 	CheckSessions(context.Context, *CheckSessionsRequest) (*CheckSessionsResponse, error)
 	// Lists a user's devices for a page "My Devices". The most recently active device comes first.
 	//
-	// If a device becomes active after you read the first page, it moves to the front, and the second
-	// page may not contain it.
+	// If a device becomes active after you read the first page, the device moves to the front of the
+	// list. Then the device can be missing on the second page.
 	ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error)
 	// Gives a device a name that the user chose ("Sami's phone").
 	UpdateDevice(context.Context, *UpdateDeviceRequest) (*UpdateDeviceResponse, error)

@@ -942,9 +942,8 @@ export type ValidateSessionResponse = Message<"session_authority.v1.ValidateSess
    * new device ID to the client. At the next sign-in of the client, send it as the `device_id` of
    * IssueDevice. The token that came without a device ID stays good for the device that it was made
    * for, and for no other device. If the client sends this token with the new device ID, the token
-   * is denied (WRONG_DEVICE). A device ID that a validation assigned never causes an alarm when it
-   * comes with a token of another device, whatever the token is, and however late the request
-   * comes.
+   * is denied (WRONG_DEVICE). A request with an assigned device ID and a token of another device
+   * never causes an alarm. This holds for every token, and for an assigned device ID of any age.
    *
    * @generated from field: bool device_id_assigned = 4;
    */
@@ -2074,9 +2073,10 @@ export enum SessionStatus {
   SESSION_EXPIRED = 6,
 
   /**
-   * A newer token of this session is in use, or a newer sign-in on this device is in use. This is
-   * so recent that the old token is no sign of theft. The token is denied, and nothing else
-   * happens. A typical cause is a request that was delayed on its way.
+   * A newer token of this session is in use, or a newer sign-in on this device has replaced the
+   * session. The old token is no sign of theft, because its client may have had no time to store
+   * the newer token. The token is denied, and nothing else happens. A typical cause is a request
+   * that was delayed on its way.
    *
    * If `REPLAY_ALARM` is `renewed`, a validation also returns this status for a token that came
    * from its own device and would otherwise be REPLAYED. The cause is a queued upload or a theft.
@@ -2270,7 +2270,8 @@ export enum EventType {
   /**
    * RevokeDevice signed a user out on a device. Or a repair (`session-authority inspect --repair`)
    * removed a session whose record can't be read. After a repair, the actor is
-   * `session-authority inspect`.
+   * `session-authority inspect`. Or the service ended a session again that a sign-in had replaced,
+   * because a failover had brought the session back. Then the reason is `replaced`.
    *
    * @generated from enum value: EVENT_TYPE_DEVICE_REVOKED = 4;
    */
@@ -2508,7 +2509,7 @@ export const SessionAuthorityService: GenService<{
    * which a connection began expires while the session lives on.
    *
    * The call changes nothing: no session counts as used, nothing is written, and no alarm is
-   * raised. Do not use it to admit requests. Only ValidateSession is for that.
+   * raised. Do not use this call to admit requests. To admit a request, call ValidateSession.
    *
    * @generated from rpc session_authority.v1.SessionAuthorityService.CheckSessions
    */
@@ -2520,8 +2521,8 @@ export const SessionAuthorityService: GenService<{
   /**
    * Lists a user's devices for a page "My Devices". The most recently active device comes first.
    *
-   * If a device becomes active after you read the first page, it moves to the front, and the second
-   * page may not contain it.
+   * If a device becomes active after you read the first page, the device moves to the front of the
+   * list. Then the device can be missing on the second page.
    *
    * @generated from rpc session_authority.v1.SessionAuthorityService.ListDevices
    */
