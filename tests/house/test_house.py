@@ -115,9 +115,17 @@ esac
 
 
 def test_skipped_tests_are_listed_at_the_end(tmp_path: Path):
-    """Runs pytest with the options of `make test`, on a test that is skipped."""
+    """Runs pytest with the options of `make test`, on a test that is skipped. The arguments of the
+    `make` that runs this test are left out.
+    """
+    passed_on = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     would_run = subprocess.run(
-        ["make", "--dry-run", "test"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["make", "--dry-run", "test"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in passed_on},
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     options = would_run.split("/pytest ")[1].split()
     (tmp_path / "test_one.py").write_text(
