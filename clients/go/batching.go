@@ -12,48 +12,50 @@ import (
 )
 
 const (
-	// The service accepts 500 requests, in a message of 4 MiB.
+	// The service accepts at most 500 requests, and at most 4 MiB, in one BatchValidateSessions.
 	maxBatchItems = 500
 	maxBatchBytes = 3 << 20
-	// A good request is smaller than this. The service refuses a single validation of more than 64
-	// KiB. The client sends a request over this limit alone, so that its refusal fails no other
-	// caller.
+	// A valid request for a validation is smaller than maxItemBytes. The client sends a larger
+	// request in a call of its own. If the service refuses this call, no other caller's validation
+	// fails. The service refuses such a call if the request has more than 64 KiB.
 	maxItemBytes = 8 << 10
-	// When a caller has waited for this time, or for this part of its timeout, it does not wait any
-	// longer for the call that is under way. A batch is sent while that call goes on.
+	// A caller in the queue waits for the call that is under way. This wait lasts at most
+	// maxBatchWait, and at most a quarter of the caller's timeout (1/maxBatchWaitPart). After the
+	// wait a batch is sent, even if the call is still under way.
 	maxBatchWait     = 50 * time.Millisecond
 	maxBatchWaitPart = 4
 )
 
-// batchQueue sends the validations of all goroutines, alone or in batches. If no validation is
-// under way, a new validation is sent at once. Validations that arrive in the meantime are sent
-// together: when the call under way has ended, or when one of their callers has waited for its
-// longest time.
+// batchQueue sends the validations of all goroutines that share a client. If no validation is under
+// way, a new validation is sent at once, in a call of its own. Validations that arrive while a call
+// is under way wait in the queue, and are sent together in a batch. The batch is sent when the call
+// has ended, or when a caller in the queue has waited for as long as maxBatchWait and
+// maxBatchWaitPart allow.
 //
-// No caller waits for a batch to fill: at low load every validation is a call of its own, as it
-// would be without batching. Each caller's deadline, cancellation and errors stay its own.
+// No caller waits for a batch to fill. At low load, every validation is a call of its own, as
+// without batching. Each caller keeps its own deadline, cancellation and errors.
 type batchQueue struct {
 	client *Client
 
 	mu       sync.Mutex
 	queue    []*waiter
 	underWay int
-	sending  bool // a batch waits for a slot
-	// One timer serves the whole queue. A timer for each caller took an eighth of the time that the
-	// client spends on a validation.
+	sending  bool // true while a batch waits for a slot
+	// The whole queue has one timer. When each caller had its own timer, the timers took an eighth
+	// of the time that the client spent on a validation.
 	patience *time.Timer
-	patient  time.Time // until then, all in the queue wait for the call under way
+	patient  time.Time // the time at which the timer patience fires
 }
 
-// waiter is a caller in the queue, or in a batch.
+// waiter is a caller whose validation is in the queue or in a batch.
 type waiter struct {
 	request  *pb.ValidateSessionRequest
 	size     int
 	deadline time.Time
-	queued   bool // the caller is in no batch yet; the queue's mutex guards queued and gone
-	gone     bool // the caller gave up
+	queued   bool // true until the caller is in a batch; the queue's mutex guards queued and gone
+	gone     bool // true if the caller has stopped waiting
 	settled  chan struct{}
-	answer   Validation // written before settled is closed
+	answer   Validation // answer and err are written before settled is closed
 	err      error
 }
 
@@ -62,8 +64,8 @@ func (w *waiter) settle(answer Validation, err error) {
 	close(w.settled)
 }
 
-// validate returns the service's answer. own is the context of the call, and ctx is the context of
-// its caller.
+// validate returns the service's answer to a validation. ctx is the caller's context. own is the
+// context of the call: it is derived from ctx, and has the call's deadline.
 func (q *batchQueue) validate(
 	own, ctx context.Context, request *pb.ValidateSessionRequest,
 ) (Validation, error) {
@@ -117,8 +119,9 @@ func (q *batchQueue) wait(own, ctx context.Context, w *waiter) (Validation, erro
 	}
 }
 
-// append adds a caller to the queue. It sets the timer so that a batch is sent at the latest when
-// the caller has waited for its longest time. The caller of append holds the mutex.
+// append adds w to the queue. It sets the timer so that a batch is sent at the latest when w has
+// waited for as long as maxBatchWait and maxBatchWaitPart allow. The mutex must be locked when
+// append is called.
 func (q *batchQueue) append(w *waiter) {
 	now := time.Now()
 	patience := min(maxBatchWait, w.deadline.Sub(now)/maxBatchWaitPart)
@@ -134,7 +137,8 @@ func (q *batchQueue) append(w *waiter) {
 	}
 }
 
-// hurry sends a batch if a caller in the queue has waited for its longest time.
+// hurry runs when the timer fires. It sends a batch if a caller in the queue has waited for as long
+// as maxBatchWait and maxBatchWaitPart allow.
 func (q *batchQueue) hurry() {
 	q.mu.Lock()
 	isDue := len(q.queue) > 0 && !time.Now().Before(q.patient)
@@ -150,7 +154,7 @@ func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, er
 	withoutSlot := q.sending && w.queued
 	q.mu.Unlock()
 	select {
-	case <-w.settled: // the answer came at this very moment
+	case <-w.settled: // the answer came at the moment when own ended
 		return w.answer, w.err
 	default:
 	}
@@ -166,7 +170,8 @@ func (q *batchQueue) giveUp(own, ctx context.Context, w *waiter) (Validation, er
 	}
 }
 
-// ended notes that a call has ended, and sends the next batch.
+// ended notes that a call has ended. If no other call is under way, it sends the callers in the
+// queue as the next batch.
 func (q *batchQueue) ended() {
 	q.mu.Lock()
 	q.underWay--
@@ -177,8 +182,9 @@ func (q *batchQueue) ended() {
 	}
 }
 
-// send lets a batch wait for its slot. All callers that are in the queue when the slot is free go
-// into the batch.
+// send starts a goroutine that waits for a free slot and then sends a batch. While such a goroutine
+// waits already, send does nothing. The batch takes the callers that are in the queue when the slot
+// is free, up to maxBatchItems and maxBatchBytes.
 func (q *batchQueue) send() {
 	q.mu.Lock()
 	starts := !q.sending && len(q.queue) > 0
@@ -231,14 +237,15 @@ func (q *batchQueue) sendInSlot() {
 	}
 	q.callFor(batch)
 	c.slots.Release(1)
-	// The callers that have just got an answer often ask again. Let them run first, so that they
-	// join the next batch.
+	// A caller that has just got an answer often validates again at once. Gosched lets such callers
+	// run first, so that their new validations join the next batch.
 	runtime.Gosched()
 	q.ended()
 }
 
-// takeBatch removes the next batch from the queue, in the order of arrival. A caller that has given
-// up is removed, too, and is not in the batch.
+// takeBatch takes the next batch from the front of the queue. It returns the batch and the rest of
+// the queue. takeBatch skips callers that have stopped waiting. The skipped callers are neither in
+// the batch nor in the rest.
 func takeBatch(queue []*waiter) (batch, rest []*waiter) {
 	held := 0
 	for i, w := range queue {
@@ -256,8 +263,8 @@ func takeBatch(queue []*waiter) (batch, rest []*waiter) {
 }
 
 // callFor makes the call of a batch, and gives each caller its own part of the answer. The deadline
-// of a batch is the latest deadline of its callers. The other callers stop waiting at their own
-// deadlines.
+// of the call is the latest deadline of the callers in the batch. A caller with an earlier deadline
+// stops waiting at its own deadline.
 func (q *batchQueue) callFor(batch []*waiter) {
 	c := q.client
 	deadline := batch[0].deadline

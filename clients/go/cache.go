@@ -15,32 +15,38 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// CacheConfig has the limits of a near cache. A field that is zero has its default.
+// CacheConfig has the limits of a near cache. A field that is zero stands for its default.
 type CacheConfig struct {
-	// MaxEntries is how many answers are kept. The default is 10,000. The least recently used
-	// answers are dropped first.
+	// MaxEntries is the maximum number of kept answers. The default is 10,000. If there are more
+	// answers, the cache drops the least recently used answers.
 	MaxEntries int
-	// MaxAge is how long an answer may be used at the most. The default is 60 seconds. If MaxAge is
-	// at most the service's GRACE (30 seconds), the cache accepts no superseded token for longer
-	// than the service itself does.
+	// MaxAge is the maximum time for which an answer is used, counted from the moment when the
+	// request was sent. The default is 60 seconds. If MaxAge is at most the service's GRACE (by
+	// default 30 seconds), the cache accepts no superseded token for longer than the service itself
+	// does.
 	MaxAge time.Duration
-	// MaxSilence is the maximum age of the watch's last proof. A proof says that the watch has sent
-	// all events. The default is 15 seconds, which is also the maximum. A revocation can be missed
-	// for this time and no longer. With less than 12 seconds the cache is often off: proofs come
-	// every 10 to 11 seconds.
+	// MaxSilence is the maximum age of the last proof of the cache's watch. A proof says that the
+	// watch has sent all events before a moment. If the last proof is older than MaxSilence, the
+	// cache is off. So the cache can miss a revocation for MaxSilence at most. The default is 15
+	// seconds, and larger values are refused. If MaxSilence is less than 12 seconds, the cache is
+	// often off, because proofs come every 10 to 11 seconds.
 	MaxSilence time.Duration
 }
 
-// CacheStats has the counts of a near cache since its client was made.
+// CacheStats has the counts of a near cache since the client was made.
 type CacheStats = nearcache.Stats
 
-// CacheDropped has the number of answers that were dropped, by reason.
+// CacheDropped counts the answers that a near cache has dropped, by reason.
 type CacheDropped = nearcache.Dropped
 
-// WithCache answers validations in this process for as long as the answers certainly hold. The
-// first validation starts a watch, on a connection of its own. The caller needs both the role that
-// may watch events and the role that may validate. While no watch is live, every validation is a
-// call. CACHE.md of the Python client says how stale an answer can be: the rules are the same.
+// WithCache gives the client a near cache. The cache keeps the service's answers to validations.
+// While a watch proves that a kept answer still holds, the client returns the kept answer and makes
+// no call. The first validation that may use the cache starts the watch, on a connection of its
+// own. This caller needs the permissions to watch events and to validate. While no watch is live,
+// every validation is a call.
+//
+// CACHE.md of the Python client says how stale a kept answer can be. The same rules apply to this
+// client.
 func WithCache(config CacheConfig) Option {
 	return func(s *settings) error {
 		s.cache = &config
@@ -48,7 +54,8 @@ func WithCache(config CacheConfig) Option {
 	}
 }
 
-// CacheStats returns the counts of the near cache. Without a cache, all counts are zero.
+// CacheStats returns the counts of the near cache. If the client has no near cache, all counts are
+// zero.
 func (c *Client) CacheStats() CacheStats {
 	if c.cache == nil {
 		return CacheStats{}
@@ -56,29 +63,31 @@ func (c *Client) CacheStats() CacheStats {
 	return c.cache.kept.Stats()
 }
 
-// forget drops the cached answers about a user whose sessions this client has changed, or tried to
-// change. The next validation need not wait for the event.
+// forget drops the cached answers about a user. The client calls it after each call that changes
+// the user's sessions, even if the call failed. So the next validation sees the change, although
+// the event of the change may not have arrived yet.
 func (c *Client) forget(userID string) {
 	if c.cache != nil {
 		c.cache.kept.ForgetUser(userID)
 	}
 }
 
-// forgetToken drops the cached answer about a token that was just renewed.
+// forgetToken drops the cached answer about a token. The client calls it after each renewal of a
+// token, even if the renewal failed.
 func (c *Client) forgetToken(accessToken, deviceID string) {
 	if c.cache != nil {
 		c.cache.kept.Discard(accessToken, deviceID)
 	}
 }
 
-// cacheKeeper validates tokens that the near cache has no answer for. Callers that validate the
-// same token at the same time share one request. The cacheKeeper also passes the events of a watch
-// to the cache.
+// cacheKeeper validates the tokens for which the near cache has no answer. If several callers
+// validate the same token on the same device at the same time, they share one request. cacheKeeper
+// also passes the events of a watch to the cache.
 //
-// A caller that joins a request gets an answer that may be as old as the request. So a caller joins
-// only while the cache is live, and only if the watch has brought no event of any user since the
-// request was sent. When the event of a revocation has arrived, callers join no request that was
-// sent before the event arrived.
+// If a caller joins the request of another caller, the answer may be as old as the request. So a
+// caller joins a request only while a watch is live, and only if no event has arrived since the
+// request was sent. For example, when the event of a revocation has arrived, no caller joins a
+// request that was sent before the event.
 type cacheKeeper struct {
 	client  *Client
 	kept    *nearcache.Cache[*Validation]
@@ -94,8 +103,8 @@ func newCacheKeeper(client *Client, config CacheConfig) (*cacheKeeper, error) {
 	return &cacheKeeper{client: client, kept: kept}, nil
 }
 
-// validate returns the service's answer. own is the context of the call, and ctx is the context of
-// its caller.
+// validate returns the service's answer to a validation. ctx is the caller's context. own is the
+// context of the call: it is derived from ctx, and has the call's deadline.
 func (k *cacheKeeper) validate(
 	own, ctx context.Context, accessToken, deviceID string, request *pb.ValidateSessionRequest,
 ) (Validation, error) {
@@ -123,7 +132,8 @@ func (k *cacheKeeper) validate(
 			if landed.Err == nil {
 				return landed.Val.(Validation), nil
 			}
-			// A caller with more time than the first caller asks again.
+			// If the shared request failed only because the first caller had too little time, a
+			// caller that still has time makes another request.
 			if first || !hadTooLittleTime(landed.Err) || own.Err() != nil {
 				return Validation{}, copyForCaller(landed.Err)
 			}
@@ -131,8 +141,9 @@ func (k *cacheKeeper) validate(
 	}
 }
 
-// ask makes the call that callers share. The call has the first caller's deadline, but is not
-// cancelled when the first caller is.
+// ask makes a validation that several callers may share, and stores the answer in the cache. The
+// call has the deadline of the first caller. If only the first caller's context is canceled, the
+// call goes on.
 func (k *cacheKeeper) ask(
 	first context.Context,
 	ticket nearcache.Ticket,
@@ -171,9 +182,9 @@ func answerOf(found *Validation) nearcache.Answer[*Validation] {
 	}
 }
 
-// flightKey returns a key that is equal if two callers can share a request. The key consists of the
-// token, the device ID, the number of the watch of the cache, and the count of events about users
-// so far.
+// flightKey returns the key of a shared request: two callers can share a request if their keys are
+// equal. The key consists of the token, the device ID, and two numbers of the ticket. These numbers
+// are the number of the cache's watch and the number of events about users so far.
 func flightKey(ticket nearcache.Ticket, accessToken, deviceID string) string {
 	key := make([]byte, 0, len(accessToken)+len(deviceID)+64)
 	key = strconv.AppendUint(key, ticket.Watch, 10)
@@ -186,9 +197,9 @@ func flightKey(ticket nearcache.Ticket, accessToken, deviceID string) string {
 	return string(append(key, deviceID...))
 }
 
-// hadTooLittleTime reports whether a call failed only because it had too little time. If the
-// service can't answer a call in time, it refuses the call with UNAVAILABLE and the reason
-// DEADLINE_TOO_SHORT.
+// hadTooLittleTime reports whether a call failed only because its deadline was too early. If the
+// service can't answer a call before the deadline, it refuses the call with UNAVAILABLE and the
+// reason DEADLINE_TOO_SHORT.
 func hadTooLittleTime(err error) bool {
 	var failed *Error
 	return errors.As(err, &failed) && errors.Is(err, ErrUnavailable) &&

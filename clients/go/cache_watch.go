@@ -16,11 +16,13 @@ const (
 var errSilentWatch = errors.New("the watch proved nothing for too long, or clocks ran apart")
 
 // startWatching starts a goroutine that passes the events of a watch to the cache. The watch has a
-// connection of its own, and starts anew whenever it ends.
+// connection of its own. When the watch ends, the goroutine starts another watch, until the client
+// is closed.
 //
-// A cache whose watch broke is empty, so there is nothing to resume: each watch starts at the
-// present moment. A watch that proves nothing for too long counts as broken. After any failure the
-// cache is off until the next watch works, and the log says so.
+// When a watch ends, the cache drops all answers. An empty cache needs no earlier events, so each
+// watch starts at the present moment. If a watch sends no proof for too long (see
+// CacheConfig.MaxSilence), it counts as broken. After any failure the cache is off until the next
+// watch has sent a proof. The log says that the cache is off.
 func (k *cacheKeeper) startWatching() {
 	if !k.client.enter() {
 		return
@@ -36,7 +38,7 @@ func (k *cacheKeeper) keepWatching() {
 	defer k.kept.Lost(false)
 	pauses := watchPauses{log: c.settings.logger, pause: firstWatchPause}
 	conn, err := c.settings.transport.Open()
-	if err != nil { // not expected: the client's own connection was opened in the same way
+	if err != nil { // not expected: NewClient opened a connection with the same settings
 		pauses.next(err)
 		return
 	}
@@ -69,12 +71,12 @@ func (k *cacheKeeper) watch(
 	return endOfWatch(ctx, err, k.client.closed())
 }
 
-// endOfWatch returns the reason why a watch has ended. It returns nil if the service ended the
-// watch.
+// endOfWatch returns the error that ended a watch. It returns nil if the service ended the watch
+// without an error.
 //
-// ErrCursorExpired means that the store's history has changed. This reason goes before all others,
-// even if the watch was given up at the same moment, because no answer may be kept for some time
-// after it.
+// ErrCursorExpired may mean that the store has another primary now. After such a change, the cache
+// must store no answers for some time. So endOfWatch returns ErrCursorExpired even if the client
+// gave up the silent watch at the same moment.
 func endOfWatch(ctx context.Context, err error, closed bool) error {
 	if err != nil {
 		err = failureOf(ctx, err, closed)

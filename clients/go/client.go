@@ -15,8 +15,9 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// Client makes calls to one Session Authority. Make one Client for a process and share it: any
-// number of goroutines may call its methods at once. Close it at the end.
+// Client makes calls to one Session Authority. Make one Client for the whole process: any number of
+// goroutines may call its methods at the same time. Call Close when the process does not need the
+// Client any more.
 type Client struct {
 	settings  settings
 	conn      *grpc.ClientConn
@@ -32,13 +33,13 @@ type Client struct {
 
 	mu      sync.Mutex
 	shut    bool
-	running sync.WaitGroup // the goroutines of the client
+	running sync.WaitGroup // counts the goroutines that Close waits for
 }
 
-// NewClient returns a client of the service at target. A target is "host:port", or
-// "dns:///host:port" to spread over all addresses of a name, or
-// "ipv4:10.0.0.1:50051,10.0.0.2:50051". NewClient does not wait for a connection. Its error says
-// which argument can't be used.
+// NewClient returns a client of the service at target. target is "host:port", "dns:///host:port",
+// or a list of addresses: "ipv4:10.0.0.1:50051,10.0.0.2:50051". If target has several addresses,
+// the client sends its calls to all of them in turn. NewClient does not wait for a connection. If
+// target or an option can't be used, the error says which one can't be used.
 func NewClient(target string, opts ...Option) (*Client, error) {
 	made, err := newSettings(opts)
 	if err != nil {
@@ -69,8 +70,9 @@ func NewClient(target string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the connections, and returns when all goroutines of the client have ended. Calls and
-// watches under way end with ErrClientClosed, as does every later call.
+// Close closes the client's connections, and waits until the client's goroutines have ended. Calls
+// and watches that are under way fail with ErrClientClosed. Every later call fails with
+// ErrClientClosed, too. Close does not wait for a source of WithTokenSource that blocks.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		c.mu.Lock()
@@ -83,8 +85,8 @@ func (c *Client) Close() error {
 	return c.closeErr
 }
 
-// enter registers a goroutine of the client: Close waits for the goroutine until it calls leave. It
-// returns false if the client is closed. Then the goroutine must end.
+// enter registers a goroutine of the client: Close waits until the goroutine has called leave.
+// enter returns false if the client is closed. The goroutine must not do any work in this case.
 func (c *Client) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,16 +99,17 @@ func (c *Client) enter() bool {
 
 func (c *Client) leave() { c.running.Done() }
 
-// Timeout returns the default timeout of each call, retries included.
+// Timeout returns the default timeout of a call. The timeout includes the time for retries.
 func (c *Client) Timeout() time.Duration { return c.settings.timeout }
 
 func (c *Client) closed() bool { return c.ending.Err() != nil }
 
-// method is the type of a method of the generated client.
+// method is the type of a method of the generated gRPC client.
 type method[Q, R any] func(context.Context, Q, ...grpc.CallOption) (R, error)
 
-// call makes a call with its deadline, in a slot of its own. If timeout is zero, the client's
-// default timeout holds.
+// call waits for a free slot (see WithMaxInFlight), and makes a call of the service in this slot.
+// The wait for the slot counts against timeout. If timeout is zero, the client's default timeout
+// applies.
 func call[Q, R any](
 	ctx context.Context, c *Client, timeout time.Duration, method method[Q, R], request Q,
 ) (R, error) {
@@ -124,8 +127,8 @@ func call[Q, R any](
 }
 
 // begin returns the context of a call. The context ends when the timeout is over, when the caller's
-// context ends, or when the client is closed. With a negative timeout the context has ended
-// already. time.Until returns a negative duration for a moment in the past.
+// context ctx ends, or when the client is closed. If the timeout is negative, the returned context
+// has already ended. A caller may get a negative timeout from time.Until.
 func (c *Client) begin(
 	ctx context.Context, timeout time.Duration,
 ) (context.Context, context.CancelFunc) {
@@ -140,7 +143,8 @@ func (c *Client) begin(
 	}
 }
 
-// acquire waits for a slot. own is the context of the call, and ctx is the context of its caller.
+// acquire waits for a free slot. It returns an error if own ends first. own is the context of the
+// call, and is derived from ctx, the caller's context.
 func (c *Client) acquire(own, ctx context.Context) error {
 	if c.slots.TryAcquire(1) || c.slots.Acquire(own, 1) == nil {
 		return nil
@@ -157,7 +161,8 @@ func (c *Client) acquire(own, ctx context.Context) error {
 const noSlot = "there was no place in time: too many calls of this client are under way" +
 	" (WithMaxInFlight)"
 
-// callInSlot makes a call in a slot that was acquired before.
+// callInSlot makes a call, and retries it after some failures. The slot for the call must be
+// acquired already. own is the context of the call, and is derived from ctx, the caller's context.
 func callInSlot[Q, R any](
 	own, ctx context.Context, c *Client, method method[Q, R], request Q,
 ) (R, error) {

@@ -10,7 +10,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// timeOf returns the zero time if the timestamp is not set.
+// timeOf converts a timestamp. It returns the zero time if the timestamp is nil.
 func timeOf(stamp *timestamppb.Timestamp) time.Time {
 	if stamp == nil {
 		return time.Time{}
@@ -18,8 +18,9 @@ func timeOf(stamp *timestamppb.Timestamp) time.Time {
 	return stamp.AsTime()
 }
 
-// presented makes a text from an end user's request fit for a protobuf message: a question mark
-// replaces each run of bytes that are not UTF-8. The service decides whether the text is valid.
+// presented converts a text from an end user's request to UTF-8, so that a protobuf message can
+// hold it. A question mark replaces each run of bytes that are not UTF-8. The service decides
+// whether the resulting text is valid.
 func presented(text string) string { return strings.ToValidUTF8(text, "?") }
 
 func clientMessage(client *ClientInfo) *pb.ClientInfo {
@@ -142,8 +143,8 @@ func sessionOf(message *pb.Session) Session {
 	}
 }
 
-// validationOf returns an active validation only if the service says so in both fields, active and
-// status, and sends a session.
+// validationOf converts the service's answer to a validation. The result is Active only if the
+// answer's field active is true, its status is ACTIVE, and it has a session.
 func validationOf(message *pb.ValidateSessionResponse) Validation {
 	validation := Validation{
 		Status:           statusOf(message.GetStatus()),
@@ -159,7 +160,8 @@ func validationOf(message *pb.ValidateSessionResponse) Validation {
 	return validation
 }
 
-// renewalOf returns a session only if the status is active and the service sends a session.
+// renewalOf converts the service's answer to a renewal. The result has a session only if the answer
+// has a session and its status is ACTIVE.
 func renewalOf(message *pb.RenewSessionResponse) *Renewal {
 	renewal := &Renewal{
 		Status:          statusOf(message.GetStatus()),

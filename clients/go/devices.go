@@ -10,21 +10,23 @@ import (
 
 // ListDevicesOptions are the optional arguments of ListDevices and Devices.
 type ListDevicesOptions struct {
-	// CurrentDeviceID is the device that sent the request: it is Current in the list.
+	// CurrentDeviceID is the ID of the device that sent the end user's request. In the list, the
+	// field Current of this device is true.
 	CurrentDeviceID string
-	// IncludeSignedOut lists devices where the user is signed out, too. The default is false.
+	// IncludeSignedOut adds the devices on which the user is signed out to the list. The default is
+	// false.
 	IncludeSignedOut bool
-	// PageSize is the number of devices on a page, up to 1,000. If it is zero, the service's own
-	// default of 50 holds.
+	// PageSize is the maximum number of devices on a page, up to 1,000. Zero stands for the
+	// service's default, 50.
 	PageSize int
-	// PageToken is the NextPageToken of the page before. It is empty for the first page.
+	// PageToken is the NextPageToken of the previous page. It is empty for the first page.
 	PageToken string
-	// Timeout is the timeout of each call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of each call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// ListDevices returns a page of a user's devices, the newest activity first. Devices returns all of
-// them.
+// ListDevices returns one page of the list of a user's devices. The device with the newest activity
+// comes first in the list. Use Devices to get the whole list.
 func (c *Client) ListDevices(
 	ctx context.Context, userID string, opts *ListDevicesOptions,
 ) (*DevicePage, error) {
@@ -50,8 +52,9 @@ func (c *Client) ListDevices(
 	}, nil
 }
 
-// Devices returns an iterator over all devices of a user, the newest activity first: "My devices".
-// It calls ListDevices for each page. If a call fails, the iterator yields the error and ends.
+// Devices returns an iterator over the whole list of a user's devices, for a page such as "My
+// devices". The device with the newest activity comes first. The iterator calls ListDevices for
+// each page. If such a call fails, the iterator yields the error and ends.
 func (c *Client) Devices(
 	ctx context.Context, userID string, opts *ListDevicesOptions,
 ) iter.Seq2[Device, error] {
@@ -78,16 +81,17 @@ func (c *Client) Devices(
 
 // UpdateDeviceOptions are the optional arguments of UpdateDevice.
 type UpdateDeviceOptions struct {
-	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
-	// change in time. A service that waits for no replicas refuses such a call. The default is
-	// false.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas confirm the
+	// change in time. If the service is not set to wait for replicas, it refuses a call that has
+	// RequireReplicated. The default is false.
 	RequireReplicated bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// UpdateDevice names a device. An empty name removes the name. It returns the device, and fails
-// with ErrDeviceNotFound if the user has no such device.
+// UpdateDevice sets the name of a device, and returns the device with this name. An empty
+// displayName removes the name. UpdateDevice fails with ErrDeviceNotFound if deviceID is no device
+// of the user.
 func (c *Client) UpdateDevice(
 	ctx context.Context, userID, deviceID, displayName string, opts *UpdateDeviceOptions,
 ) (*Device, error) {
@@ -112,19 +116,20 @@ func (c *Client) UpdateDevice(
 
 // RevokeDeviceOptions are the optional arguments of RevokeDevice.
 type RevokeDeviceOptions struct {
-	// Reason says why, for the event: "user_request".
+	// Reason is the reason that the event of the revocation will have, such as "user_request".
 	Reason string
-	// Forget drops the device from the list, too. The default is false.
+	// Forget also removes the device from the list of the user's devices. The default is false.
 	Forget bool
-	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
-	// change in time. A service that waits for no replicas refuses such a call. The default is
-	// false.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas confirm the
+	// change in time. If the service is not set to wait for replicas, it refuses a call that has
+	// RequireReplicated. The default is false.
 	RequireReplicated bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// RevokeDevice signs a user out on a device. It returns true if the user was signed in there.
+// RevokeDevice signs a user out on a device. It returns true if the user was signed in on the
+// device.
 func (c *Client) RevokeDevice(
 	ctx context.Context, userID, deviceID string, opts *RevokeDeviceOptions,
 ) (bool, error) {
@@ -150,23 +155,24 @@ func (c *Client) RevokeDevice(
 
 // RevokeAllOptions are the optional arguments of RevokeAll.
 type RevokeAllOptions struct {
-	// ExceptDeviceID is the one device where the user stays signed in. If it is empty, the user is
-	// signed out on all devices.
+	// ExceptDeviceID is the ID of the device on which the user stays signed in. If ExceptDeviceID
+	// is empty, the user is signed out on all devices.
 	ExceptDeviceID string
-	// Reason says why, for the event: "password_changed".
+	// Reason is the reason that the event of the revocation will have, such as "password_changed".
 	Reason string
-	// Forget drops the devices from the list, too. The default is false.
+	// Forget also removes the devices from the list of the user's devices, except the device of
+	// ExceptDeviceID. The default is false.
 	Forget bool
-	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
-	// change in time. A service that waits for no replicas refuses such a call. The default is
-	// false.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas confirm the
+	// change in time. If the service is not set to wait for replicas, it refuses a call that has
+	// RequireReplicated. The default is false.
 	RequireReplicated bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// RevokeAll signs a user out on all devices, or on all devices but one. It returns the number of
-// devices on which the user was signed in.
+// RevokeAll signs a user out on all devices, or on all devices except ExceptDeviceID. It returns
+// the number of devices on which this call signed the user out.
 func (c *Client) RevokeAll(
 	ctx context.Context, userID string, opts *RevokeAllOptions,
 ) (int, error) {
@@ -190,8 +196,8 @@ func (c *Client) RevokeAll(
 	return int(response.GetRevokedDevices()), nil
 }
 
-// SigningKeys returns the public keys, for verifying tokens elsewhere. A token that verifies may be
-// of a session that has ended.
+// SigningKeys returns the service's public keys, with which you can verify the signatures of tokens
+// yourself. The session of a token may have ended, even if the signature is valid.
 func (c *Client) SigningKeys(ctx context.Context) (*SigningKeys, error) {
 	response, err := call(ctx, c, 0, c.service.GetSigningKeys, &pb.GetSigningKeysRequest{})
 	if err != nil {

@@ -1,12 +1,13 @@
 // Package sessionauthority is a client of the Session Authority, a gRPC service that answers
-// whether a user's session on a device is still good. Its calls are typed, have deadlines, and are
-// retried safely.
+// whether a user's session on a device is still good. The calls are typed. Each call has a
+// deadline, except a watch. After some failures the client retries a call, which is safe for every
+// method.
 //
-// Each method of [Client] calls one method of the service. An options struct has the optional
-// arguments of a call, and nil stands for no options. A session that is not good is an answer with
-// a Status. A call that fails returns an *[Error]. Use errors.Is with one of the Err values to find
-// out why it failed.
+// Most methods of [Client] call the service's method of the same name. An options struct has the
+// optional arguments of a call, and nil stands for no options. If a session is not good, the call
+// does not fail: its answer has a Status that says why. If a call fails, it returns an *[Error].
+// Use errors.Is with one of the Err variables to find out why the call failed.
 //
-// [ErrUnavailable] says nothing of a session. Answer your own caller with 503 then, and never with
-// 401.
+// [ErrUnavailable] does not say whether a session is good. If a call fails with ErrUnavailable,
+// answer your own caller with the HTTP status 503, and never with 401.
 package sessionauthority

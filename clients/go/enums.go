@@ -6,11 +6,12 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// SessionStatus is the status of a presented token. Admit a request only if it is StatusActive.
+// SessionStatus is the status of a presented token. Admit a request only if the status of its token
+// is StatusActive.
 type SessionStatus int32
 
-// The statuses of the contract. StatusUnspecified also stands for a status that this version does
-// not know. Don't admit a request with StatusUnspecified.
+// These are the statuses of the service's API. StatusUnspecified also stands for a status that this
+// version of the client does not know. Don't admit a request with StatusUnspecified.
 const (
 	StatusUnspecified SessionStatus = iota
 	StatusActive
@@ -30,13 +31,14 @@ var statusNames = []string{
 	"SESSION_EXPIRED", "SUPERSEDED", "REPLAYED", "SESSION_ENDED", "WRONG_DEVICE",
 }
 
-// String returns the name in the contract, without its prefix: "TOKEN_EXPIRED".
+// String returns the status's name in the service's API, without "SESSION_STATUS_":
+// "TOKEN_EXPIRED".
 func (s SessionStatus) String() string { return nameOf(statusNames, int32(s)) }
 
 // FormFactor is the kind of a device.
 type FormFactor int32
 
-// The form factors of the contract.
+// These are the form factors of the service's API.
 const (
 	FormFactorUnspecified FormFactor = iota
 	FormFactorDesktop
@@ -52,14 +54,15 @@ var formFactorNames = []string{
 	"UNSPECIFIED", "DESKTOP", "PHONE", "TABLET", "TV", "CONSOLE", "WEARABLE", "BOT",
 }
 
-// String returns the name in the contract, without its prefix: "PHONE".
+// String returns the form factor's name in the service's API, without "FORM_FACTOR_": "PHONE".
 func (f FormFactor) String() string { return nameOf(formFactorNames, int32(f)) }
 
 // EventType is the type of an event.
 type EventType int32
 
-// The types of events of the contract. EventUnspecified also stands for a type that this version
-// does not know: then drop everything that you cache.
+// These are the types of events in the service's API. EventUnspecified also stands for a type that
+// this version of the client does not know. If you get an event of this type, drop everything that
+// you cache.
 const (
 	EventUnspecified EventType = iota
 	EventDeviceSignedIn
@@ -79,13 +82,13 @@ var eventNames = []string{
 	"SUPERSEDED_TOKEN_PRESENTED", "SESSION_UPDATED",
 }
 
-// String returns the name in the contract, without its prefix: "DEVICE_REVOKED".
+// String returns the type's name in the service's API, without "EVENT_TYPE_": "DEVICE_REVOKED".
 func (t EventType) String() string { return nameOf(eventNames, int32(t)) }
 
 // ReplayCause says why a token counts as replayed.
 type ReplayCause int32
 
-// The causes of the contract.
+// These are the causes in the service's API.
 const (
 	ReplayCauseUnspecified ReplayCause = iota
 	ReplayCauseSupersededToken
@@ -98,13 +101,13 @@ var replayCauseNames = []string{
 	"UNSPECIFIED", "SUPERSEDED_TOKEN", "SECOND_COPY", "LEFT_DEVICE", "REPLACED_SESSION",
 }
 
-// String returns the name in the contract, without its prefix: "SECOND_COPY".
+// String returns the cause's name in the service's API, without "REPLAY_CAUSE_": "SECOND_COPY".
 func (c ReplayCause) String() string { return nameOf(replayCauseNames, int32(c)) }
 
 // ReplayAction is the service's action after a replay.
 type ReplayAction int32
 
-// The actions of the contract.
+// These are the actions in the service's API.
 const (
 	ReplayActionUnspecified ReplayAction = iota
 	ReplayActionRevokeAll
@@ -114,15 +117,16 @@ const (
 
 var replayActionNames = []string{"UNSPECIFIED", "REVOKE_ALL", "REVOKE_DEVICE", "DENY"}
 
-// String returns the name in the contract, without its prefix: "REVOKE_ALL".
+// String returns the action's name in the service's API, without "REPLAY_ACTION_": "REVOKE_ALL".
 func (a ReplayAction) String() string { return nameOf(replayActionNames, int32(a)) }
 
-// Durability says how safe a change is.
+// Durability says whether a failover of the service's store can lose a change.
 type Durability int32
 
-// The levels of the contract. DurabilityUnspecified: nothing was written, or the service is older
-// and does not report the durability. DurabilityLocal: a failover can lose the change.
-// DurabilityReplicated: the change is on as many replicas as the service is set to wait for.
+// These are the levels in the service's API. DurabilityUnspecified means that the call wrote
+// nothing, or that an older version of the service does not report the durability. DurabilityLocal
+// means that a failover can lose the change. DurabilityReplicated means that the change is on as
+// many replicas as the service is set to wait for.
 const (
 	DurabilityUnspecified Durability = iota
 	DurabilityLocal
@@ -131,7 +135,7 @@ const (
 
 var durabilityNames = []string{"UNSPECIFIED", "LOCAL", "REPLICATED"}
 
-// String returns the name in the contract, without its prefix: "LOCAL".
+// String returns the level's name in the service's API, without "DURABILITY_": "LOCAL".
 func (d Durability) String() string { return nameOf(durabilityNames, int32(d)) }
 
 func nameOf(names []string, number int32) string {
@@ -141,7 +145,7 @@ func nameOf(names []string, number int32) string {
 	return names[number]
 }
 
-// known returns the number, or 0 if this version has no name for it.
+// known returns number as a value of the enum T. It returns 0 if names has no name for number.
 func known[T ~int32](names []string, number int32) T {
 	if number < 0 || int(number) >= len(names) {
 		return 0

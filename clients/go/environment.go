@@ -9,17 +9,20 @@ import (
 	"strings"
 )
 
-// OptionsFromEnvironment returns options with this caller's credentials. It reads the credentials
-// from the files that AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and AUTHORITY_TOKEN_FILE name:
-// the CA of the service, this caller's certificate and its key (all in PEM), and its bearer token.
-// The token is read for each call, so that it may change.
+// OptionsFromEnvironment returns options of NewClient with this caller's credentials. Environment
+// variables name the files with the credentials. AUTHORITY_CA names the file of the CA that issued
+// the service's certificate. AUTHORITY_CERT names the file of this caller's certificate, and
+// AUTHORITY_KEY the file of the certificate's key. These three files are in PEM form.
+// AUTHORITY_TOKEN_FILE names the file of this caller's bearer token. The client reads the token
+// file again for each call, so the token may change.
 //
-// If neither AUTHORITY_CA nor AUTHORITY_CERT is set, the connection is plaintext, as
-// `session-authority dev` needs it. So the same code runs against `session-authority dev` and
-// against a service in production.
+// If neither AUTHORITY_CA nor AUTHORITY_CERT is set, the connection is plaintext.
+// `session-authority dev` needs a plaintext connection. So the same code works with
+// `session-authority dev` and with a service in production.
 //
-// It returns an error if there is a certificate without its key or a key without its certificate,
-// or if a file can't be read or holds no PEM data of its kind.
+// OptionsFromEnvironment returns an error if only one of AUTHORITY_CERT and AUTHORITY_KEY is set.
+// It also returns an error if a file can't be read, or if a file does not have the expected PEM
+// data.
 func OptionsFromEnvironment() ([]Option, error) {
 	ca, certificate, key := os.Getenv("AUTHORITY_CA"), os.Getenv("AUTHORITY_CERT"),
 		os.Getenv("AUTHORITY_KEY")

@@ -7,50 +7,55 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// The reasons for failed calls to which a caller can react, for errors.Is. A session that is not
-// good is no error: it is an answer.
+// These sentinels say why a call failed. Use errors.Is to test for a sentinel. If a session is not
+// good, the call does not fail: its answer has the status of the session.
 var (
-	// ErrUnavailable: there was no answer in time. This says nothing of the session, and the
-	// service may have carried out the call. Answer your own caller with 503, and never with 401.
+	// ErrUnavailable: this client got no answer in time, or the service could not answer. The error
+	// does not say whether the session is good, and the service may have carried out the call.
+	// Answer your own caller with the HTTP status 503, and never with 401.
 	ErrUnavailable = errors.New("session authority: unavailable")
-	// ErrOverloaded is an ErrUnavailable: the service has too much to do, and nothing was done.
-	// Wait for Error.RetryAfter.
+	// ErrOverloaded is a special case of ErrUnavailable. The service has too much to do, and did
+	// not carry out the call. Wait for Error.RetryAfter before you call again.
 	ErrOverloaded = errors.New("session authority: overloaded")
-	// ErrNotReplicated is an ErrUnavailable: the change is done, but too few replicas had it in
-	// time, and the call had RequireReplicated. Repeat the call: a sign-in with the same request
-	// ID, a renewal with the same token.
+	// ErrNotReplicated is a special case of ErrUnavailable, for calls with RequireReplicated. The
+	// service made the change, but too few replicas confirmed the change in time. Make the same
+	// call again. Repeat a sign-in with the same request ID, and a renewal with the same token.
 	ErrNotReplicated = errors.New("session authority: not replicated")
-	// ErrClientClosed is an ErrUnavailable: the client was closed.
+	// ErrClientClosed is a special case of ErrUnavailable: the Client was closed.
 	ErrClientClosed = errors.New("session authority: the client is closed")
-	// ErrInvalidRequest: the request breaks rules. Error.Violations has each field and its rule.
+	// ErrInvalidRequest: the request breaks a rule. If a field breaks its rule, Error.Violations
+	// names the field and the rule.
 	ErrInvalidRequest = errors.New("session authority: invalid request")
-	// ErrRequestIDReused is an ErrInvalidRequest: a request ID was sent again with other contents.
+	// ErrRequestIDReused is a special case of ErrInvalidRequest. An earlier sign-in had the same
+	// request ID, but other contents.
 	ErrRequestIDReused = errors.New("session authority: request ID reused")
-	// ErrRequestIDSpent: the session that a request ID started was since used, replaced or ended.
-	// Sign in with another request ID.
+	// ErrRequestIDSpent: an earlier sign-in had the same request ID, and its session was used,
+	// replaced or ended since then. Sign the user in with a new request ID.
 	ErrRequestIDSpent = errors.New("session authority: request ID spent")
 	// ErrDeviceLimitReached: the user is signed in on as many devices as the service allows.
 	ErrDeviceLimitReached = errors.New("session authority: device limit reached")
-	// ErrDeviceNotFound: the user has no such device.
+	// ErrDeviceNotFound: the user has no device with the given ID.
 	ErrDeviceNotFound = errors.New("session authority: device not found")
-	// ErrSessionNotFound: the user is not signed in on the device.
+	// ErrSessionNotFound: the user is not signed in on the given device.
 	ErrSessionNotFound = errors.New("session authority: session not found")
-	// ErrConflict: other calls for the user kept interfering. Nothing was done: call again.
+	// ErrConflict: the service tried this call several times, but each time another call changed
+	// the user's records. This call changed nothing: make it again.
 	ErrConflict = errors.New("session authority: conflict")
-	// ErrCursorExpired: a watch can't go on without missing events. Drop what you cache, and watch
-	// anew without a cursor.
+	// ErrCursorExpired: a watch can't continue without missing events. Drop everything that you
+	// cache, and start a new watch without a cursor.
 	ErrCursorExpired = errors.New("session authority: cursor expired")
-	// ErrCallerUnknown: the service does not know who calls. The call had no certificate or token
-	// of a known caller.
+	// ErrCallerUnknown: the service does not know this caller. The call had neither a certificate
+	// nor a token of a caller that the service knows.
 	ErrCallerUnknown = errors.New("session authority: caller unknown")
 	// ErrCallerNotAllowed: the access policy of the service does not let this caller make this
 	// call.
 	ErrCallerNotAllowed = errors.New("session authority: caller not allowed")
-	// ErrInternal: a fault of the service. Its log has more under Error.Metadata["error_id"].
+	// ErrInternal: the service has a fault. Search the service's log for Error.Metadata["error_id"]
+	// to find the details.
 	ErrInternal = errors.New("session authority: internal error")
 )
 
-// wider maps each sentinel that is a special case of another sentinel to that other sentinel.
+// wider maps each sentinel that is a special case to its more general sentinel.
 var wider = map[error]error{
 	ErrOverloaded:      ErrUnavailable,
 	ErrNotReplicated:   ErrUnavailable,
@@ -58,17 +63,18 @@ var wider = map[error]error{
 	ErrRequestIDReused: ErrInvalidRequest,
 }
 
-// Error is the error of a call that failed. Use errors.Is with a sentinel to find out why it
-// failed, and errors.As to get the details.
+// Error is the error of a call that failed. Use errors.Is with a sentinel, such as ErrUnavailable,
+// to find out why the call failed. Use errors.As to get the details.
 type Error struct {
 	// Message is a text for people.
 	Message string
 	// Code is the status code of gRPC.
 	Code codes.Code
-	// Reason is a name of the contract's ErrorReason, without its prefix. It is empty if the
-	// service gave no reason.
+	// Reason is the name of an ErrorReason of the service's API, without "ERROR_REASON_". It is
+	// empty if the service gave no reason.
 	Reason string
-	// RetryAfter is how long to wait before another call. It is nil if the service did not say it.
+	// RetryAfter is how long to wait before the next call. It is nil if the service gave no such
+	// time.
 	RetryAfter *time.Duration
 	// Violations has the fields that break their rules.
 	Violations []FieldViolation
@@ -79,14 +85,15 @@ type Error struct {
 	cause error // the error of the context that ended the call, or nil
 }
 
-// FieldViolation is a field of the request that breaks a rule, and the rule.
+// FieldViolation names a field of a request that breaks a rule. Description is the rule.
 type FieldViolation struct {
-	// Field is the path of the field in the contract: "claims.sub".
+	// Field is the path of the field in the request's protobuf message: "claims.sub".
 	Field       string
 	Description string
 }
 
-// Error returns the text of the sentinel and the service's message.
+// Error returns the text of the sentinel and the Message. If the error has no sentinel, Error
+// returns the Code and the Message.
 func (e *Error) Error() string {
 	if e.kind == nil {
 		return "session authority: " + e.Code.String() + ": " + e.Message
@@ -97,7 +104,9 @@ func (e *Error) Error() string {
 	return e.kind.Error() + ": " + e.Message
 }
 
-// Is reports whether target is the sentinel of this error, or a more general sentinel.
+// Is reports whether target is the sentinel of this error. It also returns true if target is the
+// more general sentinel. For example, an error with the sentinel ErrOverloaded is also an
+// ErrUnavailable.
 func (e *Error) Is(target error) bool {
 	for kind := e.kind; kind != nil; kind = wider[kind] {
 		if kind == target {
@@ -107,10 +116,12 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Unwrap returns the error of the context that ended the call, or nil if no context did.
+// Unwrap returns the error of the context that ended the call. It returns nil if the call did not
+// fail because of a context.
 func (e *Error) Unwrap() error { return e.cause }
 
-// copyForCaller returns a copy of an error for another caller, which may change its copy.
+// copyForCaller returns a copy of an error. If several callers share a failed call, each caller
+// gets a copy of its own, and may change it.
 func copyForCaller(err error) error {
 	var known *Error
 	if !errors.As(err, &known) {

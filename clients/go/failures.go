@@ -40,8 +40,8 @@ var kindByReason = map[string]error{
 	"INTERNAL":             ErrInternal,
 }
 
-// kindByCode has the sentinels for statuses without a reason: from gRPC itself, or from a proxy on
-// the way.
+// kindByCode has the sentinels for errors that have no reason in kindByReason. Such errors come
+// from gRPC itself, or from a proxy between the client and the service.
 var kindByCode = map[codes.Code]error{
 	codes.Unavailable:       ErrUnavailable,
 	codes.DeadlineExceeded:  ErrUnavailable,
@@ -60,10 +60,10 @@ func newError(code codes.Code, reason, message string) *Error {
 	return &Error{Message: message, Code: code, Reason: reason, kind: kind}
 }
 
-// errorOf returns the error for the status of a failed call.
+// errorOf converts an error that gRPC returned for a failed call.
 func errorOf(err error) *Error {
 	st := status.FromContextError(err)
-	// If gRPC has made a call several times, it wraps the status in its own text.
+	// If gRPC has retried a call, it wraps the error that has the status in another error.
 	var answered interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &answered) && answered.GRPCStatus() != nil {
 		st = answered.GRPCStatus()
@@ -93,7 +93,7 @@ func errorOf(err error) *Error {
 	return made
 }
 
-// errorOfItem returns the error for one item of a batch.
+// errorOfItem converts the error of one request in a batch.
 func errorOfItem(item *pb.RequestError) *Error {
 	code := codes.Code(item.GetCode())
 	if item.GetCode() < 0 || code > codes.Unauthenticated {
@@ -111,8 +111,9 @@ func errorOfItem(item *pb.RequestError) *Error {
 	return made
 }
 
-// failureOf returns the error that a caller gets for an error of gRPC. ctx is the context of the
-// caller: if ctx has ended, the returned error wraps the error of ctx.
+// failureOf returns the error that the caller gets if a call failed with err. ctx is the caller's
+// context. If the call failed because ctx has ended, the returned error wraps the error of ctx.
+// closed says whether the client is closed.
 func failureOf(ctx context.Context, err error, closed bool) error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -130,7 +131,8 @@ func failureOf(ctx context.Context, err error, closed bool) error {
 	return made
 }
 
-// endedContext returns the error for a caller whose context ended before there was an answer.
+// endedContext returns the error for a call that got no answer before its context ended. message is
+// the text of the error, unless the context was canceled.
 func endedContext(ctx context.Context, message string) *Error {
 	made := newError(codes.DeadlineExceeded, "", message)
 	if made.cause = ctx.Err(); errors.Is(made.cause, context.Canceled) {
@@ -143,22 +145,23 @@ func clientClosed() *Error {
 	return &Error{Message: "the client is closed", Code: codes.Canceled, kind: ErrClientClosed}
 }
 
-// tooLate returns the error of a call whose deadline is over.
+// tooLate returns the error of a call that got no answer before its deadline.
 func tooLate() *Error {
 	made := newError(codes.DeadlineExceeded, "", "there was no answer in time")
 	made.cause = context.DeadlineExceeded
 	return made
 }
 
-// brokenRule returns the error for a field that this client refuses to send.
+// brokenRule returns the error of a request that this client does not send, because field breaks a
+// rule.
 func brokenRule(field, rule string) *Error {
 	made := newError(codes.InvalidArgument, "", fmt.Sprintf("%s: %s", field, rule))
 	made.Violations = []FieldViolation{{field, rule}}
 	return made
 }
 
-// wrongNumberOfAnswers returns the error for a batch that has not exactly one answer for each
-// request.
+// wrongNumberOfAnswers returns the error of a batch if the service did not send exactly one answer
+// for each request in the batch.
 func wrongNumberOfAnswers() *Error {
 	return newError(codes.Internal, "INTERNAL", "the answer is not one for each request")
 }

@@ -14,14 +14,17 @@ import (
 )
 
 const (
-	// DefaultTimeout is the timeout of a call without a timeout of its own, retries included.
+	// DefaultTimeout is the default timeout of a call, unless WithTimeout sets another default
+	// timeout. The timeout includes the time for retries.
 	DefaultTimeout = 300 * time.Millisecond
-	// DefaultMaxInFlight is how many calls of a client may be under way at once. It is well below
-	// the service's MAX_PER_CONNECTION (100), because watches count there, too.
+	// DefaultMaxInFlight is how many calls of a client may be under way at once, unless
+	// WithMaxInFlight sets another number. DefaultMaxInFlight is well below the service's
+	// MAX_PER_CONNECTION (by default 100), because MAX_PER_CONNECTION limits the sum of calls and
+	// watches.
 	DefaultMaxInFlight = 64
 )
 
-// Option changes how a client works.
+// Option is an option of NewClient.
 type Option func(*settings) error
 
 type settings struct {
@@ -50,8 +53,8 @@ func newSettings(opts []Option) (settings, error) {
 	return made, nil
 }
 
-// WithTLS makes the connection with TLS. If config has a certificate, this caller proves its own
-// identity, too (mutual TLS). Without this option the connection is plaintext.
+// WithTLS makes the client connect with TLS. If config has a certificate, the client presents it to
+// the service (mutual TLS). Without this option the connection is plaintext.
 func WithTLS(config *tls.Config) Option {
 	return func(s *settings) error {
 		if config == nil {
@@ -62,8 +65,8 @@ func WithTLS(config *tls.Config) Option {
 	}
 }
 
-// WithToken sends this caller's bearer token with every call. A token is sent to another machine
-// only over TLS.
+// WithToken sends this caller's bearer token with every call. If the service is on another machine,
+// NewClient refuses a token without WithTLS.
 func WithToken(token string) Option {
 	return func(s *settings) error {
 		if !transport.IsToken(token) {
@@ -74,12 +77,14 @@ func WithToken(token string) Option {
 	}
 }
 
-// WithTokenSource is WithToken for a token that changes. The client calls source for each attempt
-// of a call and for each watch. Calls that need the token at the same time share one result. If
-// source fails, the call fails with ErrUnavailable. The text of source's error may have secrets,
-// and is not passed on. The time that source needs counts against the timeouts of the calls that
-// wait for it. If source blocks, these calls still end at their deadlines, and Close does not wait
-// for source.
+// WithTokenSource sends a bearer token that changes. The function source returns the token that
+// this caller must use now. The client calls source for each attempt of a call and for each watch.
+// Calls that need the token at the same time share one result of source.
+//
+// If source returns an error, the call fails with ErrUnavailable. The text of source's error is not
+// passed on, because it may have secrets. The time that source takes counts against the timeouts of
+// the calls that wait for the token. If source blocks, these calls still end at their deadlines,
+// and Close does not wait for source.
 func WithTokenSource(source func() (string, error)) Option {
 	return func(s *settings) error {
 		if source == nil {
@@ -90,9 +95,10 @@ func WithTokenSource(source func() (string, error)) Option {
 	}
 }
 
-// sharedToken returns a function that runs source in a goroutine of its own. Only one such
-// goroutine runs at a time. No caller can end a source that blocks, so only this goroutine stays
-// blocked.
+// sharedToken returns a function that calls source in a separate goroutine, and waits for the
+// result or for the end of its context. Only one such goroutine runs at a time. If source blocks,
+// the goroutine stays blocked, because nothing can stop source. The callers of the returned
+// function don't stay blocked.
 func sharedToken(source func() (string, error)) func(context.Context) (string, error) {
 	var asking singleflight.Group
 	return func(ctx context.Context) (string, error) {
@@ -107,8 +113,8 @@ func sharedToken(source func() (string, error)) func(context.Context) (string, e
 	}
 }
 
-// WithTimeout sets the default timeout of each call, retries included. Without this option it is
-// DefaultTimeout.
+// WithTimeout sets the default timeout of a call. The timeout includes the time for retries.
+// Without this option, DefaultTimeout applies.
 func WithTimeout(timeout time.Duration) Option {
 	return func(s *settings) error {
 		if timeout <= 0 {
@@ -119,10 +125,11 @@ func WithTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithMaxInFlight sets how many calls of the client may be under way at once. A batch is one call.
-// Further calls wait, within their timeouts, and fail with ErrUnavailable after that. Keep the
-// number below the service's MAX_PER_CONNECTION (100): watches count there, too. Without this
-// option it is DefaultMaxInFlight.
+// WithMaxInFlight sets how many calls of the client may be under way at once. A batch counts as one
+// call. Further calls wait until a call has ended, and fail with ErrUnavailable if their timeouts
+// are over first. Keep the number of calls below the service's MAX_PER_CONNECTION (by default 100),
+// because MAX_PER_CONNECTION limits the sum of calls and watches. Without this option,
+// DefaultMaxInFlight applies.
 func WithMaxInFlight(calls int) Option {
 	return func(s *settings) error {
 		if calls < 1 {
@@ -133,7 +140,7 @@ func WithMaxInFlight(calls int) Option {
 	}
 }
 
-// WithoutBatching sends each validation in a call of its own.
+// WithoutBatching makes ValidateSession send each validation in a call of its own.
 func WithoutBatching() Option {
 	return func(s *settings) error {
 		s.batching = false
@@ -150,9 +157,9 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// WithDialOptions adds options of gRPC to the client's own ones, such as a stats handler for traces
-// and metrics. An added option replaces the client's own option of the same kind, such as the
-// keepalive.
+// WithDialOptions adds gRPC dial options to the dial options of the client itself. For example, add
+// a stats handler for traces and metrics. If the client itself sets an option of the same kind,
+// such as the keepalive parameters, the added option replaces it.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) error {
 		s.transport.DialOptions = append(s.transport.DialOptions, options...)

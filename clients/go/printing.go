@@ -5,9 +5,9 @@ import (
 	"log/slog"
 )
 
-// A live token in a log would let every reader of the log steal the session. So a value that has a
-// token is printed and logged with "(hidden)" in the token's place. JSON keeps the token, because a
-// handler answers an app in JSON.
+// If a log had a live token, every reader of the log could steal the session. So Format and
+// LogValue of the types with a token show "(hidden)", and not the token. The JSON form of these
+// types has the token, because a handler may send it to an app as JSON.
 
 type (
 	plainIssuedDevice IssuedDevice
@@ -61,7 +61,8 @@ func hidden(token string) string {
 	return "(hidden)"
 }
 
-// printPlain prints a value of a type that has no Format.
+// printPlain prints plain for a Format method. The type of plain must have no Format method,
+// because that method would call printPlain again.
 func printPlain(state fmt.State, verb rune, plain any) {
 	_, _ = fmt.Fprintf(state, fmt.FormatString(state, verb), plain)
 }

@@ -14,38 +14,39 @@ import (
 
 // IssueDeviceOptions are the optional arguments of IssueDevice.
 type IssueDeviceOptions struct {
-	// DeviceID is the device ID that the browser or app presented. If it is empty or malformed, the
-	// service assigns a new one.
+	// DeviceID is the device ID that the browser or app presented. If DeviceID is empty or
+	// malformed, the service assigns a new device ID.
 	DeviceID string
-	// Client has the facts about the browser or app. They are only for display.
+	// Client has the facts about the browser or app. The facts are only for display.
 	Client ClientInfo
-	// Claims are the facts about the user that each validation returns. They never grant
+	// Claims are the facts about the user that each validation returns. Don't use claims to grant
 	// permissions.
 	Claims map[string]string
 	// AuthMethods says how the user proved their identity, such as "pwd".
 	AuthMethods []string
-	// SessionTTL is how long the session may last at most, from 1 second up to the service's
-	// SESSION_TTL. If it is zero, SESSION_TTL holds.
+	// SessionTTL is the maximum life of the session, from 1 second up to the service's SESSION_TTL.
+	// Zero stands for SESSION_TTL.
 	SessionTTL time.Duration
-	// IdleTimeout is how long the session may last unused, up to the service's IDLE_TIMEOUT. The
-	// minimum is 1 minute, or twice the service's TOUCH_INTERVAL if that is longer. If it is zero,
-	// IDLE_TIMEOUT holds.
+	// IdleTimeout is how long the session may last without being used. The maximum is the service's
+	// IDLE_TIMEOUT. The minimum is 1 minute or twice the service's TOUCH_INTERVAL, whichever is
+	// longer. Zero stands for IDLE_TIMEOUT.
 	IdleTimeout time.Duration
-	// RequestID is a UUID. Two calls with the same RequestID make one sign-in. Set your own to
-	// continue a sign-in that a crash interrupted. If it is empty, the client makes one, so that
-	// its retries after a lost reply are safe, too.
+	// RequestID is a UUID that identifies the sign-in. If two calls within 15 minutes have the same
+	// RequestID, they make only one sign-in. Set RequestID if you want to repeat the call after a
+	// crash of your process. If RequestID is empty, the client makes a RequestID for this call, so
+	// that its retries make only one sign-in.
 	RequestID string
-	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
-	// change in time. A service that waits for no replicas refuses such a call. The default is
-	// false.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas confirm the
+	// change in time. If the service is not set to wait for replicas, it refuses a call that has
+	// RequireReplicated. The default is false.
 	RequireReplicated bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// IssueDevice signs a user in on a device. Call it when the user has just proven their identity. It
-// fails with ErrInvalidRequest, ErrDeviceLimitReached, ErrRequestIDReused, ErrRequestIDSpent or
-// ErrNotReplicated.
+// IssueDevice signs a user in on a device. Call it when the user has just proven their identity.
+// Apart from the errors of any call, it can fail with ErrInvalidRequest, ErrDeviceLimitReached,
+// ErrRequestIDReused, ErrRequestIDSpent or ErrNotReplicated.
 func (c *Client) IssueDevice(
 	ctx context.Context, userID string, opts *IssueDeviceOptions,
 ) (*IssuedDevice, error) {
@@ -101,22 +102,22 @@ func checkSignIn(userID string, o *IssueDeviceOptions) error {
 
 // RenewSessionOptions are the optional arguments of RenewSession.
 type RenewSessionOptions struct {
-	// Client has the facts about the browser or app. They are only for display.
+	// Client has the facts about the browser or app. The facts are only for display.
 	Client ClientInfo
-	// Passive says that the page sent the request by itself, without the end user. The session does
-	// not count as used. The default is false.
+	// Passive says that the page sent the request by itself, without an action of the end user. A
+	// passive renewal does not count as a use of the session. The default is false.
 	Passive bool
-	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
-	// change in time. A service that waits for no replicas refuses such a call. The default is
-	// false.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas confirm the
+	// change in time. If the service is not set to wait for replicas, it refuses a call that has
+	// RequireReplicated. The default is false.
 	RequireReplicated bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// RenewSession swaps a token for the next one. Call it when a validation recommends it or when the
-// token has expired. If the session is not good, RenewSession returns no error, but a Renewal that
-// is not Active.
+// RenewSession exchanges a token for the next token of the same session. Call it if
+// RenewRecommended of a validation is true, or if the token has expired. If the session is not
+// good, RenewSession returns no error, but a Renewal that is not Active.
 func (c *Client) RenewSession(
 	ctx context.Context, accessToken, deviceID string, opts *RenewSessionOptions,
 ) (*Renewal, error) {
@@ -138,26 +139,27 @@ func (c *Client) RenewSession(
 
 // UpdateSessionOptions are the optional arguments of UpdateSession.
 type UpdateSessionOptions struct {
-	// DeviceID is the device whose session is changed. If it is empty, the sessions on all devices
-	// of the user are changed.
+	// DeviceID is the ID of the device on which the session is changed. If DeviceID is empty, the
+	// sessions on all devices of the user are changed.
 	DeviceID string
-	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas have the
-	// change in time. A service that waits for no replicas refuses such a call. The default is
-	// false.
+	// RequireReplicated makes the call fail with ErrNotReplicated if too few replicas confirm the
+	// change in time. If the service is not set to wait for replicas, it refuses a call that has
+	// RequireReplicated. The default is false.
 	RequireReplicated bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// UpdateSession changes the claims of live sessions, such as an e-mail address. claims are all
-// claims of the sessions from now on: a claim that is missing is removed. It returns how many live
-// sessions have these claims now.
+// UpdateSession changes the claims of a user's live sessions, such as an e-mail address. claims
+// replaces all claims of these sessions: a claim that is missing in claims is removed.
+// UpdateSession returns the number of live sessions that have these claims now.
 //
-// Each session gets a token with the new claims at its next renewal. Validations recommend this
-// renewal from now on. Claims never grant permissions.
+// Each session gets a token with the new claims at its next renewal. Until that renewal,
+// validations of the session return the old claims and recommend a renewal. Don't use claims to
+// grant permissions.
 //
-// It fails with ErrSessionNotFound if the user is not signed in on the device, and with
-// ErrInvalidRequest.
+// UpdateSession fails with ErrSessionNotFound if opts names a device on which the user is not
+// signed in. It fails with ErrInvalidRequest if the request breaks a rule.
 func (c *Client) UpdateSession(
 	ctx context.Context, userID string, claims map[string]string, opts *UpdateSessionOptions,
 ) (int, error) {
@@ -190,9 +192,9 @@ func valueOf[T any](opts *T) T {
 	return *opts
 }
 
-// checkTexts checks that each text is UTF-8. Its arguments are the name of a field, the text of
-// this field, the name of the next field, and so on. Without this check gRPC would fail to encode
-// the request, and its error would name no field.
+// checkTexts returns an error if a text is not valid UTF-8. The arguments are the name of a field,
+// the text of this field, the name of the next field, and so on. gRPC, too, can't encode an invalid
+// text, but gRPC's error would not name the field.
 func checkTexts(namesAndTexts ...string) error {
 	for i := 0; i < len(namesAndTexts); i += 2 {
 		if !utf8.ValidString(namesAndTexts[i+1]) {

@@ -9,22 +9,26 @@ import (
 
 // ValidateSessionOptions are the optional arguments of ValidateSession.
 type ValidateSessionOptions struct {
-	// Client has the facts about the browser or app. They are only for display.
+	// Client has the facts about the browser or app. The facts are only for display.
 	Client ClientInfo
-	// ObserveOnly makes the validation change nothing, and never uses the cache. It is for
-	// operators. The default is false.
+	// ObserveOnly makes the service change nothing: it writes nothing and raises no alarm. The near
+	// cache does not answer such a validation. ObserveOnly is for operators. The default is false.
 	ObserveOnly bool
-	// Passive says that the page sent the request by itself, without the end user. The session does
-	// not count as used, and the cache is not used. The default is false.
+	// Passive says that the page sent the request by itself, without an action of the end user. A
+	// passive validation does not count as a use of the session, and the near cache does not answer
+	// it. The default is false.
 	Passive bool
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// ValidateSession checks whether a token is good on a device. Without a near cache, the answer
-// holds right now. With a near cache, the answer may be older, within the limits of CacheConfig. A
-// session that is not good is an answer, and no error. An error says nothing of the session: answer
-// your own caller with 503, and never with 401.
+// ValidateSession checks whether a token is good on a device. If the client has no near cache, the
+// service answers each validation. If the client has a near cache, the cache may return an older
+// answer, within the limits of CacheConfig.
+//
+// If the session is not good, ValidateSession returns no error, but a Validation that is not
+// Active. If ValidateSession returns an error, it is unknown whether the session is good. Answer
+// your own caller with the HTTP status 503 then, and never with 401.
 func (c *Client) ValidateSession(
 	ctx context.Context, accessToken, deviceID string, opts *ValidateSessionOptions,
 ) (Validation, error) {
@@ -50,7 +54,7 @@ func (c *Client) ValidateSession(
 	return c.batches.validate(own, ctx, request)
 }
 
-// ValidationResult is the answer for one pair of ValidateSessions, or the error of this pair.
+// ValidationResult is the result of ValidateSessions for one pair: a validation or an error.
 type ValidationResult struct {
 	Validation Validation
 	Err        error
@@ -58,13 +62,13 @@ type ValidationResult struct {
 
 // ManyOptions are the optional arguments of ValidateSessions and CheckSessions.
 type ManyOptions struct {
-	// Timeout is the timeout of this call. If it is zero, the client's default timeout holds.
+	// Timeout is the timeout of this call. Zero stands for the client's default timeout.
 	Timeout time.Duration
 }
 
-// ValidateSessions validates up to 500 pairs of access token and device ID at once. It returns the
-// results in the same order. A pair that breaks a rule fails alone: its error is in its result. No
-// answer comes from a cache.
+// ValidateSessions validates up to 500 pairs of an access token and a device ID in one call. It
+// returns the results in the order of pairs. If a pair breaks a rule, only the result of this pair
+// has an error. ValidateSessions does not use the near cache.
 func (c *Client) ValidateSessions(
 	ctx context.Context, pairs []Presented, opts *ManyOptions,
 ) ([]ValidationResult, error) {
@@ -94,16 +98,17 @@ func (c *Client) ValidateSessions(
 	return results, nil
 }
 
-// StateResult is the answer for one session of CheckSessions, or the error of this session. An
-// error says nothing of the session.
+// StateResult is the result of CheckSessions for one session: a state or an error. If there is an
+// error, it is unknown whether the session lives.
 type StateResult struct {
 	State SessionState
 	Err   error
 }
 
-// CheckSessions checks whether up to 500 sessions still live, for connections that outlast their
-// tokens. No session counts as used. It returns the results in the same order. Don't use it to
-// admit a request: it checks no token.
+// CheckSessions checks whether up to 500 sessions still live. It is for connections that stay open
+// after their tokens have expired. The check does not count as a use of the sessions. CheckSessions
+// returns the results in the order of names. Don't use CheckSessions to admit a request, because it
+// checks no token.
 func (c *Client) CheckSessions(
 	ctx context.Context, names []SessionName, opts *ManyOptions,
 ) ([]StateResult, error) {

@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// watchPauses decides how long to pause between two watches. The log says once that watching fails,
-// and once that it works again.
+// watchPauses decides how long the near cache waits between the end of a watch and the next watch.
+// It also logs when the cache goes off and when it is on again. It does not log the same reason
+// twice in a row.
 type watchPauses struct {
 	log    *slog.Logger
 	pause  time.Duration
 	logged string
 }
 
-// reset notes that the watch works.
+// reset notes that the watch has sent a message. The next pause will be short again.
 func (p *watchPauses) reset() {
 	p.pause = firstWatchPause
 	if p.logged != "" {
@@ -24,9 +25,11 @@ func (p *watchPauses) reset() {
 	}
 }
 
-// next notes that a watch has ended. It returns how long to wait before the next watch starts.
+// next notes that a watch has ended with err. If the service ended the watch without an error, err
+// is nil. next returns how long to wait before the next watch starts.
 //
-// The pauses are random: caches that lost a server together must not come back together.
+// The pauses are random, so that clients that lost the same server don't all start new watches at
+// the same moment.
 func (p *watchPauses) next(err error) time.Duration {
 	why := "the watch was ended"
 	if err != nil {

@@ -12,28 +12,29 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// WatchEventsOptions are the optional arguments of WatchEvents. Without them, a watch starts now,
-// and has all events.
+// WatchEventsOptions are the optional arguments of WatchEvents. Without options, a watch starts at
+// the present moment and has all events.
 type WatchEventsOptions struct {
 	// Cursor starts the watch after the batch that had this cursor.
 	Cursor string
-	// Since starts the watch at this moment. It is for callers that have no cursor.
+	// Since starts the watch at this time. Use Since if you have no cursor.
 	Since time.Time
-	// Types limits the watch to events of these types. If it is empty, the watch has events of all
-	// types.
+	// Types limits the watch to events of these types. If Types is empty, the watch has events of
+	// all types.
 	Types []EventType
-	// UserIDs limits the watch to events of these users, and to events that name no user, because
-	// those concern all users. If it is empty, the watch has events of all users.
+	// UserIDs limits the watch to events of these users. The watch also has events that name no
+	// user, because such events concern all users. If UserIDs is empty, the watch has events of all
+	// users.
 	UserIDs []string
 }
 
-// WatchEvents returns an iterator over the events of sessions. It ends when the service, the
-// connection or the context ends the watch. The first batch comes at once. An error is the last
-// value that it yields.
+// WatchEvents returns an iterator over batches of events. The first batch comes at once. The
+// iterator ends when the service or ctx ends the watch, when the connection breaks, or when the
+// client is closed. If the watch ends with an error, this error is the last value of the iterator.
 //
-// Keep the cursor of the last batch, and start another watch from it after ErrUnavailable.
-// ErrCursorExpired means that events were missed. A watch has no timeout, and counts against the
-// service's MAX_PER_CONNECTION.
+// Keep the cursor of the last batch. If the watch ends with ErrUnavailable, start another watch
+// with this cursor. ErrCursorExpired means that the watch may have missed events. A watch has no
+// timeout, and counts against the service's MAX_PER_CONNECTION.
 func (c *Client) WatchEvents(
 	ctx context.Context, opts *WatchEventsOptions,
 ) iter.Seq2[*EventBatch, error] {
@@ -60,8 +61,9 @@ func (c *Client) WatchEvents(
 	}
 }
 
-// readWatch calls read with each message of a watch, until the watch ends or read returns false. It
-// returns nil if the service ended the watch or read returned false.
+// readWatch requests a watch, and calls read with each message of the watch, until the watch ends
+// or read returns false. It returns nil if the service ended the watch without an error, or if read
+// returned false.
 func (c *Client) readWatch(
 	ctx context.Context,
 	service pb.SessionAuthorityServiceClient,

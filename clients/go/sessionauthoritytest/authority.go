@@ -18,20 +18,21 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// patience is the timeout of the fake's clients. It is long because tests run on busy machines.
+// patience is the default timeout of a client that Client returns. patience is long, because tests
+// run on busy machines.
 const patience = 20 * time.Second
 
-// Config has the settings in which a fake differs from the service's defaults. Zero values mean the
-// defaults.
+// Config has the settings of a fake. Zero values mean the default settings of the service.
 type Config struct {
-	// TokenTTL is the life of a token. Zero means one hour.
+	// TokenTTL is how long a token is good before it must be renewed. Zero means one hour.
 	TokenTTL time.Duration
-	// AlarmOnRenewal is the service's setting REPLAY_ALARM=renewed: a superseded token raises an
-	// alarm only when it is presented for renewal.
+	// AlarmOnRenewal stands for the service's setting REPLAY_ALARM=renewed. If AlarmOnRenewal is
+	// true, a superseded token raises an alarm only when a client presents the token for renewal.
 	AlarmOnRenewal bool
 }
 
-// Authority is a fake Session Authority. Goroutines may call its methods at the same time.
+// Authority is a fake Session Authority. Any number of goroutines may call its methods at the same
+// time.
 type Authority struct {
 	t        testing.TB
 	service  *service
@@ -41,24 +42,26 @@ type Authority struct {
 	server   *grpc.Server // nil while the fake is stopped
 }
 
-// SignedIn has the token and the device ID that a sign-in gives the client of an end user.
+// SignedIn is the result of a sign-in: it has the token and the device ID for the end user's
+// browser or app.
 type SignedIn struct {
 	UserID      string
 	AccessToken string
 	DeviceID    string
 }
 
-// Header returns the headers of requests by an app that is no browser.
+// Header returns the headers with which an app that is no browser sends its token and its device
+// ID.
 func (s SignedIn) Header() http.Header {
 	return http.Header{
 		"Authorization": {"Bearer " + s.AccessToken}, "X-Device-Id": {s.DeviceID},
 	}
 }
 
-// New returns a running fake, which is stopped at the end of its test.
+// New returns a running fake with default settings. The end of the test stops the fake.
 func New(t testing.TB) *Authority { return NewWith(t, Config{}) }
 
-// NewWith is like New, with a configuration.
+// NewWith returns a running fake with the settings in config. The end of the test stops the fake.
 func NewWith(t testing.TB, config Config) *Authority {
 	t.Helper()
 	if config.TokenTTL == 0 {
@@ -74,8 +77,8 @@ func NewWith(t testing.TB, config Config) *Authority {
 	return a
 }
 
-// Client returns a client of the fake, which is closed at the end of the test. Its default timeout
-// is longer than that of a client of the real service, because tests run on busy machines.
+// Client returns a client of the fake. The end of the test closes the client. The client's default
+// timeout is 20 seconds, because tests run on busy machines.
 func (a *Authority) Client(opts ...sa.Option) *sa.Client {
 	a.t.Helper()
 	opts = append([]sa.Option{sa.WithTimeout(patience), a.listener.option()}, opts...)
@@ -87,7 +90,8 @@ func (a *Authority) Client(opts ...sa.Option) *sa.Client {
 	return client
 }
 
-// Stop breaks all connections. Users and sessions are kept. After Start the fake answers again.
+// Stop breaks all connections, and makes calls fail until Start is called. The fake keeps its users
+// and sessions.
 func (a *Authority) Stop() {
 	a.starting.Lock()
 	defer a.starting.Unlock()
@@ -98,7 +102,7 @@ func (a *Authority) Stop() {
 	}
 }
 
-// Start starts the fake again after Stop. New calls it.
+// Start starts the fake again after Stop. It does nothing if the fake is running.
 func (a *Authority) Start() {
 	a.starting.Lock()
 	defer a.starting.Unlock()
@@ -118,8 +122,8 @@ func (a *Authority) SignIn(userID string) SignedIn {
 	return a.SignInWith(userID, nil, 0)
 }
 
-// SignInWith is like SignIn, with options. age is how long ago the user signed in. The token is
-// new.
+// SignInWith signs a user in with options, which may be nil. age is how long ago the sign-in seems
+// to be. The token counts as new.
 func (a *Authority) SignInWith(
 	userID string, opts *sa.IssueDeviceOptions, age time.Duration,
 ) SignedIn {
@@ -138,8 +142,8 @@ func (a *Authority) SignInWith(
 	return SignedIn{userID, issued.AccessToken, issued.Device.DeviceID}
 }
 
-// SignOut signs a user out everywhere, as from another device or by an operator. It returns on how
-// many devices the user was signed in.
+// SignOut signs a user out on all devices, as an operator or another device of the user can do. It
+// returns the number of devices on which it signed the user out.
 func (a *Authority) SignOut(userID string) int {
 	a.t.Helper()
 	revoked, err := a.Client().RevokeAll(context.Background(), userID, nil)
@@ -149,22 +153,25 @@ func (a *Authority) SignOut(userID string) int {
 	return revoked
 }
 
-// Calls returns how often each method was called, by its name in the contract. Refused calls count,
-// too.
+// Calls returns the number of calls of each method, by the name of the method in the contract. The
+// number includes the calls that Unavailable or Refuse made fail.
 func (a *Authority) Calls() map[string]int {
 	a.service.mu.Lock()
 	defer a.service.mu.Unlock()
 	return maps.Clone(a.service.calls)
 }
 
-// Rotations returns how often a session went on to its next generation.
+// Rotations returns how often a renewal has moved a session to its next generation, for all
+// sessions together.
 func (a *Authority) Rotations() int {
 	a.service.mu.Lock()
 	defer a.service.mu.Unlock()
 	return a.service.rotations
 }
 
-// Reset forgets every user, and resets the counts. Watches end with ErrCursorExpired.
+// Reset deletes all users, sessions, tokens and events, sets the fake's clock back to the machine's
+// clock, and resets the counts of Calls and Rotations. Watches that are open end with
+// ErrCursorExpired.
 func (a *Authority) Reset() {
 	a.change(func(s *service) {
 		s.state, s.calls, s.rotations = newState(), map[string]int{}, 0
@@ -182,7 +189,7 @@ func methodOf(full string) string { return full[strings.LastIndexByte(full, '/')
 
 var errStopped = errors.New("the fake is stopped")
 
-// dial connects to the current listener.
+// dial connects to the current listener. It returns errStopped while the fake is stopped.
 func (s *switchboard) dial(ctx context.Context, _ string) (net.Conn, error) {
 	s.mu.Lock()
 	listener := s.listener

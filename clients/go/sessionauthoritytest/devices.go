@@ -43,7 +43,7 @@ func (s *service) ListDevices(
 	if size <= 0 {
 		size = pageSize
 	}
-	start, _ := strconv.Atoi(request.GetPageToken()) // pages are not checked
+	start, _ := strconv.Atoi(request.GetPageToken()) // page tokens are not checked
 	start = min(max(start, 0), len(listed))
 	end := min(start+size, len(listed))
 	response := &pb.ListDevicesResponse{TotalSize: int32(len(listed))}
@@ -57,7 +57,7 @@ func (s *service) ListDevices(
 	return response, nil
 }
 
-// UpdateDevice names a device.
+// UpdateDevice changes the name of a device.
 func (s *service) UpdateDevice(
 	_ context.Context, request *pb.UpdateDeviceRequest,
 ) (*pb.UpdateDeviceResponse, error) {
@@ -105,7 +105,8 @@ func (s *service) RevokeDevice(
 	return &pb.RevokeDeviceResponse{Revoked: isRevoked}, nil
 }
 
-// RevokeAll signs a user out on all devices but one.
+// RevokeAll signs a user out on all devices. If the request names a device to spare, the user stays
+// signed in on that device.
 func (s *service) RevokeAll(
 	_ context.Context, request *pb.RevokeAllRequest,
 ) (*pb.RevokeAllResponse, error) {
@@ -131,14 +132,15 @@ func (s *service) RevokeAll(
 	return &pb.RevokeAllResponse{RevokedDevices: revoked}, nil
 }
 
-// GetSigningKeys returns no keys.
+// GetSigningKeys returns an empty set of keys.
 func (s *service) GetSigningKeys(
 	context.Context, *pb.GetSigningKeysRequest,
 ) (*pb.GetSigningKeysResponse, error) {
 	return &pb.GetSigningKeysResponse{JwksJson: `{"keys":[]}`}, nil
 }
 
-// WatchEvents sends the events after a cursor, from a start time on, or from now on.
+// WatchEvents sends the events after the cursor in the request. If the request has no cursor,
+// WatchEvents sends the events since the start time, or from now on if there is no start time.
 func (s *service) WatchEvents(
 	request *pb.WatchEventsRequest, stream grpc.ServerStreamingServer[pb.WatchEventsResponse],
 ) error {
@@ -201,8 +203,9 @@ func (s *service) beginWatch(request *pb.WatchEventsRequest) (*state, int, error
 	return s.state, start, nil
 }
 
-// nextMessage returns the events after start. If there are none, it returns nil and a channel that
-// is closed at the next change.
+// nextMessage returns a message with the events after start that the request wants, and moves start
+// to the end of the events. If there are no events after start, it returns no message, but a
+// channel that is closed at the next change.
 func (s *service) nextMessage(
 	own *state, start *int, request *pb.WatchEventsRequest,
 ) (*pb.WatchEventsResponse, <-chan struct{}, error) {
@@ -228,8 +231,8 @@ func (s *service) nextMessage(
 	return message, nil, nil
 }
 
-// prove adds the times to a message of a watch. They make the message a proof that all events were
-// sent.
+// prove adds the read times to a message of a watch. With the read times, the message proves that
+// the watch has sent all events before the read times.
 func (s *service) prove(message *pb.WatchEventsResponse, own *state) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

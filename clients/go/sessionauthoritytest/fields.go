@@ -17,7 +17,8 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// broken is a field of a request that breaks a rule of the service, and the text of that rule.
+// broken names a field of a request that breaks a rule of the service. rule is the text of that
+// rule.
 type broken struct{ field, rule string }
 
 const (
@@ -30,15 +31,15 @@ const (
 	minSessionTTL    = time.Second
 	minIdleTimeout   = 2 * time.Minute
 	maxIdleTimeout   = 7 * 24 * time.Hour
-	// Unicode calls these characters printable, but they are invisible.
+	// unseen has characters that Unicode calls printable, although they are invisible.
 	unseen = "\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
-	// These characters are invisible, but Persian words and many emoji need them.
+	// joiners has invisible characters that Persian words and many emoji need.
 	joiners  = "\u200c\u200d"
 	nameRule = "1 to 128 letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
 	uuidRule = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
 )
 
-// idleLimits is the metadata of the error with which the service refuses an idle timeout.
+// idleLimits is the metadata of the error for an idle timeout that is too short or too long.
 var idleLimits = map[string]string{
 	"min_seconds": fmt.Sprint(int(minIdleTimeout.Seconds())),
 	"max_seconds": fmt.Sprint(int(maxIdleTimeout.Seconds())),
@@ -184,8 +185,8 @@ func displayNameRules(given string) []broken {
 	}
 }
 
-// cleaned returns a name for display: white space becomes one space, and invisible characters are
-// left out.
+// cleaned returns a text for display. It replaces each run of white space with one space, and
+// removes unprintable characters.
 func cleaned(text string) string {
 	shown := strings.Map(func(letter rune) rune {
 		switch {
@@ -205,8 +206,9 @@ func cut(text string, length int) string {
 	return strings.TrimSpace(string(letters[:min(len(letters), length)]))
 }
 
-// shownClient returns a client as the service keeps it: no value is refused, and invisible
-// characters are left out.
+// shownClient returns the client as the service stores it. It refuses no value, but removes
+// unprintable characters, and cuts names that are too long. If the country code is malformed, it
+// becomes empty.
 func shownClient(client *pb.ClientInfo) *pb.ClientInfo {
 	if client == nil {
 		return &pb.ClientInfo{}

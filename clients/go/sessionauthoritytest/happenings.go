@@ -24,42 +24,45 @@ func (a *Authority) Refuse(code codes.Code, reason string) (restore func()) {
 	return func() { a.change(func(s *service) { s.refused = nil }) }
 }
 
-// Slow makes the fake wait for delay before each answer, until the returned function is called.
-// Watches are not delayed.
+// Slow makes the fake wait for delay before it executes a call, until the returned function is
+// called. Slow does not delay watches.
 func (a *Authority) Slow(delay time.Duration) (restore func()) {
 	a.change(func(s *service) { s.delay = delay })
 	return func() { a.change(func(s *service) { s.delay = 0 }) }
 }
 
-// LimitDevices makes sign-ins fail with ErrDeviceLimitReached if the user is already signed in on
-// this many other devices, until the returned function is called.
+// LimitDevices limits the number of devices on which a user may be signed in, until the returned
+// function is called. A sign-in on one more device fails with ErrDeviceLimitReached.
 func (a *Authority) LimitDevices(devices int) (restore func()) {
 	a.change(func(s *service) { s.maxDevices = devices })
 	return func() { a.change(func(s *service) { s.maxDevices = -1 }) }
 }
 
-// Replicas gives the fake replicas until the returned function is called. If confirm is true, the
-// replicas confirm every change. If it is false, they confirm no change.
+// Replicas makes the fake act like a service with replicas, until the returned function is called.
+// If confirm is true, the replicas confirm every change. If confirm is false, the replicas confirm
+// no change.
 func (a *Authority) Replicas(confirm bool) (restore func()) {
 	a.change(func(s *service) { s.replicas = &confirm })
 	return func() { a.change(func(s *service) { s.replicas = nil }) }
 }
 
-// PassTime moves the fake's clock forward. The times of sessions, tokens and devices are converted
-// to the clock of the machine: sign-ins get older, and expiry times come nearer. The times of
-// events and of proofs are not converted.
+// PassTime moves the clock of the fake forward. The machine's clock does not move, so the fake
+// converts the times of sessions, tokens and devices in its responses to the machine's clock. After
+// PassTime, sign-ins are older and expiry times are nearer. The times of events and of proofs are
+// not converted: they are times of the fake's clock.
 func (a *Authority) PassTime(passed time.Duration) {
 	a.change(func(s *service) { s.state.passed += passed })
 }
 
-// AgeTokens ages every token: less than half of its life is left, so renewing is recommended.
+// AgeTokens makes every existing token count as old: less than half of its life is left, so the
+// fake recommends a renewal.
 func (a *Authority) AgeTokens() { a.eachToken(func(made *token) { made.aged = true }) }
 
-// ExpireTokens expires every token. The sessions go on.
+// ExpireTokens makes every existing token count as expired. The sessions stay live.
 func (a *Authority) ExpireTokens() { a.eachToken(func(made *token) { made.expired = true }) }
 
-// ReplayTokens makes every token count as replayed when it is next presented, if its device is
-// still signed in.
+// ReplayTokens makes every existing token count as replayed when a client next presents it, if the
+// session of the token is still live.
 func (a *Authority) ReplayTokens() { a.eachToken(func(made *token) { made.replayed = true }) }
 
 func (a *Authority) eachToken(change func(*token)) {
@@ -70,7 +73,8 @@ func (a *Authority) eachToken(change func(*token)) {
 	})
 }
 
-// switchboard connects clients to the current listener of the fake, also after Stop and Start.
+// switchboard connects clients to the current listener of the fake. Each Start makes a new
+// listener.
 type switchboard struct {
 	mu       sync.Mutex
 	listener *bufconn.Listener

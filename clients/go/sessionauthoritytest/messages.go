@@ -17,10 +17,11 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// started is the start of the monotonic clock of the fake, which PassTime does not move.
+// started is the zero of the fake's monotonic clock. PassTime does not move the monotonic clock.
 var started = time.Now()
 
-// failure returns the error of a call that fails as it would at the real service.
+// failure returns an error with the same code and details as an error of the real service. If text
+// is empty, the error's message is reason.
 func failure(code codes.Code, reason, text string, more ...protoadapt.MessageV1) error {
 	return failureWith(code, reason, text, nil, more...)
 }
@@ -44,7 +45,8 @@ func failureWith(
 	return st.Err()
 }
 
-// refusal returns the error for fields that break rules, or nil if there are none.
+// refusal returns the error of a request with fields that break rules. It returns nil if found is
+// empty.
 func refusal(found []broken) error {
 	if len(found) == 0 {
 		return nil
@@ -68,8 +70,8 @@ func textOf(found []broken) string {
 	return strings.Join(texts, "; ")
 }
 
-// sameSignIn reports whether two requests are the same sign-in under one request ID. The end user's
-// client and the wish for replicas may differ.
+// sameSignIn reports whether two requests with the same request ID want the same sign-in. Their
+// fields client and require_replicated may differ.
 func sameSignIn(one, other *pb.IssueDeviceRequest) bool {
 	bare := func(request *pb.IssueDeviceRequest) *pb.IssueDeviceRequest {
 		made := proto.CloneOf(request)
@@ -94,7 +96,8 @@ func sessionMessage(s *state, of *token) *pb.Session {
 	}
 }
 
-// deviceMessage returns a device in a list. current is the ID of the device that sent the request.
+// deviceMessage returns the message of the contract for a device. The field current is true if
+// current is the ID of the device.
 func deviceMessage(s *state, d *device, current string) *pb.Device {
 	message := &pb.Device{
 		DeviceId:     d.deviceID,
@@ -127,8 +130,8 @@ func deviceMessage(s *state, d *device, current string) *pb.Device {
 	return message
 }
 
-// checkedSession returns the state of the session that a request names, or the rules that the name
-// breaks.
+// checkedSession returns the result of CheckSessions for one session. The result has the state of
+// the session, or an error if the name of the session breaks rules.
 func checkedSession(s *state, named *pb.SessionName) *pb.CheckSessionsResult {
 	if found := sessionNameRules(named); len(found) > 0 {
 		failed := &pb.RequestError{
@@ -164,8 +167,8 @@ func stateMessage(s *state, named *pb.SessionName) *pb.SessionState {
 	}
 }
 
-// eventMessage completes the next event of the state. d is the device of the event, or nil if the
-// event has none.
+// eventMessage adds the ID, the actor, the time and the device to an event that is about to be
+// written. d is the device of the event, or nil if the event is not about a single device.
 func eventMessage(s *state, event *pb.Event, d *device) *pb.Event {
 	event.EventId = strconv.Itoa(len(s.events) + 1)
 	event.Actor = "fake"
@@ -182,7 +185,8 @@ func eventMessage(s *state, event *pb.Event, d *device) *pb.Event {
 	return event
 }
 
-// isWanted reports whether a watch requested the event.
+// isWanted reports whether an event passes the filters of a watch. An event passes if its type and
+// its user are in the lists of the request. An empty list lets all events pass.
 func isWanted(event *pb.Event, request *pb.WatchEventsRequest) bool {
 	return (len(request.GetTypes()) == 0 || slices.Contains(request.GetTypes(), event.GetType())) &&
 		(len(request.GetUserIds()) == 0 || event.GetUserId() == "" ||

@@ -13,7 +13,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// service has the methods of the contract, with a state in memory. mu guards all fields after it.
+// service implements the methods of the contract. mu guards all fields below mu.
 type service struct {
 	pb.UnimplementedSessionAuthorityServiceServer
 
@@ -27,7 +27,7 @@ type service struct {
 	refused    error
 	delay      time.Duration
 	maxDevices int   // -1: no limit
-	replicas   *bool // nil: there are none
+	replicas   *bool // nil: there are no replicas
 	calls      map[string]int
 	rotations  int
 }
@@ -39,8 +39,8 @@ func newService(tokenTTL time.Duration, alarmOnRenewal bool) *service {
 	}
 }
 
-// guard wraps each unary method: it counts the call, checks whether the fake answers, and holds the
-// lock while the method runs.
+// guard runs each unary method. It counts the call, returns an error if the fake is unavailable or
+// refuses calls, and holds mu while the method runs.
 func (s *service) guard(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
@@ -79,8 +79,8 @@ func (s *service) guard(
 	return response, s.tellDurability(response, insists)
 }
 
-// available returns the error of every call while the service is away or refuses calls. Else it
-// returns nil.
+// available returns the error that Unavailable or Refuse has set for every call. It returns nil if
+// neither Unavailable nor Refuse has set an error.
 func (s *service) available() error {
 	if s.away {
 		return failure(codes.Unavailable, "STORE_UNAVAILABLE", "")
@@ -216,7 +216,7 @@ func (s *service) checkLimit(devices map[string]*device, deviceID string) error 
 	return nil
 }
 
-// tell adds an event to the state, and wakes the watches.
+// tell adds an event to the state, and wakes the watches. d is the device of the event, or nil.
 func (s *service) tell(event *pb.Event, d *device) {
 	s.state.events = append(s.state.events, eventMessage(s.state, event, d))
 	s.wake()

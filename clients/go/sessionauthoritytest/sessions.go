@@ -10,16 +10,16 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// judged has a verdict, the token if it is good, and the number of devices on which an alarm ended
-// sessions.
+// judged is the result of judging a token that a client presented. token is nil unless the token is
+// good. revoked is the number of devices on which an alarm ended sessions.
 type judged struct {
 	status   pb.SessionStatus
 	token    *token
 	revoked  int32
-	forgiven bool // superseded without an alarm; a renewal with the token would raise the alarm
+	forgiven bool // a renewal with this superseded token would raise an alarm
 }
 
-// RenewSession exchanges a token for the next one.
+// RenewSession renews a token. The response has no new token if the client must keep its token.
 func (s *service) RenewSession(
 	_ context.Context, request *pb.RenewSessionRequest,
 ) (*pb.RenewSessionResponse, error) {
@@ -61,7 +61,7 @@ func (s *service) RenewSession(
 	return response, nil
 }
 
-// UpdateSession changes the claims of a user's sessions.
+// UpdateSession changes the claims of a user's sessions on all devices, or on one device.
 func (s *service) UpdateSession(
 	_ context.Context, request *pb.UpdateSessionRequest,
 ) (*pb.UpdateSessionResponse, error) {
@@ -104,7 +104,7 @@ func (s *service) UpdateSession(
 	return &pb.UpdateSessionResponse{UpdatedSessions: updated}, nil
 }
 
-// ValidateSession gives the verdict on a token.
+// ValidateSession returns the verdict on a token.
 func (s *service) ValidateSession(
 	_ context.Context, request *pb.ValidateSessionRequest,
 ) (*pb.ValidateSessionResponse, error) {
@@ -144,7 +144,7 @@ func (s *service) validate(request *pb.ValidateSessionRequest) *pb.ValidateSessi
 	return response
 }
 
-// BatchValidateSessions gives the verdicts on many tokens.
+// BatchValidateSessions returns the verdicts on many tokens.
 func (s *service) BatchValidateSessions(
 	_ context.Context, request *pb.BatchValidateSessionsRequest,
 ) (*pb.BatchValidateSessionsResponse, error) {
@@ -160,7 +160,7 @@ func (s *service) BatchValidateSessions(
 	return response, nil
 }
 
-// CheckSessions returns the states of sessions: whether each of them lives.
+// CheckSessions returns the state of each named session, such as active, expired or ended.
 func (s *service) CheckSessions(
 	_ context.Context, request *pb.CheckSessionsRequest,
 ) (*pb.CheckSessionsResponse, error) {
@@ -201,7 +201,8 @@ func (s *service) judge(text, deviceID string, renewing, observeOnly bool) judge
 	return judged{status: verdict, revoked: revoked}
 }
 
-// tellOfSuperseded adds an event about a superseded token, at most one an hour for a session.
+// tellOfSuperseded adds an event that a client presented a superseded token. For each session, it
+// adds at most one event about a superseded token an hour.
 func (s *service) tellOfSuperseded(of *session, d *device) {
 	now := s.state.now()
 	if of.toldAt.IsZero() || now.Sub(of.toldAt) >= time.Hour {

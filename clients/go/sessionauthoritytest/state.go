@@ -11,7 +11,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// session is one sign-in of a user on a device. Until its token is renewed it has one generation.
+// session is one sign-in of a user on a device.
 type session struct {
 	userID      string
 	deviceID    string
@@ -21,15 +21,15 @@ type session struct {
 	signedInAt  time.Time
 	endsAt      time.Time
 	replaced    *session
-	idleTimeout time.Duration // 0: none
+	idleTimeout time.Duration // 0: no idle timeout
 	generation  uint32
 	renewedAt   time.Time
 	lastSeenAt  time.Time
-	firstSeenAt time.Time // zero: not seen yet
+	firstSeenAt time.Time // zero: the generation is not seen yet
 	toldAt      time.Time
 	holder      *copyMark
 	predecessor *copyMark
-	updated     map[string]string // the claims of the last update, nil without one
+	updated     map[string]string // the claims of the last UpdateSession, or nil
 	newerClaims bool
 }
 
@@ -44,11 +44,11 @@ func (s *session) expiresAt() time.Time {
 	return s.endsAt
 }
 
-// copyMark distinguishes two tokens of one generation.
+// copyMark identifies a copy of a generation by its address in memory.
 type copyMark struct{ _ byte }
 
-// token is a token that was handed out. Each token is another copy of its generation, unless it is
-// an earlier token that was made once more with newer claims.
+// token is a token that the fake has made. Each token is a new copy of its generation, except a
+// token that reissue has made: it has the copyMark of the old token.
 type token struct {
 	session    *session
 	generation uint32
@@ -61,7 +61,8 @@ type token struct {
 	replayed   bool
 }
 
-// device is a device in a user's list, with its session if the user is signed in there.
+// device is a device in the list of a user. session is nil if the user is not signed in on the
+// device.
 type device struct {
 	deviceID    string
 	client      *pb.ClientInfo
@@ -74,14 +75,15 @@ type device struct {
 	alarmCause  pb.ReplayCause
 }
 
-// signIn is a sign-in that had a request ID: the same request gets the same response.
+// signIn is a sign-in with a request ID. The fake keeps the response, because the same request must
+// get the same response again.
 type signIn struct {
 	request  *pb.IssueDeviceRequest
 	session  *session
 	response *pb.IssueDeviceResponse
 }
 
-// state is everything that the fake knows. Reset replaces it by a new state.
+// state has all data of the fake. Reset replaces the state with an empty state.
 type state struct {
 	devices  map[string]map[string]*device
 	tokens   map[string]*token
@@ -100,12 +102,12 @@ func newState() *state {
 	}
 }
 
-// now returns the time of the fake.
+// now returns the time on the fake's clock.
 func (s *state) now() time.Time { return time.Now().Add(s.passed) }
 
-// told converts a moment to the clock of the machine, which no test moves. Apps get the times of
-// sessions, tokens and devices in this form. So after PassTime, past times are further back and
-// future times are nearer.
+// told converts a time on the fake's clock to the clock of the machine, which PassTime does not
+// move. Apps get the times of sessions, tokens and devices after this conversion. After PassTime,
+// the times that apps get are further back than before.
 func (s *state) told(moment time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(moment.Add(-s.passed))
 }
@@ -114,7 +116,8 @@ func (s *state) isLive(d *device) bool {
 	return d.session != nil && s.now().Before(d.session.expiresAt())
 }
 
-// handOut makes a token of the session's generation. It returns the text of the token, too.
+// handOut makes a new token of the session's current generation. It returns the token's text and
+// the token.
 func (s *state) handOut(of *session, ttl time.Duration) (string, *token) {
 	now := s.now()
 	endsAt := now.Add(ttl)
@@ -127,7 +130,8 @@ func (s *state) handOut(of *session, ttl time.Duration) (string, *token) {
 	})
 }
 
-// reissue makes the same token with the session's claims. It returns the text of the token, too.
+// reissue makes a token that equals old, except that it has the current claims of the session. It
+// returns the new token's text and the new token.
 func (s *state) reissue(old *token) (string, *token) {
 	made := *old
 	made.claims = made.session.claims
@@ -140,8 +144,8 @@ func (s *state) remember(made *token) (string, *token) {
 	return text, made
 }
 
-// endSessions ends a user's sessions on all devices but one. It returns on how many devices it
-// ended a session.
+// endSessions ends the live sessions of a user on all devices except spared, which is a device ID
+// or empty. It returns the number of sessions that it ended.
 func (s *state) endSessions(userID, spared string) int32 {
 	ended := int32(0)
 	for _, d := range s.devices[userID] {
@@ -155,7 +159,7 @@ func (s *state) endSessions(userID, spared string) int32 {
 
 func newSessionID() string {
 	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails
+	_, _ = rand.Read(id) // rand.Read never fails
 	return hex.EncodeToString(id)
 }
 

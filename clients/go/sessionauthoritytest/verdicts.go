@@ -10,7 +10,7 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// The defaults of the service.
+// These are the default settings of the service.
 const (
 	sessionTTL   = 30 * 24 * time.Hour
 	grace        = 30 * time.Second
@@ -26,7 +26,8 @@ const (
 	statusSuperseded = pb.SessionStatus_SESSION_STATUS_SUPERSEDED
 )
 
-// judge returns the status of a token on a device, and the token if it is good.
+// judge returns the status of the token with this text, if a client presents it from this device.
+// The second result is the token if the token is good, and nil if it is not.
 func judge(
 	s *state, text, deviceID string, renewing, observeOnly bool,
 ) (pb.SessionStatus, *token) {
@@ -63,7 +64,8 @@ func judge(
 	return verdict, nil
 }
 
-// judgeOnItsDevice returns the status of a token, compared with the live session on its device.
+// judgeOnItsDevice returns the status of a token that was presented from its own device. live is
+// the session that is live on this device.
 func judgeOnItsDevice(live *session, presented *token, now time.Time) pb.SessionStatus {
 	isSeen, seenFor := !live.firstSeenAt.IsZero(), now.Sub(live.firstSeenAt)
 	if presented.session != live {
@@ -101,8 +103,9 @@ func settledCopy(live *session, behind uint32) *copyMark {
 	}
 }
 
-// replayCause returns why a token counts as replayed on a device. Call it before the session is
-// ended.
+// replayCause returns why a token that was presented from a device counts as replayed. The caller
+// must call replayCause before the alarm ends the live session, because replayCause reads that
+// session.
 func replayCause(s *state, presented *token, deviceID string) pb.ReplayCause {
 	live := s.devices[presented.session.userID][presented.session.deviceID].session
 	if live == nil || deviceID != presented.session.deviceID {
@@ -118,8 +121,10 @@ func replayCause(s *state, presented *token, deviceID string) pb.ReplayCause {
 	return pb.ReplayCause_REPLAY_CAUSE_SUPERSEDED_TOKEN
 }
 
-// markSeen notes that a token of the current generation was presented. If the token is old enough,
-// it counts as seen. If settles is true, the copy of the token may become the only good copy.
+// markSeen notes that a client presented a token of the current generation. If the token is at
+// least durableAfter old or AgeTokens has aged it, the generation counts as seen. If settles is
+// true, the current generation is at least alarmAfter old and it has no holder, the copy of this
+// token becomes the holder.
 func markSeen(presented *token, now time.Time, settles bool) {
 	of := presented.session
 	if (presented.aged || now.Sub(presented.issuedAt) >= durableAfter) && of.firstSeenAt.IsZero() {
@@ -130,8 +135,9 @@ func markSeen(presented *token, now time.Time, settles bool) {
 	}
 }
 
-// rotateIfDue moves a session on to its next generation if its token is old enough. It returns true
-// if it did so.
+// rotateIfDue moves the session of a token to its next generation if the current generation is at
+// least alarmAfter old. A token that a test has aged or expired always moves the session.
+// rotateIfDue returns true if the session has a new generation.
 func rotateIfDue(presented *token, now time.Time) bool {
 	of := presented.session
 	if !presented.aged && !presented.expired && now.Sub(of.renewedAt) < alarmAfter {
@@ -149,8 +155,8 @@ var spelledUUID = regexp.MustCompile(
 		`|\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}` +
 		`|urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 
-// uuidOf returns a device ID as the service writes it. It returns an empty text if the text is no
-// device ID.
+// uuidOf returns the UUID in a text, in lower case and with hyphens. It returns an empty text if
+// the text is no UUID, or is the nil UUID.
 func uuidOf(text string) string {
 	text = strings.Trim(text, " \t\r\n")
 	if !spelledUUID.MatchString(text) {

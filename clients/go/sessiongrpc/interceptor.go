@@ -1,11 +1,14 @@
-// Package sessiongrpc guards gRPC servers. It finds out who is signed in before a handler runs, and
-// ends streams when the session ends.
+// Package sessiongrpc has interceptors that find out which user is signed in before a gRPC server's
+// handler runs. If the session of a stream ends, the stream ends, too.
 //
-// Clients send "authorization: Bearer ..." and "x-device-id" as metadata. A client that is not
-// signed in gets UNAUTHENTICATED. Its text is "token_expired" if the client should renew its token,
-// and "sign_in_required" otherwise. If the service gives no answer, the client gets UNAVAILABLE.
-// The session of a stream is checked when the stream begins, and the stream ends with the session:
-// UNAUTHENTICATED, "session_ended".
+// Clients send two entries of metadata: "authorization: Bearer ..." with the access token, and
+// "x-device-id" with the device ID. The flow's settings may give the second entry another name. If
+// a client is not signed in, its call fails with UNAUTHENTICATED. The status message is
+// "token_expired" if the client should renew its token, and "sign_in_required" if the end user must
+// sign in. If the Session Authority gives no answer, the call fails with UNAVAILABLE.
+//
+// The session of a stream is checked when the stream begins. If the session ends later, the stream
+// ends with UNAUTHENTICATED and the status message "session_ended".
 package sessiongrpc
 
 import (
@@ -25,17 +28,18 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
 
-// Interceptor finds out for each call who is signed in. Flow.Middleware and an Interceptor may
-// share a flow.
+// Interceptor finds out for each call which user is signed in. An Interceptor may use the same flow
+// as the HTTP handlers behind Flow.Middleware.
 type Interceptor struct {
 	flow         *sessionhttp.Flow
 	deviceHeader string
 	public       []string
 }
 
-// New returns an interceptor. public has methods ("/package.Service/Method") that are served to all
-// clients, with a visit. New returns an error if the flow has NoBearer, because gRPC has no
-// cookies.
+// New returns an Interceptor that uses flow. public has the methods ("/package.Service/Method")
+// that all clients may call, signed in or not. The handlers of these methods also get a visit. New
+// returns an error if the setting NoBearer of the flow is true. Such a flow needs cookies, and gRPC
+// has no cookies.
 func New(flow *sessionhttp.Flow, public ...string) (*Interceptor, error) {
 	deviceHeader, hasBearer := flow.AppHeader()
 	if !hasBearer {
@@ -44,10 +48,10 @@ func New(flow *sessionhttp.Flow, public ...string) (*Interceptor, error) {
 	return &Interceptor{flow, deviceHeader, slices.Clone(public)}, nil
 }
 
-// FromContext returns the visit of a call. It panics if the handler runs without an interceptor.
+// FromContext returns the visit of a call. It panics if no Interceptor has handled the call.
 func FromContext(ctx context.Context) *sessionhttp.Visit { return sessionhttp.FromContext(ctx) }
 
-// Unary is a grpc.UnaryServerInterceptor, for grpc.ChainUnaryInterceptor.
+// Unary is the interceptor of unary calls. Pass it to grpc.ChainUnaryInterceptor.
 func (i *Interceptor) Unary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
@@ -60,10 +64,12 @@ func (i *Interceptor) Unary(
 	return response, statusOf(err)
 }
 
-// Stream is a grpc.StreamServerInterceptor, for grpc.ChainStreamInterceptor. When the session ends,
-// the call ends at once. The handler's context is canceled, and its sends and receives fail, as if
-// the client had disconnected. This happens if the method is not public, or if the handler uses the
-// session.
+// Stream is the interceptor of streams. Pass it to grpc.ChainStreamInterceptor.
+//
+// When the session ends, Stream ends the call at once. It cancels the handler's context, and makes
+// the handler's sends and receives fail, as if the client had disconnected. In two cases Stream
+// does not end the call: if the method is public and the handler does not use the session, or if
+// the handler has called KeepOpen of the visit.
 func (i *Interceptor) Stream(
 	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
@@ -103,15 +109,17 @@ type result struct {
 	panicked any
 }
 
-// noteLatePanic logs a panic of a handler whose call had already ended.
+// noteLatePanic waits for the result of a handler after the handler's call has ended. If the
+// handler panicked, noteLatePanic logs the panic.
 func noteLatePanic(handled <-chan result) {
 	if late := <-handled; late.panicked != nil {
 		slog.Error("a handler panicked after its session had ended", "panic", late.panicked)
 	}
 }
 
-// handle runs a handler in a goroutine of its own. So a handler that waits for something other than
-// its stream or its context does not keep the call open.
+// handle runs a handler in a separate goroutine, and sends its result to the returned channel. So
+// the call can end while the handler still waits for something other than its stream or its
+// context.
 func handle(server any, stream grpc.ServerStream, handler grpc.StreamHandler) <-chan result {
 	handled := make(chan result, 1)
 	go func() {
@@ -125,16 +133,17 @@ func handle(server any, stream grpc.ServerStream, handler grpc.StreamHandler) <-
 	return handled
 }
 
-// endingStream is a stream that ends with its session.
+// endingStream is a stream that fails after its session has ended.
 type endingStream struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-// Context returns the context with the visit. It is canceled when the session has ended.
+// Context returns the context of the stream, which has the visit. The context is canceled when the
+// session ends.
 func (e *endingStream) Context() context.Context { return e.ctx }
 
-// SendMsg sends a message. Once the session has ended, it returns an error.
+// SendMsg sends a message. It returns an error if the session has ended.
 func (e *endingStream) SendMsg(message any) error {
 	if context.Cause(e.ctx) == sessionhttp.ErrSessionEnded {
 		return errEnded
@@ -142,7 +151,7 @@ func (e *endingStream) SendMsg(message any) error {
 	return e.ServerStream.SendMsg(message)
 }
 
-// RecvMsg receives a message. Once the session has ended, it returns an error.
+// RecvMsg receives a message. It returns an error if the session has ended.
 func (e *endingStream) RecvMsg(message any) error {
 	if context.Cause(e.ctx) == sessionhttp.ErrSessionEnded {
 		return errEnded
@@ -163,8 +172,9 @@ func (i *Interceptor) admit(ctx context.Context, method string) (*sessionhttp.Vi
 	return visit, nil
 }
 
-// requestOf returns the call as the request of an app. The request always has the device header, so
-// that the client counts as an app: there are no cookies in gRPC.
+// requestOf returns the call as a request for the flow. The request always has the device header,
+// even if the client did not send it. A flow treats a client that sends this header as an app and
+// not as a browser, so the flow does not look for cookies.
 func (i *Interceptor) requestOf(ctx context.Context) *sessionhttp.Request {
 	header := http.Header{}
 	if sent, has := metadata.FromIncomingContext(ctx); has {
@@ -178,11 +188,12 @@ func (i *Interceptor) requestOf(ctx context.Context) *sessionhttp.Request {
 	return &sessionhttp.Request{Method: http.MethodPost, Header: header, Peer: peerOf(ctx)}
 }
 
-// peerOf returns the address of the peer. It is empty at a Unix socket.
+// peerOf returns the address of the machine that made the connection. The address is empty if the
+// connection is a Unix socket.
 func peerOf(ctx context.Context) string {
 	from, has := peer.FromContext(ctx)
 	if !has || from.Addr == nil {
-		return "unknown" // without an address, no proxy is trusted
+		return "unknown" // no trusted proxy has this address
 	}
 	if _, isUnix := from.Addr.(*net.UnixAddr); isUnix {
 		return ""
@@ -190,7 +201,8 @@ func peerOf(ctx context.Context) string {
 	return from.Addr.String()
 }
 
-// statusOf turns a refusal into a status of gRPC, and returns all other errors unchanged.
+// statusOf converts an error that wraps a *sessionhttp.Refusal into a gRPC status. If err wraps no
+// Refusal, statusOf returns err unchanged.
 func statusOf(err error) error {
 	var refused *sessionhttp.Refusal
 	switch {

@@ -8,23 +8,26 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// A token is renewed at the end of a request only if the app has responded within this time. Else
-// the next request renews the token. While a slow app works, another request may renew the token.
-// Long after that renewal, the token of the slow request would look stolen. So this time is far
-// less than the default of ALARM_AFTER, which is 5 minutes.
+// renewWithin is how long Visit.Close may still renew the token after the service recommended a
+// renewal, or after the app changed the claims. If an app responds later, Close leaves the renewal
+// to the next request. While a slow app works, another request may renew the same token. If the
+// slow request renewed its old token more than ALARM_AFTER later, the service would take the token
+// for stolen. This is why renewWithin is far less than the default of ALARM_AFTER, 5 minutes.
 const renewWithin = 10 * time.Second
 
-// ErrHeadersAreOut is returned if the cookies can't be changed any more, because the headers of the
-// response were already sent.
+// ErrHeadersAreOut means that a method of Visit can't change the cookies any more, because the
+// headers of the response were already sent. It also means that the app has hijacked the
+// connection.
 var ErrHeadersAreOut = errors.New("sessionhttp: the response's headers are out")
 
-// Visit is a request, with its session if it has one. Only one goroutine may use it at a time.
+// Visit is one request of an end user, with the session of the request if there is one. Only one
+// goroutine may use a Visit at a time.
 type Visit struct {
 	flow      *Flow
 	presented presented
 	status    sessionauthority.SessionStatus
-	// session is nil if nobody is signed in. Else it points to held, a copy that belongs to this
-	// visit.
+	// session is nil if nobody is signed in. If somebody is signed in, session belongs to this
+	// visit alone: session points to held, or to a session that SignIn or UpdateClaims made.
 	session *sessionauthority.Session
 	held    sessionauthority.Session
 	failure error
@@ -32,28 +35,33 @@ type Visit struct {
 
 	renewRecommended bool
 	renewUntil       time.Time
-	// lines are the Set-Cookie headers of the response. hasLines is true if they are decided.
+	// lines are the Set-Cookie headers that this visit adds to the response. hasLines is true once
+	// the visit has set lines.
 	lines    []string
 	hasLines bool
 	closed   bool
 	looked   bool
-	// hadSession is true if the request had a session when the app looked.
+	// hadSession is true if the request had a session when the app called Session, Require or
+	// UserID.
 	hadSession bool
 	handsOut   bool
-	// ended is true if the browser's session ended with this request.
+	// ended is true if this request ended the browser's session: the response deletes the token's
+	// cookie, or a new user has signed in.
 	ended bool
 	end   sessionEnd
-	// inner is the visit of a second middleware inside this one. The app sees that visit. It is nil
-	// if there is no second middleware.
+	// inner is the visit of a second middleware that is inside this visit's middleware. If inner is
+	// not nil, the app uses inner and not this visit. inner is nil if there is no second
+	// middleware.
 	inner *Visit
 }
 
-// Open reads a request and finds out whether its session is good. Open is for adapters: Middleware
-// calls it. The error is a *Refusal if the request is refused without a call of the service. An
-// outage is no error of Open: Session and Require return it.
+// Open reads a request and finds out if the session of the request is good. Open is for adapters,
+// which connect other frameworks than net/http to a Flow. If Open refuses the request without a
+// call of the service, the error is a *Refusal. If the service is not available, Open returns no
+// error, but Session and Require return an error.
 //
-// An adapter calls Close when it sends the headers of the response, and Leave when the connection
-// is over.
+// An adapter calls Close before it sends the headers of the response, and Leave when the request is
+// over.
 func (f *Flow) Open(ctx context.Context, request *Request) (*Visit, error) {
 	visit, refused := f.open(ctx, request)
 	if refused != nil {
@@ -74,15 +82,16 @@ func (f *Flow) open(ctx context.Context, request *Request) (*Visit, *Refusal) {
 	return visit, nil
 }
 
-// ask finds out whether the session is good. It renews a browser's token at once in two cases.
-// First, the token has expired: only a renewal shows whether the session is good. Second, the token
-// is superseded and the service recommends a renewal. There are two possible causes: someone has
-// copied the token, or an app has sent a queued upload with an old token. A browser has no queued
-// uploads, and sends its newest token with each request. So a superseded token of a browser counts
-// as copied: ask renews the token, and the renewal makes the service raise the alarm.
+// ask validates the token at the service. ask renews an expired token of a browser at once, because
+// only a renewal shows if the session is good. ask also renews a superseded token of a browser at
+// once if the service recommends a renewal. A superseded token is either a stolen copy, or an old
+// token in an upload that an app had queued. Browsers queue no uploads, and send their newest token
+// with each request. This is why a superseded token of a browser counts as stolen: ask renews the
+// token, and the renewal makes the service raise the alarm.
 //
-// A passive request renews, too: else the page would mistake an expired token for the end of the
-// session. This renewal does not count as a use, either.
+// ask also renews the token of a passive request. If ask did not renew the token of a passive
+// request, the page would take an expired token for the end of the session. A renewal by a passive
+// request does not count as a use of the session.
 func (v *Visit) ask(ctx context.Context) {
 	p := &v.presented
 	found, err := v.flow.authority.ValidateSession(ctx, p.token, p.deviceID,
@@ -110,7 +119,8 @@ func (v *Visit) ask(ctx context.Context) {
 }
 
 // Session returns the session of the user, or nil if nobody is signed in. If the service gave no
-// answer, it returns a *Refusal that is ErrNoAnswer: an outage must not look like a sign-out.
+// answer, Session returns a *Refusal with the reason ErrNoAnswer, because an app must not take an
+// outage for a sign-out.
 func (v *Visit) Session() (*sessionauthority.Session, error) {
 	v.look()
 	if v.failure != nil {
@@ -119,17 +129,20 @@ func (v *Visit) Session() (*sessionauthority.Session, error) {
 	return v.session, nil
 }
 
-// look notes that the app uses the session: from now on its response depends on the session.
+// look notes that the app asked for the session. After look, the response counts as personal for
+// caches, and the connection may end with the session.
 func (v *Visit) look() {
 	v.looked = true
 	v.hadSession = v.hadSession || v.session != nil
 	v.end.look(v, v.session)
 }
 
-// Require returns the session of the user. It returns a *Refusal if nobody is signed in
-// (ErrSignInRequired), if the service gave no answer (ErrNoAnswer), or if the sign-in does not meet
-// the demands (ErrStepUpRequired); then the session stays good. If a handler writes nothing after a
-// refusal, the middleware answers.
+// Require returns the session of the user. If nobody is signed in, Require returns a *Refusal with
+// the reason ErrSignInRequired. If the service gave no answer, the reason is ErrNoAnswer. If the
+// sign-in does not meet the demands, the reason is ErrStepUpRequired. After ErrStepUpRequired the
+// session stays good. If a demand itself is wrong, such as a negative age, the error is no
+// *Refusal. If a handler writes nothing after a *Refusal, the middleware sends the response of the
+// *Refusal.
 func (v *Visit) Require(demands ...Demand) (*sessionauthority.Session, error) {
 	var wanted StepUp
 	for _, demand := range demands {
@@ -151,8 +164,9 @@ func (v *Visit) Require(demands ...Demand) (*sessionauthority.Session, error) {
 	return session, nil
 }
 
-// UserID returns the ID of the user who is signed in. It is empty if nobody is signed in, and also
-// if the service gave no answer: then the handler must answer by itself.
+// UserID returns the ID of the user who is signed in. The ID is empty if nobody is signed in, or if
+// the service gave no answer. If the ID is empty, the handler must write a response, because the
+// middleware writes none.
 func (v *Visit) UserID() string {
 	v.look()
 	if v.failure != nil || v.session == nil {
@@ -161,7 +175,8 @@ func (v *Visit) UserID() string {
 	return v.session.UserID
 }
 
-// DeviceID returns the ID of the browser or app. It is empty before the first sign-in.
+// DeviceID returns the ID of the browser or app. The ID is empty if the request has no valid device
+// ID, for example before the first sign-in.
 func (v *Visit) DeviceID() string {
 	if v.session != nil {
 		return v.session.DeviceID
@@ -169,20 +184,21 @@ func (v *Visit) DeviceID() string {
 	return v.presented.deviceID
 }
 
-// Status returns the status of the request's token, for logs. It is StatusUnspecified while the
-// status is unknown.
+// Status returns the status of the request's token, for logs. The status is StatusUnspecified if
+// the service gave no answer.
 func (v *Visit) Status() sessionauthority.SessionStatus { return v.status }
 
-// Remembered returns false if the session ends with the browser. Pass this value to a sign-in that
-// replaces this session, such as a step-up: EndWithBrowser: !visit.Remembered().
+// Remembered returns false if the session ends when the browser is closed. It returns true if the
+// session can outlive the browser, or if nobody is signed in. If a sign-in replaces this session,
+// such as a step-up, pass EndWithBrowser: !visit.Remembered() to SignIn.
 func (v *Visit) Remembered() bool {
 	return v.session == nil || v.presented.brief != v.session.SessionID
 }
 
-// TimeLeft returns how long the session lasts from now on if it is not used again. It returns false
-// if nobody is signed in. The time is exact on a path of Settings.PassivePaths. At other paths a
-// near cache may answer with an old idle end, which a use has put off since. Then the time is too
-// short, and never too long.
+// TimeLeft returns how long the session still lasts if it is not used again. The second result is
+// false if nobody is signed in. The time is exact at the paths of Settings.PassivePaths. At paths
+// that are not passive, the time may be too short, because a near cache may have kept an old idle
+// end. The time is never too long.
 func (v *Visit) TimeLeft() (time.Duration, bool, error) {
 	session, err := v.Session()
 	if err != nil || session == nil {
@@ -191,17 +207,17 @@ func (v *Visit) TimeLeft() (time.Duration, bool, error) {
 	return max(session.ExpireTime.Sub(v.flow.now()), 0), true, nil
 }
 
-// Close returns the Set-Cookie headers of the response. It renews the token first if the service
-// recommended a renewal, or if the app changed the claims. It does not renew if this was more than
-// 10 seconds ago, or if the visit has made other cookies for the response. Close is for adapters,
-// which call it when they send the headers.
+// Close returns the Set-Cookie headers that the visit adds to the response. Close first renews a
+// browser's token if the service recommended a renewal or the app changed the claims in the last 10
+// seconds. Close does not renew the token if the visit already has cookies for the response, for
+// example from SignIn. Close is for adapters, which call it before they send the headers.
 func (v *Visit) Close(ctx context.Context) []string {
 	if v.closed {
 		return v.lines
 	}
 	v.closed = true
 	if !v.hasLines && v.flow.now().Before(v.renewUntil) {
-		// If the renewal fails, the token is still good. The next request renews it.
+		// If this renewal fails, the token stays good, and the next request renews the token.
 		if _, err := v.renew(ctx); err != nil {
 			v.flow.log.Info("a token was not renewed", "error", err)
 		}
@@ -209,8 +225,9 @@ func (v *Visit) Close(ctx context.Context) []string {
 	return v.lines
 }
 
-// Leave notes that the connection is over, so that the end of the session calls no listener of this
-// visit. Leave is for adapters.
+// Leave notes that the request is over: a later end of the session calls no callback of this visit.
+// If the app has hijacked the connection, Leave does nothing, because the callbacks stay until the
+// connection is closed. Leave is for adapters.
 func (v *Visit) Leave() { v.end.leave() }
 
 func (v *Visit) renewSoon() {
@@ -219,13 +236,14 @@ func (v *Visit) renewSoon() {
 	}
 }
 
-// renew renews the token, or joins a renewal of the same token. A passive renewal does not count as
-// a use, so only passive requests share it.
+// renew renews the token of the request. Requests with the same token may share one renewal. A
+// passive request shares a renewal only with passive requests, because a passive renewal does not
+// count as a use of the session.
 func (v *Visit) renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	p := &v.presented
 	key := flightKey{p.token, p.deviceID, p.passive}
-	// The call may outlive the wait of this request, and the handler may then change the headers of
-	// the request. So the facts about the client are read before the call.
+	// The facts about the client are read before the call. If this request is canceled, the call
+	// goes on, while the app may change the headers of the request.
 	how := &sessionauthority.RenewSessionOptions{Client: v.flow.client(p), Passive: p.passive}
 	renewal, err := v.flow.renewals.share(ctx, key,
 		func(ctx context.Context) (*sessionauthority.Renewal, error) {
@@ -263,15 +281,16 @@ func (v *Visit) refuse(refused *Refusal) *Refusal {
 	return refused
 }
 
-// takeRefusal returns the last refusal, but each refusal only once. If the handler did not answer
-// it, the middleware does.
+// takeRefusal returns the last refusal of this visit, and forgets the refusal, so that the next
+// call returns nil. It returns nil if the visit has refused nothing.
 func (v *Visit) takeRefusal() *Refusal {
 	refused := v.refused
 	v.refused = nil
 	return refused
 }
 
-// answering turns an outage into a refusal, and returns all other errors unchanged.
+// answering returns a *Refusal with the reason ErrNoAnswer if err is an outage. If err is no
+// outage, answering returns err unchanged.
 func (v *Visit) answering(ctx context.Context, err error) error {
 	if !isOutage(err) {
 		return err
@@ -289,24 +308,26 @@ func (v *Visit) fail(ctx context.Context, err error) {
 	v.failure, v.status, v.session = err, sessionauthority.StatusUnspecified, nil
 }
 
-// isOutage reports whether an error says only that there was no answer in time.
+// isOutage reports whether a call failed without an answer of the service: the service was
+// unavailable, or the call was canceled or took too long.
 func isOutage(err error) bool {
 	return errors.Is(err, sessionauthority.ErrUnavailable) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (v *Visit) logOutage(ctx context.Context, err error) {
-	if ctx.Err() == nil { // else the client has disconnected
+	if ctx.Err() == nil { // no log line if the client has disconnected
 		v.flow.states.error("the Session Authority gives no answer, so a request that needs a"+
 			" session gets 503; is the service running at the client's address, and is the client's"+
 			" timeout long enough?", "error", err)
 	}
 }
 
-// owns reports whether a Set-Cookie header of the app sets a cookie of the flow. If one middleware
-// is inside another, the inner middleware has already removed the app's headers of this kind. The
-// remaining headers come from the inner visit, so owns returns false for them, and the outer
-// middleware keeps them.
+// owns reports whether the app has set a cookie with the name of one of the flow's cookies. line is
+// the app's Set-Cookie header. If a second middleware is inside this visit's middleware, the second
+// middleware has already removed the app's headers for cookies of the flow. If a header for a
+// cookie of the flow remains, the header comes from the inner visit. owns returns false for a
+// header of the inner visit, and the outer middleware keeps the header.
 func (v *Visit) owns(line string) bool {
 	if !v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line) {
 		return false
@@ -317,8 +338,8 @@ func (v *Visit) owns(line string) bool {
 	return true
 }
 
-// writes reports whether a Set-Cookie header sets a cookie that this visit, or a visit inside it,
-// may set.
+// writes reports whether a Set-Cookie header has the name of a cookie that this visit or one of its
+// inner visits may set.
 func (v *Visit) writes(line string) bool {
 	return v.flow.cookies.isSetBy(line) || v.inner != nil && v.inner.writes(line)
 }

@@ -12,16 +12,17 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// conduct is the action after a verdict.
+// conduct is what the middleware does after the service has returned the status of a token.
 type conduct int
 
 const (
-	// The cookies stay: an old request in flight must not wipe a fresh sign-in.
+	// deny treats the client as not signed in, and leaves its cookies. If the late response to an
+	// old request deleted the cookies, the browser could lose the cookies of a newer sign-in.
 	deny conduct = iota
 	goOn
-	// Renew the token, and follow the status of the renewal.
+	// renew renews the token, and then acts on the status of the renewal.
 	renew
-	// Deny, and delete the cookies.
+	// wipe treats the client as not signed in, and deletes its cookies.
 	wipe
 )
 
@@ -46,7 +47,8 @@ const (
 
 // --- the cookies of the response -----------------------------------------------------------------
 
-// afterDenial returns the Set-Cookie headers of a response whose request has no good session.
+// afterDenial returns the Set-Cookie headers of the response to a request without a good session.
+// It returns none if the browser keeps its cookies.
 func (f *Flow) afterDenial(p *presented, status sessionauthority.SessionStatus) []string {
 	if conducts[status] == wipe && !p.app {
 		return f.cookies.takeBack(true, p.brief != "")
@@ -54,8 +56,9 @@ func (f *Flow) afterDenial(p *presented, status sessionauthority.SessionStatus) 
 	return nil
 }
 
-// afterRenewal returns the Set-Cookie headers of a response to a renewal. Without a new token there
-// are none: the browser keeps the cookies that it has.
+// afterRenewal returns the Set-Cookie headers of a response to a renewal. If the renewal made no
+// new token, afterRenewal returns none, and the browser keeps its cookies. If the renewal found no
+// good session, afterRenewal returns the headers of afterDenial.
 func (f *Flow) afterRenewal(
 	p *presented, renewal *sessionauthority.Renewal, now time.Time,
 ) ([]string, error) {
@@ -78,7 +81,7 @@ func (f *Flow) afterRenewal(
 }
 
 // afterSignIn returns the Set-Cookie headers of a response to a sign-in. If brief is true, the
-// browser forgets the token when it is closed.
+// browser deletes the token when the user closes the browser.
 func (f *Flow) afterSignIn(
 	p *presented, issued *sessionauthority.IssuedDevice, now time.Time, brief bool,
 ) ([]string, error) {
@@ -100,10 +103,11 @@ func (f *Flow) afterSignIn(
 }
 
 // afterSignOut returns the Set-Cookie headers of a response to a sign-out. The browser keeps its
-// device ID: else its next sign-in would look like a stranger's.
+// device ID. Without the device ID, the next sign-in would count as a sign-in on a new device.
 //
-// A browser that did not send its strict cookies keeps its token: a form that another site sends
-// here must not sign the end user out.
+// If the request has no token, afterSignOut returns no headers, and the browser keeps its token. A
+// request without a token may be a form that another site sends here, without the browser's strict
+// cookies. A form of another site must not sign the end user out.
 func (f *Flow) afterSignOut(p *presented) []string {
 	if p.app || p.status == sessionauthority.StatusTokenMissing {
 		return nil
@@ -113,9 +117,11 @@ func (f *Flow) afterSignOut(p *presented) []string {
 
 // --- the answers of an app that needs a session --------------------------------------------------
 
-// signInRequired returns the answer to a client that is not signed in: 401, or a redirect for a
-// page. If an app must renew its token itself, the code says that. No client learns any other
-// reason.
+// signInRequired returns the refusal for a client that is not signed in. If a browser requests a
+// page, and the app has a SignInURL, the response is a redirect. If there is no SignInURL, or the
+// client does not request a page, the response is 401. The code is "token_expired" if the client
+// must renew its token itself, and otherwise "sign_in_required". The client does not learn a more
+// exact reason, such as a revocation.
 func (f *Flow) signInRequired(
 	p *presented, status sessionauthority.SessionStatus, renewRecommended bool,
 ) *Refusal {
@@ -132,8 +138,10 @@ func (f *Flow) signInRequired(
 	return &Refusal{Code: code, Response: answer, kind: ErrSignInRequired}
 }
 
-// stepUpRequired returns the answer to a session without the required sign-in: 401 by RFC 9470, or
-// a redirect for a page. lack is what the session lacks.
+// stepUpRequired returns the refusal for a session with a sign-in that does not meet the demands.
+// If a browser requests a page, and the app has a SignInURL, the response is a redirect. If there
+// is no SignInURL, or the client does not request a page, the response is 401, as in RFC 9470. lack
+// is the result of StepUp.lackOf.
 func (f *Flow) stepUpRequired(p *presented, wanted *StepUp, lack string) *Refusal {
 	refused := &Refusal{Code: codeStepUp, StepUp: wanted, kind: ErrStepUpRequired}
 	if f.settings.SignInURL != "" && p.page {
@@ -155,8 +163,8 @@ func (f *Flow) stepUpRequired(p *presented, wanted *StepUp, lack string) *Refusa
 	return refused
 }
 
-// noAnswer returns the answer to an outage: 503. It says nothing of the session, so the client
-// keeps its token and tries again.
+// noAnswer returns the refusal for an outage: 503 with Retry-After. The response does not say that
+// the session has ended, so the client keeps its token and can try again.
 func (f *Flow) noAnswer(p *presented, cause error) *Refusal {
 	wait := shortestRetryAfter
 	var failed *sessionauthority.Error
@@ -198,7 +206,8 @@ func (f *Flow) insecureHost(p *presented) *Refusal {
 	return &Refusal{Code: codeInsecure, Response: answer, kind: ErrInsecureHost}
 }
 
-// shown shortens a text for a log. Anybody may have written the text.
+// shown returns the start of a text for a log, at most this many bytes, as valid UTF-8. Any client
+// may have written the text.
 func shown(text string, bytes int) string {
 	return strings.ToValidUTF8(text[:min(len(text), bytes)], "\uFFFD")
 }

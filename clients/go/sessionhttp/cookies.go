@@ -16,48 +16,57 @@ const (
 	MaxCookieAge = 400 * 24 * time.Hour
 
 	hostPrefix = "__Host-"
-	// The service refuses a sign-in if a token of the session could have more than 4,000 bytes. So
-	// no renewal makes a cookie too long.
+	// maxNameBytes is the maximum length of a cookie's name without the prefix, in bytes. A token
+	// has at most 4,000 bytes, because the service refuses a sign-in if a token of its session
+	// could be longer.
 	maxNameBytes = MaxCookieBytes - 4000 - len(hostPrefix)
 	briefSuffix  = "-brief"
 	blanks       = " \t"
 )
 
-// SameSite is the rule for sending the cookies with links of other sites.
+// SameSite decides if a browser sends a cookie when the user follows a link from another site.
 type SameSite string
 
 const (
-	// SameSiteStrict means: never send them. It is the default.
+	// SameSiteStrict means that the browser does not send the cookie when the user comes from
+	// another site. SameSiteStrict is the default of Cookies.SameSite.
 	SameSiteStrict SameSite = "Strict"
-	// SameSiteLax means: send them when the user follows a link to a page.
+	// SameSiteLax means that the browser sends the cookie when the user follows a link from another
+	// site to a page of this site.
 	SameSiteLax SameSite = "Lax"
 )
 
-// Cookies has the names of the two cookies of a browser, and the rules by which they are written.
-// One cookie holds the access token, the other the device ID. They are always host-only, for all
-// paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2: "__Host-").
+// Cookies has the names of the two cookies of a browser, and the rules for writing these cookies.
+// One cookie holds the access token, and the other cookie holds the device ID. The cookies of this
+// package are host-only (RFC 6265bis, section 4.1.3.2: "__Host-"), are sent to all paths, and can't
+// be read by scripts.
 //
-// A session that ends with the browser has a third cookie, which marks the session: browsers don't
-// say how long they keep a cookie, and a renewed token must be kept no longer than the token before
-// it. The mark is the session's ID. A client can change the mark, which is harmless: the mark only
-// says how long the client itself keeps a cookie. Only the service ends sessions.
+// A session that ends when the browser is closed has a third cookie, which holds the session ID. At
+// a renewal, the third cookie shows the middleware that the cookie of the new token must also end
+// when the browser is closed. Browsers do not send how long they keep a cookie. A client can change
+// the third cookie, which does no harm: the third cookie only decides how long the client itself
+// keeps the token. Only the service ends sessions.
 type Cookies struct {
-	// Token is the name of the cookie with the token, without a prefix. Empty means "session".
+	// Token is the name of the cookie with the token, without the prefix "__Host-". Empty means
+	// "session".
 	Token string
-	// Device is the name of the cookie with the device ID, without a prefix. Empty means "device".
+	// Device is the name of the cookie with the device ID, without the prefix "__Host-". Empty
+	// means "device".
 	Device string
-	// SameSite is the rule for both cookies. Empty means SameSiteStrict.
+	// SameSite is the rule for all cookies, unless DeviceSameSite sets another rule for the device
+	// ID. Empty means SameSiteStrict.
 	SameSite SameSite
-	// DeviceSameSite is the rule for the device ID. Empty means the same rule as SameSite.
+	// DeviceSameSite is the rule for the cookie with the device ID. Empty means the rule of
+	// SameSite.
 	DeviceSameSite SameSite
-	// Insecure is for developing on http://localhost, with a browser that does not treat localhost
-	// as secure. If Insecure is false, all names of cookies begin with "__Host-". If it is true,
-	// the middleware refuses requests of browsers to all hosts except localhost, its subdomains,
-	// 127.0.0.1 and [::1].
+	// Insecure is for development on http://localhost, with a browser that does not treat localhost
+	// as secure. If Insecure is true, the cookies have no "__Host-" and no Secure. If Insecure is
+	// true, the middleware also refuses requests of browsers to all hosts except localhost, its
+	// subdomains, 127.0.0.1 and [::1].
 	Insecure bool
 }
 
-// cookies are the checked rules, with full names.
+// cookies has the values of Cookies after the check, with the prefix in each name.
 type cookies struct {
 	token, device, brief string
 	rule, deviceRule     SameSite
@@ -127,23 +136,25 @@ func or[T comparable](given, fallback T) T {
 	return given
 }
 
-// read returns the token, the device ID, and the ID of the session that ends with the browser. Each
-// is empty if there is none. lines are the values of the Cookie headers.
+// read returns the values of the three cookies. brief is the session ID if the session ends when
+// the browser is closed. A value is empty if its cookie is missing. lines are the values of the
+// Cookie headers.
 func (c *cookies) read(lines []string) (token, device, brief string) {
 	return c.only(lines, c.token), c.only(lines, c.device), c.only(lines, c.brief)
 }
 
-// only returns the value of the cookie with this name. If two cookies have the name and their
-// values differ, one may come from an attacker. Nobody can know which one, so the value counts as
-// missing.
+// only returns the value of the cookie with this name. If two cookies have this name and different
+// values, one of them may come from an attacker. Nothing shows which cookie that is, so the result
+// is empty, as for a missing cookie.
 //
-// But if the cookies are insecure, the last value counts. Another app on localhost may have left
-// cookies with the same name and other paths, which this package can't remove. Browsers send those
-// cookies first (RFC 6265, section 5.4), as their paths are longer.
+// If Cookies.Insecure is true, the result is the last of the different values. Another app on
+// localhost may have left cookies that have the same name and a longer path, and this package can't
+// delete such cookies. Browsers send cookies with longer paths first (RFC 6265, section 5.4), so
+// the cookie of this package comes last.
 //
-// Only blanks are trimmed. Browsers apply the rules of the prefix only to names that begin with the
-// prefix. If other white space before a name were trimmed, a cookie that was set without these
-// rules would count as one of our cookies.
+// Spaces and tabs around a name are trimmed, but no other white space. Browsers protect only
+// cookies with a name that begins with "__Host-". If other white space before the name were
+// trimmed, an unprotected cookie of an attacker could count as a cookie of this package.
 func (c *cookies) only(lines []string, name string) string {
 	value, isFound := "", false
 	for _, line := range lines {
@@ -164,15 +175,16 @@ func (c *cookies) only(lines []string, name string) string {
 	return value
 }
 
-// areKeptBack reports whether the browser may have strict cookies that it did not send. A browser
-// sends all of them or none.
+// areKeptBack reports whether the browser may have strict cookies that it did not send with this
+// request. Browsers send either all strict cookies or none. token and device are the values of the
+// cookies that the browser sent.
 func (c *cookies) areKeptBack(token, device string) bool {
 	isTokenStrict, isDeviceStrict := c.rule == SameSiteStrict, c.deviceRule == SameSiteStrict
 	return (isTokenStrict || isDeviceStrict) &&
 		(!isTokenStrict || token == "") && (!isDeviceStrict || device == "")
 }
 
-// isSetBy reports whether a Set-Cookie header sets one of our cookies.
+// isSetBy reports whether a Set-Cookie header has the name of one of the three cookies.
 func (c *cookies) isSetBy(line string) bool {
 	name, _, _ := strings.Cut(line, "=")
 	name = strings.Trim(name, blanks)
@@ -180,12 +192,13 @@ func (c *cookies) isSetBy(line string) bool {
 }
 
 // handOut returns the Set-Cookie headers that give a browser its token and its device ID. end is
-// the absolute end of the session. The token's cookie lasts until then, because an expired token
-// can be renewed. Only the service knows the idle end, which moves with each use.
+// the absolute end of the session. The token's cookie lasts until end, but at most MaxCookieAge. It
+// may last longer than the token, because an expired token can be renewed. The idle end of the
+// session does not count: it moves with each use, and only the service knows it.
 //
-// brief is the ID of a session that ends with the browser, else empty. If brief is not empty, the
-// token's cookie has no expiry time, and the mark is set, too. The browser keeps the cookie of the
-// device ID in any case.
+// brief is the session ID if the session ends when the browser is closed, and otherwise empty. If
+// brief is not empty, the token's cookie has no expiry time, and a third cookie holds brief. The
+// cookie of the device ID always has an expiry time.
 func (c *cookies) handOut(
 	token, device string, end, now time.Time, brief string,
 ) ([]string, error) {
@@ -214,8 +227,9 @@ func (c *cookies) handOut(
 	return lines, nil
 }
 
-// takeBack returns the Set-Cookie headers that delete the token's cookie. If device is true, they
-// also delete the device ID. If brief is true, they also delete the mark.
+// takeBack returns the Set-Cookie headers that delete the token's cookie. If device is true, the
+// headers also delete the cookie with the device ID. If brief is true, the headers also delete the
+// third cookie, which holds the ID of a session that ends when the browser is closed.
 func (c *cookies) takeBack(device, brief bool) []string {
 	lines := []string{c.line(c.token, "", 0)}
 	if device {
@@ -227,8 +241,9 @@ func (c *cookies) takeBack(device, brief bool) []string {
 	return lines
 }
 
-// line returns a Set-Cookie header. With a negative life the browser deletes the cookie when it is
-// closed.
+// line returns the value of a Set-Cookie header. life is how long the browser keeps the cookie.
+// Zero deletes the cookie. If life is negative, the browser keeps the cookie until the user closes
+// the browser.
 func (c *cookies) line(name, value string, life time.Duration) string {
 	secure, lasting, rule := "Secure; ", "", c.rule
 	if c.insecure {

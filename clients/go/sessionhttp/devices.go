@@ -15,25 +15,30 @@ import (
 )
 
 const (
-	// The longest body is that of a request to rename a device. A name has at most 100 characters.
+	// maxBodyBytes is the maximum length of the body of a request to the API. The longest body
+	// renames a device, and a name has at most 100 characters.
 	maxBodyBytes = 8192
 	maxFields    = 20
 )
 
-// DevicesPage has the settings of the page of a user's devices, and of its API. Both are below one
-// path of the app. The app has no route there: the middleware answers. The page has the custom
-// element <session-devices>, which lists the devices, renames them, and signs them out. The element
-// calls only this API.
+// DevicesPage has the settings of the page that lists a user's devices, and of the API of this
+// page. The middleware serves the page at Path and the API below Path, so the app needs no routes
+// for the page and the API. The page contains the custom element <session-devices>, which lists the
+// devices, renames them, and signs them out. The custom element calls only the API of the page.
 type DevicesPage struct {
-	// Path is the path of the page. Empty means "/devices". The API is below it: "/devices/api".
-	// Path is the path that browsers see, including the prefix below which the app is served.
+	// Path is the path of the page. Empty means "/devices". The API is below Path: "/devices/api".
+	// Path is the path that browsers see. If the app is mounted below a prefix, Path includes this
+	// prefix.
 	Path string
-	// SecureAccountURL is the app's own page for a new password: a path or an https URL. Users who
-	// say "That wasn't me" on the page of devices are led there. If it is a path, "next" is added
-	// to its query: the way back to the page of devices. Empty means that there is no such page.
+	// SecureAccountURL is the app's own page for choosing a new password: a path or an https URL.
+	// The page of devices offers a link to SecureAccountURL to a user who says "That wasn't me". If
+	// SecureAccountURL is a path, the middleware adds the field "next" to its query. "next" is the
+	// path of the page of devices. Empty means that the app has no page for choosing a new
+	// password.
 	SecureAccountURL string
-	// Language returns the language of all texts ("de"), for example from a cookie of the app. If
-	// Language is nil or returns an empty text, Accept-Language decides.
+	// Language returns the language of the page's texts, such as "de", for example from a cookie of
+	// the app. header has the headers of the request. If Language is nil or returns an empty text,
+	// the header Accept-Language decides.
 	Language func(header http.Header) string
 }
 
@@ -67,15 +72,16 @@ func newDevicesPage(page DevicesPage) (*devicesPage, error) {
 	return made, nil
 }
 
-// serves reports whether the target of a request is the page or a path below it.
+// serves reports whether the path of a request is the path of the page, or is below it.
 func (d *devicesPage) serves(target string) bool {
 	path := requests.Path(target)
 	return path == d.path || strings.HasPrefix(path, d.path+"/")
 }
 
-// public returns the response to a request whose response is the same for all clients. It returns
-// nil if the request needs a session. It does not call the service: the page must be able to report
-// an outage of the service.
+// public returns the response to a request for the script of the page, for the description of the
+// API, or for the texts. A request of this kind needs no session. If a request needs a session,
+// public returns nil. public does not call the service, because the page needs its script and its
+// texts to report an outage of the service.
 func (d *devicesPage) public(r *Request) *Response {
 	route := devices.RouteOf(d.path, r.Method, r.Target)
 	if !route.Action.IsPublic() {
@@ -101,14 +107,15 @@ func (d *devicesPage) public(r *Request) *Response {
 	case devices.DescribeAPI:
 		document, err := devices.Description(d.path)
 		if err != nil {
-			panic(err) // the document is part of the program
+			panic(err) // can't happen: the document is embedded in the program
 		}
 		return told(http.StatusOK, json.RawMessage(document))
 	}
 	return told(http.StatusOK, d.textsFor(r, query["language"]))
 }
 
-// serve returns the response to a request for the page or the API that needs a session.
+// serve returns the response to a request for the page itself, for a part of the API that needs a
+// session, or for an unknown path.
 func (d *devicesPage) serve(visit *Visit, req *http.Request, r *Request) *Response {
 	route := devices.RouteOf(d.path, r.Method, r.Target)
 	if route.Action == devices.NoAction {
@@ -121,7 +128,7 @@ func (d *devicesPage) serve(visit *Visit, req *http.Request, r *Request) *Respon
 	}
 	answered, err := d.act(visit, req, r, route)
 	if err != nil {
-		visit.takeRefusal() // the failure below answers it
+		visit.takeRefusal() // d.failed answers in place of the refusal
 		return d.failed(r, visit.failureOf(req.Context(), err))
 	}
 	return answered
@@ -176,8 +183,9 @@ func (d *devicesPage) page(r *Request, alarm string) *Response {
 	}}
 }
 
-// textsFor returns the texts in the language of a request. asked is a language that the request
-// names in its query. This language has priority over all others.
+// textsFor returns the texts in the language of a request. asked is the language that the query of
+// the request names, or empty. textsFor prefers asked to the language that the app chooses and to
+// Accept-Language.
 func (d *devicesPage) textsFor(r *Request, asked string) *devices.Texts {
 	choice := ""
 	if d.language != nil {
@@ -197,14 +205,15 @@ func (d *devicesPage) textsFor(r *Request, asked string) *devices.Texts {
 
 // --- the contents of a request -------------------------------------------------------------------
 
-// badRequest is the error of a request that can't be understood. It has the code of the error, and
-// the name of the field that is wrong.
+// badRequest is the error for a wrong request to the API. code is the code of the error. field is
+// the name of the wrong field, or empty.
 type badRequest struct{ code, field string }
 
 func (b badRequest) Error() string { return b.code }
 
-// queryOf returns the fields of a query. If two fields have the same name, the last one counts. It
-// returns false if the query can't be read.
+// queryOf returns the fields in the query of a target, by name. If two fields have the same name,
+// the result has the value of the last of the two fields. The second result is false if there are
+// too many fields, or if a value is not valid UTF-8.
 func queryOf(target string) (map[string]string, bool) {
 	fields, ok := requests.Fields(requests.Query(target), maxFields, true)
 	made := map[string]string{}
@@ -215,7 +224,9 @@ func queryOf(target string) (map[string]string, bool) {
 	return made, ok
 }
 
-// readJSON returns the body of a request. It accepts only JSON, or no body at all.
+// readJSON returns the body of a request. It returns a badRequest if the content type is not
+// application/json, or if the body is too large or incomplete. A request without a body needs no
+// content type.
 func readJSON(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	kind, _, _ := strings.Cut(strings.Join(r.Header["Content-Type"], ""), ";")
@@ -225,13 +236,13 @@ func readJSON(r *http.Request) ([]byte, error) {
 		return nil, badRequest{code: "unsupported_type"}
 	case len(body) > maxBodyBytes:
 		return nil, badRequest{code: "too_large"}
-	case err != nil: // an incomplete body may hold a part of a name
+	case err != nil: // the body is incomplete
 		return nil, badRequest{code: "bad_request"}
 	}
 	return body, nil
 }
 
-// nameIn returns the text "name" in the object that a request sends as JSON.
+// nameIn returns the text "name" in the JSON object of a request's body.
 func nameIn(r *http.Request) (string, error) {
 	body, err := readJSON(r)
 	if err != nil {
@@ -242,13 +253,14 @@ func nameIn(r *http.Request) (string, error) {
 		return "", badRequest{code: "bad_request"}
 	}
 	name, isText := sent["name"].(string)
-	if !isText || strings.ContainsRune(name, utf8.RuneError) { // half of a surrogate pair
+	if !isText || strings.ContainsRune(name, utf8.RuneError) { // RuneError: a lone surrogate
 		return "", badRequest{code: "bad_request", field: "name"}
 	}
 	return name, nil
 }
 
-// deviceNamed returns the device ID of a path in its usual form.
+// deviceNamed returns the device ID in a path, in lower case and with hyphens. It returns the error
+// "unknown_device" if the text is no device ID.
 func deviceNamed(text string) (string, error) {
 	named := requests.DeviceID(text)
 	if named == "" {

@@ -50,7 +50,8 @@ func (d *devicesPage) rename(
 	return told(http.StatusOK, body), nil
 }
 
-// signOut signs a device out. A device of another user counts as unknown.
+// signOut signs the user out on a device. If the device is not in the user's list, signOut returns
+// the error "unknown_device".
 func (d *devicesPage) signOut(
 	ctx context.Context, visit *Visit, deviceID string,
 ) (*Response, error) {
@@ -70,8 +71,9 @@ func (d *devicesPage) signOut(
 	return signedOut(count(isOut)), nil
 }
 
-// report signs out a device that the user does not know, and takes it off the list: else the
-// stranger's next sign-in there would be on a known device, and no mail reports such sign-ins.
+// report signs the user out on a device that the user does not know, and removes the device from
+// the user's list. If the device stayed in the list, a stranger's next sign-in on it would be a
+// sign-in on a known device. Apps usually mail users only about sign-ins on new devices.
 func (d *devicesPage) report(
 	ctx context.Context, visit *Visit, deviceID string,
 ) (*Response, error) {
@@ -79,7 +81,7 @@ func (d *devicesPage) report(
 	if err != nil {
 		return nil, err
 	}
-	// This check comes first, because the sign-out removes the device from the list.
+	// checkListed runs before the sign-out, because the sign-out removes the device from the list.
 	if err := checkListed(ctx, visit, named); err != nil {
 		return nil, err
 	}
@@ -121,17 +123,18 @@ func signedOut(count int) *Response {
 
 // --- the responses of the API --------------------------------------------------------------------
 
-// statusOf has the HTTP status of each error code of the API. The text of an error is the message
-// "error.CODE".
+// statusOf has the HTTP status of each error code of the API. The text of an error has the key
+// "error.CODE" in devices.Texts.
 var statusOf = map[string]int{
 	"bad_request": 400, "name_too_long": 400, "signed_out": 401, "foreign_origin": 403,
 	"unknown_device": 404, "not_found": 404, "method_not_allowed": 405, "too_large": 413,
 	"unsupported_type": 415, "too_many_requests": 429, "misconfigured": 500, "unavailable": 503,
 }
 
-// failure is an error's code, the name of the field that is wrong, and the headers that belong to
-// the error. instead is the response that a browser gets in place of an error: the redirect to the
-// sign-in.
+// failure describes an error of the page or of the API. code is the code of the error, and field is
+// the name of the wrong field or empty. header has the response headers that belong to the error.
+// instead is the redirect to the sign-in that a browser gets in place of an error page. instead is
+// nil if there is no redirect.
 type failure struct {
 	code, field string
 	header      []Header
@@ -140,7 +143,8 @@ type failure struct {
 
 var retryHeader = Header{"Retry-After", "1"}
 
-// failureOf returns the failure that an error stands for.
+// failureOf converts an error into a failure. err is a badRequest, a *Refusal, or the error of a
+// call of the service.
 func (v *Visit) failureOf(ctx context.Context, err error) failure {
 	var bad badRequest
 	var refused *Refusal
@@ -203,8 +207,9 @@ func brokenRule(err error) failure {
 	return made
 }
 
-// failed returns the response for a failure. A browser that requested the page is redirected to the
-// sign-in if that helps. Otherwise it gets a page with the text of the error. A program gets JSON.
+// failed returns the response for a failure. A request to the API gets JSON. For a path outside the
+// API, the response is why.instead if it is not nil, and otherwise a page with the text of the
+// error.
 func (d *devicesPage) failed(r *Request, why failure) *Response {
 	route := devices.RouteOf(d.path, r.Method, r.Target)
 	if why.instead != nil && !route.IsAPI {
@@ -225,11 +230,12 @@ func (d *devicesPage) failed(r *Request, why failure) *Response {
 	return told(statusOf[why.code], body, why.header...)
 }
 
-// told returns a response of the API.
+// told returns a response of the API that has value as JSON. header has more headers for the
+// response.
 func told(status int, value any, header ...Header) *Response {
 	body, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // all values are texts, numbers and lists of them
+		panic(err) // can't happen: each value can be written as JSON
 	}
 	return &Response{Status: status, Body: body, Header: append([]Header{
 		{"Content-Type", "application/json"},

@@ -18,60 +18,71 @@ import (
 
 const (
 	defaultBriefIdleTimeout = 12 * time.Hour
-	// The service accepts no shorter idle timeout.
+	// shortestIdleTimeout is the minimum of Settings.BriefIdleTimeout. The service accepts no idle
+	// timeout that is shorter than this minimum.
 	shortestIdleTimeout = time.Minute
 )
 
-// Request has the facts of a request that an adapter passes on. Header and Host are the same as in
-// an http.Request. Target is the path with its query, as the client sent it. Peer is the address of
-// the connection, and empty at a Unix socket.
+// Request has the facts of a request that an adapter passes to Flow.Open. Header and Host are the
+// same as in an http.Request. Target is the path with the query, as the client sent them. Peer is
+// the address at the other end of the connection. Peer is empty if the connection came through a
+// Unix socket.
 type Request = requests.Request
 
 // Settings are the settings of the middleware: cookies, sign-in page, proxies, origins, and paths.
-// The zero value is the strictest.
+// The zero value trusts no proxy and no other origin.
 type Settings struct {
-	// Cookies has the names of the cookies, and the rules by which they are written.
+	// Cookies has the names of the cookies, and the rules for writing them.
 	Cookies Cookies
-	// SignInURL is where browsers without a session are sent. If it is empty, they get 401. If it
-	// is a path, "next" is added to its query: the path that the browser wanted.
+	// SignInURL is the URL of the sign-in page. If a browser without a session requests a page that
+	// needs a session, the middleware redirects the browser to SignInURL. If SignInURL is empty,
+	// the browser gets 401 in place of the redirect. If SignInURL is a path, the middleware adds
+	// the field "next" to its query. "next" is the path that the browser requested.
 	SignInURL string
-	// TrustedProxies has addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are
-	// believed. "unix" stands for a proxy at a Unix socket.
+	// TrustedProxies has the addresses and networks of the proxies that the app trusts. The flow
+	// reads X-Forwarded-For and X-Forwarded-Proto only if one of the TrustedProxies sent the
+	// request. "unix" stands for a proxy that connects through a Unix socket.
 	TrustedProxies []string
 	// DeviceHeader is the name of the header in which apps that are no browsers send their device
 	// ID. Empty means X-Device-Id.
 	DeviceHeader string
-	// NoBearer makes the flow use only cookies. It is for apps behind a proxy that adds an
-	// "Authorization: Bearer" of its own to the requests of browsers.
+	// NoBearer makes the flow read tokens only from cookies, and not from the header Authorization.
+	// NoBearer is for apps behind a proxy that adds its own "Authorization: Bearer" to the requests
+	// of browsers.
 	NoBearer bool
 	// NoOriginCheck turns off the check of a request's origin, except for the page of devices and
-	// its API. It is for apps with a protection of their own against forms of other origins.
+	// its API. NoOriginCheck is for apps that have their own protection against forms of other
+	// origins.
 	NoOriginCheck bool
-	// TrustedOrigins has other origins whose pages may send forms, such as "https://id.example".
+	// TrustedOrigins has origins other than the app's, such as "https://id.example". Pages of the
+	// trusted origins may send requests that change something.
 	TrustedOrigins []string
-	// ReturnPaths has paths to which other sites send browsers, such as "/callback". A path with
-	// "*" at its end, such as "/mail/*", stands for all paths that start like it. If a browser was
-	// sent to such a path by another site and so brings no strict cookie, it gets a page that
-	// requests the same URL again, with the cookies.
+	// ReturnPaths has paths of the app to which other sites send browsers, such as "/callback". A
+	// path that ends in "*", such as "/mail/*", stands for all paths with the same start, such as
+	// "/mail/7". A browser that comes from another site sends no strict cookies. At a path of
+	// ReturnPaths, a browser from another site gets a page that makes it request the same URL
+	// again, with the strict cookies.
 	ReturnPaths []string
-	// BriefIdleTimeout is how long a session that ends with the browser may last unused. Zero means
-	// 12 hours. The service accepts idle timeouts from its shortest one up to its own idle timeout.
-	// If BriefIdleTimeout is outside these limits, the nearest limit applies.
+	// BriefIdleTimeout is the idle timeout of a session that ends when the browser is closed. Zero
+	// means 12 hours. The minimum is a minute. If the service refuses BriefIdleTimeout as too short
+	// or too long, the session gets the nearest idle timeout that the service accepts.
 	BriefIdleTimeout time.Duration
-	// PassivePaths has paths that pages of the app request by themselves, spelled like ReturnPaths.
-	// A request there doesn't count as a use of the session, so it does not put off the idle end.
+	// PassivePaths has paths that pages of the app request without an action of the user. The paths
+	// have the same form as those of ReturnPaths. A request to a passive path doesn't count as a
+	// use of the session, so the request does not move the idle end.
 	PassivePaths []string
-	// KeepConnections leaves connections open when their session ends. These connections are
-	// WebSockets, event streams and streams of gRPC.
+	// KeepConnections leaves WebSockets, event streams and gRPC streams open when their session
+	// ends.
 	KeepConnections bool
-	// Devices has the settings of the page of the user's devices, with its API. If it is nil, the
-	// middleware serves no such page.
+	// Devices has the settings of the page that lists a user's devices, and of the API of this
+	// page. If Devices is nil, the middleware serves neither the page nor its API.
 	Devices *DevicesPage
-	// Logger gets log lines about outages and refused origins. nil means slog.Default().
+	// Logger gets the log lines of the flow, for example about outages and refused origins. nil
+	// means slog.Default().
 	Logger *slog.Logger
 }
 
-// Authority has the calls of the service that a flow makes. A *sessionauthority.Client is an
+// Authority has the methods that a Flow uses to call the service. A *sessionauthority.Client is an
 // Authority.
 type Authority interface {
 	ValidateSession(ctx context.Context, accessToken, deviceID string,
@@ -96,7 +107,8 @@ type Authority interface {
 	) iter.Seq2[*sessionauthority.EventBatch, error]
 }
 
-// Flow finds out who is signed in, for each request. Any number of goroutines may use it at a time.
+// Flow finds out for each request who is signed in. Any number of goroutines may use a Flow at the
+// same time.
 type Flow struct {
 	authority Authority
 	settings  Settings
@@ -113,8 +125,8 @@ type Flow struct {
 
 var printable = regexp.MustCompile(`^[!-~]*$`)
 
-// NewFlow returns the flow of an app. If a setting is wrong, it returns an error that names the
-// setting.
+// NewFlow returns the flow of an app. If a setting is wrong, NewFlow returns an error that names
+// the setting.
 func NewFlow(authority Authority, settings Settings) (*Flow, error) {
 	if authority == nil {
 		return nil, errors.New("sessionhttp: there must be a client of the Session Authority")
@@ -169,22 +181,25 @@ func (f *Flow) check() error {
 	if f.devices, err = newDevicesPage(*f.settings.Devices); err != nil {
 		return fmt.Errorf("Devices: %w", err)
 	}
-	if !slices.Contains(f.settings.ReturnPaths, f.devices.path) { // mails link to the page
+	if !slices.Contains(f.settings.ReturnPaths, f.devices.path) { // mails link to this page
 		f.settings.ReturnPaths = append(slices.Clone(f.settings.ReturnPaths), f.devices.path)
 	}
 	return nil
 }
 
-// Close stops watching for the ends of sessions. It does not close the client.
+// Close stops the watch that notices the end of sessions. It does not close the client of the
+// service.
 func (f *Flow) Close() { f.endings.Close() }
 
 // AppHeader returns the name of the header in which apps that are no browsers send their device ID.
-// It returns false if the flow uses only cookies. AppHeader is for adapters.
+// hasBearer is false if the flow reads tokens only from cookies (Settings.NoBearer). AppHeader is
+// for adapters.
 func (f *Flow) AppHeader() (device string, hasBearer bool) {
 	return f.settings.DeviceHeader, !f.settings.NoBearer
 }
 
-// LocalPath returns the text if it is a path of this origin, with or without a query. Else it
-// returns the fallback. Use LocalPath before you redirect to a path that does not come from
-// Visit.NextPath, such as a path from the state of an OpenID provider.
+// LocalPath returns text if text is a path of this origin, with or without a query. LocalPath
+// returns fallback for a text that is not a path of this origin. Call LocalPath before you redirect
+// to a path that does not come from Visit.NextPath, such as a path in the "state" of an OpenID
+// provider.
 func LocalPath(text, fallback string) string { return requests.LocalPath(text, fallback) }

@@ -11,33 +11,35 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// hangUpGrace is how long an app may keep a connection after the session has ended. Then the
-// connection is closed.
+// hangUpGrace is how long an app may keep a hijacked connection open after the session has ended.
+// When hangUpGrace is over, guardedConn closes the connection.
 const hangUpGrace = 10 * time.Second
 
-// lastWriteTimeout is the time in which the last write of the app and the close frame must be sent
-// to a slow client.
+// lastWriteTimeout limits how long a slow client may delay the last bytes after the session has
+// ended. The last bytes are the rest of a write of the app, and the close frame.
 const lastWriteTimeout = time.Second
 
-// closeFrame is a close frame of a WebSocket (RFC 6455, section 5.5.1) with the code 4401 and a
-// reason.
+// closeFrame is a close frame of a WebSocket (RFC 6455, section 5.5.1) with the code 4401 and the
+// reason "session_ended".
 var closeFrame = append([]byte{0x88, byte(2 + len(endedReason)), 4401 >> 8, 4401 & 0xFF},
 	endedReason...)
 
 const endedReason = "session_ended"
 
-// guardedConn is a connection that an app has hijacked. It ends with the session: a WebSocket is
-// closed with 4401, "session_ended", and the app's reads and writes fail with ErrSessionEnded.
-// Deadlines that the app sets do not delay the end.
+// guardedConn is a connection that an app has hijacked. When the session ends, guardedConn sends
+// the code 4401 if the connection is a WebSocket, and the app's reads and writes fail with
+// ErrSessionEnded. The app can't delay the end of the connection by setting deadlines.
 type guardedConn struct {
 	net.Conn
 	isWebSocket bool
 	left        func()
 	once        sync.Once
 
-	// writes is locked during a write: the close frame must not be written inside another frame.
+	// writes is locked during a write, so that the close frame does not interrupt a frame of the
+	// app.
 	writes sync.Mutex
-	// state guards the fields below. It is never locked during a read or a write of the connection.
+	// state guards hasEnded, isHungUp and timer. state is not locked during a read or a write of
+	// the connection.
 	state              sync.Mutex
 	hasEnded, isHungUp bool
 	timer              *time.Timer
@@ -49,17 +51,17 @@ func newGuardedConn(connection net.Conn, isWebSocket bool) *guardedConn {
 
 func isWebSocket(v *Visit) bool { return requests.IsWebSocket(v.presented.request) }
 
-// buffered returns a reader and a writer of the connection. received is the server's reader, which
-// may hold bytes that the client sent early.
+// buffered returns a reader and a writer of the guarded connection. received is the reader of the
+// HTTP server, which may hold bytes that the client sent before the app hijacked the connection.
 func (g *guardedConn) buffered(received *bufio.Reader) *bufio.ReadWriter {
 	early, _ := received.Peek(received.Buffered())
 	early = bytes.Clone(early)
 	received.Reset(io.MultiReader(bytes.NewReader(early), g))
-	_, _ = received.Peek(len(early)) // apps call Buffered to find early bytes
+	_, _ = received.Peek(len(early)) // apps call Buffered to find these bytes
 	return bufio.NewReadWriter(received, bufio.NewWriter(g))
 }
 
-// Read receives bytes. Once the session has ended, it returns ErrSessionEnded.
+// Read reads from the connection. After the session has ended, Read returns ErrSessionEnded.
 func (g *guardedConn) Read(data []byte) (int, error) {
 	count, err := g.Conn.Read(data)
 	g.state.Lock()
@@ -70,7 +72,7 @@ func (g *guardedConn) Read(data []byte) (int, error) {
 	return count, err
 }
 
-// Write sends bytes. Once the session has ended, it returns ErrSessionEnded.
+// Write writes to the connection. After the session has ended, Write returns ErrSessionEnded.
 func (g *guardedConn) Write(data []byte) (int, error) {
 	g.writes.Lock()
 	defer g.writes.Unlock()
@@ -83,18 +85,18 @@ func (g *guardedConn) Write(data []byte) (int, error) {
 	return g.Conn.Write(data)
 }
 
-// SetDeadline sets when reads and writes fail. Once the session has ended, it changes nothing and
-// returns ErrSessionEnded.
+// SetDeadline sets the time at which reads and writes fail. After the session has ended,
+// SetDeadline changes nothing and returns ErrSessionEnded.
 func (g *guardedConn) SetDeadline(at time.Time) error { return g.set(g.Conn.SetDeadline, at) }
 
-// SetReadDeadline sets when reads fail. Once the session has ended, it changes nothing and returns
-// ErrSessionEnded.
+// SetReadDeadline sets the time at which reads fail. After the session has ended, SetReadDeadline
+// changes nothing and returns ErrSessionEnded.
 func (g *guardedConn) SetReadDeadline(at time.Time) error {
 	return g.set(g.Conn.SetReadDeadline, at)
 }
 
-// SetWriteDeadline sets when writes fail. Once the session has ended, it changes nothing and
-// returns ErrSessionEnded.
+// SetWriteDeadline sets the time at which writes fail. After the session has ended,
+// SetWriteDeadline changes nothing and returns ErrSessionEnded.
 func (g *guardedConn) SetWriteDeadline(at time.Time) error {
 	return g.set(g.Conn.SetWriteDeadline, at)
 }
@@ -108,7 +110,7 @@ func (g *guardedConn) set(deadline func(time.Time) error, at time.Time) error {
 	return deadline(at)
 }
 
-// Close closes the connection. It does not wait for a write that is under way: that write fails.
+// Close closes the connection. If a write is under way, Close does not wait, and the write fails.
 func (g *guardedConn) Close() error {
 	g.once.Do(g.left)
 	g.state.Lock()
@@ -119,7 +121,8 @@ func (g *guardedConn) Close() error {
 	return g.Conn.Close()
 }
 
-// hangUp signals the end of the session to the client, and makes the app's reads and writes fail.
+// hangUp ends the connection because the session has ended. It sends the last bytes to the client,
+// and makes the app's reads and writes fail with ErrSessionEnded.
 func (g *guardedConn) hangUp() {
 	g.state.Lock()
 	hadEnded := g.hasEnded
@@ -134,19 +137,20 @@ func (g *guardedConn) hangUp() {
 	g.sayGoodbye()
 	g.state.Lock()
 	defer g.state.Unlock()
-	// Reads fail only after the close frame was sent: an app whose read fails may close the
-	// connection at once.
+	// Reads fail only after the close frame was sent. If a read failed earlier, the app might close
+	// the connection before the close frame is sent.
 	g.isHungUp = true
 	_ = g.Conn.SetReadDeadline(time.Now())
 	g.timer = time.AfterFunc(hangUpGrace, func() { _ = g.Close() })
 }
 
-// sayGoodbye sends the last bytes to the client. It waits for a write of the app that is under way.
+// sayGoodbye sends the close frame if the connection is a WebSocket, and then ends the sending side
+// of the connection. If a write of the app is under way, sayGoodbye first waits for this write.
 func (g *guardedConn) sayGoodbye() {
 	g.writes.Lock()
 	defer g.writes.Unlock()
 	if g.isWebSocket {
-		_, _ = g.Conn.Write(closeFrame) // an error is ignored: the client has disconnected
+		_, _ = g.Conn.Write(closeFrame) // an error means that the client is gone or too slow
 	}
 	if half, can := g.Conn.(interface{ CloseWrite() error }); can {
 		_ = half.CloseWrite()

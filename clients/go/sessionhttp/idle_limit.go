@@ -8,9 +8,11 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// idleLimit returns the idle timeout that the service accepts and that is closest to the requested
-// one. It returns false if the sign-in was refused for another reason. It returns a longer idle
-// timeout than the requested one only if lengthen is true.
+// idleLimit returns the idle timeout for a second try, after the service has refused the idle
+// timeout asked. err is the error of the sign-in. If asked is too long, the result is the longest
+// idle timeout that the service accepts. If asked is too short and lengthen is true, the result is
+// the shortest idle timeout that the service accepts. The second result is false if no idle timeout
+// would help, for example if err is nil or has another reason.
 func idleLimit(err error, asked time.Duration, lengthen bool) (time.Duration, bool) {
 	var failed *sessionauthority.Error
 	isBroken := errors.Is(err, sessionauthority.ErrInvalidRequest) && errors.As(err, &failed) &&

@@ -14,12 +14,14 @@ type errSessionEnded struct{}
 
 func (errSessionEnded) Error() string { return "sessionhttp: the session has ended" }
 
-// ErrSessionEnded is the cause (context.Cause) for which the context of an event stream is canceled
-// when the session ends. Writes to the stream then return it, too.
+// ErrSessionEnded is the error of a connection that the middleware ends because the session has
+// ended. ErrSessionEnded is the cause (context.Cause) for which the context of an event stream is
+// canceled. Writes to an event stream return ErrSessionEnded after its session has ended. Reads and
+// writes of a hijacked connection also return ErrSessionEnded.
 var ErrSessionEnded error = errSessionEnded{}
 
-// FromContext returns the visit of a request. It panics if the handler is not wrapped by
-// Middleware.
+// FromContext returns the Visit of a request. ctx is the context of the request. FromContext panics
+// if the handler of the request is not inside Middleware.
 func FromContext(ctx context.Context) *Visit {
 	visit, _ := ctx.Value(contextKey{}).(*Visit)
 	if visit == nil {
@@ -28,15 +30,17 @@ func FromContext(ctx context.Context) *Visit {
 	return visit
 }
 
-// WithVisit returns a context that holds the visit, for FromContext. WithVisit is for adapters.
+// WithVisit returns a context from which FromContext returns the visit. WithVisit is for adapters.
 func WithVisit(ctx context.Context, visit *Visit) context.Context {
 	return context.WithValue(ctx, contextKey{}, visit)
 }
 
-// Middleware wraps an app. It finds out who is signed in before the app runs, and writes the
-// cookies when the headers are sent. The middleware answers a refusal of Visit.Require itself in
-// two cases: if the handler writes nothing after the refusal, or only the status 200; and if the
-// handler answers with a server error (500 and more) other than the status of the refusal.
+// Middleware returns a handler that wraps the app next. The returned handler finds out who is
+// signed in before it calls next, and adds the cookies when the headers are sent. If next gets a
+// *Refusal from the Visit and writes nothing, or only the status 200, the middleware sends the
+// response of the *Refusal. If next answers a *Refusal with a server error (500 and more), the
+// middleware replaces the server error by the response of the *Refusal. A server error with the
+// same status as the *Refusal is not replaced.
 func (f *Flow) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request := requestOf(r)
@@ -70,8 +74,9 @@ func (f *Flow) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// Require wraps a handler that needs a good session, and a sign-in that meets the demands. The
-// result must be inside Middleware.
+// Require returns a handler that calls next only if the request has a good session, and its sign-in
+// meets the demands. The returned handler must be inside Middleware. It panics if a demand itself
+// is wrong, such as a negative age.
 func Require(next http.Handler, demands ...Demand) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := FromContext(r.Context()).Require(demands...)
@@ -79,19 +84,19 @@ func Require(next http.Handler, demands ...Demand) http.Handler {
 		case err == nil:
 			next.ServeHTTP(w, r)
 		case !Answer(w, r, err):
-			panic(err) // a demand that can't be met, such as a negative age
+			panic(err) // a demand itself is wrong, such as a negative age
 		}
 	})
 }
 
-// requestOf returns the facts of a request of net/http.
+// requestOf converts a request of net/http into a Request.
 func requestOf(r *http.Request) *Request {
 	peer := r.RemoteAddr
 	if local, known := r.Context().Value(http.LocalAddrContextKey).(net.Addr); known &&
 		local.Network() == "unix" {
 		peer = ""
 	} else if peer == "" {
-		peer = "unknown" // without an address, no proxy is trusted
+		peer = "unknown" // an empty Peer would stand for a Unix socket
 	}
 	return &Request{
 		Method: r.Method, Header: r.Header, Host: r.Host, Peer: peer, Target: targetOf(r),
@@ -99,8 +104,8 @@ func requestOf(r *http.Request) *Request {
 	}
 }
 
-// targetOf returns the path of a request with its query, as the client sent it. The app's router
-// may have removed a prefix from r.URL, but r.RequestURI still has it.
+// targetOf returns the path and the query of a request, as the client sent them. The app's router
+// may have removed a prefix from r.URL. The prefix is still in r.RequestURI.
 func targetOf(r *http.Request) string {
 	if strings.HasPrefix(r.RequestURI, "/") {
 		return r.RequestURI

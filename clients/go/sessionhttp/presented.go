@@ -15,31 +15,34 @@ const (
 	maxUserAgentBytes = 512
 )
 
-// presented has the facts of a request. The token and the device ID are empty if the request had
-// none, or none in a valid form.
+// presented has the facts of a request. token is empty if the request had no token, or a malformed
+// one. deviceID is empty if the request had no device ID, or a malformed one.
 type presented struct {
 	request *Request
-	// status is set if the status of the token is known without a call of the service. Else it is
-	// zero.
+	// status is StatusTokenMissing or StatusTokenInvalid if token is empty. If token is not empty,
+	// status is StatusUnspecified, because only the service knows the status.
 	status   sessionauthority.SessionStatus
 	token    string
 	deviceID string
-	// app is true if an app sent the request. An app keeps its token and its device ID itself, and
-	// its responses never have cookies.
+	// app is true if the client is an app and no browser. An app stores its token and its device ID
+	// itself, and gets no cookies.
 	app bool
-	// page is true if a browser wants a page.
+	// page is true if a browser requests a page to show, and not data for a script.
 	page bool
-	// repeatable is true if the request may be sent again, because it changes nothing.
+	// repeatable is true if the client may send the request again, because its method is GET or
+	// HEAD.
 	repeatable bool
-	// brief is the ID of the session if the session ends with the browser. Else brief is empty.
+	// brief is the session ID if the session ends when the browser is closed. brief is empty if the
+	// session does not end when the browser is closed, or if there is no session.
 	brief string
-	// passive is true if the page sent the request by itself, without the end user.
+	// passive is true if Settings.PassivePaths has the path of the request.
 	passive bool
 }
 
-// present reads a request. It returns a refusal in three cases: a page of another origin sent the
-// request, a browser sent the request to another host than localhost although cookies are insecure,
-// or the browser must send the request again with its strict cookies.
+// present reads the facts of a request. If a page of another origin sent the request, present
+// returns a *Refusal. If Cookies.Insecure is true, present refuses each request that a browser
+// sends to a host other than localhost. If the browser must send the request again with its strict
+// cookies, the *Refusal tells the browser to do so.
 func (f *Flow) present(r *Request) (presented, *Refusal) {
 	authorization, devices := r.Header["Authorization"], r.Header[f.settings.DeviceHeader]
 	bearer, hasBearer := bearerOf(authorization)
@@ -81,7 +84,8 @@ func (f *Flow) present(r *Request) (presented, *Refusal) {
 	return found, nil
 }
 
-// client returns the facts about the end user's browser or app.
+// client returns the facts about the end user's browser or app: its address, user agent and client
+// hints.
 func (f *Flow) client(p *presented) sessionauthority.ClientInfo {
 	info := sessionauthority.ClientInfo{IPAddress: f.proxies.Address(p.request)}
 	if lines := p.request.Header["User-Agent"]; len(lines) > 0 {
@@ -102,7 +106,8 @@ func (f *Flow) client(p *presented) sessionauthority.ClientInfo {
 	return info
 }
 
-// wayBack returns the target if a browser can return there after a sign-in, else an empty text.
+// wayBack returns the target of the request if a browser can request this target again after a
+// sign-in. If the browser can't request the target again, wayBack returns an empty text.
 func (p *presented) wayBack() string {
 	if !p.repeatable {
 		return ""
@@ -110,8 +115,9 @@ func (p *presented) wayBack() string {
 	return requests.LocalPath(p.request.Target, "")
 }
 
-// acceptCH returns the Accept-CH header of the response, which asks a browser for client hints. It
-// is empty for all responses except pages over HTTPS, because browsers use the header only there.
+// acceptCH returns the value of the Accept-CH header, which asks a browser for client hints. The
+// value is empty unless the response is for a page over HTTPS, because browsers use Accept-CH only
+// in pages over HTTPS.
 func (f *Flow) acceptCH(p *presented) string {
 	if p.page && f.proxies.IsSecure(p.request) {
 		return requests.AcceptCH
@@ -119,8 +125,9 @@ func (f *Flow) acceptCH(p *presented) string {
 	return ""
 }
 
-// bearerOf returns the token of "Authorization: Bearer TOKEN". If a request has two or more
-// Authorization headers, of any scheme, none of them counts.
+// bearerOf returns TOKEN if the header is "Authorization: Bearer TOKEN". lines are the values of
+// all Authorization headers of the request. The second result is false if the request has no bearer
+// token, or if the request has two or more Authorization headers.
 func bearerOf(lines []string) (string, bool) {
 	const scheme = "bearer"
 	if len(lines) != 1 || len(lines[0]) < len(scheme) ||
@@ -145,7 +152,8 @@ func isToken(text string) bool {
 	return len(text) <= MaxTokenBytes
 }
 
-// isLocalHost reports whether browsers treat a host as this machine.
+// isLocalHost reports whether the value of a Host header is localhost, a subdomain of localhost,
+// 127.0.0.1 or [::1], with or without a port.
 func isLocalHost(host string) bool {
 	host = strings.ToLower(host)
 	if name, port, has := cutPort(host); has {

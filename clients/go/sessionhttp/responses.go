@@ -10,15 +10,15 @@ import (
 // Header is one header of a response.
 type Header struct{ Name, Value string }
 
-// Response is a response that replaces the app's own: JSON with a code for programs, a page for
-// people.
+// Response is an HTTP response that the middleware sends in place of the app's response. For
+// programs it is JSON with an error code, and for people it is a page.
 type Response struct {
 	Status int
 	Header []Header
 	Body   []byte
 }
 
-// ServeHTTP writes the response.
+// ServeHTTP sends the response to the client. For a HEAD request it sends no body.
 func (r *Response) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	header := w.Header()
 	for _, line := range r.Header {
@@ -26,7 +26,7 @@ func (r *Response) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.WriteHeader(r.Status)
 	if req.Method != http.MethodHead {
-		_, _ = w.Write(r.Body) // an error is ignored: the client has disconnected
+		_, _ = w.Write(r.Body) // an error means that the client has disconnected
 	}
 }
 
@@ -41,7 +41,8 @@ func (r *Response) value(name string) string {
 
 var noStore = Header{"Cache-Control", "no-store"}
 
-// text is the text of a page for people: a heading, and sentences with a link.
+// text has the texts of a page that a person gets instead of JSON: a heading, and sentences with a
+// link.
 type text struct{ heading, sentences string }
 
 const (
@@ -53,7 +54,8 @@ const (
 	codeInsecure    = "insecure_cookies"
 	codeReturnHop   = "return_hop"
 
-	// This text has no link that loads the page again, because such a link would send a form again.
+	// textUnavailableForForm names the text for a request that is not repeatable, such as a form.
+	// The text has no link to the same page, because the browser would send the form again.
 	textUnavailableForForm = "unavailable_for_form"
 )
 
@@ -102,9 +104,10 @@ const pageForm = `<!doctype html>
 </html>
 `
 
-// refusal returns the response of a refusal: JSON with a code for programs. If page is true and
-// there is a text with this name, the response is a page for people. more has further members of
-// the JSON object.
+// refusal returns the response of a refusal. If page is true and texts has an entry for name, the
+// response is a page with that text. If page is false or texts has no entry for name, the response
+// is JSON with the code. more has more members of the JSON object. lines are more headers for the
+// response.
 func refusal(status int, code string, page bool, name string, more []member, lines ...Header,
 ) *Response {
 	if words, has := texts[name]; page && has {
@@ -130,23 +133,23 @@ type member struct {
 	value any
 }
 
-// object returns a JSON object with its members in their order.
+// object returns the text of a JSON object that has the members in the given order.
 func object(members []member) string {
 	written := make([]string, len(members))
 	for index, each := range members {
 		value, err := json.Marshal(each.value)
 		if err != nil {
-			panic(err) // all values are texts, numbers and lists of texts
+			panic(err) // can't happen: all values are texts, numbers and lists of texts
 		}
 		written[index] = strconv.Quote(each.name) + ": " + string(value)
 	}
 	return "{" + strings.Join(written, ", ") + "}"
 }
 
-// hopPage brings a browser back with its strict cookies. A browser that another site sends here
-// does not send such cookies. hopPage requests its own URL again. That request comes from a page of
-// this origin, so it has the cookies. The page does not contain the URL of the request, so no part
-// of the URL can turn into a link to another place.
+// hopPage is a page that makes a browser request the same URL once more. If the browser comes from
+// another site, its first request has no strict cookies. The second request comes from hopPage,
+// which is a page of this origin, so the second request has the strict cookies. hopPage does not
+// contain the requested URL, so an attacker can't use the URL to put a link into the page.
 const hopPage = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
 	`<meta http-equiv="refresh" content="0">

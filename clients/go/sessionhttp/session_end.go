@@ -6,21 +6,23 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// sessionEnd has the actions at the end of one visit's session: the callbacks of the app, and the
-// function of the middleware that closes the connection.
+// sessionEnd has the functions for the end of a visit's session. hangUp is the middleware's
+// function that closes the connection. stops has the functions that remove the callbacks of the
+// app.
 type sessionEnd struct {
 	mutex     sync.Mutex
 	hangUp    func()
 	stopHang  func()
 	stops     []func()
 	keepsOpen bool
-	// isKept is true if the connection was hijacked and so outlives the request.
+	// isKept is true while the app has a hijacked connection, which may stay open after the end of
+	// the request.
 	isKept bool
 }
 
-// Ended returns a channel that is closed when the session has ended: signed out or revoked,
-// replaced by another sign-in on this device, or expired. A token that ends or is renewed does not
-// end the session, and an outage of the service does not, either. Ended returns a *Refusal if
+// Ended returns a channel that is closed when the session ends. A session ends by a sign-out, a
+// revocation, another sign-in on this device, or expiry. The channel stays open if only the token
+// expires or is renewed, and also during an outage of the service. Ended returns a *Refusal if
 // nobody is signed in, or if the service gave no answer.
 func (v *Visit) Ended() (<-chan struct{}, error) {
 	done := make(chan struct{})
@@ -30,9 +32,11 @@ func (v *Visit) Ended() (<-chan struct{}, error) {
 	return done, nil
 }
 
-// OnEnded calls told once when the session has ended, in a goroutine of the flow. told must not
-// block. The returned function stop removes told again. The end of the request also removes told.
-// If the app hijacks the connection, the end of the connection removes told instead.
+// OnEnded makes the flow call told once, in a goroutine of the flow, when the session ends. told
+// must not block. The returned function stop removes told, so that told is not called. The end of
+// the request also removes told. If the app has hijacked the connection, the end of the connection
+// removes told, and not the end of the request. OnEnded returns a *Refusal if nobody is signed in,
+// or if the service gave no answer.
 func (v *Visit) OnEnded(told func()) (stop func(), err error) {
 	session, err := v.Require()
 	if err != nil {
@@ -56,9 +60,10 @@ func (v *Visit) KeepOpen() {
 	v.end.stopHanging()
 }
 
-// HangUpAtEnd calls hangUp when the session ends, unless the app keeps the connection open. This
-// happens only if the app uses the session, before or after this call: public connections go on.
-// HangUpAtEnd is for adapters.
+// HangUpAtEnd makes the flow call hangUp when the session ends. hangUp is called only if the app
+// has asked for the session, before or after the call of HangUpAtEnd. Connections that need no
+// session stay open. hangUp is not called if the app has called KeepOpen, or if
+// Settings.KeepConnections is true. HangUpAtEnd is for adapters.
 func (v *Visit) HangUpAtEnd(hangUp func()) {
 	if v.flow.settings.KeepConnections {
 		return
@@ -71,21 +76,24 @@ func (v *Visit) HangUpAtEnd(hangUp func()) {
 	}
 }
 
-// look notes that the app uses the session: from now on its response depends on the session.
+// look makes the flow call hangUp when the session ends. It does nothing if hangUp or the session
+// is nil, or if the app has called KeepOpen. Only the first call of look has an effect.
 func (e *sessionEnd) look(v *Visit, session *sessionauthority.Session) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
 	if session == nil || e.hangUp == nil || e.stopHang != nil || e.keepsOpen {
 		return
 	}
-	// If the flow is closed, nothing ends the connection.
+	// Listen fails if the flow is closed. If Listen fails, nothing calls hangUp at the end of the
+	// session.
 	if stop, err := v.flow.endings.Listen(session, e.hangUp); err == nil {
 		e.stopHang = stop
 	}
 }
 
-// detach lets the connection outlive its request. It returns a function to call when the connection
-// is over.
+// detach keeps the callbacks of this visit after the end of the request, because the app has
+// hijacked the connection. The caller calls the returned function left when the connection is
+// closed.
 func (v *Visit) detach() (left func()) {
 	v.end.mutex.Lock()
 	defer v.end.mutex.Unlock()

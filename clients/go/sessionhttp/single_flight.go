@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// singleFlight lets callers that need the same result share one call. A caller joins only a call
-// that has not begun, so the result is never older than the caller's request. A renewal that was
-// sent earlier might not know of a sign-out that this request must not miss. A joined call begins
-// when the call under way has ended.
+// singleFlight lets callers with the same key share one call. A caller joins only a call that has
+// not begun, and never a call that is already under way. A call that began before the caller's
+// request might miss a sign-out that happened before that request. If a call for a key is under
+// way, the next call for this key begins after the end of the first call.
 type singleFlight[T any] struct {
 	mutex sync.Mutex
-	open  map[flightKey]*flight[T] // the calls that have not begun: callers may join them
-	begun map[flightKey]*flight[T] // the calls under way: callers may not join them
+	open  map[flightKey]*flight[T] // the calls that have not begun, which callers may join
+	begun map[flightKey]*flight[T] // the calls under way, which callers may not join
 }
 
 type flightKey struct {
@@ -26,8 +26,8 @@ type flight[T any] struct {
 	err    error
 }
 
-// share returns the result of the call for a key. The call continues even if this caller's context
-// is done.
+// share returns the result of a call for this key: of an open call, or else of a new call. If ctx
+// is done first, share returns the error of ctx, and the call goes on.
 func (s *singleFlight[T]) share(
 	ctx context.Context, key flightKey, call func(context.Context) (T, error),
 ) (T, error) {

@@ -13,32 +13,33 @@ import (
 )
 
 // ClockTolerance is the accepted difference between the clocks of the app and of the service. The
-// service accepts expired tokens for the same time. With less, an app whose clock is fast would
-// send users to the sign-in again and again.
+// service accepts a token for the same time after its expiry. Without ClockTolerance, an app with a
+// fast clock might find each new sign-in too old, and send users to the sign-in again and again.
 const ClockTolerance = 30 * time.Second
 
 const maxQueryFields = 100
 
-// The service has the same rule for methods.
+// methodForm is the form of an authentication method. The service has the same rule.
 var (
 	methodForm  = regexp.MustCompile(`^[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,128}$`)
 	secondsForm = regexp.MustCompile(`^[0-9]{1,9}$`)
 )
 
-// StepUp is the sign-in that a page requires (RFC 9470).
+// StepUp describes the sign-in that a page requires (RFC 9470).
 type StepUp struct {
-	// MaxAge is how long ago the sign-in may be. nil means that its age does not matter.
+	// MaxAge is the maximum age of the sign-in. nil means that the sign-in may have any age.
 	MaxAge *time.Duration
-	// AuthMethods has methods (RFC 8176). The sign-in must have used at least one of them. Empty
-	// means that the methods do not matter.
+	// AuthMethods has authentication methods (RFC 8176), such as "otp". The sign-in must have used
+	// at least one of these methods. Empty means that the sign-in may have used any method.
 	AuthMethods []string
 }
 
-// Demand is a requirement of Visit.Require, in addition to a good session.
+// Demand is a requirement that an app passes to Visit.Require, in addition to a good session.
 type Demand func(*StepUp) error
 
-// MaxAge demands a sign-in that is not older than age. Zero requires a sign-in of this moment.
-// ClockTolerance is added, because clocks differ.
+// MaxAge demands a sign-in that is not older than age. ClockTolerance is added to age, because the
+// clocks of the app and the service may differ. For example, MaxAge(0) accepts a sign-in of the
+// last 30 seconds.
 func MaxAge(age time.Duration) Demand {
 	return func(wanted *StepUp) error {
 		if age < 0 {
@@ -49,8 +50,9 @@ func MaxAge(age time.Duration) Demand {
 	}
 }
 
-// AuthMethods demands a sign-in by one of these methods (RFC 8176), such as "otp". If two methods
-// are needed together, call Visit.Require once for each: in one call, one of all methods is enough.
+// AuthMethods demands a sign-in by one of these methods (RFC 8176), such as "otp". If the app needs
+// two methods together, it must call Visit.Require once for each method. In a single call of
+// Visit.Require, one of all demanded methods is enough.
 func AuthMethods(methods ...string) Demand {
 	return func(wanted *StepUp) error {
 		if len(methods) == 0 {
@@ -70,7 +72,7 @@ func AuthMethods(methods ...string) Demand {
 }
 
 // seconds returns the maximum age in whole seconds, rounded down, as in RFC 9470 and OpenID
-// Connect. It returns false if there is no maximum age.
+// Connect. The second result is false if there is no maximum age.
 func (s *StepUp) seconds() (int64, bool) {
 	if s.MaxAge == nil {
 		return 0, false
@@ -78,8 +80,8 @@ func (s *StepUp) seconds() (int64, bool) {
 	return int64(*s.MaxAge / time.Second), true
 }
 
-// query returns the fields for the query of the sign-in page. They say why a signed-in user is sent
-// there.
+// query returns the fields for the query of the sign-in page. The fields tell the sign-in page why
+// a signed-in user must sign in again.
 func (s *StepUp) query() string {
 	fields := "reason=step_up"
 	if seconds, has := s.seconds(); has {
@@ -91,9 +93,9 @@ func (s *StepUp) query() string {
 	return fields
 }
 
-// lackOf returns the reason, in words, why a sign-in of this age and by these methods is not
-// enough. It is empty if the sign-in is enough. A sign-in in the future counts as recent, because
-// the app's clock may be slow.
+// lackOf returns a sentence that says which sign-in is required. The sentence is empty if a sign-in
+// of this age and by these methods meets the StepUp. If age is negative, the sign-in counts as
+// recent, because the app's clock may be slow.
 func (s *StepUp) lackOf(age time.Duration, methods []string) string {
 	isOld := s.MaxAge != nil && age-ClockTolerance > *s.MaxAge
 	isWeak := len(s.AuthMethods) > 0
@@ -114,8 +116,8 @@ func (s *StepUp) lackOf(age time.Duration, methods []string) string {
 	return lack
 }
 
-// stepUpIn returns the step-up in the query of a request's target, or nil if there is none. An
-// attacker can write a query, so unknown values are left out.
+// stepUpIn returns the StepUp in the query of a target, or nil if the query has no StepUp. An
+// attacker can write the query, so stepUpIn ignores malformed values.
 func stepUpIn(target string) *StepUp {
 	fields, known := requests.Fields(requests.Query(target), maxQueryFields, false)
 	if !known || !slices.Contains(fields, requests.Field{Name: "reason", Value: "step_up"}) {

@@ -8,8 +8,8 @@ import (
 
 const pauseBetweenLines = time.Minute
 
-// throttledLog writes log lines about a state that lasts, such as an outage: one line when the
-// state is noticed, and at most one line a minute, not one for each request.
+// throttledLog writes log lines about a state that lasts, such as an outage. Even if each request
+// notices the state, throttledLog writes at most one line with the same text in a minute.
 type throttledLog struct {
 	log   *slog.Logger
 	now   func() time.Time
@@ -21,7 +21,8 @@ func newThrottledLog(log *slog.Logger, now func() time.Time) *throttledLog {
 	return &throttledLog{log: log, now: now, next: map[string]time.Time{}}
 }
 
-// error writes a line, unless one with this text was written within the last minute.
+// error writes a log line at level ERROR, unless a line with the same text was written within the
+// last minute.
 func (t *throttledLog) error(text string, values ...any) {
 	t.mutex.Lock()
 	now := t.now()

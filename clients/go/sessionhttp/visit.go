@@ -10,33 +10,35 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// SignIn has the options of Visit.SignIn. The zero value stands for a session that the browser
-// remembers, with the times of the service's settings.
+// SignIn has the options of Visit.SignIn. The zero value makes a session that does not end when the
+// browser is closed. How long this session lasts depends on the service's settings.
 type SignIn struct {
-	// Claims are the facts about the user that the app finds in each session.
+	// Claims are facts about the user, which the app can read from the session at each later
+	// request.
 	Claims map[string]string
 	// AuthMethods say how the user proved their identity, such as "pwd" (RFC 8176).
 	AuthMethods []string
-	// SessionTTL is the life of the session. Zero means the life that the service has set.
+	// SessionTTL is how long the session lasts at most. Zero means the maximum life in the
+	// service's settings.
 	SessionTTL time.Duration
 	// RequestID identifies the sign-in. Two calls with the same RequestID, such as those of a
 	// double click, make one sign-in. Empty means that each call makes a sign-in of its own.
 	RequestID string
-	// EndWithBrowser makes the browser forget the session when the browser is closed. The browser
-	// keeps its device ID. An unused session ends after Settings.BriefIdleTimeout.
+	// EndWithBrowser makes the browser delete the token, but not the device ID, when the user
+	// closes the browser.
 	EndWithBrowser bool
-	// IdleTimeout is how long the session may last unused. If the service's own idle timeout is
-	// shorter, the service's own idle timeout applies. Zero means Settings.BriefIdleTimeout if
-	// EndWithBrowser is true, and otherwise the service's own idle timeout.
+	// IdleTimeout is how long the session lasts after its last use. If the service's own idle
+	// timeout is shorter, the service's own idle timeout applies. Zero means
+	// Settings.BriefIdleTimeout if EndWithBrowser is true, and otherwise the service's own idle
+	// timeout.
 	IdleTimeout time.Duration
 }
 
-// SignIn signs a user in who has just proven their identity. The response sets both cookies, so
-// call SignIn before you write anything of the response. An app that is no browser gets the token
-// and the device ID in your own response.
+// SignIn signs in a user who has just proven their identity. SignIn sets the cookies in the headers
+// of the response, so call SignIn before you write any part of the response. An app that is no
+// browser gets no cookies: your response must contain the token and the device ID from the result.
 //
-// Another user who was signed in in this browser is signed out here: the browser has the cookies of
-// the new user.
+// If another user was signed in in this browser, SignIn also signs that user out in this browser.
 func (v *Visit) SignIn(
 	ctx context.Context, userID string, how SignIn,
 ) (*sessionauthority.IssuedDevice, error) {
@@ -87,9 +89,10 @@ func sessionOf(
 	return made
 }
 
-// issue signs in with the requested idle timeout. If the requested idle timeout is longer than the
-// service's longest, issue takes the service's longest. If the requested idle timeout comes from
-// the settings and is shorter than the service's shortest, issue takes the service's shortest.
+// issue signs the user in with the requested idle timeout. If the service finds this idle timeout
+// too long, issue repeats the sign-in with the longest idle timeout that the service accepts. If
+// the idle timeout comes from Settings.BriefIdleTimeout and is too short, issue repeats the sign-in
+// with the shortest idle timeout that the service accepts.
 func (v *Visit) issue(
 	ctx context.Context, userID string, how SignIn,
 ) (*sessionauthority.IssuedDevice, error) {
@@ -112,8 +115,9 @@ func (v *Visit) issue(
 	return v.flow.authority.IssueDevice(ctx, userID, &asked)
 }
 
-// endOther ends the session of the user who was signed in in this browser before. Else a late
-// response could renew that session, and give its cookies back to the browser.
+// endOther ends the session of another user who was signed in in this browser before. If that
+// session went on, an older request of this browser could renew its token. The late response to the
+// older request would then replace the cookies of the new user.
 func (v *Visit) endOther(ctx context.Context, session *sessionauthority.Session) {
 	_, err := v.flow.authority.RevokeDevice(ctx, session.UserID, session.DeviceID,
 		&sessionauthority.RevokeDeviceOptions{Reason: "sign_in_of_another_user"})
@@ -126,17 +130,19 @@ func (v *Visit) endOther(ctx context.Context, session *sessionauthority.Session)
 
 // SignOut has the options of Visit.SignOut.
 type SignOut struct {
-	// DeviceID is another device of the user. Empty means the device that sent the request.
+	// DeviceID is the device on which to sign the user out. Empty means the device that sent the
+	// request.
 	DeviceID string
-	// Reason is the reason that events give. Empty means "sign_out".
+	// Reason is the reason in the event about this sign-out. Empty means "sign_out".
 	Reason string
-	// Forget removes the device from the list, too. A later sign-in there counts as a sign-in on a
-	// new device.
+	// Forget also removes the device from the user's list of devices. The next sign-in on a removed
+	// device counts as a sign-in on a new device.
 	Forget bool
 }
 
-// SignOut signs the user out here, or on another device of the user. Without a session there is
-// nothing to do, and no error. It returns true if the user was signed in there.
+// SignOut signs the user out on the device that sent the request, or on another device if the
+// options name one. SignOut returns true if it has ended a session. If the request has no session,
+// SignOut ends no session and returns no error.
 func (v *Visit) SignOut(ctx context.Context, how SignOut) (bool, error) {
 	named := requests.DeviceID(how.DeviceID)
 	if how.DeviceID != "" && named == "" {
@@ -168,14 +174,14 @@ func (v *Visit) SignOut(ctx context.Context, how SignOut) (bool, error) {
 	return revoked, nil
 }
 
-// SignOutOthers signs the user out on all other devices. It returns on how many devices the user
-// was signed in.
+// SignOutOthers signs the user out on all devices except the device that sent the request. It
+// returns the number of devices on which it signed the user out.
 func (v *Visit) SignOutOthers(ctx context.Context) (int, error) {
 	return v.signOutEverywhere(ctx, true)
 }
 
-// SignOutEverywhere signs the user out on all devices, including this one. It returns on how many
-// devices the user was signed in.
+// SignOutEverywhere signs the user out on all devices, including the device that sent the request.
+// It returns the number of devices on which it signed the user out.
 func (v *Visit) SignOutEverywhere(ctx context.Context) (int, error) {
 	return v.signOutEverywhere(ctx, false)
 }
@@ -206,8 +212,8 @@ func (v *Visit) signOutEverywhere(ctx context.Context, exceptCurrent bool) (int,
 	return revoked, nil
 }
 
-// Devices returns the devices where the user is signed in, the newest activity first. The device
-// that sent the request is Current.
+// Devices returns the devices on which the user is signed in. The device with the latest use comes
+// first. Current is true for the device that sent the request.
 func (v *Visit) Devices(ctx context.Context) ([]sessionauthority.Device, error) {
 	return v.listDevices(ctx, false)
 }
@@ -232,10 +238,12 @@ func (v *Visit) listDevices(
 	return found, nil
 }
 
-// devicesInCall is the number of devices that one call returns. Nearly every user has fewer.
+// devicesInCall is the maximum number of devices that one call of the service returns. Nearly every
+// user has fewer devices, so one call is enough.
 const devicesInCall = 1000
 
-// Rename names a device of the user; an empty name removes the name.
+// Rename gives a device of the user a name. If name is empty, Rename removes the name of the
+// device.
 func (v *Visit) Rename(
 	ctx context.Context, deviceID, name string,
 ) (*sessionauthority.Device, error) {
@@ -250,13 +258,13 @@ func (v *Visit) Rename(
 	return device, nil
 }
 
-// UpdateClaims changes the claims of the user, such as an e-mail address, here and on all other
-// devices of the user. The new claims replace all existing claims. It returns the session with
-// them.
+// UpdateClaims replaces the claims of the user, such as an e-mail address, in the sessions on all
+// devices of the user. It returns the session of this request with the new claims.
 //
-// This browser gets a token with the new claims in this response. If the token of this request had
-// expired, this browser gets the new token with the response to its next request. Every other
-// browser of the user gets a new token with the response to its next request.
+// The browser that sent the request gets a token with the new claims in the response. If the token
+// of the request had expired, the browser that sent the request gets the new claims with the
+// response to its next request. Each of the user's other browsers gets the new claims with the
+// response to its next request.
 func (v *Visit) UpdateClaims(
 	ctx context.Context, claims map[string]string,
 ) (*sessionauthority.Session, error) {
@@ -275,9 +283,10 @@ func (v *Visit) UpdateClaims(
 	return v.session, nil
 }
 
-// Renew renews the token of an app that is no browser. Call it in your endpoint for renewals. The
-// middleware itself renews the token of a browser. The AccessToken of the result is empty if the
-// app keeps the token that it has.
+// Renew renews the token of an app that is no browser. Call Renew in the endpoint that apps use for
+// renewals. Browsers need no endpoint for renewals, because the middleware renews their tokens. If
+// the AccessToken of the result is empty, the app must keep its current token. Renew returns a
+// *Refusal if the app must sign in again, or if the service gave no answer.
 func (v *Visit) Renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	if v.closed {
 		return nil, ErrHeadersAreOut
@@ -296,25 +305,27 @@ func (v *Visit) Renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	return renewal, nil
 }
 
-// NextPath returns the path to which to send the user after a sign-in: "next" in the request's
-// query, which a redirect to Settings.SignInURL put there. If there is no "next", or if it is of
-// another origin, NextPath returns the fallback.
+// NextPath returns the path to which the app should send the user after a sign-in. The redirect to
+// Settings.SignInURL has put this path into the field "next" in the query of the request. If the
+// query has no "next", or if "next" is not a path of this origin, NextPath returns fallback.
 func (v *Visit) NextPath(fallback string) string {
 	return requests.NextIn(v.presented.request.Target, fallback)
 }
 
-// RequestedStepUp returns the more recent or stronger sign-in that a page required of a signed-in
-// user. The redirect to Settings.SignInURL put this step-up into the query. RequestedStepUp returns
-// nil if the query has no step-up.
+// RequestedStepUp returns the StepUp in the query of the request, or nil if the query has none. If
+// a page requires a more recent or stronger sign-in of a signed-in user, the redirect to
+// Settings.SignInURL adds this StepUp to the query.
 //
-// A sign-in page that sends signed-in users away must not do so if this returns a step-up. Anybody
-// may have written the query: it says what sign-in to request, and permits nothing.
+// Some sign-in pages redirect users who are already signed in. If RequestedStepUp is not nil, the
+// sign-in page must let a signed-in user sign in again. An attacker may have written the query, so
+// use the StepUp only to choose the sign-in, and never as a permission.
 func (v *Visit) RequestedStepUp() *StepUp {
 	return stepUpIn(v.presented.request.Target)
 }
 
-// sessionToEnd returns the session of the user, even if an app's token has expired: the session
-// goes on, and must not outlive a sign-out.
+// sessionToEnd returns the session that a sign-out must end, or nil if nobody is signed in. If the
+// token of an app has expired, sessionToEnd renews the token to find the session, because the
+// session itself is still live.
 func (v *Visit) sessionToEnd(ctx context.Context) (*sessionauthority.Session, error) {
 	session, err := v.Session()
 	if err != nil || session != nil {

@@ -10,22 +10,24 @@ import (
 	"strings"
 )
 
-// responseWriter writes the cookies when the headers are sent. If the app did not answer a refusal,
-// responseWriter sends the refusal's response.
+// responseWriter is the http.ResponseWriter of a handler inside the middleware. It adds the cookies
+// when the headers are sent. If the app did not answer a refusal, responseWriter sends the response
+// of the refusal.
 type responseWriter struct {
 	http.ResponseWriter
 	request *http.Request
 	visit   *Visit
 	cancel  context.CancelCauseFunc
-	// isOut is true if the headers were sent. isReplaced is true if the response is a refusal's and
-	// not the app's. isHijacked is true if the app has hijacked the connection.
+	// isOut is true if the headers were sent. isReplaced is true if the response of a refusal has
+	// replaced the app's response. isHijacked is true if the app has hijacked the connection.
 	isOut, isReplaced, isHijacked bool
 }
 
-// Unwrap lets http.ResponseController find the wrapped writer.
+// Unwrap returns the wrapped writer, for http.ResponseController.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader sends the headers.
+// WriteHeader sends the headers with this status. After a refusal, WriteHeader sends no headers for
+// the status 200, and replaces a server error by the response of the refusal.
 func (w *responseWriter) WriteHeader(status int) {
 	isInformational := status >= 100 && status < 200 && status != http.StatusSwitchingProtocols
 	if w.isOut || isInformational || w.isHijacked {
@@ -34,13 +36,15 @@ func (w *responseWriter) WriteHeader(status int) {
 		}
 		return
 	}
-	// A router may write 200 by itself although no handler has written anything. If a handler
-	// itself answers a refusal with 200, it writes contents, too, and these send the headers.
+	// A router may write 200 itself after a handler that has written nothing, so 200 is no answer
+	// to the refusal. If a handler answers the refusal with 200, the handler also writes contents,
+	// and Write sends the headers.
 	if w.visit.refused != nil && status == http.StatusOK {
 		return
 	}
 	refused := w.visit.takeRefusal()
-	// Frameworks answer an unknown error with 500.
+	// Some frameworks answer each error that they do not know with 500, so a server error is no
+	// answer to the refusal.
 	if refused != nil && status >= 500 && status != refused.Response.Status {
 		w.replace(refused)
 		return
@@ -76,8 +80,9 @@ func (w *responseWriter) send(status int, kind string) {
 	}
 }
 
-// missingFrom returns the Set-Cookie headers whose cookies the other headers don't set: an inner
-// visit may have signed another user in.
+// missingFrom returns the headers in lines, except those for cookies that others already sets.
+// lines and others are Set-Cookie headers. others may have a cookie of an inner visit, for example
+// after a sign-in, and this cookie must stay.
 func missingFrom(others, lines []string) []string {
 	missing := lines[:0:0]
 	for _, line := range lines {
@@ -95,12 +100,13 @@ func isEventStream(kind string) bool {
 	return strings.HasPrefix(strings.ToLower(kind), "text/event-stream")
 }
 
-// replace sends the response of a refusal. It keeps the headers of middleware around this one, and
-// removes the headers about the app's contents.
+// replace sends the response of a refusal in place of the app's response. It removes the headers
+// that describe the app's response, such as Content-Type and Location. It keeps headers that other
+// middleware has set, unless they describe the app's response.
 func (w *responseWriter) replace(refused *Refusal) {
 	header := w.Header()
 	for name := range header {
-		isPolicy := strings.HasPrefix(name, "Content-Security-Policy") // also its -Report-Only
+		isPolicy := strings.HasPrefix(name, "Content-Security-Policy") // or with -Report-Only
 		isOfContents := strings.HasPrefix(name, "Content-") && !isPolicy || isAboutCaching(name)
 		if isOfContents || name == "Etag" || name == "Last-Modified" || name == "Location" ||
 			name == "Transfer-Encoding" || name == "Www-Authenticate" || name == "Retry-After" {
@@ -112,7 +118,7 @@ func (w *responseWriter) replace(refused *Refusal) {
 	w.isReplaced = true
 }
 
-// Write sends contents. The first call sends the headers before them.
+// Write sends data to the client. The first call sends the headers first.
 func (w *responseWriter) Write(data []byte) (int, error) {
 	if len(data) == 0 && w.visit.refused != nil {
 		return 0, nil // http.TimeoutHandler writes zero bytes if its handler wrote nothing
@@ -127,13 +133,14 @@ func (w *responseWriter) Write(data []byte) (int, error) {
 	return w.ResponseWriter.Write(data)
 }
 
-// hasSessionEnded reports whether an event stream is over because its session has ended.
+// hasSessionEnded reports whether the response is an event stream that was ended because its
+// session has ended.
 func (w *responseWriter) hasSessionEnded() bool {
 	return context.Cause(w.request.Context()) == ErrSessionEnded
 }
 
-// begin sends the headers, unless they were sent. If the contents have no Content-Type, begin
-// detects it as net/http does.
+// begin sends the headers if they have not been sent. If the app has set no Content-Type, begin
+// detects the type from data, as net/http does.
 func (w *responseWriter) begin(data []byte) {
 	if w.isOut || w.isHijacked {
 		return
@@ -147,9 +154,9 @@ func (w *responseWriter) begin(data []byte) {
 	w.send(http.StatusOK, kind)
 }
 
-// ReadFrom sends contents from a reader, such as a file, with the ReadFrom of the wrapped writer if
-// there is one. The parts of an event stream go through Write, which fails once the session has
-// ended.
+// ReadFrom sends the contents of source, such as a file. It uses the ReadFrom of the wrapped writer
+// if that writer has this method. If the response is an event stream or has no Content-Type,
+// ReadFrom uses Write, because Write checks the session and detects the type.
 func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
 	_, has := w.Header()["Content-Type"]
 	if !has || w.isReplaced || isEventStream(w.Header().Get("Content-Type")) {
@@ -162,11 +169,11 @@ func (w *responseWriter) ReadFrom(source io.Reader) (int64, error) {
 	return io.Copy(w.ResponseWriter, source)
 }
 
-// Flush sends the buffered contents.
+// Flush sends the headers and the buffered contents.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError sends the headers and the buffered contents. It fails once the session of an event
-// stream has ended.
+// FlushError sends the headers and the buffered contents. If the response is an event stream and
+// its session has ended, FlushError returns ErrSessionEnded.
 func (w *responseWriter) FlushError() error {
 	w.begin(nil)
 	if w.hasSessionEnded() {
@@ -175,17 +182,18 @@ func (w *responseWriter) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// CloseNotify returns a channel that gets a value when the client has disconnected, or when the
-// session of an event stream has ended. Gin's Context.Stream needs an http.CloseNotifier.
+// CloseNotify returns a channel that receives a value when the client has disconnected. If the
+// response is an event stream, the end of its session also sends a value. Gin's Context.Stream
+// needs an http.CloseNotifier.
 func (w *responseWriter) CloseNotify() <-chan bool {
 	left := make(chan bool, 1)
 	context.AfterFunc(w.request.Context(), func() { left <- true })
 	return left
 }
 
-// Hijack gives the connection to the app, for example for a WebSocket. Then the app itself writes
-// the response, so no cookie is sent and no token is renewed. If the app uses the session, the
-// connection ends with the session.
+// Hijack gives the connection to the app, for example for a WebSocket. After Hijack the app itself
+// writes the response, so the middleware adds no cookies and does not renew the token. If the app
+// asks for the session, the connection ends when the session ends.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	connection, buffer, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
@@ -200,7 +208,9 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return guarded, guarded.buffered(buffer.Reader), nil
 }
 
-// finish ends a response to which the handler may have written nothing.
+// finish runs after the handler. If the handler has sent no headers, finish sends the response of a
+// refusal that the handler did not answer. If there was no refusal, finish sends the headers with
+// the status 200.
 func (w *responseWriter) finish() {
 	if w.isOut || w.isHijacked {
 		return

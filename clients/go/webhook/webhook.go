@@ -1,5 +1,6 @@
-// Package webhook verifies that a webhook comes from a Session Authority, by the signature of the
-// Standard Webhooks specification. It does not parse the body.
+// Package webhook verifies the signature of a webhook. A valid signature proves that the webhook
+// comes from a Session Authority that has the secret. The signature follows the specification
+// Standard Webhooks. The package does not parse the webhook's body.
 package webhook
 
 import (
@@ -15,7 +16,7 @@ import (
 )
 
 // Tolerance is the greatest accepted difference between the time of a webhook and the receiver's
-// time. An older webhook may be a copy that an attacker sends again.
+// time. If the difference is greater, the webhook may be an old one that an attacker sends again.
 const Tolerance = 5 * time.Minute
 
 const (
@@ -26,12 +27,14 @@ const (
 	version         = "v1,"
 )
 
-// ErrInvalid is the error of every webhook that is not valid. Answer such a webhook with 401.
+// ErrInvalid is the error of every webhook that is not valid. Answer such a webhook with the HTTP
+// status 401.
 var ErrInvalid = errors.New("webhook: not valid")
 
-// Verify returns nil if a webhook was signed with the secret, and if its time is within Tolerance
-// of now. body must be exactly the received bytes. The secret is "whsec_" and base64, in the same
-// form as in the service's configuration. If the secret is no base64, the error is not ErrInvalid.
+// Verify returns nil if a webhook was signed with secret, and if its time differs from now by at
+// most Tolerance. If the webhook is not valid, Verify returns an error that wraps ErrInvalid. body
+// must be exactly the received bytes. secret is "whsec_" followed by base64, as in the service's
+// configuration. If secret is empty or is not base64, the error does not wrap ErrInvalid.
 //
 // The service may send a webhook more than once. All copies have the same ID, in the header
 // "webhook-id".
@@ -61,7 +64,9 @@ func Verify(secret string, header http.Header, body []byte, now time.Time) error
 }
 
 // Sign returns the headers of a webhook, for tests of a receiver. It makes one signature with each
-// secret. The service sends several signatures while its secrets are changed.
+// secret. A secret is given as bytes: the decoded base64, without "whsec_". With several secrets
+// you can test a receiver for the time in which the service's secret is replaced, because the
+// service then sends several signatures.
 func Sign(secrets [][]byte, id string, body []byte, now time.Time) http.Header {
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	var signatures []string

@@ -1,9 +1,10 @@
 /**
- * Batches validations adaptively. If no validation is under way, a validation is sent at once.
- * Validations that arrive meanwhile are sent together afterwards, as one batch.
+ * Sends validations in batches when there are many. If no validation is under way, a new validation
+ * is sent at once. Validations that arrive while a call is under way are queued. When the call
+ * ends, or after at most 50 milliseconds, the queued validations are sent together, as one batch.
  *
- * No caller waits for a batch to fill: at low load each validation is one call, as it would be
- * without batching. Each caller keeps its own deadline, signal and errors.
+ * No validation waits for a batch to become full. At low load, each validation is a call of its
+ * own, as without batching. Each caller keeps its own deadline, signal and errors.
  */
 
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -16,25 +17,28 @@ import { validationMessage } from "./items.js";
 
 const { method: rpc } = pb.SessionAuthorityService;
 
-// The service accepts 500 requests, in a message of 4 MiB.
+// The service accepts at most 500 requests in a batch, and a message of at most 4 MiB.
 const MAX_BATCH_ITEMS = 500;
 const MAX_BATCH_BYTES = 3 * 1024 * 1024;
-// A good request is smaller than this. The service refuses a single validation of more than 64 KiB.
-// The client sends a request over this limit alone, so that the requests of other callers don't
-// fail if this request is refused.
+// A good request is smaller than this limit. A larger request is sent in a call of its own, because
+// the service may refuse it. If the request were in a batch, the refusal would fail all callers of
+// the batch. The service refuses a single validation of more than 64 KiB.
 const MAX_ITEM_BYTES = 8 * 1024;
-// When a caller has waited for this time, or for this share of its timeout, it does not wait any
-// longer for the call that is under way. A batch is sent while that call goes on.
+// If a call is under way, the first caller in the queue waits at most this time, and at most this
+// share of its timeout. After this wait the queue is sent, even if the call is still under way.
 const MAX_WAIT_MS = 50;
 const MAX_WAIT_SHARE = 0.25;
-// When this many callers are queued, a second batch is sent: the service can read the second batch
-// while it answers the first one.
+// When this many callers are queued and one call is under way, the queue is sent at once. The
+// service can read the second call while it answers the first call.
 const SECOND_BATCH_WAITERS = 32;
 
 type Request = pb.ValidateSessionRequest;
 type Response = pb.ValidateSessionResponse;
 
-/** A caller in the queue. `deadline` is a time of `performance.now()`. */
+/**
+ * A caller that waits in the queue for the answer to its request. `deadline` is a time of
+ * `performance.now()`.
+ */
 class Waiter {
   readonly promise: Promise<Response>;
   done = false;
@@ -78,7 +82,7 @@ class Waiter {
   }
 }
 
-/** The queue of the validations of one client. */
+/** Queues the validations of one client, and sends them in batches. */
 export class BatchQueue {
   readonly #calls: Calls;
   readonly #batching: boolean;
@@ -92,7 +96,10 @@ export class BatchQueue {
     this.#batching = batching;
   }
 
-  /** Sends a validation, alone or in a batch. Returns the response within the caller's limits. */
+  /**
+   * Sends a validation, alone or in a batch. Returns the response to this validation. Throws if the
+   * call fails, if the caller's timeout is over, or if the caller's signal aborts.
+   */
   async validate(request: Request, limits: CallLimits): Promise<Response> {
     if (!this.#batching) return await this.#calls.make(rpc.validateSession, request, limits);
     if (this.#underWay === 0 && this.#queue.length === 0) {
@@ -130,8 +137,8 @@ export class BatchQueue {
   }
 
   /**
-   * Sends the next batch as soon as the callers that were just answered have run. If they validate
-   * again, their validations are in the batch.
+   * Sends the next batch as soon as the callers that just got their answers have run. If these
+   * callers validate again, the batch contains their new validations, too.
    */
   #sendSoon(): void {
     this.#due?.cancel();
@@ -164,8 +171,9 @@ export class BatchQueue {
   };
 
   /**
-   * Sends a batch in the slot that was granted. The callers that are queued by now go into it.
-   * Returns false if the slot was not needed, or if the limiter was closed.
+   * Sends a batch with the callers that are queued now, in the slot that the limiter granted. If
+   * `closed` is given, the limiter was closed: fails the queued callers with this error. Returns
+   * true if the slot is used.
    */
   readonly #granted = (closed?: SessionAuthorityError): boolean => {
     this.#waitsForSlot = false;
@@ -181,7 +189,10 @@ export class BatchQueue {
     return true;
   };
 
-  /** Removes the next batch from the queue, and the callers that have given up. */
+  /**
+   * Removes the next batch from the queue, and returns it. Also removes callers that already have a
+   * result or an error.
+   */
   #takeBatch(): Waiter[] {
     const batch: Waiter[] = [];
     let [bytes, passed] = [0, 0];
@@ -198,7 +209,8 @@ export class BatchQueue {
   }
 
   async #sendBatch(waiters: readonly Waiter[]): Promise<void> {
-    // The timeout of a batch is the longest of its callers' timeouts. The others leave earlier.
+    // The deadline of a batch is the latest deadline of its callers. A caller with an earlier
+    // deadline gets a timeout error at its own deadline.
     const deadline = Math.max(...waiters.map((waiter) => waiter.deadline));
     const limits = { timeoutMs: deadline - performance.now(), signal: undefined };
     const [first] = waiters;
@@ -218,7 +230,10 @@ export class BatchQueue {
     }
   }
 
-  /** Fails all queued callers. Close the calls of the client first, so that no batch is sent. */
+  /**
+   * Fails all queued callers. Call this method after `Calls.close`, so that no further batch is
+   * sent.
+   */
   close(): void {
     this.#due?.cancel();
     this.#due = undefined;
@@ -233,8 +248,8 @@ export class BatchQueue {
 }
 
 function sizeOf(request: Request): number {
-  // UTF-8 needs at most three bytes for one unit of UTF-16. With this bound, most requests need
-  // not be encoded only to learn their size.
+  // UTF-8 needs at most three bytes for one UTF-16 unit. With this upper bound, most requests prove
+  // to be small enough without being encoded.
   if (request.client === undefined) {
     const letters = request.accessToken.length + request.deviceId.length;
     if (letters * 3 < MAX_ITEM_BYTES / 2) return letters + 16;
@@ -242,7 +257,7 @@ function sizeOf(request: Request): number {
   return toBinary(pb.ValidateSessionRequestSchema, request).length;
 }
 
-/** Gives each caller its own part of the response. */
+/** Gives each caller its own item of the batch's response. */
 function settle(
   waiters: readonly Waiter[],
   { results }: pb.BatchValidateSessionsResponse,
@@ -260,7 +275,7 @@ function settle(
   });
 }
 
-/** Fails each caller with its own copy of the error: a caller may change the error. */
+/** Fails each caller with its own copy of the error, because a caller may change its error. */
 function fail(waiters: readonly Waiter[], error: unknown): void {
   for (const waiter of waiters) waiter.fail(copyOf(error));
 }

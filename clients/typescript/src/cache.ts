@@ -1,11 +1,11 @@
 /**
- * The near cache: answers of the service about sessions, kept in this process for as long as a
- * watch proves that they still hold.
+ * Owns the near cache. The cache keeps the service's answers about sessions in this process, for as
+ * long as a watch proves that the answers still hold.
  *
- * This module has the memory and its rules. It waits for nothing and sends nothing: `watching.ts`
- * passes it the messages of the watch, and `coalescing.ts` asks the service if the cache has no
- * answer. CACHE.md of the Python client says how stale an answer can be, and why: the rules are the
- * same.
+ * This module stores the answers, and decides when an answer may still be used. This module makes
+ * no calls and has no timers. `watching.ts` passes the messages of the watch to the cache.
+ * `coalescing.ts` asks the service if the cache has no answer. The Python client's cache has the
+ * same rules: its CACHE.md explains how stale an answer can be, and why.
  */
 
 import { milliseconds as positive } from "./arguments.js";
@@ -17,13 +17,16 @@ import {
 } from "./gen/session_authority/v1/session_authority_pb.js";
 import type { ActiveValidation, Session, SessionName, Validation } from "./types.js";
 
-/** The default of `maxAgeMs`: how long an answer may be used at the most. */
+/** The default of `maxAgeMs`, which limits how long an answer may be used. */
 export const MAX_AGE_MS = 60_000;
-/** The default and the upper limit of `maxSilenceMs`: how old the watch's last proof may be. */
+/**
+ * The default and the upper limit of `maxSilenceMs`, which limits the age of the watch's last
+ * proof.
+ */
 export const MAX_SILENCE_MS = 15_000;
 
-// Types of events that concern one user, whom the event names. Any other event concerns all users,
-// above all an event whose type this version does not know.
+// An event of these types names the one user whom it concerns. Any other event concerns all users,
+// even an event whose type this version does not know.
 const OF_A_USER: ReadonlySet<number> = new Set(
   Object.values(EventType).filter(
     (kind) =>
@@ -32,29 +35,39 @@ const OF_A_USER: ReadonlySet<number> = new Set(
       kind !== EventType.SIGNING_KEY_REVOKED,
   ) as number[],
 );
-// One server of the service may know earlier than another that a key was revoked, or that the store
-// has another primary. For this time the other server may accept tokens that it should refuse.
+// When a signing key is revoked, or the store's primary is replaced, some servers of the service
+// learn of the change later than other servers. For this time after the change, a server may still
+// accept tokens that are no longer good.
 const SETTLING_MS = 15_000;
-// Within one watch, the server's clock may seem to gain up to this much on our clock. A service
-// such as NTP may make a clock run a little faster or slower. Then the clock gains or loses at most
-// about one second in 34 minutes, the longest life of a connection.
+// Within one watch, the server's clock may run ahead of this machine's clock by up to this much.
+// NTP may make a clock run a little faster or slower. A clock that NTP adjusts gains or loses at
+// most about one second in 34 minutes, the longest life of a connection.
 const MAX_AHEAD_MS = 2_000;
-// Users whose IDs have the same hash share a counter of events. A shared counter may keep an answer
-// from being stored, but never causes an answer to be stored.
+// The number of counters of events. Users whose IDs have the same hash share a counter. If two
+// users share a counter, an event of one user may keep an answer about the other user from being
+// stored. This costs one more call, but is safe.
 const COUNTERS = 4096;
-// An answer for a longer text is not stored. The longest form of a device ID has 45 characters, but
-// the service accepts any number of blanks around it.
+// No answer is stored for a device ID whose text is longer than this. The longest form of a device
+// ID has 45 characters, but the service accepts any number of blanks around a device ID.
 const MAX_DEVICE_ID_CHARACTERS = 64;
 
-/** How many answers were dropped, by reason. */
+/** The numbers of answers that were dropped, one number for each reason. */
 export interface DroppedCounts {
-  /** Answers that were dropped after an event of their user, or a change by this client. */
+  /**
+   * Answers that were dropped because of an event of their user, or because this client changed the
+   * user's sessions.
+   */
   readonly event: number;
-  /** Answers that were dropped together with all others. */
+  /** Answers that were dropped because the whole cache was emptied. */
   readonly emptied: number;
-  /** Answers that exceeded `maxEntries`: the least recently used ones. */
+  /**
+   * Answers that were dropped because the cache had more than `maxEntries`: the least recently used
+   * answers.
+   */
   readonly room: number;
-  /** Answers whose time was over. */
+  /**
+   * Answers that were dropped because they reached `maxAgeMs`, or their token or session expired.
+   */
   readonly over: number;
   /** Answers that a renewal or a newer answer replaced. */
   readonly replaced: number;
@@ -78,9 +91,10 @@ export interface CacheStats {
 }
 
 /**
- * The moment at which a request was sent. `watch` is the number of the watch, `events` is the
- * number of events about users so far, and `sent` is the time. A call of `forgetUser` counts as an
- * event.
+ * The state of the cache at the moment when a request was sent. `watch` is a number that grows when
+ * a watch begins or ends, and when all answers are dropped. `events` is the number of events about
+ * users until that moment. Each call of `forgetUser` counts as an event, too. `sent` is the time of
+ * that moment by the cache's clock.
  */
 export interface Ticket {
   readonly watch: number;
@@ -96,37 +110,46 @@ export interface NearCacheOptions {
    */
   readonly maxEntries?: number | undefined;
   /**
-   * How long an answer may be used at the most, in milliseconds. If this is at most the service's
-   * `GRACE`, the cache accepts no superseded token for longer than the service itself does.
+   * How long an answer may be used at the most, in milliseconds. With a value up to the service's
+   * setting `GRACE`, the cache accepts no superseded token for longer than the service itself does.
    * Default: 60,000.
    */
   readonly maxAgeMs?: number | undefined;
   /**
-   * How old the last proof may be that the watch has sent all events, in milliseconds: at most
-   * 15,000. A revocation can be missed for this time and no longer. With less than 12,000 the cache
-   * is often off: proofs come every 10 seconds. Default: 15,000.
+   * The highest age of the watch's last proof at which the cache answers, in milliseconds: at most
+   * 15,000. The cache can miss a revocation for this time and no longer. With a value below 12,000
+   * the cache is often off, because the service sends a proof every 10 seconds. Default: 15,000.
    */
   readonly maxSilenceMs?: number | undefined;
-  /** The clocks that the cache reads. Tests pass their own. Default: the clocks of the machine. */
+  /**
+   * The clocks that the cache reads. Tests pass clocks of their own. Default: the clocks of the
+   * machine.
+   */
   readonly clocks?: Clocks | undefined;
 }
 
-/** An answer, linked to its neighbours in the order of use. */
+/**
+ * A stored answer. `older` is the answer that was used last before this answer, and `newer` is the
+ * answer that was used next after this answer.
+ */
 interface Entry {
   readonly accessToken: string;
   readonly deviceId: string;
   readonly validation: ActiveValidation;
-  /** When the answer may no longer be used, by the clock that nobody sets. */
+  /** When the answer may no longer be used, as a time of `Clocks.now`, which nobody sets. */
   readonly until: number;
-  /** When the token or the session expires, by the wall clock, which may be set. */
+  /** When the token or the session expires, whichever is first, as a time of the wall clock. */
   readonly ends: number;
-  /** An answer for the same token with another text as device ID. */
+  /** Another answer for the same token, from a request with another device ID. */
   next: Entry | undefined;
   older: Entry | undefined;
   newer: Entry | undefined;
 }
 
-/** A cache of answers of ValidateSession that still hold. A cache belongs to one client. */
+/**
+ * A cache of the answers of ValidateSession, for one client. The cache answers only while its watch
+ * proves that no event is missing.
+ */
 export class NearCache {
   /** The highest age of the last proof, in milliseconds, at which the cache answers. */
   readonly maxSilenceMs: number;
@@ -156,7 +179,8 @@ export class NearCache {
     if (!Number.isInteger(maxEntries) || maxEntries < 1) {
       throw new RangeError("maxEntries: a whole number, at least 1");
     }
-    // These checks refuse strings, because JavaScript would append a string to a time.
+    // The call of `positive` refuses a string: JavaScript would append a string to a time in place
+    // of adding a number.
     this.#maxAgeMs = positive("maxAgeMs", maxAgeMs);
     if (positive("maxSilenceMs", maxSilenceMs) > MAX_SILENCE_MS) {
       const most = String(MAX_SILENCE_MS);
@@ -169,7 +193,10 @@ export class NearCache {
 
   // --- state ------------------------------------------------------------------------------------
 
-  /** True if the cache may answer: its watch has lately proven that it is complete. */
+  /**
+   * True if the cache may answer, which means that the watch's last proof is at most `maxSilenceMs`
+   * old.
+   */
   get live(): boolean {
     return this.#clocks.now() < this.#liveUntil;
   }
@@ -188,8 +215,8 @@ export class NearCache {
   }
 
   /**
-   * Binds the cache to one client. Throws an Error if it has a client already: the events of two
-   * watches would contradict each other.
+   * Binds the cache to one client. Throws an Error if the cache already belongs to a client,
+   * because a cache can follow only one client's watch.
    */
   claim(): void {
     if (this.#claimed) throw new Error("cache: belongs to another client");
@@ -197,7 +224,7 @@ export class NearCache {
   }
 
   /**
-   * Returns true if the cache has an answer for any token of this session, and the watch is live.
+   * Returns true if the watch is live and the cache has an answer for any token of this session.
    */
   vouchesFor({ userId, sessionId }: Session): boolean {
     const now = this.#clocks.now();
@@ -209,8 +236,8 @@ export class NearCache {
   }
 
   /**
-   * Returns true if the watch of a ticket is live and has brought no event of the user since the
-   * ticket. Then an answer that was read after the ticket still holds.
+   * Returns true if the ticket's watch is live and has sent no event of the user since the ticket
+   * was made. If so, an answer to a request that was sent after the ticket still holds.
    */
   still(ticket: Ticket, { userId }: SessionName): boolean {
     return ticket.watch === this.#watch && this.live && this.#lastEvent(userId) <= ticket.events;
@@ -218,7 +245,10 @@ export class NearCache {
 
   // --- answers ----------------------------------------------------------------------------------
 
-  /** Returns the answer for a token from a device, if there is one and the watch is live. */
+  /**
+   * Returns the stored answer for a token from a device. Returns undefined if no answer is stored,
+   * if the answer is too old, if its token has expired, or if the watch is not live.
+   */
   get(accessToken: string, deviceId: string): ActiveValidation | undefined {
     let entry = this.#entries.get(accessToken);
     while (entry !== undefined && entry.deviceId !== deviceId) entry = entry.next;
@@ -236,8 +266,8 @@ export class NearCache {
   }
 
   /**
-   * Returns a ticket for `store`. Call this before you send a request whose answer is to be stored.
-   * Returns undefined while no watch is live.
+   * Returns a ticket for `store`. Call this method before you send a request, if you want to store
+   * the answer. Returns undefined while no watch is live.
    */
   ticket(): Ticket | undefined {
     const sent = this.#clocks.now();
@@ -246,11 +276,12 @@ export class NearCache {
   }
 
   /**
-   * Stores an answer if the answer is active, needs no renewal, and no event of its user came since
-   * the ticket. Returns true if the answer was stored.
+   * Stores an answer if the answer is active and needs no renewal. The ticket's watch must still be
+   * live, and no event of the user may have come since the ticket was made. Returns true if the
+   * answer was stored.
    *
-   * An answer that needs a renewal may be of a superseded token, and no event reports when such a
-   * token stops being good.
+   * An answer with `renewRecommended` is not stored. Its token may be superseded, and no event
+   * reports when a superseded token stops being good.
    */
   store(ticket: Ticket, accessToken: string, deviceId: string, answer: Validation): boolean {
     this.discard(accessToken, deviceId);
@@ -277,7 +308,10 @@ export class NearCache {
     return true;
   }
 
-  /** Drops one answer, because its token was just renewed. */
+  /**
+   * Drops the answer for a token from a device, if there is one. Call this method after a renewal
+   * of the token.
+   */
   discard(accessToken: string, deviceId: string): void {
     let entry = this.#entries.get(accessToken);
     while (entry !== undefined && entry.deviceId !== deviceId) entry = entry.next;
@@ -285,8 +319,9 @@ export class NearCache {
   }
 
   /**
-   * Drops the answers about a user. Answers about the user that are on their way are not stored,
-   * either. An event of the user does the same, but comes later.
+   * Drops the answers about a user. The answers to requests that are under way are not stored,
+   * either. An event of the user has the same effect, but arrives later than this client's own
+   * change.
    */
   forgetUser(userId: string): void {
     this.#events += 1;
@@ -294,7 +329,7 @@ export class NearCache {
     for (const entry of this.#ofUser.get(userId) ?? []) this.#remove(entry, "event");
   }
 
-  /** Drops all answers. Answers that are on their way are not stored, either. */
+  /** Drops all answers. The answers to requests that are under way are not stored, either. */
   clear(): void {
     this.#empty();
     this.#watch += 1;
@@ -302,37 +337,37 @@ export class NearCache {
 
   // --- for the watch ----------------------------------------------------------------------------
 
-  /** Notes that the client is about to request a watch, at this moment. */
+  /** Notes that the client requests a watch now. Drops all answers. */
   begin(): void {
     this.#lose();
     this.#began = this.#clocks.now();
   }
 
-  /**
-   * Handles a message of the watch: first its events, then its proof that there were no others.
-   */
+  /** Handles a message of the watch: first its events, then the proof if the message has one. */
   tell(message: WatchEventsResponse): void {
     for (const event of message.events) {
       if (OF_A_USER.has(event.type) && event.userId !== "") {
         this.forgetUser(event.userId);
         continue;
       }
-      this.clear(); // so no answer to an earlier request is stored
+      this.clear(); // so that no answer to an earlier request is stored
       if (event.type === EventType.SIGNING_KEY_REVOKED) {
         this.#keptFrom = this.#clocks.now() + SETTLING_MS;
       }
     }
     if (message.readUptime !== undefined) this.#prove(milliseconds(message.readUptime));
-    // The service is older, and does not send its uptime.
+    // An older service sends no uptime, only the time of its wall clock.
     else if (message.readTime !== undefined) this.#prove(timestampMs(message.readTime));
   }
 
   /**
-   * Drops all answers because the watch is broken, so that nothing is certain any more.
+   * Drops all answers. Call this method when the watch is broken. After a broken watch, events may
+   * be missing.
    *
-   * `historyGone` means that the store's history has changed, because its primary was replaced.
-   * Other servers of the service may read from the old primary for a little longer, and no watch
-   * reports that. So no answer is kept for that time.
+   * `historyGone` means that the store's primary was replaced. Some servers of the service may
+   * still read from the old primary for a few seconds, and the watch can't report this. If
+   * `historyGone` is true, the cache stores no answer to a request that is sent in the next 15
+   * seconds.
    */
   lost({ historyGone = false } = {}): void {
     this.#lose();
@@ -340,8 +375,8 @@ export class NearCache {
   }
 
   /**
-   * Returns how many milliseconds the watch may still be silent before it counts as broken. Returns
-   * 0 if it is broken already.
+   * Returns how many milliseconds are left until the watch counts as broken, if it sends no proof
+   * before. Returns 0 if the watch is broken already.
    */
   silenceLeftMs(): number {
     const until = Math.max(this.#liveUntil, this.#began + this.maxSilenceMs);
@@ -351,16 +386,19 @@ export class NearCache {
   // --- inside -----------------------------------------------------------------------------------
 
   /**
-   * Notes a proof: the watch has sent all events from before `read`, by the server's clock.
+   * Handles a proof: the watch has sent all events from before `read`, a time of the server's clock
+   * in milliseconds.
    *
-   * The server read its clock for the first proof after this client had requested the watch. Each
-   * later proof is later by the difference of the server's two readings. So the proven time is at
-   * least the request's time plus this difference.
+   * This client requested the watch at the time `#began` of its own clock. The server read its
+   * clock for the first proof after `#began`. For a later proof, the server read its clock
+   * `read - #firstRead` milliseconds later. So the proof covers at least the time until
+   * `#began + read - #firstRead`.
    *
-   * The two clocks need not agree. A message that arrived late, or was read late, proves no more
-   * than it did when it was sent. If a proof seems to come from more than 2 seconds in the future,
-   * one of the clocks was set or stood still. Then no proof of this watch can be trusted, and the
-   * watch counts as broken.
+   * This rule uses only differences of the server's clock, so the server's clock need not agree
+   * with this machine's clock. A message that arrives late, or is read late, proves no more than a
+   * message that arrives at once. If the proven time is more than 2 seconds in the future, one of
+   * the two clocks was set or stood still. In that case no proof of this watch can be trusted, and
+   * the watch counts as broken.
    */
   #prove(read: number): void {
     this.#firstRead ??= read;
@@ -424,7 +462,7 @@ export class NearCache {
     if (known?.size === 0) this.#ofUser.delete(userId);
   }
 
-  /** Moves an entry to the end of the order of use: it was used just now. */
+  /** Makes an entry the most recently used entry. */
   #touch(entry: Entry): void {
     if (entry === this.#newest) return;
     this.#unlink(entry);
@@ -447,8 +485,9 @@ export class NearCache {
   }
 
   /**
-   * Drops the entries that are too many. Also drops the two least recently used entries if their
-   * time is over, so that old entries become fewer with each new entry.
+   * Drops the least recently used entries while the cache has more than `maxEntries` entries. Also
+   * drops up to two least recently used entries whose time is over. So each call for a new entry
+   * removes a few old entries, without a search through all entries.
    */
   #makeRoom(now: number): void {
     while (this.#size > this.#maxEntries && this.#oldest !== undefined) {
@@ -461,7 +500,7 @@ export class NearCache {
   }
 }
 
-/** Returns the index of a user's counter, by a 32-bit hash of the user ID (FNV-1a). */
+/** Returns the index of a user's counter, which is a hash (32-bit FNV-1a) of the user ID. */
 function counterOf(userId: string): number {
   let hash = 0x811c9dc5;
   for (let index = 0; index < userId.length; index += 1) {

@@ -1,9 +1,10 @@
 /**
- * Makes every call of a client, with its deadline, its slot and its retries. Failures of the
- * service and of the connection become errors of one class.
+ * Makes the calls of a client. Every call except a watch has a deadline, a slot and retries. A
+ * failure of the service or of the connection becomes a `SessionAuthorityError`.
  *
- * A connection carries a limited number of calls at once. Further calls would wait inside gRPC. So
- * calls wait here for a slot, within their own deadline.
+ * The service limits the number of calls that a connection carries at once. Calls above this limit
+ * would wait inside gRPC. So this module gives a call to gRPC only when the call has a slot. The
+ * deadline of a call includes the wait for its slot.
  */
 
 import type { DescMessage, DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
@@ -19,12 +20,13 @@ import { Limiter } from "./limiter.js";
 import { Retries, RetryThrottle } from "./retries.js";
 import { callHeaders, type CallerToken, type Transport, TransportError } from "./transport.js";
 
-// If the transport has not ended a call this long after its deadline, the call is ended here.
+// The client itself fails a call that the transport has not ended this long after the call's
+// deadline.
 const LOST_AFTER_MS = 2_000;
-// A watch has no deadline. This limit keeps it from waiting for ever for the caller's token.
+// A watch has no deadline. This limit keeps a watch from waiting for ever for the caller's token.
 export const MAX_TOKEN_WAIT_MS = 15_000;
 
-/** The timeout of a call, and the signal that ends the call earlier. */
+/** The limits of a call: its timeout, and the signal that can end the call earlier. */
 export interface CallLimits {
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
@@ -44,7 +46,10 @@ export class Calls {
     this.#token = token;
   }
 
-  /** Waits for a slot and makes a call. Returns the response, or throws, within the limits. */
+  /**
+   * Waits for a slot, and makes a call in it. Returns the response. Throws if the call fails. Also
+   * throws when the timeout is over or the signal aborts, even if the call still waits for a slot.
+   */
   async make<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
@@ -60,7 +65,7 @@ export class Calls {
     });
   }
 
-  /** Makes a call in a slot that was acquired before, and releases the slot. */
+  /** Makes a call in a slot that was acquired before. Releases the slot when the call ends. */
   async makeInSlot<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
@@ -103,8 +108,8 @@ export class Calls {
   }
 
   /**
-   * Returns the headers of a call. If `token` is a function, it may wait for any length of time:
-   * the timeout, the signal and `close` end that wait.
+   * Returns the headers of a call. If the caller's token comes from a function, this method waits
+   * for the function. The timeout, the signal and `close` end this wait.
    */
   async #headers(
     timeoutMs: number,
@@ -115,7 +120,7 @@ export class Calls {
     return await within(within(headers, timeoutMs, signal), timeoutMs, this.#closing.signal);
   }
 
-  /** Yields the messages of a watch. A watch needs no slot. */
+  /** Opens a watch, and yields its messages. A watch needs no slot. */
   async *watch(
     request: WatchEventsRequest,
     signal: AbortSignal | undefined,
@@ -134,14 +139,17 @@ export class Calls {
     if (this.limiter.closed) throw clientClosed();
   }
 
-  /** Ends all calls that are under way or wait for a slot, and refuses new ones. */
+  /** Ends all calls that are under way or wait for a slot, and refuses new calls. */
   close(): void {
     this.limiter.close();
     this.#closing.abort();
     this.#transport.close();
   }
 
-  /** Waits before the next attempt. */
+  /**
+   * Waits `ms` milliseconds before the next attempt. `close` ends the wait earlier. Throws the
+   * signal's reason if the signal aborts.
+   */
   async #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
     await new Promise<void>((resolve) => {
       const wake = () => {
@@ -157,7 +165,10 @@ export class Calls {
     signal?.throwIfAborted();
   }
 
-  /** Waits for a slot. */
+  /**
+   * Waits for a slot. Throws `unavailable` after the timeout or if the client is closed, and the
+   * signal's reason if the signal aborts.
+   */
   async #slot(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       let waits = true;
@@ -193,8 +204,8 @@ export class Calls {
 }
 
 /**
- * Settles as `work` does. Rejects earlier with an `unavailable` error after the timeout, and with
- * the signal's reason if the signal aborts.
+ * Returns the result of `work`, or throws its error. If `work` is not settled after the timeout,
+ * throws an `unavailable` error. If the signal aborts first, throws the signal's reason.
  */
 export async function within<T>(
   work: Promise<T>,

@@ -1,6 +1,8 @@
 /**
- * The client. It has one typed method for each RPC, and each call has a deadline. A call that fails
- * throws a `SessionAuthorityError`.
+ * Owns the client, `SessionAuthority`. The client has one typed method for each RPC of the
+ * contract. A call that fails throws a `SessionAuthorityError`. There are two exceptions: an
+ * argument that is wrong throws TypeError or RangeError, and an aborted call throws the reason of
+ * its signal.
  */
 
 import {
@@ -34,12 +36,17 @@ const { method: rpc } = pb.SessionAuthorityService;
 export const DEFAULT_TIMEOUT_MS = 300;
 
 /**
- * A client of one Session Authority. Close it, or declare it with `await using`.
+ * A client of one Session Authority. Call `close` when you no longer need the client, or declare
+ * the client with `await using`.
  *
- * `target` is `host:port`, or `dns:///host:port` to spread the calls over all addresses of a name.
+ * `target` is `host:port`. With `dns:///host:port`, the calls are spread over all addresses that
+ * DNS returns for the host.
+ *
+ * The comments of the methods name the kinds of errors that a method throws, as `ErrorKind` lists
+ * them. Every call may also throw an `unavailable` error.
  */
 export class SessionAuthority implements AsyncDisposable {
-  /** The timeout of a call that sets none, in milliseconds, retries included. */
+  /** The default timeout of this client's calls in milliseconds, retries included. */
   readonly timeoutMs: number;
   readonly #calls: Calls;
   readonly #batchQueue: BatchQueue;
@@ -74,8 +81,8 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Closes the connection. Calls and watches under way end with an `unavailable` error, and every
-   * later call fails with it. Nothing of the client keeps the process alive afterwards.
+   * Closes the connection. Calls and watches that are under way fail with an `unavailable` error,
+   * and so does every later call. After `close`, the client does not keep the process alive.
    */
   close(): void {
     this.#calls.close();
@@ -109,8 +116,9 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Drops the cache's answers about a user after this client has changed the user's sessions, or
-   * tried to. So the next validation sees the change even before the watch brings the event.
+   * Drops the cache's answers about a user. This method is called after every call that changes the
+   * user's sessions, even if the call failed. So the next validation asks the service, even if the
+   * watch has not reported the change yet.
    */
   #forget(userId: string): void {
     this.#cache?.forgetUser(userId);
@@ -120,10 +128,10 @@ export class SessionAuthority implements AsyncDisposable {
   // --- signing in -------------------------------------------------------------------------------
 
   /**
-   * Signs a user in on a device. If `deviceId` is empty or no device ID, the service assigns a new
-   * one.
+   * Signs a user in on a device. If `deviceId` is empty or malformed, the service assigns a new
+   * device ID.
    *
-   * Throws `invalid_request`, `device_limit_reached`, `request_id_reused`, `request_id_spent`,
+   * Throws `invalid_request`, `device_limit_reached`, `request_id_reused`, `request_id_spent` or
    * `not_replicated`.
    */
   async issueDevice(userId: string, options: o.IssueDeviceOptions = {}): Promise<t.IssuedDevice> {
@@ -152,8 +160,10 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Exchanges a token for the next one. Call this if a validation has `renewRecommended`, or if the
-   * token has expired. Throws `not_replicated`.
+   * Renews a session: exchanges its token for the next token. Call this method if a validation has
+   * `renewRecommended`, or if the token has expired. The result has no token if the end user's
+   * client keeps its token. Throws `not_replicated` if `requireReplicated` is true and too few
+   * replicas confirm the renewal in time.
    */
   async renewSession(
     accessToken: string,
@@ -176,12 +186,12 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Changes the claims of live sessions, such as an e-mail address. `claims` replaces all claims.
-   * Returns how many live sessions have these claims now.
+   * Changes the claims of a user's live sessions: facts about the user, such as an e-mail address.
+   * `claims` replaces all present claims. Returns how many live sessions have the new claims now.
    *
-   * Each session gets a token with the new claims at its next renewal, and from now on validations
-   * recommend this renewal. Throws `session_not_found` if the user is not signed in on the device,
-   * and `invalid_request`.
+   * A session gets a token with the new claims at its next renewal. Until that renewal, validations
+   * of the session return `renewRecommended`. Throws `session_not_found` if `deviceId` is given and
+   * the user is not signed in on this device. Throws `invalid_request` if a field breaks a rule.
    */
   async updateSession(
     userId: string,
@@ -204,8 +214,9 @@ export class SessionAuthority implements AsyncDisposable {
   // --- validating -------------------------------------------------------------------------------
 
   /**
-   * Validates a token from a device: returns whether the session is still good. The answer comes
-   * from the service or, if the client has a near cache that holds an answer, from the cache.
+   * Checks a token that a device presented, and returns whether the session is good. If the
+   * client's near cache has an answer for the token and device, this method returns the answer of
+   * the cache. If not, this method asks the service.
    */
   validateSession(
     accessToken: string,
@@ -242,9 +253,9 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Validates up to 500 pairs of access token and device ID in one call. Returns the answers in the
-   * same order. If a pair breaks a rule, only this pair fails: its error stands at its index. No
-   * answer comes from the near cache.
+   * Validates up to 500 pairs of access token and device ID in one call. Returns one item for each
+   * pair, in the order of the pairs. If a pair breaks a rule, the item of this pair is an error,
+   * and the other items are not affected. No answer comes from the near cache.
    */
   async validateSessions(
     presented: readonly o.Presented[],
@@ -260,11 +271,12 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Checks whether up to 500 sessions still live, for connections that outlast their tokens. No
-   * session counts as used. Returns the states in the same order, with an error at the index of a
-   * session whose state is unknown.
+   * Checks whether up to 500 sessions still live, for connections that stay open after their tokens
+   * expire. The check does not count as a use of the sessions. Returns one item for each session,
+   * in the order of the sessions. An item is an error if the state of its session is unknown.
    *
-   * Do not admit a request by this call: it checks no token.
+   * Do not decide by this method whether a request is admitted, because this method checks no
+   * token.
    */
   async checkSessions(
     sessions: readonly t.SessionName[],
@@ -281,9 +293,10 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Calls the listener once when a session has ended. The client learns of the end from the watch
-   * of its near cache. Without a near cache it checks the session once a minute. Returns a function
-   * that removes the listener. Throws an `unavailable` error if the client is closed.
+   * Calls the listener once when a session has ended. A client with a near cache learns of the end
+   * from the events of the cache's watch. A client without a near cache checks the session about
+   * once a minute. Returns a function that removes the listener. Throws an `unavailable` error if
+   * the client is closed.
    */
   onSessionEnd(session: t.Session, listener: () => void): () => void {
     return this.#endings.listen(session, listener);
@@ -291,7 +304,7 @@ export class SessionAuthority implements AsyncDisposable {
 
   // --- devices ----------------------------------------------------------------------------------
 
-  /** Returns one page of a user's devices. `devices` yields all of them. */
+  /** Returns one page of a user's devices. The method `devices` yields the devices of all pages. */
   async listDevices(userId: string, options: o.ListPageOptions = {}): Promise<t.DevicePage> {
     const request = create(pb.ListDevicesRequestSchema, {
       userId: check.text("userId", userId),
@@ -303,7 +316,10 @@ export class SessionAuthority implements AsyncDisposable {
     return convert.devicePage(await this.#call(rpc.listDevices, request, options));
   }
 
-  /** Yields all devices of a user, the newest activity first. This is the list "My devices". */
+  /**
+   * Yields a user's devices, most recently used first, for a page such as "My devices". Devices on
+   * which the user is signed out are included only if `includeSignedOut` is true.
+   */
   async *devices(
     userId: string,
     options: o.ListDevicesOptions = {},
@@ -317,8 +333,8 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Names a device. An empty name removes the name. Throws `device_not_found`, `invalid_request`
-   * and `not_replicated`.
+   * Sets the display name of a device. An empty string removes the name. Throws `device_not_found`,
+   * `invalid_request` or `not_replicated`.
    */
   async updateDevice(
     userId: string,
@@ -335,7 +351,7 @@ export class SessionAuthority implements AsyncDisposable {
     return convert.device((await this.#call(rpc.updateDevice, request, options)).device);
   }
 
-  /** Signs a user out on a device. Returns true if the user was signed in there. */
+  /** Signs a user out on a device. Returns true if the user was signed in on the device. */
   async revokeDevice(
     userId: string,
     deviceId: string,
@@ -355,7 +371,10 @@ export class SessionAuthority implements AsyncDisposable {
     }
   }
 
-  /** Signs a user out on all devices. Returns the number of devices that were signed in. */
+  /**
+   * Signs a user out on all devices except `exceptDeviceId`. Returns the number of devices on which
+   * the user was signed out.
+   */
   async revokeAll(userId: string, options: o.RevokeAllOptions = {}): Promise<number> {
     const request = create(pb.RevokeAllRequestSchema, {
       userId: check.text("userId", userId),
@@ -374,8 +393,8 @@ export class SessionAuthority implements AsyncDisposable {
   // --- keys and events --------------------------------------------------------------------------
 
   /**
-   * Returns the public keys, for verifying tokens elsewhere. A token that verifies may belong to a
-   * session that has ended.
+   * Returns the service's public keys, with which other programs can verify tokens. A verified
+   * token may still belong to a session that has ended.
    */
   async getSigningKeys(options: o.CallOptions = {}): Promise<t.SigningKeys> {
     const request = create(pb.GetSigningKeysRequestSchema);
@@ -383,11 +402,13 @@ export class SessionAuthority implements AsyncDisposable {
   }
 
   /**
-   * Yields the events of sessions in batches, until the service or the connection ends the watch.
+   * Watches the events of the service, and yields them in batches. The watch goes on until the
+   * service, the connection or the signal ends the watch.
    *
-   * The first batch comes at once. Keep the cursor of the last batch. After an `unavailable` error,
-   * start a new watch with this cursor. Each watch counts against the service's MAX_PER_CONNECTION.
-   * Throws `cursor_expired` if events would be missed.
+   * The first batch comes at once, and may have no events. Keep the cursor of the last batch. After
+   * an `unavailable` error, start a new watch with this cursor. The service limits the calls and
+   * watches on one connection with its setting `MAX_PER_CONNECTION`. Throws `cursor_expired` if the
+   * watch can't continue from the cursor without missing events.
    */
   async *watchEvents(options: o.WatchEventsOptions = {}): AsyncGenerator<t.EventBatch, void> {
     const { since, types = [] } = options;
@@ -405,7 +426,10 @@ export class SessionAuthority implements AsyncDisposable {
   }
 }
 
-/** Wraps a log function so that its errors are dropped: the watch of the cache must go on. */
+/**
+ * Wraps a log function so that its errors are dropped, because an error of the log must not end the
+ * cache's watch.
+ */
 function harmless(log: (message: string) => void): (message: string) => void {
   if (typeof log !== "function") throw new TypeError(`log: a function, not ${typeof log}`);
   return (message) => {

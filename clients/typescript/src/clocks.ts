@@ -5,39 +5,42 @@
 
 import { uptime } from "node:os";
 
-/** Two clocks, in milliseconds. */
+/** The two clocks that a near cache reads, in milliseconds. */
 export interface Clocks {
   /**
-   * Returns a time that never goes back. It also passes while the machine sleeps, if the machine
-   * can measure its sleep. A caller that has just read the wall clock passes the reading as `wall`:
-   * most of the cost of a cache hit is the reading of clocks.
+   * Returns a time that never goes back. The time of the machine's sleep is included, if the
+   * machine can measure its sleep. If you have just read the wall clock, pass the reading as
+   * `wall`. This saves time, because a cache hit spends most of its time on reading clocks.
    */
   now(wall?: number): number;
-  /** Returns the wall clock's time since 1970. The wall clock may be set. */
+  /** Returns the time of the wall clock since 1970. A person or NTP may set the wall clock. */
   wall(): number;
 }
 
-/** The clocks of a machine, in milliseconds. */
+/** The three clocks of a machine, in milliseconds. */
 export interface MachineClocks {
-  /** A clock that is never set. It may stand still while the machine sleeps. */
+  /** A clock that nobody sets. This clock may stand still while the machine sleeps. */
   readonly steady: () => number;
-  /** The wall clock, which may be set. */
+  /** The wall clock, which a person or NTP may set. */
   readonly wall: () => number;
-  /** The time since the machine started, with its sleep. Each reading reads a file. */
+  /**
+   * The time since the machine started, including its sleep. Each reading of this clock reads a
+   * file.
+   */
   readonly boot: () => number;
 }
 
-// The boot clock is read only when the wall clock has moved by more than this against the steady
-// clock: then the machine has slept, or the wall clock was set. The boot clock is exact only to
-// 10 ms. So only more than 250 ms counts as sleep.
+// The boot clock is read only when the difference between the wall clock and the steady clock has
+// changed by more than this. If the difference has changed, the machine has slept, or somebody set
+// the wall clock. The boot clock is exact only to 10 ms. So a sleep of less than 250 ms is ignored.
 const MOVED_MS = 250;
 
-/** Returns the two clocks of a near cache that read the clocks of this machine. */
+/** Makes the two clocks of a near cache from the clocks of this machine. */
 export function machineClocks(): Clocks {
   return clocksOf({ steady: () => performance.now(), wall: Date.now, boot });
 }
 
-/** Returns the two clocks of a near cache that read the given clocks of a machine. */
+/** Makes the two clocks of a near cache from the given clocks of a machine. */
 export function clocksOf({ steady, wall, boot }: MachineClocks): Clocks {
   let sleptMs = 0;
   let besideMs = wall() - steady();

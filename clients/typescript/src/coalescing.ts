@@ -1,10 +1,11 @@
 /**
- * Asks the service if the near cache has no answer. Callers that validate the same token from the
- * same device share one request.
+ * Asks the service for the answers that the near cache does not have. Callers that validate the
+ * same token from the same device at the same time share one request.
  *
- * A caller that joins a request gets an answer that may be as old as the request. So a caller joins
- * only while the cache is live, and only if no event of any user came since the request was sent.
- * A caller that comes after the event of a revocation never joins a request from before the event.
+ * A caller that joins an earlier request may get an answer that is as old as the request. So a
+ * caller joins a request only if the cache is live and no event of any user came since the request
+ * was sent. For example, a caller that comes after the event of a revocation does not join a
+ * request from before this event.
  */
 
 import type { BatchQueue } from "./batching.js";
@@ -16,7 +17,10 @@ import { copyOf } from "./failures.js";
 import type { ValidateSessionRequest } from "./gen/session_authority/v1/session_authority_pb.js";
 import type { Validation } from "./types.js";
 
-/** Makes the validations that the cache could not answer. */
+/**
+ * Asks the service for the answers that the cache does not have. Callers with the same token and
+ * device share one request.
+ */
 export class Coalescer {
   readonly #cache: NearCache;
   readonly #queue: BatchQueue;
@@ -27,7 +31,10 @@ export class Coalescer {
     this.#queue = queue;
   }
 
-  /** Returns the service's answer within the limits of the caller. */
+  /**
+   * Returns the service's answer. Throws if the call fails, if the caller's timeout is over, or if
+   * the caller's signal aborts.
+   */
   async validate(request: ValidateSessionRequest, limits: CallLimits): Promise<Validation> {
     const { signal } = limits;
     const deadline = performance.now() + limits.timeoutMs;
@@ -44,7 +51,8 @@ export class Coalescer {
       try {
         return await within(flight, timeoutMs, signal);
       } catch (error) {
-        // A caller with a longer timeout than the first caller sends a request of its own.
+        // The shared request has the timeout of its first caller. A caller with a longer timeout
+        // tries again.
         const again = known !== undefined && hadTooLittleTime(error);
         if (again && performance.now() < deadline) continue;
         throw copyOf(error);
@@ -52,7 +60,7 @@ export class Coalescer {
     }
   }
 
-  /** Starts a request that callers share. The signal of one caller does not end it. */
+  /** Starts a request that callers share. The signal of one caller does not end the request. */
   #begin(
     key: string,
     ticket: Ticket,
@@ -79,15 +87,18 @@ export class Coalescer {
   }
 }
 
-/** Returns the key of a shared request. Later callers have another key after the next event. */
+/**
+ * Returns the key of a shared request. The key contains the number of events until now. So the key
+ * changes with each event, and no caller joins a request from before the last event.
+ */
 function flightKey({ accessToken, deviceId }: ValidateSessionRequest, ticket: Ticket): string {
   return JSON.stringify([accessToken, deviceId, ticket.watch, ticket.events]);
 }
 
 /**
- * Returns true if a call failed only because it had too little time. Then a caller with a longer
- * timeout may try again. The service refuses a call that it can't answer in time, with the reason
- * `DEADLINE_TOO_SHORT`.
+ * Returns true if a call failed only because its timeout was too short. A caller with a longer
+ * timeout may try again. `DEADLINE_TOO_SHORT` is the reason with which the service refuses a call
+ * that it can't answer in time.
  */
 function hadTooLittleTime(error: unknown): boolean {
   return (

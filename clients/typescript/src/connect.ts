@@ -1,10 +1,11 @@
 /**
- * A transport that uses `@connectrpc/connect-node` instead of `@grpc/grpc-js`. It speaks gRPC, too:
+ * Owns a transport that uses `@connectrpc/connect-node` instead of `@grpc/grpc-js`. Both libraries
+ * speak gRPC. Pass the transport as an option of the client:
  *
  *     new SessionAuthority("authority.internal:443", { tls: {}, transport: connectTransport })
  *
- * `target` must be one `host:port`. This transport does not spread calls over the addresses of a
- * name, and it ignores `channelOptions`.
+ * `target` must be one `host:port`. If the host has several addresses, this transport does not
+ * spread the calls over them. This transport ignores `channelOptions`.
  */
 
 import type {
@@ -28,10 +29,13 @@ import {
 
 const TYPE_URL = "type.googleapis.com/";
 const CANCELLED = 1;
-// The service allows one ping every 10 seconds.
+// The service allows one ping every 10 seconds. This transport sends one ping every 12 seconds.
 const PINGS = { pingIntervalMs: 12_000, pingTimeoutMs: 4_000, pingIdleConnection: true };
 
-/** Creates a transport to a service. Throws RangeError for a target that is no `host:port`. */
+/**
+ * Creates a transport that uses `@connectrpc/connect-node`. Throws RangeError if the target is not
+ * one `host:port`.
+ */
 export function connectTransport(settings: TransportSettings): Transport {
   return new ConnectTransport(settings);
 }

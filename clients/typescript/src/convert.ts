@@ -16,24 +16,24 @@ import type * as t from "./types.js";
 
 const UNSPECIFIED = "UNSPECIFIED";
 
-/** Returns the moment of a timestamp. Fractions of a millisecond are cut off. */
+/** Converts a timestamp to a Date. Fractions of a millisecond are cut off. */
 export function moment(stamp: Timestamp): Date {
   return new Date(Math.floor(timestampMs(stamp)));
 }
 
-/** Returns the milliseconds from 1970 to a timestamp, with fractions. */
+/** Converts a timestamp to milliseconds since 1970, with fractions. */
 export function timestampMs(stamp: Timestamp): number {
   return Number(stamp.seconds) * 1000 + stamp.nanos / 1e6;
 }
 
-/** Returns the timestamp of a moment. */
+/** Converts a Date to a timestamp. */
 export function timestamp(value: Date): Timestamp {
   const seconds = Math.floor(value.getTime() / 1000);
   const nanos = (value.getTime() - seconds * 1000) * 1e6;
   return create(TimestampSchema, { seconds: BigInt(seconds), nanos });
 }
 
-/** Returns the message of a length of time. */
+/** Converts milliseconds to a Duration message. */
 export function duration(ms: number): Duration {
   const seconds = Math.trunc(ms / 1000);
   return create(DurationSchema, {
@@ -42,7 +42,7 @@ export function duration(ms: number): Duration {
   });
 }
 
-/** Returns the milliseconds of a length of time, with fractions. */
+/** Converts a Duration message to milliseconds, with fractions. */
 export function milliseconds(length: Duration): number {
   return Number(length.seconds) * 1000 + length.nanos / 1e6;
 }
@@ -51,7 +51,10 @@ function maybe(stamp: Timestamp | undefined): Date | undefined {
   return stamp === undefined ? undefined : moment(stamp);
 }
 
-/** Returns the name of an enum's number, or `UNSPECIFIED` if this version does not know it. */
+/**
+ * Returns the name that an enum has for a number, or `UNSPECIFIED` if this version does not know
+ * the number.
+ */
 function nameOf<Name extends string>(
   names: Readonly<Record<number, string>> & Partial<Record<Name, number>>,
   number: number,
@@ -59,7 +62,10 @@ function nameOf<Name extends string>(
   return (names[number] ?? UNSPECIFIED) as Name;
 }
 
-/** Returns the message with the facts of an end user's client. Throws TypeError. */
+/**
+ * Converts the facts about an end user's browser or app to a message. Returns undefined if `client`
+ * is undefined. Throws TypeError for a value of the wrong type.
+ */
 export function clientMessage(client: t.ClientInfo | undefined): pb.ClientInfo | undefined {
   if (client === undefined) return undefined;
   if (typeof client !== "object" || client === null) {
@@ -121,7 +127,10 @@ function clientHints(message: pb.ClientHints): t.ClientHints {
   };
 }
 
-/** Returns the device of a message. */
+/**
+ * Converts a message to a device. If there is no message, all fields of the device have their
+ * default values.
+ */
 export function device(message: pb.Device | undefined): t.Device {
   const found = message ?? create(pb.DeviceSchema);
   return {
@@ -165,7 +174,10 @@ function session(message: pb.Session): t.Session {
   });
 }
 
-/** Keeps the token of an answer out of logs: `console.log` prints the answer without the token. */
+/**
+ * Keeps the access token of an answer out of logs. `console.log` then prints "(not printed)" in
+ * place of the token.
+ */
 function unprinted<Answer extends { readonly accessToken: string | undefined }>(
   answer: Answer,
 ): Answer {
@@ -173,7 +185,7 @@ function unprinted<Answer extends { readonly accessToken: string | undefined }>(
   return Object.defineProperty(answer, inspect.custom, { value: print });
 }
 
-/** Returns the sign-in of a message. */
+/** Converts the response of IssueDevice to the result of a sign-in. */
 export function issuedDevice(message: pb.IssueDeviceResponse): t.IssuedDevice {
   return unprinted({
     device: device(message.device),
@@ -187,8 +199,8 @@ export function issuedDevice(message: pb.IssueDeviceResponse): t.IssuedDevice {
 }
 
 /**
- * Returns the validation of a message. It is active only if the message says so twice, in `active`
- * and in `status`, and has a session.
+ * Converts the response of ValidateSession to a validation. The validation is active only if the
+ * message has `active`, the status `ACTIVE` and a session.
  */
 export function validation(message: pb.ValidateSessionResponse): t.Validation {
   const rest = {
@@ -205,8 +217,8 @@ export function validation(message: pb.ValidateSessionResponse): t.Validation {
 }
 
 /**
- * Returns the renewal of a message. It has a session only if the message has one and its `status`
- * is `ACTIVE`.
+ * Converts the response of RenewSession to a renewal. The renewal is active only if the message has
+ * the status `ACTIVE` and a session. A renewal that is not active has no session.
  */
 export function renewal(message: pb.RenewSessionResponse): t.Renewal {
   const status = nameOf(pb.SessionStatus, message.status);
@@ -223,7 +235,7 @@ export function renewal(message: pb.RenewSessionResponse): t.Renewal {
   });
 }
 
-/** Returns the state of a session. */
+/** Converts a message to the state of a session. */
 export function sessionState(message: pb.SessionState): t.SessionState {
   const status = nameOf(pb.SessionStatus, message.status);
   return {
@@ -234,7 +246,7 @@ export function sessionState(message: pb.SessionState): t.SessionState {
   };
 }
 
-/** Returns a page of devices. */
+/** Converts the response of ListDevices to a page of devices. */
 export function devicePage(message: pb.ListDevicesResponse): t.DevicePage {
   return {
     devices: message.devices.map(device),
@@ -243,23 +255,23 @@ export function devicePage(message: pb.ListDevicesResponse): t.DevicePage {
   };
 }
 
-/** Returns the public keys. */
+/** Converts the response of GetSigningKeys to the public keys. */
 export function signingKeys(message: pb.GetSigningKeysResponse): t.SigningKeys {
   const keys = message.keys.map(({ keyId, algorithm, jwkJson }) => ({ keyId, algorithm, jwkJson }));
   return { keys, jwksJson: message.jwksJson };
 }
 
-/** The names of all types of events. */
+/** The names of all types of events that this version knows, and `UNSPECIFIED`. */
 export const EVENT_TYPES: readonly string[] = Object.keys(pb.EventType).filter((name) =>
   Number.isNaN(Number(name)),
 );
 
-/** Returns the number of a type of events. */
+/** Converts the name of a type of events to its number. */
 export function eventType(name: t.EventType): pb.EventType {
   return pb.EventType[name];
 }
 
-/** Returns the events of one message of a watch. */
+/** Converts one message of a watch to a batch of events. */
 export function eventBatch(message: pb.WatchEventsResponse): t.EventBatch {
   return {
     events: message.events.map(event),

@@ -1,4 +1,7 @@
-/** Owns device IDs, in all the forms in which UUID libraries write them. */
+/**
+ * Converts device IDs to the canonical form of UUIDs. Accepts each form in which UUID libraries
+ * write a UUID.
+ */
 
 const USUAL = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
 const SPELLED = new RegExp(
@@ -9,7 +12,7 @@ const NIL = "0".repeat(32);
 
 /**
  * Returns a device ID in its canonical form: 36 characters in lower case. Returns an empty string
- * if the text is no device ID. The nil UUID is no device ID.
+ * if the text is no UUID, or is the nil UUID.
  */
 export function canonicalDeviceId(text: string): string {
   if (!SPELLED.test(text)) return "";

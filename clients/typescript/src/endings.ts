@@ -1,6 +1,6 @@
 /**
- * Asks the service whether the sessions of open connections still live. One loop does this for all
- * sessions, while there are any.
+ * Asks the service whether the sessions of open connections still live. One loop checks all
+ * sessions of a client.
  */
 
 import { create } from "@bufbuild/protobuf";
@@ -17,10 +17,11 @@ import { stateItem } from "./items.js";
 import { OpenSessions, type Round } from "./open_sessions.js";
 import type { Session } from "./types.js";
 
-// No request waits for a check, so a check may take longer than the calls of a request.
+// The timeout of a call of CheckSessions. No end user waits for this call, so its timeout may be
+// longer than the default timeout.
 const CHECK_MS = 2_000;
 
-/** Calls the listeners of connections when their sessions have ended. */
+/** Calls the listeners of open connections when the sessions of these connections have ended. */
 export class Endings {
   readonly sessions: OpenSessions;
   readonly #calls: Calls;
@@ -43,8 +44,7 @@ export class Endings {
   }
 
   /**
-   * Stops the checks. The listeners are not called, because it is unknown whether their sessions
-   * have ended.
+   * Stops the checks. Calls no listener, because the client no longer learns whether sessions end.
    */
   close(): void {
     this.#closed = true;

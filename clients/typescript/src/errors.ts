@@ -1,8 +1,9 @@
 /**
- * Owns the one class of errors that failed calls throw.
+ * Owns `SessionAuthorityError`, the one class of errors of failed calls.
  *
- * A session that is not good is no error: it is an answer. An error that is `unavailable` says
- * nothing about the session: answer your own caller with 503, and never with 401.
+ * A validation of a session that is not good does not throw. It returns an answer with
+ * `active: false`. If a call throws an `unavailable` error, nothing is known about the session:
+ * answer your own caller with 503, and never with 401.
  */
 
 /** The name of a gRPC status code. */
@@ -26,51 +27,67 @@ export type StatusCode =
   | "UNAUTHENTICATED";
 
 /**
- * The kind of an error. Each kind stands for another reaction of the caller. The shared test
- * vectors of all clients use the same names.
+ * The kind of an error. The caller decides by the kind how to react. The clients for all languages
+ * use the same names.
  */
 export type ErrorKind =
-  /** The request breaks rules. `violations` has each field and its rule. */
+  /** The request breaks rules. `violations` names each field that breaks a rule, and the rule. */
   | "invalid_request"
-  /** A `requestId` was sent again with other contents. */
+  /** An earlier sign-in had the same `requestId`, but other arguments. */
   | "request_id_reused"
   /**
-   * The session that a `requestId` started was since used, replaced or ended: sign in with another
-   * `requestId`.
+   * An earlier sign-in had the same `requestId`, and its session was used, replaced or ended since
+   * then. Sign in with another `requestId`.
    */
   | "request_id_spent"
   /** The user is signed in on as many devices as the service allows. */
   | "device_limit_reached"
-  /** The user has no such device. */
+  /** The user has no device with the device ID of the call. */
   | "device_not_found"
-  /** The user is not signed in on the device. */
+  /** The user is not signed in on the device that the call names. */
   | "session_not_found"
-  /** Other calls for the user kept interfering, and nothing was done. Call again. */
+  /**
+   * Nothing was changed, because other calls changed the data of the same user at the same time.
+   * Repeat the call.
+   */
   | "conflict"
-  /** A watch can't go on without missing events. Drop everything that you cache, and watch anew. */
+  /**
+   * The watch can't continue without missing events. Drop everything that you cache, and start a
+   * new watch without a cursor.
+   */
   | "cursor_expired"
-  /** The service does not know who calls: no certificate or token of a known caller. */
+  /**
+   * The service does not know the caller: the call had no certificate and no token of a known
+   * caller.
+   */
   | "caller_unknown"
-  /** The access policy does not allow this call to this caller. */
+  /** The access policy does not allow this caller to make this call. */
   | "caller_not_allowed"
-  /** The service failed internally. Its log has more under the ID `metadata.error_id`. */
+  /**
+   * The service failed internally. The service's log has an entry with the ID in
+   * `metadata.error_id`.
+   */
   | "internal_error"
   /**
-   * There was no answer in time. This says nothing about the session, and the service may have done
-   * what the call requested.
+   * There was no answer in time. Nothing is known about the session. The service may have done what
+   * the call requested.
    */
   | "unavailable"
   /**
-   * The change is done, but too few replicas had it in time, and the call had `requireReplicated`.
-   * Repeat the call: a sign-in with the same `requestId`, a renewal with the same token.
+   * The call had `requireReplicated`. The service made the change, but too few replicas confirmed
+   * it in time. Repeat the call: a sign-in with the same `requestId`, a renewal with the same
+   * token.
    */
   | "not_replicated"
-  /** The service has too much to do, and nothing was done. Wait for `retryAfterMs`. */
+  /**
+   * The service is overloaded, and did nothing. Wait for `retryAfterMs` milliseconds, then repeat
+   * the call.
+   */
   | "overloaded"
-  /** A status for which this version has no kind. See `code`. */
+  /** The call failed with a status for which this version has no kind. See `code`. */
   | "other";
 
-/** A field of the request that breaks a rule, and the rule. */
+/** A field of the request that breaks a rule. `description` is the rule. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
@@ -87,30 +104,36 @@ export interface ErrorFacts {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-// For each narrower kind, the wider kind that it belongs to.
+// Maps a narrower kind of errors to the wider kind to which it belongs.
 const WIDER: Readonly<Partial<Record<ErrorKind, ErrorKind>>> = {
   not_replicated: "unavailable",
   overloaded: "unavailable",
   request_id_reused: "invalid_request",
 };
 
-/** The error that every failed call throws. */
+/** The error of a failed call. `kind` says how a caller can react to the error. */
 export class SessionAuthorityError extends Error {
   override readonly name = "SessionAuthorityError";
-  /** The kind of the error: by it a caller decides how to react. */
+  /** The kind of the error. The caller decides by the kind how to react. */
   readonly kind: ErrorKind;
-  /** The gRPC status code. */
+  /** The name of the gRPC status code with which the call failed. */
   readonly code: StatusCode;
   /**
-   * A name of the contract's `ErrorReason`, without its prefix. Empty if the service gave no
-   * reason.
+   * The reason that the service gave: a name of the contract's enum `ErrorReason`, without the
+   * prefix of the enum. Empty if the service gave no reason.
    */
   readonly reason: string;
-  /** True if the client itself retries a call with this status before it throws. */
+  /**
+   * True if an attempt of the call failed with UNAVAILABLE or CANCELLED. The client itself retries
+   * such a call before it throws this error, unless too many calls fail.
+   */
   readonly retriable: boolean;
-  /** How many milliseconds to wait before the next attempt, if the service gave a time. */
+  /**
+   * How many milliseconds to wait before you repeat the call. Undefined if the service gave no
+   * time.
+   */
   readonly retryAfterMs: number | undefined;
-  /** The fields of the request that break rules, with the rules. */
+  /** The fields of the request that break rules, and the rules that they break. */
   readonly violations: readonly FieldViolation[];
   /** Further facts from the service, such as `error_id`. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -127,16 +150,16 @@ export class SessionAuthorityError extends Error {
   }
 
   /**
-   * Returns true if the error is of this kind or of a narrower kind. For example, an `overloaded`
-   * error is `unavailable`, too.
+   * Returns true if the error has the given kind, or a narrower kind that belongs to the given
+   * kind. For example, `is("unavailable")` is also true for an `overloaded` error.
    */
   is(kind: ErrorKind): boolean {
     return this.kind === kind || WIDER[this.kind] === kind;
   }
 
   /**
-   * True if there was no answer, so that nothing is known about the session. Answer your own caller
-   * with 503, and never with 401.
+   * True if the call had no answer about the session, so that the session may still be good. Answer
+   * your own caller with 503, and never with 401.
    */
   get unavailable(): boolean {
     return this.is("unavailable");

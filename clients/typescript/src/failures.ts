@@ -1,4 +1,4 @@
-/** Translates every failure of a call into the error that the caller gets. */
+/** Converts the failure of a call to the error that the caller gets. */
 
 import { fromBinary } from "@bufbuild/protobuf";
 
@@ -44,7 +44,8 @@ const KIND_BY_REASON: ReadonlyMap<string, ErrorKind> = new Map<string, ErrorKind
   ["INTERNAL", "internal_error"],
 ]);
 
-// For a status without a reason: from gRPC itself, or from a proxy on the way.
+// Maps a gRPC status code to the kind of an error without a known reason. An error without a reason
+// comes from gRPC itself, or from a proxy between the client and the service.
 const KIND_BY_CODE: ReadonlyMap<StatusCode, ErrorKind> = new Map<StatusCode, ErrorKind>([
   ["UNAVAILABLE", "unavailable"],
   ["DEADLINE_EXCEEDED", "unavailable"],
@@ -75,7 +76,7 @@ const CODES: readonly StatusCode[] = [
   "UNAUTHENTICATED",
 ];
 
-/** All reasons for which this version has a kind. */
+/** All reasons of the service for which this version has a kind of errors. */
 export const KNOWN_REASONS: readonly string[] = [...KIND_BY_REASON.keys()];
 
 /** Returns the name of a gRPC status code. The name of an unknown number is `UNKNOWN`. */
@@ -89,8 +90,8 @@ export function numberOf(code: StatusCode): number {
 }
 
 /**
- * Returns the details in the trailer `grpc-status-details-bin`. Returns none if they can't be
- * decoded.
+ * Decodes the bytes of the trailer `grpc-status-details-bin`, and returns the details of the
+ * status. Returns an empty array if the bytes can't be decoded.
  */
 export function readDetails(bytes: Uint8Array): readonly StatusDetail[] {
   try {
@@ -100,7 +101,7 @@ export function readDetails(bytes: Uint8Array): readonly StatusDetail[] {
   }
 }
 
-/** Returns the error for the status of a failed call. */
+/** Returns the error for the gRPC status of a failed call. */
 export function errorOfStatus(
   code: StatusCode,
   message: string,
@@ -143,7 +144,9 @@ export function errorOfStatus(
   });
 }
 
-/** Returns the error for one item of a batch. */
+/**
+ * Returns the error for one item of a batch, where the service sent an error in place of an answer.
+ */
 export function errorOfItem(error: RequestError): SessionAuthorityError {
   const code = codeOf(error.code);
   const reason = error.reason === ErrorReason.UNSPECIFIED ? "" : (ErrorReason[error.reason] ?? "");
@@ -152,7 +155,7 @@ export function errorOfItem(error: RequestError): SessionAuthorityError {
   return new SessionAuthorityError(error.message, { kind, code, reason, violations });
 }
 
-/** Returns the error of every call of a client that is closed. */
+/** Returns the error of a call whose client is closed. */
 export function clientClosed(): SessionAuthorityError {
   return unavailable("the client is closed", "CANCELLED");
 }
@@ -162,17 +165,22 @@ export function tooLate(): SessionAuthorityError {
   return unavailable("there was no answer in time", "DEADLINE_EXCEEDED");
 }
 
-/** Returns an error that the client itself found: there was no answer. */
+/** Returns an `unavailable` error that the client itself makes, because there was no answer. */
 export function unavailable(message: string, code: StatusCode): SessionAuthorityError {
   return new SessionAuthorityError(message, { kind: "unavailable", code });
 }
 
-/** Returns an error that the client itself found: the service broke the contract. */
+/**
+ * Returns an `internal_error` that the client itself makes, because an answer breaks the contract.
+ */
 export function internalError(message: string): SessionAuthorityError {
   return new SessionAuthorityError(message, { kind: "internal_error", code: "INTERNAL" });
 }
 
-/** Returns a copy of an error for another caller, which may change its copy. */
+/**
+ * Returns a copy of an error, so that each caller may change its own copy. An error of another
+ * class than `SessionAuthorityError` is not copied.
+ */
 export function copyOf(error: unknown): unknown {
   return error instanceof SessionAuthorityError
     ? new SessionAuthorityError(error.message, error)

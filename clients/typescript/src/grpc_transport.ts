@@ -1,8 +1,8 @@
 /**
- * The transport that uses `@grpc/grpc-js`: the channel with its options, load balancing and
- * keepalive.
+ * Owns the transport that uses `@grpc/grpc-js`. This module sets the options of the gRPC channel,
+ * for example for load balancing and keepalive.
  *
- * This module makes no retries: `calls.ts` makes them, in the same way for every transport.
+ * This module makes no retries. `calls.ts` retries calls, in the same way for every transport.
  */
 
 import {
@@ -34,11 +34,12 @@ import {
   type TransportSettings,
 } from "./transport.js";
 
-// Calls go to all addresses in turn. If more than nine of ten calls to an address fail within two
-// seconds, this address gets no calls for five seconds: a server that hangs fails all its calls.
-// When half of the addresses or more are left out, no further address is left out: of three
-// addresses, two may be left out. A single address is never left out: the rule needs two addresses
-// that each got at least two calls in the interval.
+// Calls go to all addresses in turn. gRPC checks each address every two seconds. If more than 90 %
+// of the calls to an address failed in these two seconds, the address gets no calls for five
+// seconds. A server that hangs is excluded by this rule, because all its calls time out. When half
+// of the addresses or more get no calls, gRPC excludes no further address: of three addresses, at
+// most two are excluded. A single address is never excluded: gRPC excludes an address only if at
+// least two addresses each got two or more calls in the two seconds.
 const SERVICE_CONFIG = {
   loadBalancingConfig: [
     {
@@ -61,37 +62,40 @@ const SERVICE_CONFIG = {
 
 const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
-  // A service config from DNS would replace the one above.
+  // A service config from DNS would replace `SERVICE_CONFIG`, so the client does not look for
+  // service configs in DNS.
   "grpc.service_config_disable_resolution": 1,
-  // The service allows a ping every 10 seconds.
+  // The service allows one ping every 10 seconds. This transport sends one ping every 12 seconds.
   "grpc.keepalive_time_ms": 12_000,
   "grpc.keepalive_timeout_ms": 4_000,
   "grpc.keepalive_permit_without_calls": 1,
-  // These short pauses let the client find a service soon after a long outage.
+  // The pauses between attempts to connect are short, so that the client reconnects soon after a
+  // long outage.
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 2_000,
-  // Without this, the clients to one address would share a connection, and the number of calls
-  // that the service allows on one connection.
+  // Without this option, all clients of this process for one address would share a connection. The
+  // clients would also share the number of calls that the service allows on one connection.
   "grpc.use_local_subchannel_pool": 1,
-  // Calls between services must not go through a proxy for the web.
+  // Calls to the service must not go through the HTTP proxy that the environment names for web
+  // requests.
   "grpc.enable_http_proxy": 0,
-  // Nothing reads the counters of channelz.
+  // No program reads the counters of channelz, gRPC's debugging service.
   "grpc.enable_channelz": 0,
   // A batch of 500 answers may be larger than gRPC's default limit of 4 MiB.
   "grpc.max_receive_message_length": 16 * 1024 * 1024,
 };
 
 // In other implementations of gRPC, this option limits the time of an attempt to connect. grpc-js
-// ignores it, so this module applies the limit. A lost SYN is sent again after 1 and 3 seconds. If
-// a service comes back, a new attempt finds it sooner than an attempt that lasts longer than 5
-// seconds.
+// ignores the option, so this module applies the limit. TCP sends a lost SYN again after 1, 3 and 7
+// seconds, and then less and less often. So after 5 seconds, a new attempt reaches a service that
+// has come back sooner than the old attempt would.
 const CONNECTING_OPTION = "grpc.min_reconnect_backoff_ms";
 const MAX_CONNECTING_MS = 5_000;
 
 const CANCELLED = 1;
 const DETAILS_TRAILER = "grpc-status-details-bin";
 
-/** Creates a transport to a service that uses `@grpc/grpc-js`. */
+/** Creates a transport that uses `@grpc/grpc-js`. */
 export function grpcTransport(settings: TransportSettings): Transport {
   return new GrpcTransport(settings);
 }
@@ -183,7 +187,7 @@ class GrpcTransport implements Transport {
 
   /**
    * Calls `end` when the signal aborts, or when the transport is closed. Returns a function that
-   * cancels this.
+   * stops this: call it when the RPC is over, so that `end` is not called later.
    */
   #endable(signal: AbortSignal | undefined, end: () => void): () => void {
     this.#endings.add(end);
@@ -195,7 +199,10 @@ class GrpcTransport implements Transport {
     };
   }
 
-  /** Ends an attempt to connect that lasts too long, and starts a new attempt. */
+  /**
+   * Starts a timer for the present attempt to connect. If the attempt is not finished when the
+   * timer fires, replaces the connection by a new connection.
+   */
   #limitConnecting(): void {
     if (this.#connecting !== undefined) return;
     if (this.#client.getChannel().getConnectivityState(false) === connectivityState.READY) return;
@@ -204,7 +211,7 @@ class GrpcTransport implements Transport {
       this.#connecting = undefined;
       const state = client.getChannel().getConnectivityState(false);
       if (state !== connectivityState.CONNECTING) return;
-      // Calls that wait for this attempt fail with UNAVAILABLE, and `calls.ts` retries them.
+      // Calls that wait for the old attempt fail with UNAVAILABLE. `calls.ts` retries these calls.
       this.#client = this.#open();
       client.close();
     }, this.#maxConnectingMs);

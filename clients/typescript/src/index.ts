@@ -1,4 +1,4 @@
-/** Owns the public API of the package. */
+/** Exports the public API of the package. */
 
 export { type CacheStats, type DroppedCounts, NearCache, type NearCacheOptions } from "./cache.js";
 export { DEFAULT_TIMEOUT_MS, SessionAuthority } from "./client.js";

@@ -1,4 +1,4 @@
-/** Converts the items of a batch. Each item is either an answer or an error. */
+/** Converts each item of a batch's response. An item is either an answer or an error. */
 
 import * as convert from "./convert.js";
 import type { SessionAuthorityError } from "./errors.js";
@@ -6,12 +6,14 @@ import { errorOfItem, internalError } from "./failures.js";
 import type * as pb from "./gen/session_authority/v1/session_authority_pb.js";
 import type { SessionState, Validation } from "./types.js";
 
-/** Returns the error for an item that has neither an answer nor an error, against the contract. */
+/**
+ * Returns the error for an item that breaks the contract: it has neither an answer nor an error.
+ */
 function empty(): SessionAuthorityError {
   return internalError("the answer has an empty item");
 }
 
-/** Returns the message of a validation in a batch, or its error. */
+/** Returns the response message in an item of BatchValidateSessions, or the item's error. */
 export function validationMessage({
   outcome,
 }: pb.BatchValidateSessionsResult): pb.ValidateSessionResponse | SessionAuthorityError {
@@ -19,7 +21,7 @@ export function validationMessage({
   return outcome.case === "error" ? errorOfItem(outcome.value) : empty();
 }
 
-/** Returns a validation of a batch, or its error. */
+/** Returns the validation in an item of BatchValidateSessions, or the item's error. */
 export function validationItem(
   result: pb.BatchValidateSessionsResult,
 ): Validation | SessionAuthorityError {
@@ -27,7 +29,7 @@ export function validationItem(
   return found instanceof Error ? found : convert.validation(found);
 }
 
-/** Returns the state of a session in a batch, or its error. */
+/** Returns the state of a session in an item of CheckSessions, or the item's error. */
 export function stateItem({
   outcome,
 }: pb.CheckSessionsResult): SessionState | SessionAuthorityError {

@@ -1,12 +1,13 @@
 /**
- * The sessions of open connections: which of them to check, when to check them, and which listeners
- * to call.
+ * Owns the list of the sessions that have open connections. This module decides when to check a
+ * session, and calls the listeners of a session that has ended.
  *
- * This module has the memory and its rules. It waits for nothing and sends nothing. While a near
- * cache has a live watch, events report that a session may have ended. Else each session is checked
- * once in an interval. A session has ended if the service's answer or an event says that the
- * session has ended, or if an outage goes on past the session's absolute end. An outage alone is no
- * sign-out.
+ * This module makes no calls and has no timers. While the client has a near cache with a live
+ * watch, a session is checked when an event reports that the session may have ended, and when the
+ * session expires. Without a live watch, a session is checked once a minute, or once in
+ * `maxSilenceMs` if the client has a cache. A session counts as ended if an answer or an event of
+ * the service says that the session has ended. If the service does not answer, a session counts as
+ * ended only after its absolute end.
  */
 
 import { MAX_AGE_MS, type NearCache, type Ticket } from "./cache.js";
@@ -19,9 +20,10 @@ import {
 } from "./gen/session_authority/v1/session_authority_pb.js";
 import type { Session, SessionName, SessionState } from "./types.js";
 
-/** The contract's limit for one CheckSessions. */
+/** The highest number of sessions that the contract allows in one call of CheckSessions. */
 export const MAX_NAMES = 500;
-// An event of these types names the one session that it ended. Session IDs are never used again.
+// An event of these types names the session that has ended. A later session never has the same
+// session ID.
 const ENDS_ONE: ReadonlySet<EventType> = new Set([
   EventType.DEVICE_REVOKED,
   EventType.DEVICE_EVICTED,
@@ -30,57 +32,75 @@ const ENDS_NONE: ReadonlySet<EventType> = new Set([
   EventType.ENDED_TOKEN_PRESENTED,
   EventType.SUPERSEDED_TOKEN_PRESENTED,
 ]);
-// Sessions that are due within the same part of an interval are checked in one call.
+// The interval between two checks of a session is divided into this many parts. Sessions whose next
+// check falls into the same part are checked in one call.
 const ROUNDS_PER_INTERVAL = 60;
-// The shortest time between two checks of a session whose end is past by this machine's clock only.
+// The shortest time until a check at the end of a session. A session may have expired by this
+// machine's clock, but not by the service's clock. Without this minimum, a session that has expired
+// only by this machine's clock would be checked all the time.
 const MIN_PAUSE_MS = 1_000;
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
-// When a watch breaks, the next watch usually starts at once. So the sessions are checked a little
-// later, after this time at the most. If the next watch is live by then, one check is enough.
+// When a watch breaks, the next watch usually starts at once. A check before the next watch is live
+// would have to be repeated. So the sessions are checked only after a short pause, which is at most
+// this long.
 const WATCH_AGAIN_MS = 1_000;
-// Another check at once would not help: the service is too old, or refuses this caller.
+// After these statuses an early repetition would not help: the service is too old for
+// CheckSessions, or refuses this caller.
 const LASTING: ReadonlySet<StatusCode> = new Set([
   "UNIMPLEMENTED",
   "PERMISSION_DENIED",
   "UNAUTHENTICATED",
 ]);
 
-/** A session, the listeners for its end, and the time of its next check. */
+/** A session with open connections, the listeners for its end, and the time of its next check. */
 export interface OpenSession {
   readonly name: SessionName;
-  /** When the session ends however much it is used, in milliseconds of the wall clock. */
+  /**
+   * When the session ends even if it is used, in milliseconds of the wall clock. Infinite if
+   * unknown.
+   */
   absoluteEnd: number;
   listeners: (() => void)[];
-  /** When the next check is due, in milliseconds of the steady clock. */
+  /** When the next check of the session is due, in milliseconds of the steady clock. */
   due: number;
 }
 
-/** The sessions that one call checks. `ticket` is the moment of the call for the cache. */
+/**
+ * The sessions that one call of CheckSessions checks. `sent` is the time of the call by the steady
+ * clock. `ticket` is the cache's ticket for the call. `ticket` is undefined if the client has no
+ * live cache.
+ */
 export interface Round {
   readonly sessions: readonly OpenSession[];
   readonly sent: number;
   readonly ticket: Ticket | undefined;
 }
 
-/** The parts of a client that its open sessions use. */
+/** The parts of a client that `OpenSessions` uses. */
 export interface OpenSessionsParts {
   readonly cache: NearCache | undefined;
-  /** This function is called when a check may be due earlier than `msUntilDue` said. */
+  /**
+   * This function is called when a check may be due earlier than the time that `msUntilDue`
+   * returned last.
+   */
   readonly wake: () => void;
   readonly log: (message: string) => void;
   readonly now?: () => number;
   readonly wall?: () => number;
 }
 
-/** The open sessions of one client. */
+/** Owns the sessions of one client that have open connections. */
 export class OpenSessions {
   readonly #parts: OpenSessionsParts;
   readonly #now: () => number;
   readonly #wall: () => number;
   readonly #intervalMs: number;
   readonly #ofUser = new Map<string, Map<string, OpenSession>>();
-  /** No check is due earlier than this. The next check may be later, if a session was dropped. */
+  /**
+   * No check is due earlier than this time. If a session was dropped, the next check may be due
+   * later.
+   */
   #earliest = Infinity;
   #failures = 0;
   #logged = "";
@@ -95,8 +115,8 @@ export class OpenSessions {
   // --- for connections --------------------------------------------------------------------------
 
   /**
-   * Calls the listener once when the session has ended. Returns a function that removes the
-   * listener.
+   * Adds a listener, which is called once when the session has ended. Returns a function that
+   * removes the listener.
    */
   listen(session: Session, listener: () => void): () => void {
     const { userId, deviceId, sessionId } = session;
@@ -126,8 +146,8 @@ export class OpenSessions {
   }
 
   /**
-   * Removes a listener. A session without listeners is kept until its next check is due, because
-   * another listener may come at once.
+   * Removes a listener. A session without listeners is kept until its next check is due, because a
+   * new connection of the session may open soon.
    */
   #stop(opened: OpenSession, listener: () => void): void {
     opened.listeners = opened.listeners.filter((known) => known !== listener);
@@ -139,7 +159,9 @@ export class OpenSessions {
 
   // --- for the watch ----------------------------------------------------------------------------
 
-  /** Handles the events of a watch. The cache has handled them before. */
+  /**
+   * Handles the events of a watch. Call this method after the cache has handled the same message.
+   */
   tell(message: WatchEventsResponse): void {
     if (message.events.length === 0 || this.#ofUser.size === 0) return;
     const ended: OpenSession[] = [];
@@ -158,13 +180,15 @@ export class OpenSessions {
 
   #concerned(event: Event): OpenSession[] {
     if (event.userId !== "") return [...(this.#ofUser.get(event.userId)?.values() ?? [])];
-    // The tokens of a revoked key are worthless, but no session has ended.
+    // After SIGNING_KEY_REVOKED the service refuses tokens that were signed with the key. But the
+    // event ends no session.
     return event.type === EventType.SIGNING_KEY_REVOKED ? [] : this.#all();
   }
 
   /**
-   * Plans checks of all sessions, because the watch is broken. Call this after the cache's `lost`.
-   * `leftMs` is how much longer the watch could have been silent before it counted as broken.
+   * Plans checks of all sessions. Call this method when the watch is broken, after
+   * `NearCache.lost`. `leftMs` is the result of `NearCache.silenceLeftMs` before that call of
+   * `lost`.
    */
   lost(leftMs: number): void {
     const due = this.#now() + Math.min(leftMs, WATCH_AGAIN_MS) * (0.5 + Math.random() / 2);
@@ -172,7 +196,10 @@ export class OpenSessions {
     this.#parts.wake();
   }
 
-  /** Plans checks of a user's sessions, because this client has changed some, or tried to. */
+  /**
+   * Plans checks of a user's sessions at once. Call this method after a call that changes sessions
+   * of the user, even if the call failed.
+   */
   doubt(userId: string): void {
     for (const opened of this.#ofUser.get(userId)?.values() ?? []) this.#plan(opened, this.#now());
     this.#parts.wake();
@@ -181,16 +208,19 @@ export class OpenSessions {
   // --- for the checks ---------------------------------------------------------------------------
 
   /**
-   * Returns the milliseconds until the next check may be due. Returns undefined if no session is
-   * open. This method does not iterate over the sessions, because it runs whenever a connection
-   * opens or closes.
+   * Returns the milliseconds until the next check may be due. Returns undefined if there are no
+   * sessions. This method runs whenever a connection opens or closes. So this method must not
+   * iterate over all sessions.
    */
   msUntilDue(): number | undefined {
     if (this.#ofUser.size === 0) return undefined;
     return Math.max(Math.min(this.#earliest - this.#now(), this.#intervalMs), 0);
   }
 
-  /** Returns the sessions whose checks are due now. Returns undefined if there is none. */
+  /**
+   * Returns up to 500 sessions whose checks are due now. Returns undefined if no check is due.
+   * Drops sessions that are due but have no listeners.
+   */
   takeDue(): Round | undefined {
     const ticket = this.#parts.cache?.ticket();
     const now = this.#now();
@@ -209,8 +239,8 @@ export class OpenSessions {
   }
 
   /**
-   * Handles the answers of the service. An error in an answer's place says nothing about the
-   * session.
+   * Handles the service's answers about the sessions in `asked`, in the same order. If an answer is
+   * an error, the state of its session is unknown, and the session is checked again.
    */
   answered(asked: Round, answers: readonly (SessionState | SessionAuthorityError)[]): void {
     const ended: OpenSession[] = [];
@@ -237,8 +267,9 @@ export class OpenSessions {
   }
 
   /**
-   * Plans the checks again, because the service did not answer. Only a session past its absolute
-   * end has ended, because nothing puts off the absolute end.
+   * Plans new checks of the sessions in `asked`, after a pause. Call this method if the service did
+   * not answer the call of CheckSessions. A session whose absolute end is past counts as ended,
+   * because no use of a session moves its absolute end.
    */
   unanswered(asked: Round, error: SessionAuthorityError): void {
     const ended: OpenSession[] = [];
@@ -274,7 +305,10 @@ export class OpenSessions {
     this.#plan(opened, due);
   }
 
-  /** Plans the check of a session at this time, unless an earlier check is planned already. */
+  /**
+   * Plans the next check of a session at the time `due`, unless an earlier check is planned
+   * already.
+   */
   #plan(opened: OpenSession, due: number): void {
     opened.due = Math.min(opened.due, due);
     this.#earliest = Math.min(this.#earliest, opened.due);
@@ -310,7 +344,7 @@ export class OpenSessions {
         try {
           listener();
         } catch {
-          // The other listeners must be called, too.
+          // The error is caught, because the other listeners must be called, too.
           this.#parts.log("a listener for the end of a session has failed");
         }
       }
@@ -318,7 +352,10 @@ export class OpenSessions {
   }
 }
 
-/** Returns true if an event of the session's user may have ended the session. */
+/**
+ * Returns true if an event may have ended the session. The event must be about the session's user,
+ * or about all users.
+ */
 function mayEnd(event: Event, name: SessionName): boolean {
   if (event.type === EventType.DEVICE_SIGNED_IN) {
     const device = event.device?.deviceId ?? "";

@@ -1,4 +1,4 @@
-/** Owns the options of a client and of its calls. All durations are in milliseconds. */
+/** Defines the options of a client and of its calls. All durations are in milliseconds. */
 
 import type { NearCache } from "./cache.js";
 import type { CallerToken, Tls, TransportFactory } from "./transport.js";
@@ -6,113 +6,125 @@ import type { Claims, ClientInfo, EventType } from "./types.js";
 
 /** Options of a client. */
 export interface ClientOptions {
-  /** The certificates of a TLS connection. Without this option, the connection has no TLS. */
+  /** The certificates for TLS. Without this option, the connection to the service has no TLS. */
   readonly tls?: Tls | undefined;
   /** The bearer token of this caller, or a function that returns the current token. */
   readonly token?: CallerToken | undefined;
-  /** The timeout of a call that sets none, in milliseconds, retries included. Default: 300. */
+  /** The default timeout of this client's calls in milliseconds, retries included. Default: 300. */
   readonly timeoutMs?: number | undefined;
   /**
-   * If true, validations that arrive while another is under way are sent together, as one batch.
-   * Default: true.
+   * If true, validations that arrive while another validation is under way are sent together later,
+   * as one batch. Default: true.
    */
   readonly batching?: boolean | undefined;
   /**
-   * A near cache, which answers validations in this process for as long as the answers certainly
-   * hold. Default: none.
+   * A near cache. The cache keeps answers of the service in this process. It answers a validation
+   * while its watch proves that the stored answer still holds. Default: none.
    */
   readonly cache?: NearCache | undefined;
   /**
-   * How many calls may be under way at once. A batch is one call. Further calls wait, within their
-   * timeouts. Keep this number below the service's MAX_PER_CONNECTION (100). Default: 64.
+   * How many calls may be under way at once. A batch is one call. Calls above this number wait in
+   * the client, within their timeouts. Keep this number below the service's setting
+   * `MAX_PER_CONNECTION` (default 100). Default: 64.
    */
   readonly maxInFlight?: number | undefined;
   /**
-   * Options for the channel of `@grpc/grpc-js`. They are added to the client's own options, and
-   * replace those of the same name.
+   * Options for the channel of `@grpc/grpc-js`. An option of this object replaces the client's own
+   * option of the same name.
    */
   readonly channelOptions?: Readonly<Record<string, string | number>> | undefined;
   /**
-   * Creates the transport that makes the calls. `@session-authority/client/connect` has another
-   * one. Default: a transport that uses `@grpc/grpc-js`.
+   * A function that creates the transport for the calls. Default: `grpcTransport`, which uses
+   * `@grpc/grpc-js`. The module `@session-authority/client/connect` has `connectTransport`, which
+   * uses `@connectrpc/connect-node`.
    */
   readonly transport?: TransportFactory | undefined;
   /**
-   * This function is called with a line of text when the near cache goes off or on, and when checks
-   * of open connections fail. Default: nothing is logged.
+   * This function gets a line of text when the near cache goes off or on, and when checks of the
+   * sessions of open connections fail. Default: nothing is logged.
    */
   readonly log?: ((message: string) => void) | undefined;
 }
 
-/** Options of every call. */
+/** Options of all calls except `watchEvents`. */
 export interface CallOptions {
   /** The timeout of this call in milliseconds, retries included. Default: the client's timeout. */
   readonly timeoutMs?: number | undefined;
-  /** A signal that ends the call. The call then throws the signal's reason. */
+  /** A signal that ends the call. If the signal aborts, the call throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Options of every call that changes something. */
+/** Options of all calls that change something. */
 export interface ChangeOptions extends CallOptions {
   /**
-   * If true, the call throws `not_replicated` if too few replicas have the change in time. A
-   * service that waits for no replicas refuses the call. Default: false.
+   * True makes the call throw `not_replicated` if too few replicas confirm the change in time. A
+   * service whose setting `REPLICAS_ACK` is 0 refuses a call with this option, with
+   * `invalid_request`. Default: false.
    */
   readonly requireReplicated?: boolean | undefined;
 }
 
 /** Options of `issueDevice`. */
 export interface IssueDeviceOptions extends ChangeOptions {
-  /** The device ID that the browser or app presented. */
+  /**
+   * The device ID that the browser or app presented. Default: the service assigns a new device ID.
+   */
   readonly deviceId?: string | undefined;
-  /** The facts about the browser or app, only to be shown. */
+  /** Facts about the end user's browser or app, to be shown in device lists and events. */
   readonly client?: ClientInfo | undefined;
-  /** The facts about the user that each validation returns. */
+  /** Facts about the user, which each validation of the session returns. */
   readonly claims?: Claims | undefined;
   /** How the user proved their identity, such as "pwd". */
   readonly authMethods?: readonly string[] | undefined;
   /** The life of the session in milliseconds. Default and maximum: the service's `SESSION_TTL`. */
   readonly sessionTtlMs?: number | undefined;
   /**
-   * How long the session may last unused, in milliseconds: at least a minute, or twice the
-   * service's `TOUCH_INTERVAL` if that is longer. Default and maximum: the service's
-   * `IDLE_TIMEOUT`.
+   * How long the session may last unused, in milliseconds. Minimum: one minute, or twice the
+   * service's `TOUCH_INTERVAL` if that is longer than one minute. Default and maximum: the
+   * service's `IDLE_TIMEOUT`.
    */
   readonly idleTimeoutMs?: number | undefined;
   /**
-   * Two calls with the same `requestId` make one sign-in. Pass your own ID to continue a sign-in
-   * that a crash interrupted. Default: the client makes an ID, so that the client's own retries
-   * after a lost reply are safe, too.
+   * A UUID of this sign-in. Two calls with the same `requestId` make only one sign-in. If you pass
+   * your own UUID, you can repeat the call after a crash. Default: the client makes a UUID, so that
+   * its own retries after a lost reply make no second sign-in.
    */
   readonly requestId?: string | undefined;
 }
 
 /** Options of `renewSession`. */
 export interface RenewSessionOptions extends ChangeOptions {
-  /** The facts about the browser or app, only to be shown. */
+  /** Facts about the end user's browser or app, to be shown in device lists and events. */
   readonly client?: ClientInfo | undefined;
-  /** True if the end user did nothing: the session does not count as used. Default: false. */
+  /**
+   * True if the page or app sent the request by itself, without an action of the end user. The
+   * session then does not count as used. Default: false.
+   */
   readonly passive?: boolean | undefined;
 }
 
 /** Options of `updateSession`. */
 export interface UpdateSessionOptions extends ChangeOptions {
-  /** The device whose session is updated. Default: the sessions on all devices of the user. */
+  /**
+   * The ID of the device whose session is updated. Default: the sessions on all devices of the user
+   * are updated.
+   */
   readonly deviceId?: string | undefined;
 }
 
 /** Options of `validateSession`. */
 export interface ValidateSessionOptions extends CallOptions {
-  /** The facts about the browser or app, only to be shown. */
+  /** Facts about the end user's browser or app, to be shown in device lists and events. */
   readonly client?: ClientInfo | undefined;
   /**
    * If true, the call changes nothing at the service, and its answer never comes from the near
-   * cache. This is for operators. Default: false.
+   * cache. Operators use this option to look at a session. Default: false.
    */
   readonly observeOnly?: boolean | undefined;
   /**
-   * True if a page sent the request by itself and the end user did nothing: the session does not
-   * count as used. The answer never comes from the near cache. Default: false.
+   * True if the page or app sent the request by itself, without an action of the end user. The
+   * session then does not count as used, and the answer never comes from the near cache. Default:
+   * false.
    */
   readonly passive?: boolean | undefined;
 }
@@ -125,11 +137,11 @@ export interface Presented {
 
 /** Options of `listDevices` and `devices`. */
 export interface ListDevicesOptions extends CallOptions {
-  /** The ID of the device that shows the list. Its entry has `current` set. */
+  /** The ID of the device that shows the list. In the list, this device has `current` set. */
   readonly currentDeviceId?: string | undefined;
-  /** If true, the list has devices where the user is signed out, too. Default: false. */
+  /** If true, the list also has the devices on which the user is signed out. Default: false. */
   readonly includeSignedOut?: boolean | undefined;
-  /** How many devices one call returns at the most. Default: the service's own number. */
+  /** The highest number of devices on one page. Default: the service chooses the number. */
   readonly pageSize?: number | undefined;
 }
 
@@ -141,11 +153,11 @@ export interface ListPageOptions extends ListDevicesOptions {
 
 /** Options of `revokeDevice`. */
 export interface RevokeOptions extends ChangeOptions {
-  /** The reason of the revocation. It stands in the event. */
+  /** The reason of the revocation. The event of the revocation contains this text. */
   readonly reason?: string | undefined;
   /**
-   * If true, the service also forgets the devices. A later sign-in on a forgotten device counts as
-   * a sign-in on a new device. Default: false.
+   * If true, the service also forgets the devices on which it signs the user out. A later sign-in
+   * on a forgotten device counts as a sign-in on a new device. Default: false.
    */
   readonly forget?: boolean | undefined;
 }
@@ -158,14 +170,20 @@ export interface RevokeAllOptions extends RevokeOptions {
 
 /** Options of `watchEvents`. */
 export interface WatchEventsOptions {
-  /** The cursor of an earlier batch. The watch continues after this batch. */
+  /**
+   * The cursor of an earlier batch. The watch continues after this batch. Default: the watch starts
+   * at `since`.
+   */
   readonly cursor?: string | undefined;
-  /** The moment at which the watch starts, for callers that have no cursor. Default: now. */
+  /**
+   * The moment from which the watch yields events, by default at most 7 days ago (the service's
+   * `EVENT_MEMORY`). Do not pass `cursor` and `since` together. Default: now.
+   */
   readonly since?: Date | undefined;
-  /** The watch sends only events of these types. Default: all types. */
+  /** The types of events that the watch yields. Default: all types. */
   readonly types?: readonly EventType[] | undefined;
-  /** The watch sends only events of these users. Default: all users. */
+  /** The IDs of the users whose events the watch yields. Default: all users. */
   readonly userIds?: readonly string[] | undefined;
-  /** A signal that ends the watch. The watch then throws the signal's reason. */
+  /** A signal that ends the watch. If the signal aborts, the watch throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }

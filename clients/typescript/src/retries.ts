@@ -1,24 +1,31 @@
 /**
- * Decides whether a call that failed is retried, and after which pause.
+ * Decides whether a failed attempt of a call is retried, and after which pause.
  *
- * Retries are safe for every method. IssueDevice always has a `request_id`. Two renewals with the
- * same token count as one renewal. A second update with the same claims changes nothing.
+ * Retries are safe for every method of the contract. For example, two calls of IssueDevice with the
+ * same `request_id` make one sign-in, and this client always sends a `request_id`. Two renewals
+ * with the same token count as one renewal. A second update with the same claims changes nothing.
  */
 
 const CANCELLED = 1;
 const UNAVAILABLE = 14;
 
-// A server that stops may answer a call with CANCELLED, if the call arrives within the last
-// milliseconds. Such a call is retried after each of these pauses.
+// A server that stops may answer CANCELLED to a call that arrives in its last milliseconds. A call
+// that gets CANCELLED is retried after 20 ms. If the retry gets CANCELLED, too, the call is retried
+// after 100 ms.
 const DROPPED_PAUSES_MS = [20, 100] as const;
 const MAX_ATTEMPTS = 3;
 const FIRST_BACKOFF_MS = 20;
 const MAX_BACKOFF_MS = 200;
-// After ten failures without successes there are no retries: retries must not keep a service down.
+// `RetryThrottle` has tokens, at most 20. A failed attempt costs one token, and a successful call
+// adds 0.1 tokens. If ten tokens or fewer are left, a call that failed with UNAVAILABLE is not
+// retried: retries could keep an overloaded service from recovering.
 const MAX_TOKENS = 20;
 const TOKENS_OF_SUCCESS = 0.1;
 
-/** Counts the successes and failures of one client, so that a failing service gets no retries. */
+/**
+ * Counts the successes and failures of one client's calls, so that a service that keeps failing
+ * gets no retries.
+ */
 export class RetryThrottle {
   #tokens = MAX_TOKENS;
 
@@ -27,14 +34,14 @@ export class RetryThrottle {
     this.#tokens = Math.min(this.#tokens + TOKENS_OF_SUCCESS, MAX_TOKENS);
   }
 
-  /** Notes that an attempt failed. Returns true if a retry is allowed. */
+  /** Notes that an attempt failed with UNAVAILABLE. Returns true if a retry is allowed. */
   failed(): boolean {
     this.#tokens = Math.max(this.#tokens - 1, 0);
     return this.#tokens > MAX_TOKENS / 2;
   }
 }
 
-/** The retries of one call. */
+/** Counts the failed attempts of one call, and chooses the pauses between them. */
 export class Retries {
   #unavailable = 0;
   #dropped = 0;
@@ -43,7 +50,7 @@ export class Retries {
 
   /**
    * Notes that an attempt failed with this gRPC status code. Returns how many milliseconds to wait
-   * before the next attempt, or undefined if there must be no other attempt.
+   * before the next attempt. Returns undefined if the call must not be retried.
    */
   pauseMs(code: number, random: () => number = Math.random): number | undefined {
     if (code === CANCELLED) {

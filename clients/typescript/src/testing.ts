@@ -1,6 +1,6 @@
 /**
- * A Session Authority for the tests of apps: it listens on loopback and keeps everything in memory,
- * without Redis.
+ * Owns `FakeAuthority`, a fake of the service for the tests of apps. The fake listens on loopback,
+ * and keeps its state in memory, without Redis. This example renews an expired token:
  *
  *     const authority = await new FakeAuthority().start();
  *     const client = authority.client();
@@ -8,13 +8,14 @@
  *     authority.expireTokens();
  *     assert((await client.renewSession(accessToken, device.deviceId)).rotated);
  *
- * It has every method of the contract, and gives the verdicts of the real service with its default
- * settings: use `passTime` to see what becomes of a token after minutes or weeks. It does less than
- * the real service. Tokens are no JWTs, and there are no signing keys. Every caller may do
- * everything. A session has an idle end only if its sign-in sets an idle timeout. The fake does not
- * check the page of a list request, the request of a watch, the reason of a revocation,
- * `currentDeviceId` and `exceptDeviceId`. User agents are not parsed. No event reports that a
- * client presented a token of an ended session. Test these things with `session-authority dev`.
+ * The fake has every method of the contract. The fake gives the same verdicts on tokens as the real
+ * service with default settings. Use `passTime` to test what happens to a token after minutes or
+ * weeks. Some parts of the real service are missing. Tokens are no JWTs, and there are no signing
+ * keys. Every caller may make every call. A session has an idle end only if its sign-in sets an
+ * idle timeout. The fake does not check the page of a list request, the request of a watch, the
+ * reason of a revocation, `currentDeviceId` and `exceptDeviceId`. User agents are not parsed. No
+ * event reports that a client presented a token of an ended session. To test the missing parts, run
+ * the real service with `session-authority dev`.
  */
 
 import { SessionAuthority } from "./client.js";
@@ -26,30 +27,38 @@ import type { Claims } from "./types.js";
 
 export { webhookHeaders } from "./webhooks.js";
 
-// The default timeout of clients of the fake. It is long because tests run on busy machines.
+// The default timeout of the clients that `FakeAuthority.client` returns. This timeout is long
+// because tests may run on busy machines.
 const PATIENCE_MS = 20_000;
 
 /** Options of a `FakeAuthority`. */
 export interface FakeAuthorityOptions {
   /** The life of a token in milliseconds. Default: an hour. */
   readonly tokenTtlMs?: number | undefined;
-  /** The service's setting `REPLAY_ALARM`. Default: "presented". */
+  /**
+   * The value of the service's setting `REPLAY_ALARM`: "presented" or "renewed". Default:
+   * "presented".
+   */
   readonly replayAlarm?: "presented" | "renewed" | undefined;
 }
 
 /** Options of `signIn`. */
 export interface FakeSignInOptions {
-  /** The facts about the user that the app finds in the session. */
+  /** Facts about the user. The app finds these claims in the session. */
   readonly claims?: Claims | undefined;
   /** How the user proved their identity, such as "pwd". */
   readonly authMethods?: readonly string[] | undefined;
-  /** How long ago the user signed in, in milliseconds. The token is new. Default: 0. */
+  /**
+   * How long ago the user signed in, in milliseconds. The token is new even if the sign-in is old.
+   * Default: 0.
+   */
   readonly ageMs?: number | undefined;
 }
 
 /**
- * A fake Session Authority. Call `start`. Later call `stop`, or declare the fake with
- * `await using`. Throws RangeError for an unknown `replayAlarm`.
+ * A fake Session Authority for tests. Call `start` before the first call. Call `stop` after the
+ * tests, or declare the fake with `await using`. The constructor throws RangeError for an unknown
+ * `replayAlarm`.
  */
 export class FakeAuthority implements AsyncDisposable {
   readonly #service: FakeService;
@@ -63,24 +72,28 @@ export class FakeAuthority implements AsyncDisposable {
     this.#server = new LoopbackServer(this.#service);
   }
 
-  /** The address at which the fake listens. */
+  /** The address at which the fake listens: `host:port`. Empty before the first `start`. */
   get address(): string {
     return this.#server.address;
   }
 
   /**
-   * Returns how often a method was called, by its name in the contract. Refused calls count, too.
+   * Returns how often a method was called. `method` is the name of the method in the contract, such
+   * as "IssueDevice". Calls that the fake refused are included.
    */
   calls(method: string): number {
     return this.#service.calls.get(method) ?? 0;
   }
 
-  /** How often a session went on to its next generation. */
+  /** The number of renewals by which a session got a token of a new generation. */
   get rotations(): number {
     return this.#service.rotations;
   }
 
-  /** Listens at `address`: at a free port, or at the port that the fake had before. */
+  /**
+   * Starts to listen. The first start takes a free port, and a later start takes the same port
+   * again.
+   */
   async start(): Promise<this> {
     await this.#server.start();
     return this;
@@ -98,8 +111,8 @@ export class FakeAuthority implements AsyncDisposable {
   }
 
   /**
-   * Returns a client of the fake. Its default timeout is longer than that of a client of the real
-   * service, because tests run on busy machines.
+   * Creates a client that calls this fake. The client's default timeout is 20 seconds, because
+   * tests may run on busy machines.
    */
   client(options: ClientOptions = {}): SessionAuthority {
     return new SessionAuthority(this.address, { timeoutMs: PATIENCE_MS, ...options });
@@ -108,18 +121,20 @@ export class FakeAuthority implements AsyncDisposable {
   // --- calls for tests --------------------------------------------------------------------------
 
   /**
-   * Forgets every user, and resets the counts, so that one fake can serve many tests. Ends watches
-   * with `cursor_expired`.
+   * Forgets every user, and sets `calls` and `rotations` back to 0, so that one fake can serve many
+   * tests. Ends all watches with `cursor_expired`.
    */
   reset(): void {
     this.#service.reset();
   }
 
   /**
-   * Signs a user in on a new device that is an app. Returns the headers of its requests.
+   * Signs a user in on a new device. Returns the headers that an app on this device sends with its
+   * requests.
    *
-   * This is for tests of pages behind the sign-in. Tests with cookies and redirects, as browsers
-   * have them, need a sign-in through the app. Throws `invalid_request`.
+   * Use this method to test pages that need a sign-in. If a test needs cookies and redirects, as a
+   * browser has them, sign in through the app's own sign-in page. Throws `invalid_request` if
+   * `userId` or a claim breaks a rule.
    */
   async signIn(
     userId: string,
@@ -137,8 +152,8 @@ export class FakeAuthority implements AsyncDisposable {
   }
 
   /**
-   * Signs a user out everywhere, as another device or an operator could do it. Returns the number
-   * of devices that were signed in.
+   * Signs a user out on all devices, as an operator could do it. Returns the number of devices on
+   * which the user was signed in.
    */
   async signOut(userId: string): Promise<number> {
     return await this.#ask((client) => client.revokeAll(userId));
@@ -155,7 +170,10 @@ export class FakeAuthority implements AsyncDisposable {
 
   // --- faults and the passing of time -----------------------------------------------------------
 
-  /** Runs `work`. Meanwhile the fake answers every call with UNAVAILABLE. */
+  /**
+   * Runs `work`, and returns its result. While `work` runs, the fake answers every call with
+   * UNAVAILABLE.
+   */
   async unavailable<T>(work: () => T | Promise<T>): Promise<T> {
     this.#service.isAway = true;
     try {
@@ -165,7 +183,10 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  /** Runs `work`. Meanwhile the fake waits `delayMs` milliseconds before each answer. */
+  /**
+   * Runs `work`, and returns its result. While `work` runs, the fake waits `delayMs` milliseconds
+   * before each answer.
+   */
   async slow<T>(delayMs: number, work: () => T | Promise<T>): Promise<T> {
     this.#service.delayMs = delayMs;
     try {
@@ -175,7 +196,10 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  /** Runs `work`. Meanwhile the fake signs no user in on more than `devices` devices. */
+  /**
+   * Runs `work`, and returns its result. While `work` runs, the fake refuses a sign-in of a user
+   * who is signed in on `devices` other devices already.
+   */
   async deviceLimit<T>(devices: number, work: () => T | Promise<T>): Promise<T> {
     this.#service.maxDevices = devices;
     try {
@@ -185,7 +209,10 @@ export class FakeAuthority implements AsyncDisposable {
     }
   }
 
-  /** Runs `work`. Meanwhile the fake has replicas, which confirm every change or none. */
+  /**
+   * Runs `work`, and returns its result. While `work` runs, the fake acts like a service with
+   * replicas. The replicas confirm every change if `confirm` is true, and no change if it is false.
+   */
   async replicas<T>(confirm: boolean, work: () => T | Promise<T>): Promise<T> {
     this.#service.replicasConfirm = confirm;
     try {
@@ -196,26 +223,32 @@ export class FakeAuthority implements AsyncDisposable {
   }
 
   /**
-   * Moves the fake's clock forward by `ms` milliseconds. The times that an app gets are converted
-   * to the clock of the machine: sign-ins get older, and expiry times come nearer.
+   * Moves the fake's clock forward by `ms` milliseconds. The clock of the machine does not move. In
+   * answers, the fake converts the times of sessions and devices to the machine's clock. For
+   * example, after `passTime(ms)` the sign-in and expiry times of existing sessions are `ms`
+   * milliseconds earlier than before.
    */
   passTime(ms: number): void {
     this.#service.state.passedMs += ms;
   }
 
-  /** Ages every token: less than half of its life is left, so renewing is recommended. */
+  /**
+   * Makes every token count as older than half of its life. The next validation of a token then has
+   * `renewRecommended`.
+   */
   ageTokens(): void {
     this.#each((token) => (token.aged = true));
   }
 
-  /** Expires every token. The sessions go on. */
+  /** Makes every token count as expired. The sessions still live. */
   expireTokens(): void {
     this.#each((token) => (token.expired = true));
   }
 
   /**
-   * Makes every token count as replayed when it is next presented, if the token's session is still
-   * live. With `replayAlarm: "renewed"`, a validation by the token's device gets `SUPERSEDED`.
+   * Makes every token of a live session count as replayed. A token is judged when it is presented
+   * the next time. With the option `replayAlarm: "renewed"`, a validation from the token's own
+   * device gets the status `SUPERSEDED` in place of `REPLAYED`.
    */
   replayTokens(): void {
     this.#each((token) => (token.replayed = true));

@@ -1,6 +1,6 @@
 /**
- * Owns the connection to the service: addresses, TLS, bearer tokens. The interface `Transport`
- * hides the gRPC library that makes the calls. By default this library is `@grpc/grpc-js`.
+ * Defines `Transport`, the interface between the client and the gRPC library that makes the calls.
+ * Also checks addresses, TLS settings and bearer tokens. The default library is `@grpc/grpc-js`.
  */
 
 import type {
@@ -23,51 +23,57 @@ export interface StatusDetail {
 export interface AttemptOptions {
   /** The headers of the call, with names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
-  /** A signal that ends the attempt. The attempt then fails. Its error may be any error. */
+  /**
+   * A signal that ends the attempt. If the signal aborts, the attempt throws an error, which need
+   * not be a `TransportError`.
+   */
   readonly signal?: AbortSignal | undefined;
-  /** After this many milliseconds the attempt fails with DEADLINE_EXCEEDED. Default: never. */
+  /** After this many milliseconds the attempt fails with DEADLINE_EXCEEDED. Default: no timeout. */
   readonly timeoutMs?: number | undefined;
 }
 
 /**
- * Makes calls to one service. The transport of `@grpc/grpc-js` has one connection to each address
- * of the service. An attempt that fails throws a `TransportError`. A transport makes no retries.
+ * Makes calls to one service. An attempt that fails throws a `TransportError`, unless its signal
+ * has aborted. A transport makes no retries.
  */
 export interface Transport {
-  /** Makes one attempt of a call. */
+  /** Makes one attempt of a call that has one response, and returns the response. */
   unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
     options: AttemptOptions,
   ): Promise<MessageShape<O>>;
-  /** Opens a stream of responses. */
+  /** Makes one attempt of a call that has a stream of responses, and yields the responses. */
   stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     options: AttemptOptions,
   ): AsyncIterable<MessageShape<O>>;
-  /** Ends all calls under way and closes the connection. */
+  /** Ends all calls that are under way, and closes all connections of the transport. */
   close(): void;
 }
 
-/** The settings of a transport. */
+/**
+ * The settings of a transport. The client passes its own arguments `target`, `tls` and
+ * `channelOptions`.
+ */
 export interface TransportSettings {
   readonly target: string;
   readonly tls: Tls | undefined;
   /**
-   * Options for the channel of `@grpc/grpc-js`. They are added to the client's own options, and
-   * replace those of the same name.
+   * Options for the channel of `@grpc/grpc-js`. An option of this object replaces the transport's
+   * own option of the same name.
    */
   readonly channelOptions: Readonly<Record<string, string | number>>;
 }
 
 /**
- * Creates a transport. A client with a near cache creates two, because its watch has a connection
- * of its own.
+ * A function that creates a transport. A client with a near cache creates two transports, because
+ * the cache's watch has a connection of its own.
  */
 export type TransportFactory = (settings: TransportSettings) => Transport;
 
-/** The error that a transport throws for an attempt that failed. */
+/** The error of a failed attempt, with the gRPC status of the attempt. */
 export class TransportError extends Error {
   override readonly name = "TransportError";
 
@@ -75,7 +81,7 @@ export class TransportError extends Error {
     /** The number of the gRPC status code. */
     readonly code: number,
     message: string,
-    /** The details of `google.rpc.Status`. */
+    /** The details of the status, as `google.rpc.Status` has them. */
     readonly details: readonly StatusDetail[] = [],
   ) {
     super(message);
@@ -83,10 +89,11 @@ export class TransportError extends Error {
 }
 
 /**
- * The certificates of a TLS connection, as PEM. Without `rootCertificates`, the CAs that Node
- * trusts are used to check the service's certificate.
+ * The certificates for TLS, in PEM format. `rootCertificates` are the CAs that may have signed the
+ * service's certificate. Default: the CAs that Node trusts.
  *
- * With a certificate and its key, this caller proves its own identity, too (mutual TLS).
+ * `certificateChain` and `privateKey` are this caller's own certificate and its key, for mutual
+ * TLS. Pass both fields or neither field.
  */
 export interface Tls {
   readonly rootCertificates?: string | Uint8Array | undefined;
@@ -98,10 +105,10 @@ export interface Tls {
 export type CallerToken = string | (() => string | Promise<string>);
 
 /**
- * Checks the address of the service, the TLS settings and the token. Throws TypeError for a wrong
- * type. Throws RangeError for an empty address or a URL, for a token that no header may contain,
- * for a token that others could read on the network, and for a certificate without its key or a key
- * without its certificate.
+ * Checks the address of the service, the TLS settings and the token. Throws TypeError for a value
+ * of the wrong type. Throws RangeError if the address is empty or a URL, and if the token is empty
+ * or has characters that no header may contain. Also throws RangeError if a token would go to
+ * another machine without TLS, and if a certificate or its key is given alone.
  */
 export function checkTarget(
   target: unknown,
@@ -142,8 +149,8 @@ function checkTls(tls: Tls): void {
 
 /**
  * Returns the headers of a call. Throws an `unavailable` error if the token function fails or
- * returns no token, because then no call can be made. The function's own error text may contain
- * anything, even a secret, so it is not passed on.
+ * returns no valid token. The `unavailable` error does not contain the text of the function's own
+ * error, because that text may contain a secret.
  */
 export async function callHeaders(
   token: CallerToken | undefined,
@@ -173,7 +180,10 @@ function isToken(token: string): boolean {
   return /^[ -~]+$/.test(token.trim());
 }
 
-/** Returns true if the target is this machine. If it has several addresses, all must be local. */
+/**
+ * Returns true if the target is on this machine. If the target has several addresses, each address
+ * must be on this machine.
+ */
 function isLocal(target: string): boolean {
   if (/^unix(-abstract)?:/.test(target)) return true;
   const addresses = target.replace(/^(dns:\/\/\/|dns:|ipv4:|ipv6:)/, "");

@@ -1,13 +1,13 @@
 /**
- * Owns the arguments and results of calls, without types of gRPC or protobuf. Moments are `Date`,
- * durations are milliseconds in a `number`, enums are strings.
+ * Defines the types of the arguments and results of calls, without types of gRPC or protobuf. A
+ * moment is a `Date`, a duration is a `number` of milliseconds, and an enum is a union of strings.
  *
- * Several callers may get the same object as their answer: treat it as read-only.
+ * Several callers may get the same object as their result, so don't change a result.
  */
 
 /**
- * The status of a token. `UNSPECIFIED` stands for a status that this version does not know. A token
- * with such a status is not active.
+ * The status of a presented token or of a session. Only with `ACTIVE` is the session good.
+ * `UNSPECIFIED` stands for a status that this version does not know.
  */
 export type SessionStatus =
   | "UNSPECIFIED"
@@ -22,7 +22,7 @@ export type SessionStatus =
   | "SESSION_ENDED"
   | "WRONG_DEVICE";
 
-/** The kind of a device. */
+/** The kind of a device. `UNSPECIFIED` means that the kind is unknown. */
 export type FormFactor =
   | "UNSPECIFIED"
   | "DESKTOP"
@@ -34,8 +34,8 @@ export type FormFactor =
   | "BOT";
 
 /**
- * The type of an event. `UNSPECIFIED` stands for a type that this version does not know. After such
- * an event, drop everything that you cache.
+ * The type of an event. `UNSPECIFIED` stands for a type that this version does not know. After an
+ * event of type `UNSPECIFIED`, drop everything that you cache.
  */
 export type EventType =
   | "UNSPECIFIED"
@@ -49,7 +49,10 @@ export type EventType =
   | "SUPERSEDED_TOKEN_PRESENTED"
   | "SESSION_UPDATED";
 
-/** Why a token counts as replayed. */
+/**
+ * The reason why a token counts as replayed. `UNSPECIFIED` means that there was no replay, or that
+ * the reason is unknown.
+ */
 export type ReplayCause =
   | "UNSPECIFIED"
   | "SUPERSEDED_TOKEN"
@@ -57,28 +60,35 @@ export type ReplayCause =
   | "LEFT_DEVICE"
   | "REPLACED_SESSION";
 
-/** The service's action after a replay. */
+/**
+ * The service's action after a replay: it signed the user out on all devices, signed the user out
+ * on the device, or only denied the token. `UNSPECIFIED` means that there was no replay, or that
+ * the action is unknown.
+ */
 export type ReplayAction = "UNSPECIFIED" | "REVOKE_ALL" | "REVOKE_DEVICE" | "DENY";
 
 /**
- * How safe a change is. `UNSPECIFIED`: nothing was written, or the service is older and does not
- * send this field. `LOCAL`: a failover can lose the change. `REPLICATED`: the change is on as many
- * replicas as the service is set to wait for.
+ * Says whether a failover can lose a change. `UNSPECIFIED` means that nothing was written, or that
+ * the service is too old to send this field. `LOCAL` means that a failover can lose the change.
+ * `REPLICATED` means that the primary and `REPLICAS_ACK` replicas have the change.
  */
 export type Durability = "UNSPECIFIED" | "LOCAL" | "REPLICATED";
 
-/** The facts about a user that each validation returns. Claims never grant permissions. */
+/**
+ * Facts about a user, which each validation of the session returns. Don't pass permissions as
+ * claims, because claims last as long as the session.
+ */
 export type Claims = Readonly<Record<string, string>>;
 
-/** A name under which a browser is known, and its version: "Google Chrome", "148.0.7778.96". */
+/** A brand of a browser, and the version of the brand: "Google Chrome", "148.0.7778.96". */
 export interface ClientBrand {
   readonly name: string;
   readonly version?: string | undefined;
 }
 
 /**
- * The values of a browser's `Sec-CH-UA` headers. A field is missing, or empty, if the browser did
- * not send the value.
+ * The values of a browser's `Sec-CH-UA` headers. A field is undefined or empty if the browser did
+ * not send its header.
  */
 export interface ClientHints {
   readonly brands?: readonly ClientBrand[] | undefined;
@@ -89,16 +99,17 @@ export interface ClientHints {
   readonly formFactors?: readonly string[] | undefined;
 }
 
-/** The place of an end user: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). */
+/** The place where an end user is: a city, and an ISO 3166-1 alpha-2 code of a country ("DE"). */
 export interface Place {
   readonly city?: string | undefined;
   readonly countryCode?: string | undefined;
 }
 
 /**
- * The facts about the end user's browser or app. They are for display, and decide nothing.
+ * Facts about the end user's browser or app. The service shows these facts to people. These facts
+ * have no effect on verdicts.
  *
- * A `place` from the app replaces the place that the service finds for the address.
+ * If `place` is set, it replaces the place that the service finds for `ipAddress`.
  */
 export interface ClientInfo {
   readonly ipAddress?: string | undefined;
@@ -109,18 +120,19 @@ export interface ClientInfo {
   readonly place?: Place | undefined;
 }
 
-/** A theft alarm about a session on a device. */
+/** An alarm about a replayed token of a session on a device. */
 export interface DeviceAlarm {
   readonly createTime: Date;
   readonly replayCause: ReplayCause;
 }
 
 /**
- * A browser or an app installation of a user. A text is empty if it is not known.
+ * A device of a user: a browser or an app installation. A string field is empty if its value is
+ * unknown.
  *
- * `city` and `countryCode` ("DE") say where the device was last seen. `authMethods` are the methods
- * of the sign-in of its live session. `lastAlarm` is the last theft alarm about the device in 28
- * days.
+ * `city` and `countryCode` ("DE") say where the device was last seen. `authMethods` says how the
+ * user proved their identity at the sign-in of the live session. `lastAlarm` is the last alarm
+ * about a session on the device, if it was in the last 28 days.
  */
 export interface Device {
   readonly deviceId: string;
@@ -144,7 +156,7 @@ export interface Device {
   readonly lastAlarm: DeviceAlarm | undefined;
 }
 
-/** The name of a session: the fields that identify it, without a token. */
+/** The fields that identify a session without a token. */
 export interface SessionName {
   readonly userId: string;
   readonly deviceId: string;
@@ -152,12 +164,13 @@ export interface SessionName {
 }
 
 /**
- * A user's session on a device. The session was valid when the service answered. Its methods are
- * those of the sign-in. Its claims are those of the sign-in, or of the last `updateSession`.
+ * A user's session on a device. The session was good when the service answered. `authMethods` says
+ * how the user proved their identity at the sign-in. `claims` are the claims in the token: those of
+ * the sign-in, or those of the last `updateSession` before the token was made.
  *
- * `expireTime` is when the session ends if it is not used again. `absoluteExpireTime` is when the
- * session ends even if it is used. `absoluteExpireTime` is undefined if the service is older and
- * does not send it.
+ * `expireTime` is the time when the session ends if the session is not used again.
+ * `absoluteExpireTime` is when the session ends even if it is used. `absoluteExpireTime` is
+ * undefined if the service is too old to send this field.
  */
 export interface Session extends SessionName {
   readonly generation: number;
@@ -170,8 +183,9 @@ export interface Session extends SessionName {
 }
 
 /**
- * The state of a session. `active` is true if the session lives. The expiry times are those of
- * `Session`. They are undefined if the session does not live.
+ * The state of a session, as `checkSessions` returns it. `active` is true if the session lives.
+ * `expireTime` and `absoluteExpireTime` have the same meaning as in `Session`. Both times are
+ * undefined if the session does not live.
  */
 export interface SessionState {
   readonly active: boolean;
@@ -180,7 +194,7 @@ export interface SessionState {
   readonly absoluteExpireTime: Date | undefined;
 }
 
-/** A sign-in that has just happened. */
+/** The result of a sign-in, as `issueDevice` returns it. */
 export interface IssuedDevice {
   readonly device: Device;
   readonly accessToken: string;
@@ -191,7 +205,7 @@ export interface IssuedDevice {
   readonly durability: Durability;
 }
 
-/** The result of a validation. Check `active`: it is true if, and only if, the session is good. */
+/** The result of a validation. `active` is true if, and only if, the session is good. */
 export type Validation = ActiveValidation | DeniedValidation;
 
 interface AnyValidation {
@@ -202,7 +216,7 @@ interface AnyValidation {
   readonly revokedDevices: number;
 }
 
-/** The result of a validation whose session is good. */
+/** The result of a validation that found a good session. */
 export interface ActiveValidation extends AnyValidation {
   readonly active: true;
   readonly status: "ACTIVE";
@@ -216,8 +230,9 @@ export interface DeniedValidation extends AnyValidation {
 }
 
 /**
- * The result of a renewal. `active` is true if the session is good. `accessToken` is undefined if
- * the end user's client keeps the token that it has.
+ * The result of a renewal. `active` is true if the session is good. `accessToken` is the new token.
+ * If `active` is true and `accessToken` is undefined, the end user's client keeps its present
+ * token.
  */
 export interface Renewal {
   readonly active: boolean;
@@ -231,7 +246,8 @@ export interface Renewal {
 }
 
 /**
- * Some of a user's devices, the newest activity first. `nextPageToken` is empty on the last page.
+ * One page of a user's devices, most recently used first. `nextPageToken` is empty on the last
+ * page. `totalSize` is the number of devices on all pages.
  */
 export interface DevicePage {
   readonly devices: readonly Device[];
@@ -239,20 +255,26 @@ export interface DevicePage {
   readonly totalSize: number;
 }
 
-/** A public key with which tokens are verified (RFC 7517). */
+/**
+ * A public key of the service, with which access tokens are verified. `jwkJson` is a JWK (RFC
+ * 7517).
+ */
 export interface SigningKey {
   readonly keyId: string;
   readonly algorithm: string;
   readonly jwkJson: string;
 }
 
-/** All public keys of the service. `jwksJson` is a JWK set. */
+/** All public keys of the service. `jwksJson` is a JWK set of these keys. */
 export interface SigningKeys {
   readonly keys: readonly SigningKey[];
   readonly jwksJson: string;
 }
 
-/** An event of a session. docs/events.md says which fields are set for which type. */
+/**
+ * An event of the service, such as a sign-in or a revocation. docs/events.md says which fields each
+ * type of events has.
+ */
 export interface Event {
   readonly eventId: string;
   readonly type: EventType;
@@ -279,11 +301,12 @@ export interface Event {
 }
 
 /**
- * Events that came together, and the cursor after them.
+ * Events that arrived in one message of a watch. `cursor` is the position after these events.
  *
- * `readTime` is set in batches that prove that the watch is alive: the watch has sent all events
- * from before this time. `readUptimeMs` is the same moment by a monotonic clock of the server. The
- * difference between two batches of one watch is how much later the server read the second batch.
+ * If `readTime` is set, the batch proves that the watch has sent all events from before `readTime`.
+ * `readUptimeMs` is the same moment by a monotonic clock of the server. A single value of
+ * `readUptimeMs` has no meaning. The difference between the `readUptimeMs` of two batches of one
+ * watch is the time between the two moments.
  */
 export interface EventBatch {
   readonly events: readonly Event[];

@@ -1,10 +1,11 @@
 /**
- * Passes the events of a watch to a near cache. The watch has a connection of its own, and starts
- * anew whenever it ends.
+ * Runs the watch of a near cache, and passes the watch's messages to the cache. The watch has a
+ * connection of its own. When a watch ends, a new watch is started.
  *
- * A cache whose watch broke is empty, so there is nothing to resume: each watch starts at the
- * present moment. A watch that proves nothing for too long counts as broken. After any failure the
- * cache is off until the next watch works, and the log says so.
+ * When a watch breaks, the cache drops all its answers. So a new watch needs no cursor, and starts
+ * at the present moment. A watch that sends no proof for longer than `maxSilenceMs` counts as
+ * broken. After a watch has ended, the cache is off until the next watch sends a proof. The log
+ * says when the cache goes off and when it goes on again.
  */
 
 import { create } from "@bufbuild/protobuf";
@@ -23,7 +24,7 @@ import { callHeaders, type CallerToken, type Transport, TransportError } from ".
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
 
-/** The parts of a client that its watch uses. */
+/** The parts of a client that `CacheWatch` uses. */
 export interface WatchParts {
   readonly cache: NearCache;
   readonly sessions: OpenSessions;
@@ -32,7 +33,7 @@ export interface WatchParts {
   readonly log: (message: string) => void;
 }
 
-/** The watch of one cache. */
+/** Runs the watch of one near cache, and starts a new watch when a watch ends. */
 export class CacheWatch {
   readonly #parts: WatchParts;
   readonly #closing = new AbortController();
@@ -45,14 +46,14 @@ export class CacheWatch {
     this.#parts = parts;
   }
 
-  /** Starts the watch if there is none yet. */
+  /** Starts the watch. Does nothing if the watch was started before, or was closed. */
   start(): void {
     if (this.#transport !== undefined || this.#closing.signal.aborted) return;
     this.#transport = this.#parts.open();
     void this.#keepWatching(this.#transport);
   }
 
-  /** Ends the watch. */
+  /** Ends the watch, and drops all answers of the cache. */
   close(): void {
     this.#closing.abort();
     this.#wake?.();
@@ -122,9 +123,9 @@ export class CacheWatch {
   }
 
   /**
-   * Returns how many milliseconds to wait before the next watch, and logs why the last watch ended.
-   * The pauses are random, so that caches that lost a server at the same time don't come back at
-   * the same time.
+   * Returns how many milliseconds to wait before the next watch. Logs why the last watch ended,
+   * unless the last log line gave the same reason. The pause is partly random, so that clients that
+   * lost the same server don't all reconnect at the same moment.
    */
   #nextPauseMs(error: unknown): number {
     const why = reasonOf(error);

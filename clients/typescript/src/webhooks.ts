@@ -1,6 +1,7 @@
 /**
- * Owns the signatures of webhooks (Standard Webhooks): checks that a request came from the service,
- * and that it is recent. The receiver parses the body.
+ * Checks and makes the signatures of webhooks, as Standard Webhooks defines them. A good signature
+ * proves that a request came from the service and is recent. This module does not parse the body of
+ * a request.
  */
 
 import { createHmac, timingSafeEqual } from "node:crypto";
@@ -8,29 +9,37 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 const PREFIX = "whsec_";
 const TOLERANCE_MS = 5 * 60_000;
 
-/** The headers of a request, as Node, Express and Fastify have them, or as `fetch` has them. */
+/**
+ * The headers of a request: an object as Node, Express and Fastify have it, or the `Headers` of
+ * `fetch`.
+ */
 export type WebhookHeaders =
   | { get(name: string): string | null | undefined }
   | Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /** A request that may be a webhook. */
 export interface WebhookRequest {
-  /** The secret of the endpoint, `whsec_...`. Pass several secrets while you exchange them. */
+  /**
+   * The secret of the endpoint, `whsec_...`. While you replace a secret by a new one, pass both
+   * secrets.
+   */
   readonly secret: string | readonly string[];
   readonly headers: WebhookHeaders;
-  /** The raw body, before any parsing. */
+  /** The raw body of the request, before any parsing. */
   readonly body: string | Uint8Array;
   /**
    * How far the timestamp of the request may be from `now`, in milliseconds. Default: 300,000.
    */
   readonly toleranceMs?: number | undefined;
-  /** The present time. Tests pass their own. Default: the time of the machine. */
+  /** The present time. Tests pass a time of their own. Default: the time of the machine. */
   readonly now?: Date | undefined;
 }
 
 /**
- * Returns true if a request was signed with a secret of the endpoint, and recently. Trust its body
- * only then. The same event may come twice: remember the values of the header `webhook-id`.
+ * Returns true if the request has a signature made with a secret of the endpoint, and its timestamp
+ * is within the tolerance. Don't trust the body if the result is false. The same event may come
+ * twice, with the same value of the header `webhook-id`. Store the values of this header to detect
+ * an event that came before.
  *
  * Throws RangeError for a malformed secret.
  */
@@ -41,8 +50,8 @@ export function verifyWebhook(request: WebhookRequest): boolean {
   const timestamp = header(headers, "webhook-timestamp");
   const signatures = header(headers, "webhook-signature");
   if (id === "" || !/^\d{1,15}$/.test(timestamp)) return false;
-  // This is not written with `>`: if the tolerance is NaN, the request must be refused, and no
-  // comparison with NaN is true.
+  // The condition is `!(x <= y)` and not `x > y`: every comparison with NaN is false, so `x > y`
+  // would accept the request if the tolerance is NaN.
   if (!(Math.abs(now.getTime() - Number(timestamp) * 1000) <= toleranceMs)) return false;
   const presented = signatures
     .split(" ")
@@ -57,8 +66,8 @@ export function verifyWebhook(request: WebhookRequest): boolean {
 }
 
 /**
- * Returns the headers with which the service would sign a webhook, for the tests of receivers.
- * Throws RangeError for a malformed secret.
+ * Returns the headers that the service would send with this webhook, so that a receiver can be
+ * tested. Throws RangeError for a malformed secret.
  */
 export function webhookHeaders(
   secret: string | readonly string[],
@@ -89,8 +98,8 @@ function keyOf(secret: string): Buffer {
 }
 
 function header(headers: WebhookHeaders, name: string): string {
-  // The check looks for the method and not for the class `Headers`, because a `fetch` from a
-  // package has its own class.
+  // The next line checks for the method `get` and not for the class `Headers`, because a package
+  // that provides `fetch` may have a `Headers` class of its own.
   if (typeof headers.get === "function") return headers.get(name) ?? "";
   const value = (headers as Readonly<Record<string, unknown>>)[name];
   return typeof value === "string" ? value : "";

@@ -1,4 +1,7 @@
-/** The commands of the testee. Each command uses the client's public API. */
+/**
+ * Implements the commands that the tests of tests/polyglot send to this program, the testee. Each
+ * command uses the client's public API. clients/vectors/TESTEE.md describes the commands.
+ */
 
 import {
   type CallOptions,
@@ -22,16 +25,19 @@ import {
 } from "./fields.js";
 import { http } from "./http.js";
 
-/** Sends a note before the reply. */
+/** Sends a note of a command. A note is a line that a command sends before its reply. */
 export type Note = (note: Line) => void;
 
-/** The client that a command uses, and the client's near cache if it has one. */
+/**
+ * The client that a command uses, and the near cache of the client. `cache` is undefined if the
+ * client has no near cache.
+ */
 export interface Connected {
   readonly client: SessionAuthority;
   readonly cache: NearCache | undefined;
 }
 
-/** The clients, by the names that the runner gave them. */
+/** Owns the clients of the testee. A test gives each client a name when it connects the client. */
 export class Clients {
   readonly #known = new Map<string, Connected>();
 
@@ -68,7 +74,10 @@ export class Clients {
 
 type Command = (connected: Connected, line: Line, note: Note) => Line | Promise<Line>;
 
-/** All commands except `connect`, by their names. */
+/**
+ * Maps the names of commands to the commands. The map does not contain `connect`, because `connect`
+ * makes the client that all other commands need.
+ */
 export const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["close", close],
   ["validate", validate],
@@ -86,7 +95,10 @@ export const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["stats", stats],
 ]);
 
-/** An error of the client, with the names that clients/vectors/errors.json uses. */
+/**
+ * Returns the JSON object with which a reply reports an error. The names of the kinds are those of
+ * clients/vectors/errors.json. An error that is no `SessionAuthorityError` has the kind `crashed`.
+ */
 export function errorLine(error: unknown): Line {
   if (!(error instanceof SessionAuthorityError)) {
     return { kind: "crashed", message: error instanceof Error ? error.stack : String(error) };

@@ -1,4 +1,7 @@
-/** The command `http`: a request through the middleware to a small app, one app for each client. */
+/**
+ * Implements the command `http`, which sends an HTTP request to a small app. The app uses the
+ * middleware. Each client of the testee has an app of its own.
+ */
 
 import express from "express";
 import { once } from "node:events";
@@ -12,7 +15,11 @@ import { BadCommand, type Line, maybeText, text } from "./fields.js";
 
 const servers = new WeakMap<SessionAuthority, Promise<Server>>();
 
-/** Sends a request to the app, and replies with the response as a browser would get it. */
+/**
+ * Sends a request to the client's app. Returns the status, the headers and the body of the
+ * response, as a browser would get them. If the path is `/stream`, sends a note with the status
+ * when the first bytes of the body arrive.
+ */
 export async function http({ client }: Connected, line: Line, note: Note): Promise<Line> {
   const framework = maybeText(line, "framework") ?? "express";
   if (framework !== "express") throw new BadCommand(`framework: there is no ${framework}`);

@@ -1,6 +1,7 @@
 /**
- * Runs the commands of tests/polyglot with the client for TypeScript. Commands come as lines of
- * JSON. Each command gets a reply with the command's ID.
+ * Runs the commands that the tests of tests/polyglot send. The commands use the TypeScript client.
+ * A command is a line of JSON on stdin. Its reply is a line of JSON on stdout, with the command's
+ * ID.
  */
 
 import { createInterface } from "node:readline";
@@ -56,6 +57,6 @@ lines.on("line", (text) => {
 });
 lines.on("close", () => {
   clients.closeAll();
-  // Commands that are still under way get no reply.
+  // The process ends now, so commands that are still under way get no reply.
   setImmediate(() => process.exit(0));
 });

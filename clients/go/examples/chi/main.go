@@ -1,4 +1,5 @@
-// Command chi is an app for chi: a sign-in, a page for users who are signed in, and "My devices".
+// Command chi is an example app that uses chi. It has a sign-in, a page for users who are signed
+// in, and the page "My devices".
 package main
 
 import (
@@ -39,7 +40,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 		pages.Show(w, http.StatusOK, pages.Page{})
 	})
 	app.Post("/sign-in", func(w http.ResponseWriter, r *http.Request) {
-		visit := sessionhttp.FromContext(r.Context()) // check here who the user is
+		visit := sessionhttp.FromContext(r.Context()) // first check the user's password here
 		_, err := visit.SignIn(r.Context(), r.PostFormValue("user"), sessionhttp.SignIn{})
 		switch {
 		case err == nil:

@@ -1,4 +1,5 @@
-// Command echo is an app for Echo: a sign-in, a page for users who are signed in, and "My devices".
+// Command echo is an example app that uses Echo. It has a sign-in, a page for users who are signed
+// in, and the page "My devices".
 package main
 
 import (
@@ -39,7 +40,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	})
 	app.POST("/sign-in", func(c *echo.Context) error {
 		ctx := c.Request().Context()
-		visit := sessionhttp.FromContext(ctx) // check here who the user is
+		visit := sessionhttp.FromContext(ctx) // first check the user's password here
 		_, err := visit.SignIn(ctx, c.FormValue("user"), sessionhttp.SignIn{})
 		if err != nil {
 			return err
@@ -49,7 +50,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	app.GET("/", func(c *echo.Context) error {
 		session, err := sessionhttp.FromContext(c.Request().Context()).Require()
 		if err != nil {
-			return err // the middleware answers in place of Echo's 500
+			return err // the middleware replaces Echo's response 500
 		}
 		return c.String(http.StatusOK, "hello "+session.UserID+"\n")
 	})

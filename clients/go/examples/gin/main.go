@@ -1,4 +1,5 @@
-// Command gin is an app for Gin: a sign-in, a page for users who are signed in, and "My devices".
+// Command gin is an example app that uses Gin. It has a sign-in, a page for users who are signed
+// in, and the page "My devices".
 package main
 
 import (
@@ -39,7 +40,7 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	})
 	app.POST("/sign-in", func(c *gin.Context) {
 		ctx := c.Request.Context()
-		visit := sessionhttp.FromContext(ctx) // check here who the user is
+		visit := sessionhttp.FromContext(ctx) // first check the user's password here
 		_, err := visit.SignIn(ctx, c.PostForm("user"), sessionhttp.SignIn{})
 		switch {
 		case err == nil:

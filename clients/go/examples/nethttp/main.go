@@ -1,5 +1,5 @@
-// Command nethttp is an app for net/http: a sign-in, a first page for users who are signed in, a
-// page that requires a recent sign-in, and "My devices".
+// Command nethttp is an example app that uses net/http. It has a sign-in, a first page for users
+// who are signed in, a page that requires a recent sign-in, and the page "My devices".
 package main
 
 import (
@@ -16,14 +16,15 @@ import (
 )
 
 func main() {
-	// A service in production accepts only known callers. AUTHORITY_CERT and AUTHORITY_KEY, or
-	// AUTHORITY_TOKEN_FILE, name the files of the client's credentials. AUTHORITY_CA names the file
-	// of the service's CA.
+	// A service in production accepts only known callers. The environment variables AUTHORITY_CERT
+	// and AUTHORITY_KEY, or AUTHORITY_TOKEN_FILE, name the files with the client's credentials.
+	// AUTHORITY_CA names the file with the certificate of the service's CA.
 	options, err := sessionauthority.OptionsFromEnvironment()
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Users of a page would rather wait than read an error about an outage.
+	// This timeout is longer than the default, because users would rather wait for a page than read
+	// an error about an outage.
 	options = append(options, sessionauthority.WithTimeout(5*time.Second))
 	address := cmp.Or(os.Getenv("AUTHORITY"), "127.0.0.1:50051")
 	authority, err := sessionauthority.NewClient(address, options...)
@@ -33,8 +34,8 @@ func main() {
 	flow, err := sessionhttp.NewFlow(authority, sessionhttp.Settings{
 		SignInURL: "/sign-in",
 		Devices:   &sessionhttp.DevicesPage{Path: "/devices", SecureAccountURL: "/password"},
-		// Remove Cookies when you serve over HTTPS: insecure cookies are only for http://localhost,
-		// and refused at other hosts.
+		// Remove Cookies when you serve over HTTPS. Insecure cookies are only for http://localhost:
+		// the middleware refuses requests of browsers to other hosts.
 		Cookies: sessionhttp.Cookies{Insecure: true},
 	})
 	if err != nil {
@@ -56,18 +57,18 @@ func newApp(flow *sessionhttp.Flow) http.Handler {
 	return flow.Middleware(mux)
 }
 
-// firstPage shows the first page of a user.
+// firstPage shows the first page to a user who is signed in.
 func firstPage(w http.ResponseWriter, r *http.Request) {
 	session, err := sessionhttp.FromContext(r.Context()).Require()
 	if err != nil {
-		return // the middleware answers
+		return // the middleware sends the response
 	}
 	isChanged := r.URL.Query().Get("done") == "password"
 	pages.Show(w, http.StatusOK, pages.Page{User: session.UserID, IsChanged: isChanged})
 }
 
-// askToSignIn shows the sign-in form. A page that requires a recent sign-in also sends signed-in
-// users here.
+// askToSignIn shows the sign-in form. A page that requires a recent sign-in also redirects
+// signed-in users to this form.
 func askToSignIn(w http.ResponseWriter, r *http.Request) {
 	visit := sessionhttp.FromContext(r.Context())
 	isAgain := visit.RequestedStepUp() != nil && visit.UserID() != ""
@@ -83,7 +84,7 @@ func signIn(w http.ResponseWriter, r *http.Request) {
 		RequestID: r.PostFormValue("request_id"),
 	})
 	isUsed := errors.Is(err, sessionauthority.ErrRequestIDReused) ||
-		errors.Is(err, sessionauthority.ErrRequestIDSpent) // this form has signed a user in before
+		errors.Is(err, sessionauthority.ErrRequestIDSpent) // the form was sent a second time
 	switch {
 	case err == nil || isUsed:
 		http.Redirect(w, r, visit.NextPath("/"), http.StatusSeeOther)

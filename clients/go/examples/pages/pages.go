@@ -1,4 +1,5 @@
-// Package pages has the HTML of the example programs: a form, and the first page of a user.
+// Package pages has the HTML of the example programs: the sign-in form, the first page of a user,
+// and the form for a new password.
 package pages
 
 import (
@@ -14,7 +15,7 @@ var source string
 
 var page = template.Must(template.New("page").Parse(source))
 
-// Page has the contents of a page. Without a user the page is the sign-in form.
+// Page has the contents of a page. If User is empty, the page is the sign-in form.
 type Page struct {
 	// User is the ID of the user who is signed in.
 	User string
@@ -26,7 +27,7 @@ type Page struct {
 	// Name is the user name that the sign-in form shows at first. Problem says why the form was
 	// refused.
 	Name, Problem string
-	// RequestID lets a double click make only one sign-in.
+	// RequestID identifies the form, so that a double click makes only one sign-in.
 	RequestID string
 }
 
@@ -36,5 +37,5 @@ func Show(w http.ResponseWriter, status int, shown Page) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = page.Execute(w, shown) // an error is ignored: the client has disconnected
+	_ = page.Execute(w, shown) // an error means that the client has disconnected
 }

@@ -1,4 +1,5 @@
-// Package walk tests an example program: a user signs in, sees the devices, and signs out.
+// Package walk tests an example program. In the test a user signs in, looks at the devices, and is
+// signed out.
 package walk
 
 import (
@@ -47,7 +48,7 @@ func Through(t *testing.T, newApp func(*sessionhttp.Flow) http.Handler) {
 	authority.Stop()
 	person.expect("GET", "/", 503, "try again")
 	authority.Start()
-	person.await("GET", "/", 200) // the client pauses between its attempts to connect
+	person.await("GET", "/", 200) // the client waits before it connects again
 	person.expect("GET", "/", 200, "ello ada")
 	authority.SignOut("ada")
 	person.expect("GET", "/", 303, "")

@@ -15,7 +15,8 @@ import (
 // ElementName is the name of the file with the custom element <session-devices>.
 const ElementName = "session-devices.js"
 
-// Element is the JavaScript module of the custom element, which calls the API.
+// Element is the JavaScript module of the custom element <session-devices>, which calls the devices
+// API.
 //
 //go:embed static/session-devices.js
 var Element []byte
@@ -31,7 +32,8 @@ func ElementVersion() string {
 	return hex.EncodeToString(sum[:])[:16]
 }
 
-// Description returns the OpenAPI document of the API. mount is the path below which the API is.
+// Description returns the OpenAPI document of the devices API. mount is the path of the page of
+// devices, below which the API is.
 func Description(mount string) ([]byte, error) {
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(described, &document); err != nil {
@@ -50,7 +52,7 @@ const pageStyle = `
         padding: 0 1rem; overflow-wrap: anywhere }
 `
 
-// PagePolicy returns the Content-Security-Policy of the pages.
+// PagePolicy returns the Content-Security-Policy of the page that Page returns.
 func PagePolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
@@ -78,7 +80,9 @@ const elementForm = `<script type="module" src="{mount}/static/session-devices.j
 <noscript><p>This page needs JavaScript.</p></noscript>
 `
 
-// Page returns the page with the element. alarm is the event that a mail was about, or empty.
+// Page returns the page with the custom element <session-devices>. mount is the path of the page. A
+// user may come to the page from a link in a mail about an event, which is an alarm or a sign-in.
+// alarm is the ID of this event, or empty if the user does not come from a mail.
 func Page(mount string, texts *Texts, alarm string) string {
 	sum := elementHash()
 	shown := ""

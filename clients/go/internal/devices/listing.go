@@ -1,5 +1,6 @@
-// Package devices owns the contents of the devices API: a user's devices in their order, page by
-// page, as JSON, and the texts that users read. It calls no service, and answers no request.
+// Package devices makes the contents of the devices API. It sorts a user's devices, splits the list
+// into pages, makes JSON of each page, and has the texts that users read. It does not call the
+// service, and does not answer requests.
 package devices
 
 import (
@@ -16,17 +17,21 @@ import (
 )
 
 const (
-	// PageSize is the largest number of devices on a page.
+	// PageSize is the maximum number of devices on one page of the list.
 	PageSize = 50
-	// MaxNameLength is the largest number of characters of a name. The service has the same limit.
+	// MaxNameLength is the maximum number of characters of a device's name. The service has the
+	// same limit.
 	MaxNameLength = 100
 	maxAlarms     = 20
-	// How long an alarm, and a device that is signed out, are shown. The service keeps alarms for
-	// the same time.
+	// memory is how long the list shows an alarm after it was raised, and a signed-out device after
+	// its last use. The service keeps alarms for the same time.
 	memory = 28 * 24 * time.Hour
-	// The service writes a use of a session about once a minute, and a near cache may delay that.
+	// activeWithin is how long after its last use a device counts as active. The service stores the
+	// time of a use only about once a minute, and a near cache may delay this further.
 	activeWithin = 5 * time.Minute
-	// An event is written just after its cause, and the clocks of the store and the service differ.
+	// eventWithin is the maximum difference between the time of an event and the time of the alarm
+	// or sign-in that caused the event. The service writes an event just after its cause, and the
+	// clocks of the store and the service may differ.
 	eventWithin = 5 * time.Second
 )
 
@@ -35,24 +40,28 @@ var (
 	cursorForm = regexp.MustCompile(`^([12])\.([0-9]{1,18})\.([0-9a-f-]{36})$`)
 )
 
-// ErrBadCursor means that the text is no cursor of a list.
+// ErrBadCursor means that the cursor of a page is malformed.
 var ErrBadCursor = errors.New("devices: bad cursor")
 
-// Listing is a page of devices: this device first, then the devices that are signed in, then the
-// devices that were seen, or had an alarm, in the last 28 days.
+// Listing is one page of the list of a user's devices. The list begins with the device that sent
+// the request, and goes on with the other devices on which the user is signed in. The end of the
+// list has the signed-out devices that were used, or had an alarm, in the last 28 days.
 type Listing struct {
 	Devices []sessionauthority.Device
-	// Next is the cursor of the next page. It is empty on the last page.
+	// Next is the cursor of the next page. Next is empty on the last page.
 	Next string
-	// Alarms are the alarms of all devices, the newest first. They are on the first page only.
+	// Alarms are the alarms of the devices on all pages, at most 20, the newest first. Alarms is
+	// empty on all pages except the first page.
 	Alarms []Alarm
-	// Marked is the ID of the device whose sign-in a mail was about, or empty.
+	// Marked is the ID of a device if the user came from a mail about a sign-in on this device.
+	// Marked is empty if the user did not come from a mail about a sign-in.
 	Marked string
 	Now    time.Time
 }
 
-// Alarm is a theft alarm. EventID is the event of the mail that linked to the page, if the mail was
-// about this alarm, and otherwise empty.
+// Alarm is an alarm about a token of a device that may have been stolen. If the user came from a
+// mail about this alarm, EventID is the ID of the event in the mail. EventID is empty if the user
+// did not come from a mail about this alarm.
 type Alarm struct {
 	DeviceID string
 	At       time.Time
@@ -61,7 +70,7 @@ type Alarm struct {
 
 type key struct {
 	group    int
-	age      int64 // negative microseconds of the last use
+	age      int64 // minus the time of the last use in Unix microseconds
 	deviceID string
 }
 
@@ -70,8 +79,9 @@ func (k key) compare(other key) int {
 		cmp.Compare(k.deviceID, other.deviceID))
 }
 
-// List returns a page of a user's devices. after is the cursor of the page before, and eventID is
-// the event that a mail was about. Both may be empty. The error is ErrBadCursor.
+// List returns one page of the list of a user's devices. after is Next of the previous page, or
+// empty for the first page. eventID is the ID of the event in the mail from which the user came, or
+// empty. List returns ErrBadCursor if after is malformed.
 func List(
 	devices []sessionauthority.Device, now time.Time, after, eventID string,
 ) (*Listing, error) {
@@ -135,7 +145,7 @@ func keyOf(device *sessionauthority.Device) key {
 
 func cursorOf(device *sessionauthority.Device) string {
 	k := keyOf(device)
-	// This device is the only one of its group, so a cursor after it starts with the next group.
+	// Group 0 has only the device that sent the request, and no cursor has the group 0.
 	return fmt.Sprintf("%d.%d.%s", max(k.group, 1), -k.age, k.deviceID)
 }
 
@@ -152,7 +162,8 @@ func parseCursor(text string) (key, error) {
 	return key{group, -micros, found[3]}, nil
 }
 
-// alarmOf returns the last alarm about a device, as long as it is shown.
+// alarmOf returns the last alarm of a device. It returns nil if the device had no alarm in the last
+// 28 days.
 func alarmOf(device *sessionauthority.Device, now time.Time) *Alarm {
 	alarm := device.LastAlarm
 	if alarm == nil || now.Sub(alarm.CreateTime) > memory {
@@ -193,8 +204,8 @@ func markedIn(devices []sessionauthority.Device, eventID string) string {
 	return marked
 }
 
-// momentOf returns the time in an event's ID, at which the event was written. It is zero for any
-// other text.
+// momentOf returns the time at which an event was written, which is a part of the event's ID. The
+// result is zero if the text is not the ID of an event.
 func momentOf(eventID string) time.Time {
 	found := eventForm.FindStringSubmatch(eventID)
 	if found == nil {

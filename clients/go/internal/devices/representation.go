@@ -32,7 +32,7 @@ type deviceJSON struct {
 	LastActiveAt *string    `json:"last_active_at"`
 	ActiveNow    bool       `json:"active_now"`
 	EndsAt       *string    `json:"ends_at"`
-	// The service does not say when a session ended.
+	// SignedOutAt is always nil, because the service does not say when a session ended.
 	SignedOutAt *string    `json:"signed_out_at"`
 	Alarm       *alarmJSON `json:"alarm"`
 }
@@ -58,7 +58,7 @@ type listJSON struct {
 	SecureAccountURL *string      `json:"secure_account_url"`
 }
 
-// JSON returns the listing in the form of the API. secureAccountURL may be empty.
+// JSON returns the listing in the form of the API, for json.Marshal. secureAccountURL may be empty.
 func (l *Listing) JSON(secureAccountURL string) any {
 	made := listJSON{
 		Devices: []deviceJSON{}, Next: maybe(l.Next), Marked: maybe(l.Marked),
@@ -73,7 +73,7 @@ func (l *Listing) JSON(secureAccountURL string) any {
 	return made
 }
 
-// DeviceJSON returns a device in the form of the API.
+// DeviceJSON returns a device in the form of the API, for json.Marshal.
 func DeviceJSON(device *sessionauthority.Device, now time.Time) any { return deviceOf(device, now) }
 
 func deviceOf(device *sessionauthority.Device, now time.Time) deviceJSON {
@@ -106,8 +106,8 @@ func deviceOf(device *sessionauthority.Device, now time.Time) deviceJSON {
 	return made
 }
 
-// nameOf returns the name that the user or the app gave. It is empty if the service made the name
-// from the browser and the system.
+// nameOf returns the name that the user or the app gave to a device. The name is empty if the
+// service itself made the display name, for example from the browser and the system.
 func nameOf(device *sessionauthority.Device) string {
 	made := []string{
 		"", "Unknown device", device.Browser, device.Model, device.OperatingSystem,

@@ -7,11 +7,11 @@ import (
 	"github.com/session-authority/session-authority/clients/go/internal/requests"
 )
 
-// Action is the action that a request wants.
+// Action says what a request to the page of devices or to its API should do.
 type Action int
 
-// The actions. NoAction means that nothing is at the path, or that the path does not have this
-// method.
+// These are all actions. NoAction means that the path is unknown, or that the path does not accept
+// the request's method.
 const (
 	NoAction Action = iota
 	ShowPage
@@ -26,7 +26,7 @@ const (
 	SignOutHere
 )
 
-// IsPublic reports whether the response is the same for everybody: no session is needed.
+// IsPublic reports whether the action needs no session.
 func (a Action) IsPublic() bool {
 	return a == ServeElement || a == DescribeAPI || a == TellTexts
 }
@@ -34,7 +34,7 @@ func (a Action) IsPublic() bool {
 const named = "*"
 
 var routes = []struct {
-	path   []string // below the mount; "*" is a device ID
+	path   []string // below the mount; "*" stands for a device ID
 	method string
 	action Action
 }{
@@ -50,18 +50,21 @@ var routes = []struct {
 	{[]string{"api", "sign-out"}, "POST", SignOutHere},
 }
 
-// Route is the route of a request.
+// Route says which action a request wants, and on which device.
 type Route struct {
 	Action Action
 	// DeviceID is the device ID in the path, or empty.
 	DeviceID string
-	// Allow names the methods of the path, if the path does not have the request's method.
+	// Allow names the methods that the path accepts, if the path does not accept the request's
+	// method. Allow is empty if the path is unknown, or if the request's method is right.
 	Allow string
-	// IsAPI is true if the path is below "api" or "static". Programs request these paths.
+	// IsAPI is true if the path below the mount begins with "api" or "static". Programs request
+	// these paths, so errors at these paths are JSON and not pages.
 	IsAPI bool
 }
 
-// RouteOf returns the route of a request to a path below the mount.
+// RouteOf returns the route of a request. mount is the path of the page of devices, and the target
+// is this path or below it.
 func RouteOf(mount, method, target string) Route {
 	below := strings.TrimRight(strings.TrimPrefix(requests.Path(target), mount), "/")
 	segments := strings.Split(below, "/")[1:]

@@ -13,8 +13,8 @@ import (
 const (
 	defaultLanguage = "en"
 	maxRanges       = 20
-	// All shorter forms of a language tag are looked up. No language of an app has more parts than
-	// this.
+	// maxSubtags is how many parts of a language tag count. TextsFor looks up all shorter forms of
+	// a tag, and no language of an app has more parts than maxSubtags.
 	maxSubtags = 8
 )
 
@@ -23,22 +23,23 @@ var messageFiles embed.FS
 
 var (
 	languages = []string{"ar", "de", "en", "es", "fr", "tr"}
-	// The languages above that are written from right to left.
+	// rightToLeft has the languages that are written from right to left.
 	rightToLeft = map[string]bool{"ar": true}
 
 	tagForm     = regexp.MustCompile(`^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*$`)
 	qualityForm = regexp.MustCompile(`^q *= *([01](?:\.[0-9]{0,3})?)$`)
 )
 
-// Texts are all texts in one language. A text that depends on a count is an object with a text for
-// each plural category.
+// Texts has all texts of the page of devices in one language. Messages has the texts by their keys.
+// If a text depends on a count, its value is an object with a text for each plural category.
 type Texts struct {
 	Language  string         `json:"language"`
 	Direction string         `json:"direction"`
 	Messages  map[string]any `json:"messages"`
 }
 
-// Text returns the text of a key.
+// Text returns the text of a key. It returns an empty text if the key is unknown, or if its text
+// depends on a count.
 func (t *Texts) Text(key string) string {
 	text, _ := t.Messages[key].(string)
 	return text
@@ -52,7 +53,7 @@ var shipped = sync.OnceValue(func() map[string]*Texts {
 			err = json.Unmarshal(data, &messages)
 		}
 		if err != nil {
-			panic(err) // the files are part of the program
+			panic(err) // can't happen: the files are embedded in the program
 		}
 		return messages
 	}
@@ -74,8 +75,8 @@ var shipped = sync.OnceValue(func() map[string]*Texts {
 	return all
 })
 
-// TextsFor returns the texts in the first wanted language that has texts, and otherwise in English.
-// The texts of "de" also serve "de-AT".
+// TextsFor returns the texts in the first language of wanted that has texts. If no wanted language
+// has texts, TextsFor returns the English texts. A wanted "de-AT" gets the texts of "de".
 func TextsFor(wanted []string) *Texts {
 	for _, tag := range wanted {
 		parts := strings.Split(strings.ToLower(tag), "-")
@@ -89,7 +90,8 @@ func TextsFor(wanted []string) *Texts {
 	return shipped()[defaultLanguage]
 }
 
-// Accepted returns the languages in the lines of Accept-Language, the most wanted first.
+// Accepted returns the languages that the Accept-Language headers of a request name, the most
+// preferred first. lines are the values of the Accept-Language headers.
 func Accepted(lines []string) []string {
 	type ranked struct {
 		quality float64

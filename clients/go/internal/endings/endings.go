@@ -14,13 +14,15 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// No request waits for a check, so a check may take longer than the calls of a request.
+// checkTimeout is the timeout of one CheckSessions. No end user's request waits for this call, so
+// the timeout may be longer than the client's default timeout.
 const checkTimeout = 2 * time.Second
 
-// ErrClosed means that Close was called.
+// ErrClosed is the error of Listen after Close was called.
 var ErrClosed = errors.New("endings: closed")
 
-// Service has the calls that Endings makes. A *sessionauthority.Client is a Service.
+// Service has the methods of the Session Authority that Endings calls. *sessionauthority.Client
+// implements Service.
 type Service interface {
 	CheckSessions(ctx context.Context, names []sessionauthority.SessionName,
 		opts *sessionauthority.ManyOptions) ([]sessionauthority.StateResult, error)
@@ -28,8 +30,9 @@ type Service interface {
 	) iter.Seq2[*sessionauthority.EventBatch, error]
 }
 
-// Endings calls the listeners of connections when their sessions have ended. While no connection
-// listens, it has no goroutine and makes no call.
+// Endings finds out when the sessions of open connections end, and then calls the listeners of
+// these connections. The goroutines of Endings run while there are listeners, and for some time
+// after the last listener was removed.
 type Endings struct {
 	service Service
 	log     *slog.Logger
@@ -54,8 +57,9 @@ func New(service Service, log *slog.Logger) *Endings {
 	return made
 }
 
-// Listen calls told once when the session has ended. told must not block. The returned function
-// stop removes the listener. The error is ErrClosed.
+// Listen adds the function told as a listener: Endings calls told once when the session has ended.
+// told must not block. The returned function stop removes the listener. Listen returns ErrClosed if
+// Close was called.
 func (e *Endings) Listen(
 	session *sessionauthority.Session, told func(),
 ) (stop func(), err error) {
@@ -82,7 +86,8 @@ func (e *Endings) Listen(
 	}, nil
 }
 
-// Doubt plans checks of a user's sessions, because this app has changed some of them, or tried to.
+// Doubt makes Endings check the open sessions of a user at once. Call Doubt after this app has
+// changed, or has tried to change, sessions of the user.
 func (e *Endings) Doubt(userID string) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
@@ -90,8 +95,8 @@ func (e *Endings) Doubt(userID string) {
 	e.rouse()
 }
 
-// Close ends all watches and checks. It calls no listener, because it is unknown whether their
-// sessions have ended.
+// Close ends the watch and the checks, and waits until their goroutines have ended. Close calls no
+// listener, because it is unknown whether the sessions have ended.
 func (e *Endings) Close() {
 	e.mutex.Lock()
 	e.isClosed = true
@@ -100,7 +105,7 @@ func (e *Endings) Close() {
 	e.work.Wait()
 }
 
-// rouse wakes keepAsking, so that it reads the schedule again.
+// rouse wakes keepAsking, so that keepAsking reads the changed schedule.
 func (e *Endings) rouse() {
 	select {
 	case e.wake <- struct{}{}:
@@ -108,7 +113,8 @@ func (e *Endings) rouse() {
 	}
 }
 
-// keepAsking checks sessions when they are due, while there are any.
+// keepAsking checks each session when its check is due. It returns when there are no open sessions
+// any more, or when Close was called. keepAsking calls stopWatching before it returns.
 func (e *Endings) keepAsking(stopWatching context.CancelFunc) {
 	defer e.work.Done()
 	defer stopWatching()
@@ -160,8 +166,9 @@ func (e *Endings) ask(asked round) {
 	tellAll(ended)
 }
 
-// pauseAfter returns the shortest pause after a failure. If the service is too old, or refuses this
-// caller, another check at once would not help.
+// pauseAfter returns the minimum pause before the next check, after CheckSessions failed with err.
+// If the service is too old to have CheckSessions, or refuses this caller, an early check would
+// fail again. In these two cases the pause is the whole interval of checks.
 func (e *Endings) pauseAfter(err error) time.Duration {
 	var failed *sessionauthority.Error
 	if !errors.As(err, &failed) {
@@ -177,7 +184,8 @@ func (e *Endings) pauseAfter(err error) time.Duration {
 	return 0
 }
 
-// note logs the first of several failures with the same reason.
+// note logs err, unless the last check failed with the same text. err is nil if the check
+// succeeded.
 func (e *Endings) note(err error) {
 	why := ""
 	if err != nil && e.ctx.Err() == nil {
@@ -189,7 +197,7 @@ func (e *Endings) note(err error) {
 	e.logged = why
 }
 
-// keepWatching reads events while there is an open session.
+// keepWatching reads one watch after another, with pauses between them, until ctx ends.
 func (e *Endings) keepWatching(ctx context.Context) {
 	defer e.work.Done()
 	pause := firstPause
@@ -210,8 +218,9 @@ func (e *Endings) keepWatching(ctx context.Context) {
 	}
 }
 
-// watchOnce reads one watch to its end. A watch that proves nothing for maxSilence counts as
-// broken.
+// watchOnce reads one watch to its end. If the watch sends no message for maxSilence, watchOnce
+// ends it. isRefused is true if this caller may not watch events. wasLive is true if the watch has
+// sent a message.
 func (e *Endings) watchOnce(ctx context.Context) (isRefused, wasLive bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -246,7 +255,7 @@ func (e *Endings) watchOnce(ctx context.Context) (isRefused, wasLive bool) {
 	return isRefused, wasLive
 }
 
-// tellAll calls the listeners. Its caller must not hold the lock.
+// tellAll calls the listeners. The mutex of Endings must not be locked when tellAll is called.
 func tellAll(listeners []*listener) {
 	for _, each := range listeners {
 		each.told()

@@ -1,7 +1,7 @@
-// Package endings owns the sessions of open connections: it calls the listeners of a connection
-// when its session has ended. A session counts as ended after the service's answer, or after an
-// event that names the session. During an outage, a session counts as ended only after its absolute
-// end.
+// Package endings keeps track of the sessions of open connections. It calls the listeners of a
+// connection when the connection's session has ended. A session counts as ended if the service
+// answers that it has ended, or if an event says that it has ended. If the service gives no answer,
+// a session counts as ended only after its absolute end.
 package endings
 
 import (
@@ -15,35 +15,40 @@ import (
 )
 
 const (
-	maxNames = 500 // the contract's limit for one CheckSessions
-	// While a watch is live, events report that a session may have ended. Else each session is
-	// checked once in this interval. The service proves every 10 seconds that a watch is alive.
+	maxNames = 500 // the service's limit for one CheckSessions
+	// A live watch sends a message about every 10 seconds, so a watch without a message for
+	// maxSilence counts as broken. While no watch is live, no event reports the end of a session.
+	// So each session is checked at intervals of maxSilence.
 	maxSilence = 15 * time.Second
-	// The interval of checks if the caller may not watch events.
+	// If this caller may not watch events, each session is checked at intervals of
+	// unwatchedInterval.
 	unwatchedInterval = time.Minute
-	// The shortest time between two checks of a session that has ended by this machine's clock, but
-	// not by the service's clock.
+	// The next check of a session is planned for the end of the session, but no earlier than
+	// minPause from now. By this machine's clock the end may be in the past, although the service
+	// answers that the session still lives.
 	minPause              = time.Second
 	firstPause, longPause = 100 * time.Millisecond, 5 * time.Second
-	// When a watch breaks, another watch usually starts at once. The checks wait for the new watch,
-	// at most this long. A session that is checked before the new watch is live must be checked
-	// again.
+	// When a watch breaks, another watch usually starts soon. Every session must be checked when
+	// the new watch begins. So after the break the checks wait for the new watch, for at most
+	// watchAgain. Without this wait, sessions would be checked twice.
 	watchAgain = time.Second
 )
 
-// openSession is a session, the listeners for its end, and the time of its next check.
+// openSession is a session of an open connection. It has the listeners for the end of the session,
+// and the time at which its next check is due.
 type openSession struct {
 	name        sessionauthority.SessionName
-	absoluteEnd time.Time // zero if it is not known
+	absoluteEnd time.Time // zero if unknown
 	listeners   []*listener
 	due         time.Time
-	// place is the index in the schedule. It is -1 while the session is being checked.
+	// place is the session's index in the schedule. It is -1 while the session is not in the
+	// schedule, such as during a check.
 	place int
 }
 
 type listener struct{ told func() }
 
-// schedule is a heap of sessions. The session that is due first is at the front.
+// schedule is a heap of sessions. The session with the earliest check is at the front.
 type schedule []*openSession
 
 func (s schedule) Len() int           { return len(s) }
@@ -69,20 +74,20 @@ func (s *schedule) Pop() any {
 	return opened
 }
 
-// openSessions has only the state and the rules. It never waits, and sends nothing. The caller of
-// its methods holds a lock.
+// openSessions has the open sessions, and decides when each session is checked. It makes no call
+// itself, and never waits. The mutex of Endings must be locked when a method is called.
 type openSessions struct {
 	ofUser   map[string]map[string]*openSession
 	schedule schedule
-	// watch is the number of watches so far. isLive is true if the last watch proves that no event
-	// is missed.
+	// watch is the number of watches that have begun so far. isLive is true from the first message
+	// of a watch until this watch ends.
 	watch    int
 	isLive   bool
 	interval time.Duration
 	failures int
 }
 
-// round has the sessions that one call checks.
+// round has the sessions that one CheckSessions checks, and the time at which this call was sent.
 type round struct {
 	sessions []*openSession
 	sent     time.Time
@@ -109,8 +114,8 @@ func (o *openSessions) listen(
 	return opened
 }
 
-// stop removes a listener. A session without listeners is kept until its next check is due, because
-// another listener may come at once.
+// stop removes a listener. If a session has no listeners any more, it is kept until its next check
+// is due, because a new connection may soon add another listener.
 func (o *openSessions) stop(opened *openSession, told *listener, now time.Time) {
 	index := slices.Index(opened.listeners, told)
 	if index < 0 {
@@ -139,8 +144,9 @@ func (o *openSessions) tell(events []sessionauthority.Event, now time.Time) (end
 	return ended
 }
 
-// concernedBy returns the sessions of the event's user. If the event names no user, it returns all
-// sessions. A signing key that was revoked ends no session.
+// concernedBy returns the sessions that the event may have ended. If the event names a user, these
+// are the sessions of this user. The revocation of a signing key ends no session. Any other event
+// that names no user may have ended all sessions.
 func (o *openSessions) concernedBy(event *sessionauthority.Event) []*openSession {
 	switch {
 	case event.UserID != "":
@@ -159,15 +165,16 @@ func (o *openSessions) all() []*openSession {
 	return all
 }
 
-// namesOne reports whether an event names the one session that it ended. Session IDs are never used
-// again.
+// namesOne reports whether an event says that one session has ended, and names this session. The
+// session then stays ended, because no later session gets the same ID.
 func namesOne(event *sessionauthority.Event) bool {
 	isOfOne := event.Type == sessionauthority.EventDeviceRevoked ||
 		event.Type == sessionauthority.EventDeviceEvicted
 	return isOfOne && event.SessionID != ""
 }
 
-// concerns reports whether an event of the session's user may have ended the session.
+// concerns reports whether an event may have ended the session. The event must name the session's
+// user or no user.
 func concerns(event *sessionauthority.Event, name sessionauthority.SessionName) bool {
 	switch event.Type {
 	case sessionauthority.EventDeviceSignedIn:
@@ -185,8 +192,9 @@ func (o *openSessions) doubt(userID string, now time.Time) {
 	}
 }
 
-// began notes that a watch has begun. The watch brings only events from now on, so began plans a
-// check of all sessions at once. It returns the number of the watch.
+// began notes that a watch has begun. The watch brings only events from now on, and a session may
+// have ended earlier. So began plans an immediate check of all sessions. It returns the number of
+// the watch.
 func (o *openSessions) began(now time.Time) int {
 	o.watch++
 	o.isLive, o.interval = true, maxSilence
@@ -196,8 +204,8 @@ func (o *openSessions) began(now time.Time) int {
 	return o.watch
 }
 
-// lost notes that the watch with that number is broken. A watch that never began has the number 0.
-// interval is the interval of checks from now on.
+// lost notes that a watch has ended. watch is the number that began returned, or 0 if the watch
+// never began. interval is the interval of checks from now on.
 func (o *openSessions) lost(watch int, now time.Time, interval time.Duration) {
 	wait := interval
 	if o.isLive && watch != o.watch {
@@ -212,7 +220,8 @@ func (o *openSessions) lost(watch int, now time.Time, interval time.Duration) {
 	}
 }
 
-// takeDue returns the sessions whose checks are due now.
+// takeDue takes up to maxNames sessions whose checks are due from the schedule. It drops the
+// sessions that have no listeners.
 func (o *openSessions) takeDue(now time.Time) round {
 	taken := round{sent: now}
 	for len(o.schedule) > 0 && !o.schedule[0].due.After(now) && len(taken.sessions) < maxNames {
@@ -226,9 +235,10 @@ func (o *openSessions) takeDue(now time.Time) round {
 	return taken
 }
 
-// answered handles the answers of the service. It returns the listeners of the sessions that have
-// ended. If some answers are errors, it also returns one of these errors. An error says nothing of
-// its session. If a watch began after the request, all sessions are checked again.
+// answered handles the results of one CheckSessions. It returns the listeners of the sessions that
+// have ended. If some results are errors, answered also returns one of these errors. A session
+// whose result is an error may live or not, so it is checked again. If a watch began after the
+// request was sent, the check that began has planned stays planned.
 func (o *openSessions) answered(
 	asked round, results []sessionauthority.StateResult, now time.Time,
 ) (ended []*listener, failed error) {
@@ -260,9 +270,10 @@ func (o *openSessions) answered(
 	return ended, nil
 }
 
-// unanswered plans the checks again, no sooner than after the pause, because the service did not
-// answer. A session that is past its absolute end has ended, because nothing puts off the absolute
-// end. unanswered returns the listeners of the sessions that have ended.
+// unanswered plans new checks of sessions for which the service gave no answer. The new checks are
+// due after the pause or later, unless an earlier check is planned. A session counts as ended if
+// its absolute end is over, because no use of a session moves the absolute end. unanswered returns
+// the listeners of the sessions that have ended.
 func (o *openSessions) unanswered(
 	sessions []*openSession, now time.Time, pause time.Duration,
 ) (ended []*listener) {
@@ -280,7 +291,7 @@ func (o *openSessions) unanswered(
 	return ended
 }
 
-// plan sets the time of a session's next check.
+// plan sets the time of a session's next check to due.
 func (o *openSessions) plan(opened *openSession, due time.Time) {
 	opened.due = due
 	if opened.place < 0 {
@@ -290,7 +301,7 @@ func (o *openSessions) plan(opened *openSession, due time.Time) {
 	}
 }
 
-// planBy sets the time of a session's next check, unless an earlier check is planned.
+// planBy sets the time of a session's next check to due, unless an earlier check is planned.
 func (o *openSessions) planBy(opened *openSession, due time.Time) {
 	if opened.place < 0 || due.Before(opened.due) {
 		o.plan(opened, due)

@@ -1,6 +1,6 @@
-// Package fakeauthority is a small Session Authority in the process of a test. It signs users in,
-// accepts the tokens that it handed out until their session ends, and sends events of revocations.
-// It ignores time: nothing expires.
+// Package fakeauthority is a simple fake of the Session Authority, for tests of sessionhttp. The
+// fake accepts each token that it has issued until the session of the token is revoked or replaced.
+// It sends an event when a session is revoked or replaced. Nothing expires.
 package fakeauthority
 
 import (
@@ -16,7 +16,7 @@ import (
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
 )
 
-// Fake is an Authority of sessionhttp.
+// Fake implements sessionhttp.Authority in memory.
 type Fake struct {
 	mutex    sync.Mutex
 	sessions map[string]*sessionauthority.Session // by token
@@ -28,11 +28,11 @@ type Fake struct {
 	// Silent makes WatchEvents fail with ErrCallerNotAllowed, as for a caller that may not watch
 	// events.
 	Silent bool
-	// RenewRecommended is the value of RenewRecommended in each validation.
+	// RenewRecommended is the value of RenewRecommended in each validation of a good token.
 	RenewRecommended bool
 }
 
-// New returns a service without sessions.
+// New returns a fake without sessions.
 func New() *Fake {
 	return &Fake{
 		sessions: map[string]*sessionauthority.Session{}, names: map[string]string{},
@@ -40,21 +40,21 @@ func New() *Fake {
 	}
 }
 
-// Fail makes each call fail with this error from now on. Fail(nil) ends that.
+// Fail makes each later call fail with this error. After Fail(nil), calls succeed again.
 func (f *Fake) Fail(err error) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	f.failure = err
 }
 
-// Calls returns how often a method was called.
+// Calls returns how often the method with this name was called.
 func (f *Fake) Calls(method string) int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	return f.calls[method]
 }
 
-// Watchers returns how many watches are live.
+// Watchers returns the number of calls of WatchEvents that have not ended.
 func (f *Fake) Watchers() int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -112,8 +112,8 @@ func (f *Fake) deviceOf(session *sessionauthority.Session) sessionauthority.Devi
 	}
 }
 
-// drop ends sessions, and sends an event of this type for each token of these sessions. It returns
-// the number of these tokens.
+// drop ends the sessions for which isMeant returns true, and deletes all their tokens. For each
+// deleted token, drop sends an event of this kind. It returns the number of deleted tokens.
 func (f *Fake) drop(
 	isMeant func(*sessionauthority.Session) bool, kind sessionauthority.EventType,
 ) (dropped int) {
@@ -136,7 +136,8 @@ func (f *Fake) drop(
 	return dropped
 }
 
-// ValidateSession looks a token up.
+// ValidateSession returns the session of a token. If the token is unknown or belongs to another
+// device, the status is StatusSessionEnded.
 func (f *Fake) ValidateSession(
 	_ context.Context, token, deviceID string, _ *sessionauthority.ValidateSessionOptions,
 ) (sessionauthority.Validation, error) {
@@ -155,7 +156,7 @@ func (f *Fake) ValidateSession(
 	}, nil
 }
 
-// RenewSession swaps a token.
+// RenewSession returns a new token for the session of a token. The old token stays good.
 func (f *Fake) RenewSession(
 	_ context.Context, token, _ string, _ *sessionauthority.RenewSessionOptions,
 ) (*sessionauthority.Renewal, error) {
@@ -190,7 +191,7 @@ func (f *Fake) UpdateSession(
 	return changed, err
 }
 
-// Devices lists the devices of a user.
+// Devices yields the devices on which a user is signed in, in no particular order.
 func (f *Fake) Devices(
 	_ context.Context, userID string, opts *sessionauthority.ListDevicesOptions,
 ) iter.Seq2[sessionauthority.Device, error] {
@@ -217,7 +218,7 @@ func (f *Fake) Devices(
 	}
 }
 
-// UpdateDevice names a device.
+// UpdateDevice changes the name of a device on which the user is signed in.
 func (f *Fake) UpdateDevice(
 	_ context.Context, userID, deviceID, name string, _ *sessionauthority.UpdateDeviceOptions,
 ) (*sessionauthority.Device, error) {
@@ -250,7 +251,7 @@ func (f *Fake) RevokeDevice(
 	}, sessionauthority.EventDeviceRevoked) > 0, nil
 }
 
-// RevokeAll signs a user out on all devices, or on all devices but one.
+// RevokeAll signs a user out on all devices except opts.ExceptDeviceID.
 func (f *Fake) RevokeAll(
 	_ context.Context, userID string, opts *sessionauthority.RevokeAllOptions,
 ) (int, error) {
@@ -264,7 +265,7 @@ func (f *Fake) RevokeAll(
 	}, sessionauthority.EventAllRevoked), nil
 }
 
-// CheckSessions looks sessions up by their names.
+// CheckSessions returns the state of each named session: active or ended.
 func (f *Fake) CheckSessions(
 	_ context.Context, names []sessionauthority.SessionName, _ *sessionauthority.ManyOptions,
 ) ([]sessionauthority.StateResult, error) {
@@ -288,8 +289,8 @@ func (f *Fake) CheckSessions(
 	return results, nil
 }
 
-// WatchEvents yields the events from now on, until the context ends. If Fail has set an error, it
-// yields only this error.
+// WatchEvents yields the events from now on until ctx is done. If Fail has set an error,
+// WatchEvents yields only this error.
 func (f *Fake) WatchEvents(
 	ctx context.Context, _ *sessionauthority.WatchEventsOptions,
 ) iter.Seq2[*sessionauthority.EventBatch, error] {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// list has the entries in the order of their use.
+// list is a linked list of the entries, in the order of their last use.
 type list[V any] struct{ newest, oldest *entry[V] }
 
 func (l *list[V]) push(e *entry[V]) {
@@ -71,8 +71,9 @@ func (c *Cache[V]) drop(e *entry[V], count *uint64) {
 	}
 }
 
-// makeRoom drops the entries above MaxEntries. For each new entry it also drops up to two entries
-// whose time is over, so that few of them stay.
+// makeRoom drops the least recently used entries until there are at most MaxEntries. It also drops
+// up to two of the least recently used entries if they are too old to be used. Store calls makeRoom
+// for each new entry, so few entries that are too old stay in the cache.
 func (c *Cache[V]) makeRoom(now time.Duration) {
 	for len(c.entries) > c.settings.MaxEntries {
 		c.drop(c.recent.oldest, &c.counts.Dropped.Room)
@@ -90,7 +91,8 @@ func (c *Cache[V]) counter(userID string) uint64 {
 	return maphash.String(c.seed, userID) % counters
 }
 
-// Stats has the counts of a cache since it was made.
+// Stats has the counts of a cache since the cache was made. Live is true while a watch is live.
+// Entries is the present number of answers. Emptied is how often all answers were dropped at once.
 type Stats struct {
 	Live    bool
 	Entries int
@@ -98,14 +100,15 @@ type Stats struct {
 	Misses  uint64
 	Emptied uint64
 	Dropped Dropped
-	// Staleness is the highest possible age of the watch's last proof. It has a meaning only if
+	// Staleness is an upper limit for the age of the watch's last proof. It has a meaning only if
 	// Live is true.
 	Staleness time.Duration
 }
 
-// Dropped counts the answers that were dropped, by reason: an event of their user (Event), all
-// answers were dropped (Emptied), there were too many answers (Room), their time was over (Over),
-// or a renewal or a newer answer replaced them (Replaced).
+// Dropped counts the answers that the cache has dropped, by reason. Event: an event of the user
+// arrived, or ForgetUser was called. Emptied: all answers were dropped at once. Room: there were
+// more than MaxEntries answers. Over: the answer was too old to be used. Replaced: the token was
+// renewed, or a newer answer for the token arrived.
 type Dropped struct{ Event, Emptied, Room, Over, Replaced uint64 }
 
 // Stats returns the counts of the cache.

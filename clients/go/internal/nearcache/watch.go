@@ -6,8 +6,9 @@ import (
 	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
 )
 
-// ofUser reports whether events of this type concern only the user that they name. Events of all
-// other types concern all users. This includes events whose type this version does not know.
+// ofUser reports whether an event of this type concerns only the user that the event names. The
+// revocation of a signing key concerns all users. An event of a type that this version does not
+// know counts as an event that concerns all users.
 func ofUser(kind pb.EventType) bool {
 	switch kind {
 	case pb.EventType_EVENT_TYPE_DEVICE_SIGNED_IN,
@@ -24,7 +25,8 @@ func ofUser(kind pb.EventType) bool {
 	}
 }
 
-// Begin notes that the client is about to request a watch, at this moment.
+// Begin notes the time at which the client requests a watch. Call Begin just before the request.
+// Begin drops all answers.
 func (c *Cache[V]) Begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +34,8 @@ func (c *Cache[V]) Begin() {
 	c.began, _ = c.now()
 }
 
-// Tell handles a message of the watch: first its events, then its proof that there were no others.
+// Tell handles a message of the watch. It handles the events of the message first, and then the
+// proof, if the message has one.
 func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,7 +45,7 @@ func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 			continue
 		}
 		c.empty()
-		c.watch++ // so no answer to an earlier request is stored
+		c.watch++ // so Store refuses the answers to earlier requests
 		if event.GetType() == pb.EventType_EVENT_TYPE_SIGNING_KEY_REVOKED {
 			c.settle()
 		}
@@ -50,16 +53,17 @@ func (c *Cache[V]) Tell(message *pb.WatchEventsResponse) {
 	if read := message.GetReadUptime(); read != nil {
 		c.prove(read.GetSeconds(), read.GetNanos())
 	} else if read := message.GetReadTime(); read != nil {
-		// The service is older and does not send its uptime.
+		// An older version of the service does not send read_uptime.
 		c.prove(read.GetSeconds(), read.GetNanos())
 	}
 }
 
-// Lost drops all answers because the watch is broken, so that nothing is certain any more.
+// Lost notes that the watch has ended. It drops all answers, because without a watch no event
+// reports that an answer does not hold any more.
 //
-// historyGone means that the store's history has changed, because its primary was replaced. Other
-// servers of the service may read from the old primary for a little longer, and no watch reports
-// such a read. So the cache stores no answer to a request that is sent in the next 15 seconds.
+// historyGone is true if the store may have another primary now. If it has, some servers of the
+// service may still read from the old primary for some seconds, and no watch reports such a read.
+// So the cache stores no answer to a request that is sent in the next 15 seconds.
 func (c *Cache[V]) Lost(historyGone bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,8 +73,8 @@ func (c *Cache[V]) Lost(historyGone bool) {
 	}
 }
 
-// TimeLeft returns how long the watch may still be silent before it counts as broken. It returns 0
-// if the watch is broken already.
+// TimeLeft returns for how much longer the watch may send no proof before it counts as broken. It
+// returns 0 if the watch already counts as broken.
 func (c *Cache[V]) TimeLeft() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,22 +82,24 @@ func (c *Cache[V]) TimeLeft() time.Duration {
 	return max(max(c.liveUntil, c.began+c.settings.MaxSilence)-now, 0)
 }
 
-// prove notes a proof: the watch has sent all events from before this moment, by the server's
-// clock.
+// prove handles a proof: the watch has sent all events from before a moment. seconds and nanos are
+// this moment by the server's clock.
 //
-// The server read the first proof's time after this client had requested the watch. Add the
-// difference between the times of a later proof and of the first proof to the moment of the
-// request. The sum is a moment by this machine's clock, and the server read the later proof's time
-// at this moment or after it. The server's clock and this machine's clock need not show the same
-// time. A message that was delayed on its way, or that waited unread in this process, proves only
-// what it proved when it was sent. If a proof seems to be from the future, the two clocks don't run
-// equally fast: one clock was set, or one clock stood still. Then no proof of this watch can be
-// trusted, and the watch counts as broken.
+// prove calculates how old the proof is by this machine's clock, although the server's clock may
+// show another time. The server read the time of the first proof after this client had requested
+// the watch. The server's clock says how much time passed between the first proof and this proof.
+// prove adds this duration to the time of the request. The sum is a time by this machine's clock
+// that is never later than the real time of the proof. So the proof may seem older than it is, but
+// never younger, even if the message was delayed or waited unread in this process.
+//
+// If a proof seems to be from the future, the two clocks don't run equally fast. For example, one
+// clock was set or stood still during the watch. In this case no proof of this watch can be
+// trusted, and the watch counts as broken. A difference of up to maxAhead is accepted.
 func (c *Cache[V]) prove(seconds int64, nanos int32) {
 	if c.began == never {
 		return
 	}
-	const maxSeconds = 1 << 32 // differences of such times fit into a Duration
+	const maxSeconds = 1 << 32 // the difference of two such times fits into a Duration
 	if seconds < -maxSeconds || seconds > maxSeconds {
 		c.lose()
 		return

@@ -2,8 +2,9 @@ package requests
 
 import "strings"
 
-// Unquote decodes percent escapes. A "%" that begins no escape stays. After decoding, U+FFFD
-// replaces bytes that are not UTF-8. A text without "%" is returned unchanged.
+// Unquote decodes percent escapes. A "%" without two hexadecimal digits after it is not changed. If
+// the decoded text has bytes that are not UTF-8, Unquote replaces these bytes with U+FFFD. A text
+// without "%" is returned unchanged.
 func Unquote(text string) string {
 	if !strings.Contains(text, "%") {
 		return text
@@ -36,7 +37,7 @@ func hexValue(digit byte) (byte, bool) {
 	return 0, false
 }
 
-// Quote encodes all bytes except letters, digits, "_.-~" and the bytes in safe.
+// Quote percent-encodes all bytes of text except letters, digits, "_.-~" and the bytes in safe.
 func Quote(text, safe string) string {
 	const digits = "0123456789ABCDEF"
 	var made strings.Builder
@@ -59,8 +60,8 @@ func isUnreserved(letter byte) bool {
 // Field is a field of a query or a form.
 type Field struct{ Name, Value string }
 
-// Fields reads a query or a form. If keepBlank is false, it drops fields without a value. It
-// returns false if there are more than max fields.
+// Fields decodes the fields of a query or a form. If keepBlank is false, Fields leaves out fields
+// without a value. The second result is false if text has more than max fields.
 func Fields(text string, max int, keepBlank bool) ([]Field, bool) {
 	if text == "" {
 		return nil, true
@@ -83,13 +84,13 @@ func unquoteForm(text string) string {
 	return Unquote(strings.ReplaceAll(text, "+", " "))
 }
 
-// Path returns the path of a target, decoded and without the query.
+// Path returns the path of a request's target, decoded and without the query.
 func Path(target string) string {
 	path, _, _ := strings.Cut(target, "?")
 	return Unquote(path)
 }
 
-// Query returns the query of a target, as it was sent.
+// Query returns the query of a request's target, without decoding the query.
 func Query(target string) string {
 	_, query, _ := strings.Cut(target, "?")
 	return query

@@ -14,7 +14,7 @@ const (
 var idForm = regexp.MustCompile(`^(?:` + usualID + `|[0-9a-fA-F]{32}|\{` + usualID +
 	`\}|[uU][rR][nN]:[uU][uU][iI][dD]:` + usualID + `)$`)
 
-// DeviceID returns the device ID that the text spells, in the form of 36 characters in lower case.
+// DeviceID returns the UUID that the text spells, in lower case and with hyphens (36 characters).
 // The result is empty if the text is no UUID, or is the nil UUID.
 func DeviceID(text string) string {
 	if isCanonicalID(text) {
@@ -34,8 +34,8 @@ func DeviceID(text string) string {
 	return made
 }
 
-// isCanonicalID reports whether the text has the form that the service writes, and is not the nil
-// UUID. Nearly all device IDs have this form, so they need no parsing.
+// isCanonicalID reports whether the text is a UUID in the form that DeviceID returns. The service
+// writes device IDs in the canonical form, so nearly all device IDs need no parsing.
 func isCanonicalID(text string) bool {
 	if len(text) != len(nilID) || text == nilID {
 		return false

@@ -6,18 +6,21 @@ import (
 	"sync"
 )
 
-// AcceptCH has the client hints that a page requests. Browsers send the other hints by themselves.
+// AcceptCH is a value of the Accept-CH header. It lists the client hints that a page requests.
+// Browsers send other client hints, such as Sec-CH-UA, without a request.
 const AcceptCH = "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model," +
 	" Sec-CH-UA-Form-Factors"
 
 const (
-	// A browser's list of brands has about 150 bytes.
+	// maxHintBytes is the maximum length of a hint's header. A browser's list of brands has about
+	// 150 bytes.
 	maxHintBytes = 1024
-	// Browsers of one version send the same hints with each request.
+	// maxKeptHints is the maximum number of parsed hints in the cache. A small cache is enough,
+	// because browsers of the same version send the same hints.
 	maxKeptHints = 256
 )
 
-// Brand is a name under which a browser is known, and its version.
+// Brand is one name of a browser, with the browser's version under this name.
 type Brand struct{ Name, Version string }
 
 // Hints are the User-Agent Client Hints of a request. A value that the browser did not send is
@@ -43,8 +46,8 @@ var (
 	hintsMutex sync.Mutex
 )
 
-// ReadHints returns the hints of a request, or nil if it has none. A header that is malformed or
-// too long is ignored as a whole, as RFC 9651 requires (section 4.2).
+// ReadHints returns the hints of a request, or nil if the request has no hints. It ignores a whole
+// header that is malformed, as RFC 9651 (section 4.2) requires, or too long.
 func ReadHints(r *Request) *Hints {
 	var lines hintLines
 	for index, name := range hintNames {
@@ -125,8 +128,8 @@ func onlyMember(line string) string {
 	return ""
 }
 
-// hintMembers returns the strings of a list (RFC 9651), each with its parameter "v". It returns
-// none if the list is malformed or too long.
+// hintMembers returns the strings in a header that is a list (RFC 9651), each with its parameter
+// "v". It returns nil if the list is malformed or too long.
 func hintMembers(line string) []hintMember {
 	rest := strings.Trim(line, " ")
 	if len(rest) > maxHintBytes || rest == "" {

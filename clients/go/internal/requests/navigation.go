@@ -7,7 +7,9 @@ import (
 )
 
 var (
-	// Scripts that fetch parts of pages accept HTML, and say here that they are scripts.
+	// scriptHeaders are headers of requests that come from scripts. Scripts that fetch parts of
+	// pages also accept HTML, so the Accept header does not distinguish scripts from browsers that
+	// go to a page.
 	scriptHeaders = []string{
 		"X-Requested-With", "Hx-Request", "X-Turbo-Request-Id", "X-Pjax", "X-Up-Version",
 	}
@@ -15,12 +17,13 @@ var (
 	qualityForm = regexp.MustCompile(`^q *= *([0-9]*\.?[0-9]+)$`)
 )
 
-// WantsPage reports whether a browser goes to a page with this request. People get pages, programs
-// get codes.
+// WantsPage reports whether a browser goes to a page with this request. If a browser goes to a
+// page, the middleware shows errors as pages. A client that does not go to a page gets errors as
+// JSON.
 //
 // All browsers of today say in Sec-Fetch-Mode whether they go to a page, but only over HTTPS and at
-// localhost. Without this header, only a request that names text/html in Accept counts as one for a
-// page: programs send "*/*", JSON or nothing.
+// localhost. If this header is missing, a GET or HEAD request wants a page only if its Accept
+// header prefers text/html to JSON. Most programs accept "*/*" or JSON, or send no Accept header.
 func WantsPage(r *Request) bool {
 	if modes := r.Header["Sec-Fetch-Mode"]; len(modes) > 0 {
 		for _, mode := range modes {
@@ -68,9 +71,9 @@ func quality(parameters []string) float64 {
 	return 1
 }
 
-// IsReturn reports whether a person comes back from another site to one of the paths. A request of
-// a frame does not count: if a page of another site shows this page in a frame, the frame must not
-// get the strict cookies.
+// IsReturn reports whether another site sent the browser to one of the paths. The request of a
+// frame does not count: if another site shows this page in a frame, the frame must not get the
+// strict cookies.
 func IsReturn(r *Request, paths []string) bool {
 	return r.Method == "GET" && len(paths) > 0 &&
 		isOnly(r.Header["Sec-Fetch-Site"], "cross-site") &&

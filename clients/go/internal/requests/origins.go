@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Requests with these methods change nothing (RFC 9110, section 9.2.1), so any page may send them.
+// safeMethods are the methods that change nothing (RFC 9110, section 9.2.1). Pages of any origin
+// may send requests with these methods.
 var safeMethods = map[string]bool{"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true}
 
 var originForm = regexp.MustCompile(
@@ -44,21 +45,23 @@ func NormalOrigin(text string) (string, bool) {
 }
 
 // IsForeign reports whether a page of another origin sent a request that may change something. The
-// pages of the origins in trusted may send such requests. These origins are in the form that
+// result is false if the page's origin is in trusted. The origins in trusted have the form that
 // NormalOrigin returns.
 //
 // All browsers of today send Sec-Fetch-Site, but only over HTTPS and at localhost. If this header
-// is missing, Origin is compared with Host. A client that sends neither Sec-Fetch-Site nor Origin
-// counts as no browser, and its requests are accepted.
+// is missing, IsForeign compares Origin with Host. If both Sec-Fetch-Site and Origin are missing,
+// the client does not count as a browser, and the result is false.
 //
-// The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
-// page open a WebSocket, and send the cookies.
+// The handshake of a WebSocket counts as a request that may change something, although its method
+// is GET. Browsers let pages of any origin open a WebSocket, and send the cookies with the
+// handshake.
 func IsForeign(r *Request, trusted map[string]bool) bool {
 	if safeMethods[r.Method] && !IsWebSocket(r) {
 		return false
 	}
 	sites, origins := r.Header["Sec-Fetch-Site"], r.Header["Origin"]
-	// "none" means that the user opened the URL, as from a bookmark, and no page did.
+	// "none" means that no page sent the request: the user opened the URL, for example from a
+	// bookmark.
 	if len(sites) == 1 && (sites[0] == "same-origin" || sites[0] == "none") {
 		return false
 	}
@@ -85,8 +88,9 @@ func IsWebSocket(r *Request) bool {
 	return false
 }
 
-// isAt reports whether the request went to this origin. Only host and port are compared, because a
-// proxy that ends TLS may hide the scheme.
+// isAt reports whether the Host header of a request names the host and the port of origin. hosts
+// are the values of all Host headers. The scheme is not compared, because a proxy may have replaced
+// HTTPS by HTTP.
 func isAt(origin string, hosts []string) bool {
 	scheme, _, _ := strings.Cut(origin, ":")
 	if len(hosts) != 1 || defaultPorts[scheme] == 0 {

@@ -8,17 +8,18 @@ import (
 )
 
 const (
-	// No page to which a user returns has a longer URL. Servers accept about 8,000 characters.
+	// maxPathBytes is the maximum length of a path that LocalPath accepts. Paths of apps are
+	// shorter, and servers accept URLs of about 8,000 characters.
 	maxPathBytes = 2000
-	// No app has paths that are encoded more often than this.
+	// maxDecodings is how often LocalPath tries to decode a path. Apps encode paths less often.
 	maxDecodings   = 4
 	maxQueryFields = 100
 	nextField      = "next"
 )
 
-// Servers that normalise Unicode (NFKC) read these characters as a slash, a backslash or dots. The
-// list has all characters of Unicode whose normal form has a slash or a backslash, or consists of
-// dots.
+// readAs replaces the characters that a server reads as a slash, a backslash or dots if the server
+// normalises Unicode (NFKC). The list has all characters of Unicode with a normal form that has a
+// slash or a backslash, or consists of dots.
 var readAs = strings.NewReplacer(
 	"\u2024", ".", "\u2025", "..", "\u2026", "...", "\uFE19", "...", "\uFE30", "..",
 	"\uFE52", ".", "\uFF0E", ".",
@@ -26,10 +27,11 @@ var readAs = strings.NewReplacer(
 	"\uFE68", `\`, "\uFF3C", `\`,
 )
 
-// LocalPath returns the text if it is a path of this origin, with or without a query, and otherwise
-// the fallback. It refuses each spelling that a browser, or a server on the way, could read as
-// another origin. Browsers read a backslash as a slash. Servers decode, remove dot segments,
-// normalise Unicode, and may send the result as a redirect.
+// LocalPath returns text if text is a path of this origin, with or without a query. LocalPath
+// returns fallback for a text that is not a path of this origin. LocalPath refuses each text that a
+// browser, or a server in front of the app, could read as a URL of another origin. Browsers read a
+// backslash as a slash. Servers may decode a path, remove dot segments, normalise Unicode, and then
+// redirect the browser to the result.
 func LocalPath(text, fallback string) string {
 	if isLocal(text) {
 		return text
@@ -37,8 +39,9 @@ func LocalPath(text, fallback string) string {
 	return fallback
 }
 
-// NextIn returns the path in the field "next" of a target's query, if it is a path of this origin,
-// and otherwise the fallback. If there are two such fields with different values, neither counts.
+// NextIn returns the field "next" in the query of a target if the field is a path of this origin.
+// NextIn returns fallback if the query has no "next", or if "next" is not a path of this origin. It
+// also returns fallback if two fields "next" have different values.
 func NextIn(target, fallback string) string {
 	fields, known := Fields(Query(target), maxQueryFields, false)
 	if !known {
@@ -57,8 +60,10 @@ func NextIn(target, fallback string) string {
 	return LocalPath(next, fallback)
 }
 
-// WithNext returns the URL of a sign-in page, with the path to return to. If the sign-in page is on
-// another origin, it gets no path, because the path would then mean a page of that origin.
+// WithNext returns url, the URL of a sign-in page, with path added to its query as the field
+// "next". WithNext returns url unchanged if url already has a "next", if path is empty, or if path
+// leads to the sign-in page itself. If url has another origin, WithNext returns url unchanged,
+// because that origin would take path for a path of its own.
 func WithNext(url, path string) string {
 	page, query, isElsewhere := splitURL(url)
 	if path == "" || isElsewhere {
@@ -76,7 +81,7 @@ func WithNext(url, path string) string {
 	return WithQuery(url, nextField+"="+Quote(path, "/"))
 }
 
-// WithQuery returns the URL with more fields in its query.
+// WithQuery returns url with fields added to its query. fields is encoded text such as "a=1&b=2".
 func WithQuery(url, fields string) string {
 	page, fragment, hasFragment := strings.Cut(url, "#")
 	joint := "?"
@@ -91,8 +96,8 @@ func WithQuery(url, fields string) string {
 
 var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
-// splitURL returns the path and the query of a URL. isElsewhere is true if the URL names another
-// origin.
+// splitURL returns the path and the query of a URL. isElsewhere is true if the URL has a scheme or
+// a host.
 func splitURL(url string) (path, query string, isElsewhere bool) {
 	isElsewhere = schemeForm.MatchString(url) || strings.HasPrefix(url, "//") ||
 		strings.HasPrefix(url, `/\`)
@@ -127,7 +132,8 @@ func isLocal(text string) bool {
 	return false
 }
 
-// staysHere reports whether a path names no other origin, after the decodings so far.
+// staysHere reports whether path stays on this origin, as browsers and servers read path. staysHere
+// does not decode path.
 func staysHere(path string) bool {
 	normal := readAs.Replace(path)
 	if strings.HasPrefix(normal, "//") || strings.Contains(normal, `\`) {
@@ -148,14 +154,15 @@ func staysHere(path string) bool {
 			kept = append(kept, segment)
 		}
 	}
-	// If the first segment is empty and another segment follows, the path reads as "//host".
+	// If the first segment is empty and another segment follows, a browser reads the path as
+	// "//host".
 	return len(kept) < 2 || kept[0] != ""
 }
 
 var namedForm = regexp.MustCompile(`^/(?:[^/\\?#*][^?#*]*)?\*?$`)
 
-// CheckNamedPaths checks the paths that an app names in a setting: single paths ("/callback"), or
-// all paths with the same start ("/mail/*").
+// CheckNamedPaths returns an error if a setting has a malformed path. "/callback" stands for a
+// single path, and "/mail/*" for all paths that begin with "/mail/".
 func CheckNamedPaths(paths []string) error {
 	for _, path := range paths {
 		if !namedForm.MatchString(path) {
@@ -166,7 +173,8 @@ func CheckNamedPaths(paths []string) error {
 	return nil
 }
 
-// IsNamed reports whether the path of a target is one of the paths. The query does not count.
+// IsNamed reports whether the path of a target is one of the paths, or begins like a path with "*"
+// at its end. The query of the target does not count.
 func IsNamed(target string, paths []string) bool {
 	if len(paths) == 0 {
 		return false

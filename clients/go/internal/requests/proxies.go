@@ -7,9 +7,11 @@ import (
 )
 
 const (
-	// Any client can make X-Forwarded-For long.
+	// maxHops is the maximum number of addresses that count in X-Forwarded-For, from its end. A
+	// client can send a header of any length.
 	maxHops = 64
-	// An IPv6 address in brackets, with a zone and a port; zones are names of interfaces.
+	// maxAddressBytes is the maximum length of an address. The longest address is an IPv6 address
+	// in brackets with a port and a zone. A zone is the name of a network interface.
 	maxAddressBytes = 100
 )
 
@@ -55,8 +57,11 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return network, nil
 }
 
-// Address returns the end user's address: the nearest one that is not a trusted proxy's. It is
-// empty if the address is unknown.
+// Address returns the address of the end user's client. If no trusted proxy sent the request,
+// Address returns the address of the connection. If a trusted proxy sent the request, Address
+// returns the last address in X-Forwarded-For that is not the address of a trusted proxy. If
+// X-Forwarded-For has only addresses of trusted proxies, Address returns the first of them. The
+// result is empty if the address is unknown.
 func (p Proxies) Address(r *Request) string {
 	if !p.Trusts(r.Peer) {
 		return plainAddress(r.Peer)
@@ -78,8 +83,9 @@ func (p Proxies) Address(r *Request) string {
 	return plainAddress(r.Peer)
 }
 
-// IsSecure reports whether the end user's connection is HTTPS. The nearest trusted proxy says it,
-// if there is one.
+// IsSecure reports whether the end user's connection is HTTPS. If a trusted proxy sent the request
+// with X-Forwarded-Proto, the last value of this header decides. If no trusted proxy sent this
+// header, Secure of the request decides.
 func (p Proxies) IsSecure(r *Request) bool {
 	if lines := r.Header["X-Forwarded-Proto"]; len(lines) > 0 && p.Trusts(r.Peer) {
 		last := lines[len(lines)-1]
@@ -90,8 +96,8 @@ func (p Proxies) IsSecure(r *Request) bool {
 	return r.Secure
 }
 
-// Trusts reports whether the app believes the headers of a proxy at this address. An empty address
-// stands for a Unix socket.
+// Trusts reports whether peer is the address of a trusted proxy. An empty peer stands for a
+// connection through a Unix socket.
 func (p Proxies) Trusts(peer string) bool {
 	if peer == "" {
 		return p.unix
@@ -119,8 +125,8 @@ func plainAddress(text string) string {
 	return address.String()
 }
 
-// parseAddress reads an address with or without brackets, a port and a zone. An IPv4 address that
-// was written as IPv6 becomes IPv4.
+// parseAddress reads an IP address with or without brackets, a port and a zone. The result has no
+// port and no zone. An IPv4 address in the form of IPv6, such as ::ffff:192.0.2.1, becomes IPv4.
 func parseAddress(text string) (netip.Addr, bool) {
 	if len(text) > maxAddressBytes {
 		return netip.Addr{}, false

@@ -21,7 +21,8 @@ func badCommand(message string) error { return &refusal{"bad_command", message} 
 // fields are the fields of a command, by name.
 type fields map[string]json.RawMessage
 
-// read reads a field. It returns false if the field is absent or null.
+// read decodes the field with this name into the pointer into. It returns false if the field is
+// absent or null.
 func (f fields) read(name string, into any) (bool, error) {
 	text, isThere := f[name]
 	if !isThere || string(text) == "null" {
@@ -33,8 +34,8 @@ func (f fields) read(name string, into any) (bool, error) {
 	return true, nil
 }
 
-// need reads fields that must be there. Its arguments are the name of a field, the pointer for its
-// value, the next name, and so on.
+// need reads fields that a command must have. Its arguments are the name of a field, the pointer
+// for the value of this field, the name of the next field, and so on.
 func (f fields) need(namesAndTargets ...any) error {
 	for i := 0; i < len(namesAndTargets); i += 2 {
 		name := namesAndTargets[i].(string)
@@ -49,7 +50,7 @@ func (f fields) need(namesAndTargets ...any) error {
 	return nil
 }
 
-// may reads fields that may be absent. It takes the same arguments as the method need.
+// may reads fields that a command may have. It takes the same arguments as the method need.
 func (f fields) may(namesAndTargets ...any) error {
 	for i := 0; i < len(namesAndTargets); i += 2 {
 		if _, err := f.read(namesAndTargets[i].(string), namesAndTargets[i+1]); err != nil {
@@ -73,7 +74,8 @@ func duration(milliseconds float64) time.Duration {
 // moment returns a time in Unix milliseconds, with fractions.
 func moment(at time.Time) float64 { return float64(at.UnixMicro()) / 1e3 }
 
-// kinds has the names of the errors in replies. The most exact error that fits comes first.
+// kinds has the name of each error of the client in replies. If two errors match the same failed
+// call, the more exact error comes first in kinds.
 var kinds = []struct {
 	err  error
 	name string

@@ -13,7 +13,7 @@ import (
 	"github.com/session-authority/session-authority/clients/go/sessionhttp"
 )
 
-// apps has the app of each client. An app has one flow for its whole life.
+// apps has one app for each client. Each app uses one Flow for all its requests.
 type apps struct {
 	mu sync.Mutex
 	of map[*sa.Client]http.Handler
@@ -21,7 +21,7 @@ type apps struct {
 
 var served = apps{of: map[*sa.Client]http.Handler{}}
 
-// appOf returns the app of a client. The first request makes the app.
+// appOf returns the app of a client. The first call of appOf for a client makes the app.
 func (a *apps) appOf(client *sa.Client) (http.Handler, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,7 +59,8 @@ func (a *apps) appOf(client *sa.Client) (http.Handler, error) {
 	return a.of[client], nil
 }
 
-// lead redirects the browser to the first page, or answers with the error.
+// lead redirects the browser to "/" if err is nil. If err is not nil, lead answers the request with
+// the error.
 func lead(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case err == nil:
@@ -80,7 +81,7 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-// request sends a request to the app, in this process.
+// request is the command "http": it sends a request to the app of the client, in this process.
 func request(r *run) (any, error) {
 	var method, path, body string
 	var headers [][2]string
@@ -117,8 +118,8 @@ func request(r *run) (any, error) {
 	return response.line(), nil
 }
 
-// recorder keeps a response. flushed is called when the app sends the first part of the response
-// before its end.
+// recorder is an http.ResponseWriter that keeps the response in memory. It calls flushed when the
+// app flushes the response for the first time.
 type recorder struct {
 	header  http.Header
 	sent    http.Header
@@ -141,7 +142,7 @@ func (w *recorder) Write(data []byte) (int, error) {
 	return w.body.Write(data)
 }
 
-// Flush reports that the app has sent a part of the response. Only the first call reports it.
+// Flush calls flushed with the status of the response. Later calls of Flush do nothing.
 func (w *recorder) Flush() {
 	if !w.isTold {
 		w.isTold = true

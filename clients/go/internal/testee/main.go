@@ -1,6 +1,7 @@
 // Command testee runs the scenarios of tests/polyglot with the Go client. It reads commands from
-// stdin and writes replies to stdout, as JSON lines. It decides nothing: a command makes calls of
-// the client, or sends a request to an app with its middleware.
+// stdin and writes replies to stdout, as JSON lines. Each command calls the client, or sends a
+// request to an app that uses the client's middleware. The test runner, and not this program,
+// checks the results.
 package main
 
 import (
@@ -14,7 +15,7 @@ import (
 	sa "github.com/session-authority/session-authority/clients/go"
 )
 
-// testee has the clients, by the names that the runner gave them.
+// testee has the clients of this program, by the names that the test runner gave them.
 type testee struct {
 	mu      sync.Mutex
 	clients map[string]*sa.Client
@@ -28,7 +29,8 @@ type run struct {
 	id     json.RawMessage
 	fields fields
 	client *sa.Client
-	// begun is called right before the call of the client. Then the next command begins.
+	// The handler calls begun right before it calls the client. After begun, the next command may
+	// begin.
 	begun func()
 }
 
@@ -56,10 +58,11 @@ func main() {
 func (t *testee) write(line any) {
 	t.out.Lock()
 	defer t.out.Unlock()
-	_ = t.encoder.Encode(line) // the error does not matter: the runner has ended and reads nothing
+	_ = t.encoder.Encode(line) // an error means that the test runner has ended
 }
 
-// begin starts a command. It returns when the command makes its call.
+// begin starts the command in a line. It returns when the command is about to call the client, or
+// has ended.
 func (t *testee) begin(line []byte) {
 	var named struct {
 		ID      json.RawMessage `json:"id"`
@@ -85,7 +88,7 @@ func (t *testee) begin(line []byte) {
 	}
 	r.fields["client"], _ = json.Marshal(named.Client)
 	switch named.Command {
-	case "connect", "close": // must have ended before the next command
+	case "connect", "close": // these commands end before the next command begins
 		r.begun = func() {}
 		r.reply(handle(r))
 		return

@@ -9,8 +9,8 @@ import (
 )
 
 // addressBuilder makes resolvers for targets that list addresses:
-// "ipv4:10.0.0.1:50051,10.0.0.2:50051". gRPC for other languages has such resolvers built in. The
-// value is the scheme, "ipv4" or "ipv6".
+// "ipv4:10.0.0.1:50051,10.0.0.2:50051". gRPC has such resolvers built in for other languages, but
+// not for Go. The value of an addressBuilder is the scheme of its targets, "ipv4" or "ipv6".
 type addressBuilder string
 
 var _ resolver.Builder = addressBuilder("")
@@ -18,8 +18,9 @@ var _ resolver.Builder = addressBuilder("")
 // Scheme returns "ipv4" or "ipv6".
 func (b addressBuilder) Scheme() string { return string(b) }
 
-// Build returns a resolver that has resolved the target already. It returns an error if the target
-// is no list of addresses of this scheme.
+// Build gives the addresses of the target to conn at once, and returns a resolver that does nothing
+// more. It returns an error if the target is not a list of addresses of this scheme, each with a
+// port.
 func (b addressBuilder) Build(
 	target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions,
 ) (resolver.Resolver, error) {

@@ -1,5 +1,5 @@
-// Package transport owns the connection to the service: addresses, TLS, bearer tokens and
-// keepalive. It makes no call.
+// Package transport opens connections to the service. It checks the settings of addresses, TLS and
+// bearer tokens, and sets the keepalive. It makes no call.
 package transport
 
 import (
@@ -18,27 +18,30 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// Settings have the address of the service, and the options and credentials for connections to it.
+// Settings have the address of the service, and the options and credentials for connections to the
+// service.
 type Settings struct {
 	Target string
 	// TLS is the configuration of TLS. It is nil for plaintext.
 	TLS *tls.Config
-	// Token returns the bearer token of this caller. If the context ends first, Token returns its
-	// error. The field is nil if this caller has no token.
+	// Token returns the bearer token of this caller. If the context ends before Token has the
+	// token, Token returns the context's error. The field is nil if this caller has no token.
 	Token       func(context.Context) (string, error)
 	DialOptions []grpc.DialOption
 }
 
 const (
-	// The service allows a ping every 10 seconds.
+	// pingInterval is longer than 10 seconds, because the service allows one ping in 10 seconds.
 	pingInterval = 12 * time.Second
 	pingTimeout  = 4 * time.Second
-	// A service that was away for long is found again soon.
+	// The pauses between attempts to connect are short. So the client soon finds a service that
+	// comes back, even after a long outage.
 	firstReconnectPause = 100 * time.Millisecond
 	maxReconnectPause   = 2 * time.Second
-	// The time for an attempt to connect, all handshakes included. A lost SYN is sent again after 1
-	// and 3 seconds. If a service comes back, a new attempt finds it sooner than an attempt that
-	// lasts longer than 5 seconds.
+	// connectTimeout limits an attempt to connect, including all handshakes. TCP sends a lost SYN
+	// again after 1, 3 and 7 seconds. An attempt of 5 seconds has time for two of these
+	// repetitions. If the service comes back later, a new attempt reaches it sooner than the third
+	// repetition.
 	connectTimeout = 5 * time.Second
 )
 
@@ -58,7 +61,7 @@ func (s *Settings) Check() error {
 	return nil
 }
 
-// Open returns a new connection. It connects when it is first used.
+// Open returns a new connection. The connection connects to the service when it is first used.
 func (s *Settings) Open() (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if s.TLS != nil {
@@ -67,7 +70,7 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		// A DNS server must not decide how calls are made.
+		// A service config from DNS must not replace serviceConfig.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true,
@@ -83,7 +86,7 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 		}),
 		// An idle connection stays open, and its pings go on.
 		grpc.WithIdleTimeout(0),
-		// Calls between services must not go through a proxy for the web.
+		// Calls between services must not go through an HTTP proxy, such as one from HTTPS_PROXY.
 		grpc.WithNoProxy(),
 		grpc.WithResolvers(addressBuilder("ipv4"), addressBuilder("ipv6")),
 	}
@@ -94,7 +97,8 @@ func (s *Settings) Open() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// IsToken reports whether a header may hold the token.
+// IsToken reports whether token can be a bearer token in a header. It must not be empty, and must
+// have only printable ASCII characters.
 func IsToken(token string) bool {
 	token = strings.TrimSpace(token)
 	for _, letter := range []byte(token) {

@@ -8,8 +8,8 @@ import (
 
 const clockBoottime = 7 // CLOCK_BOOTTIME, of clock_gettime(2)
 
-// systemUptime returns the time since the machine was started, sleep included. It returns false if
-// the system call fails.
+// systemUptime returns the time since the machine was started, including the time for which it
+// slept. The boolean is false if the system call fails.
 func systemUptime() (time.Duration, bool) {
 	var now syscall.Timespec
 	_, _, errno := syscall.RawSyscall(

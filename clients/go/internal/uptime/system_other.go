@@ -4,5 +4,6 @@ package uptime
 
 import "time"
 
-// systemUptime returns false: on this system the package knows no clock that runs during sleep.
+// systemUptime returns false, because the package knows no clock of this system that runs during
+// sleep.
 func systemUptime() (time.Duration, bool) { return 0, false }

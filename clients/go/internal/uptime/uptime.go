@@ -1,8 +1,8 @@
-// Package uptime has a clock that nobody sets, that never goes back, and that runs while the
-// machine sleeps. A near cache measures the age of a proof by this clock.
+// Package uptime has a clock that never goes back, and that runs while the machine sleeps. The near
+// cache measures the age of a proof with this clock.
 //
-// Go's own monotonic clock stands still while a Linux machine sleeps. By that clock, a proof from
-// before the sleep would count as fresh after the sleep.
+// Go's own monotonic clock stands still while a Linux machine sleeps. With that clock, a proof from
+// before the sleep would still count as fresh after the sleep.
 package uptime
 
 import (
@@ -12,16 +12,17 @@ import (
 )
 
 // tolerance is how far Go's monotonic clock and the wall clock may move apart before the Clock
-// checks whether the machine has slept. If the system changes the pace of the wall clock, to keep
-// it in time, the pace of both clocks changes alike.
+// checks whether the machine has slept. A time service such as NTP may make the clocks run a little
+// faster or slower. Such a change of pace does not move the two clocks apart, because it affects
+// both clocks alike.
 const tolerance = 100 * time.Millisecond
 
-// Clock returns the time since it was made, and the wall clock, from one reading of Go's clocks. It
-// reads the system's clock that runs during sleep only if Go's monotonic clock and the wall clock
-// have moved apart.
+// Clock returns the time since the Clock was made, and the time of the wall clock. Usually Clock
+// reads only Go's clocks. If Go's monotonic clock and the wall clock have moved apart by tolerance
+// or more, Clock also reads the system's clock that runs during sleep.
 type Clock struct {
-	// read returns two times. The first time is of a clock that nobody sets, but that may stand
-	// still during sleep. The second time is of the wall clock.
+	// read returns two times. The first time is of Go's monotonic clock, which may stand still
+	// during sleep. The second time is of the wall clock.
 	read func() (time.Duration, time.Time)
 	// slept returns the time of the system's clock that runs during sleep. The boolean is true if
 	// the system has such a clock.
@@ -31,7 +32,8 @@ type Clock struct {
 	since atomic.Pointer[reading]
 }
 
-// reading has the times of all clocks at the same moment.
+// reading has the times of all clocks at one moment. ran is the time of Go's monotonic clock.
+// system is the time of the system's clock that runs during sleep.
 type reading struct {
 	ran    time.Duration
 	wall   time.Time
@@ -71,8 +73,8 @@ func (c *Clock) Now() (time.Duration, time.Time) {
 	return c.reread()
 }
 
-// reread finds out whether the machine slept or the wall clock was set, and returns the same as
-// Now.
+// reread reads all clocks, to find out whether the machine slept or the wall clock was set. It
+// returns the same two times as Now.
 func (c *Clock) reread() (time.Duration, time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,9 +86,10 @@ func (c *Clock) reread() (time.Duration, time.Time) {
 	if known {
 		passed = max(passed, now.system-since.system)
 	} else {
-		// The system has no clock that runs during sleep. So a machine that slept looks like a wall
-		// clock that was set forward. Both count as sleep here: if the wall clock was set, proofs
-		// seem older than they are, and the cache keeps fewer answers.
+		// The system has no clock that runs during sleep. So it is unknown whether the machine
+		// slept or the wall clock was set forward. Both cases count as sleep here. If the wall
+		// clock was set forward, proofs seem older than they are, and the cache drops more answers
+		// than necessary.
 		passed = max(passed, time.Duration(now.wall.UnixNano()-since.wall.UnixNano()))
 	}
 	now.passed = since.passed + passed

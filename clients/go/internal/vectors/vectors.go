@@ -1,4 +1,5 @@
-// Package vectors loads the cases that all clients share, for tests. It decides nothing.
+// Package vectors loads the test cases that all clients share. The files with the cases are in
+// clients/vectors.
 package vectors
 
 import (
@@ -13,12 +14,13 @@ import (
 	"testing"
 )
 
-// Case is one case of a file.
+// Case is one test case of a file in clients/vectors.
 type Case struct {
 	ID       string
 	Given    json.RawMessage
 	Expected json.RawMessage
-	// Settings are the settings of the file, with the changes of the case.
+	// Settings are the settings of the file. If the case has a setting of its own, this setting
+	// replaces the setting of the file.
 	Settings Settings
 }
 
@@ -39,7 +41,8 @@ type Settings struct {
 	SignInURL       *string  `json:"sign_in_url"`
 }
 
-// Pairs are headers in the order of arrival. Each character of a value stands for one byte.
+// Pairs are the names and values of headers, in the order of arrival. Each character of a value
+// stands for one byte.
 type Pairs [][2]string
 
 // Header returns the headers in the form of net/http.
@@ -60,8 +63,8 @@ func Bytes(text string) string {
 	return string(made)
 }
 
-// Folder returns the folder with the files. It returns false if there is only this module, without
-// the rest of a checkout.
+// Folder returns the path of the folder clients/vectors. The second result is false if the folder
+// is missing, because only this Go module is there and not the whole repository.
 func Folder() (string, bool) {
 	_, file, _, _ := runtime.Caller(0)
 	folder := filepath.Join(filepath.Dir(file), "..", "..", "..", "vectors")
@@ -69,7 +72,8 @@ func Folder() (string, bool) {
 	return folder, err == nil && found.IsDir()
 }
 
-// Run runs a test for each case of a file, except the cases that Go skips.
+// Run runs a subtest for each case of a file. It skips the cases that Skips returns. name is the
+// name of the file without ".json".
 func Run(t *testing.T, name string, run func(*testing.T, *Case)) {
 	t.Helper()
 	skips := Skips(t)
@@ -83,7 +87,8 @@ func Run(t *testing.T, name string, run func(*testing.T, *Case)) {
 	}
 }
 
-// Load returns the cases of a file. It skips the test if there is no checkout.
+// Load returns the cases of a file. name is the name of the file without ".json". Load skips the
+// test if the folder of the files is missing.
 func Load(t *testing.T, name string) []*Case {
 	t.Helper()
 	folder, has := Folder()
@@ -103,7 +108,7 @@ func Load(t *testing.T, name string) []*Case {
 		t.Fatalf("%s has no cases", name)
 	}
 	if len(file.Settings) == 0 {
-		return file.Cases // then `settings` of a case are not settings of an app
+		return file.Cases // `settings` of these cases are not settings of an app
 	}
 	for _, each := range file.Cases {
 		var given struct{ Settings json.RawMessage }
@@ -117,7 +122,8 @@ func Load(t *testing.T, name string) []*Case {
 	return file.Cases
 }
 
-// Skips returns the cases that Go skips, each with its reason.
+// Skips returns the cases that the tests of the Go client skip. The key is FILE/ID of a case, and
+// the value is the reason.
 func Skips(t *testing.T) map[string]string {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
@@ -131,7 +137,8 @@ func Skips(t *testing.T) map[string]string {
 	return skips
 }
 
-// Names returns the names of all files, in alphabetical order.
+// Names returns the names of all files in clients/vectors, without ".json" and in alphabetical
+// order.
 func Names(t *testing.T) []string {
 	t.Helper()
 	folder, has := Folder()
@@ -149,7 +156,7 @@ func Names(t *testing.T) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// Decode reads JSON, or fails the test.
+// Decode decodes JSON into the pointer into. It fails the test if the JSON is malformed.
 func Decode(t *testing.T, data []byte, into any) {
 	t.Helper()
 	if err := json.Unmarshal(data, into); err != nil {
@@ -157,8 +164,9 @@ func Decode(t *testing.T, data []byte, into any) {
 	}
 }
 
-// DecodeStrictly reads JSON, or fails the test. It refuses members that the type does not have: a
-// setting that this loader does not know must not be ignored silently.
+// DecodeStrictly decodes JSON into the pointer into. It fails the test if the JSON is malformed, or
+// has a member that the type of into does not have. A setting that this package does not know must
+// not be ignored silently.
 func DecodeStrictly(t *testing.T, data []byte, into any) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -168,8 +176,7 @@ func DecodeStrictly(t *testing.T, data []byte, into any) {
 	}
 }
 
-// Equal compares the result of a decision with the expected result, as JSON. It fails the test if
-// they differ.
+// Equal compares found with expected, as JSON. It fails the test if found and expected differ.
 func Equal(t *testing.T, expected json.RawMessage, found any) {
 	t.Helper()
 	data, err := json.Marshal(found)

@@ -1,6 +1,7 @@
 /**
- * The rules of the service for the fields of requests, with the service's default settings. Each
- * function whose name starts with `of` returns the fields that break rules, with the rules.
+ * Checks the fields of requests as the real service with default settings does. A function whose
+ * name starts with `of` returns the fields that break rules, and the rules that they break. The
+ * result is an empty array if no rule is broken.
  */
 
 import type { Duration } from "@bufbuild/protobuf/wkt";
@@ -21,7 +22,10 @@ type Broken = FieldViolation[];
 const SHORTEST_SESSION_MS = 1_000;
 const SHORTEST_IDLE_MS = 2 * 60_000;
 const IDLE_MS = 7 * DAY_MS;
-/** The limits that the service names when it refuses an idle timeout. */
+/**
+ * The limits of an idle timeout, which the service sends as metadata when it refuses an idle
+ * timeout.
+ */
 export const IDLE_LIMITS = {
   min_seconds: String(SHORTEST_IDLE_MS / 1000),
   max_seconds: String(IDLE_MS / 1000),
@@ -43,15 +47,16 @@ const NAME = /^[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]{1,128}$/;
 const NAME_RULE =
   "1 to 128 letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'";
 const SESSION_ID = /^[0-9a-fA-F]{32}$/;
-// Characters that are invisible: controls, formats, separators other than spaces, and letters
-// without a shape. The joiners are invisible, too, but Persian words and many emoji need them.
+// Matches an invisible character: a control or format character, a separator that is no space, or a
+// letter without a shape. Two format characters, `JOINERS`, are allowed, because Persian words and
+// many emoji need them.
 const UNSEEN =
   /[\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b-\u180d\u180f\p{C}\p{Zl}\p{Zp}]/u;
 const UNSEEN_RULE =
   "must have no control or other unprintable characters, and no white space at the ends";
 const JOINERS = /[\u200c\u200d]/g;
 
-/** Returns the broken rules of a sign-in. */
+/** Returns the rules that a sign-in breaks. */
 export function ofSignIn(request: IssueDeviceRequest): Broken {
   const broken = [...ofUserId(request.userId), ...ofClaims(request.claims)];
   const methods = request.authMethods;
@@ -71,7 +76,7 @@ export function ofSignIn(request: IssueDeviceRequest): Broken {
   return broken;
 }
 
-/** Returns the broken rules of a session's claims. */
+/** Returns the rules that a user's claims break. */
 export function ofClaims(claims: Claims): Broken {
   const names = Object.keys(claims);
   const broken: Broken = [];
@@ -100,20 +105,23 @@ function ofTime(
   return [rule(name, `must be from ${shortest} to ${longest} seconds`)];
 }
 
-/** Returns the broken rule of a batch, by the number of entries in the field with this name. */
+/**
+ * Returns the rule that a batch breaks if it has no entries or too many entries. `name` is the
+ * field with the entries, and `size` is their number.
+ */
 export function ofBatch(size: number, name: string): Broken {
   if (size >= 1 && size <= MAX_BATCH) return [];
   return [rule(name, `must be 1 to ${String(MAX_BATCH)} ${name}, not ${String(size)}`)];
 }
 
-/** Returns the broken rules of a session's name. */
+/** Returns the rules that the fields of a `SessionName` break. */
 export function ofSessionName({ userId, deviceId, sessionId }: SessionName): Broken {
   const broken = [...ofUserId(userId), ...ofDeviceId(deviceId)];
   if (!SESSION_ID.test(sessionId)) broken.push(rule("session_id", "must be 32 hexadecimal digits"));
   return broken;
 }
 
-/** Returns the broken rule of a user ID. */
+/** Returns the rule that a user ID breaks. */
 export function ofUserId(value: string): Broken {
   if (value === "") return [rule("user_id", "must not be empty")];
   if (Array.from(value).length > MAX_USER_ID_LENGTH) {
@@ -125,13 +133,13 @@ export function ofUserId(value: string): Broken {
   return [rule("user_id", UNSEEN_RULE)];
 }
 
-/** Returns the broken rule of a device ID. */
+/** Returns the rule that a device ID breaks. */
 export function ofDeviceId(value: string): Broken {
   if (canonicalDeviceId(value) !== "") return [];
   return [rule("device_id", "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000")];
 }
 
-/** Returns the broken rule of a device's name. */
+/** Returns the rule that the display name of a device breaks. */
 export function ofDisplayName(value: string): Broken {
   const shown = cleaned(value);
   if (Array.from(shown).length > MAX_DISPLAY_NAME_LENGTH) {
@@ -143,8 +151,8 @@ export function ofDisplayName(value: string): Broken {
 }
 
 /**
- * Returns a name in the form in which it is shown: white space becomes one space, and invisible
- * characters are removed.
+ * Returns a text in the form in which it is shown. White space between words becomes one space.
+ * White space at the ends and invisible characters are removed.
  */
 export function cleaned(value: string): string {
   const shown = Array.from(value).map((letter) => {
@@ -155,8 +163,9 @@ export function cleaned(value: string): string {
 }
 
 /**
- * Returns the facts of a client in the form in which the service keeps them. Nothing is refused.
- * Invisible characters are removed, and long texts are cut.
+ * Returns the facts about an end user's browser or app in the form in which the service keeps them.
+ * Invisible characters are removed. A display name, an app version or a city that is too long is
+ * cut. A malformed country code becomes empty.
  */
 export function shownClient(client: ClientInfo): ClientInfo {
   const { place } = client;

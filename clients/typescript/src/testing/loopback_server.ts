@@ -1,6 +1,6 @@
 /**
- * Owns a gRPC server of the contract on loopback, which passes each call to its handlers. It may be
- * stopped and started again.
+ * Owns a gRPC server on loopback for the service's contract. The server passes each call to its
+ * handlers. The server may be stopped and started again.
  */
 
 import {
@@ -38,7 +38,7 @@ import {
   type WatchEventsResponse,
 } from "../gen/session_authority/v1/session_authority_pb.js";
 
-/** The details of a refusal, in addition to its status. */
+/** The details of a `Refusal`, in addition to its status code and message. */
 export interface RefusalDetails {
   readonly reason?: string;
   readonly violations?: readonly { readonly field: string; readonly description: string }[];
@@ -46,7 +46,10 @@ export interface RefusalDetails {
   readonly retryAfterMs?: number;
 }
 
-/** The error that a handler throws to fail a call with a status and details of the real service. */
+/**
+ * An error that a handler throws to fail its call. The caller gets the status and the details, as
+ * from the real service.
+ */
 export class Refusal extends Error {
   constructor(
     readonly code: StatusCode,
@@ -56,7 +59,10 @@ export class Refusal extends Error {
     super(message);
   }
 
-  /** Returns the bytes of the trailer `grpc-status-details-bin`, if the refusal has details. */
+  /**
+   * Returns the bytes of the trailer `grpc-status-details-bin`. Returns undefined if the refusal
+   * has no details.
+   */
   status(): Uint8Array | undefined {
     if (this.details === undefined) return undefined;
     const { reason = "", violations, metadata = {}, retryAfterMs } = this.details;
@@ -79,26 +85,35 @@ export class Refusal extends Error {
   }
 }
 
-/** One call that the server got. */
+/** A call that the server received, without its request message. */
 export interface ServedCall {
   /** The name of the method in the contract. */
   readonly method: string;
   readonly metadata: Metadata;
-  /** How many milliseconds are left until the call's deadline. Infinite without a deadline. */
+  /**
+   * How many milliseconds were left until the call's deadline when the call arrived. Infinite if
+   * the call has no deadline.
+   */
   readonly leftMs: number;
   /** A signal that aborts when the caller cancels the call. */
   readonly signal: AbortSignal;
 }
 
-/** The handlers of the calls. A handler that throws a `Refusal` fails its call. */
+/**
+ * The handlers of the calls. A handler returns the response, or throws a `Refusal` to fail the
+ * call.
+ */
 export interface Handlers {
   unary(request: Message, call: ServedCall): Promise<Message>;
   watch(request: WatchEventsRequest, call: ServedCall): AsyncIterable<WatchEventsResponse>;
 }
 
-/** A gRPC server of the contract. */
+/** A gRPC server for the service's contract, which listens on loopback. */
 export class LoopbackServer {
-  /** The address at which the server listens: a free port, or the port that it had before. */
+  /**
+   * The address at which the server listens, `host:port`. Empty before the first `start`. The first
+   * `start` takes a free port, and a later `start` takes the same port.
+   */
   address = "";
   readonly #handlers: Handlers;
   #server: Server | undefined;

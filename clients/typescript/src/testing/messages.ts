@@ -1,4 +1,4 @@
-/** The messages of the fake service, and the errors of its calls. */
+/** Makes the response messages of the fake service, and the errors of its calls. */
 
 import { create } from "@bufbuild/protobuf";
 
@@ -13,7 +13,7 @@ import { Refusal } from "./loopback_server.js";
 import { ALARM_MEMORY_MS } from "./rules.js";
 import { expiresAt, type FakeDevice, type FakeToken, type State } from "./state.js";
 
-/** Returns the session of a token. */
+/** Returns the message for the session of a token. */
 export function sessionMessage(state: State, token: FakeToken): pb.Session {
   const { session } = token;
   return create(pb.SessionSchema, {
@@ -30,7 +30,10 @@ export function sessionMessage(state: State, token: FakeToken): pb.Session {
   });
 }
 
-/** Returns a device in a list. `current` is the ID of the device that sent the request. */
+/**
+ * Returns the message for a device. `current` is the ID of the device that shows the list of
+ * devices.
+ */
 export function deviceMessage(state: State, device: FakeDevice, current = ""): pb.Device {
   const { client, lastAlarm } = device;
   const session = state.isLive(device) ? device.session : undefined;
@@ -61,7 +64,10 @@ export function deviceMessage(state: State, device: FakeDevice, current = ""): p
   });
 }
 
-/** Returns the state of the session that a request names, or the rules that the name breaks. */
+/**
+ * Returns the item of CheckSessions for one session: the state of the session, or an error with the
+ * rules that the fields of `name` break.
+ */
 export function checkedSession(state: State, name: pb.SessionName): pb.CheckSessionsResult {
   const broken = ofSessionName(name);
   if (broken.length === 0) {
@@ -95,7 +101,7 @@ function stateMessage(state: State, name: pb.SessionName): pb.SessionState {
   });
 }
 
-/** The fields that only some types of events have. */
+/** The fields of an event that only some types of events have. */
 export interface EventFields {
   readonly sessionId?: string;
   readonly reason?: string;
@@ -105,7 +111,10 @@ export interface EventFields {
   readonly replayCause?: pb.ReplayCause;
 }
 
-/** Returns the next event of the state. `more` has the fields that only this type of event has. */
+/**
+ * Returns a new event, whose ID is the next number. `more` has the fields that only some types of
+ * events have.
+ */
 export function eventMessage(
   state: State,
   type: pb.EventType,
@@ -135,8 +144,8 @@ export function eventMessage(
 }
 
 /**
- * Returns a message of a watch. If `proves` is true, the message proves that the watch has sent all
- * events.
+ * Returns a message of a watch. If `proves` is true, the message is a proof that the watch has sent
+ * all events until now.
  */
 export function watchMessage(
   state: State,
@@ -154,7 +163,7 @@ export function watchMessage(
   });
 }
 
-/** Throws a `Refusal` that names the fields that break their rules, if there are any. */
+/** Throws a `Refusal` with the broken rules. Does nothing if `broken` is empty. */
 export function refuse(broken: readonly FieldViolation[]): void {
   if (broken.length === 0) return;
   const idle = broken.some(({ field }) => field === "idle_timeout");
@@ -165,7 +174,7 @@ export function refuse(broken: readonly FieldViolation[]): void {
   });
 }
 
-/** Returns the refusal of a service that is unavailable. */
+/** Returns the `Refusal` with which an unavailable service answers a call. */
 export function away(reason: string): Refusal {
   return new Refusal("UNAVAILABLE", reason, { reason, retryAfterMs: 1_000 });
 }

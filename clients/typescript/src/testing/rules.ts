@@ -1,10 +1,10 @@
-/** The rules of the service, with its default settings: the verdicts on tokens. */
+/** Decides the verdicts on tokens as the real service with default settings does. */
 
 import { canonicalDeviceId } from "../device_ids.js";
 import { ReplayCause, SessionStatus } from "../gen/session_authority/v1/session_authority_pb.js";
 import type { FakeSession, FakeToken, State } from "./state.js";
 
-// The defaults of the service.
+// The service's default settings and its fixed limits, in milliseconds.
 const MINUTE_MS = 60_000;
 export const DAY_MS = 24 * 60 * MINUTE_MS;
 export const SESSION_TTL_MS = 30 * DAY_MS;
@@ -14,13 +14,19 @@ const DURABLE_AFTER_MS = 3 * MINUTE_MS;
 const ALARM_AFTER_MS = 5 * MINUTE_MS;
 const LEEWAY_MS = 30_000;
 
-/** The kind of call that presents a token. */
+/**
+ * The kind of call that presents a token. `renewing` is true for a renewal. `observeOnly` is true
+ * for a validation that changes nothing.
+ */
 export interface Presenting {
   readonly renewing: boolean;
   readonly observeOnly: boolean;
 }
 
-/** Judges a token on a device. Returns the status, and the token if it is good. */
+/**
+ * Returns the status of a token that a device presents. Also returns the token if its status is
+ * `ACTIVE`.
+ */
 export function judge(
   state: State,
   text: string,
@@ -55,7 +61,10 @@ export function judge(
   return [verdict, verdict === SessionStatus.ACTIVE ? token : undefined];
 }
 
-/** Returns why a token counts as replayed on a device. Call it before the session is ended. */
+/**
+ * Returns why a token that a device presented counts as replayed. Call this function before the
+ * alarm ends the session.
+ */
 export function replayCause(state: State, token: FakeToken, deviceId: string): ReplayCause {
   const live = state.deviceOf(token.session)?.session;
   if (live === undefined || canonicalDeviceId(deviceId) !== token.session.deviceId) {
@@ -65,14 +74,19 @@ export function replayCause(state: State, token: FakeToken, deviceId: string): R
   return isSecondCopy(live, token) ? ReplayCause.SECOND_COPY : ReplayCause.SUPERSEDED_TOKEN;
 }
 
-/** Returns true if another copy of the token's generation is the only good one. */
+/**
+ * Returns true if the token is a second copy: another copy of its generation is the only good copy.
+ */
 function isSecondCopy(live: FakeSession, token: FakeToken): boolean {
   const behind = live.generation - token.generation;
   const settled = [live.holder, live.predecessor][behind];
   return settled !== undefined && settled !== token.copy;
 }
 
-/** Judges a token against the live session on its device. */
+/**
+ * Returns the status of a token that its own device presents. `live` is the live session on this
+ * device.
+ */
 function judgeOnItsDevice(live: FakeSession, token: FakeToken, now: number): SessionStatus {
   const seenForMs = live.firstSeenAt === undefined ? undefined : now - live.firstSeenAt;
   if (token.session !== live) {
@@ -90,8 +104,9 @@ function judgeOnItsDevice(live: FakeSession, token: FakeToken, now: number): Ses
 }
 
 /**
- * Notes that a token of the current generation was presented. If the token is old enough, it counts
- * as seen. If `settles` is true, the token's copy may become the only good copy.
+ * Notes that a token of the current generation was presented. If the token is old enough, its
+ * generation counts as seen. If `settles` is true and the generation has no holder, the token's
+ * copy may become the holder.
  */
 export function markSeen(token: FakeToken, now: number, { settles }: { settles: boolean }): void {
   const { session } = token;
@@ -101,7 +116,10 @@ export function markSeen(token: FakeToken, now: number, { settles }: { settles: 
   }
 }
 
-/** Moves a session on to its next generation if the token is old enough. Returns true if it did. */
+/**
+ * Starts the next generation of a session if the token of the current generation is old enough.
+ * Returns true if a new generation was started.
+ */
 export function rotateIfDue(token: FakeToken, now: number): boolean {
   const { session } = token;
   if (!(token.aged || token.expired || now - session.renewedAt >= ALARM_AFTER_MS)) return false;

@@ -1,4 +1,4 @@
-/** The methods of the contract, with a state in memory. */
+/** Implements the methods of the contract for the fake service, with a state in memory. */
 
 import { clone, create, equals, type Message } from "@bufbuild/protobuf";
 import { randomUUID } from "node:crypto";
@@ -50,10 +50,11 @@ const PAGE_SIZE = 50;
 const HOUR_MS = 3_600_000;
 
 /**
- * A verdict, the token if it is good, and the number of devices on which an alarm ended sessions.
+ * A verdict on a presented token: its status, the token if the status is `ACTIVE`, and the number
+ * of devices on which an alarm ended sessions.
  *
- * `forgiven` means that the token counts as superseded, without an alarm, because it was not
- * presented for a renewal. A renewal with it would raise an alarm.
+ * `forgiven` is true if a replayed token got the status `SUPERSEDED` and raised no alarm, because
+ * the call was no renewal. A renewal with the same token would raise an alarm.
  */
 interface Judged {
   readonly status: pb.SessionStatus;
@@ -62,7 +63,10 @@ interface Judged {
   readonly forgiven: boolean;
 }
 
-/** The fake service, with a state of its own. */
+/**
+ * Handles the calls of the fake service. `FakeAuthority` sets the public fields to simulate faults
+ * and limits.
+ */
 export class FakeService implements Handlers {
   state = new State();
   readonly calls = new Map<string, number>();
@@ -70,7 +74,10 @@ export class FakeService implements Handlers {
   isAway = false;
   delayMs = 0;
   maxDevices: number | undefined;
-  /** True if the replicas confirm every change, false if none. Undefined without replicas. */
+  /**
+   * True if the fake service has replicas that confirm every change, and false if its replicas
+   * confirm no change. Undefined if the fake service has no replicas.
+   */
   replicasConfirm: boolean | undefined;
   readonly #tokenTtlMs: number;
   readonly #alarmOnRenewal: boolean;
@@ -81,7 +88,7 @@ export class FakeService implements Handlers {
     this.#alarmOnRenewal = alarmOnRenewal;
   }
 
-  /** Forgets every user, and resets the counts. */
+  /** Forgets every user, and sets the counts of calls and rotations back to 0. */
   reset(): void {
     this.state = new State();
     this.calls.clear();
@@ -308,7 +315,10 @@ export class FakeService implements Handlers {
     return response;
   }
 
-  /** Returns a new device ID for a request that has none. */
+  /**
+   * Returns a new device ID for a request without a device ID, and stores it as an assigned device
+   * ID.
+   */
   #assignedId(): string {
     const deviceId = randomUUID();
     this.state.assigned.add(deviceId);
@@ -354,7 +364,7 @@ export class FakeService implements Handlers {
     return { ...judged, revokedDevices };
   }
 
-  /** Adds an event about a superseded token, at most one an hour for a session. */
+  /** Writes the event SUPERSEDED_TOKEN_PRESENTED, at most one event an hour for each session. */
   #tellOfSuperseded(session: FakeSession): void {
     const now = this.state.now();
     if (session.toldAt !== undefined && now - session.toldAt < HOUR_MS) return;
@@ -427,7 +437,10 @@ export class FakeService implements Handlers {
 
   // --- events -----------------------------------------------------------------------------------
 
-  /** Yields the events from a cursor on, from a moment on, or from now on. */
+  /**
+   * Yields the messages of a watch. The watch starts at the request's cursor. Without a cursor it
+   * starts at the request's `start_time`, and without a `start_time` it starts now.
+   */
   async *watch(
     request: pb.WatchEventsRequest,
     { signal }: ServedCall,
@@ -461,7 +474,9 @@ export class FakeService implements Handlers {
     }
   }
 
-  /** Waits for an event, for the next proof of life, or for the watcher to leave. */
+  /**
+   * Waits until an event is written, a proof is due, the state is reset or the watch is cancelled.
+   */
   async #news(signal: AbortSignal): Promise<void> {
     await new Promise<void>((resolve) => {
       const wake = () => {
@@ -505,8 +520,8 @@ function newDeviceAt(deviceId: string, client: pb.ClientInfo, now: number): Fake
 }
 
 /**
- * Returns the request without the parts that may differ under one `request_id`: the end user's
- * client, and `require_replicated`.
+ * Returns a copy of the request without `client` and `require_replicated`. Two calls with the same
+ * `request_id` may differ in these two fields.
  */
 function whatIsAsked(request: pb.IssueDeviceRequest): pb.IssueDeviceRequest {
   const bare = clone(pb.IssueDeviceRequestSchema, request);

@@ -1,4 +1,7 @@
-/** The state of the fake service, and its clock. Moments are milliseconds since 1970. */
+/**
+ * Owns the state of the fake service, and its clock. A moment is a number of milliseconds since
+ * 1970 by this clock.
+ */
 
 import { randomBytes } from "node:crypto";
 
@@ -12,7 +15,7 @@ import type {
 
 export type Claims = Readonly<Record<string, string>>;
 
-/** A session. Its generation is 1 until its token is renewed. */
+/** A session of the fake service. `generation` is 1 until a renewal starts the next generation. */
 export interface FakeSession {
   readonly userId: string;
   readonly deviceId: string;
@@ -28,15 +31,18 @@ export interface FakeSession {
   lastSeenAt: number;
   firstSeenAt: number | undefined;
   toldAt: number | undefined;
-  /** The one copy of the current generation that is good. Undefined until it is decided. */
+  /**
+   * The one copy of the current generation that is good. Undefined while every copy of the current
+   * generation is good.
+   */
   holder: symbol | undefined;
-  /** The one copy of the previous generation that is good. Undefined in generation 1. */
+  /** The one copy of the previous generation that is good. Undefined while the generation is 1. */
   predecessor: symbol | undefined;
   updatedClaims: Claims | undefined;
   hasNewerClaims: boolean;
 }
 
-/** The fields of a new session that its sign-in sets. */
+/** The fields of a new session that depend on its sign-in. */
 export type NewSession = Pick<
   FakeSession,
   | "userId"
@@ -49,7 +55,7 @@ export type NewSession = Pick<
   | "signedInAt"
 >;
 
-/** Returns a new session. */
+/** Returns a new session of generation 1, with a random session ID. */
 export function newSession(begun: NewSession): FakeSession {
   return {
     ...begun,
@@ -66,14 +72,14 @@ export function newSession(begun: NewSession): FakeSession {
   };
 }
 
-/** Returns the time when a session ends if it is not used again. */
+/** Returns the moment at which a session ends if it is not used again. */
 export function expiresAt({ endsAt, lastSeenAt, idleTimeoutMs }: FakeSession): number {
   return idleTimeoutMs === undefined ? endsAt : Math.min(endsAt, lastSeenAt + idleTimeoutMs);
 }
 
 /**
- * A token that was handed out. Each token is another copy of its generation, unless it is an
- * earlier token that was made once more with newer claims.
+ * A token that the fake service made. Each token is a new copy of its generation. There is one
+ * exception: a token that replaces another token only to bring newer claims is the same copy.
  */
 export interface FakeToken {
   readonly session: FakeSession;
@@ -87,7 +93,7 @@ export interface FakeToken {
   replayed: boolean;
 }
 
-/** A device in a user's list, with its session if the user is signed in there. */
+/** A device of a user. `session` is undefined if the user is signed out on the device. */
 export interface FakeDevice {
   readonly deviceId: string;
   client: ClientInfo;
@@ -100,7 +106,7 @@ export interface FakeDevice {
 }
 
 /**
- * A sign-in that had a `request_id`: the same request, from any browser or app, gets the same
+ * A stored sign-in that had a `request_id`. A repetition of the same request gets the same
  * response.
  */
 export interface FakeSignIn {
@@ -109,7 +115,10 @@ export interface FakeSignIn {
   readonly response: IssueDeviceResponse;
 }
 
-/** Everything that the fake service knows. A reset replaces it by a new state. */
+/**
+ * The users, devices, sessions, tokens and events of the fake service. A reset of the service
+ * replaces the state by a new state.
+ */
 export class State {
   readonly devices = new Map<string, Map<string, FakeDevice>>();
   readonly tokens = new Map<string, FakeToken>();
@@ -118,14 +127,17 @@ export class State {
   readonly assigned = new Set<string>();
   passedMs = 0;
 
-  /** Returns the time of the fake service. */
+  /**
+   * Returns the present moment by the clock of the fake service, which `passedMs` moves forward.
+   */
   now(): number {
     return Date.now() + this.passedMs;
   }
 
   /**
-   * Converts a moment to the clock of the machine, which no test moves. Apps get times in this
-   * form. So after `passTime`, past times are further back and future times are nearer.
+   * Converts a moment of the fake clock to a time of the machine's clock, which no test moves. The
+   * fake service uses this method for the times of sessions and devices in responses. So after
+   * `passTime`, the times of existing sessions in responses are earlier than before.
    */
   told(moment: number): Date {
     return new Date(moment - this.passedMs);
@@ -139,12 +151,15 @@ export class State {
     return this.devices.get(userId)?.get(deviceId);
   }
 
-  /** Returns true if the user is signed in on the device. */
+  /** Returns true if the device has a session that has not expired. */
   isLive(device: FakeDevice): boolean {
     return device.session !== undefined && this.now() < expiresAt(device.session);
   }
 
-  /** Makes a token of the session's generation. Returns its text and the token. */
+  /**
+   * Makes a new copy of the session's current generation. Returns the text of the token, and the
+   * token.
+   */
   handOut(session: FakeSession, ttlMs: number): [string, FakeToken] {
     const now = this.now();
     return this.#remember({
@@ -160,7 +175,10 @@ export class State {
     });
   }
 
-  /** Makes the same token with the session's claims. Returns its text and the token. */
+  /**
+   * Makes a token that differs from the given token only in its text and its claims. The new token
+   * has the present claims of the session. Returns the text of the new token, and the new token.
+   */
   reissue(token: FakeToken): [string, FakeToken] {
     return this.#remember({ ...token, claims: token.session.claims });
   }
@@ -171,7 +189,10 @@ export class State {
     return [text, token];
   }
 
-  /** Ends a user's sessions on all devices except `spared`. Returns how many sessions it ended. */
+  /**
+   * Ends a user's sessions on all devices except the device with the ID `spared`. Returns how many
+   * live sessions were ended.
+   */
   endSessions(userId: string, spared = ""): number {
     const live = [...this.devicesOf(userId).values()].filter(
       (device) => this.isLive(device) && device.deviceId !== spared,

@@ -2,7 +2,7 @@
 
 import { isIPv4, isIPv6 } from "node:net";
 
-/** The bytes of an address: four of IPv4, sixteen of IPv6. */
+/** The bytes of an IP address: 4 for IPv4, 16 for IPv6. */
 export type Address = readonly number[];
 
 /** A network: its first address, and the number of leading bits that all its addresses share. */
@@ -11,13 +11,16 @@ export interface Network {
   readonly bits: number;
 }
 
-/** A longer text is no address. The longest one is IPv6 in brackets, with a zone and a port. */
+/**
+ * A longer text is no address. The longest form of an address is IPv6 in brackets, with a zone and
+ * a port.
+ */
 const MAX_ADDRESS_CHARACTERS = 100;
 const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /**
- * Returns the address in a text, without a zone or a port. An IPv4 address that was written as IPv6
- * becomes IPv4. Returns undefined if the text is no address.
+ * Returns the IP address in a text, without a zone or a port. An IPv4 address in the form of IPv6,
+ * such as `::ffff:192.0.2.1`, becomes IPv4. Returns undefined if the text is no address.
  */
 export function parseAddress(text: string): Address | undefined {
   if (text.length > MAX_ADDRESS_CHARACTERS) return undefined;
@@ -27,18 +30,23 @@ export function parseAddress(text: string): Address | undefined {
   return bytesOf(plain.split("%", 1)[0] ?? "", { unmap: true });
 }
 
-/** Returns the text of an address, in its usual form. */
+/**
+ * Returns the text of an IP address. The text of an IPv6 address is in the short form of RFC 5952.
+ */
 export function formatAddress(address: Address): string {
   if (address.length === 4) return address.join(".");
   const groups: string[] = [];
   for (let at = 0; at < 16; at += 2) {
     groups.push((((address[at] ?? 0) << 8) | (address[at + 1] ?? 0)).toString(16));
   }
-  // The class URL compresses an IPv6 host by the rules of RFC 5952.
+  // `URL` shortens the text of an IPv6 host by the rules of RFC 5952.
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
-/** Returns the network in a text: `10.0.0.0/8`, or a single address. Throws TypeError. */
+/**
+ * Returns the network that a text names, such as `10.0.0.0/8` or a single address. Throws TypeError
+ * if the text names no network.
+ */
 export function parseNetwork(text: string): Network {
   const [name = "", bitsText, ...more] = text.split("/");
   const first = bytesOf(name, { unmap: false });

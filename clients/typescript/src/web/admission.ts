@@ -1,6 +1,6 @@
 /**
- * The part of a visit that middleware calls: it validates the token of a request, and writes the
- * cookies of the response.
+ * Contains the part of a visit that the middleware calls. This part validates the token of a
+ * request, and makes the cookies of the response.
  */
 
 import { isUnavailable, SessionAuthorityError } from "../errors.js";
@@ -17,9 +17,11 @@ import { lackOf, type SignInRules, stepUpOf } from "./step_up.js";
 import type { ThrottledLog } from "./throttled_log.js";
 
 /**
- * If an app takes longer to respond, the next request renews the token. After a long time another
- * request may have renewed the token long ago, and the token of this request would look stolen. So
- * this is far less than the service's ALARM_AFTER, 5 minutes.
+ * The time in which an app must respond so that its response renews the token. If the app takes
+ * longer, the next request renews the token. After a long time, another request may have renewed
+ * the same token long ago. If the response renewed the token in spite of this, the service would
+ * take the token for a replay. The time is far shorter than the service's `ALARM_AFTER`, 5 minutes,
+ * to prevent this false alarm.
  */
 const RENEW_WITHIN_MS = 10_000;
 const OUTAGE = "The Session Authority gives no answer, so requests that need a session get 503";
@@ -33,11 +35,14 @@ export interface VisitContext {
   readonly flow: Flow;
   readonly renewals: Renewals;
   readonly states: ThrottledLog;
-  /** The wall clock. Tests pass their own. */
+  /** Returns the current time. Tests pass their own function. */
   readonly now: () => Date;
 }
 
-/** A request, with its session if it has one. */
+/**
+ * A request of an end user, with its session if the user is signed in. An app gets the subclass
+ * `Visit`.
+ */
 export class Admission {
   /** The shared objects of the app's visits. Only this package uses them. */
   protected readonly context: VisitContext;
@@ -67,8 +72,8 @@ export class Admission {
   }
 
   /**
-   * The session of the user, undefined if nobody is signed in. Throws NoAnswer if the service gave
-   * no answer: an outage must not look like a sign-out.
+   * The session of the user, or undefined if nobody is signed in. Throws NoAnswer if the service
+   * gave no answer, because an outage must not look like a sign-out.
    */
   get session(): Session | undefined {
     this.#looked = true;
@@ -81,30 +86,34 @@ export class Admission {
   }
 
   /**
-   * False if the session ends with the browser. Pass it to a sign-in that replaces this session,
-   * such as a step-up: `signIn(user, { remember: visit.remembered })`.
+   * False if the session ends with the browser. Pass this value to a sign-in that replaces this
+   * session, such as a step-up: `signIn(user, { remember: visit.remembered })`.
    */
   get remembered(): boolean {
     return this.presented.brief === "" || this.presented.brief !== this.found?.sessionId;
   }
 
-  /** The status of the request's token, for logs. `UNSPECIFIED` while it is unknown. */
+  /**
+   * The status of the request's token, for logs. `UNSPECIFIED` while the status is unknown, as in
+   * an outage.
+   */
   get status(): SessionStatus {
     return this.verdict;
   }
 
-  /** The ID of the browser or app. Empty before its first sign-in. */
+  /** The device ID of the client. Empty before the first sign-in of the client. */
   get deviceId(): string {
     return this.found?.deviceId ?? this.presented.deviceId;
   }
 
   /**
-   * Returns how many milliseconds the session lasts from now on if it is not used again: until its
-   * idle end or its absolute end, whichever is first. Returns undefined if nobody is signed in.
-   * Throws NoAnswer if the service gave no answer.
+   * Returns how many milliseconds are left until the session ends, if it is not used again. The
+   * session ends at its idle end or at its absolute end, whichever comes first. Returns undefined
+   * if nobody is signed in. Throws NoAnswer if the service gave no answer.
    *
-   * The time is exact on a path of `passivePaths`. At other paths a near cache may answer with an
-   * old idle end, which a use has put off since. Then the time is too short, and never too long.
+   * The result is exact in a request to one of `passivePaths`. In another request, a near cache may
+   * return an idle end from before the last use of the session. Because of an old idle end, the
+   * result may be too short, but never too long.
    */
   timeLeftMs(): number | undefined {
     const { session } = this;
@@ -116,8 +125,9 @@ export class Admission {
    * Returns the session of the user. Throws SignInRequired if nobody is signed in, and NoAnswer if
    * the service gave no answer.
    *
-   * Throws StepUpRequired, which is a SignInRequired, if the sign-in is older or weaker than the
-   * rules require. The session then stays good. Throws RangeError and TypeError for invalid rules.
+   * Throws StepUpRequired, a subclass of SignInRequired, if the sign-in is older or weaker than
+   * `rules` require. StepUpRequired does not end the session. Throws RangeError or TypeError for
+   * invalid rules.
    */
   require(rules?: SignInRules): Session {
     const wanted = stepUpOf(rules);
@@ -135,12 +145,13 @@ export class Admission {
   // --- for middleware ---------------------------------------------------------------------------
 
   /**
-   * Finds out whether the session is good. It renews a browser's token at once in two cases. If the
-   * token has expired, only a renewal says whether the session is good. If the token was superseded
-   * and the service recommends a renewal (with `REPLAY_ALARM=renewed`), the renewal raises the
-   * alarm about a replay.
+   * Validates the token to find out whether the session is good. In two cases, this method renews a
+   * browser's token at once. If the token has expired, only a renewal says whether the session is
+   * good. If the token was superseded and the service recommends a renewal (with
+   * `REPLAY_ALARM=renewed`), the renewal makes the service raise the alarm about a replay.
    *
-   * If the Session Authority gives no answer, `session` and `require` throw NoAnswer.
+   * This method does not reject if the Session Authority gives no answer. After such an outage,
+   * `session` and `require` throw NoAnswer.
    */
   async open(): Promise<void> {
     const { token, deviceId, client, passive, status, app } = this.presented;
@@ -163,9 +174,9 @@ export class Admission {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of the response. If the service recommended a renewal, or the
-   * app changed the claims, less than 10 seconds ago, this method renews a browser's token first.
-   * Only in this case does the method return a promise.
+   * Closes the visit, and returns the `Set-Cookie` headers of the response. This method renews a
+   * browser's token first if, in the last 10 seconds, the service recommended a renewal or the app
+   * changed the claims. The method returns a promise only if it renews the token.
    */
   close(): readonly string[] | Promise<readonly string[]> {
     const first = !this.closed;
@@ -177,15 +188,16 @@ export class Admission {
   }
 
   /**
-   * Returns the change of the response's headers for caches, once the visit is closed. `names` are
-   * the names of the app's headers, `contentType` is the type of the response's contents.
+   * Returns the changes to the response's headers for caches. Close the visit before you call this
+   * method. `names` are the names of the headers that the app set. `contentType` is the value of
+   * the response's `Content-Type`.
    */
   caching(names: readonly string[], contentType: string): Caching {
     return cachingOf({
       names,
       contentType,
       handsOut: this.handsOut || (this.cookies?.length ?? 0) > 0,
-      // If the renewal finds that the session has ended, the app's page is personal nevertheless.
+      // The app may have made a personal page before a renewal found that the session has ended.
       signedIn: this.found !== undefined || this.#hadSession,
       looked: this.#looked,
       ended: this.ended,
@@ -193,8 +205,9 @@ export class Admission {
   }
 
   /**
-   * Returns true if a `Set-Cookie` header of the app sets one of the visit's cookies. Such a header
-   * must not be sent, as it would sign the user out.
+   * Returns true and logs a warning if `line`, a `Set-Cookie` header of the app, sets one of the
+   * visit's cookies. The middleware must not send such a header, because it would sign the user
+   * out.
    */
   owns(line: string): boolean {
     const { settings } = this.context.flow;
@@ -208,28 +221,30 @@ export class Admission {
   }
 
   /**
-   * Ends a connection by `hangUp` when the session ends, unless the app keeps the connection open.
-   * This happens only if the app uses the session, before or after this call: public streams go on.
+   * Makes the end of the session call `hangUp`, which ends the connection. `hangUp` is called only
+   * if the app uses the session, before or after this call. A stream for which the app does not use
+   * the session goes on. A stream also goes on if the app called `keepOpen`, or if `endConnections`
+   * is false.
    */
   hangUpAtEnd(hangUp: () => void): void {
     if (!this.context.flow.settings.endConnections) return;
     this.sessionEnd.hangUpWith(hangUp, this.#looked ? this.found : undefined);
   }
 
-  /** True if the app may listen for the end of the session, now or later. */
+  /** True if the app has added a listener for the end of the session, or can still add one. */
   get canHear(): boolean {
     return this.found !== undefined || this.sessionEnd.isHeard;
   }
 
-  /** Notes that the connection is over, so that the session's end calls no listener. */
+  /** Notes that the connection is over. From now on, the end of the session calls no listener. */
   leave(): void {
     this.sessionEnd.leave();
   }
 
   /**
    * Returns the last refusal that the visit threw, and forgets it: the next call returns undefined.
-   * If a framework caught the error and answered in its own way, the middleware replaces the
-   * framework's response.
+   * The middleware uses the refusal to replace a framework's response if the framework caught the
+   * error and answered it by itself.
    */
   takeRefusal(): Refused | undefined {
     const refused = this.#refused;
@@ -237,7 +252,7 @@ export class Admission {
     return refused;
   }
 
-  /** Logs that the Session Authority refused a call, once a minute at most. */
+  /** Logs that the Session Authority refused a call. Writes at most one such line a minute. */
   noteRefusal(error: SessionAuthorityError): void {
     this.context.states.error(REFUSED, describe(error));
   }
@@ -250,7 +265,8 @@ export class Admission {
   protected async renewNow(): Promise<Renewal> {
     const { authority, flow, renewals, now } = this.context;
     const { token, deviceId, client, passive } = this.presented;
-    // A passive renewal can't replace a renewal that counts as a use.
+    // `passive` is a part of the key, because a renewal that counts as a use must not share the
+    // call of a passive renewal.
     const key = `${token} ${deviceId} ${String(passive)}`;
     const renewal = await renewals.share(key, () =>
       authority.renewSession(token, deviceId, { client, passive }),
@@ -283,7 +299,10 @@ export class Admission {
     this.#refused = undefined;
   }
 
-  /** Makes a call for the app. An outage becomes the refusal with status 503. */
+  /**
+   * Makes a call to the service for the app. In an outage, rejects with NoAnswer, the refusal with
+   * status 503.
+   */
   protected async answering<T>(call: () => Promise<T>): Promise<T> {
     try {
       return await call();
@@ -299,7 +318,7 @@ export class Admission {
       await this.renewNow();
     } catch (error) {
       if (!(error instanceof SessionAuthorityError)) throw error;
-      // The token is good for now. The next request renews it.
+      // The token stays good for now. The next request renews it.
       this.context.flow.settings.log.info(`A token was not renewed: ${error.reason || error.code}`);
     }
     return this.cookies ?? NO_COOKIES;

@@ -1,10 +1,10 @@
-/** The calls that the web part makes to a Session Authority. */
+/** Lists the calls that the middleware makes to the Session Authority. */
 
 import type { SessionAuthority } from "../client.js";
 
 /**
- * The methods of the client that the web part uses. A test may pass an object of its own instead of
- * a client.
+ * The methods of the client that the middleware uses. A test may pass an object with these methods
+ * instead of a client.
  */
 export type Authority = Pick<
   SessionAuthority,

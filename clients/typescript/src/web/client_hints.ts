@@ -1,19 +1,23 @@
 /**
- * User-Agent Client Hints: the hints that a page requests, and the values in a request's headers.
+ * Reads User-Agent Client Hints from the headers of a request, and names the hints that a page
+ * requests.
  *
- * These headers are structured fields (RFC 9651): a string, a Boolean, and lists of strings with
- * parameters. A header that is malformed or too long is ignored as a whole, as section 4.2
- * requires.
+ * The headers with the hints are structured fields (RFC 9651). The value of such a header is a
+ * string, a Boolean, or a list of strings with parameters. A malformed header is ignored as a
+ * whole, as section 4.2 of RFC 9651 requires. A header that is too long is ignored, too.
  */
 
 import type { ClientHints } from "../types.js";
 import { type Headers, values, withoutBlanks } from "./headers.js";
 
-/** Browsers send the other hints (`Sec-CH-UA`, `-Mobile`, `-Platform`) by themselves. */
+/**
+ * The hints that a page requests by the header `Accept-CH`. Browsers send the hints `Sec-CH-UA`,
+ * `Sec-CH-UA-Mobile` and `Sec-CH-UA-Platform` without a request.
+ */
 export const ACCEPT_CH =
   "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model, " +
   "Sec-CH-UA-Form-Factors";
-/** A browser's list of brands has about 150 characters. */
+/** A longer header is ignored. A browser's list of brands has about 150 characters. */
 const MAX_HEADER_CHARACTERS = 1024;
 const NAME = "sec-ch-ua";
 const SUFFIXES = [
@@ -41,7 +45,9 @@ const MOBILE = new Map([
   ["?0", false],
 ]);
 
-/** Returns the hints of a request, or undefined if it has none. */
+/**
+ * Returns the hints in the headers of a request, or undefined if the headers have no valid hint.
+ */
 export function readHints(headers: Headers): ClientHints | undefined {
   if (!SUFFIXES.some((suffix) => headers[NAME + suffix] !== undefined)) return undefined;
   const strings = (suffix: string) => readStrings(values(headers, NAME + suffix));
@@ -72,7 +78,10 @@ interface Member {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Returns the strings of a list with their parameters. Returns none if the header is malformed. */
+/**
+ * Returns the strings of a list with their parameters. `lines` are the values of one header.
+ * Returns an empty list if the header is malformed or too long.
+ */
 function readStrings(lines: readonly string[]): readonly Member[] {
   const text = withoutBlanks(lines.join(", "), " ");
   if (text === "" || text.length > MAX_HEADER_CHARACTERS) return [];

@@ -1,15 +1,16 @@
-/** The action of the middleware after each verdict of the service. */
+/** Defines what the middleware does after each verdict of the service. */
 
 import type { SessionStatus } from "../types.js";
 
 /**
- * The action after a verdict. `go_on`: the session is good. `renew`: renew the token, and act on
- * the result of the renewal. `deny`: nobody is signed in, and the cookies stay, because an old
- * request in flight must not wipe a fresh sign-in. `wipe`: deny, and delete the cookies.
+ * The action of the middleware after a verdict. `go_on`: the session is good. `renew`: the
+ * middleware renews the token, and acts on the result of the renewal. `deny`: nobody is signed in,
+ * and the browser keeps its cookies. The response to an old request must not delete the cookies of
+ * a newer sign-in. `wipe`: nobody is signed in, and the response deletes the cookies.
  */
 export type Conduct = "go_on" | "renew" | "deny" | "wipe";
 
-/** The conduct for each status of a token. */
+/** Maps each status of a token to its conduct. */
 export const CONDUCT: Readonly<Record<SessionStatus, Conduct>> = {
   UNSPECIFIED: "deny",
   ACTIVE: "go_on",

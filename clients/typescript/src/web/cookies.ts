@@ -1,26 +1,28 @@
 /**
- * The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
- * decides nothing.
+ * Reads and writes the cookies of a browser: one with its access token, and one with its device ID.
+ * This module does not decide when a cookie is set.
  *
- * A session that ends with the browser has a third cookie, which marks the session: browsers don't
- * say how long they keep a cookie, and a renewed token must be kept no longer than the token before
- * it. The mark is the session's ID, so that it says nothing of any other session. A client can
- * change the mark, which is harmless: only the service ends sessions.
+ * A session that ends with the browser has a third cookie, the marker. Browsers don't say how long
+ * they keep a cookie, and a renewed token must be kept no longer than the token before it. The
+ * marker says that the cookie of a renewed token must end with the browser, too. The value of the
+ * marker is the session ID, so that the marker does not count for any other session. A client can
+ * change the marker, which is harmless: only the service ends sessions.
  *
- * The cookies are always host-only, for all paths, and out of reach of scripts (RFC 6265bis,
- * section 4.1.3.2: `__Host-`). They are written as exact text: a value that could end a header or
- * an attribute is refused.
+ * All cookies are host-only, valid for all paths, and out of reach of scripts (`HttpOnly`). Unless
+ * `insecure` is true, their names begin with `__Host-` (RFC 6265bis, section 4.1.3.2). Values are
+ * written without any escaping, so a value that could end a header or an attribute is refused.
  */
 
 import { withoutBlanks } from "./headers.js";
 
-/** Browsers drop a cookie if its name and value together are longer. */
+/** The greatest length of a cookie's name and value together. Browsers drop a longer cookie. */
 export const MAX_COOKIE_BYTES = 4096;
-/** Browsers keep no cookie for longer than 400 days. */
+/** The longest life of a cookie. Browsers keep no cookie for longer than 400 days. */
 export const MAX_COOKIE_AGE_SECONDS = 400 * 24 * 60 * 60;
 /**
- * The service starts a session only if all its tokens will have at most 4,000 bytes, so that no
- * renewal makes a cookie too long.
+ * The greatest length of a cookie's name without its prefix. The service starts a session only if
+ * all tokens of the session will have at most 4,000 bytes. Each token and a name of this length fit
+ * into one cookie.
  */
 const MAX_NAME_LENGTH = MAX_COOKIE_BYTES - 4000 - "__Host-".length;
 const BRIEF = "-brief";
@@ -29,49 +31,52 @@ const VALUE = /^[A-Za-z0-9._~-]+$/;
 const PREFIXED = /^__(?:host|secure)-/i;
 
 /**
- * The rule for sending the cookies with links of other sites. `Strict`: the browser never sends
- * them. `Lax`: the browser sends them when the user follows a link to a page.
+ * The rule for requests that other sites cause. `Strict`: the browser sends no cookies with these
+ * requests. `Lax`: the browser sends the cookies only when the user follows a link to a page.
  */
 export type SameSite = "Strict" | "Lax";
 
-/** The names of the cookies, and the rules by which they are written. */
+/** The names and attributes of the cookies. */
 export interface CookieOptions {
   /** The name of the cookie with the token, without a prefix. Default: `session`. */
   readonly token?: string | undefined;
   /** The name of the cookie with the device ID, without a prefix. Default: `device`. */
   readonly device?: string | undefined;
-  /** The rule for both cookies. Default: `Strict`. */
+  /**
+   * The `SameSite` rule for all cookies, unless `deviceSameSite` gives the device ID another rule.
+   * Default: `Strict`.
+   */
   readonly sameSite?: SameSite | undefined;
-  /** The rule for the cookie with the device ID. Default: the value of `sameSite`. */
+  /** The `SameSite` rule for the cookie with the device ID. Default: the value of `sameSite`. */
   readonly deviceSameSite?: SameSite | undefined;
   /**
-   * Set this only for developing on http://localhost, with a browser that does not treat this
-   * address as secure. If false, all names begin with `__Host-`. If true, the middleware refuses
-   * requests of browsers to all hosts except localhost, its subdomains, 127.0.0.1 and [::1].
-   * Default: false.
+   * If false, the cookies are `Secure`, and their names begin with `__Host-`. Set true only for
+   * development on http://localhost, with a browser that does not treat this address as secure. If
+   * true, the middleware refuses requests of browsers to all hosts except localhost, its
+   * subdomains, 127.0.0.1 and [::1]. Default: false.
    */
   readonly insecure?: boolean | undefined;
 }
 
-/** The values that a session's cookies are made of. */
+/** The values from which a session's cookies are made. */
 export interface HandOut {
   readonly token: string;
   readonly deviceId: string;
   /** The absolute end of the session. */
   readonly end: Date;
   readonly now: Date;
-  /** The ID of a session that ends with the browser, else empty. */
+  /** The session ID if the session ends with the browser, else empty. */
   readonly brief?: string;
 }
 
-/** Reads and writes the cookies. Throws TypeError for options that browsers would not accept. */
+/** Reads and writes the cookies of an app. The constructor throws TypeError for invalid options. */
 export class Cookies {
   readonly insecure: boolean;
   /** The name of the cookie with the token, with its prefix. */
   readonly tokenName: string;
   /** The name of the cookie with the device ID, with its prefix. */
   readonly deviceName: string;
-  /** The name of the cookie that marks a session that ends with the browser, with its prefix. */
+  /** The name, with its prefix, of the cookie that marks a session that ends with the browser. */
   readonly briefName: string;
   readonly #tokenRule: SameSite;
   readonly #deviceRule: SameSite;
@@ -91,7 +96,10 @@ export class Cookies {
     this.#deviceRule = checkedRule("deviceSameSite", options.deviceSameSite ?? this.#tokenRule);
   }
 
-  /** Returns the values in a request's `Cookie` headers. A value is empty if there is none. */
+  /**
+   * Returns the values of the cookies in the `Cookie` headers of a request. A value is empty if the
+   * request lacks the cookie.
+   */
   read(headers: readonly string[]): { token: string; deviceId: string; brief: string } {
     const pairs = pairsOf(headers);
     return {
@@ -102,8 +110,9 @@ export class Cookies {
   }
 
   /**
-   * Returns true if the browser may have strict cookies that it did not send. A browser sends all
-   * of them or none.
+   * Returns true if the browser may have strict cookies that it did not send. A browser sends
+   * either all its strict cookies or none, so the result is false if the request has any strict
+   * cookie.
    */
   areKeptBack(token: string, deviceId: string): boolean {
     const strict: string[] = [];
@@ -112,7 +121,7 @@ export class Cookies {
     return strict.length > 0 && strict.every((found) => found === "");
   }
 
-  /** Returns true if a `Set-Cookie` header sets one of these cookies. */
+  /** Returns true if `line`, a `Set-Cookie` header, sets one of these cookies. */
   isSetBy(line: string): boolean {
     const name = withoutBlanks(line.split("=", 1)[0] ?? "");
     return name === this.tokenName || name === this.deviceName || name === this.briefName;
@@ -120,10 +129,11 @@ export class Cookies {
 
   /**
    * Returns the `Set-Cookie` headers that give a browser its token and its device ID. The token's
-   * cookie lasts until the absolute end of the session, because an expired token can be renewed.
-   * Only the service knows the idle end, which moves with each use. If the session ends with the
-   * browser, the token's cookie has no expiry time, and the mark is set, too. The device ID's
-   * cookie stays in any case.
+   * cookie lasts until the absolute end of the session, and not only until the token expires,
+   * because an expired token can be renewed. The cookie can't end at the idle end, because each use
+   * of the session moves the idle end, and only the service knows it. If the session ends with the
+   * browser, the token's cookie has no expiry time, and the marker cookie is set, too. The cookie
+   * with the device ID lasts 400 days in any case.
    */
   handOut({ token, deviceId, end, now, brief = "" }: HandOut): string[] {
     const left = Math.trunc((end.getTime() - now.getTime()) / 1000);
@@ -136,8 +146,9 @@ export class Cookies {
   }
 
   /**
-   * Returns the `Set-Cookie` headers that delete the token's cookie. With `device` they delete the
-   * device ID too, and with `brief` the mark.
+   * Returns the `Set-Cookie` headers that delete the token's cookie. If `device` is true, the
+   * headers also delete the cookie with the device ID. If `brief` is true, the headers also delete
+   * the marker cookie of a session that ends with the browser.
    */
   takeBack({ device, brief = false }: { device: boolean; brief?: boolean }): string[] {
     const names = [this.tokenName];
@@ -147,13 +158,15 @@ export class Cookies {
   }
 
   /**
-   * Returns the value of the cookie with this name. If two cookies have this name and different
-   * values, an attacker has set one of them, and nobody can know which one. Then the value counts
-   * as missing.
+   * Returns the value of the cookie with this name, or an empty string if there is no such cookie.
+   * Unless `insecure` is true, also returns an empty string if two cookies have this name and
+   * different values. An attacker may have set one of two such cookies, and nobody can know which
+   * one.
    *
-   * With insecure names the last value counts. Another app on localhost may have left cookies with
-   * the same name for other paths, and this module can't delete such cookies. Browsers send them
-   * first, because their paths are longer (RFC 6265, section 5.4).
+   * If `insecure` is true and several cookies have this name, the value of the last one counts.
+   * Another app on localhost may have left cookies with the same name for longer paths, and this
+   * module can't delete those cookies. Browsers send the cookies with longer paths first (RFC 6265,
+   * section 5.4).
    */
   #only(pairs: readonly (readonly [string, string])[], name: string): string {
     let found: string | undefined;
@@ -196,9 +209,10 @@ function checkedRule(option: string, rule: SameSite): SameSite {
 }
 
 /**
- * Returns the names and values in `Cookie` headers. Only blanks are stripped. If other white space
- * before a name were stripped, a cookie that was set without the rules of the prefix would have the
- * same name as our cookie.
+ * Returns the names and values in `Cookie` headers. Only spaces and tabs around a name or a value
+ * are removed. An attacker can set a cookie whose name is another white-space character and then
+ * `__Host-session`, because browsers check only names that begin with `__Host-`. If this function
+ * removed that character, the attacker's cookie would have the name of our cookie.
  */
 function pairsOf(headers: readonly string[]): [string, string][] {
   const pairs: [string, string][] = [];

@@ -1,4 +1,4 @@
-/** Reads device IDs, in all the forms in which UUID libraries write them. */
+/** Reads device IDs in all the forms in which UUID libraries write UUIDs. */
 
 const USUAL = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const CANONICAL = new RegExp(`^${USUAL}$`);

@@ -1,14 +1,14 @@
 /**
- * Middleware for Express 5, and for every framework whose middleware has the arguments
- * `(request, response, next)` of `node:http`.
+ * Provides middleware for Express 5, and for every framework whose middleware has the arguments
+ * `(request, response, next)` with the request and the response of `node:http`.
  *
  *     app.use(sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/sign-in" }));
  *     app.get("/", requireSession(), (request, response) => {
  *       response.send(`Hello ${request.visit.require().userId}`);
  *     });
  *
- * Use it before body parsers and before routes. Use middleware that adds headers to every response,
- * such as CORS, before it.
+ * Use this middleware before body parsers and before routes. Use other middleware that adds headers
+ * to every response, such as CORS, before this middleware.
  */
 
 import type { ServerResponse } from "node:http";
@@ -25,30 +25,30 @@ import { Visits } from "./visits.js";
 export * from "./public.js";
 
 declare global {
-  // eslint-disable-next-line @typescript-eslint/no-namespace -- this is how Express is extended
+  // eslint-disable-next-line @typescript-eslint/no-namespace -- this namespace extends Express
   namespace Express {
     interface Request {
-      /** The visit: says who is signed in, and signs users in and out. */
+      /** The visit of this request, which says who is signed in, and signs users in and out. */
       visit: Visit;
     }
   }
 }
 
-/** A request that has its visit. */
+/** A request to which the middleware has added its visit. */
 export type VisitRequest = NodeRequest & { visit: Visit };
-/** Calls the next middleware, or passes an error to the error middleware. */
+/** A function that calls the next middleware, or passes an error to the error middleware. */
 export type Next = (error?: unknown) => void;
 
 /** The middleware, with a method that closes its client. */
 export interface SessionMiddleware {
   (request: NodeRequest, response: ServerResponse, next: Next): void;
-  /** Closes the client if `sessionAuthority` got a function that makes the client. */
+  /** Closes the client if the app's function made it. A client that the app passed stays open. */
   close(): void;
 }
 
 /**
- * Makes the middleware, which gives each request its `visit`. `authority` is a client, or a
- * function that makes one. Throws TypeError and RangeError for wrong options.
+ * Makes the middleware, which adds `visit` to a request. `authority` is a client of the service, or
+ * a function that makes a client. Throws TypeError or RangeError for invalid options.
  */
 export function sessionAuthority(
   authority: Authority | (() => Authority),
@@ -79,13 +79,14 @@ export function sessionAuthority(
 }
 
 /**
- * Makes middleware that admits only requests of users who are signed in. The rules can also require
- * a recent or strong sign-in. Any other request gets 401, a redirect to the sign-in page, or 503.
+ * Makes middleware that admits only requests of signed-in users. `rules` can also require a recent
+ * or strong sign-in. A refused request gets 401, a redirect to the sign-in page, or 503 if the
+ * service gave no answer.
  */
 export function requireSession(
   rules: SignInRules = {},
 ): (request: NodeRequest, response: ServerResponse, next: Next) => void {
-  stepUpOf(rules); // throws for invalid rules before the first request
+  stepUpOf(rules); // throws now, and not at the first request, if rules are invalid
   return (request, response, next) => {
     try {
       visitOf(request).require(rules);
@@ -97,7 +98,10 @@ export function requireSession(
   };
 }
 
-/** Returns the visit of a request. Throws an Error if the middleware did not run before. */
+/**
+ * Returns the visit of a request. Throws Error if the request did not go through the middleware of
+ * `sessionAuthority` before.
+ */
 export function visitOf(request: NodeRequest): Visit {
   const { visit } = request as Partial<VisitRequest>;
   if (visit === undefined) throw new Error("use sessionAuthority() before this");
@@ -105,8 +109,9 @@ export function visitOf(request: NodeRequest): Visit {
 }
 
 /**
- * Error middleware that sends the answer to a refusal of a visit. Add it with `app.use` after all
- * routes. Without it, clients get the same answers, but Express logs each refusal as an error.
+ * Sends the answer of a visit's refusal, and passes any other error to `next`. Add this error
+ * middleware with `app.use` after all routes. Without this function, clients get the same answers,
+ * but Express logs each refusal as an error.
  */
 export function answerRefusals(
   error: unknown,

@@ -1,11 +1,11 @@
 /**
- * A plugin for Fastify 5.
+ * Provides a plugin for Fastify 5.
  *
  *     await app.register(sessionAuthority, { authority: () => new SessionAuthority("…") });
  *     app.get("/", { preHandler: requireSession() }, (request) => request.visit.require().userId);
  *
- * Register it before routes. Register plugins that add headers to every response, such as CORS,
- * before it.
+ * Register this plugin before your routes. Register other plugins that add headers to every
+ * response, such as CORS, before this plugin.
  */
 
 import type {
@@ -29,7 +29,7 @@ export * from "./public.js";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** The visit: says who is signed in, and signs users in and out. */
+    /** The visit of this request, which says who is signed in, and signs users in and out. */
     visit: Visit;
   }
 }
@@ -37,8 +37,8 @@ declare module "fastify" {
 /** The options of the plugin. */
 export interface FastifySessionOptions extends FlowOptions {
   /**
-   * A client, or a function that makes one. Only a client that this function made is closed with
-   * the app.
+   * A client of the service, or a function that makes a client. When the Fastify app closes, the
+   * plugin closes a client that this function made. You must close a client that you passed.
    */
   readonly authority: Authority | (() => Authority);
 }
@@ -61,18 +61,19 @@ const plugin: FastifyPluginAsync<FastifySessionOptions> = (app, { authority, ...
   return Promise.resolve();
 };
 
-/** The plugin. It gives each request of the whole app its `visit`. */
+/** The plugin, which adds `visit` to the requests of the whole app. */
 export const sessionAuthority = Object.assign(plugin, {
   [Symbol.for("skip-override")]: true,
   [Symbol.for("fastify.display-name")]: "@session-authority/client",
 });
 
 /**
- * Makes a hook that admits only requests of users who are signed in. The rules can also require a
- * recent or strong sign-in. Any other request gets 401, a redirect to the sign-in page, or 503.
+ * Makes a hook that admits only requests of signed-in users. `rules` can also require a recent or
+ * strong sign-in. A refused request gets 401, a redirect to the sign-in page, or 503 if the service
+ * gave no answer.
  */
 export function requireSession(rules: SignInRules = {}): preHandlerAsyncHookHandler {
-  stepUpOf(rules); // throws for invalid rules before the first request
+  stepUpOf(rules); // throws now, and not at the first request, if rules are invalid
 
   return async (request, reply) => {
     try {
@@ -85,7 +86,10 @@ export function requireSession(rules: SignInRules = {}): preHandlerAsyncHookHand
   };
 }
 
-/** Wraps a handler. A refusal of the visit is then sent as an answer and not logged as an error. */
+/**
+ * Wraps a route handler. If the handler throws the refusal of a visit, the wrapper sends the
+ * refusal's answer, and Fastify logs no error.
+ */
 function answersRefusals(handler: RouteHandlerMethod): RouteHandlerMethod {
   return function answered(this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
     const refused = (error: unknown) => {
@@ -103,6 +107,7 @@ function answersRefusals(handler: RouteHandlerMethod): RouteHandlerMethod {
 
 function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
   for (const [name, value] of headers) void reply.header(name, value);
-  // Fastify would add a charset to a string.
+  // The body is sent as bytes, because Fastify would add a charset to the `Content-Type` of a
+  // string.
   return reply.code(status).send(body === "" ? undefined : Buffer.from(body));
 }

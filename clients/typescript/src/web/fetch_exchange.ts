@@ -1,6 +1,6 @@
 /**
  * Passes a request of the Fetch API through the middleware. The modules for Hono and Next.js use
- * this.
+ * this module.
  */
 
 import { MAX_BODY_BYTES } from "./devices/requests.js";
@@ -14,21 +14,27 @@ import type { Visits } from "./visits.js";
 
 /** The facts that a platform knows about a request in addition to its `Request` object. */
 export interface Connection {
-  /** The address at the other end of the connection. Empty if it is unknown. */
+  /** The IP address at the other end of the connection. Empty if the address is unknown. */
   readonly peer: string;
-  /** The headers with all their lines. Set if the platform does not join lines of the same name. */
+  /**
+   * The request's headers, with one value for each header line. Undefined if the platform joins the
+   * lines with the same name.
+   */
   readonly headers?: HeaderLists | undefined;
   /**
-   * Headers that other middleware has set. An answer that replaces the app's response has these
-   * headers, too.
+   * The headers of the response that other middleware has set. An answer that replaces the app's
+   * response has these headers, too.
    */
   readonly before?: Headers | undefined;
 }
 
-/** A function that makes the app's response. */
+/** A function that makes the app's response to the request of a visit. */
 export type Handler = (visit: Visit) => Response | Promise<Response>;
 
-/** Serves a request. Returns the app's response with the cookies, or the answer to a refusal. */
+/**
+ * Serves a request. Resolves to the app's response with the visit's cookies, or to an answer that
+ * replaces the app's response.
+ */
 export async function serveFetch(
   visits: Visits,
   request: Request,
@@ -66,12 +72,17 @@ export async function serveFetch(
   return finish(visit, shown, { acceptCh, exchange: request });
 }
 
-/** Cancels the body of a response that nobody will read: it may be a stream without an end. */
+/**
+ * Cancels the body of a response that nobody will read. The body may be a stream without an end.
+ */
 function discard({ body }: Response): void {
   body?.cancel().catch(() => undefined); // fails if the app itself reads the body
 }
 
-/** Returns a whole response, with the headers that other middleware has set. */
+/**
+ * Makes a response from an answer. `before` has the headers that other middleware has set. The
+ * response has these headers, too, unless the answer replaces them.
+ */
 export function responseOf({ status, headers, body }: Answer, before?: Headers): Response {
   const lists = new Headers(before);
   for (const [name] of headers) if (name !== "Vary") lists.delete(name);
@@ -79,7 +90,10 @@ export function responseOf({ status, headers, body }: Answer, before?: Headers):
   return new Response(body === "" ? null : body, { status, headers: lists });
 }
 
-/** Returns the app's response, or the answer to a refusal. */
+/**
+ * Resolves to the app's response. If the visit refused the request and the app did not choose its
+ * response, resolves to the refusal's answer.
+ */
 async function answered(
   visit: Visit,
   serve: () => Promise<Response>,
@@ -112,8 +126,9 @@ async function finish(
 }
 
 /**
- * Returns the body of a response. The body of an event stream ends with the session. When the body
- * ends, the visit is left, because the app may have added a listener while it made the body.
+ * Returns the body of a response. If `endsWithSession` is true, the body ends when the session
+ * ends. When the body is over, the listeners of the visit are removed. The app may have added a
+ * listener while it made the body.
  */
 function bodyUntilEnd(
   visit: Visit,
@@ -161,7 +176,10 @@ function bodyUntilEnd(
   });
 }
 
-/** Returns the body of a request, cut after one byte more than `MAX_BODY_BYTES`. */
+/**
+ * Resolves to the body of a request. A body that is longer than `MAX_BODY_BYTES` is cut one byte
+ * after this limit, so that the caller sees that the body is too long.
+ */
 async function bodyOf(request: Request): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];

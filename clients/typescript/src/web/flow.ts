@@ -1,8 +1,10 @@
 /**
- * The decisions of all middleware about requests and responses, without any I/O.
+ * Makes the decisions about requests and responses that are the same for all frameworks. This
+ * module does no I/O.
  *
- * A device ID is handed out only together with a token. A browser that holds its cookies back
- * (SameSite=Strict, after a click in a mail) must not get a new ID in place of its own.
+ * A browser gets a device ID only together with a token. A browser that keeps back its cookies
+ * (SameSite=Strict, after a click in a mail) may have a device ID already, and must not get another
+ * one.
  */
 
 import type { SessionAuthorityError } from "../errors.js";
@@ -18,34 +20,38 @@ import { type FlowOptions, type Settings, settingsOf } from "./settings.js";
 import { maxAgeSecondsOf, type StepUp, stepUpQuery } from "./step_up.js";
 
 /**
- * The request headers on which a response depends. With them in `Vary`, no cache gives one user's
- * page to another client. `X-Device-Id` is the default of `deviceHeader`. If the app sets another
- * header, that header is not in this list.
+ * The request headers on which a response depends. The response names them in `Vary`, so that no
+ * cache gives one user's page to another client. `X-Device-Id` is the default of `deviceHeader`. If
+ * the app sets another header as `deviceHeader`, that header is not in this list.
  */
 export const VARIES = ["Cookie", "Authorization", "X-Device-Id"] as const;
 const MIN_RETRY_AFTER_MS = 1000;
 const MAX_RETRY_AFTER_MS = 60_000;
 
-/** The decisions of one app, by its settings. */
+/** Makes the decisions for one app, by the app's settings. */
 export class Flow {
   readonly settings: Settings;
   readonly #cookies: Cookies;
 
-  /** @throws TypeError and RangeError that name the wrong option. */
+  /** @throws TypeError or RangeError that names the invalid option. */
   constructor(options: FlowOptions = {}) {
     this.settings = settingsOf(options);
     this.#cookies = this.settings.cookies;
   }
 
-  /** Reads a request. Throws CrossOrigin, InsecureHost, ReturnHop. */
+  /**
+   * Reads a request. Throws CrossOrigin, InsecureHost or ReturnHop if the request is refused (see
+   * `presentedBy`).
+   */
   presented(request: RequestFacts): Presented {
     return presentedBy(this.settings, request);
   }
 
   /**
-   * Returns the `Accept-CH` header of the response, which asks a browser for client hints. Returns
-   * an empty string if there is none: browsers heed it only on pages over HTTPS. `scheme` is the
-   * scheme of the connection, "http" or "https".
+   * Returns the value of the response's `Accept-CH` header, which asks a browser for client hints.
+   * Returns an empty string if the request is not for a page over HTTPS, because browsers heed the
+   * header only on such pages. `scheme` is the scheme of the connection to the app, "http" or
+   * "https".
    */
   acceptCh({ method, headers, peer }: RequestFacts, scheme: string): string {
     const { settings } = this;
@@ -53,16 +59,20 @@ export class Flow {
     return wantsPage(method, headers) && !isApp(settings, headers) ? ACCEPT_CH : "";
   }
 
-  /** Returns the `Set-Cookie` headers of a response whose request has no good session. */
+  /**
+   * Returns the `Set-Cookie` headers of the response to a request without a good session. The
+   * headers delete the cookies if the conduct for `status` is `wipe`. For another conduct, the list
+   * of headers is empty.
+   */
   afterDenial(presented: Presented, status: SessionStatus): string[] {
     if (CONDUCT[status] !== "wipe" || presented.app) return [];
     return this.#cookies.takeBack({ device: true, brief: presented.brief !== "" });
   }
 
   /**
-   * Returns the `Set-Cookie` headers of a response to a renewal. If the session is good, but the
-   * token is not new, the list is empty: the browser keeps its cookies. If the session is not good,
-   * the headers are those of `afterDenial`.
+   * Returns the `Set-Cookie` headers of a response after a renewal. If the session is good but
+   * there is no new token, the list is empty: the browser keeps its cookies. If the session is not
+   * good, returns the headers of `afterDenial`.
    */
   afterRenewal(presented: Presented, renewal: Renewal, now: Date): string[] {
     if (!isActive(renewal)) return this.afterDenial(presented, renewal.status);
@@ -78,8 +88,8 @@ export class Flow {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of a response to a sign-in. If not `remember`, the browser
-   * forgets the token when it is closed.
+   * Returns the `Set-Cookie` headers of a response to a sign-in. If `remember` is false, the
+   * browser forgets the token when the browser is closed.
    */
   afterSignIn(
     presented: Presented,
@@ -99,11 +109,12 @@ export class Flow {
   }
 
   /**
-   * Returns the `Set-Cookie` headers of a response to a sign-out. The browser keeps its device ID:
-   * else its next sign-in would look like a stranger's.
+   * Returns the `Set-Cookie` headers of a response to a sign-out. The browser keeps its device ID.
+   * Without its device ID, its next sign-in would look like a sign-in on a new device.
    *
-   * A browser that did not send its strict cookies keeps its token: a form that another site sends
-   * here must not sign the end user out.
+   * If the request has no token, the list is empty. The browser may have kept back a strict cookie
+   * with the token, because another site sent the request. A request that another site sent must
+   * not sign the user out.
    */
   afterSignOut(presented: Presented): string[] {
     if (presented.app || presented.status === "TOKEN_MISSING") return [];
@@ -111,9 +122,9 @@ export class Flow {
   }
 
   /**
-   * Returns the refusal for a client that is not signed in: 401, or a redirect for a page. With 401
-   * the code is `token_expired` if the app must renew its token itself, else `sign_in_required`. No
-   * client learns any other reason.
+   * Returns the refusal for a client that is not signed in: a redirect to `signInUrl` for a page,
+   * else 401. The code of a 401 is `token_expired` if a mobile app must renew its token, else
+   * `sign_in_required`. The client learns no other reason.
    */
   signInRequired(
     presented: Presented,
@@ -132,8 +143,8 @@ export class Flow {
   }
 
   /**
-   * Returns the refusal for a session without the required sign-in: 401 by RFC 9470, or a redirect
-   * for a page. `lack` says in words what the session lacks.
+   * Returns the refusal for a session without the required sign-in: a redirect to `signInUrl` for a
+   * page, else 401 in the form of RFC 9470. `lack` says in words what the session lacks.
    */
   stepUpRequired(presented: Presented, wanted: StepUp, lack: string): StepUpRequired {
     const code = "insufficient_user_authentication";
@@ -156,8 +167,8 @@ export class Flow {
   }
 
   /**
-   * Returns the refusal for an outage: 503. It says nothing about the session, so the client keeps
-   * its token and tries again.
+   * Returns the refusal for an outage, with status 503. This status says nothing about the session,
+   * so the client must keep its token and try again.
    */
   noAnswer(presented: Presented, error: SessionAuthorityError): NoAnswer {
     const wanted = error.retryAfterMs ?? MIN_RETRY_AFTER_MS;

@@ -1,10 +1,10 @@
 /**
- * Middleware for Hono on Node.
+ * Provides middleware for Hono on Node.
  *
  *     app.use(sessionAuthority(() => new SessionAuthority("…"), { signInUrl: "/sign-in" }));
  *     app.get("/", requireSession(), (c) => c.text(`Hello ${c.get("visit").require().userId}`));
  *
- * Use middleware that adds headers to every response, such as CORS, before it.
+ * Use other middleware that adds headers to every response, such as CORS, before this middleware.
  */
 
 import type { HttpBindings } from "@hono/node-server";
@@ -22,7 +22,7 @@ export * from "./public.js";
 
 declare module "hono" {
   interface ContextVariableMap {
-    /** The visit: says who is signed in, and signs users in and out. */
+    /** The visit of this request, which says who is signed in, and signs users in and out. */
     visit: Visit;
   }
 }
@@ -30,16 +30,17 @@ declare module "hono" {
 /** The options of the middleware for Hono. */
 export interface HonoOptions extends FlowOptions {
   /**
-   * A function that returns the address at the other end of a request's connection. Only apps on
-   * another server than `@hono/node-server` need this function. Default: the address that
+   * A function that returns the IP address at the other end of a request's connection. Only an app
+   * that does not run on `@hono/node-server` needs this function. Default: the address that
    * `@hono/node-server` knows.
    */
   readonly peer?: ((context: Context) => string) | undefined;
 }
 
 /**
- * Makes the middleware, which sets the `visit` of each request. `authority` is a client, or a
- * function that makes one. Throws TypeError and RangeError for wrong options.
+ * Makes the middleware, which sets `visit` in the context of a request. `authority` is a client of
+ * the service, or a function that makes a client. Throws TypeError or RangeError for invalid
+ * options.
  */
 export function sessionAuthority(
   authority: Authority | (() => Authority),
@@ -57,7 +58,7 @@ export function sessionAuthority(
       connectionOf(context, options.peer),
       async (visit) => {
         context.set("visit", visit);
-        await next(); // Hono has made a response of an error of the app by now
+        await next(); // if the app threw an error, Hono has made a response of it
         return context.res;
       },
     );
@@ -72,11 +73,12 @@ export function sessionAuthority(
 }
 
 /**
- * Makes middleware that admits only requests of users who are signed in. The rules can also require
- * a recent or strong sign-in. Any other request gets 401, a redirect to the sign-in page, or 503.
+ * Makes middleware that admits only requests of signed-in users. `rules` can also require a recent
+ * or strong sign-in. A refused request gets 401, a redirect to the sign-in page, or 503 if the
+ * service gave no answer.
  */
 export function requireSession(rules: SignInRules = {}): MiddlewareHandler {
-  stepUpOf(rules); // throws for invalid rules before the first request
+  stepUpOf(rules); // throws now, and not at the first request, if rules are invalid
   return async (context, next) => {
     try {
       context.get("visit").require(rules);
@@ -95,6 +97,6 @@ function connectionOf(context: Context, peer: HonoOptions["peer"]): Connection {
   return {
     peer: peer?.(context) ?? incoming?.socket.remoteAddress ?? "",
     headers: incoming?.headersDistinct,
-    before: new Headers(context.res.headers), // a copy, because the app adds to this object
+    before: new Headers(context.res.headers), // a copy, because the app changes the original
   };
 }

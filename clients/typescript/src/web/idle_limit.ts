@@ -1,11 +1,15 @@
-/** The service's limits of idle timeouts. Its error for a refused idle timeout names the limits. */
+/**
+ * Reads the limits of the idle timeout from the error with which the service refuses an idle
+ * timeout.
+ */
 
 import { SessionAuthorityError } from "../errors.js";
 
 /**
- * Returns the idle timeout that is closest to the requested idle timeout and that the service
- * accepts, in milliseconds. Returns undefined if there is any other reason for the refusal.
- * An idle timeout that is longer than the requested one is returned only with `lengthen`.
+ * Returns the idle timeout, in milliseconds, that is closest to `askedMs` and that the service
+ * accepts. Returns undefined if the service refused the call for another reason than its idle
+ * timeout. If `askedMs` is too short, returns the service's shortest idle timeout with `lengthen`,
+ * and undefined without `lengthen`.
  */
 export function idleLimitMs(
   error: unknown,

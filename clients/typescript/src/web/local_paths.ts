@@ -1,16 +1,23 @@
 /**
- * Paths of this origin: where a sign-in page sends a user afterwards. A text is refused if a
- * browser, or a server on the way, could read it as the URL of another origin.
+ * Checks the paths to which a sign-in page sends a user after the sign-in. The path after a sign-in
+ * must be a path of this origin. A text is refused if a browser, or a server between the browser
+ * and the app, could read it as the URL of another origin.
  *
- * Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot
- * segments, normalise Unicode, and may send the result as a redirect.
+ * Browsers read `\` as `/`, and remove tabs and line breaks. Servers may decode a path, remove its
+ * dot segments (`.` and `..`), normalize its Unicode, and redirect to the result.
  */
 
 import { cut, queryFields, quote, unquote } from "./percent_encoding.js";
 
-/** A longer URL is no page to which a user returns. Servers accept about 8,000 characters. */
+/**
+ * The greatest length of a path to which a user returns. Servers accept URLs of about 8,000
+ * characters.
+ */
 export const MAX_PATH_CHARACTERS = 2000;
-/** No app has paths that are encoded more often than this. */
+/**
+ * The highest number of times that a path is decoded. A path that the last decoding still changes
+ * is refused.
+ */
 const MAX_DECODINGS = 4;
 const MAX_QUERY_FIELDS = 100;
 const NEXT = "next";
@@ -18,14 +25,17 @@ const TEXT = /^\/[!-~]*$/;
 const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}]/u;
 const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:/;
 
-/** Returns the text if it is a path of this origin, with or without a query; else the fallback. */
+/**
+ * Returns `text` if it is a path of this origin, with or without a query. Else returns `fallback`.
+ */
 export function localPath(text: string, fallback = "/"): string {
   return isLocal(text) ? text : fallback;
 }
 
 /**
- * Returns the path in the field `next` of a target's query, if it is a path of this origin; else
- * the fallback. If there are two such fields with different values, neither counts.
+ * Returns the value of the field `next` in the query of `target` if the value is a path of this
+ * origin. If the value is no such path, returns `fallback`. Also returns `fallback` if the query
+ * has no `next`, or two fields `next` with different values.
  */
 export function nextIn(target: string, fallback = "/"): string {
   const fields = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];
@@ -35,8 +45,10 @@ export function nextIn(target: string, fallback = "/"): string {
 }
 
 /**
- * Returns the URL of the sign-in page, with the path to return to. The URL of a page of another
- * origin gets no path: there the path would mean a path of that origin.
+ * Returns `url`, the URL of a page, with the field `next` added to its query. `next` is `path`, to
+ * which that page later sends the user. A URL of another origin stays unchanged, because `path`
+ * would mean a path of that origin. `url` also stays unchanged if `path` is empty or is the page
+ * itself, or if `url` already has `next`.
  */
 export function withNext(url: string, path: string): string {
   const [page, query] = cut(cut(url, "#")[0], "?");
@@ -47,7 +59,7 @@ export function withNext(url: string, path: string): string {
   return withQuery(url, `${NEXT}=${quote(path)}`);
 }
 
-/** Returns the URL with more fields in its query. */
+/** Returns the URL with `fields` added to its query, such as "a=1&b=2". */
 export function withQuery(url: string, fields: string): string {
   const at = url.indexOf("#");
   const page = at < 0 ? url : url.slice(0, at);
@@ -66,7 +78,7 @@ function isLocal(text: string): boolean {
   return false;
 }
 
-/** Returns true if the path names no other origin. */
+/** Returns true if the path names no other origin, even after a server has normalized it. */
 function stays(path: string): boolean {
   const normal = path.normalize("NFKC");
   if (normal.startsWith("//") || normal.includes("\\") || CONTROLS.test(normal)) return false;
@@ -75,6 +87,6 @@ function stays(path: string): boolean {
     if (segment === "..") kept.pop();
     else if (segment !== ".") kept.push(segment);
   }
-  // An empty first segment with another after it is "//host".
+  // If the first segment is empty and another one follows, browsers read the path as "//host".
   return !(kept.length > 1 && kept[0] === "");
 }

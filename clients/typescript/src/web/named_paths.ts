@@ -1,11 +1,19 @@
-/** The paths that an app names in its settings: single paths, or all paths with the same start. */
+/**
+ * Checks the paths that an app names in its settings, and compares the paths of requests with them.
+ * A path in the settings that ends with `*` stands for all paths that start with the text before
+ * the `*`.
+ */
 
 import { cut, unquote } from "./percent_encoding.js";
 
-// Browsers read "//x" as another origin, and a backslash as a slash.
+// A path must not begin with two slashes, because browsers read "//x" as another origin. A path
+// must not begin with a slash and a backslash, because browsers read a backslash as a slash.
 const FORM = /^\/(?![/\\])[^?#*]*\*?$/s;
 
-/** Checks the paths in a setting, and returns them. Throws TypeError that names the setting. */
+/**
+ * Checks the paths in a setting, and returns them. Throws TypeError that names the setting if a
+ * path is invalid.
+ */
 export function checkedPaths(setting: string, given: readonly string[]): readonly string[] {
   const list: unknown = given;
   if (!Array.isArray(list)) throw new TypeError(`${setting}: must be an array of paths`);
@@ -20,7 +28,9 @@ export function checkedPaths(setting: string, given: readonly string[]): readonl
   return [...given];
 }
 
-/** Returns true if the path of a request's target is one of these paths, whatever its query. */
+/**
+ * Returns true if the path in `target` fits one of `paths`. The query in `target` does not count.
+ */
 export function isNamed(target: string, paths: readonly string[]): boolean {
   if (paths.length === 0) return false;
   const path = unquote(cut(target, "?")[0]);

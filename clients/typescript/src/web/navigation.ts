@@ -1,16 +1,17 @@
 /**
- * Distinguishes a browser that goes to a page from a program that fetches data. A browser that goes
- * to a page gets pages, and a program gets status codes.
+ * Distinguishes a browser that goes to a page from a program that fetches data. The browser gets
+ * pages and redirects, and the program gets status codes.
  *
- * All browsers of today say in `Sec-Fetch-Mode` whether they go to a page. Over plain HTTP, they
- * send this header only to localhost. Without this header, only a request that names `text/html` in
- * `Accept` counts as a request for a page: browsers name it, while axios, fetch, curl and the
- * libraries of languages send a wildcard, JSON or nothing.
+ * All current browsers say in `Sec-Fetch-Mode` whether they go to a page. Over plain HTTP, they
+ * send this header only to localhost. If the header is missing, a GET or HEAD counts as a request
+ * for a page if its `Accept` prefers `text/html` to JSON. Browsers name `text/html`, while axios,
+ * fetch, curl and other HTTP libraries send a wildcard, JSON or no `Accept`.
  */
 
 import { type Headers, values, withoutBlanks } from "./headers.js";
 
-// Scripts that fetch parts of pages accept HTML. They say in these headers that they are scripts.
+// The headers by which scripts that fetch parts of pages say that they are scripts. These scripts
+// accept HTML, as browsers do.
 const SCRIPT_HEADERS = [
   "x-requested-with",
   "hx-request",
@@ -37,7 +38,10 @@ export function wantsPage(method: string, headers: Headers): boolean {
   return html > json;
 }
 
-/** Returns the quality value of a type in `Accept` (RFC 9110, section 12.4.2). */
+/**
+ * Returns the quality value of a media type in `Accept` (RFC 9110, section 12.4.2), or 1 if the
+ * type has none. `parameters` are the parameters of the type.
+ */
 function quality(parameters: readonly string[]): number {
   for (const parameter of parameters) {
     const found = QUALITY.exec(parameter);

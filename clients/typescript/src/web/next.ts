@@ -1,5 +1,5 @@
 /**
- * Sessions for Next.js 16 with the App Router, in the Node runtime.
+ * Provides sessions for Next.js 16 with the App Router, in the Node runtime.
  *
  *     // sessions.ts
  *     export const sessions = sessionAuthority(() => new SessionAuthority("…"), { devices: true });
@@ -9,8 +9,8 @@
  *     const { userId } = await sessions.require(await headers(), { path: "/" });
  *
  * The proxy renews tokens, because Server Components can't set cookies. Route handlers and server
- * actions sign users in and out. The edge runtime can't call the service: put
- * `session-authority gateway` in front of an app that runs there.
+ * actions sign users in and out. The edge runtime can't call the service. If your app runs in the
+ * edge runtime, put `session-authority gateway` in front of the app.
  */
 
 import { cookies, headers as requestHeaders } from "next/headers.js";
@@ -31,9 +31,9 @@ export * from "./public.js";
 /** The options of `sessionAuthority` for Next.js. */
 export interface NextOptions extends FlowOptions {
   /**
-   * A function that returns the address at the other end of a request's connection. Next.js does
-   * not give it to an app. Without this function the address is unknown and treated like that of a
-   * unix socket: with `trustedProxies: ["unix"]` the app believes `X-Forwarded-For`.
+   * A function that returns the IP address at the other end of a request's connection. Next.js does
+   * not give this address to an app. Without this function, the connection counts as a unix socket:
+   * the app believes `X-Forwarded-For` if `trustedProxies` contains "unix".
    */
   readonly peer?: ((request: NextRequest) => string) | undefined;
 }
@@ -45,15 +45,15 @@ export type RouteHandler<Context> = (
   context: Context,
 ) => Response | Promise<Response>;
 
-/** The rules of a Server Component for the session, and its way back. */
+/** The sign-in that a Server Component requires, and the path to which the user returns. */
 export interface PageRules extends SignInRules {
-  /** The path of the page with its query. The user returns there after the sign-in. */
+  /** The path of the page with its query. The user returns to this path after the sign-in. */
   readonly path?: string;
 }
 
 /**
- * Makes the sessions of an app. `authority` is a client, or a function that makes one. Throws
- * TypeError and RangeError for wrong options.
+ * Makes the object that handles the sessions of an app. `authority` is a client of the service, or
+ * a function that makes a client. Throws TypeError or RangeError for invalid options.
  */
 export function sessionAuthority(
   authority: Authority | (() => Authority),
@@ -62,7 +62,7 @@ export function sessionAuthority(
   return new NextSessions(authority, options);
 }
 
-/** The sessions of an app. */
+/** Handles the sessions of an app in its proxy, pages, route handlers and server actions. */
 export class NextSessions {
   readonly #visits: Visits;
   readonly #peer: (request: NextRequest) => string;
@@ -73,9 +73,9 @@ export class NextSessions {
   }
 
   /**
-   * The proxy of an app (`proxy.ts`). It refuses forms of other origins, renews tokens, and serves
-   * the page of devices. It passes every other request on, whether the user is signed in or not:
-   * each page and route says what it requires.
+   * The proxy function of an app, for `proxy.ts`. The proxy renews tokens, serves the page of
+   * devices, and refuses forms that pages of other origins send. The proxy passes requests on even
+   * if nobody is signed in, so each page and route must itself require a session.
    */
   readonly proxy = (request: NextRequest): Promise<Response> =>
     serveFetch(this.#visits, request, { peer: this.#peer(request) }, async (visit) => {
@@ -88,8 +88,8 @@ export class NextSessions {
     });
 
   /**
-   * Makes a route handler (`route.ts`), such as one that signs users in. Its response sets the
-   * cookies.
+   * Makes a route handler for `route.ts`, such as a handler that signs users in. The handler's
+   * response sets the cookies of the visit.
    */
   route<Context = unknown>(
     handler: RouteHandler<Context>,
@@ -100,21 +100,25 @@ export class NextSessions {
       );
   }
 
-  /** Opens the visit of a request for a Server Component: `visit(await headers())`. */
+  /**
+   * Opens the visit of a request for a Server Component: `visit(await headers())`. `path` is the
+   * path of the page with its query.
+   */
   visit(headers: Headers, { path = "/" } = {}): Promise<Visit> {
     const lists: Record<string, readonly string[]> = {};
     for (const [name, value] of headers) lists[name] = [value];
-    // Next.js also fetches components by script. A refusal leads to a page in either case.
+    // Next.js also requests components with a script. The two headers make such a request look like
+    // a request for a page, so that a refusal can redirect the user to the sign-in page.
     lists["sec-fetch-mode"] = ["navigate"];
     lists["sec-fetch-site"] = ["same-origin"];
     return this.#visits.open({ method: "GET", headers: lists, peer: "", target: path });
   }
 
   /**
-   * Resolves to the session for a Server Component:
-   * `require(await headers(), { path: "/account" })`. Redirects a user without a session to
-   * `signInUrl`, as `redirect` of Next.js does. Rejects with NoAnswer if the service gave no
-   * answer.
+   * Resolves to the session for a Server Component: `require(await headers(), { path: "/account"
+   * })`. This method redirects a user who must sign in to `signInUrl`, as `redirect` of Next.js
+   * does. Rejects with SignInRequired if there is no `signInUrl`, and with NoAnswer if the service
+   * gave no answer.
    */
   async require(headers: Headers, { path, ...rules }: PageRules = {}): Promise<Session> {
     const visit = await this.visit(headers, path === undefined ? {} : { path });
@@ -128,11 +132,12 @@ export class NextSessions {
   }
 
   /**
-   * Does the work of a server action, such as a sign-in: `act((visit) => visit.signIn("ada"))`. The
-   * response of the action sets the cookies of the visit, even if the work fails.
+   * Runs `work`, the work of a server action, such as a sign-in: `act((visit) =>
+   * visit.signIn("ada"))`. The response of the action sets the cookies of the visit, even if `work`
+   * fails.
    *
-   * A user who must sign in is redirected to `signInUrl`, and from there back to `path`. Rejects
-   * with NoAnswer if the service gave no answer, and with every error of the work.
+   * A user who must sign in is redirected to `signInUrl`, and returns to `path` after the sign-in.
+   * Rejects with NoAnswer if the service gave no answer, and with every other error of `work`.
    */
   async act<Result>(
     work: (visit: Visit) => Result | Promise<Result>,
@@ -149,13 +154,16 @@ export class NextSessions {
     }
   }
 
-  /** Closes the client if `sessionAuthority` got a function that makes the client. */
+  /** Closes the client if the app's function made it. A client that the app passed stays open. */
   close(): void {
     this.#visits.close();
   }
 }
 
-/** Returns the error by which Next.js redirects if a refusal is a redirect, else the same error. */
+/**
+ * Returns the error by which Next.js redirects if `error` is a refusal with a redirect. Else
+ * returns `error` itself.
+ */
 function redirected(error: unknown): unknown {
   if (!(error instanceof Refused) || error.answer.status !== 303) return error;
   const location = error.answer.headers.find(([name]) => name === "Location");

@@ -1,6 +1,6 @@
 /**
  * Passes a request of `node:http` through the middleware. The modules for Express (and Connect) and
- * for Fastify use this.
+ * for Fastify use this module.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -17,15 +17,19 @@ import type { Visits } from "./visits.js";
 
 /** A request of `node:http`, with the fields that frameworks add. */
 export type NodeRequest = IncomingMessage & {
-  /** The target before the framework removed the path of a mount. */
+  /**
+   * The path and query of the request, before the framework removed the path at which a router is
+   * mounted.
+   */
   readonly originalUrl?: string;
-  /** The body, if a body parser ran before. */
+  /** The parsed body, if a body parser ran before the middleware. */
   readonly body?: unknown;
 };
 
 /**
- * Opens the visit of a request, and guards its response from then on. Resolves to undefined if the
- * request is answered already: it was refused, or it was for the page of devices.
+ * Opens the visit of a request, and guards the response from now on: the guard adds the visit's
+ * cookies. Resolves to undefined if the request is already answered, because it was refused or was
+ * for the page of devices.
  */
 export async function openVisit(
   visits: Visits,
@@ -66,15 +70,17 @@ async function answerDevices(
   const body = await bodyOf(request);
   if (body === undefined) {
     visit.leave();
-    response.destroy(); // the client left, and half of a name is another name
+    response.destroy(); // the client left, so the body may be incomplete
     return;
   }
   sendAnswer(response, await mount.answer(visit, { ...facts, body }));
 }
 
 /**
- * Resolves to the body of a request, cut after one byte more than `MAX_BODY_BYTES`. Resolves to
- * undefined if the client left before the end of the body.
+ * Resolves to the body of a request, or to undefined if the client left before the end of the body.
+ * This function does not read more than it needs to see that a body is longer than
+ * `MAX_BODY_BYTES`: it cuts such a body one byte after this limit. The body of a body parser is not
+ * cut.
  */
 async function bodyOf(request: NodeRequest): Promise<Uint8Array | undefined> {
   if (request.body !== undefined && request.readableEnded) return parsedBody(request.body);
@@ -109,7 +115,8 @@ function factsOf(request: NodeRequest): RequestFacts {
 }
 
 function headersOf(request: IncomingMessage): Headers {
-  // Requests of HTTP/2 have no `headersDistinct`. If a header came twice, `headers` has a list.
+  // Requests of HTTP/2 have no `headersDistinct`. A value in `headers` is a string or a list of
+  // strings.
   const distinct = request.headersDistinct as Headers | undefined;
   if (distinct !== undefined) return distinct;
   const headers: Record<string, readonly string[]> = {};

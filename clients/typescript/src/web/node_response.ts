@@ -1,10 +1,11 @@
 /**
- * Guards a response of `node:http`. The guard adds the cookies when the headers go out, in whatever
- * way the app sends the headers. If a framework answered a refusal with an error that the app did
- * not choose, the guard sends the refusal's answer instead.
+ * Guards a response of `node:http`. The guard replaces the methods by which an app sends the
+ * response. When the app sends the headers, by any of these methods, the guard adds the visit's
+ * cookies. If a framework answered a refusal with an error that the app did not choose, the guard
+ * sends the refusal's answer instead.
  *
- * The token may be renewed first. The response waits for the renewal, and the guard keeps the app's
- * writes in order meanwhile.
+ * The visit may renew the token before the headers are sent. During the renewal the response waits,
+ * and the guard queues the app's calls in their order.
  */
 
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
@@ -16,22 +17,25 @@ import type { Visit } from "./visit.js";
 
 type Callback = () => void;
 
-/** Sends a whole response. */
+/** Sends an answer as the whole response. */
 export function sendAnswer(response: ServerResponse, { status, headers, body }: Answer): void {
   response.statusCode = status;
   for (const [name, value] of headers) response.setHeader(name, value);
   response.end(body);
 }
 
-/** Guards this response. Headers that were set before this call stay, even with a refusal. */
+/**
+ * Guards this response. Headers that were set before this call stay, even if the guard sends the
+ * answer of a refusal.
+ */
 export function guardResponse(response: ServerResponse, visit: Visit, acceptCh: string): void {
   new GuardedResponse(response, visit, acceptCh);
 }
 
 /**
- * The state of a response. `open`: the headers are not decided yet. `held`: a renewal is under way,
- * and the app's calls wait in the queue. `passing`: the app's calls go to the response. `over`: the
- * app's calls are ignored.
+ * The state of a guarded response. `open`: the headers are not complete yet. `held`: a renewal is
+ * under way, and the app's calls wait in the queue. `passing`: the guard passes the app's calls to
+ * the response. `over`: the guard ignores the app's calls.
  */
 type State = "open" | "held" | "passing" | "over";
 
@@ -66,7 +70,7 @@ class GuardedResponse {
     response.flushHeaders = () => {
       this.flushHeaders();
     };
-    // The client may have left while the service was asked.
+    // The client may have closed the connection while the visit called the service.
     if (response.closed) visit.leave();
     else {
       response.once("close", () => {
@@ -121,14 +125,14 @@ class GuardedResponse {
     });
   }
 
-  // This is a method because the compiler does not know that calls in between change the state.
+  // This check is a method, because the compiler does not see that `#go` changes `#state`.
   #isHeld(): boolean {
     return this.#state === "held";
   }
 
   /**
-   * Makes a call of the app as soon as the headers are complete. Returns false if the call was not
-   * made now.
+   * Runs `act`, a call of the app, as soon as the headers are complete. Returns true if `act` has
+   * run now. Returns false if `act` waits in the queue, or is ignored.
    */
   #go(act: Callback): boolean {
     if (this.#state === "open") this.#decide();
@@ -155,7 +159,7 @@ class GuardedResponse {
         this.#drain();
       })
       .catch((error: unknown) => {
-        // The renewal failed, or Node refused a queued call of the app.
+        // The renewal failed unexpectedly, or Node refused a queued call of the app.
         this.#state = "over";
         response.destroy(error instanceof Error ? error : new Error("a renewal failed"));
       });
@@ -179,7 +183,10 @@ class GuardedResponse {
     }
   }
 
-  /** Ends the body of a stream whose session has ended. Later writes of the app are ignored. */
+  /**
+   * Ends the body of an event stream, because its session has ended. Later writes of the app are
+   * ignored.
+   */
   #finish(): void {
     const response = this.#response;
     response.writeHead = this.#writeHead;
@@ -197,7 +204,10 @@ class GuardedResponse {
     for (const [name, value] of headers) response.setHeader(name, value);
   }
 
-  /** Makes frameworks believe that the response has begun, so that they don't send another one. */
+  /**
+   * Holds the response during a renewal. Makes frameworks believe that the response has begun, so
+   * that they don't send another response.
+   */
   #hold(): void {
     this.#state = "held";
     const get = (of: () => boolean) => ({ configurable: true, get: of });
@@ -253,7 +263,10 @@ class NodeHeaders implements OutgoingHeaders {
   }
 }
 
-/** Returns the arguments of `writeHead`: the status, the reason and the headers, if given. */
+/**
+ * Returns the status, the reason and the headers in the arguments of `writeHead`. The reason and
+ * the headers are undefined if the arguments lack them.
+ */
 function headOf(given: unknown[]): [number, string | undefined, unknown] {
   const [status, second, third] = given;
   const reason = typeof second === "string" ? second : undefined;
@@ -263,7 +276,7 @@ function headOf(given: unknown[]): [number, string | undefined, unknown] {
 function setAll(response: ServerResponse, headers: unknown): void {
   if (Array.isArray(headers)) {
     const pairs = pairsOf(headers);
-    for (const [name] of pairs) response.removeHeader(name); // as Node does
+    for (const [name] of pairs) response.removeHeader(name); // as `writeHead` of Node does
     for (const [name, value] of pairs) response.appendHeader(name, value);
   } else if (typeof headers === "object" && headers !== null) {
     for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders)) {
@@ -272,14 +285,17 @@ function setAll(response: ServerResponse, headers: unknown): void {
   }
 }
 
-/** Returns the pairs in a list of pairs, or in a flat list of names and values. */
+/**
+ * Returns the names and values in a list as pairs. The list contains pairs, or each name followed
+ * by its value.
+ */
 function pairsOf(list: unknown[]): [string, string | string[]][] {
   if (Array.isArray(list[0])) return list as [string, string | string[]][];
   const flat = list as (string | string[])[];
   return flat.flatMap((name, at) => (at % 2 === 0 ? [[String(name), flat[at + 1] ?? ""]] : []));
 }
 
-/** Calls the callback of a write that is ignored. */
+/** Calls the callback in the arguments of an ignored call, if there is a callback. */
 function later(given: unknown[]): void {
   const callback = given.findLast((each) => typeof each === "function");
   if (callback !== undefined) process.nextTick(callback);

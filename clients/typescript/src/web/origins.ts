@@ -1,19 +1,20 @@
 /**
- * Finds requests that a page of another origin sent. Browsers mark such requests, and no script can
- * change the marks.
+ * Finds requests that a page of another origin sent. Browsers say in headers which origin caused a
+ * request, and no script can change these headers.
  *
- * All browsers of today send `Sec-Fetch-Site`, but only over HTTPS and at localhost. Otherwise, and
- * in older browsers, there is `Origin`, which is compared with `Host`. A client that sends neither
- * header is no browser.
+ * All current browsers send `Sec-Fetch-Site` over HTTPS and to localhost. If this header is
+ * missing, as over plain HTTP or in older browsers, this module compares `Origin` with `Host`. A
+ * client that sends neither `Sec-Fetch-Site` nor `Origin` counts as no browser.
  */
 
 import { isIPv6 } from "node:net";
 
 import { type Headers, values } from "./headers.js";
 
-// These methods change nothing (RFC 9110, section 9.2.1): any page may link to them.
+// Requests with these methods change nothing (RFC 9110, section 9.2.1), so any page may cause them.
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
-// "none": no page caused the request. The user did, for example with a bookmark.
+// The values of `Sec-Fetch-Site` for requests that no page of another origin caused. "none" means
+// that the user caused the request, for example with a bookmark.
 const OWN = new Set(["same-origin", "none"]);
 const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?$/i;
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { http: 80, https: 443 };
@@ -36,7 +37,10 @@ export function normalOrigin(origin: string): string | undefined {
   return port > 0 && port < 65536 ? `${scheme}://${host}:${port}` : undefined;
 }
 
-/** Returns the origins that an app trusts, as browsers write them. Throws TypeError. */
+/**
+ * Returns the origins in `given`, which the app trusts, as browsers write them. Throws TypeError if
+ * a text in `given` is no origin.
+ */
 export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
   const list: unknown = given;
   if (!Array.isArray(list)) throw new TypeError("trustedOrigins: must be an array");
@@ -53,11 +57,11 @@ export function checkedOrigins(given: readonly string[]): ReadonlySet<string> {
 }
 
 /**
- * Returns true if a page of another origin sent a request that may change something. `trusted` are
- * origins, as browsers write them, whose pages may send such requests.
+ * Returns true if a page of another origin sent a request that may change something. Returns false
+ * if the page's origin is in `trusted`, which contains origins as browsers write them.
  *
- * The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
- * page open a WebSocket, and send the cookies.
+ * The handshake of a WebSocket counts as a request that may change something, although it is a GET.
+ * Browsers let every page open a WebSocket, and send the cookies with the handshake.
  */
 export function isForeign(method: string, headers: Headers, trusted: ReadonlySet<string>): boolean {
   const upgrades = headers.upgrade?.join(",").toLowerCase() ?? "";
@@ -72,8 +76,8 @@ export function isForeign(method: string, headers: Headers, trusted: ReadonlySet
 }
 
 /**
- * Returns true if the request went to this origin. Only the host is compared, as a proxy that ends
- * TLS may hide the scheme.
+ * Returns true if `hosts`, the values of the header `Host`, name the host and port of `origin`. The
+ * scheme is not compared, because a proxy that ends TLS may hide the scheme.
  */
 function isAt(origin: string, hosts: readonly string[]): boolean {
   const scheme = origin.slice(0, origin.indexOf(":"));

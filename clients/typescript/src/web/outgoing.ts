@@ -1,4 +1,4 @@
-/** The headers that a visit adds to an app's response, whatever the framework. */
+/** Adds the headers of a visit to an app's response, in the same way for all frameworks. */
 
 import { isAboutCaching } from "./caching.js";
 import { VARIES } from "./flow.js";
@@ -7,7 +7,10 @@ import type { Visit } from "./visit.js";
 
 const ALL_VARIES = VARIES.join(", ");
 
-/** The `Set-Cookie` lines that visits have written so far, by the exchange they belong to. */
+/**
+ * Maps an exchange, a request with its response, to the `Set-Cookie` lines that visits have written
+ * for the exchange. The key is the object `exchange` of `dressHeaders`.
+ */
 const written = new WeakMap<object, readonly string[]>();
 
 /** The headers of a response that is about to be sent. Names are in lower case. */
@@ -19,13 +22,13 @@ export interface OutgoingHeaders {
 }
 
 /**
- * Adds the cookies, the headers that caches need, and `Accept-CH`. Close the visit before you call
- * this function.
+ * Adds the cookies of the visit, the headers for caches, and `Accept-CH` to a response. Close the
+ * visit before you call this function.
  *
- * `exchange` is the request or the response: the same object for all middleware of one exchange. If
- * an app has this middleware twice, one inside the other, the app saw the visit of the inner
- * middleware. The inner visit's cookies stay. The outer visit writes no cookie of the same name,
- * because that would undo a sign-in.
+ * `exchange` is an object that all middleware of one request shares: the request or the response.
+ * An app may use this middleware twice for a request, one inside the other. The app sees the visit
+ * of the inner middleware, so the cookies of the inner visit stay. The outer visit adds no cookie
+ * of the same name, because an old cookie would undo a sign-in in the inner visit.
  */
 export function dressHeaders(
   headers: OutgoingHeaders,
@@ -58,14 +61,17 @@ function nameOf(line: string): string {
 }
 
 /**
- * Returns the answer to a request without a visit, with the header `Vary`: caches must know the
- * headers on which this answer depends, too.
+ * Adds the header `Vary` to an answer to a request without a visit. `Vary` tells caches on which
+ * headers of the request the answer depends.
  */
 export function withVary(answer: Answer): Answer {
   return { ...answer, headers: [...answer.headers, ["Vary", ALL_VARIES]] };
 }
 
-/** Returns true if the body is an event stream, which goes on for as long as the client listens. */
+/**
+ * Returns true if the response is an event stream, which goes on until the app or the client ends
+ * it.
+ */
 export function isEventStream(headers: Pick<OutgoingHeaders, "values">): boolean {
   return headers.values("content-type").join("").toLowerCase().startsWith("text/event-stream");
 }

@@ -1,12 +1,15 @@
 /**
- * Percent-encoding and queries, read leniently: malformed text is no error, because any client can
- * send it. Bytes that are no UTF-8 become U+FFFD.
+ * Reads and writes percent-encoding, and reads queries. Malformed text is not an error, because any
+ * client can send it. Bytes that are not UTF-8 become U+FFFD.
  */
 
 const ESCAPES = /(?:%[0-9A-Fa-f]{2})+/g;
 const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Returns the text with its escapes decoded once. An incomplete escape stays unchanged. */
+/**
+ * Returns the text with its percent-escapes, such as "%2F", decoded once. An incomplete escape
+ * stays unchanged.
+ */
 export function unquote(text: string): string {
   return text.includes("%") ? text.replace(ESCAPES, decoded) : text;
 }
@@ -15,7 +18,9 @@ function decoded(escapes: string): string {
   return UTF8.decode(Buffer.from(escapes.replaceAll("%", ""), "hex"));
 }
 
-/** Returns the text encoded as a value in a query. Slashes are encoded only with `slashes`. */
+/**
+ * Returns the text encoded as a value in a query. Slashes are encoded only if `slashes` is true.
+ */
 export function quote(text: string, { slashes = false } = {}): string {
   const encoded = encodeURIComponent(text.toWellFormed?.() ?? text).replace(
     /[!'()*]/g,
@@ -26,13 +31,16 @@ export function quote(text: string, { slashes = false } = {}): string {
 
 /** The rules for reading a query. */
 export interface QueryRules {
-  /** If true, fields without a value are kept. */
+  /** If true, fields with an empty value are kept. Else such fields are left out. */
   readonly keepBlank?: boolean;
-  /** The most fields that are accepted. A query with more fields is not read at all. */
+  /** The highest number of fields in a query. A query with more fields is not read at all. */
   readonly maxFields: number;
 }
 
-/** Returns the fields of a query or a form in their order, or undefined if they are too many. */
+/**
+ * Returns the names and values of the fields of a query or a form, in their order. Returns
+ * undefined if there are more than `maxFields` fields.
+ */
 export function queryFields(query: string, rules: QueryRules): [string, string][] | undefined {
   if (query === "") return [];
   const pairs = query.split("&");

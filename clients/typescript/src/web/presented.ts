@@ -1,4 +1,7 @@
-/** Reads the facts of a request from its first line and its headers. It calls no service. */
+/**
+ * Reads the token, the device ID and the facts of the client from the first line and the headers of
+ * a request. This module does not call the service.
+ */
 
 import type { ClientInfo, SessionStatus } from "../types.js";
 import { readHints } from "./client_hints.js";
@@ -12,50 +15,63 @@ import { CrossOrigin, InsecureHost, refusal, ReturnHop } from "./responses.js";
 import { HOP, isReturn } from "./return_hop.js";
 import type { Settings } from "./settings.js";
 
-/** The service makes no token with more bytes. */
+/** The greatest length of a token in bytes. The service makes no longer token. */
 export const MAX_TOKEN_BYTES = 4096;
 const MAX_USER_AGENT_LENGTH = 512;
 const TOKEN = /^[A-Za-z0-9._-]{1,4096}$/;
 const BEARER = /^bearer +(\S+) *$/i;
 const LOCAL_HOST = /^(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d+)?$/i;
 
-/** The facts of a request that a decision needs. */
+/** The parts of a request from which the middleware decides what to do. */
 export interface RequestFacts {
   readonly method: string;
   readonly headers: Headers;
-  /** The address at the other end of the connection. Empty at a unix socket. */
+  /** The IP address at the other end of the connection. Empty for a unix socket. */
   readonly peer: string;
   /** The path with its query, as the client sent it. */
   readonly target: string;
 }
 
-/** The facts of a request. */
+/** The token, the device ID and the facts of the client that a request presented. */
 export interface Presented {
-  /** The status of the token, if it is known without a call of the service. */
+  /**
+   * The status of the token, if no call to the service is needed to know it: `TOKEN_MISSING` or
+   * `TOKEN_INVALID`. Else undefined.
+   */
   readonly status: SessionStatus | undefined;
-  /** The access token. Empty if the request had none, or none in a valid form. */
+  /** The access token. Empty if the request had no token, or a token of invalid form. */
   readonly token: string;
-  /** The device ID. Empty if the request had none, or none in a valid form. */
+  /** The device ID. Empty if the request had no device ID, or a device ID of invalid form. */
   readonly deviceId: string;
   /**
-   * True if an app sent the request. An app keeps its token and its device ID itself, and its
-   * responses never have cookies.
+   * True if a mobile app or another client that is no browser sent the request. Such a client
+   * stores its token and its device ID itself, and its responses set no cookies.
    */
   readonly app: boolean;
   readonly client: ClientInfo;
-  /** True if a browser wants a page. */
+  /** True if a browser requests a page, and not data for a script. */
   readonly page: boolean;
-  /** The path with its query. */
+  /** The path of the request with its query, as the client sent it. */
   readonly target: string;
-  /** True if the request may be sent again, as it changes nothing. */
+  /** True if the client may send the request again, because GET and HEAD change nothing. */
   readonly repeatable: boolean;
-  /** The ID of the session that ends with the browser. Empty if none does. */
+  /**
+   * The session ID in the cookie that marks a session that ends with the browser. Empty if the
+   * request has no such cookie.
+   */
   readonly brief: string;
-  /** True if the page sent the request by itself, without the end user. */
+  /**
+   * True if the path is one of `passivePaths`: the page sent the request without an action of the
+   * user.
+   */
   readonly passive: boolean;
 }
 
-/** Reads a request. Throws CrossOrigin, InsecureHost, ReturnHop. */
+/**
+ * Reads a request. Throws CrossOrigin if a page of another origin sent a request that may change
+ * something. Throws InsecureHost if the app has insecure cookies and the host is not localhost.
+ * Throws ReturnHop if a browser must send the request again, with its strict cookies.
+ */
 export function presentedBy(settings: Settings, request: RequestFacts): Presented {
   const { method, headers, peer, target } = request;
   const bearer = bearerOf(values(headers, "authorization"));
@@ -84,15 +100,18 @@ export function presentedBy(settings: Settings, request: RequestFacts): Presente
   };
 }
 
-/** Returns the target if a browser can return there after a sign-in, else an empty string. */
+/**
+ * Returns the path and query of the request if a browser can return to them after a sign-in. Else
+ * returns an empty string.
+ */
 export function wayBack({ repeatable, target }: Presented): string {
   return repeatable ? localPath(target, "") : "";
 }
 
 /**
- * Returns true if an app sent the request. No page of another origin can make a browser look like
- * an app. Only scripts can send these two headers, and for that the browser first asks the app for
- * permission (CORS).
+ * Returns true if a mobile app or another client that is no browser sent the request, with a bearer
+ * token or the device header. A page of another origin can't make a browser send these two headers
+ * without a script. The browser allows such a script only if the app permits it (CORS).
  */
 export function isApp(settings: Settings, headers: Headers): boolean {
   const sends = bearerOf(values(headers, "authorization")) !== undefined;

@@ -3,16 +3,20 @@
 import { contains, formatAddress, type Network, parseAddress, parseNetwork } from "./addresses.js";
 import { type Headers, values } from "./headers.js";
 
-/** Only this many addresses are read, because any client can make the header long. */
+/**
+ * The number of addresses that are read from the end of `X-Forwarded-For`. Any client can make
+ * `X-Forwarded-For` long.
+ */
 const MAX_HOPS = 64;
 
-/** The proxies that an app trusts. */
+/** Knows the proxies that an app trusts, and reads their headers. */
 export class Proxies {
   readonly #unix: boolean;
   readonly #networks: readonly Network[];
 
   /**
-   * @param trusted - Addresses and networks, or "unix" for a proxy at a unix socket.
+   * @param trusted - IP addresses and networks, and "unix" for a proxy that connects over a unix
+   *   socket.
    * @throws TypeError for any other text.
    */
   constructor(trusted: readonly string[]) {
@@ -23,8 +27,9 @@ export class Proxies {
   }
 
   /**
-   * Returns the end user's address: the nearest one that is not a trusted proxy's. Returns an empty
-   * string if it is unknown.
+   * Returns the end user's IP address. If `peer` is a trusted proxy, this is the last address in
+   * `X-Forwarded-For` that is not the address of a trusted proxy. Else it is `peer`. Returns an
+   * empty string if the address is unknown.
    */
   address(headers: Headers, peer: string): string {
     if (!this.trusts(peer)) return plain(peer);
@@ -37,8 +42,9 @@ export class Proxies {
   }
 
   /**
-   * Returns true if the end user's connection is HTTPS. The nearest trusted proxy says it, if there
-   * is one.
+   * Returns true if the end user's connection is HTTPS. If `peer` is a trusted proxy, its header
+   * `X-Forwarded-Proto` decides. Else, or without this header, `scheme` decides: the scheme of the
+   * connection to the app.
    */
   isSecure(headers: Headers, peer: string, scheme: string): boolean {
     const hops = this.trusts(peer) ? values(headers, "x-forwarded-proto").join(",").split(",") : [];

@@ -1,4 +1,4 @@
-/** The names that every entry point of the web part exports. */
+/** Exports the names that the modules for all frameworks share. */
 
 export type { Authority } from "./authority.js";
 export type { CookieOptions, SameSite } from "./cookies.js";

@@ -1,23 +1,27 @@
 /**
- * Lets visits that renew the same token at the same time share one call. A visit joins only a call
- * that was not sent yet. A renewal that was sent before this visit's request may not know of a
- * sign-out that happened before the request.
+ * Lets visits that renew the same token at the same time share one call to the service. A visit
+ * joins only a call that is not sent yet. A call that was sent earlier may not know of a sign-out
+ * that happened before this visit's request.
  */
 
 import type { Renewal } from "../types.js";
 
-/** The renewals of one app. */
+/** Shares the renewal calls of one app's visits. */
 export class Renewals {
   readonly #open = new Map<string, Promise<Renewal>>();
   readonly #sent = new Map<string, Promise<Renewal>>();
 
-  /** Returns the result of the call for a key. Rejects as that call does. */
+  /**
+   * Resolves to the result of `call`. If an earlier call with the same key is not sent yet,
+   * resolves to the result of the earlier call, and does not make `call`. Rejects if the call
+   * fails.
+   */
   share(key: string, call: () => Promise<Renewal>): Promise<Renewal> {
     const open = this.#open.get(key);
     if (open !== undefined) return open;
     const before = this.#sent.get(key);
     const made: Promise<Renewal> = Promise.resolve(before)
-      .catch(() => undefined) // the callers of the earlier call get its error
+      .catch(() => undefined) // only the callers of the earlier call get its error
       .then(() => {
         this.#open.delete(key);
         this.#sent.set(key, made);

@@ -1,11 +1,12 @@
 /**
- * The responses that replace an app's own, with the errors that carry them: JSON with a code for
- * programs, a page for people. No cache may keep them.
+ * Makes the responses that the middleware sends instead of the app's response, and defines the
+ * errors that carry these responses. A program gets JSON with a code, and a person gets a page. No
+ * cache may keep these responses.
  */
 
 import type { StepUp } from "./step_up.js";
 
-/** A response that replaces the app's own. */
+/** A response that the middleware sends instead of the app's response. */
 export interface Answer {
   readonly status: number;
   readonly headers: readonly (readonly [string, string])[];
@@ -20,11 +21,11 @@ const STYLE = `:root { color-scheme: light dark }
 
 interface PageText {
   readonly heading: string;
-  /** Some sentences with the next step, as HTML. */
+  /** Some sentences, as HTML, that say what the user can do next. */
   readonly sentences: string;
 }
 
-// The texts of pages for people, by their names.
+// The texts of the pages for people, by the name of the text.
 const TEXTS: Readonly<Record<string, PageText>> = {
   unavailable: {
     heading: "Please try again in a moment",
@@ -32,7 +33,8 @@ const TEXTS: Readonly<Record<string, PageText>> = {
       "We can't find out right now whether you are signed in. Wait a little, then " +
       '<a href="">try again</a>.',
   },
-  // This text has no link to the same page: loading it again would send the form again.
+  // This text has no link to the same page, because loading the page again would send the form
+  // again.
   unavailable_for_form: {
     heading: "That did not work",
     sentences:
@@ -54,7 +56,7 @@ const TEXTS: Readonly<Record<string, PageText>> = {
       "<code>cookies</code>.",
   },
 };
-// Explanations for programs, in addition to the codes.
+// Explanations for programs, by the code of the refusal. The JSON has them in addition to the code.
 const MESSAGES: Readonly<Record<string, string>> = {
   insecure_cookies:
     "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS " +
@@ -64,7 +66,9 @@ const MESSAGES: Readonly<Record<string, string>> = {
 /** The options of a refusal, in addition to its status and code. */
 export interface RefusalOptions {
   readonly headers?: readonly (readonly [string, string])[];
-  /** If true, the answer is a page for people, if there is a text for it. */
+  /**
+   * If true, the answer is a page for people, provided that there is a text with the name `text`.
+   */
   readonly page?: boolean;
   /** The name of the page's text. Default: the code. */
   readonly text?: string;
@@ -114,8 +118,8 @@ function htmlOf({ heading, sentences }: PageText): string {
 }
 
 /**
- * The request can't be served. `answer` is the response to the client, which the middleware sends.
- * `code` is the reason in one word.
+ * The error for a request that the middleware or a visit refuses. `answer` is the response that the
+ * middleware sends to the client. `code` is a short name of the reason.
  */
 export class Refused extends Error {
   readonly code: string;
@@ -129,12 +133,12 @@ export class Refused extends Error {
   }
 }
 
-/** The request needs a good session, and has none. */
+/** The error for a request that needs a good session and has no good session. */
 export class SignInRequired extends Refused {}
 
 /**
- * The request needs a sign-in that is more recent or stronger. `wanted` says which. The session of
- * the request stays good.
+ * The error for a request that needs a more recent or stronger sign-in. `wanted` is the sign-in
+ * that the app requires. The session of the request stays good.
  */
 export class StepUpRequired extends SignInRequired {
   readonly wanted: StepUp;
@@ -145,23 +149,24 @@ export class StepUpRequired extends SignInRequired {
   }
 }
 
-/** The request needs a session, and the Session Authority gives no answer about it. */
+/** The error for a request that needs a session while the Session Authority gives no answer. */
 export class NoAnswer extends Refused {}
 
 /**
- * A page of another origin sent a request that may change something. Neither the app nor the
- * Session Authority saw the request.
+ * The error for a request that may change something and that a page of another origin sent. Neither
+ * the app nor the Session Authority saw the request.
  */
 export class CrossOrigin extends Refused {}
 
 /**
- * A browser comes from another site, without its strict cookies. It must send the request again,
- * from a page of this origin. Neither the app nor the Session Authority saw the request.
+ * The error for a request that another site caused, and for which the browser kept back its strict
+ * cookies. The browser must send the request again, from a page of this origin. Neither the app nor
+ * the Session Authority saw the request.
  */
 export class ReturnHop extends Refused {}
 
 /**
- * The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
- * Authority saw the request.
+ * The error for a request to a host other than localhost while the app has insecure cookies.
+ * Neither the app nor the Session Authority saw the request.
  */
 export class InsecureHost extends Refused {}

@@ -1,24 +1,27 @@
 /**
- * The return of a browser from another site, with strict cookies. A browser that another site sends
- * here does not send strict cookies. So it gets a page of this origin that requests its own URL
- * again, and the second request has the cookies.
+ * Handles a browser that comes from another site, such as a sign-in provider, when the cookies are
+ * `SameSite=Strict`. The browser does not send strict cookies with a request that another site
+ * caused. The middleware answers such a request with a page of this origin that requests its own
+ * URL again. The browser sends the cookies with the second request.
  *
- * The second request is of the same origin (`Sec-Fetch-Site`), so it never gets this page.
+ * The second request comes from a page of the same origin, and says so in `Sec-Fetch-Site`. The
+ * middleware never answers the second request with this page, because no other site caused it.
  */
 
 import { type Headers, values } from "./headers.js";
 import { isNamed } from "./named_paths.js";
 import type { Answer } from "./responses.js";
 
-// The page does not contain the URL of the request, so that the URL's contents can't lead to
-// another site. A refresh without a URL loads the same page again. A link without a URL does, too.
+// The page does not contain the URL of the request, because an attacker could write a URL that
+// leads to another site. The refresh has no URL and the link has an empty one: each of them loads
+// the page's own URL again.
 const PAGE =
   '<!doctype html>\n<html lang="en"><meta charset="utf-8">' +
   '<meta name="viewport" content="width=device-width">' +
   '<meta http-equiv="refresh" content="0">\n<title>One moment</title>\n' +
   '<p><a href="">Go on</a></p>\n</html>\n';
 
-/** The page that requests its own URL again. */
+/** The answer with the page that requests its own URL again. */
 export const HOP: Answer = {
   status: 200,
   headers: [
@@ -30,15 +33,16 @@ export const HOP: Answer = {
   body: PAGE,
 };
 
-// A request of a frame does not count as a return: a page of another site that frames this page
-// must not make the browser send strict cookies.
+// The headers of a request by which another site sends a browser to a page. A request for a frame
+// does not have `document`, and does not count as a return. A page of another site that frames this
+// app must not make the browser send strict cookies.
 const OF_A_RETURN = [
   ["sec-fetch-site", "cross-site"],
   ["sec-fetch-mode", "navigate"],
   ["sec-fetch-dest", "document"],
 ] as const;
 
-/** Returns true if a browser comes from another site to one of the paths. */
+/** Returns true if another site sent a browser to one of the paths with this request. */
 export function isReturn(
   method: string,
   headers: Headers,

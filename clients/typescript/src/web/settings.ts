@@ -1,4 +1,4 @@
-/** The options of an app for its middleware, and their checks. */
+/** Defines and checks the options that an app gives to the middleware. */
 
 import { type CookieOptions, Cookies } from "./cookies.js";
 import { DevicesMount, type DevicesOptions } from "./devices/mount.js";
@@ -11,79 +11,87 @@ const BRIEF_IDLE_TIMEOUT_MS = 12 * 60 * MINUTE_MS;
 const PRINTABLE = /^[!-~]+$/;
 const HEADER = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
 
-/** The options of an app for its middleware. */
+/** The options that an app gives to the middleware. */
 export interface FlowOptions {
-  /** The names of the cookies, and the rules by which they are written. */
+  /** The names and attributes of the cookies. */
   readonly cookies?: CookieOptions | undefined;
   /**
-   * The URL of the sign-in page. Browsers without a session are redirected there instead of getting
-   * 401. If it is a path, the field `next` is added to its query: the path that the browser wanted.
+   * The URL of the sign-in page. A browser that requests a page without a session is redirected to
+   * this URL instead of getting 401. If this URL is a path, the redirect adds the field `next` to
+   * its query: the path to which the user returns after the sign-in.
    */
   readonly signInUrl?: string | undefined;
   /**
-   * Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed,
-   * and "unix" for a proxy at a unix socket. Default: none.
+   * The IP addresses and networks of the proxies that the app trusts, and "unix" for a proxy that
+   * connects over a unix socket. The app believes `X-Forwarded-For` and `X-Forwarded-Proto` only
+   * from these proxies. Default: none.
    */
   readonly trustedProxies?: readonly string[] | undefined;
   /**
-   * The header in which apps that are no browsers send their device ID. Default: `x-device-id`.
+   * The header in which clients that are no browsers, such as mobile apps, send their device ID.
+   * Default: `x-device-id`.
    */
   readonly deviceHeader?: string | undefined;
   /**
-   * If true, a client that sends a bearer token or the `deviceHeader` (even an empty one) is an app
-   * and no browser. Set false if a proxy in front of the app adds an `Authorization: Bearer` of its
-   * own to the requests of browsers: then only cookies count. Default: true.
+   * If true, a client that sends a bearer token or the `deviceHeader` counts as a mobile app and
+   * not as a browser. The value of the `deviceHeader` may be empty. If false, every client counts
+   * as a browser, and only its cookies are read. Set false if a proxy in front of the app adds its
+   * own `Authorization: Bearer` to the requests of browsers. Default: true.
    */
   readonly bearer?: boolean | undefined;
   /**
-   * If true, a request that may change something (any method but GET, HEAD, OPTIONS and TRACE; a
-   * WebSocket's handshake) is refused if a browser sends it for a page of another origin. A sibling
-   * subdomain is another origin. Default: true.
+   * If true, the middleware refuses a browser's request that may change something if a page of
+   * another origin sent the request. GET, HEAD, OPTIONS and TRACE change nothing, but the handshake
+   * of a WebSocket counts as a request that may change something. A sibling subdomain is another
+   * origin. Default: true.
    */
   readonly checkOrigin?: boolean | undefined;
   /**
-   * Other origins whose pages may send requests that change something: "https://id.example", as the
-   * header `Origin` spells it. Behind a proxy that rewrites `Host`, name this app's own origin,
-   * too, for older browsers. Default: none.
+   * Other origins whose pages may send requests that change something, such as
+   * "https://id.example". Write them as browsers write the header `Origin`. If a proxy rewrites
+   * `Host`, add this app's own origin, too: for older browsers, the check compares `Origin` with
+   * `Host`. Default: none.
    */
   readonly trustedOrigins?: readonly string[] | undefined;
   /**
    * Paths to which other sites send browsers, such as an OIDC callback. A path with `*` at its end
-   * stands for all paths that start like it. If another site sent a browser to such a path, the
-   * browser brings no strict cookie. Then it gets a page that requests the same URL again, with the
-   * cookies. The page of `devices` is always such a path. Default: none.
+   * stands for all paths that start with the text before the `*`. A browser that another site sends
+   * to such a path does not send its strict cookies. The middleware answers the browser with a page
+   * that requests the same URL again, with the cookies. The path of `devices` is always one of
+   * these paths. Default: none.
    */
   readonly returnPaths?: readonly string[] | undefined;
   /**
-   * How long a session that ends with the browser (`remember: false`) may last unused, in
-   * milliseconds: at least a minute. If the service's own idle timeout is shorter, the service's
-   * idle timeout applies. Default: 12 hours.
+   * The idle timeout of a session that ends with the browser (`remember: false`), in milliseconds:
+   * at least a minute. The maximum is the service's `IDLE_TIMEOUT`: the middleware replaces a
+   * longer value by the maximum. Default: 12 hours.
    */
   readonly briefIdleTimeoutMs?: number | undefined;
   /**
-   * Paths that pages of the app request by themselves, spelled like `returnPaths`. A request there
-   * doesn't count as a use of the session, so it does not put off the idle end. Default: none.
+   * Paths that pages of the app request by themselves, without an action of the user. The paths are
+   * written like `returnPaths`. A request to such a path does not count as a use of the session, so
+   * it does not put off the session's idle end. Default: none.
    */
   readonly passivePaths?: readonly string[] | undefined;
   /**
-   * If true, an event stream ends when its session ends, if the app used the session. If false, the
-   * app itself must end its streams. Default: true.
+   * If true, the middleware ends an event stream when its session ends, if the app used the session
+   * in the request. If false, the app itself must end its event streams. Default: true.
    */
   readonly endConnections?: boolean | undefined;
   /**
-   * The page of the user's devices, and its API. The middleware serves both at a path of the app
-   * and below it. There the origin is checked even if `checkOrigin` is false. `true` means the page
-   * at `/devices`. Default: no page.
+   * The page of the user's devices, and its API. The middleware serves the page at a path of the
+   * app, and the API below that path. At these paths the origin is checked even if `checkOrigin` is
+   * false. `true` means the page at `/devices`. Default: no page.
    */
   readonly devices?: boolean | DevicesOptions | undefined;
   /**
-   * The log for lines about outages and refusals. Default: `console`, without the lines of the
-   * level `info`.
+   * The log to which the middleware writes lines about outages and refused requests. Default:
+   * `console`, without the lines of the level `info`.
    */
   readonly log?: WebLog | undefined;
 }
 
-/** A log for the people who run the app. Its lines contain no token and no cookie. */
+/** A log for the people who run the app. No line contains a token or the value of a cookie. */
 export interface WebLog {
   readonly error: (line: string) => void;
   readonly warn: (line: string) => void;
@@ -100,7 +108,7 @@ const CONSOLE: WebLog = {
   info: () => undefined,
 };
 
-/** The options of an app, checked and complete. */
+/** The options of an app after the checks, with all defaults filled in. */
 export interface Settings {
   readonly cookies: Cookies;
   readonly signInUrl: string | undefined;
@@ -117,7 +125,10 @@ export interface Settings {
   readonly log: WebLog;
 }
 
-/** Checks the options of an app. Throws TypeError and RangeError that name the option. */
+/**
+ * Checks the options of an app, and returns them with all defaults. Throws TypeError or RangeError
+ * that names an invalid option.
+ */
 export function settingsOf(options: FlowOptions): Settings {
   const { signInUrl, deviceHeader = "x-device-id", devices = false } = options;
   if (signInUrl !== undefined && !PRINTABLE.test(signInUrl)) {
@@ -132,7 +143,8 @@ export function settingsOf(options: FlowOptions): Settings {
   }
   const mount = devices === false ? undefined : new DevicesMount(devices === true ? {} : devices);
   const returnPaths = checkedPaths("returnPaths", options.returnPaths ?? []);
-  const mailed = mount !== undefined && !returnPaths.includes(mount.path); // mails link to the page
+  // Mails link to the page of devices, so other sites send browsers to it.
+  const mailed = mount !== undefined && !returnPaths.includes(mount.path);
   return {
     cookies: new Cookies(options.cookies),
     signInUrl,

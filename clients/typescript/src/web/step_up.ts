@@ -1,40 +1,46 @@
 /**
- * Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
- * learns which sign-in is required (RFC 9470). This module uses no request and no clock.
+ * Decides whether a sign-in is recent and strong enough for a page (step-up, RFC 9470). Writes and
+ * reads the query by which the sign-in page learns which sign-in is required. This module uses no
+ * request and no clock: the caller passes the query and the time.
  *
- * Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
+ * If an app names several authentication methods, a sign-in by one of them is enough, as with
+ * `acr_values` in RFC 9470 and OpenID Connect.
  */
 
 import { cut, queryFields, quote } from "./percent_encoding.js";
 
 /**
- * How far the clocks of the app and of the service may differ. The service accepts tokens for the
- * same time after their expiry. With a shorter time, an app whose clock is fast would send users to
- * sign in again and again.
+ * The difference that is allowed between the clocks of the app and of the service. The service also
+ * accepts an expired token for this time. Without this allowance, an app with a fast clock would
+ * find a new sign-in too old, and the user would have to sign in again and again.
  */
 export const CLOCK_TOLERANCE_MS = 30_000;
 const MAX_QUERY_FIELDS = 100;
 const SECONDS = /^[0-9]{1,9}$/;
-// The service has the same rule.
+// The service has the same rule for the name of an authentication method.
 const METHOD = /^[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]{1,128}$/;
 
-/** The sign-in that an app requires. */
+/** The sign-in that an app requires for a request. */
 export interface StepUp {
-  /** The highest age of the sign-in in milliseconds. Undefined if its age does not matter. */
+  /** The highest age of the sign-in in milliseconds. Undefined if any age is enough. */
   readonly maxAgeMs: number | undefined;
-  /** The sign-in must have used one of these methods (RFC 8176), if there are any. */
+  /**
+   * Authentication methods (RFC 8176). The sign-in must have used at least one of them. Empty if
+   * any method is enough.
+   */
   readonly authMethods: readonly string[];
 }
 
-/** The rules of an app for a sign-in. */
+/** The rules by which an app requires a recent or strong sign-in. */
 export interface SignInRules {
   /**
-   * How long ago the sign-in may be, in milliseconds. 30 seconds are added, because clocks differ.
-   * Zero requires a sign-in of this moment. Default: any age.
+   * The highest age of the sign-in in milliseconds. The check adds 30 seconds, because clocks
+   * differ. Zero requires a sign-in that has just happened. Default: any age.
    */
   readonly maxAgeMs?: number | undefined;
   /**
-   * The sign-in must have used one of these methods (RFC 8176), such as "otp". Default: any method.
+   * Authentication methods (RFC 8176), such as "otp". The sign-in must have used at least one of
+   * them. Default: any method.
    */
   readonly authMethods?: readonly string[] | undefined;
 }
@@ -48,8 +54,8 @@ export interface SignedIn {
 const ANY: StepUp = { maxAgeMs: undefined, authMethods: [] };
 
 /**
- * Returns the step-up that an app requires. Throws RangeError for a negative age, and TypeError for
- * an empty list of methods or an invalid method.
+ * Returns the step-up that the rules of an app require. Throws RangeError for a negative or
+ * infinite age. Throws TypeError for an empty list of methods, or for an invalid method.
  */
 export function stepUpOf({ maxAgeMs, authMethods }: SignInRules = {}): StepUp {
   if (maxAgeMs === undefined && authMethods === undefined) return ANY;
@@ -74,12 +80,18 @@ function checked(given: readonly string[]): readonly string[] {
   return [...new Set(given)];
 }
 
-/** Returns the age in whole seconds, rounded down, as in RFC 9470 and OpenID Connect. */
+/**
+ * Returns the highest age of the sign-in in whole seconds, rounded down, as in RFC 9470 and OpenID
+ * Connect. Returns undefined if any age is enough.
+ */
 export function maxAgeSecondsOf({ maxAgeMs }: StepUp): number | undefined {
   return maxAgeMs === undefined ? undefined : Math.floor(maxAgeMs / 1000);
 }
 
-/** Returns the fields for the sign-in page's query: they say why a signed-in user is sent there. */
+/**
+ * Returns fields for the query of the sign-in page. The fields say which sign-in is required of a
+ * user who is already signed in.
+ */
 export function stepUpQuery(wanted: StepUp): string {
   const { authMethods } = wanted;
   const fields = ["reason=step_up"];
@@ -92,9 +104,10 @@ export function stepUpQuery(wanted: StepUp): string {
 }
 
 /**
- * Returns the reason, in words, why a session is not enough. Returns an empty string if it is
- * enough. The age may exceed the limit by `CLOCK_TOLERANCE_MS`. A sign-in in the future counts as
- * recent, as the app's clock may be slow.
+ * Returns a sentence that says which sign-in the session lacks. Returns an empty string if the
+ * session's sign-in is recent and strong enough. The age may exceed the limit by
+ * `CLOCK_TOLERANCE_MS`. A sign-in time in the future counts as recent, because the app's clock may
+ * be slow.
  */
 export function lackOf(wanted: StepUp, session: SignedIn, now: Date): string {
   const { maxAgeMs, authMethods } = wanted;
@@ -109,8 +122,8 @@ export function lackOf(wanted: StepUp, session: SignedIn, now: Date): string {
 }
 
 /**
- * Returns the step-up in the query of a request's target, or undefined if there is none. An
- * attacker can write a query, so invalid values are left out.
+ * Returns the step-up in the query of `target`, or undefined if the query has no `reason=step_up`.
+ * An attacker can write a query, so invalid values are left out.
  */
 export function stepUpIn(target: string): StepUp | undefined {
   const pairs = queryFields(cut(target, "?")[1], { maxFields: MAX_QUERY_FIELDS }) ?? [];

@@ -1,13 +1,13 @@
 /**
- * Log lines about a state that lasts, such as an outage: one line when the state is noticed, and at
- * most one line a minute, not one for each request.
+ * Writes log lines about a problem that lasts, such as an outage. The log gets a line when the
+ * problem begins, and then at most one line a minute, not a line for each request.
  */
 
 import type { WebLog } from "./settings.js";
 
 const MS_BETWEEN = 60_000;
 
-/** Writes the lines of one app. */
+/** Writes the throttled log lines of one app. */
 export class ThrottledLog {
   readonly #log: WebLog;
   readonly #now: () => number;
@@ -18,7 +18,7 @@ export class ThrottledLog {
     this.#now = now;
   }
 
-  /** Writes a line, unless one with this text was written within the last minute. */
+  /** Writes a line, unless a line with the same `text` was written within the last minute. */
   error(text: string, detail: string): void {
     const now = this.#now();
     if (now < (this.#next.get(text) ?? now)) return;

@@ -1,4 +1,7 @@
-/** The visit of an end user's request: it says who is signed in, and signs users in and out. */
+/**
+ * Defines the visit, the object that an app gets for a request of an end user. A visit says who is
+ * signed in, and signs users in and out.
+ */
 
 import { SessionAuthorityError } from "../errors.js";
 import type { IssueDeviceOptions, ListDevicesOptions } from "../options.js";
@@ -11,77 +14,89 @@ import { idleLimitMs } from "./idle_limit.js";
 import { nextIn } from "./local_paths.js";
 import { type StepUp, stepUpIn } from "./step_up.js";
 
-/** Options of `signIn`. */
+/** The options of `signIn`. */
 export interface SignInOptions {
-  /** The facts about the user that the app finds in each session. */
+  /**
+   * Facts about the user, such as an e-mail address. The app finds them in each session of the
+   * user.
+   */
   readonly claims?: Claims | undefined;
-  /** How the user proved their identity, such as "pwd" (RFC 8176). */
+  /** The authentication methods that the user used, such as "pwd" (RFC 8176). */
   readonly authMethods?: readonly string[] | undefined;
-  /** The life of the session in milliseconds. Default: the service's own. */
+  /** The life of the session in milliseconds. Default and maximum: the service's `SESSION_TTL`. */
   readonly sessionTtlMs?: number | undefined;
-  /** Two calls with the same `requestId` make one sign-in. Make a new ID for each sign-in form. */
+  /**
+   * A UUID of this sign-in. Two calls with the same `requestId` make only one sign-in. Make a new
+   * UUID for each sign-in form.
+   */
   readonly requestId?: string | undefined;
   /**
    * If false, the browser forgets the session when the browser is closed, but keeps its device ID.
-   * An unused session then ends after `briefIdleTimeoutMs`. Default: true.
+   * If false, the default of `idleTimeoutMs` is `briefIdleTimeoutMs`. Default: true.
    */
   readonly remember?: boolean | undefined;
   /**
-   * How long the session may last unused, in milliseconds. If the service's own idle timeout is
-   * shorter, the service's idle timeout applies. Default: the service's idle timeout, or
+   * The idle timeout of the session in milliseconds. The maximum is the service's `IDLE_TIMEOUT`:
+   * the visit replaces a longer value by the maximum. Default: the service's `IDLE_TIMEOUT`, or
    * `briefIdleTimeoutMs` if `remember` is false.
    */
   readonly idleTimeoutMs?: number | undefined;
 }
 
-/** Options of `signOut`. */
+/** The options of `signOut`. */
 export interface SignOutOptions {
-  /** The ID of the device on which the user is signed out. Default: this device. */
+  /** The ID of the device on which the user is signed out. Default: the device of this request. */
   readonly deviceId?: string | undefined;
-  /** The reason of the sign-out, which stands in the event. Default: "sign_out". */
+  /** The reason of the sign-out, which the service writes into the event. Default: "sign_out". */
   readonly reason?: string | undefined;
   /**
-   * If true, the device is removed from the list, too, and a later sign-in there counts as a
-   * sign-in on a new device. Default: false.
+   * If true, the device is also removed from the user's list of devices. After the removal, a later
+   * sign-in on the device counts as a sign-in on a new device. Default: false.
    */
   readonly forget?: boolean | undefined;
 }
 
-/** Options of `signOutEverywhere`. */
+/** The options of `signOutEverywhere`. */
 export interface SignOutEverywhereOptions {
-  /** If true, the user stays signed in on this device. Default: true. */
+  /** If true, the user stays signed in on the device of this request. Default: true. */
   readonly exceptCurrent?: boolean | undefined;
-  /** The reason of the sign-out, which stands in the event. Default: "sign_out_everywhere". */
+  /**
+   * The reason of the sign-out, which the service writes into the events. Default:
+   * "sign_out_everywhere".
+   */
   readonly reason?: string | undefined;
 }
 
-/** A request, with its session if it has one. */
+/** A request of an end user, with its session if the user is signed in. */
 export class Visit extends Admission {
   /**
-   * Returns the path to which to send the user after a sign-in: `next` in the request's query,
-   * which a redirect to `signInUrl` put there. Without `next`, or if `next` is of another origin,
-   * returns the fallback.
+   * Returns the path to which the app should redirect the user after a sign-in. The redirect to
+   * `signInUrl` put this path into the field `next` of the query. Returns `fallback` if the query
+   * has no `next`, or if `next` could lead to another origin.
    */
   nextPath(fallback = "/"): string {
     return nextIn(this.presented.target, fallback);
   }
 
   /**
-   * Returns the recent or strong sign-in that a page required of a user who is signed in: a
-   * redirect to `signInUrl` put it into the query. Else returns undefined.
+   * Returns the recent or strong sign-in that a page requires of a user who is already signed in.
+   * The redirect to `signInUrl` put this step-up into the query of the sign-in page. Returns
+   * undefined if the query has no step-up.
    *
-   * A sign-in page that sends signed-in users away must not do so if this returns a step-up.
-   * Anybody may have written the query: it says what sign-in to request, and permits nothing.
+   * If this method returns a step-up, a sign-in page must let a signed-in user sign in again, and
+   * not redirect the user to another page. Anybody can write the query, so the step-up says only
+   * which sign-in to request, and gives no permission.
    */
   requestedStepUp(): StepUp | undefined {
     return stepUpIn(this.presented.target);
   }
 
   /**
-   * Calls a callback once when the session has ended: signed out or revoked, replaced by another
-   * sign-in on this device, or expired. A token that ends or is renewed does not end the session,
-   * and an outage of the service does not, either. Returns a function that removes the callback.
-   * Throws SignInRequired, NoAnswer.
+   * Calls `callback` once when the session has ended. A session ends if the user signs out, if it
+   * is revoked or expires, or if another sign-in on this device replaces it. The session does not
+   * end if its token expires or is renewed, or if the service has an outage. Returns a function
+   * that removes the callback. Throws SignInRequired if nobody is signed in, and NoAnswer if the
+   * service gave no answer.
    */
   onEnded(callback: () => void): () => void {
     return this.sessionEnd.listen(this.require(), callback);
@@ -93,12 +108,13 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs a user in who has just proven their identity. The response sets both cookies. An app that
-   * is no browser gets token and device ID in your own response.
+   * Signs in a user who has just proven their identity. For a browser, the response sets the
+   * cookies with the token and the device ID. A mobile app gets no cookies: write the token and the
+   * device ID of the result into your own response.
    *
-   * If another user was signed in in this browser before, that user is signed out in this browser:
-   * the browser now has the cookies of the new user. Rejects with NoAnswer, and with all errors of
-   * `issueDevice`.
+   * If another user was signed in in this browser before, this method ends the session of that user
+   * in this browser. The browser now has the cookies of the new user. Rejects with NoAnswer if the
+   * service gave no answer, and with the other errors of `issueDevice`.
    */
   async signIn(userId: string, options: SignInOptions = {}): Promise<IssuedDevice> {
     const { remember = true, idleTimeoutMs, ...asked } = options;
@@ -126,9 +142,10 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs the user out here, or on another device of the user. Without a session there is nothing
-   * to do, and no error. Resolves to true if the user was signed in there. Rejects with NoAnswer,
-   * and with TypeError for a text that is no device ID.
+   * Signs the user out on the device of this request, or on the user's device `deviceId`. Resolves
+   * to true if the user was signed in on the device. Resolves to false if the request has no
+   * session. Rejects with NoAnswer if the service gave no answer, and with TypeError if `deviceId`
+   * is no device ID.
    */
   async signOut(options: SignOutOptions = {}): Promise<boolean> {
     const { deviceId, reason = "sign_out", forget = false } = options;
@@ -148,8 +165,10 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs the user out on all devices, or on all other devices. Resolves to the number of devices
-   * that were signed in. Rejects with SignInRequired, NoAnswer.
+   * Signs the user out on all other devices, and also on the device of this request if
+   * `exceptCurrent` is false. Resolves to the number of devices on which the user was signed out.
+   * Rejects with SignInRequired if nobody is signed in, and with NoAnswer if the service gave no
+   * answer.
    */
   async signOutEverywhere(options: SignOutEverywhereOptions = {}): Promise<number> {
     const { exceptCurrent = true, reason = "sign_out_everywhere" } = options;
@@ -165,8 +184,9 @@ export class Visit extends Admission {
   }
 
   /**
-   * Resolves to the user's devices, the newest activity first. This device is `current`. Rejects
-   * with SignInRequired, NoAnswer.
+   * Resolves to the user's devices, the most recently used device first. `current` is true for the
+   * device of this request. Rejects with SignInRequired if nobody is signed in, and with NoAnswer
+   * if the service gave no answer.
    */
   async devices(
     options: Pick<ListDevicesOptions, "includeSignedOut" | "pageSize"> = {},
@@ -182,8 +202,10 @@ export class Visit extends Admission {
   }
 
   /**
-   * Names a device of the user. An empty name removes the name. Resolves to the device. Rejects
-   * with SignInRequired, NoAnswer, and the errors `device_not_found` and `invalid_request`.
+   * Gives a device of the user a name. An empty name removes the device's name. Resolves to the
+   * device. Rejects with SignInRequired if nobody is signed in, and with NoAnswer if the service
+   * gave no answer. Rejects with the service's error `device_not_found` or `invalid_request` for a
+   * wrong device ID or name.
    */
   async rename(deviceId: string, displayName: string): Promise<Device> {
     const { userId } = this.require();
@@ -191,12 +213,14 @@ export class Visit extends Admission {
   }
 
   /**
-   * Changes the claims of the user, such as an e-mail address, here and on all other devices of the
-   * user. The new claims replace all existing claims. Resolves to the session with the new claims.
+   * Changes the claims of the user, such as an e-mail address, in the sessions on all devices of
+   * the user. The new claims replace all existing claims. Resolves to the session with the new
+   * claims.
    *
-   * This browser gets a token with the new claims in this response. Every other browser of the user
-   * gets such a token with the response to its next request. Rejects with SignInRequired, NoAnswer,
-   * and `invalid_request`.
+   * This browser gets a token with the new claims in this response. Another browser of the user
+   * gets such a token in the response to its next request. Rejects with SignInRequired if nobody is
+   * signed in, with NoAnswer if the service gave no answer, and with `invalid_request` for invalid
+   * claims.
    */
   async updateClaims(claims: Claims): Promise<Session> {
     const session = this.require();
@@ -208,9 +232,10 @@ export class Visit extends Admission {
   }
 
   /**
-   * Renews the token of an app that is no browser. Call it in your endpoint for renewals. The
-   * middleware itself renews the token of a browser. `accessToken` is undefined if the app keeps
-   * the token that it has. Rejects with SignInRequired, NoAnswer.
+   * Renews the token of a mobile app or another client that is no browser. Call this method in your
+   * app's endpoint for renewals. The middleware itself renews the tokens of browsers. In the
+   * result, `accessToken` is undefined if the client keeps the token that it has. Rejects with
+   * SignInRequired if the session is not good, and with NoAnswer if the service gave no answer.
    */
   async renew(): Promise<Renewal> {
     this.#checkOpen();
@@ -227,9 +252,9 @@ export class Visit extends Admission {
   }
 
   /**
-   * Signs in with an idle timeout. If the service's longest idle timeout is shorter, this method
-   * signs in with the service's longest one. If the service's shortest idle timeout is longer, and
-   * `lengthen` is true, this method signs in with the service's shortest one.
+   * Signs the user in with an idle timeout that the service accepts. Replaces a timeout that is too
+   * long by the service's longest timeout. If `lengthen` is true, also replaces a timeout that is
+   * too short by the service's shortest timeout.
    */
   async #issue(
     userId: string,
@@ -249,15 +274,17 @@ export class Visit extends Admission {
   }
 
   /**
-   * Ends the session of the user who was signed in in this browser before. Else a late response
-   * could renew that session, and give its cookies back to the browser.
+   * Ends the session of the user who was signed in in this browser before. If the session stayed,
+   * the late response to an older request could renew the session, and give the browser the cookies
+   * of the session again.
    */
   async #end({ userId, deviceId }: Session): Promise<void> {
     const { authority, flow } = this.context;
     try {
       await authority.revokeDevice(userId, deviceId, { reason: "sign_in_of_another_user" });
     } catch (error) {
-      // The new user is signed in nevertheless.
+      // The sign-in of the new user stays good, although the service did not sign the other user
+      // out.
       if (!(error instanceof SessionAuthorityError)) throw error;
       flow.settings.log.warn(
         "The user who was signed in in a browser before another user is not signed out there: " +
@@ -267,8 +294,9 @@ export class Visit extends Admission {
   }
 
   /**
-   * Resolves to the session of the user, even if an app's token has expired: the session goes on,
-   * and must not outlive a sign-out.
+   * Resolves to the session that a sign-out must end, or to undefined if there is no session. If
+   * the token of a mobile app has expired, its session may still be good. This method renews an
+   * expired token to find the session.
    */
   async #sessionToEnd(): Promise<Session | undefined> {
     const expired = CONDUCT[this.verdict] === "renew";

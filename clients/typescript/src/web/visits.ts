@@ -26,10 +26,10 @@ export class Visits {
   #made: Authority | undefined;
 
   /**
-   * @param authority - A client, or a function that makes one. The function is called with the
-   * first visit. `close` closes only a client that the function made.
-   * @param flow - The options of the app, or a `Flow` with its options.
-   * @param now - The wall clock. Tests pass their own.
+   * @param authority - A client of the service, or a function that makes a client. The first visit
+   *   calls this function. `close` closes only a client that the function made.
+   * @param flow - The options of the app, or a `Flow` that was made from them.
+   * @param now - Returns the current time. Tests pass their own function.
    */
   constructor(
     authority: Authority | (() => Authority),
@@ -43,9 +43,9 @@ export class Visits {
   }
 
   /**
-   * Returns true if this request was not met before. An app may use the same middleware twice for a
-   * request, for all routes and in a router. Then there must be no second visit: its cookies would
-   * be left out, because they would look like the app's own.
+   * Returns true at the first call for a request, and false at each later call. An app may use the
+   * same middleware twice for a request: for all routes, and again in a router. The request must
+   * have only one visit.
    */
   meets(request: object): boolean {
     if (this.#met.has(request)) return false;
@@ -54,9 +54,10 @@ export class Visits {
   }
 
   /**
-   * Opens the visit of a request, and asks the Session Authority about its token. Rejects with
-   * CrossOrigin, InsecureHost, ReturnHop before it asks. If the Session Authority gave no answer,
-   * the methods that use the session throw NoAnswer.
+   * Opens the visit of a request, and validates its token with the Session Authority. Rejects with
+   * CrossOrigin, InsecureHost or ReturnHop if the middleware refuses the request, and does not call
+   * the Session Authority for such a request. This method does not reject if the Session Authority
+   * gives no answer. After such an outage, the visit's methods that use the session throw NoAnswer.
    */
   async open(request: RequestFacts): Promise<Visit> {
     const visit = new Visit(this.#context(), this.#presented(request));
@@ -64,7 +65,7 @@ export class Visits {
     return visit;
   }
 
-  /** Closes the client that the app's function made. The next visit would make another client. */
+  /** Closes the client if the app's function made it. A later visit makes another client. */
   close(): void {
     this.#made?.close();
     this.#made = undefined;

@@ -1,6 +1,7 @@
 /**
- * The files that come with the package: the custom element, the style sheet of its page, the texts
- * and the description of the API. They are byte-for-byte copies of the files of the Python client.
+ * Reads the files of the page of devices that come with the package: the custom element, the style
+ * sheet, the texts and the description of the API. The files are byte-for-byte copies of the files
+ * of the Python client.
  */
 
 import { createHash } from "node:crypto";
@@ -21,7 +22,7 @@ const KINDS: ReadonlyMap<string, string> = new Map([
 const KEPT = "public, max-age=31536000, immutable";
 const FOLDER = join("assets", "devices");
 
-/** A file with its contents, and the hash that browsers check (`integrity`). */
+/** A file for browsers, with its contents and the hash that browsers check (`integrity`). */
 export interface Asset {
   readonly name: string;
   readonly body: string;
@@ -32,7 +33,7 @@ export interface Asset {
 
 const read = new Map<string, Asset>();
 
-/** Returns the file with this name, or undefined if browsers may load no such file. */
+/** Returns the file with this name, or undefined if browsers may load no file with this name. */
 export function asset(name: string): Asset | undefined {
   if (!KINDS.has(name)) return undefined;
   const known = read.get(name);
@@ -45,12 +46,15 @@ export function asset(name: string): Asset | undefined {
   return made;
 }
 
-/** Returns the URL from which the page loads a file. */
+/** Returns the URL from which the page loads a file. `mount` is the path of the page. */
 export function assetUrl(mount: string, { name, version }: Asset): string {
   return `${mount}/static/${name}?v=${version}`;
 }
 
-/** Returns the response with a file. `version` is the version in the requested URL. */
+/**
+ * Returns the response with a file. `version` is the version in the requested URL. If `version` is
+ * the present version of the file, caches may keep the response for a year.
+ */
 export function serveAsset(found: Asset, version: string): Answer {
   return {
     status: 200,
@@ -65,14 +69,16 @@ export function serveAsset(found: Asset, version: string): Answer {
   };
 }
 
-/** Returns the contents of a file of the package, by its path below the folder of the page. */
+/**
+ * Returns the contents of a file of the package. `path` is relative to the folder `assets/devices`.
+ */
 export function textOf(path: string): string {
   return readFileSync(join(folder(), path), "utf8");
 }
 
 let found: string | undefined;
 
-/** Returns the folder of the files: at the root of the package, above the compiled modules. */
+/** Returns the path of the folder `assets/devices` at the root of the package. */
 function folder(): string {
   if (found !== undefined) return found;
   for (let at = dirname(fileURLToPath(import.meta.url)); ; at = dirname(at)) {

@@ -1,6 +1,6 @@
 /**
- * The failures of requests to the page and its API: one table from errors to statuses, and the
- * response to each failure.
+ * Converts errors in requests to the page of devices and its API into failures with HTTP statuses,
+ * and makes the response to a failure.
  */
 
 import { SessionAuthorityError } from "../../errors.js";
@@ -9,7 +9,10 @@ import { BadCursor } from "./listing.js";
 import { BadRequest } from "./requests.js";
 import { type Texts, textFor } from "./texts.js";
 
-/** The HTTP status of each failure. Its text for users has the key `error.CODE`. */
+/**
+ * The HTTP status of each failure, by the code of the failure. The failure's text for users has the
+ * key `error.CODE`.
+ */
 export const STATUS: Readonly<Record<string, number>> = {
   bad_request: 400,
   name_too_long: 400,
@@ -24,7 +27,7 @@ export const STATUS: Readonly<Record<string, number>> = {
   misconfigured: 500,
   unavailable: 503,
 };
-/** The service has the same limit, in characters. */
+/** The greatest length of a device's name in characters. The service has the same limit. */
 const MAX_NAME_LENGTH = 100;
 type Header = readonly [string, string];
 const RETRY_AFTER: Header = ["Retry-After", "1"];
@@ -35,14 +38,14 @@ const SAFE: readonly Header[] = [
   ["Cache-Control", "no-store"],
 ];
 
-/** A failure: its code, the field that is wrong, and the headers of the response. */
+/** A failure: its code, the name of the invalid field, and headers for the response. */
 export interface Failure {
   readonly code: string;
   readonly field?: string;
   readonly headers?: readonly Header[];
 }
 
-/** Returns a response of the API: a value as JSON. */
+/** Returns a response of the API. `told` is the value that the response contains as JSON. */
 export function apiAnswer(status: number, told: unknown, headers: readonly Header[] = []): Answer {
   const body = JSON.stringify(told);
   const described: readonly Header[] = [
@@ -59,7 +62,7 @@ export function failureAnswer({ code, field, headers }: Failure, texts: Texts): 
   return apiAnswer(STATUS[code] ?? 500, { error }, headers);
 }
 
-/** Returns the failure that an error stands for, or undefined for an unexpected error. */
+/** Returns the failure for an error, or undefined if the error is unexpected. */
 export function failureOf(error: unknown): Failure | undefined {
   if (error instanceof BadRequest) {
     return error.field === "" ? { code: error.code } : { code: error.code, field: error.field };
@@ -82,8 +85,9 @@ export function failureOf(error: unknown): Failure | undefined {
 }
 
 /**
- * Returns the failure for an error that the user did not cause. If waiting does not help, there is
- * no `Retry-After`: with this header a program would retry for ever.
+ * Returns the failure for an error of the service, which the user did not cause. If a later retry
+ * can't succeed, the failure has no `Retry-After`, because a program would obey this header and
+ * retry for ever.
  */
 function ofService(error: unknown, retry: readonly Header[]): Failure {
   if (error instanceof SessionAuthorityError) {

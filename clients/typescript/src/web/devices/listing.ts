@@ -1,18 +1,24 @@
-/** A user's devices in the order of the page, page by page. This module uses no request. */
+/** Sorts a user's devices for the page of devices, and cuts the list into pages. */
 
 import type { Device } from "../../types.js";
 
-/** How many devices a page has. */
+/** The highest number of devices on a page of the list. */
 export const PAGE_SIZE = 50;
 const MAX_ALARMS = 20;
 /**
- * How long an alarm, and a device that is signed out, are shown. The service keeps alarms for the
- * same time.
+ * The time for which the list shows an alarm, or a device on which the user is signed out. The
+ * service keeps alarms for the same time.
  */
 const MEMORY_MS = 28 * 24 * 60 * 60 * 1000;
-/** The service writes a use of a session about once a minute, and a near cache may delay that. */
+/**
+ * A device counts as active for this time after its last use. The service writes a use of a session
+ * about once a minute, and a near cache may delay the write.
+ */
 const ACTIVE_WITHIN_MS = 5 * 60 * 1000;
-/** An event is written just after its cause, and the clocks of the store and the service differ. */
+/**
+ * An event belongs to a sign-in or an alarm if their times differ by this much or less. The service
+ * writes an event just after its cause, and the clocks of Redis and the service differ.
+ */
 const EVENT_WITHIN_MS = 5000;
 const EVENT_ID = /^evt_[A-Za-z0-9]{1,32}_([0-9]{13})_[0-9]{1,20}$/;
 const CURSOR = /^([12])\.([0-9]{1,16})\.([0-9a-f-]{36})$/;
@@ -20,35 +26,40 @@ const CURSOR = /^([12])\.([0-9]{1,16})\.([0-9a-f-]{36})$/;
 /** The error for a text that is no cursor of a list. */
 export class BadCursor extends Error {}
 
-/** A theft alarm. */
+/** An alarm which says that a token of a device was possibly stolen. */
 export interface Alarm {
   readonly deviceId: string;
   readonly at: Date;
   /**
-   * The ID of the event that a mail was about, if this mail linked to the page and was about this
-   * alarm. Else empty.
+   * The ID of the event about this alarm, if the user came to the page by the link in a mail about
+   * this event. Else empty.
    */
   readonly eventId: string;
 }
 
 /**
- * A page of devices: this device first, then the devices that are signed in, then the devices that
- * were seen, or had an alarm, in the last 28 days. `alarms` are the newest 20 alarms about all
- * devices, the newest first. Only the first page has alarms.
+ * One page of the list of devices. The list begins with the device of the request. The other
+ * devices on which the user is signed in follow. The last devices of the list were seen, or had an
+ * alarm, in the last 28 days. `alarms` are the newest 20 alarms about all devices, the newest
+ * first. Only the first page has alarms.
  */
 export interface Listing {
   readonly devices: readonly Device[];
   /** The cursor of the next page. Empty on the last page. */
   readonly nextCursor: string;
   readonly alarms: readonly Alarm[];
-  /** The ID of the device whose sign-in a mail was about, or empty. */
+  /**
+   * The ID of the device with the sign-in that a mail reported, if the user came to the page by the
+   * link in this mail. Else empty.
+   */
   readonly marked: string;
   readonly now: Date;
 }
 
 /**
- * Returns a page of a user's devices. `after` is the `nextCursor` of the previous page, or empty.
- * `eventId` is the event that a mail was about, or empty. Throws BadCursor.
+ * Returns one page of the list of a user's devices. `after` is the `nextCursor` of the previous
+ * page, or empty for the first page. `eventId` is the ID of the event in the link of a mail, or
+ * empty. Throws BadCursor if `after` is no cursor.
  */
 export function listingOf(
   devices: readonly Device[],
@@ -76,8 +87,8 @@ export function listingOf(
 }
 
 /**
- * Returns the name that the user or the app gave. Returns an empty string if the service made the
- * name from the browser, the model and the system.
+ * Returns the name that the user or the app gave the device. Returns an empty string if the service
+ * made the name from the device's browser, model and system.
  */
 export function nameOf(device: Device): string {
   const { browser, model, operatingSystem, displayName } = device;
@@ -86,14 +97,20 @@ export function nameOf(device: Device): string {
   return made.includes(displayName) ? "" : displayName;
 }
 
-/** Returns true if the device is in use: it shows this list, or was used in the last 5 minutes. */
+/**
+ * Returns true if the user is signed in on the device, and the device shows this list or was used
+ * in the last 5 minutes.
+ */
 export function isActiveNow(device: Device, now: Date): boolean {
   const seen = device.lastSeenTime;
   const recent = seen !== undefined && now.getTime() - seen.getTime() <= ACTIVE_WITHIN_MS;
   return device.signedIn && (device.current || recent);
 }
 
-/** Returns the last alarm about a device, as long as it is shown. */
+/**
+ * Returns the last alarm about a device. Returns undefined if the device had no alarm in the last
+ * 28 days.
+ */
 export function alarmOf(device: Device, now: Date): Alarm | undefined {
   const at = device.lastAlarm?.createTime;
   if (at === undefined || now.getTime() - at.getTime() > MEMORY_MS) return undefined;
@@ -112,14 +129,18 @@ function keyOf({ current, signedIn, lastSeenTime, deviceId }: Device): Key {
   return [current ? 0 : signedIn ? 1 : 2, lastSeenTime?.getTime() ?? 0, deviceId];
 }
 
-/** Compares two keys: by the group, then the newest first, then by the ID. */
+/**
+ * Compares two keys of the list's order: by the group, then by the time (the newest first), then by
+ * the device ID.
+ */
 function compare(one: Key, other: Key): number {
   return one[0] - other[0] || other[1] - one[1] || (one[2] < other[2] ? -1 : +(one[2] > other[2]));
 }
 
 function cursorOf(device: Device): string {
   const [group, seenMs, deviceId] = keyOf(device);
-  // This device is the only one of its group, so a cursor after it starts with the next group.
+  // The device of the request, in group 0, is always the first of the list, and never the last of a
+  // full page. A cursor needs only the groups 1 and 2.
   return `${Math.max(group, 1)}.${seenMs}.${deviceId}`;
 }
 
@@ -150,8 +171,8 @@ function markedOf(devices: readonly Device[], eventId: string): string {
 }
 
 /**
- * Returns the time in an event's ID, at which the event was written. Returns undefined for any
- * other text.
+ * Returns the time in an event's ID, in milliseconds since 1970. The event was written at this
+ * time. Returns undefined if the text is no event ID.
  */
 function momentOf(eventId: string): number | undefined {
   const found = EVENT_ID.exec(eventId);

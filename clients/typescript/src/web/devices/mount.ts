@@ -1,4 +1,4 @@
-/** The page of a user's devices, and its API, below one path of the app. */
+/** Serves the page of a user's devices at one path of the app, and its API below this path. */
 
 import { SessionAuthorityError } from "../../errors.js";
 import type { Device } from "../../types.js";
@@ -19,23 +19,28 @@ import * as texts from "./texts.js";
 
 const PATH = /^(?:\/[A-Za-z0-9._~-]+)+$/;
 const PRINTABLE = /^[!-~]+$/;
-/** One call lists the devices of nearly every user. */
+/**
+ * The number of devices that one call to the service requests. For nearly every user, one call
+ * returns all devices.
+ */
 const DEVICES_IN_A_CALL = 1000;
 
 /** The options of an app for its page of devices. */
 export interface DevicesOptions {
   /**
    * The path of the page, as browsers see it. The API and the files are below this path. The app
-   * needs no route there, because the middleware answers. Default: `/devices`.
+   * needs no routes for these paths, because the middleware answers the requests. Default:
+   * `/devices`.
    */
   readonly path?: string | undefined;
   /**
-   * The app's own page for a new password, a path or an https URL. Users who say "That wasn't me"
-   * get a link to this page. A path gets `next` in its query: after the password is changed,
-   * redirect the user to `visit.nextPath()`. Default: none.
+   * The app's own page on which a user sets a new password: a path or an https URL. Users who say
+   * "That wasn't me" get a link to this page. If the option is a path, the link has `next` in its
+   * query. After the user has changed the password, redirect the user to `visit.nextPath()`.
+   * Default: none.
    */
   readonly secureAccountUrl?: string | undefined;
-  /** The language of all texts ("de"). Default: `Accept-Language` decides. */
+  /** The language of all texts, such as "de". Default: the request's `Accept-Language` decides. */
   readonly language?: string | undefined;
   /**
    * Texts that the app adds or changes, by language and key: `{ de: { title: "…" } }`. Default:
@@ -44,7 +49,7 @@ export interface DevicesOptions {
   readonly messages?: texts.OwnMessages | undefined;
 }
 
-/** Answers requests below the path of the page. */
+/** Answers requests to the path of the page and below this path. */
 export class DevicesMount {
   readonly path: string;
   readonly #language: string;
@@ -52,7 +57,7 @@ export class DevicesMount {
   readonly #secureAccountUrl: string | null;
   #description: Answer | undefined;
 
-  /** @throws TypeError that names the wrong option. */
+  /** @throws TypeError that names the invalid option. */
   constructor(options: DevicesOptions = {}) {
     const { path = "/devices", secureAccountUrl, language = "", messages = {} } = options;
     const dots = path.split("/").some((segment) => /^\.+$/.test(segment));
@@ -69,7 +74,10 @@ export class DevicesMount {
       secureAccountUrl === undefined ? null : withNext(checkedUrl(secureAccountUrl), path);
   }
 
-  /** Returns true if the target of a request, a path with its query, is the page or below it. */
+  /**
+   * Returns true if the path in `target` is the path of the page or a path below it. `target` is a
+   * path with its query.
+   */
   serves(target: string): boolean {
     if (target.includes("%")) {
       const path = unquote(cut(target, "?")[0]);
@@ -81,8 +89,9 @@ export class DevicesMount {
   }
 
   /**
-   * Returns the response to a request that needs no session, or undefined if it needs one. The
-   * service is not asked: an outage must not delay the style sheet of the page that reports the
+   * Returns the response to a request for a file, the texts or the description of the API, which
+   * need no session. Returns undefined for all other requests. This method does not call the
+   * service: in an outage, the call would delay the style sheet of the page that reports the
    * outage.
    */
   publicAnswer(request: Omit<DevicesRequest, "body">): Answer | undefined {
@@ -102,13 +111,13 @@ export class DevicesMount {
     }
   }
 
-  /** Returns the response to a request that a page of another origin sent. */
+  /** Returns the response that refuses a request of a page of another origin. */
   foreignOrigin(request: Omit<DevicesRequest, "body">): Answer {
     const route = routeOf(this.path, request.method, request.target);
     return this.#failed(request, route, new BadRequest("foreign_origin"));
   }
 
-  /** Resolves to the response to a request that needs a session or is refused. */
+  /** Resolves to the response to a request that needs a session, or that is refused. */
   async answer(visit: Visit, request: DevicesRequest): Promise<Answer> {
     const route = routeOf(this.path, request.method, request.target);
     try {
@@ -160,7 +169,10 @@ export class DevicesMount {
     }
   }
 
-  /** Returns the description of the API in OpenAPI, with the path at which it is mounted. */
+  /**
+   * Returns the description of the API in OpenAPI. The description names the path of the page as
+   * the URL of the server.
+   */
   #described(): Answer {
     const shipped = JSON.parse(textOf("openapi.json")) as Record<string, unknown>;
     return apiAnswer(200, { ...shipped, servers: [{ url: this.path }] });
@@ -175,8 +187,8 @@ export class DevicesMount {
   }
 
   /**
-   * Returns the response to a failure: JSON for a program, a page for a person. Throws the error
-   * again if it is none of the known failures.
+   * Returns the response to an error. A request of a program gets JSON, and a request of a person
+   * gets a page. Throws the error again if `failureOf` returns undefined for it.
    */
   #failed(request: Omit<DevicesRequest, "body">, route: Route, error: unknown): Answer {
     const failure = failureOf(error);
@@ -211,8 +223,8 @@ function all(visit: Visit): Promise<Device[]> {
 }
 
 /**
- * Signs a device out. Resolves to 1 if the user was signed in there, else to 0. A device of another
- * user counts as unknown.
+ * Signs the user out on a device. Resolves to 1 if the user was signed in on the device, else to 0.
+ * Rejects with BadRequest if the device is not in the user's list.
  */
 async function endedAt(visit: Visit, deviceId: string): Promise<number> {
   if (await visit.signOut({ deviceId })) return 1;
@@ -221,11 +233,12 @@ async function endedAt(visit: Visit, deviceId: string): Promise<number> {
 }
 
 /**
- * Signs out a device that the user does not know, and removes it from the list: else the stranger's
- * next sign-in there would be on a known device, and no mail reports such sign-ins.
+ * Signs the user out on a device that the user does not recognize, and removes the device from the
+ * list. Without the removal, the stranger's next sign-in on the device would count as a sign-in on
+ * a known device. No mail reports such a sign-in.
  */
 async function forgottenAt(visit: Visit, deviceId: string): Promise<number> {
-  await checkListed(visit, deviceId); // afterwards the device is no longer in the list
+  await checkListed(visit, deviceId); // checked first: the next call removes the device
   return Number(await visit.signOut({ deviceId, reason: "not_me", forget: true }));
 }
 

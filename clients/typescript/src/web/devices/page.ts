@@ -1,4 +1,7 @@
-/** The page with the custom element: its HTML, and headers that let it load nothing else. */
+/**
+ * Makes the page of devices: the HTML with the custom element that shows the list. The response's
+ * headers let the page load only files of this origin.
+ */
 
 import type { Answer } from "../responses.js";
 import { asset, assetUrl, ELEMENT, STYLE } from "./assets.js";
@@ -15,10 +18,14 @@ const ESCAPES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Returns the page of devices. `alarm` is the event that a mail was about, or empty. */
+/**
+ * Returns the page of devices. `alarm` is the ID of the event in the link of a mail, or empty if
+ * the user did not come from a mail.
+ */
 export function devicesPage(mount: string, texts: Texts, alarm: string): Answer {
   const event = alarm === "" ? "" : ` alarm="${escaped(alarm)}"`;
-  // `sign-in` is the URL of this page: for a signed-out user it redirects to the sign-in page.
+  // The attribute `sign-in` is the URL of this page, which redirects a signed-out user to the
+  // sign-in page.
   const element =
     `<session-devices src="${mount}" sign-in="${mount}" ` +
     `language="${escaped(texts.language)}"${event}></session-devices>`;

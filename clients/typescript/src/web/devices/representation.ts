@@ -1,4 +1,7 @@
-/** Devices and alarms as the API shows them: values for the JSON that `openapi.json` describes. */
+/**
+ * Converts devices and alarms to values for the JSON of the API. The file `openapi.json` describes
+ * this JSON.
+ */
 
 import type { Device, FormFactor } from "../../types.js";
 import { type Alarm, alarmOf, isActiveNow, type Listing, nameOf } from "./listing.js";
@@ -14,7 +17,7 @@ const KINDS: Readonly<Record<FormFactor, string>> = {
   BOT: "bot",
 };
 
-/** Returns a page of devices as the API shows it. */
+/** Returns the API's value for one page of a list of devices. */
 export function listJson(listing: Listing, secureAccountUrl: string | null) {
   return {
     devices: listing.devices.map((device) => deviceJson(device, listing.now)),
@@ -26,7 +29,7 @@ export function listJson(listing: Listing, secureAccountUrl: string | null) {
   };
 }
 
-/** Returns a device as the API shows it. */
+/** Returns the API's value for a device. */
 export function deviceJson(device: Device, now: Date) {
   const alarm = alarmOf(device, now);
   const place = { city: device.city || null, country_code: device.countryCode || null };

@@ -1,15 +1,21 @@
-/** Reads requests to the page and to its API strictly: query and JSON. */
+/**
+ * Reads the query and the JSON of requests to the page of devices and its API. An invalid request
+ * is an error.
+ */
 
 import { type Headers, values } from "../headers.js";
 import { cut, queryFields } from "../percent_encoding.js";
 
-/** The longest body has a name of 100 characters. In JSON each character may need 12 bytes. */
+/**
+ * The greatest length of a body in bytes. The longest valid body has a name of 100 characters, and
+ * in JSON each character may need 12 bytes.
+ */
 export const MAX_BODY_BYTES = 8192;
 const MAX_FIELDS = 20;
 
 /**
- * The error for a request that can't be read. It has the code of the failure, and the field that is
- * wrong.
+ * The error for an invalid request. `code` is the code of the failure. `field` is the name of the
+ * invalid field, or empty.
  */
 export class BadRequest extends Error {
   readonly code: string;
@@ -27,7 +33,7 @@ export interface DevicesRequest {
   readonly method: string;
   readonly target: string;
   readonly headers: Headers;
-  /** The body, with at most one byte more than `MAX_BODY_BYTES`. A longer body is cut. */
+  /** The body. If it is longer than `MAX_BODY_BYTES`, it is cut one byte after this limit. */
   readonly body: Uint8Array;
 }
 
@@ -42,7 +48,10 @@ export function queryOf({ target }: { readonly target: string }): ReadonlyMap<st
   return new Map(fields);
 }
 
-/** Returns the text with this name in the JSON object in the body. Throws BadRequest. */
+/**
+ * Returns the text field `name` of the JSON object in the body. Throws BadRequest if the body is
+ * too long or not valid JSON, or if it has no such field.
+ */
 export function jsonText(request: DevicesRequest, name: string): string {
   checkType(request);
   let sent: unknown;
@@ -57,7 +66,10 @@ export function jsonText(request: DevicesRequest, name: string): string {
   return value;
 }
 
-/** Checks that the body is JSON, or that there is no body. Throws BadRequest. */
+/**
+ * Checks the type and the length of the body. Throws BadRequest if `Content-Type` is not JSON, or
+ * if the body is too long. A request without a body needs no `Content-Type`.
+ */
 export function checkType({ headers, body }: DevicesRequest): void {
   const kind = cut(values(headers, "content-type").join(""), ";")[0].trim().toLowerCase();
   if ((body.length > 0 || kind !== "") && kind !== "application/json") {

@@ -1,8 +1,11 @@
-/** The routes of the page and its API: one table of all paths and methods. */
+/**
+ * Finds the route of a request to the page of devices or its API, in a table of all paths and
+ * methods.
+ */
 
 import { cut, unquote } from "../percent_encoding.js";
 
-/** The action that a request wants. */
+/** The action that a request to the page or its API wants. */
 export type Action =
   | "page"
   | "static"
@@ -16,8 +19,8 @@ export type Action =
   | "sign_out_here";
 
 const NAMED = "*";
-// Each row has a path below the mount, the one method of the path, and the action. In a path, `*`
-// stands for a device ID or a file's name.
+// Each row has a path below the path of the page, the one method that this path allows, and the
+// action. In a path, `*` stands for a device ID or a file's name.
 const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] = [
   [[], "GET", "page"],
   [["static", NAMED], "GET", "static"],
@@ -31,21 +34,30 @@ const ROUTES: readonly (readonly [readonly string[], "GET" | "POST", Action])[] 
   [["api", "sign-out"], "POST", "sign_out_here"],
 ];
 
-/** The route of a request. `isApi` is true if the path is for programs: below `api` or `static`. */
+/**
+ * The route of a request. `isApi` is true if the path begins with `api` or `static` below the path
+ * of the page. Programs, and not people, request these paths.
+ */
 export interface Route {
   /**
-   * The action of the request. Undefined if there is nothing at the request's path, or if the path
-   * does not allow the request's method.
+   * The action of the request. Undefined if the table lacks the request's path, or if the path does
+   * not allow the request's method.
    */
   readonly action: Action | undefined;
-  /** The device ID or the file's name in the path. */
+  /**
+   * The device ID or the file's name in the path. Empty if the path has no device ID and no file's
+   * name.
+   */
   readonly name: string;
-  /** The methods of the path, if the request has another method. Else empty. */
+  /** The methods that the path allows, if it does not allow the request's method. Else empty. */
   readonly allowed: string;
   readonly isApi: boolean;
 }
 
-/** Returns the route of a request to a path below the mount. */
+/**
+ * Returns the route of a request. `mount` is the path of the page. `target` is this path or a path
+ * below it.
+ */
 export function routeOf(mount: string, method: string, target: string): Route {
   const path = unquote(cut(target, "?")[0]);
   const segments = path.slice(mount.length).split("/").slice(1);

@@ -1,8 +1,11 @@
-/** The texts that users read, in all languages: `messages/LANGUAGE.json`, flat, by key. */
+/**
+ * Finds the texts that users read, in their language. The file `messages/LANGUAGE.json` has the
+ * texts of a language by key.
+ */
 
 import { textOf } from "./assets.js";
 
-/** A text, or a text for each plural category of its language (Unicode CLDR). */
+/** A text, or one text for each plural category of its language (Unicode CLDR). */
 export type Message = string | Readonly<Record<string, string>>;
 
 /** All texts in one language. */
@@ -23,10 +26,13 @@ const TAG = /^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*$/;
 const QUALITY = /^q *= *([01](?:\.[0-9]{0,3})?)$/;
 const RIGHT_TO_LEFT = new Set(["ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"]);
 const MAX_RANGES = 20;
-/** No language of an app has more subtags. Each shorter form of a tag costs one lookup. */
+/**
+ * The greatest number of subtags of a language tag that `chosenLanguage` reads. No language of an
+ * app has more subtags, and each shorter form of a tag costs one lookup.
+ */
 const MAX_SUBTAGS = 8;
 
-/** Checks an app's own texts. Throws TypeError. */
+/** Checks an app's own texts. Throws TypeError if a language or a text is invalid. */
 export function checkMessages(given: OwnMessages): void {
   for (const [language, texts] of Object.entries(given)) {
     if (!TAG.test(language)) {
@@ -45,7 +51,7 @@ export function checkMessages(given: OwnMessages): void {
   }
 }
 
-/** Returns all texts in a language. Texts that the language lacks are in English. */
+/** Returns all texts in a language. A text that is missing in this language is in English. */
 export function textsIn(language: string, own: OwnMessages): Texts {
   const known = (LANGUAGES as readonly string[]).includes(language) ? shipped(language) : {};
   return {
@@ -55,15 +61,18 @@ export function textsIn(language: string, own: OwnMessages): Texts {
   };
 }
 
-/** Returns the text of a key that has no plural forms and no placeholders. */
+/**
+ * Returns the text with this key, or an empty string if there is no such text. The text must have
+ * no plural forms and no placeholders.
+ */
 export function textFor({ messages }: Texts, key: string): string {
   const message = messages[key] ?? "";
   return typeof message === "string" ? message : (message.other ?? "");
 }
 
 /**
- * Returns the first of the wanted languages for which there are texts, else English. For "de-AT"
- * the texts of "de" are used, too.
+ * Returns the first language in `wanted` for which there are texts. If "de-AT" is wanted and has no
+ * texts, the texts of "de" count. Returns English if no wanted language has texts.
  */
 export function chosenLanguage(wanted: readonly string[], own: OwnMessages): string {
   const there = new Map(
@@ -79,7 +88,10 @@ export function chosenLanguage(wanted: readonly string[], own: OwnMessages): str
   return DEFAULT;
 }
 
-/** Returns the languages in `Accept-Language` headers, the highest quality value first. */
+/**
+ * Returns the languages in `Accept-Language` headers, the language with the highest quality value
+ * first.
+ */
 export function acceptedLanguages(headers: readonly string[]): string[] {
   return headers
     .join(",")
