@@ -171,16 +171,17 @@ func (d *devicesPage) act(
 }
 
 func (d *devicesPage) page(r *Request, alarm string) *Response {
-	body := devices.Page(d.path, d.textsFor(r, ""), alarm)
-	return &Response{Status: http.StatusOK, Body: []byte(body), Header: []Header{
-		{"Content-Type", "text/html; charset=utf-8"},
-		{"Content-Length", strconv.Itoa(len(body))},
+	return pageFor(http.StatusOK, devices.Page(d.path, d.textsFor(r, ""), alarm), nil)
+}
+
+// pageFor returns a response with a page for a person. more has more headers for the response.
+func pageFor(status int, page string, more []Header) *Response {
+	return made(status, "text/html; charset=utf-8", page, append([]Header{
 		{"Content-Security-Policy", devices.PagePolicy()},
 		{"X-Content-Type-Options", "nosniff"},
 		{"Referrer-Policy", "same-origin"},
 		{"Cross-Origin-Resource-Policy", "same-origin"},
-		noStore,
-	}}
+	}, more...))
 }
 
 // textsFor returns the texts in the language of a request. asked is the language that the query of

@@ -221,8 +221,8 @@ func (d *devicesPage) failed(r *Request, why failure) *Response {
 	}
 	message := d.textsFor(r, "").Text("error." + why.code)
 	if !route.IsAPI {
-		body := devices.FailurePage(d.textsFor(r, ""), message)
-		return made(statusOf[why.code], "text/html; charset=utf-8", body, why.header)
+		page := devices.FailurePage(d.textsFor(r, ""), message)
+		return pageFor(statusOf[why.code], page, why.header)
 	}
 	body := map[string]any{"error": map[string]any{
 		"code": why.code, "message": message, "field": field,

@@ -165,6 +165,10 @@ func TestThePageHasTheElementAndLeadsToTheSignIn(t *testing.T) {
 		response.Header.Get("Cache-Control") != "no-store" {
 		t.Error(response.StatusCode, response.Header)
 	}
+	failure := phone.open("GET", "/devices/none", "", "Accept", "text/html")
+	if failure.StatusCode != 404 || failure.Header.Get("Content-Security-Policy") != policy {
+		t.Error(failure.StatusCode, failure.Header)
+	}
 	_, body := phone.send("GET", "/devices?alarm=%22%3E", "", "Accept", "text/html",
 		"Accept-Language", "de")
 	if !strings.Contains(body, `alarm="&#34;&gt;"`) || !strings.Contains(body, `lang="de"`) {
