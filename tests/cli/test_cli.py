@@ -31,12 +31,12 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
         "SESSION_AUTHORITY_REDIS_URL",
     ),
     ("serve",): ("--listen", "names all of them at once", "check", "docs/security.md"),
-    ("check",): ("--listen", "exit code 1", "Starts nothing"),
+    ("check",): ("--listen", "exit code is 1", "starts nothing"),
     ("health",): (
         "--address",
         "--liveness",
         "--timeout",
-        "exit code 0",
+        "exit code is 0",
         "SESSION_AUTHORITY_LISTEN",
     ),
     ("demo",): (
