@@ -7,7 +7,7 @@ import (
 
 // If a log had a live token, every reader of the log could steal the session. So Format and
 // LogValue of the types with a token show "(hidden)", and not the token. The JSON form of these
-// types has the token, because a handler may send it to an app as JSON.
+// types has the token, because a handler may send the token to an app as JSON.
 
 type (
 	plainIssuedDevice IssuedDevice

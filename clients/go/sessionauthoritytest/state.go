@@ -107,7 +107,7 @@ func (s *state) now() time.Time { return time.Now().Add(s.passed) }
 
 // told converts a time on the fake's clock to the clock of the machine, which PassTime does not
 // move. Apps get the times of sessions, tokens and devices after this conversion. After PassTime,
-// the times that apps get are further back than before.
+// the times that apps get are earlier than before.
 func (s *state) told(moment time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(moment.Add(-s.passed))
 }

@@ -31,8 +31,9 @@ export interface MachineClocks {
 }
 
 // The boot clock is read only when the difference between the wall clock and the steady clock has
-// changed by more than this. If the difference has changed, the machine has slept, or somebody set
-// the wall clock. The boot clock is exact only to 10 ms. So a sleep of less than 250 ms is ignored.
+// changed by more than `MOVED_MS`. If the difference has changed, the machine has slept, or
+// somebody set the wall clock. The boot clock is exact only to 10 ms. So a sleep of less than
+// 250 ms is ignored.
 const MOVED_MS = 250;
 
 /** Makes the two clocks of a near cache from the clocks of this machine. */

@@ -85,9 +85,9 @@ export interface IssueDeviceOptions extends ChangeOptions {
    */
   readonly idleTimeoutMs?: number | undefined;
   /**
-   * A UUID of this sign-in. Two calls with the same `requestId` make only one sign-in. If you pass
-   * your own UUID, you can repeat the call after a crash. Default: the client makes a UUID, so that
-   * its own retries after a lost reply make no second sign-in.
+   * A UUID of this sign-in. Two calls with the same `requestId` within 15 minutes make only one
+   * sign-in. If you pass your own UUID, you can repeat the call after a crash. Default: the client
+   * makes a UUID, so that its own retries after a lost reply make no second sign-in.
    */
   readonly requestId?: string | undefined;
 }
@@ -176,8 +176,9 @@ export interface WatchEventsOptions {
    */
   readonly cursor?: string | undefined;
   /**
-   * The moment from which the watch yields events, by default at most 7 days ago (the service's
-   * `EVENT_MEMORY`). Do not pass `cursor` and `since` together. Default: now.
+   * The moment from which the watch yields events. The moment may be as long ago as the service's
+   * setting `EVENT_MEMORY`, which is 7 days if nobody sets it. Do not pass `cursor` and `since`
+   * together. Default: now.
    */
   readonly since?: Date | undefined;
   /** The types of events that the watch yields. Default: all types. */

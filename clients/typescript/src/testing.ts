@@ -12,10 +12,10 @@
  * service with default settings. Use `passTime` to test what happens to a token after minutes or
  * weeks. Some parts of the real service are missing. Tokens are no JWTs, and there are no signing
  * keys. Every caller may make every call. A session has an idle end only if its sign-in sets an
- * idle timeout. The fake does not check the page of a list request, the request of a watch, the
- * reason of a revocation, `currentDeviceId` and `exceptDeviceId`. User agents are not parsed. No
- * event reports that a client presented a token of an ended session. To test the missing parts, run
- * the real service with `session-authority dev`.
+ * idle timeout. The fake does not check page tokens, page sizes, the request of a watch, the reason
+ * of a revocation, `currentDeviceId` and `exceptDeviceId`. User agents are not parsed. No event
+ * reports that a client presented a token of an ended session. To test the missing parts, run the
+ * real service with `session-authority dev`.
  */
 
 import { SessionAuthority } from "./client.js";
@@ -185,7 +185,7 @@ export class FakeAuthority implements AsyncDisposable {
 
   /**
    * Runs `work`, and returns its result. While `work` runs, the fake waits `delayMs` milliseconds
-   * before each answer.
+   * before each answer. Watches are not delayed.
    */
   async slow<T>(delayMs: number, work: () => T | Promise<T>): Promise<T> {
     this.#service.delayMs = delayMs;

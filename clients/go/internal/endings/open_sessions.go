@@ -220,8 +220,8 @@ func (o *openSessions) lost(watch int, now time.Time, interval time.Duration) {
 	}
 }
 
-// takeDue takes up to maxNames sessions whose checks are due from the schedule. It drops the
-// sessions that have no listeners.
+// takeDue returns a round with at most maxNames sessions whose checks are due, and removes these
+// sessions from the schedule. takeDue drops due sessions that have no listeners.
 func (o *openSessions) takeDue(now time.Time) round {
 	taken := round{sent: now}
 	for len(o.schedule) > 0 && !o.schedule[0].due.After(now) && len(taken.sessions) < maxNames {
@@ -237,8 +237,9 @@ func (o *openSessions) takeDue(now time.Time) round {
 
 // answered handles the results of one CheckSessions. It returns the listeners of the sessions that
 // have ended. If some results are errors, answered also returns one of these errors. A session
-// whose result is an error may live or not, so it is checked again. If a watch began after the
-// request was sent, the check that began has planned stays planned.
+// whose result is an error may live or not, so it is checked again. If a watch started after the
+// request was sent, a call of began has planned another check of each session. This check stays
+// planned.
 func (o *openSessions) answered(
 	asked round, results []sessionauthority.StateResult, now time.Time,
 ) (ended []*listener, failed error) {

@@ -12,8 +12,8 @@ export interface Network {
 }
 
 /**
- * A longer text is no address. The longest form of an address is IPv6 in brackets, with a zone and
- * a port.
+ * A text with more characters is no address. The longest form of an address is IPv6 in brackets,
+ * with a zone and a port.
  */
 const MAX_ADDRESS_CHARACTERS = 100;
 const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];

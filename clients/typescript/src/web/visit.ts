@@ -17,8 +17,8 @@ import { type StepUp, stepUpIn } from "./step_up.js";
 /** The options of `signIn`. */
 export interface SignInOptions {
   /**
-   * Facts about the user, such as an e-mail address. The app finds them in each session of the
-   * user.
+   * Facts about the user, such as an e-mail address. The app finds the claims in the new session.
+   * The user's sessions on other devices keep their own claims.
    */
   readonly claims?: Claims | undefined;
   /** The authentication methods that the user used, such as "pwd" (RFC 8176). */
@@ -26,8 +26,8 @@ export interface SignInOptions {
   /** The life of the session in milliseconds. Default and maximum: the service's `SESSION_TTL`. */
   readonly sessionTtlMs?: number | undefined;
   /**
-   * A UUID of this sign-in. Two calls with the same `requestId` make only one sign-in. Make a new
-   * UUID for each sign-in form.
+   * A UUID of this sign-in. Two calls with the same `requestId` within 15 minutes make only one
+   * sign-in. Make a new UUID for each sign-in form.
    */
   readonly requestId?: string | undefined;
   /**
@@ -275,8 +275,8 @@ export class Visit extends Admission {
 
   /**
    * Ends the session of the user who was signed in in this browser before. If the session stayed,
-   * the late response to an older request could renew the session, and give the browser the cookies
-   * of the session again.
+   * an older request that is still under way could renew the session. The late response to the
+   * older request would then replace the cookies of the new user.
    */
   async #end({ userId, deviceId }: Session): Promise<void> {
     const { authority, flow } = this.context;
@@ -287,7 +287,7 @@ export class Visit extends Admission {
       // out.
       if (!(error instanceof SessionAuthorityError)) throw error;
       flow.settings.log.warn(
-        "The user who was signed in in a browser before another user is not signed out there: " +
+        "The user who was signed in before in this browser is not signed out: " +
           (error.reason || error.code),
       );
     }
