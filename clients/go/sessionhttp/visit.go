@@ -22,7 +22,8 @@ type SignIn struct {
 	// service's settings.
 	SessionTTL time.Duration
 	// RequestID identifies the sign-in. Two calls with the same RequestID, such as those of a
-	// double click, make one sign-in. Empty means that each call makes a sign-in of its own.
+	// double click, make one sign-in within 15 minutes. Empty means that each call makes a sign-in
+	// of its own.
 	RequestID string
 	// EndWithBrowser makes the browser delete the token, but not the device ID, when the user
 	// closes the browser.
