@@ -21,7 +21,10 @@ from session_authority.runtime.logs import caller_name
 from session_authority.runtime.settings import PREFIX, Acceptor
 from tests.support.backends import STARTERS, Backend
 from tests.support.budget import budget
+from tests.support.closed_loops import drop_events_of_closed_loops
 from tests.support.results import Results
+
+drop_events_of_closed_loops()
 
 _prefixes = count()
 

@@ -9,7 +9,10 @@ import pytest
 from client_tests import service_harness
 from client_tests.harness import KINDS, Connect, Fake
 from session_authority_client.testing import FakeAuthority
+from tests.support.closed_loops import drop_events_of_closed_loops
 from tests.support.dev import dev_server
+
+drop_events_of_closed_loops()
 
 SETTINGS = {
     "SESSION_AUTHORITY_GRACE": "0s",
