@@ -286,9 +286,15 @@ def test_a_worker_logs_each_fault_that_keeps_it_from_starting(monkeypatch: pytes
 
     monkeypatch.setattr(workers, "serve", fail)
     monkeypatch.setattr(logs, "configure", lambda _: None)
-    ours, theirs = Pipe()
-    with capture_logs() as logged, ours, theirs, pytest.raises(SystemExit), socket.socket() as link:
-        workers._work(Settings(), Mode(reflection=False), 1, theirs, link)
+    parent_end, worker_end = Pipe()
+    with (
+        capture_logs() as logged,
+        parent_end,
+        worker_end,
+        pytest.raises(SystemExit),
+        socket.socket() as link,
+    ):
+        workers._work(Settings(), Mode(reflection=False), 1, worker_end, link)
     assert [entry["faults"] for entry in logged] == [
         ["places.mmdb: can't be read: Permission denied"]
     ]
